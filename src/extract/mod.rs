@@ -1,0 +1,107 @@
+//! Reads what was received: finds journal reports, the NDRs that hold them, and the originals inside.
+//!
+//! Pure: takes octets in chunks of any size, returns an [`Extraction`]. It never fails and never refuses mail: what it
+//! cannot read becomes a [`Defect`], and the message is kept whole elsewhere. Originals are *cut* by offset, never rebuilt.
+
+use crate::mail::{CanonicalSize, Class, Extent, JournaledEnvelope, Rendition};
+use serde::{Deserialize, Serialize};
+
+/// Where a message belongs before any directory is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Destination {
+    /// Envelope and original found: assign by the envelope.
+    Assign,
+    /// Kept under `Unassigned`: readable, but nobody to give it to.
+    Unassigned,
+    /// Kept whole in `Quarantine`: unreadable or ambiguous.
+    Quarantine,
+}
+
+/// One fault found in the input, by a stable kebab-case kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Defect {
+    /// Stable name of the fault.
+    pub kind: DefectKind,
+    /// Where and what, without any body text.
+    pub detail: String,
+}
+
+/// The transfer encoding a wrapped message came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// RFC 2045 §6.8
+    Base64,
+    /// RFC 2045 §6.7
+    QuotedPrintable,
+}
+
+/// An object that is not a run of the received octets: the decoded form of an encoded part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DerivedObject {
+    /// The encoded octets.
+    pub source: Extent,
+    /// How to decode them; see [`Decoder`].
+    pub encoding: Encoding,
+}
+
+/// What a folder listing and a header search need of a message, without opening it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageFacts {
+    /// Where the message lies.
+    pub extent: Extent,
+    /// `Message-ID` with its angle brackets, as written.
+    pub message_id: Option<String>,
+    /// Size in the form POP3 and IMAP send.
+    pub canonical: CanonicalSize,
+    /// Octets of the header block, the empty line included.
+    pub header_octets: u64,
+    /// The MIME tree with the header block of each part (sealed before it is stored: it holds subjects).
+    pub structure: Part,
+    /// The header part of the input of the `join` digest; the raw body follows it. See [`join_prefix`].
+    pub join_prefix: Vec<u8>,
+}
+
+/// One original message found in a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// Size, place, structure.
+    pub facts: MessageFacts,
+    /// Which copy it is.
+    pub rendition: Rendition,
+}
+
+/// One journal report found, at any level of wrapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The wrapper's own `Message-ID`: new for every report, the same when a report is sent again.
+    pub wrapper_message_id: Option<String>,
+    /// `Subject:` of the report text, decoded. Never stored or logged in clear.
+    pub subject: Option<String>,
+    /// Who sent and who got the documented message.
+    pub envelope: JournaledEnvelope,
+    /// The attached originals, in order.
+    pub originals: Vec<Original>,
+    /// Which original to show: the clear copy of a rights-protected pair, else the first.
+    pub primary: Option<usize>,
+}
+
+/// Everything found in one received message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extraction {
+    /// What it is.
+    pub class: Class,
+    /// The received message as a whole; its extent covers object 0.
+    pub whole: MessageFacts,
+    /// Reports, outermost first.
+    pub reports: Vec<Report>,
+    /// Decoded parts: object 1 and up, in the order of this list.
+    pub derived: Vec<DerivedObject>,
+    /// Where it belongs.
+    pub destination: Destination,
+    /// Message-ID of the original as the wrapper names it: all that is left when an NDR returns a header only.
+    pub parent_message_id: Option<String>,
+    /// Faults found.
+    pub defects: Vec<Defect>,
+}

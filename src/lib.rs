@@ -1,0 +1,2 @@
+//! Daybook: a journal report ingestion gateway. (page to be written)
+pub mod mail;

@@ -1,0 +1,165 @@
+//! The two envelopes: the one that carried a report to us, and the one recorded inside it.
+
+use super::{Address, AddressKey, SessionId};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::SocketAddr;
+
+/// The path of a MAIL command (RFC 5321 §4.1.2). Every NDR carries the null one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReversePath {
+    /// `<>`
+    Null,
+    /// `<address>`
+    Address(Address),
+}
+
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReversePath::Null => Ok(()),
+            ReversePath::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Serialize for ReversePath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ReversePath {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<ReversePath, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(ReversePath::Null);
+        }
+        Address::parse(&text).map(ReversePath::Address).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What is known of the TLS session a message came over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsFacts {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: String,
+    /// The IANA name of the cipher suite.
+    pub cipher: String,
+}
+
+/// How a message reached us: peer, greeting, TLS and the paths of the SMTP transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransportEnvelope {
+    /// The SMTP session the transaction belongs to.
+    pub session_id: SessionId,
+    /// Address and port of the peer.
+    pub peer: SocketAddr,
+    /// The name the peer gave in EHLO or HELO. Unverified.
+    pub helo: String,
+    /// `None` when the session was not encrypted.
+    pub tls: Option<TlsFacts>,
+    /// MAIL FROM.
+    pub reverse_path: ReversePath,
+    /// Every accepted RCPT TO, in order.
+    pub recipients: Vec<Address>,
+    /// SMTPUTF8 was asked for (RFC 6531).
+    pub smtputf8: bool,
+}
+
+/// An address as a journal report wrote it, without angle brackets: SMTP, `[EX:…]`, or empty for the null path.
+///
+/// Reports hold addresses no SMTP server would take (X.500 names, encapsulated ones); they must survive as
+/// written, so this is not an [`Address`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WrittenAddress(pub String);
+
+impl WrittenAddress {
+    /// True for the null reverse path.
+    pub fn is_null(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What this address is compared by.
+    pub fn key(&self) -> AddressKey {
+        AddressKey::of(&self.0)
+    }
+
+    /// The text as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The field a recipient line was written with (MS-XJRNL recipient-p2-type).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RecipientField {
+    /// `To:`
+    To,
+    /// `Cc:`
+    Cc,
+    /// `Bcc:`
+    Bcc,
+    /// `Recipient:`, used when Exchange does not trust the header addressing. Says nothing about To, Cc or Bcc.
+    #[serde(rename = "Recipient")]
+    Unspecified,
+}
+
+/// Why a recipient got the message although it was not addressed directly.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redirection {
+    /// Member of this group.
+    Expanded(WrittenAddress),
+    /// This user's mail is forwarded to the recipient.
+    Forwarded(WrittenAddress),
+}
+
+/// One recipient line of a journal report.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct JournaledRecipient {
+    /// Which field named it.
+    pub field: RecipientField,
+    /// Who the message was delivered to.
+    pub address: WrittenAddress,
+    /// Through which group or forwarding user, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirection: Option<Redirection>,
+}
+
+/// What a journal report says about the message it documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournaledEnvelope {
+    /// `Sender:`; `None` when the report names none, empty for the null path.
+    #[serde(default)]
+    pub sender: Option<WrittenAddress>,
+    /// `On-Behalf-Of:`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<WrittenAddress>,
+    /// `Message-ID:` with its angle brackets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// `Label:`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// `Mailbox:`, the owner of the journaled copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<WrittenAddress>,
+    /// `SentUtc:` or `Sent:`, as written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<String>,
+    /// `ReceivedUtc:` or `Received:`, as written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<String>,
+    /// Every recipient line, in order.
+    #[serde(default)]
+    pub recipients: Vec<JournaledRecipient>,
+}
+
+impl JournaledEnvelope {
+    /// True when the report named nobody at all: there is no envelope to assign by.
+    pub fn is_empty(&self) -> bool {
+        self.sender.is_none() && self.on_behalf_of.is_none() && self.recipients.is_empty()
+    }
+}

@@ -1,0 +1,74 @@
+//! Gateway mailboxes: the RCPT addresses Daybook serves.
+
+use super::{Address, GatewayMailboxId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// How messages of a gateway mailbox are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Journal reports and NDRs holding them are unwrapped.
+    #[default]
+    Microsoft365,
+    /// Nothing is ever unwrapped.
+    Generic,
+}
+
+/// Whether a gateway mailbox takes mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayMailboxState {
+    /// Mail is taken, fetch works.
+    #[default]
+    Active,
+    /// SMTP answers 450 so that the sender keeps trying; fetch works.
+    Suspended,
+    /// Gone: SMTP answers 550, login fails. Its entries stay in the log.
+    Deleted,
+}
+
+/// One address of a gateway mailbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayAddress {
+    /// `mbx-<32 hex>@<domain>`.
+    pub address: Address,
+    /// Served until then; `None` is for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// A gateway mailbox as the store keeps it. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayMailbox {
+    /// Never changes.
+    pub id: GatewayMailboxId,
+    /// What the admin calls it.
+    pub name: String,
+    /// Current address first, then rotated ones.
+    pub addresses: Vec<GatewayAddress>,
+    /// The tenant the admin named, e.g. `contoso.onmicrosoft.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// How its messages are read.
+    pub profile: Profile,
+    /// Whether it takes mail.
+    pub state: GatewayMailboxState,
+    /// False: a pure gateway, nothing is placed outside INBOX.
+    pub archive: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Content is sealed to this `age` recipient.
+    pub public_key: String,
+}
+
+impl GatewayMailbox {
+    /// The address to give to Exchange today.
+    pub fn address(&self) -> Option<&Address> {
+        self.addresses.first().map(|a| &a.address)
+    }
+
+    /// The POP3 user name: the local part of the current address.
+    pub fn login(&self) -> &str {
+        self.address().map(Address::local).unwrap_or_default()
+    }
+}

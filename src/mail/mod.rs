@@ -1,0 +1,27 @@
+//! The vocabulary every other room speaks: addresses, envelopes, identifiers, sizes, classes.
+//!
+//! Values only. Nothing here reads a clock, draws randomness or does I/O: both are arguments, so that every
+//! room built on these types can be tested with fixed inputs. This room imports no other.
+//!
+//! Two envelopes exist and are never mixed: the [`TransportEnvelope`] carried a report to us over SMTP, the
+//! [`JournaledEnvelope`] is what the report says about the message it documents. Who gets a message is decided
+//! by the second; which gateway mailbox it belongs to by the first.
+
+mod address;
+mod envelope;
+mod gateway;
+mod id;
+mod message;
+mod timestamp;
+mod untrusted;
+
+pub use address::{Address, AddressError, AddressKey};
+pub use envelope::{
+    JournaledEnvelope, JournaledRecipient, RecipientField, Redirection, ReversePath, TlsFacts, TransportEnvelope,
+    WrittenAddress,
+};
+pub use gateway::{GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile};
+pub use id::{GatewayMailboxId, IdError, ReceiptId, SessionId, Uid, UidValidity};
+pub use message::{CanonicalSize, Class, Extent, Rendition, UserFolder};
+pub use timestamp::Timestamp;
+pub use untrusted::Untrusted;
