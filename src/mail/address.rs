@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Longest address accepted, in octets: 64 for the local part, 255 for the domain, one `@` (RFC 5321 §4.5.3.1).
-pub const ADDRESS_OCTETS_MAX: usize = 64 + 1 + 255;
+pub(crate) const ADDRESS_OCTETS_MAX: usize = 64 + 1 + 255;
 
 /// A syntactically valid SMTP address, kept exactly as it was written.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,13 +55,19 @@ impl Address {
         if text.is_empty() || text.len() > ADDRESS_OCTETS_MAX {
             return Err(AddressError::Length);
         }
-        let at = if text.starts_with('"') { quoted_local_end(text)? } else { text.find('@').ok_or(AddressError::NoDomain)? };
+        let at = if text.starts_with('"') {
+            quoted_local_end(text)?
+        } else {
+            text.find('@').ok_or(AddressError::NoDomain)?
+        };
         let (local, rest) = text.split_at(at);
         let domain = rest.strip_prefix('@').ok_or(AddressError::NoDomain)?;
         if local.len() > 64 || domain.len() > 255 {
             return Err(AddressError::Length);
         }
-        if !local.starts_with('"') && !local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext)) {
+        if !local.starts_with('"')
+            && !local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+        {
             return Err(AddressError::LocalPart);
         }
         if !is_domain(domain) {
@@ -113,9 +119,9 @@ fn is_atext(byte: u8) -> bool {
 
 fn is_domain(domain: &str) -> bool {
     if let Some(literal) = domain.strip_prefix('[') {
-        return literal
-            .strip_suffix(']')
-            .is_some_and(|inner| !inner.is_empty() && inner.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-".contains(&b)));
+        return literal.strip_suffix(']').is_some_and(|inner| {
+            !inner.is_empty() && inner.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-".contains(&b))
+        });
     }
     domain.split('.').all(|label| {
         !label.is_empty()

@@ -17,8 +17,8 @@ mod untrusted;
 
 pub use address::{Address, AddressError, AddressKey};
 pub use envelope::{
-    JournaledEnvelope, JournaledRecipient, RecipientField, Redirection, ReversePath, TlsFacts, TransportEnvelope,
-    WrittenAddress,
+    JournaledEnvelope, JournaledRecipient, RecipientField, Redirection, ReversePath, TlsFacts,
+    TransportEnvelope, WrittenAddress,
 };
 pub use gateway::{GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile};
 pub use id::{GatewayMailboxId, IdError, ReceiptId, SessionId, Uid, UidValidity};
