@@ -162,4 +162,16 @@ impl JournaledEnvelope {
     pub fn is_empty(&self) -> bool {
         self.sender.is_none() && self.on_behalf_of.is_none() && self.recipients.is_empty()
     }
+
+    /// Every address the report names, groups and forwarding users included.
+    pub fn participants(&self) -> impl Iterator<Item = &WrittenAddress> {
+        let recipients = self.recipients.iter().flat_map(|r| {
+            let via = r.redirection.as_ref().map(|via| match via {
+                Redirection::Expanded(group) => group,
+                Redirection::Forwarded(user) => user,
+            });
+            std::iter::once(&r.address).chain(via)
+        });
+        self.sender.iter().chain(&self.on_behalf_of).chain(&self.owner).chain(recipients)
+    }
 }

@@ -31,6 +31,11 @@ macro_rules! uuid_id {
                 $name(uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid())
             }
 
+            /// From its sixteen octets, as [`Self::as_bytes`] gives them.
+            pub fn from_bytes(octets: [u8; 16]) -> $name {
+                $name(Uuid::from_bytes(octets))
+            }
+
             /// The sixteen octets, most significant first.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()

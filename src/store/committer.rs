@@ -1,0 +1,720 @@
+//! The one writer: takes what all sessions want stored, in groups, and makes each group durable with one sync.
+//!
+//! A group forms by arrival: whatever is waiting when the last group's sync ends, up to [`GROUP_DELIVERIES_MAX`] and
+//! [`GROUP_OCTETS_MAX`]; nothing waits when nobody else is there. For each command the committer decides, over the index and
+//! what this group has added to it, builds the frames, and applies them to the index inside one transaction. Then: append
+//! and sync the log; commit the index; answer. If the log fails, the transaction is rolled back and every command of the
+//! group is answered with the error: UIDs and numbers go back, the segment is given up.
+//!
+//! If the index fails after the log succeeded, the answer is still yes: the log is what counts, and the index is
+//! repaired from it before anything else is taken.
+
+use super::embedded::Shared;
+use super::fact::{
+    Entry, FACT_VERSION, Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact,
+    PlacementFact, ReceivedFact, SparedFact, runs,
+};
+use super::format::GroupBuilder;
+use super::index::{Index, Place};
+use super::log::Log;
+use super::stage::SealedContent;
+use super::{
+    Client, Delivered, Delivery, Digest, FolderName, GatewayMailboxChange, Sealed, Source, StoreError,
+    StoredExtent, WantedPlacement,
+};
+use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Uid, UidValidity};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// Most commands that share one sync.
+pub(super) const GROUP_DELIVERIES_MAX: usize = 256;
+/// A group is closed when it has grown to this.
+const GROUP_OCTETS_MAX: usize = 32 * 1024 * 1024;
+/// Commands that may wait; further senders wait to send.
+pub(super) const QUEUE_COMMANDS_MAX: usize = 1024;
+/// Raised by a restore so that no UIDL is ever used twice.
+const EPOCH: u32 = 1;
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the committer is asked to do.
+pub(super) enum Command {
+    Deliver {
+        deliveries: Vec<Delivery>,
+        answer: Answer<Vec<Delivered>>,
+    },
+    Expunge {
+        event: FolderEvent,
+        answer: Answer<usize>,
+    },
+    Fetched {
+        event: FolderEvent,
+        answer: Answer<()>,
+    },
+    Create {
+        fact: Box<GatewayMailboxFact>,
+        answer: Answer<GatewayMailbox>,
+    },
+    Change {
+        id: GatewayMailboxId,
+        changes: Vec<GatewayMailboxChange>,
+        actor: String,
+        at: Timestamp,
+        answer: Answer<GatewayMailbox>,
+    },
+    /// Finishes what is queued, leaves the clean mark, ends the thread.
+    Stop {
+        answer: oneshot::Sender<()>,
+    },
+}
+
+pub(super) struct FolderEvent {
+    pub(super) at: Timestamp,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) folder: FolderName,
+    pub(super) uids: Vec<Uid>,
+    pub(super) client: Client,
+}
+
+/// What the members of a group learn when it is durable.
+#[derive(Clone, Copy)]
+struct Committed {
+    group: usize,
+    sync_seconds: f64,
+}
+
+/// Answers one command once the group's fate is known.
+type Conclude = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
+
+#[derive(Clone, Copy)]
+struct Numbers {
+    object: u64,
+    message: u64,
+    folder: u64,
+}
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    log: Log,
+    index: Option<Index>,
+    numbers: Numbers,
+    /// Content files of this group; they stay once its frames may be on disk.
+    files: Vec<super::content::ContentFile>,
+    routes_changed: bool,
+}
+
+/// A group under construction: where its frames will stand, and the index they are applied to.
+struct Group<'a> {
+    builder: &'a mut GroupBuilder,
+    index: &'a Index,
+    segment: u64,
+    offset: u64,
+}
+
+impl Group<'_> {
+    fn push(&mut self, fact: Fact, payload: &[u8], payload_sha256: &Digest) -> Result<(), StoreError> {
+        let entry = Entry { v: FACT_VERSION, fact };
+        let octets = serde_json::to_vec(&entry).map_err(|e| StoreError::io("writing an entry", e.into()))?;
+        let at = self
+            .builder
+            .push(&octets, payload, payload_sha256)
+            .map_err(|_| StoreError::Refused("an entry is larger than the log can hold".to_owned()))?;
+        let place = Place {
+            segment: self.segment,
+            entry_offset: self.offset + at.entry_offset,
+            entry_octets: at.entry_octets,
+            payload_offset: self.offset + at.payload_offset,
+        };
+        self.index.apply(&entry.fact, &place)
+    }
+
+    fn push_fact(&mut self, fact: Fact) -> Result<(), StoreError> {
+        self.push(fact, &[], &Digest::of(&[]))
+    }
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, log: Log, index: Index) -> Result<Committer, StoreError> {
+        let numbers = Numbers {
+            object: index.next_id("object")?,
+            message: index.next_id("message")?,
+            folder: index.next_id("folder")?,
+        };
+        Ok(Committer { shared, log, index: Some(index), numbers, files: Vec::new(), routes_changed: false })
+    }
+
+    /// Works until told to stop, or until nobody can send any more.
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut stopping = None;
+        while stopping.is_none() {
+            let Some(first) = commands.blocking_recv() else { break };
+            let mut batch = Vec::new();
+            let mut octets = 0;
+            let mut next = Some(first);
+            while let Some(command) = next.take() {
+                if let Command::Stop { answer } = command {
+                    stopping = Some(answer);
+                    break;
+                }
+                octets += inline_octets(&command);
+                batch.push(command);
+                if batch.len() < GROUP_DELIVERIES_MAX && octets < GROUP_OCTETS_MAX {
+                    next = commands.try_recv().ok();
+                }
+            }
+            if !batch.is_empty() {
+                self.commit(batch);
+            }
+        }
+        // Only an orderly close leaves the mark: a store that is merely dropped counts as crashed.
+        if stopping.is_some()
+            && self.index.is_some()
+            && let Err(e) = self.log.mark_clean()
+        {
+            tracing::warn!(event = "store.clean_mark_failed", error = %e);
+        }
+        drop(self);
+        if let Some(answer) = stopping {
+            // Whoever asked may have gone: the store is closed all the same.
+            answer.send(()).ok();
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Command>) {
+        if let Err(e) = self.repair_if_needed() {
+            batch.into_iter().for_each(|command| command.fail(&e));
+            return;
+        }
+        let Some(index) = self.index.take() else { return };
+        let started = self.log.start_group().and_then(|builder| index.begin().map(|()| builder));
+        let mut builder = match started {
+            Ok(builder) => builder,
+            Err(e) => {
+                self.note_failure(&e);
+                self.index = index.rollback().is_ok().then_some(index);
+                batch.into_iter().for_each(|command| command.fail(&e));
+                return;
+            }
+        };
+        let numbers_before = self.numbers;
+        let (segment, offset) = self.log.next_group_at();
+        let mut conclusions: Vec<Conclude> = Vec::with_capacity(batch.len());
+        for command in batch {
+            let mut group = Group { builder: &mut builder, index: &index, segment, offset };
+            conclusions.extend(self.take_one(command, &mut group));
+        }
+        let outcome = self.seal_group(builder, &index, conclusions.len());
+        match &outcome {
+            Ok(_) => {
+                self.index = Some(index);
+                self.shared.set_failing(false);
+            }
+            Err(e) => {
+                self.note_failure(e);
+                self.numbers = numbers_before;
+                self.index = index.rollback().is_ok().then_some(index);
+            }
+        }
+        if std::mem::take(&mut self.routes_changed)
+            && let Some(index) = &self.index
+            && let Err(e) = self.shared.load_routes(index)
+        {
+            tracing::error!(event = "store.routes_failed", error = %e);
+        }
+        conclusions.into_iter().for_each(|conclude| conclude(outcome.clone()));
+    }
+
+    fn note_failure(&self, e: &StoreError) {
+        self.shared.set_failing(true);
+        tracing::error!(event = "store.commit_failed", error = %e);
+    }
+
+    /// Makes the group durable, then commits the index.
+    fn seal_group(
+        &mut self,
+        builder: GroupBuilder,
+        index: &Index,
+        group: usize,
+    ) -> Result<Committed, StoreError> {
+        let files = std::mem::take(&mut self.files);
+        if builder.is_empty() {
+            index.rollback()?;
+            return Ok(Committed { group, sync_seconds: 0.0 });
+        }
+        // From here on the frames may reach the disk whatever is reported: the files they name must stay.
+        for mut file in files {
+            file.keep();
+        }
+        let clock = Instant::now();
+        let position = self.log.append(builder)?;
+        let sync_seconds = clock.elapsed().as_secs_f64();
+        if let Err(e) = index.set_position(&position).and_then(|()| index.commit()) {
+            // Durable all the same. The index is behind now; repair_if_needed takes it further.
+            tracing::error!(event = "store.index_failed", error = %e);
+            drop(index.rollback());
+            self.shared.set_index_behind(true);
+        }
+        Ok(Committed { group, sync_seconds })
+    }
+
+    /// Opens the index anew, and replays what it lacks, after it failed.
+    fn repair_if_needed(&mut self) -> Result<(), StoreError> {
+        if self.index.is_some() && !self.shared.index_is_behind() {
+            return Ok(());
+        }
+        self.index = None;
+        let (index, position) =
+            super::embedded::open_index_and_replay(&self.shared, Some(self.log.position()))?;
+        if position != self.log.position() {
+            return Err(StoreError::Damaged("the index could not be brought up to the log".to_owned()));
+        }
+        self.numbers = Numbers {
+            object: index.next_id("object")?,
+            message: index.next_id("message")?,
+            folder: index.next_id("folder")?,
+        };
+        self.shared.load_routes(&index)?;
+        self.index = Some(index);
+        self.shared.set_index_behind(false);
+        tracing::warn!(event = "store.index_repaired");
+        Ok(())
+    }
+
+    /// Adds one command to the group. What cannot be added is answered at once and leaves no trace in the group.
+    fn take_one(&mut self, command: Command, group: &mut Group<'_>) -> Option<Conclude> {
+        match command {
+            Command::Deliver { deliveries, answer } => self.attempt(group, answer, |this, group| {
+                deliveries
+                    .into_iter()
+                    .map(|delivery| this.deliver(delivery, group))
+                    .collect::<Result<Vec<_>, _>>()
+            }),
+            Command::Expunge { event, answer } => {
+                self.attempt(group, answer, |this, group| this.expunge(event, group))
+            }
+            Command::Fetched { event, answer } => {
+                self.attempt(group, answer, |this, group| this.fetched(event, group))
+            }
+            Command::Create { fact, answer } => {
+                self.attempt(group, answer, |this, group| this.gateway_mailbox(*fact, group))
+            }
+            Command::Change { id, changes, actor, at, answer } => {
+                self.attempt(group, answer, |this, group| {
+                    let fact = change(group.index, id, &changes, actor, at)?;
+                    this.gateway_mailbox(fact, group)
+                })
+            }
+            Command::Stop { .. } => None,
+        }
+    }
+
+    fn attempt<T: Conclusion + Send + 'static>(
+        &mut self,
+        group: &mut Group<'_>,
+        answer: Answer<T>,
+        work: impl FnOnce(&mut Committer, &mut Group<'_>) -> Result<T, StoreError>,
+    ) -> Option<Conclude> {
+        let mark = group.builder.mark();
+        let numbers = self.numbers;
+        let files = self.files.len();
+        let done = group
+            .index
+            .savepoint()
+            .and_then(|()| work(self, group))
+            .and_then(|value| group.index.release().map(|()| value));
+        match done {
+            Ok(mut value) => Some(Box::new(move |outcome| {
+                // A session that has gone does not change what is stored.
+                drop(answer.send(outcome.map(|committed| {
+                    value.conclude(&committed);
+                    value
+                })));
+            })),
+            Err(e) => {
+                group.builder.go_back(mark);
+                self.numbers = numbers;
+                self.files.truncate(files);
+                if let Err(e) = group.index.rollback_to_savepoint() {
+                    tracing::error!(event = "store.index_failed", error = %e);
+                }
+                drop(answer.send(Err(e)));
+                None
+            }
+        }
+    }
+
+    fn gateway_mailbox(
+        &mut self,
+        fact: GatewayMailboxFact,
+        group: &mut Group<'_>,
+    ) -> Result<GatewayMailbox, StoreError> {
+        let state = fact.gateway_mailbox.clone();
+        group.push_fact(Fact::GatewayMailbox(fact))?;
+        self.routes_changed = true;
+        Ok(state)
+    }
+
+    fn deliver(&mut self, delivery: Delivery, group: &mut Group<'_>) -> Result<Delivered, StoreError> {
+        let id = delivery.gateway_mailbox;
+        let repeats = group.index.receipt_with_identity(id, &delivery.identity)?;
+        let held_whole = match (&repeats, delivery.messages.first()) {
+            (Some(_), Some(whole)) => group.index.message_with_exact(id, &whole.exact)?.is_some(),
+            _ => false,
+        };
+        // The same octets again need no second copy; other octets are kept whatever the Message-IDs say.
+        let messages = if held_whole { Vec::new() } else { self.store_messages(&delivery, group)? };
+        let mut placed = Placed::default();
+        if repeats.is_none() {
+            for wanted in &delivery.placements {
+                self.place(wanted, &delivery, &messages, &mut placed, group)?;
+            }
+        }
+        let delivered = Delivered {
+            gateway_mailbox: id,
+            repeats,
+            placements: placed
+                .paths(&placed.placements.iter().map(|p| (p.folder, p.uid)).collect::<Vec<_>>()),
+            spared: placed.paths(&placed.spared.iter().map(|p| (p.folder, p.uid)).collect::<Vec<_>>()),
+            group: 0,
+            sync_seconds: 0.0,
+        };
+        for sealed in delivery.objects.into_iter().chain([delivery.summary]).filter(|_| !held_whole) {
+            if let SealedContent::File(file) = sealed.content {
+                self.files.push(file);
+            }
+        }
+        group.push_fact(Fact::Received(Box::new(ReceivedFact {
+            receipt_id: delivery.receipt_id,
+            gateway_mailbox: id,
+            at: delivery.received_at,
+            transport: delivery.transport,
+            class: delivery.class,
+            octets: delivery.octets,
+            sha256: delivery.sha256,
+            message_id: delivery.message_id,
+            parent_message_id: delivery.parent_message_id,
+            reports: delivery.reports,
+            defects: delivery.defects,
+            unmatched: delivery.unmatched,
+            identity: delivery.identity,
+            repeats,
+            messages,
+            epoch: EPOCH,
+            placements: placed.placements,
+            spared: placed.spared,
+        })))?;
+        Ok(delivered)
+    }
+
+    /// Stores the delivery's objects and gives its messages their numbers.
+    fn store_messages(
+        &mut self,
+        delivery: &Delivery,
+        group: &mut Group<'_>,
+    ) -> Result<Vec<MessageFact>, StoreError> {
+        let mut objects = Vec::with_capacity(delivery.objects.len());
+        for sealed in &delivery.objects {
+            objects.push(self.store_object(sealed, delivery, group)?);
+        }
+        let summary = self.store_object(&delivery.summary, delivery, group)?;
+        let mut messages = Vec::with_capacity(delivery.messages.len());
+        for (index, message) in delivery.messages.iter().enumerate() {
+            let (number, held) = match message.held {
+                Some(held) => (held.0, true),
+                None => {
+                    self.numbers.message += 1;
+                    (self.numbers.message - 1, false)
+                }
+            };
+            let extents = message
+                .sources
+                .iter()
+                .map(|source| stored(source, &objects))
+                .collect::<Result<Vec<_>, _>>()?;
+            // What is referenced must still be there when this becomes durable.
+            for extent in &extents {
+                group.index.object(extent.object)?;
+            }
+            messages.push(MessageFact {
+                message: number,
+                extents,
+                octets: message.octets,
+                canonical: message.canonical,
+                exact: message.exact,
+                join: message.join,
+                message_id: message.message_id.clone(),
+                rendition: message.rendition,
+                summary: (summary, u32::try_from(index).unwrap_or(u32::MAX)),
+                held,
+            });
+        }
+        Ok(messages)
+    }
+
+    fn store_object(
+        &mut self,
+        sealed: &Sealed,
+        delivery: &Delivery,
+        group: &mut Group<'_>,
+    ) -> Result<u64, StoreError> {
+        let object = self.numbers.object;
+        self.numbers.object += 1;
+        let (payload, file, payload_sha256) = match &sealed.content {
+            SealedContent::Inline(octets) => (octets.as_slice(), None, sealed.sealed_sha256),
+            SealedContent::File(file) => (&[][..], Some(file.name().to_owned()), Digest::of(&[])),
+        };
+        let fact = Fact::Object(ObjectFact {
+            object,
+            receipt_id: delivery.receipt_id,
+            gateway_mailbox: delivery.gateway_mailbox,
+            octets: sealed.octets,
+            sealed_octets: sealed.sealed_octets,
+            sealed_sha256: sealed.sealed_sha256,
+            file,
+        });
+        group.push(fact, payload, &payload_sha256)?;
+        Ok(object)
+    }
+
+    fn place(
+        &mut self,
+        wanted: &WantedPlacement,
+        delivery: &Delivery,
+        messages: &[MessageFact],
+        placed: &mut Placed,
+        group: &mut Group<'_>,
+    ) -> Result<(), StoreError> {
+        let message = messages
+            .get(wanted.message as usize)
+            .ok_or_else(|| StoreError::Refused("a placement names a message that is not there".to_owned()))?;
+        let (folder, uid_next, path) = self.folder(wanted, delivery, group)?;
+        let uid = *placed.next.entry(folder).or_insert(uid_next);
+        placed.paths.insert(folder, path);
+        if wanted.once_per_join {
+            let there = match placed.joins.get(&(folder, message.join)) {
+                Some(uid) => Some(*uid),
+                None => group.index.entry_with_join(folder, &message.join)?,
+            };
+            if let Some(uid) = there {
+                placed.spared.push(SparedFact { folder, uid, reasons: wanted.reasons.clone() });
+                return Ok(());
+            }
+        }
+        let next = uid
+            .value()
+            .checked_add(1)
+            .and_then(Uid::new)
+            .ok_or_else(|| StoreError::Refused("the folder has no UIDs left".to_owned()))?;
+        placed.next.insert(folder, next);
+        placed.joins.insert((folder, message.join), uid);
+        placed.placements.push(PlacementFact {
+            folder,
+            uid,
+            message: message.message,
+            reasons: wanted.reasons.clone(),
+        });
+        Ok(())
+    }
+
+    /// The folder a placement is for: its number, next UID and path; made when it is wanted first.
+    fn folder(
+        &mut self,
+        wanted: &WantedPlacement,
+        delivery: &Delivery,
+        group: &mut Group<'_>,
+    ) -> Result<(u64, Uid, String), StoreError> {
+        let id = delivery.gateway_mailbox;
+        let slug = match &wanted.folder {
+            FolderName::User { user, .. } => {
+                Some(choose_slug(group.index, id, user, wanted.slug.as_deref().unwrap_or(user))?)
+            }
+            _ => None,
+        };
+        let path = wanted.folder.path(slug.as_deref());
+        if let Some(row) = group.index.folder(id, &wanted.folder)? {
+            return Ok((row.id, row.uid_next, path));
+        }
+        let folder = self.numbers.folder;
+        self.numbers.folder += 1;
+        // Seconds since 1970 fit 32 bits until 2106, and a folder is made once.
+        let uid_validity = u32::try_from(delivery.received_at.unix_seconds()).ok().and_then(UidValidity::new);
+        group.push_fact(Fact::Folder(FolderFact {
+            folder,
+            gateway_mailbox: id,
+            name: wanted.folder.clone(),
+            slug,
+            uid_validity: uid_validity.unwrap_or(UidValidity(std::num::NonZeroU32::MIN)),
+        }))?;
+        Ok((folder, Uid::FIRST, path))
+    }
+
+    fn expunge(&mut self, event: FolderEvent, group: &mut Group<'_>) -> Result<usize, StoreError> {
+        let Some(folder) = group.index.folder(event.gateway_mailbox, &event.folder)? else { return Ok(0) };
+        let live = group.index.live_uids(folder.id, &event.uids)?;
+        if live.is_empty() {
+            return Ok(0);
+        }
+        let count = live.len();
+        group.push_fact(Fact::Deleted(event.into_fact(folder.id, live)))?;
+        Ok(count)
+    }
+
+    fn fetched(&mut self, event: FolderEvent, group: &mut Group<'_>) -> Result<(), StoreError> {
+        let Some(folder) = group.index.folder(event.gateway_mailbox, &event.folder)? else { return Ok(()) };
+        if event.uids.is_empty() {
+            return Ok(());
+        }
+        let uids = event.uids.clone();
+        group.push_fact(Fact::Fetched(event.into_fact(folder.id, uids)))
+    }
+}
+
+/// What one delivery has placed so far.
+#[derive(Default)]
+struct Placed {
+    next: HashMap<u64, Uid>,
+    joins: HashMap<(u64, Digest), Uid>,
+    paths: HashMap<u64, String>,
+    placements: Vec<PlacementFact>,
+    spared: Vec<SparedFact>,
+}
+
+impl Placed {
+    fn paths(&self, entries: &[(u64, Uid)]) -> Vec<(String, Uid)> {
+        entries
+            .iter()
+            .map(|(folder, uid)| (self.paths.get(folder).cloned().unwrap_or_default(), *uid))
+            .collect()
+    }
+}
+
+impl FolderEvent {
+    fn into_fact(self, folder: u64, mut uids: Vec<Uid>) -> FolderEventFact {
+        uids.sort_unstable();
+        uids.dedup();
+        FolderEventFact {
+            at: self.at,
+            gateway_mailbox: self.gateway_mailbox,
+            folder,
+            uids: runs(&uids),
+            client: self.client,
+        }
+    }
+}
+
+/// Takes over what is known only when the group is durable.
+trait Conclusion {
+    fn conclude(&mut self, _: &Committed) {}
+}
+
+impl Conclusion for () {}
+impl Conclusion for usize {}
+impl Conclusion for GatewayMailbox {}
+impl Conclusion for Vec<Delivered> {
+    fn conclude(&mut self, committed: &Committed) {
+        for delivered in self {
+            delivered.group = committed.group;
+            delivered.sync_seconds = committed.sync_seconds;
+        }
+    }
+}
+
+impl Command {
+    fn fail(self, e: &StoreError) {
+        // A session that has gone needs no answer.
+        match self {
+            Command::Deliver { answer, .. } => drop(answer.send(Err(e.clone()))),
+            Command::Expunge { answer, .. } => drop(answer.send(Err(e.clone()))),
+            Command::Fetched { answer, .. } => drop(answer.send(Err(e.clone()))),
+            Command::Create { answer, .. } | Command::Change { answer, .. } => {
+                drop(answer.send(Err(e.clone())))
+            }
+            Command::Stop { answer } => answer.send(()).unwrap_or(()),
+        }
+    }
+}
+
+fn inline_octets(command: &Command) -> usize {
+    let Command::Deliver { deliveries, .. } = command else { return 0 };
+    let sealed = deliveries.iter().flat_map(|d| d.objects.iter().chain([&d.summary]));
+    sealed
+        .map(|s| match &s.content {
+            SealedContent::Inline(octets) => octets.len(),
+            SealedContent::File(_) => 0,
+        })
+        .sum()
+}
+
+fn stored(source: &Source, objects: &[u64]) -> Result<StoredExtent, StoreError> {
+    match source {
+        Source::Held(extent) => Ok(*extent),
+        Source::New(extent) => {
+            let object = objects.get(extent.object as usize).copied();
+            let object = object.ok_or_else(|| {
+                StoreError::Refused("a message names an object that is not there".to_owned())
+            })?;
+            Ok(StoredExtent { object, offset: extent.offset, octets: extent.octets })
+        }
+    }
+}
+
+/// The path segment of a user's folders: the one they have, else `wanted`, made unique.
+fn choose_slug(index: &Index, id: GatewayMailboxId, user: &str, wanted: &str) -> Result<String, StoreError> {
+    if let Some(slug) = index.slug_of(id, user)? {
+        return Ok(slug);
+    }
+    let mut slug = wanted.to_owned();
+    let mut count = 1;
+    while index.slug_is_taken(id, &slug)? {
+        count += 1;
+        slug = format!("{wanted}-{count}");
+    }
+    Ok(slug)
+}
+
+/// The entry for changes to a gateway mailbox, if its state allows them.
+fn change(
+    index: &Index,
+    id: GatewayMailboxId,
+    changes: &[GatewayMailboxChange],
+    actor: String,
+    at: Timestamp,
+) -> Result<GatewayMailboxFact, StoreError> {
+    let found = index
+        .gateway_mailboxes()?
+        .into_iter()
+        .find(|(m, _)| m.id == id && m.state != GatewayMailboxState::Deleted);
+    let (mut state, digest_key) = found.ok_or(StoreError::Gone)?;
+    let mut action = "set";
+    for change in changes {
+        match change {
+            GatewayMailboxChange::Name(name) => state.name.clone_from(name),
+            GatewayMailboxChange::Tenant(tenant) => state.tenant.clone_from(tenant),
+            GatewayMailboxChange::Profile(profile) => state.profile = *profile,
+            GatewayMailboxChange::Archive(archive) => state.archive = *archive,
+            GatewayMailboxChange::Suspend => {
+                (state.state, action) = (GatewayMailboxState::Suspended, "suspend");
+            }
+            GatewayMailboxChange::Resume => {
+                (state.state, action) = (GatewayMailboxState::Active, "resume");
+            }
+            GatewayMailboxChange::Delete { force } => {
+                if state.state != GatewayMailboxState::Suspended {
+                    return Err(StoreError::Refused(
+                        "suspend it first: a sender may be delivering to it".to_owned(),
+                    ));
+                }
+                let left: u64 = index.folders(id)?.iter().map(|f| f.entries).sum();
+                if left > 0 && !force {
+                    return Err(StoreError::Refused(format!(
+                        "it still holds {left} entries; fetch and delete them, or use --force"
+                    )));
+                }
+                (state.state, action) = (GatewayMailboxState::Deleted, "delete");
+            }
+        }
+    }
+    Ok(GatewayMailboxFact { at, actor, action: action.to_owned(), gateway_mailbox: state, digest_key })
+}

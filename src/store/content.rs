@@ -1,0 +1,95 @@
+//! Sealed content over 1 MiB: a file of its own under `content/xx/`, durable before any entry names it.
+
+use super::StoreError;
+use super::files::{create_dir_durably, create_file, sync_dir};
+use super::index::Index;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const ORPHANED_DIR: &str = "orphaned";
+
+/// A content file that no entry names yet: removed on drop unless kept.
+#[derive(Debug)]
+pub(super) struct ContentFile {
+    dir: PathBuf,
+    name: String,
+    file: File,
+    kept: bool,
+}
+
+impl ContentFile {
+    /// Makes a new file under a random name.
+    pub(super) fn create(dir: &Path) -> io::Result<ContentFile> {
+        let mut random = [0u8; 16];
+        aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
+        let hex: String = random.iter().map(|octet| format!("{octet:02x}")).collect();
+        let (shard, rest) = hex.split_at(2);
+        create_dir_durably(&dir.join(shard))?;
+        let name = format!("{shard}/{rest}.age");
+        let file = create_file(&dir.join(&name))?;
+        Ok(ContentFile { dir: dir.to_owned(), name, file, kept: false })
+    }
+
+    /// Name under `content/`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes the file and its name durable.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        let path = self.dir.join(&self.name);
+        sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?)
+    }
+
+    /// An entry names it, or may: it stays.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Write for ContentFile {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.file.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for ContentFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            // A file left behind is found and put aside at the next start.
+            drop(fs::remove_file(self.dir.join(&self.name)));
+        }
+    }
+}
+
+/// After a crash: puts content files that no entry names aside, and returns their names.
+pub(super) fn put_orphans_aside(dir: &Path, index: &Index) -> Result<Vec<String>, StoreError> {
+    let fail = |e: io::Error| StoreError::io("looking through content files", e);
+    let orphaned = dir.join(ORPHANED_DIR);
+    let mut moved = Vec::new();
+    for shard in fs::read_dir(dir).map_err(fail)? {
+        let shard = shard.map_err(fail)?;
+        let Some(shard_name) = shard.file_name().to_str().filter(|name| name.len() == 2).map(str::to_owned)
+        else {
+            continue;
+        };
+        for file in fs::read_dir(shard.path()).map_err(fail)? {
+            let file = file.map_err(fail)?;
+            let Some(file_name) = file.file_name().to_str().map(str::to_owned) else { continue };
+            let name = format!("{shard_name}/{file_name}");
+            if index.names_content_file(&name)? {
+                continue;
+            }
+            create_dir_durably(&orphaned).map_err(fail)?;
+            fs::rename(file.path(), orphaned.join(format!("{shard_name}{file_name}"))).map_err(fail)?;
+            moved.push(name);
+        }
+    }
+    Ok(moved)
+}

@@ -1,0 +1,651 @@
+//! [`Store`] in one directory: opens log and index, runs the committer, answers readers.
+
+use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
+use super::fact::{Entry as LogEntry, FACT_VERSION, GatewayMailboxFact};
+use super::files::{create_dir_durably, sync_dir};
+use super::format::decode_group;
+use super::index::{Index, Place};
+use super::log::{Finding, Log, Position};
+use super::read::MessageReader;
+use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
+use super::stage::{DigestKey, EmbeddedStage};
+use super::{
+    BoxFuture, Client, Delivered, Delivery, Digest, Entry, FolderName, FolderStatus, GatewayMailboxChange,
+    Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView, Spool, Stage, Store, StoreError,
+    UnlockError, Unlocked,
+};
+use crate::mail::{
+    Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp,
+    Uid,
+};
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroizing;
+
+/// Groups replayed in one index transaction.
+const REPLAY_GROUPS: u64 = 512;
+/// How often the index's WAL is looked at, in milliseconds.
+const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
+/// Reading connections kept open.
+const READERS_MAX: usize = 16;
+const INDEX_FILE: &str = "index.sqlite";
+
+/// How to open an [`Embedded`] store.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The directory; made when it is not there.
+    pub data_dir: PathBuf,
+    /// New mail is refused for now when less than this would be left free, in octets.
+    pub reserve_octets: u64,
+}
+
+/// What was found while opening, for the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Groups the index lacked.
+    pub replayed_groups: u64,
+    /// Unacknowledged ends of the log that were put aside.
+    pub torn: Vec<String>,
+    /// What should be whole and is not.
+    pub damage: Vec<String>,
+    /// Content files no entry names, put aside.
+    pub orphaned: Vec<String>,
+    /// Why the index was made anew, if it was.
+    pub index_rebuilt: Option<String>,
+}
+
+/// What is needed to take mail for a gateway mailbox.
+pub(super) struct Route {
+    pub(super) gateway_mailbox: Arc<GatewayMailbox>,
+    pub(super) sealing_key: SealingKey,
+    pub(super) digest_key: DigestKey,
+}
+
+#[derive(Default)]
+struct Routes {
+    by_address: HashMap<AddressKey, Arc<Route>>,
+    by_local_part: HashMap<String, Arc<Route>>,
+    by_id: HashMap<GatewayMailboxId, Arc<Route>>,
+    in_order: Vec<Arc<GatewayMailbox>>,
+}
+
+/// What sessions and the committer share.
+pub(super) struct Shared {
+    data_dir: PathBuf,
+    reserve_octets: u64,
+    readers: Mutex<Vec<Index>>,
+    routes: ArcSwap<Routes>,
+    /// The last group could not be made durable.
+    failing: AtomicBool,
+    index_behind: AtomicBool,
+}
+
+/// The store in a directory of its own.
+pub struct Embedded {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    decoy: DecoyKeyring,
+    committer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    closing: Arc<AtomicBool>,
+    checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    _lock: File,
+}
+
+impl Shared {
+    pub(super) fn content_dir(&self) -> PathBuf {
+        self.data_dir.join("content")
+    }
+
+    pub(super) fn log_dir(&self) -> PathBuf {
+        self.data_dir.join("log")
+    }
+
+    fn keys_dir(&self) -> PathBuf {
+        self.data_dir.join("keys")
+    }
+
+    fn tmp_dir(&self) -> PathBuf {
+        self.data_dir.join("tmp")
+    }
+
+    fn index_path(&self) -> PathBuf {
+        self.data_dir.join(INDEX_FILE)
+    }
+
+    pub(super) fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_index_behind(&self, behind: bool) {
+        self.index_behind.store(behind, Ordering::Relaxed);
+    }
+
+    pub(super) fn index_is_behind(&self) -> bool {
+        self.index_behind.load(Ordering::Relaxed)
+    }
+
+    /// Asks the index on a reading connection.
+    pub(super) fn read<T>(&self, ask: impl FnOnce(&Index) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let index = match idle {
+            Some(index) => index,
+            None => Index::open_reader(&self.index_path())?,
+        };
+        let answer = ask(&index)?;
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() < READERS_MAX {
+            readers.push(index);
+        }
+        Ok(answer)
+    }
+
+    /// Makes the routing table anew from the index.
+    pub(super) fn load_routes(&self, index: &Index) -> Result<(), StoreError> {
+        let mut routes = Routes::default();
+        for (gateway_mailbox, digest_key) in index.gateway_mailboxes()? {
+            if gateway_mailbox.state == GatewayMailboxState::Deleted {
+                continue;
+            }
+            let gateway_mailbox = Arc::new(gateway_mailbox);
+            let route = Arc::new(Route {
+                sealing_key: SealingKey::parse(&gateway_mailbox.public_key)?,
+                digest_key: DigestKey::new(&digest_key),
+                gateway_mailbox: gateway_mailbox.clone(),
+            });
+            for served in &gateway_mailbox.addresses {
+                routes.by_address.insert(served.address.key(), route.clone());
+                routes.by_local_part.insert(served.address.local().to_ascii_lowercase(), route.clone());
+            }
+            routes.by_id.insert(gateway_mailbox.id, route);
+            routes.in_order.push(gateway_mailbox);
+        }
+        self.routes.store(Arc::new(routes));
+        Ok(())
+    }
+
+    fn free_octets(&self) -> Result<u64, StoreError> {
+        let space = rustix::fs::statvfs(&self.data_dir)
+            .map_err(|e| StoreError::io("asking for free space", e.into()))?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn check_free_space(&self) -> Result<(), StoreError> {
+        if self.free_octets()? < self.reserve_octets { Err(StoreError::Full) } else { Ok(()) }
+    }
+}
+
+/// The wall clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StoreError> {
+    let mut octets = [0; N];
+    aws_lc_rs::rand::fill(&mut octets)
+        .map_err(|_| StoreError::io("drawing randomness", io::ErrorKind::Other.into()))?;
+    Ok(octets)
+}
+
+/// Takes the groups behind the index's position in, in transactions of [`REPLAY_GROUPS`].
+struct Replayer<'a> {
+    index: &'a Index,
+    groups: u64,
+    position: Option<Position>,
+}
+
+impl Replayer<'_> {
+    fn take(
+        &mut self,
+        position: &Position,
+        offset: u64,
+        header: &super::format::GroupHeader,
+        octets: &[u8],
+    ) -> Result<(), StoreError> {
+        if self.groups.is_multiple_of(REPLAY_GROUPS) {
+            self.flush()?;
+            self.index.begin()?;
+        }
+        for frame in decode_group(header, octets).frames {
+            let entry: LogEntry = serde_json::from_slice(frame.entry).map_err(|e| {
+                StoreError::Damaged(format!(
+                    "entry in log segment {} at {}: {e}",
+                    position.segment,
+                    offset + frame.at.entry_offset
+                ))
+            })?;
+            if entry.v > FACT_VERSION {
+                return Err(StoreError::Newer(format!("log entry: version {}", entry.v)));
+            }
+            let place = Place {
+                segment: position.segment,
+                entry_offset: offset + frame.at.entry_offset,
+                entry_octets: frame.at.entry_octets,
+                payload_offset: offset + frame.at.payload_offset,
+            };
+            self.index.apply(&entry.fact, &place)?;
+        }
+        self.groups += 1;
+        self.position = Some(*position);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        if let Some(position) = self.position.take() {
+            self.index.set_position(&position)?;
+            self.index.commit()?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens the index; one that cannot be used is put aside and made anew.
+fn open_index(shared: &Shared, report: &mut OpenReport) -> Result<Index, StoreError> {
+    let path = shared.index_path();
+    match Index::open(&path).and_then(|index| index.position().map(|_| index)) {
+        Err(StoreError::Damaged(why)) => {
+            let aside = shared.data_dir.join(format!("{INDEX_FILE}.damaged-{}", now().unix_ms()));
+            fs::rename(&path, aside).map_err(|e| StoreError::io("putting the index aside", e))?;
+            for suffix in ["-wal", "-shm"] {
+                drop(fs::remove_file(shared.data_dir.join(format!("{INDEX_FILE}{suffix}"))));
+            }
+            shared.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            report.index_rebuilt = Some(why);
+            Index::open(&path)
+        }
+        other => other,
+    }
+}
+
+/// Opens the index anew while the log is open, and takes in what it lacks.
+pub(super) fn open_index_and_replay(
+    shared: &Shared,
+    end: Option<Position>,
+) -> Result<(Index, Position), StoreError> {
+    let mut report = OpenReport::default();
+    let index = open_index(shared, &mut report)?;
+    let mut replayer = Replayer { index: &index, groups: 0, position: None };
+    let from = index.position()?;
+    let reached =
+        Log::replay_onto(&shared.log_dir(), from, end, &mut |p, o, h, b| replayer.take(p, o, h, b))?;
+    replayer.flush()?;
+    Ok((index, reached))
+}
+
+impl Embedded {
+    /// Opens the store, making it when it is not there, and brings the index up to the log.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process has it open; [`StoreError::Newer`] when a newer version wrote it;
+    /// [`StoreError::Damaged`] or [`StoreError::Io`] when it cannot be used at all.
+    pub fn open(options: &Options) -> Result<(Embedded, OpenReport), StoreError> {
+        let data_dir = &options.data_dir;
+        let shared = Arc::new(Shared {
+            data_dir: data_dir.clone(),
+            reserve_octets: options.reserve_octets,
+            readers: Mutex::new(Vec::new()),
+            routes: ArcSwap::default(),
+            failing: AtomicBool::new(false),
+            index_behind: AtomicBool::new(false),
+        });
+        let made = create_dir_durably(data_dir).and_then(|()| sync_dir(data_dir));
+        made.map_err(|e| StoreError::io("making the data directory", e))?;
+        let lock = lock(data_dir)?;
+        for dir in [shared.content_dir(), shared.log_dir(), shared.keys_dir(), shared.tmp_dir()] {
+            create_dir_durably(&dir).map_err(|e| StoreError::io("making the data directory", e))?;
+        }
+        // A crash between making one of these and syncing its parent must not matter later.
+        sync_upwards(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
+
+        let mut report = OpenReport::default();
+        let index = open_index(&shared, &mut report)?;
+        let was_clean = data_dir.join("log/clean").exists();
+        let mut replayer = Replayer { index: &index, groups: 0, position: None };
+        let (log, findings) =
+            Log::open(&shared.log_dir(), index.position()?, &mut |p, o, h, b| replayer.take(p, o, h, b))?;
+        replayer.flush()?;
+        report.replayed_groups = replayer.groups;
+        index.begin()?;
+        index.set_position(&log.position())?;
+        index.commit()?;
+        for finding in findings {
+            match finding {
+                Finding::Torn { segment, offset, octets } => {
+                    report.torn.push(format!("{octets} octets at {offset} of log segment {segment}"));
+                }
+                Finding::Damage { segment, offset, octets, what } => {
+                    report
+                        .damage
+                        .push(format!("{octets} octets at {offset} of log segment {segment}: {what}"));
+                }
+            }
+        }
+        if !was_clean {
+            report.orphaned = super::content::put_orphans_aside(&shared.content_dir(), &index)?;
+        }
+        shared.load_routes(&index)?;
+
+        let (commands, queue) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let committer = Committer::new(shared.clone(), log, index)?;
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(work)
+                .map_err(|e| StoreError::io("starting a thread", e))
+        };
+        let committer = spawn("committer", Box::new(move || committer.run(queue)))?;
+        let closing = Arc::new(AtomicBool::new(false));
+        let checkpointer = {
+            let (shared, closing) = (shared.clone(), closing.clone());
+            spawn("checkpointer", Box::new(move || checkpoint(&shared, &closing)))?
+        };
+        let store = Embedded {
+            shared,
+            commands,
+            decoy: DecoyKeyring::new()?,
+            committer: Mutex::new(Some(committer)),
+            closing,
+            checkpointer: Mutex::new(Some(checkpointer)),
+            _lock: lock,
+        };
+        Ok((store, report))
+    }
+
+    /// Ends what is queued, marks the log as cleanly closed and stops the threads. Later calls fail.
+    pub async fn close(&self) {
+        let (answer, closed) = oneshot::channel();
+        if self.commands.send(Command::Stop { answer }).await.is_ok() {
+            // The committer may be gone already; either way it is closed.
+            drop(closed.await);
+        }
+        self.join();
+    }
+
+    fn join(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        for slot in [&self.checkpointer, &self.committer] {
+            let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(thread) = thread {
+                thread.thread().unpark();
+                if thread.join().is_err() {
+                    tracing::error!(event = "store.thread_failed");
+                }
+            }
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<T, StoreError> {
+        let (answer, outcome) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| StoreError::closed())?;
+        outcome.await.map_err(|_| StoreError::closed())?
+    }
+
+    fn route(&self, id: GatewayMailboxId) -> Result<Arc<Route>, StoreError> {
+        self.shared.routes.load().by_id.get(&id).cloned().ok_or(StoreError::Gone)
+    }
+
+    async fn current(&self, id: GatewayMailboxId) -> Result<Arc<GatewayMailbox>, StoreError> {
+        Ok(self.route(id)?.gateway_mailbox.clone())
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // Without an orderly close the queue ends here; the log needs no mark to be whole.
+        let (unused, _) = mpsc::channel(1);
+        drop(std::mem::replace(&mut self.commands, unused));
+        self.join();
+    }
+}
+
+/// Holds `data_dir/lock` until dropped.
+fn lock(data_dir: &Path) -> Result<File, StoreError> {
+    let fail = |e| StoreError::io("locking the data directory", e);
+    let file =
+        File::options().create(true).truncate(false).write(true).open(data_dir.join("lock")).map_err(fail)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked),
+        Err(e) => Err(fail(e.into())),
+    }
+}
+
+/// Syncs `dir` and the directories above it, as far as they may be opened.
+fn sync_upwards(dir: &Path) -> io::Result<()> {
+    let dir = dir.canonicalize()?;
+    for ancestor in dir.ancestors() {
+        match sync_dir(ancestor) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => break,
+            // Some file systems cannot sync a directory, and need not.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn checkpoint(shared: &Shared, closing: &AtomicBool) {
+    let wal = shared.data_dir.join(format!("{INDEX_FILE}-wal"));
+    while !closing.load(Ordering::Relaxed) {
+        std::thread::park_timeout(Duration::from_millis(CHECKPOINT_INTERVAL_MS));
+        let done =
+            Index::open_checkpointer(&shared.index_path()).and_then(|index| index.checkpoint_if_due(&wal));
+        if let Err(e) = done {
+            tracing::warn!(event = "store.checkpoint_failed", error = %e);
+        }
+    }
+}
+
+impl Store for Embedded {
+    fn gateway_mailbox(&self, address: &AddressKey) -> Option<Arc<GatewayMailbox>> {
+        let routes = self.shared.routes.load();
+        let route = routes.by_address.get(address)?;
+        let served = route.gateway_mailbox.addresses.iter().find(|a| a.address.key() == *address)?;
+        if served.until.is_some_and(|until| until < now()) {
+            return None;
+        }
+        Some(route.gateway_mailbox.clone())
+    }
+
+    fn gateway_mailboxes(&self) -> Vec<Arc<GatewayMailbox>> {
+        self.shared.routes.load().in_order.clone()
+    }
+
+    fn create_gateway_mailbox<'a>(
+        &'a self,
+        new: NewGatewayMailbox,
+        actor: &'a str,
+    ) -> BoxFuture<'a, Result<(Arc<GatewayMailbox>, Zeroizing<String>), StoreError>> {
+        Box::pin(async move {
+            let at = now();
+            let id = GatewayMailboxId::new(u64::try_from(at.unix_ms()).unwrap_or(0), random()?);
+            let local: String = random::<16>()?.iter().map(|octet| format!("{octet:02x}")).collect();
+            let address = Address::parse(&format!("mbx-{local}@{}", new.domain))
+                .map_err(|e| StoreError::Refused(format!("domain {}: {e}", new.domain)))?;
+            let password = generate_password()?;
+            let (keys_dir, owner, secret) = (self.shared.keys_dir(), id.to_string(), password.clone());
+            let public_key = tokio::task::spawn_blocking(move || create_keyring(&keys_dir, &owner, &secret))
+                .await
+                .map_err(|e| StoreError::io("making a keyring", io::Error::other(e)))??;
+            let gateway_mailbox = GatewayMailbox {
+                id,
+                name: new.name,
+                addresses: vec![GatewayAddress { address, until: None }],
+                tenant: new.tenant,
+                profile: new.profile,
+                state: GatewayMailboxState::Active,
+                archive: true,
+                created_at: at,
+                public_key,
+            };
+            let fact = Box::new(GatewayMailboxFact {
+                at,
+                actor: actor.to_owned(),
+                action: "create".to_owned(),
+                gateway_mailbox,
+                digest_key: Digest(random()?),
+            });
+            self.ask(|answer| Command::Create { fact, answer }).await?;
+            Ok((self.current(id).await?, password))
+        })
+    }
+
+    fn change_gateway_mailbox<'a>(
+        &'a self,
+        id: GatewayMailboxId,
+        changes: Vec<GatewayMailboxChange>,
+        actor: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<GatewayMailbox>, StoreError>> {
+        Box::pin(async move {
+            let actor = actor.to_owned();
+            self.ask(|answer| Command::Change { id, changes, actor, at: now(), answer }).await.map(Arc::new)
+        })
+    }
+
+    fn spool(&self) -> Spool {
+        Spool::new(&self.shared.tmp_dir())
+    }
+
+    fn stage(&self, gateway_mailbox: GatewayMailboxId) -> Result<Box<dyn Stage>, StoreError> {
+        self.shared.check_free_space()?;
+        Ok(Box::new(EmbeddedStage { shared: self.shared.clone(), route: self.route(gateway_mailbox)? }))
+    }
+
+    fn deliver(&self, deliveries: Vec<Delivery>) -> BoxFuture<'_, Result<Vec<Delivered>, StoreError>> {
+        Box::pin(self.ask(|answer| Command::Deliver { deliveries, answer }))
+    }
+
+    fn unlock(&self, login: &str, password: &str) -> Result<Unlocked, UnlockError> {
+        let routes = self.shared.routes.load_full();
+        let folded = login.trim().to_ascii_lowercase();
+        let route =
+            routes.by_local_part.get(&folded).or_else(|| routes.by_address.get(&AddressKey::of(&folded)));
+        let Some(route) = route else {
+            self.decoy.try_open(password);
+            return Err(UnlockError::Wrong);
+        };
+        let owner = route.gateway_mailbox.id.to_string();
+        match open_keyring(&self.shared.keys_dir(), &owner, password) {
+            Ok(keyring) => Ok(Unlocked { gateway_mailbox: route.gateway_mailbox.clone(), keyring }),
+            Err(KeyringError::Wrong) => Err(UnlockError::Wrong),
+            Err(KeyringError::Unreadable(why)) => Err(UnlockError::Unavailable(StoreError::Damaged(
+                format!("keyring of {}: {why}", route.gateway_mailbox.login()),
+            ))),
+        }
+    }
+
+    fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError> {
+        self.shared.read(|index| {
+            let Some(row) = index.folder(gateway_mailbox, folder)? else {
+                return Ok(Listing { uid_validity: None, uid_next: Uid::FIRST, entries: Vec::new() });
+            };
+            let placements = index.placements(row.id)?;
+            let entries = placements
+                .into_iter()
+                .map(|p| Entry {
+                    uid: p.uid,
+                    epoch: p.epoch,
+                    message: MessageKey(p.message),
+                    receipt_id: p.receipt_id,
+                    received_at: p.at,
+                    octets: p.octets,
+                    canonical: p.canonical,
+                })
+                .collect();
+            Ok(Listing { uid_validity: Some(row.uid_validity), uid_next: row.uid_next, entries })
+        })
+    }
+
+    fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError> {
+        self.shared.read(|index| index.folders(gateway_mailbox))
+    }
+
+    fn open(&self, key: &Unlocked, message: MessageKey) -> Result<Box<dyn io::Read + Send>, StoreError> {
+        let row = self.shared.read(|index| index.message(message.0))?;
+        if row.gateway_mailbox != key.gateway_mailbox.id {
+            return Err(StoreError::Gone);
+        }
+        let reader = MessageReader::open(
+            self.shared.clone(),
+            key.keyring.clone(),
+            row.extents,
+            row.octets,
+            row.sha256,
+        )?;
+        Ok(Box::new(reader))
+    }
+
+    fn expunge<'a>(
+        &'a self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &'a FolderName,
+        uids: &'a [Uid],
+        by: &'a Client,
+    ) -> BoxFuture<'a, Result<usize, StoreError>> {
+        let event = FolderEvent {
+            at: now(),
+            gateway_mailbox,
+            folder: folder.clone(),
+            uids: uids.to_vec(),
+            client: by.clone(),
+        };
+        Box::pin(self.ask(|answer| Command::Expunge { event, answer }))
+    }
+
+    fn record_fetched<'a>(
+        &'a self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &'a FolderName,
+        uids: &'a [Uid],
+        by: &'a Client,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let event = FolderEvent {
+            at: now(),
+            gateway_mailbox,
+            folder: folder.clone(),
+            uids: uids.to_vec(),
+            client: by.clone(),
+        };
+        Box::pin(self.ask(|answer| Command::Fetched { event, answer }))
+    }
+
+    fn receipts(
+        &self,
+        query: &ReceiptQuery,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<ReceiptView>, StoreError> {
+        super::view::receipts(&self.shared, query, since, most)
+    }
+
+    fn ready(&self) -> Result<(), StoreError> {
+        self.shared.check_free_space()?;
+        if self.commands.is_closed() {
+            return Err(StoreError::closed());
+        }
+        if self.shared.failing.load(Ordering::Relaxed) {
+            return Err(StoreError::io(
+                "writing the log",
+                io::Error::other("the last write failed; the next message tries again"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// The gateway mailbox of a receipt, for views; deleted ones have none.
+    pub(super) fn known(&self, id: GatewayMailboxId) -> Option<Arc<GatewayMailbox>> {
+        self.routes.load().by_id.get(&id).map(|route| route.gateway_mailbox.clone())
+    }
+}

@@ -1,0 +1,209 @@
+//! What the log says: one JSON object an entry, tagged by `fact`, versioned by `v`.
+//!
+//! A fact holds everything the index keeps, so that the index can be made anew from the log alone, and nothing of a
+//! message but its envelope: never subjects, never bodies. Fields may be added; a reader ignores what it does not know.
+//! A change of meaning raises `v`.
+//!
+//! | fact | payload | says |
+//! |---|---|---|
+//! | `gateway-mailbox` | – | a gateway mailbox was made or changed, by whom; its whole state and digest key |
+//! | `folder` | – | a folder was made: its number, name, UIDVALIDITY |
+//! | `object` | sealed octets, unless `file` | an object was stored |
+//! | `received` | – | one message was received for one gateway mailbox: receipt, messages, placements with reasons |
+//! | `fetched` | – | a client fetched these UIDs |
+//! | `deleted` | – | a client deleted these UIDs |
+
+use super::{Client, Digest, FolderName};
+use crate::mail::{
+    CanonicalSize, Class, GatewayMailbox, GatewayMailboxId, JournaledEnvelope, ReceiptId, Rendition,
+    Timestamp, TransportEnvelope, Uid, UidValidity,
+};
+use serde::{Deserialize, Serialize};
+
+/// Version written into every entry.
+pub(super) const FACT_VERSION: u32 = 1;
+
+/// One entry with its version.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) v: u32,
+    #[serde(flatten)]
+    pub(super) fact: Fact,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "kebab-case")]
+pub(super) enum Fact {
+    GatewayMailbox(GatewayMailboxFact),
+    Folder(FolderFact),
+    Object(ObjectFact),
+    Received(Box<ReceivedFact>),
+    Fetched(FolderEventFact),
+    Deleted(FolderEventFact),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct GatewayMailboxFact {
+    pub(super) at: Timestamp,
+    /// Who did it: `cli`, `demo`.
+    pub(super) actor: String,
+    /// `create`, `set`, `suspend`, `resume`, `delete`.
+    pub(super) action: String,
+    pub(super) gateway_mailbox: GatewayMailbox,
+    /// Key of the two content digests. Known to the server, in backups, never rotated.
+    pub(super) digest_key: Digest,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FolderFact {
+    pub(super) folder: u64,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) name: FolderName,
+    /// The user's part of the folder's path, chosen at first placement and kept for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) slug: Option<String>,
+    pub(super) uid_validity: UidValidity,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ObjectFact {
+    pub(super) object: u64,
+    pub(super) receipt_id: ReceiptId,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) octets: u64,
+    pub(super) sealed_octets: u64,
+    pub(super) sealed_sha256: Digest,
+    /// Name under `content/`, when the sealed octets are not this frame's payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<String>,
+}
+
+/// A run of octets of a stored object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredExtent {
+    /// The store's number of the object.
+    pub object: u64,
+    /// First octet.
+    pub offset: u64,
+    /// Number of octets.
+    pub octets: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct MessageFact {
+    pub(super) message: u64,
+    pub(super) extents: Vec<StoredExtent>,
+    pub(super) octets: u64,
+    pub(super) canonical: CanonicalSize,
+    pub(super) exact: Digest,
+    pub(super) join: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) message_id: Option<String>,
+    pub(super) rendition: Rendition,
+    /// The object holding the sealed summaries of this receipt, and which of them is this message's.
+    pub(super) summary: (u64, u32),
+    /// True when these octets were already held: the number is that of the message known before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) held: bool,
+}
+
+/// One journal report a receipt was found to hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportRecord {
+    /// The wrapper's own Message-ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapper_message_id: Option<String>,
+    /// Who sent and who got the documented message.
+    pub envelope: JournaledEnvelope,
+    /// The originals, as indexes into the receipt's messages.
+    pub originals: Vec<u32>,
+    /// The original to show, as an index into the receipt's messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<u32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct PlacementFact {
+    pub(super) folder: u64,
+    pub(super) uid: Uid,
+    pub(super) message: u64,
+    pub(super) reasons: Vec<String>,
+}
+
+/// A placement that was wanted and not made, because this content is already there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct SparedFact {
+    pub(super) folder: u64,
+    /// The entry that was there before.
+    pub(super) uid: Uid,
+    pub(super) reasons: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ReceivedFact {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) at: Timestamp,
+    pub(super) transport: TransportEnvelope,
+    pub(super) class: Class,
+    pub(super) octets: u64,
+    pub(super) sha256: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) message_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) parent_message_id: Option<String>,
+    pub(super) reports: Vec<ReportRecord>,
+    /// Kind and detail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) defects: Vec<(String, String)>,
+    /// Addresses nobody was found for, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) unmatched: Vec<String>,
+    /// What makes another receipt "the same again"; see [`super::Delivery`].
+    pub(super) identity: Digest,
+    /// The receipt this one repeats: nothing was placed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) repeats: Option<ReceiptId>,
+    /// The first message is the received one as a whole.
+    pub(super) messages: Vec<MessageFact>,
+    /// Raised by a restore, part of every UIDL.
+    pub(super) epoch: u32,
+    pub(super) placements: Vec<PlacementFact>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) spared: Vec<SparedFact>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FolderEventFact {
+    pub(super) at: Timestamp,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) folder: u64,
+    /// First and last of each run.
+    pub(super) uids: Vec<(Uid, Uid)>,
+    pub(super) client: Client,
+}
+
+/// Joins rising UIDs into runs.
+pub(super) fn runs(uids: &[Uid]) -> Vec<(Uid, Uid)> {
+    let mut runs: Vec<(Uid, Uid)> = Vec::new();
+    for uid in uids {
+        match runs.last_mut() {
+            Some((_, last)) if last.value().checked_add(1) == Some(uid.value()) => *last = *uid,
+            _ => runs.push((*uid, *uid)),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joins_neighbouring_uids() {
+        let uid = |n| Uid::new(n).unwrap();
+        let got = runs(&[uid(1), uid(2), uid(3), uid(7), uid(9), uid(10)]);
+        assert_eq!(got, [(uid(1), uid(3)), (uid(7), uid(7)), (uid(9), uid(10))]);
+        assert!(runs(&[]).is_empty());
+    }
+}

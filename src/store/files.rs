@@ -1,0 +1,60 @@
+//! Durable file operations: nothing counts as stored before its octets and every directory entry leading to it are.
+//!
+//! A rename or a new name is lost in a power cut unless its directory is synced too; ext4 usually hides this, and
+//! sometimes does not.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Syncs a directory, so that the names in it survive.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Makes `dir` and its missing parents, owner-only, each durable in its parent.
+pub(super) fn create_dir_durably(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_dir_durably(parent)?;
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    sync_dir(parent)
+}
+
+/// Opens a new owner-only file for writing; it must not exist.
+pub(super) fn create_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Replaces `path` by a file holding `octets`: write, sync, rename, sync the directory.
+pub(super) fn write_file_durably(path: &Path, octets: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let temporary = path.with_extension("new");
+    match fs::remove_file(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = create_file(&temporary)?;
+    file.write_all(octets)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    sync_dir(dir)
+}
+
+/// Removes `path` if it is there, durably.
+pub(super) fn remove_file_durably(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,563 @@
+//! The log: segments that are only ever appended to, one group of frames and one `fdatasync` at a time.
+//!
+//! Rules that every path here keeps:
+//! * A group counts only when all of it is there and every hash fits.
+//! * After a failed write or sync the segment is given up: the kernel marks pages it could not write as clean, so a later
+//!   sync of the same file would succeed without them. The next segment's header says how much of it counts.
+//! * What a crash may have left unsynced behind the index's position is copied into a fresh segment and synced before
+//!   anything is built on it: an unacknowledged group that only the page cache holds must not answer for a re-sent message.
+//! * Nothing is ever truncated. A bad last group that nobody can have been told of is *torn*: its octets are copied to
+//!   `log/torn/` and no longer count. Anything else that is bad is *damage*: named, kept, stepped over.
+
+use super::Digest;
+use super::StoreError;
+use super::files::{create_dir_durably, create_file, sync_dir, write_file_durably};
+use super::format::{
+    FormatError, GROUP_HEADER_OCTETS, GROUP_MAGIC, GroupBuilder, GroupHeader, SEGMENT_HEADER_OCTETS,
+    SegmentHeader, decode_group,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A segment that has reached this size is closed and a new one begun.
+const SEGMENT_OCTETS_MAX: u64 = 256 * 1024 * 1024;
+/// Octets looked at a time while searching behind damage for the next group.
+const SEARCH_OCTETS: usize = 1024 * 1024;
+const CLEAN_FILE: &str = "clean";
+const TORN_DIR: &str = "torn";
+
+/// How far the log has been taken in: everything before `offset` of `segment`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Position {
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+    pub(super) chain: Digest,
+    pub(super) sequence: u64,
+}
+
+/// Something found while opening that an admin must hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// An unacknowledged last group, moved to `log/torn/`.
+    Torn { segment: u64, offset: u64, octets: u64 },
+    /// Octets that should be whole and are not.
+    Damage { segment: u64, offset: u64, octets: u64, what: String },
+}
+
+struct Segment {
+    number: u64,
+    file: File,
+    octets: u64,
+}
+
+/// The log open for appending. One writer.
+pub(super) struct Log {
+    dir: PathBuf,
+    /// `None` after a failure, until a new segment is durable.
+    current: Option<Segment>,
+    /// The last segment that counts, and how much of it.
+    last: (u64, u64),
+    highest_number: u64,
+    chain: Digest,
+    sequence: u64,
+    buffer: Vec<u8>,
+}
+
+struct Found {
+    header: SegmentHeader,
+    path: PathBuf,
+    /// How much of it counts.
+    octets: u64,
+}
+
+pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:08}.seg"))
+}
+
+impl Log {
+    /// Opens the log in `dir`, handing every group behind `from` to `apply`, in order.
+    ///
+    /// `apply` gets the position behind the group, where the group's header stands, and its octets.
+    pub(super) fn open(
+        dir: &Path,
+        from: Option<Position>,
+        apply: &mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(Log, Vec<Finding>), StoreError> {
+        let fail = |what: &'static str| move |e: io::Error| StoreError::io(what, e);
+        create_dir_durably(&dir.join(TORN_DIR)).map_err(fail("making the log directory"))?;
+        let clean = read_clean_mark(dir);
+        let (mut segments, highest_number) = find_segments(dir)?;
+        let mut findings = Vec::new();
+        let Some(last_number) = segments.keys().next_back().copied() else {
+            return Log::begin(dir, from, highest_number, findings);
+        };
+        let start = match from {
+            Some(position) if covers(&segments, &position) => position,
+            Some(position) => {
+                // The index knows more than the log holds: acknowledged mail is missing. Keep what the index says.
+                findings.push(Finding::Damage {
+                    segment: position.segment,
+                    offset: position.offset,
+                    octets: 0,
+                    what: "the log ends before the position the index has reached".to_owned(),
+                });
+                let octets = segments.get(&last_number).map_or(0, |s| s.octets);
+                let mut log =
+                    Log::at(dir, (last_number, octets), highest_number.max(position.segment), position);
+                log.begin_segment()?;
+                return Ok((log, findings));
+            }
+            None => start_of(&segments)?,
+        };
+        let tail_start =
+            if start.segment == last_number { start.offset } else { SEGMENT_HEADER_OCTETS as u64 };
+        let torn_at = find_torn(dir, &mut segments, last_number, tail_start, clean.as_ref(), &mut findings)?;
+        let has_tail = segments.get(&last_number).is_some_and(|s| s.octets > tail_start);
+        let clean_end = clean.is_some_and(|c| {
+            segments.get(&last_number).is_some_and(|s| (c.segment, c.offset) == (last_number, s.octets))
+        });
+        let mut highest_number = highest_number;
+        if has_tail && !clean_end {
+            let chain = if start.segment == last_number { Some(start.chain) } else { None };
+            rehome(dir, &mut segments, last_number, tail_start, chain, highest_number + 1)?;
+            highest_number += 1;
+        }
+        let end = replay(&segments, start, apply, &mut findings)?;
+        let last =
+            segments.iter().next_back().map(|(number, found)| (*number, found.octets)).unwrap_or((0, 0));
+        let mut log = Log::at(dir, last, highest_number, end);
+        if torn_at && !has_tail {
+            log.begin_segment()?;
+        } else {
+            let path = segment_path(dir, last.0);
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .open(path)
+                .map_err(fail("opening the last segment"))?;
+            let length = file.metadata().map_err(fail("opening the last segment"))?.len();
+            if length == last.1 {
+                log.current = Some(Segment { number: last.0, file, octets: last.1 });
+            } else {
+                log.begin_segment()?;
+            }
+        }
+        super::files::remove_file_durably(&dir.join(CLEAN_FILE))
+            .map_err(fail("removing the clean-shutdown mark"))?;
+        Ok((log, findings))
+    }
+
+    /// Replays what stands behind `from`, up to `end`, without touching the log: for an index that fell behind.
+    pub(super) fn replay_onto(
+        dir: &Path,
+        from: Option<Position>,
+        end: Option<Position>,
+        apply: &mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>,
+    ) -> Result<Position, StoreError> {
+        let (mut segments, _) = find_segments(dir)?;
+        if let Some(end) = end {
+            // What stands behind the end was never acknowledged.
+            segments.retain(|number, _| *number <= end.segment);
+            if let Some(found) = segments.get_mut(&end.segment) {
+                found.octets = found.octets.min(end.offset);
+            }
+        }
+        let start = match from {
+            Some(position) => position,
+            None => start_of(&segments)?,
+        };
+        replay(&segments, start, apply, &mut Vec::new())
+    }
+
+    fn at(dir: &Path, last: (u64, u64), highest_number: u64, position: Position) -> Log {
+        Log {
+            dir: dir.to_owned(),
+            current: None,
+            last,
+            highest_number,
+            chain: position.chain,
+            sequence: position.sequence,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The first segment of an empty log; an index that already has a position then tells of lost mail.
+    fn begin(
+        dir: &Path,
+        from: Option<Position>,
+        highest: u64,
+        mut findings: Vec<Finding>,
+    ) -> Result<(Log, Vec<Finding>), StoreError> {
+        let position =
+            from.unwrap_or(Position { segment: 0, offset: 0, chain: Digest([0; 32]), sequence: 0 });
+        if from.is_some_and(|p| p.sequence > 0) {
+            findings.push(Finding::Damage {
+                segment: position.segment,
+                offset: position.offset,
+                octets: 0,
+                what: "the index refers to a log that is not there".to_owned(),
+            });
+        }
+        let mut log = Log::at(dir, (0, 0), highest.max(position.segment), position);
+        log.begin_segment()?;
+        Ok((log, findings))
+    }
+
+    /// Makes a new segment durable and appends there from now on.
+    fn begin_segment(&mut self) -> Result<(), StoreError> {
+        self.current = None;
+        // The number is spent even if this fails: a half-made file of that name must never be mistaken for it.
+        self.highest_number += 1;
+        let number = self.highest_number;
+        let header =
+            SegmentHeader { number, previous: self.last.0, previous_octets: self.last.1, chain: self.chain };
+        let path = segment_path(&self.dir, number);
+        let made = create_file(&path).and_then(|file| {
+            file.write_all_at(&header.encode(), 0)?;
+            file.sync_all()?;
+            sync_dir(&self.dir)?;
+            Ok(file)
+        });
+        match made {
+            Ok(file) => {
+                let octets = SEGMENT_HEADER_OCTETS as u64;
+                self.current = Some(Segment { number, file, octets });
+                self.last = (number, octets);
+                Ok(())
+            }
+            Err(e) => {
+                // Best effort: a file that stays behind has no valid predecessor claim and holds no group.
+                drop(fs::remove_file(&path));
+                Err(StoreError::io("beginning a log segment", e))
+            }
+        }
+    }
+
+    /// Makes sure there is a segment to append to, and starts a group.
+    pub(super) fn start_group(&mut self) -> Result<GroupBuilder, StoreError> {
+        if self.current.as_ref().is_none_or(|segment| segment.octets >= SEGMENT_OCTETS_MAX) {
+            self.begin_segment()?;
+        }
+        Ok(GroupBuilder::new(self.chain, std::mem::take(&mut self.buffer)))
+    }
+
+    /// Where the header of the group being built will stand.
+    pub(super) fn next_group_at(&self) -> (u64, u64) {
+        self.last
+    }
+
+    /// Appends a group and makes it durable; returns the position behind it.
+    ///
+    /// # Errors
+    /// Nothing of the group counts. The segment is given up; the next [`Log::start_group`] begins a new one.
+    pub(super) fn append(&mut self, group: GroupBuilder) -> Result<Position, StoreError> {
+        let (octets, chain) = group.finish(self.sequence + 1);
+        let Some(segment) = self.current.as_mut() else {
+            return Err(StoreError::io("appending to the log", io::ErrorKind::NotConnected.into()));
+        };
+        let written =
+            segment.file.write_all_at(&octets, segment.octets).and_then(|()| segment.file.sync_data());
+        if let Err(e) = written {
+            self.current = None;
+            return Err(StoreError::io("appending to the log", e));
+        }
+        segment.octets += octets.len() as u64;
+        self.last = (segment.number, segment.octets);
+        self.chain = chain;
+        self.sequence += 1;
+        self.buffer = octets;
+        // One huge group must not hold its memory for ever.
+        self.buffer.clear();
+        self.buffer.shrink_to(8 * 1024 * 1024);
+        Ok(self.position())
+    }
+
+    pub(super) fn position(&self) -> Position {
+        Position { segment: self.last.0, offset: self.last.1, chain: self.chain, sequence: self.sequence }
+    }
+
+    /// Leaves the mark that says: everything up to here was durable when the store was closed.
+    pub(super) fn mark_clean(&self) -> Result<(), StoreError> {
+        if self.current.is_none() {
+            return Ok(());
+        }
+        let mark = serde_json::to_vec(&self.position())
+            .map_err(|e| StoreError::io("writing the clean mark", e.into()))?;
+        write_file_durably(&self.dir.join(CLEAN_FILE), &mark)
+            .map_err(|e| StoreError::io("writing the clean mark", e))
+    }
+}
+
+fn read_clean_mark(dir: &Path) -> Option<Position> {
+    serde_json::from_slice(&fs::read(dir.join(CLEAN_FILE)).ok()?).ok()
+}
+
+/// Finds the segments that count, and how much of each; and the highest number ever used.
+fn find_segments(dir: &Path) -> Result<(BTreeMap<u64, Found>, u64), StoreError> {
+    let fail = |e: io::Error| StoreError::io("reading the log directory", e);
+    let mut segments = BTreeMap::new();
+    let mut highest = 0;
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let number = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .and_then(|n| n.strip_suffix(".seg"))
+            .and_then(|n| n.parse::<u64>().ok());
+        let Some(number) = number else { continue };
+        highest = highest.max(number);
+        let mut head = Vec::with_capacity(SEGMENT_HEADER_OCTETS);
+        let file = File::open(&path).map_err(fail)?;
+        let octets = file.metadata().map_err(fail)?.len();
+        file.take(SEGMENT_HEADER_OCTETS as u64).read_to_end(&mut head).map_err(fail)?;
+        match SegmentHeader::decode(&head) {
+            Ok(header) if header.number == number => {
+                segments.insert(number, Found { header, path, octets });
+            }
+            Err(FormatError::Newer(version)) => {
+                return Err(StoreError::Newer(format!("log segment {number}: version {version}")));
+            }
+            // A segment whose making was cut off holds nothing; it keeps its number spent.
+            _ if octets <= SEGMENT_HEADER_OCTETS as u64 => {}
+            Ok(_) | Err(_) => {
+                return Err(StoreError::Damaged(format!(
+                    "the header of log segment {number} is not valid; restore it or move the file away"
+                )));
+            }
+        }
+    }
+    let claims: Vec<(u64, u64)> =
+        segments.values().map(|s: &Found| (s.header.previous, s.header.previous_octets)).collect();
+    // The newest claim counts: an older heir of the same segment was itself given up before it held anything.
+    for (number, octets) in claims {
+        if let Some(found) = segments.get_mut(&number) {
+            found.octets = found.octets.min(octets);
+        }
+    }
+    Ok((segments, highest))
+}
+
+fn covers(segments: &BTreeMap<u64, Found>, position: &Position) -> bool {
+    segments.get(&position.segment).is_some_and(|s| position.offset <= s.octets)
+}
+
+fn start_of(segments: &BTreeMap<u64, Found>) -> Result<Position, StoreError> {
+    let first =
+        segments.values().next().ok_or_else(|| StoreError::Damaged("the log has no segment".to_owned()))?;
+    Ok(Position {
+        segment: first.header.number,
+        offset: SEGMENT_HEADER_OCTETS as u64,
+        chain: first.header.chain,
+        sequence: 0,
+    })
+}
+
+/// Reads the group whose header stands at `offset`; `Ok(None)` at the end.
+fn read_group(
+    file: &mut File,
+    offset: u64,
+    end: u64,
+    octets: &mut Vec<u8>,
+) -> Result<Option<GroupHeader>, ReadError> {
+    if offset >= end {
+        return Ok(None);
+    }
+    octets.clear();
+    file.seek(SeekFrom::Start(offset)).map_err(ReadError::Io)?;
+    let mut limited = file.take(end - offset);
+    limited.by_ref().take(GROUP_HEADER_OCTETS as u64).read_to_end(octets).map_err(ReadError::Io)?;
+    let header = GroupHeader::decode(octets).map_err(ReadError::Bad)?;
+    limited.take(header.octets).read_to_end(octets).map_err(ReadError::Io)?;
+    if octets.len() as u64 != GROUP_HEADER_OCTETS as u64 + header.octets {
+        return Err(ReadError::Bad(FormatError::Short));
+    }
+    Ok(Some(header))
+}
+
+enum ReadError {
+    Io(io::Error),
+    Bad(FormatError),
+}
+
+/// Looks behind `from` for a group header that is whole and newer than `sequence`.
+fn next_group_behind(file: &File, from: u64, end: u64, sequence: u64) -> io::Result<Option<u64>> {
+    let finder = memchr::memmem::Finder::new(GROUP_MAGIC);
+    let mut window = vec![0; SEARCH_OCTETS + GROUP_HEADER_OCTETS];
+    let mut at = from;
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(window.len());
+        let Some(window) = window.get_mut(..wanted) else { break };
+        file.read_exact_at(window, at)?;
+        for hit in finder.find_iter(window) {
+            let head = window.get(hit..).unwrap_or_default();
+            if GroupHeader::decode(head).is_ok_and(|h| h.sequence > sequence) {
+                return Ok(Some(at + hit as u64));
+            }
+        }
+        if wanted <= GROUP_HEADER_OCTETS {
+            break;
+        }
+        at += (wanted - GROUP_HEADER_OCTETS) as u64;
+    }
+    Ok(None)
+}
+
+/// Checks the last segment's end; a bad last group nobody can have been told of is kept in `torn/` and no longer counts.
+fn find_torn(
+    dir: &Path,
+    segments: &mut BTreeMap<u64, Found>,
+    number: u64,
+    from: u64,
+    clean: Option<&Position>,
+    findings: &mut Vec<Finding>,
+) -> Result<bool, StoreError> {
+    let fail = |e: io::Error| StoreError::io("reading the end of the log", e);
+    let Some(found) = segments.get_mut(&number) else { return Ok(false) };
+    let mut file = File::open(&found.path).map_err(fail)?;
+    let mut octets = Vec::new();
+    let mut at = from;
+    let mut sequence = 0;
+    loop {
+        let bad = match read_group(&mut file, at, found.octets, &mut octets) {
+            Ok(None) => return Ok(false),
+            Ok(Some(header)) => match decode_group(&header, &octets).damage.first() {
+                None => {
+                    at += octets.len() as u64;
+                    sequence = header.sequence;
+                    continue;
+                }
+                Some((_, e)) => ReadError::Bad(*e),
+            },
+            Err(e) => e,
+        };
+        if let ReadError::Io(e) = bad {
+            return Err(fail(e));
+        }
+        if let Some(next) = next_group_behind(&file, at + 1, found.octets, sequence).map_err(fail)? {
+            // A group behind it was begun only after this one was durable: damage, which replay will name.
+            at = next;
+            continue;
+        }
+        if clean.is_some_and(|c| (c.segment, c.offset) > (number, at)) {
+            return Ok(false);
+        }
+        let tail = found.octets - at;
+        let name = dir.join(TORN_DIR).join(format!("{number:08}-{at}.bin"));
+        copy_durably(&file, at, tail, &name).map_err(fail)?;
+        found.octets = at;
+        findings.push(Finding::Torn { segment: number, offset: at, octets: tail });
+        return Ok(true);
+    }
+}
+
+fn copy_durably(from: &File, offset: u64, octets: u64, to: &Path) -> io::Result<()> {
+    let mut source = from.try_clone()?;
+    source.seek(SeekFrom::Start(offset))?;
+    // A crash while this ran before leaves a partial copy: made anew.
+    match fs::remove_file(to) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut target = create_file(to)?;
+    io::copy(&mut source.take(octets), &mut target)?;
+    target.sync_all()?;
+    sync_dir(to.parent().ok_or(io::ErrorKind::InvalidInput)?)
+}
+
+/// Copies what stands behind `from` in segment `number` into a new segment, durably.
+fn rehome(
+    dir: &Path,
+    segments: &mut BTreeMap<u64, Found>,
+    number: u64,
+    from: u64,
+    chain: Option<Digest>,
+    new_number: u64,
+) -> Result<(), StoreError> {
+    let fail = |e: io::Error| StoreError::io("securing the end of the log", e);
+    let Some(found) = segments.get_mut(&number) else { return Ok(()) };
+    let header = SegmentHeader {
+        number: new_number,
+        previous: number,
+        previous_octets: from,
+        chain: chain.unwrap_or(found.header.chain),
+    };
+    let path = segment_path(dir, new_number);
+    let mut source = File::open(&found.path).map_err(fail)?;
+    source.seek(SeekFrom::Start(from)).map_err(fail)?;
+    let octets = found.octets - from;
+    // Made under another name first: a half-made copy must not claim its predecessor's end.
+    let temporary = path.with_extension("new");
+    drop(fs::remove_file(&temporary));
+    let copied = create_file(&temporary).and_then(|mut target| {
+        target.write_all(&header.encode())?;
+        io::copy(&mut source.take(octets), &mut target)?;
+        target.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        sync_dir(dir)
+    });
+    copied.map_err(fail)?;
+    found.octets = from;
+    segments.insert(new_number, Found { header, path, octets: SEGMENT_HEADER_OCTETS as u64 + octets });
+    Ok(())
+}
+
+/// Hands every group behind `start` to `apply`; returns the position behind the last one.
+fn replay(
+    segments: &BTreeMap<u64, Found>,
+    start: Position,
+    apply: &mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>,
+    findings: &mut Vec<Finding>,
+) -> Result<Position, StoreError> {
+    let fail = |e: io::Error| StoreError::io("reading the log", e);
+    let mut position = start;
+    for (number, found) in segments.range(start.segment..) {
+        let mut file = File::open(&found.path).map_err(fail)?;
+        let mut octets = Vec::new();
+        if *number != start.segment {
+            position = Position { segment: *number, offset: SEGMENT_HEADER_OCTETS as u64, ..position };
+        }
+        let mut damage = |offset: u64, octets: u64, what: String| {
+            findings.push(Finding::Damage { segment: *number, offset, octets, what });
+        };
+        // Behind octets that could not be read the chain cannot be followed.
+        let mut chain_is_known = true;
+        loop {
+            let at = position.offset;
+            match read_group(&mut file, at, found.octets, &mut octets) {
+                Ok(None) => break,
+                Ok(Some(header)) => {
+                    if chain_is_known && header.chain != position.chain {
+                        damage(at, 0, "the chain of entries is broken before this group".to_owned());
+                    }
+                    chain_is_known = true;
+                    let group = decode_group(&header, &octets);
+                    for (offset, what) in &group.damage {
+                        damage(at + offset, 0, what.to_string());
+                    }
+                    let next = at + octets.len() as u64;
+                    position = Position {
+                        segment: *number,
+                        offset: next,
+                        chain: group.chain,
+                        sequence: header.sequence,
+                    };
+                    apply(&position, at, &header, &octets)?;
+                }
+                Err(ReadError::Io(e)) => return Err(fail(e)),
+                Err(ReadError::Bad(e)) => {
+                    let next =
+                        next_group_behind(&file, at + 1, found.octets, position.sequence).map_err(fail)?;
+                    let next = next.unwrap_or(found.octets);
+                    damage(at, next - at, e.to_string());
+                    position.offset = next;
+                    chain_is_known = false;
+                }
+            }
+        }
+    }
+    Ok(position)
+}

@@ -1,0 +1,150 @@
+//! Reading messages back: sealed octets checked, decrypted, joined from their extents.
+
+use super::embedded::Shared;
+use super::index::ObjectPlace;
+use super::log::segment_path;
+use super::spool::ReadAt;
+use super::stage::INLINE_OCTETS_MAX;
+use super::{Digest, Keyring, StoreError, StoredExtent};
+use aws_lc_rs::digest::{Context, SHA256};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+fn damaged(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Opens the octets of one extent.
+fn open_extent(
+    shared: &Shared,
+    keyring: &Keyring,
+    extent: &StoredExtent,
+) -> io::Result<Box<dyn Read + Send>> {
+    let row = shared
+        .read(|index| index.object(extent.object))
+        .map_err(|e| damaged(format!("object {}: {e}", extent.object)))?;
+    match row.place {
+        ObjectPlace::Log { segment, offset } => {
+            let size = usize::try_from(row.sealed_octets).ok().filter(|n| *n as u64 <= INLINE_OCTETS_MAX * 2);
+            let mut sealed =
+                vec![0; size.ok_or_else(|| damaged(format!("object {}: impossible size", extent.object)))?];
+            File::open(segment_path(&shared.log_dir(), segment))?.read_exact_at(&mut sealed, offset)?;
+            if Digest::of(&sealed) != row.sealed_sha256 {
+                return Err(damaged(format!(
+                    "object {} in log segment {segment} at {offset}: hash does not match",
+                    extent.object
+                )));
+            }
+            seek(keyring.open(Cursor::new(sealed))?, extent)
+        }
+        ObjectPlace::File(name) => {
+            let file = File::open(shared.content_dir().join(&name))?;
+            let octets = file.metadata()?.len();
+            if octets != row.sealed_octets {
+                return Err(damaged(format!(
+                    "content file {name}: {octets} octets instead of {}",
+                    row.sealed_octets
+                )));
+            }
+            // Its SHA-256 is not checked first, that would read it twice: every 64 KiB chunk is authenticated by `age`.
+            seek(keyring.open(BufReader::with_capacity(128 * 1024, ReadAt { file, at: 0 }))?, extent)
+        }
+    }
+}
+
+fn seek<R: Read + Seek + Send + 'static>(
+    mut reader: R,
+    extent: &StoredExtent,
+) -> io::Result<Box<dyn Read + Send>> {
+    if extent.offset > 0 {
+        reader.seek(SeekFrom::Start(extent.offset))?;
+    }
+    Ok(Box::new(reader.take(extent.octets)))
+}
+
+/// Reads a message from its extents, one after the other, and checks length and hash at its end.
+pub(super) struct MessageReader {
+    shared: Arc<Shared>,
+    keyring: Keyring,
+    waiting: VecDeque<StoredExtent>,
+    current: Option<Box<dyn Read + Send>>,
+    left: u64,
+    check: Option<(Context, Digest)>,
+}
+
+impl MessageReader {
+    /// # Errors
+    /// [`StoreError::Damaged`] when the first extent cannot be opened.
+    pub(super) fn open(
+        shared: Arc<Shared>,
+        keyring: Keyring,
+        extents: Vec<StoredExtent>,
+        octets: u64,
+        sha256: Option<Digest>,
+    ) -> Result<MessageReader, StoreError> {
+        let mut reader = MessageReader {
+            shared,
+            keyring,
+            waiting: extents.into(),
+            current: None,
+            left: octets,
+            check: sha256.map(|expected| (Context::new(&SHA256), expected)),
+        };
+        reader.advance().map_err(|e| match e.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => {
+                StoreError::Damaged(e.to_string())
+            }
+            _ => StoreError::io("opening a message", e),
+        })?;
+        Ok(reader)
+    }
+
+    fn advance(&mut self) -> io::Result<bool> {
+        self.current = match self.waiting.pop_front() {
+            None => None,
+            Some(extent) => Some(open_extent(&self.shared, &self.keyring, &extent)?),
+        };
+        Ok(self.current.is_some())
+    }
+
+    fn finish(&mut self) -> io::Result<usize> {
+        if self.left > 0 {
+            return Err(damaged(format!("message ends {} octets early", self.left)));
+        }
+        if let Some((context, expected)) = self.check.take()
+            && Digest::from_ring(&context.finish()) != expected
+        {
+            return Err(damaged("message: hash of the received octets does not match".to_owned()));
+        }
+        Ok(0)
+    }
+}
+
+impl Read for MessageReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let Some(current) = self.current.as_mut() else { return self.finish() };
+            let read = current.read(buffer)?;
+            if read == 0 {
+                if !self.advance()? {
+                    return self.finish();
+                }
+                continue;
+            }
+            self.left = self
+                .left
+                .checked_sub(read as u64)
+                .ok_or_else(|| damaged("message is longer than it was".to_owned()))?;
+            if let Some((context, _)) = self.check.as_mut() {
+                context.update(buffer.get(..read).unwrap_or_default());
+            }
+            return Ok(read);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What is sealed and hashed before the committer sees it, in the sessions' own time.
+
+use super::content::ContentFile;
+use super::embedded::Shared;
+use super::seal::{HashingWriter, SealingKey};
+use super::{Digest, MessageKey, StoreError, StoredExtent};
+use age::stream::StreamWriter;
+use aws_lc_rs::hmac;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+/// Sealed content up to this many octets lies in the log; what is longer is a file of its own.
+pub(super) const INLINE_OCTETS_MAX: u64 = 1024 * 1024;
+/// What `age` adds to so much content, at most: header, nonce, one tag per 64 KiB.
+const SEALING_OVERHEAD_OCTETS: u64 = 1024;
+
+/// The digest key of a gateway mailbox: what two contents are compared under.
+///
+/// Keyed, because the digests lie in clear: without the key nobody can test whether a known message was received.
+#[derive(Clone)]
+pub struct DigestKey(hmac::Key);
+
+impl DigestKey {
+    pub(super) fn new(key: &Digest) -> DigestKey {
+        DigestKey(hmac::Key::new(hmac::HMAC_SHA256, &key.0))
+    }
+
+    fn tagged(&self, domain: &[u8], parts: &[&[u8]]) -> Digest {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(domain);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        Digest(context.sign().as_ref().try_into().unwrap_or([0; 32]))
+    }
+
+    /// Digest of a message's octets, from their SHA-256: HMAC-SHA-256 over `exact`, length, hash.
+    pub fn exact(&self, sha256: &Digest) -> Digest {
+        self.tagged(b"exact", &[&sha256.0])
+    }
+
+    /// Digest of what forks of a message share, from the SHA-256 of that input: HMAC-SHA-256 over `join`, length, hash.
+    pub fn join(&self, sha256: &Digest) -> Digest {
+        self.tagged(b"join", &[&sha256.0])
+    }
+
+    /// Digest of what makes a receipt "the same again": HMAC-SHA-256 over `identity` and each part with its length.
+    pub fn identity(&self, parts: &[&[u8]]) -> Digest {
+        self.tagged(b"identity", parts)
+    }
+}
+
+/// A message the store holds already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its number.
+    pub message: MessageKey,
+    /// Its octets.
+    pub extents: Vec<StoredExtent>,
+}
+
+/// Content that is sealed and, if it is a file of its own, durable; not yet named by any entry.
+///
+/// Dropped without being delivered, a file is removed again.
+#[derive(Debug)]
+pub struct Sealed {
+    pub(super) content: SealedContent,
+    pub(super) octets: u64,
+    pub(super) sealed_octets: u64,
+    pub(super) sealed_sha256: Digest,
+}
+
+#[derive(Debug)]
+pub(super) enum SealedContent {
+    Inline(Vec<u8>),
+    File(ContentFile),
+}
+
+impl Sealed {
+    /// Octets before sealing.
+    pub fn octets(&self) -> u64 {
+        self.octets
+    }
+}
+
+/// Prepares content for one gateway mailbox. All methods may block.
+pub trait Stage: Send {
+    /// Starts sealing content of so many octets.
+    ///
+    /// # Errors
+    /// [`StoreError`] when no file can be made for it.
+    fn sealer(&self, octets: u64) -> Result<Sealer, StoreError>;
+
+    /// The message held already with this `exact` digest.
+    fn held(&self, exact: &Digest) -> Result<Option<Held>, StoreError>;
+
+    /// The key that digests are made with.
+    fn digest_key(&self) -> &DigestKey;
+}
+
+enum Output {
+    Inline(StreamWriter<HashingWriter<Vec<u8>>>),
+    File(StreamWriter<HashingWriter<ContentFile>>),
+}
+
+/// Seals what is written to it.
+pub struct Sealer {
+    output: Output,
+    octets: u64,
+}
+
+impl Write for Sealer {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let written = match &mut self.output {
+            Output::Inline(writer) => writer.write(octets)?,
+            Output::File(writer) => writer.write(octets)?,
+        };
+        self.octets += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sealer {
+    /// Ends the content; a file of its own is durable when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it could not be written or synced.
+    pub fn finish(self) -> Result<Sealed, StoreError> {
+        let fail = |e| StoreError::io("sealing content", e);
+        let (content, sealed_octets, sealed_sha256) = match self.output {
+            Output::Inline(writer) => {
+                let (sealed, octets, sha256) = writer.finish().map_err(fail)?.finish();
+                (SealedContent::Inline(sealed), octets, sha256)
+            }
+            Output::File(writer) => {
+                let (mut file, octets, sha256) = writer.finish().map_err(fail)?.finish();
+                file.sync().map_err(fail)?;
+                (SealedContent::File(file), octets, sha256)
+            }
+        };
+        Ok(Sealed { content, octets: self.octets, sealed_octets, sealed_sha256 })
+    }
+}
+
+/// [`Stage`] over the embedded store.
+pub(super) struct EmbeddedStage {
+    pub(super) shared: Arc<Shared>,
+    pub(super) route: Arc<super::embedded::Route>,
+}
+
+impl Stage for EmbeddedStage {
+    fn sealer(&self, octets: u64) -> Result<Sealer, StoreError> {
+        let fail = |e| StoreError::io("sealing content", e);
+        let key: &SealingKey = &self.route.sealing_key;
+        let output = if octets + octets / 4096 + SEALING_OVERHEAD_OCTETS <= INLINE_OCTETS_MAX {
+            let room = usize::try_from(octets + octets / 4096 + SEALING_OVERHEAD_OCTETS).unwrap_or(0);
+            Output::Inline(key.stream(Vec::with_capacity(room)).map_err(fail)?)
+        } else {
+            let file = ContentFile::create(&self.shared.content_dir()).map_err(fail)?;
+            Output::File(key.stream(file).map_err(fail)?)
+        };
+        Ok(Sealer { output, octets: 0 })
+    }
+
+    fn held(&self, exact: &Digest) -> Result<Option<Held>, StoreError> {
+        let found =
+            self.shared.read(|index| index.message_with_exact(self.route.gateway_mailbox.id, exact))?;
+        Ok(found.map(|(id, row)| Held { message: MessageKey(id), extents: row.extents }))
+    }
+
+    fn digest_key(&self) -> &DigestKey {
+        &self.route.digest_key
+    }
+}

@@ -1,0 +1,187 @@
+//! Receipts as people ask for them: the entry from the log, and what happened to each placement since.
+
+use super::embedded::Shared;
+use super::fact::{Entry, Fact, ReceivedFact, ReportRecord};
+use super::format::ENTRY_OCTETS_MAX;
+use super::index::Index;
+use super::log::segment_path;
+use super::{Client, Digest, ReceiptQuery, StoreError};
+use crate::mail::{AddressKey, Class, GatewayMailboxId, ReceiptId, Timestamp, TransportEnvelope, Uid};
+use serde::Serialize;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Something that happened to a placement after it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EventView {
+    /// When.
+    pub at: Timestamp,
+    /// `fetched` or `deleted`.
+    pub kind: String,
+    /// By whom.
+    pub client: Option<Client>,
+}
+
+/// Where a message of a receipt is, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlacementView {
+    /// The folder's path.
+    pub folder: String,
+    /// The UID there.
+    pub uid: Uid,
+    /// Octets of the message.
+    pub octets: Option<u64>,
+    /// True when the entry was there before: this receipt added nothing.
+    pub spared: bool,
+    /// Why it is there.
+    pub reasons: Vec<String>,
+    /// What happened to it since.
+    pub events: Vec<EventView>,
+}
+
+/// All that is known of one transaction for one gateway mailbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReceiptView {
+    /// The transaction.
+    pub receipt_id: ReceiptId,
+    /// The gateway mailbox.
+    pub gateway_mailbox: GatewayMailboxId,
+    /// Its address now, unless it was deleted.
+    pub address: Option<String>,
+    /// Its name now, unless it was deleted.
+    pub name: Option<String>,
+    /// When it was received.
+    pub at: Timestamp,
+    /// How it came.
+    pub transport: TransportEnvelope,
+    /// What it is.
+    pub class: Class,
+    /// Received octets.
+    pub octets: u64,
+    /// SHA-256 of the received octets.
+    pub sha256: Digest,
+    /// Outermost Message-ID.
+    pub message_id: Option<String>,
+    /// Message-ID of the original as a wrapper names it.
+    pub parent_message_id: Option<String>,
+    /// The reports found.
+    pub reports: Vec<ReportRecord>,
+    /// Kind and detail of each fault found.
+    pub defects: Vec<(String, String)>,
+    /// Addresses nobody was found for.
+    pub unmatched: Vec<String>,
+    /// The receipt this one repeats.
+    pub repeats: Option<ReceiptId>,
+    /// Where its messages are.
+    pub placements: Vec<PlacementView>,
+}
+
+pub(super) fn receipts(
+    shared: &Shared,
+    query: &ReceiptQuery,
+    since: Timestamp,
+    most: usize,
+) -> Result<Vec<ReceiptView>, StoreError> {
+    shared.read(|index| {
+        let ids = match query {
+            ReceiptQuery::Id(id) => vec![*id],
+            ReceiptQuery::Naming(name) => named(index, name, since, most)?,
+            ReceiptQuery::All => index.receipts_since(since, most)?,
+        };
+        let mut views = Vec::new();
+        for id in ids {
+            for (segment, place, octets) in index.receipt_entries(id)? {
+                views.push(view(shared, index, read_entry(shared, segment, place, octets)?)?);
+            }
+        }
+        Ok(views)
+    })
+}
+
+/// By Message-ID, with or without its angle brackets, or by address.
+fn named(index: &Index, name: &str, since: Timestamp, most: usize) -> Result<Vec<ReceiptId>, StoreError> {
+    let mut ids = Vec::new();
+    for value in [name.to_owned(), format!("<{name}>"), AddressKey::of(name).as_str().to_owned()] {
+        ids.extend(index.receipts_naming(&value, since, most)?);
+    }
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    ids.dedup();
+    ids.truncate(most);
+    Ok(ids)
+}
+
+fn read_entry(shared: &Shared, segment: u64, place: u64, octets: u32) -> Result<ReceivedFact, StoreError> {
+    let damaged =
+        |why: String| StoreError::Damaged(format!("entry in log segment {segment} at {place}: {why}"));
+    if octets > ENTRY_OCTETS_MAX {
+        return Err(damaged("impossible size".to_owned()));
+    }
+    let mut entry = vec![0; octets as usize];
+    File::open(segment_path(&shared.log_dir(), segment))
+        .and_then(|file| file.read_exact_at(&mut entry, place))
+        .map_err(|e| damaged(e.to_string()))?;
+    match serde_json::from_slice(&entry) {
+        Ok(Entry { fact: Fact::Received(fact), .. }) => Ok(*fact),
+        Ok(_) => Err(damaged("not a receipt".to_owned())),
+        Err(e) => Err(damaged(e.to_string())),
+    }
+}
+
+fn view(shared: &Shared, index: &Index, fact: ReceivedFact) -> Result<ReceiptView, StoreError> {
+    let gateway_mailbox = shared.known(fact.gateway_mailbox);
+    let mut placements = Vec::new();
+    for placement in &fact.placements {
+        let octets = fact.messages.iter().find(|m| m.message == placement.message).map(|m| m.octets);
+        placements.push(placement_view(
+            index,
+            placement.folder,
+            placement.uid,
+            octets,
+            false,
+            &placement.reasons,
+        )?);
+    }
+    for spared in &fact.spared {
+        placements.push(placement_view(index, spared.folder, spared.uid, None, true, &spared.reasons)?);
+    }
+    Ok(ReceiptView {
+        receipt_id: fact.receipt_id,
+        gateway_mailbox: fact.gateway_mailbox,
+        address: gateway_mailbox.as_ref().and_then(|m| m.address().map(ToString::to_string)),
+        name: gateway_mailbox.map(|m| m.name.clone()),
+        at: fact.at,
+        transport: fact.transport,
+        class: fact.class,
+        octets: fact.octets,
+        sha256: fact.sha256,
+        message_id: fact.message_id,
+        parent_message_id: fact.parent_message_id,
+        reports: fact.reports,
+        defects: fact.defects,
+        unmatched: fact.unmatched,
+        repeats: fact.repeats,
+        placements,
+    })
+}
+
+fn placement_view(
+    index: &Index,
+    folder: u64,
+    uid: Uid,
+    octets: Option<u64>,
+    spared: bool,
+    reasons: &[String],
+) -> Result<PlacementView, StoreError> {
+    let events = index.events(folder, uid)?;
+    Ok(PlacementView {
+        folder: index.folder_path(folder)?,
+        uid,
+        octets,
+        spared,
+        reasons: reasons.to_vec(),
+        events: events
+            .into_iter()
+            .map(|e| EventView { at: e.at, kind: e.kind, client: serde_json::from_str(&e.client).ok() })
+            .collect(),
+    })
+}

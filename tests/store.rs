@@ -1,0 +1,394 @@
+//! The embedded store through its public face: what is acknowledged stays, whatever happens to the files around it.
+
+use daybook::mail::*;
+use daybook::store::*;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+fn open(dir: &Path) -> (Embedded, OpenReport) {
+    Embedded::open(&Options { data_dir: dir.to_owned(), reserve_octets: 0 }).unwrap()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+fn create(store: &Embedded) -> (Arc<GatewayMailbox>, String) {
+    let new = NewGatewayMailbox {
+        name: "Contoso".to_owned(),
+        domain: "gw.example".to_owned(),
+        tenant: None,
+        profile: Profile::Microsoft365,
+    };
+    let (made, password) = runtime().block_on(store.create_gateway_mailbox(new, "test")).unwrap();
+    (made, password.to_string())
+}
+
+fn receipt(n: u8) -> ReceiptId {
+    ReceiptId::new(1_800_000_000_000 + u64::from(n), [n; 10])
+}
+
+/// A delivery of `body`, placed in INBOX and, once per join, in the incoming folder of each user.
+fn delivery(
+    store: &Embedded,
+    to: &GatewayMailbox,
+    n: u8,
+    body: &[u8],
+    identity: &str,
+    join: &str,
+    users: &[&str],
+) -> Delivery {
+    let stage = store.stage(to.id).unwrap();
+    let seal = |octets: &[u8]| {
+        let mut sealer = stage.sealer(octets.len() as u64).unwrap();
+        sealer.write_all(octets).unwrap();
+        sealer.finish().unwrap()
+    };
+    let exact = stage.digest_key().exact(&Digest::of(body));
+    let octets = body.len() as u64;
+    let inbox = WantedPlacement {
+        folder: FolderName::Inbox,
+        slug: None,
+        message: 0,
+        once_per_join: false,
+        reasons: vec!["accepted".to_owned()],
+    };
+    let placements = users.iter().map(|user| WantedPlacement {
+        folder: FolderName::User { user: (*user).to_owned(), folder: UserFolder::Incoming },
+        slug: Some(format!("{user}@contoso.example")),
+        message: 0,
+        once_per_join: true,
+        reasons: vec![format!("Recipient {user}")],
+    });
+    Delivery {
+        gateway_mailbox: to.id,
+        receipt_id: receipt(n),
+        received_at: Timestamp::from_unix_ms(1_800_000_000_000 + i64::from(n)),
+        transport: TransportEnvelope {
+            session_id: SessionId::new(1, [0; 10]),
+            peer: "127.0.0.1:25".parse().unwrap(),
+            helo: "peer".to_owned(),
+            tls: None,
+            reverse_path: ReversePath::Null,
+            recipients: vec![to.address().unwrap().clone()],
+            smtputf8: false,
+        },
+        class: Class::JournalReport,
+        octets,
+        sha256: Digest::of(body),
+        message_id: Some(format!("<{n}@wrapper>")),
+        parent_message_id: None,
+        reports: vec![],
+        defects: vec![],
+        unmatched: vec![],
+        identity: stage.digest_key().identity(&[identity.as_bytes()]),
+        objects: vec![seal(body)],
+        summary: seal(b"{}"),
+        messages: vec![DeliveredMessage {
+            sources: vec![Source::New(Extent { object: 0, offset: 0, octets })],
+            octets,
+            canonical: CanonicalSize { octets, lines: 1, bare_line_ends: false, ends_with_line_end: true },
+            exact,
+            join: stage.digest_key().join(&Digest::of(join.as_bytes())),
+            message_id: None,
+            rendition: Rendition::Original,
+            held: None,
+        }],
+        placements: std::iter::once(inbox).chain(placements).collect(),
+    }
+}
+
+fn deliver(store: &Embedded, delivery: Delivery) -> Delivered {
+    runtime().block_on(store.deliver(vec![delivery])).unwrap().remove(0)
+}
+
+fn inbox(store: &Embedded, of: &GatewayMailbox) -> Listing {
+    store.list(of.id, &FolderName::Inbox).unwrap()
+}
+
+fn body(store: &Embedded, key: &Unlocked, entry: &Entry) -> std::io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    store.open(key, entry.message).map_err(std::io::Error::other)?.read_to_end(&mut octets)?;
+    Ok(octets)
+}
+
+fn close(store: Embedded) {
+    runtime().block_on(store.close());
+}
+
+/// Ends a store as a crash would: no clean mark.
+fn crash(store: Embedded) {
+    drop(store);
+}
+
+fn only_segment(dir: &Path) -> std::path::PathBuf {
+    let mut segments: Vec<_> = fs::read_dir(dir.join("log"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "seg"))
+        .collect();
+    segments.sort();
+    segments.pop().unwrap()
+}
+
+#[test]
+fn what_was_delivered_is_there_after_a_restart_with_the_same_uids() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, password) = create(&store);
+    let large = vec![b'x'; 3_000_000];
+    deliver(&store, delivery(&store, &mailbox, 1, b"small\r\n", "1", "1", &["bob"]));
+    deliver(&store, delivery(&store, &mailbox, 2, &large, "2", "2", &["bob", "eve"]));
+    let before = inbox(&store, &mailbox);
+    assert_eq!(before.entries.iter().map(|e| e.uid.value()).collect::<Vec<_>>(), [1, 2]);
+    close(store);
+
+    let (store, report) = open(dir.path());
+    assert_eq!(report, OpenReport::default());
+    assert_eq!(inbox(&store, &mailbox), before);
+    let key = store.unlock(mailbox.login(), &password).unwrap();
+    assert_eq!(body(&store, &key, &before.entries[0]).unwrap(), b"small\r\n");
+    assert!(body(&store, &key, &before.entries[1]).unwrap() == large);
+    let folders: Vec<_> =
+        store.folders(mailbox.id).unwrap().into_iter().map(|f| (f.path, f.entries)).collect();
+    assert_eq!(
+        folders,
+        [
+            ("INBOX".to_owned(), 2),
+            ("Users/bob@contoso.example/Journal Incoming".to_owned(), 2),
+            ("Users/eve@contoso.example/Journal Incoming".to_owned(), 1),
+        ]
+    );
+}
+
+#[test]
+fn the_same_again_adds_no_placement_and_a_fork_adds_only_what_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, _) = create(&store);
+    deliver(&store, delivery(&store, &mailbox, 1, b"a", "report 1", "mail", &["bob"]));
+    let again = deliver(&store, delivery(&store, &mailbox, 2, b"a", "report 1", "mail", &["bob"]));
+    assert_eq!((again.repeats, again.placements.len()), (Some(receipt(1)), 0));
+    let fork =
+        deliver(&store, delivery(&store, &mailbox, 3, b"a, fork", "report 2", "mail", &["bob", "eve"]));
+    assert_eq!(fork.repeats, None);
+    assert_eq!(
+        fork.placements.iter().map(|(path, uid)| (path.as_str(), uid.value())).collect::<Vec<_>>(),
+        [("INBOX", 2), ("Users/eve@contoso.example/Journal Incoming", 1)]
+    );
+    assert_eq!(fork.spared.len(), 1);
+    // Decided inside one group too.
+    let both = vec![
+        delivery(&store, &mailbox, 4, b"b", "report 3", "other", &["bob"]),
+        delivery(&store, &mailbox, 5, b"b", "report 3", "other", &["bob"]),
+    ];
+    let both = runtime().block_on(store.deliver(both)).unwrap();
+    assert_eq!(both[1].repeats, Some(receipt(4)));
+    assert_eq!(inbox(&store, &mailbox).entries.len(), 3);
+}
+
+#[test]
+fn the_index_can_be_deleted_or_spoilt_and_comes_back_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, password) = create(&store);
+    for n in 1..20 {
+        deliver(&store, delivery(&store, &mailbox, n, &[n; 100], &n.to_string(), &n.to_string(), &["bob"]));
+    }
+    let client = Client {
+        protocol: "pop3".to_owned(),
+        peer: "127.0.0.1".parse().unwrap(),
+        session_id: SessionId::new(2, [1; 10]),
+    };
+    let uids = [Uid::new(2).unwrap(), Uid::new(3).unwrap(), Uid::new(77).unwrap()];
+    assert_eq!(runtime().block_on(store.expunge(mailbox.id, &FolderName::Inbox, &uids, &client)).unwrap(), 2);
+    let before = inbox(&store, &mailbox);
+    close(store);
+    for spoil in [false, true] {
+        for name in ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"] {
+            let path = dir.path().join(name);
+            if path.exists() {
+                if spoil {
+                    fs::write(&path, vec![0x55; 8192]).unwrap()
+                } else {
+                    fs::remove_file(&path).unwrap()
+                }
+            }
+        }
+        let (store, report) = open(dir.path());
+        assert_eq!(report.index_rebuilt.is_some(), spoil);
+        assert!(report.damage.is_empty() && report.replayed_groups >= 20, "{report:?}");
+        assert_eq!(inbox(&store, &mailbox), before);
+        let key = store.unlock(mailbox.login(), &password).unwrap();
+        assert_eq!(body(&store, &key, &before.entries[0]).unwrap(), [1; 100]);
+        let views = store.receipts(&ReceiptQuery::Id(receipt(2)), Timestamp::from_unix_ms(0), 10).unwrap();
+        assert_eq!(views[0].placements[0].events[0].kind, "deleted");
+        close(store);
+    }
+}
+
+#[test]
+fn a_torn_last_group_is_put_aside_and_everything_before_it_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, password) = create(&store);
+    deliver(&store, delivery(&store, &mailbox, 1, b"kept", "1", "1", &[]));
+    crash(store);
+    // Half a group, as a power cut leaves it.
+    let path = only_segment(dir.path());
+    let whole = fs::read(&path).unwrap();
+    let group = whole.windows(4).position(|w| w == b"DBG1").unwrap();
+    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(&whole[group..group + 300]).unwrap();
+    let (store, report) = open(dir.path());
+    assert_eq!((report.torn.len(), report.damage.len()), (1, 0), "{report:?}");
+    assert_eq!(fs::read_dir(dir.path().join("log/torn")).unwrap().count(), 1);
+    deliver(&store, delivery(&store, &mailbox, 2, b"after", "2", "2", &[]));
+    crash(store);
+    let (store, report) = open(dir.path());
+    assert_eq!((report.torn.len(), report.damage.len()), (0, 0), "{report:?}");
+    let listing = inbox(&store, &mailbox);
+    let key = store.unlock(mailbox.login(), &password).unwrap();
+    let bodies: Vec<_> = listing.entries.iter().map(|e| body(&store, &key, e).unwrap()).collect();
+    assert_eq!(bodies, [b"kept".to_vec(), b"after".to_vec()]);
+}
+
+#[test]
+fn damage_in_the_middle_is_named_and_other_mail_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, password) = create(&store);
+    for n in 1..=3 {
+        deliver(
+            &store,
+            delivery(&store, &mailbox, n, &[b'0' + n; 50_000], &n.to_string(), &n.to_string(), &[]),
+        );
+    }
+    close(store);
+    let path = only_segment(dir.path());
+    let mut octets = fs::read(&path).unwrap();
+    let middle = octets.len() / 2;
+    octets[middle] ^= 0xff;
+    fs::write(&path, &octets).unwrap();
+
+    let (store, _) = open(dir.path());
+    let listing = inbox(&store, &mailbox);
+    let key = store.unlock(mailbox.login(), &password).unwrap();
+    let read: Vec<_> = listing.entries.iter().map(|e| body(&store, &key, e)).collect();
+    assert_eq!(read.iter().filter(|r| r.is_err()).count(), 1, "one is damaged");
+    for (n, octets) in read.iter().enumerate().filter_map(|(n, r)| r.as_ref().ok().map(|o| (n, o))) {
+        assert!(octets == &vec![b'1' + n as u8; 50_000]);
+    }
+    close(store);
+
+    // Without its index the store says what it lost, and keeps the rest.
+    fs::remove_file(dir.path().join("index.sqlite")).unwrap();
+    let (store, report) = open(dir.path());
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    let after = inbox(&store, &mailbox);
+    assert_eq!(after.entries.len(), 3, "never silently fewer");
+    assert_eq!(after.entries.iter().filter(|e| body(&store, &key, e).is_err()).count(), 1);
+    assert!(octets == fs::read(&path).unwrap(), "damaged octets are kept");
+    drop(store);
+}
+
+#[test]
+fn a_log_that_lost_its_end_is_damage_and_no_uid_is_handed_out_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, _) = create(&store);
+    for n in 1..=3 {
+        deliver(&store, delivery(&store, &mailbox, n, &[n; 1000], &n.to_string(), &n.to_string(), &[]));
+    }
+    close(store);
+    let path = only_segment(dir.path());
+    let length = fs::metadata(&path).unwrap().len();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 500).unwrap();
+    let (store, report) = open(dir.path());
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    let new = deliver(&store, delivery(&store, &mailbox, 9, b"new", "9", "9", &[]));
+    assert_eq!(new.placements[0].1.value(), 4);
+    assert_eq!(inbox(&store, &mailbox).entries.len(), 4, "never silently fewer");
+}
+
+#[test]
+fn content_files_of_a_crash_are_put_aside_and_those_in_use_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, password) = create(&store);
+    let large = vec![7; 2_000_000];
+    deliver(&store, delivery(&store, &mailbox, 1, &large, "1", "1", &[]));
+    // Sealed, never delivered: the file goes when it is dropped.
+    drop(delivery(&store, &mailbox, 2, &large, "2", "2", &[]));
+    let files = || -> usize {
+        let shards = fs::read_dir(dir.path().join("content")).unwrap().map(|e| e.unwrap().path());
+        shards.filter(|p| !p.ends_with("orphaned")).map(|p| fs::read_dir(p).unwrap().count()).sum()
+    };
+    assert_eq!(files(), 1);
+    fs::create_dir_all(dir.path().join("content/00")).unwrap();
+    fs::write(dir.path().join("content/00/left.age"), b"half").unwrap();
+    crash(store);
+    let (store, report) = open(dir.path());
+    assert_eq!(report.orphaned, ["00/left.age"]);
+    assert_eq!(files(), 1);
+    let key = store.unlock(mailbox.login(), &password).unwrap();
+    assert!(body(&store, &key, &inbox(&store, &mailbox).entries[0]).unwrap() == large);
+}
+
+#[test]
+fn only_one_process_and_only_the_right_password_get_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let again = Embedded::open(&Options { data_dir: dir.path().to_owned(), reserve_octets: 0 });
+    assert!(matches!(again, Err(StoreError::Locked)));
+    let (mailbox, password) = create(&store);
+    assert!(matches!(store.unlock(mailbox.login(), "wrong"), Err(UnlockError::Wrong)));
+    assert!(matches!(store.unlock("mbx-nobody", &password), Err(UnlockError::Wrong)));
+    assert!(store.unlock(mailbox.address().unwrap().as_str(), &password).is_ok());
+    let full =
+        Embedded::open(&Options { data_dir: dir.path().join("other"), reserve_octets: u64::MAX }).unwrap().0;
+    let (other, _) = create(&full);
+    assert!(matches!(full.stage(other.id), Err(StoreError::Full)));
+}
+
+#[test]
+fn nothing_readable_lies_in_the_data_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, password) = create(&store);
+    let secret = b"the-quick-brown-secret".repeat(100_000);
+    deliver(&store, delivery(&store, &mailbox, 1, &secret, "1", "1", &[]));
+    deliver(&store, delivery(&store, &mailbox, 2, b"the-quick-brown-secret", "2", "2", &[]));
+    close(store);
+    fn walk(dir: &Path, found: &mut Vec<u8>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.extend(fs::read(&path).unwrap()) }
+        }
+    }
+    let mut all = Vec::new();
+    walk(dir.path(), &mut all);
+    assert!(all.len() > secret.len());
+    let holds = |needle: &[u8]| all.windows(needle.len()).any(|w| w == needle);
+    assert!(!holds(b"quick-brown"));
+    assert!(!holds(password.as_bytes()) && !holds(b"AGE-SECRET-KEY"));
+}
+
+#[test]
+fn a_gateway_mailbox_is_deleted_only_when_suspended_and_empty_or_by_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, password) = create(&store);
+    deliver(&store, delivery(&store, &mailbox, 1, b"x", "1", "1", &[]));
+    let change = |c: GatewayMailboxChange| {
+        runtime().block_on(store.change_gateway_mailbox(mailbox.id, vec![c], "test"))
+    };
+    assert!(matches!(change(GatewayMailboxChange::Delete { force: true }), Err(StoreError::Refused(_))));
+    assert_eq!(change(GatewayMailboxChange::Suspend).unwrap().state, GatewayMailboxState::Suspended);
+    assert!(matches!(change(GatewayMailboxChange::Delete { force: false }), Err(StoreError::Refused(_))));
+    change(GatewayMailboxChange::Delete { force: true }).unwrap();
+    assert!(store.gateway_mailbox(&mailbox.address().unwrap().key()).is_none());
+    assert!(store.gateway_mailboxes().is_empty());
+    assert!(matches!(store.unlock(mailbox.login(), &password), Err(UnlockError::Wrong)));
+}
