@@ -1,3 +1,5 @@
 //! Daybook: a journal report ingestion gateway. (page to be written)
 pub mod mail;
+pub mod net;
+pub mod smtp;
 pub mod store;

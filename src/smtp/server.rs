@@ -1,0 +1,462 @@
+//! The SMTP server: carries out on real connections what [`Session`] says.
+//!
+//! One task per connection runs a loop of step and effect. This file decides *when* (deadlines, flushing,
+//! drain) and never *what*: no line is parsed and no reply is worded here.
+//!
+//! Invariants:
+//! - A connection holds one read buffer, [`IDLE_OCTETS`] between commands and [`BODY_OCTETS`] inside a body,
+//!   and one buffer of replies not larger than [`REPLIES_OCTETS_MAX`] and the reply that overran it.
+//! - A commit runs in a task of its own: a peer that hangs up, or a connection dropped at the end of a
+//!   drain, does not stop it half-way.
+//! - A drain is noticed between commands, where it is answered `421`; a message on its way in may be
+//!   finished until the drain deadline of the accept loop.
+//! - What a peer sent is logged only through [`Untrusted`]; addresses and content never are.
+//!
+//! Events: `smtp.connected`, `smtp.tls`, `smtp.accepted`, `smtp.refused` (5xx, and 4xx for which the peer
+//! is to blame), `smtp.deferred` (4xx of ours or the operator's), `smtp.disconnected`.
+
+use super::pace::Pace;
+pub use super::pace::PaceLimits;
+use super::reply::{Blame, Outcome, Reply};
+use super::session::{Effect, Policy, Session, Step};
+use super::{Fault, Receiver, Reception};
+use crate::mail::{ReceiptId, SessionId, Untrusted};
+use crate::net::drain::Drain;
+use crate::net::listen::{self, ConnectionCap, Listener, Service};
+use crate::net::stream::{Stream, TLS_HANDSHAKE_DEADLINE, UpgradeError};
+use crate::net::tls::TlsIdentity;
+use crate::net::wire::{IDLE_OCTETS, Wire, WireError};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Size of the read buffer inside a body.
+pub const BODY_OCTETS: usize = 64 * 1024;
+/// Replies are sent at the latest when there are this many octets of them.
+const REPLIES_OCTETS_MAX: usize = 16 * 1024;
+/// How long a closed connection is kept to let the last reply arrive.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How the server behaves. [`Settings::new`] gives the documented defaults.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our name in the greeting. Must be safe in a reply: printable ASCII without blanks.
+    pub hostname: String,
+    /// Largest message taken, in octets.
+    pub message_octets_max: u64,
+    /// Mail is taken over TLS only.
+    pub require_tls: bool,
+    /// Connections open at once.
+    pub connections_max: usize,
+    /// Recipients of one transaction (RFC 5321 §4.5.3.1.8 asks for 100).
+    pub recipients_max: usize,
+    /// Mistakes of one session.
+    pub errors_max: u32,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the last reply to the end of the next command line (RFC 5321 §4.5.3.2.7: 5 minutes).
+    pub command: Duration,
+    /// A TLS handshake.
+    pub handshake: Duration,
+    /// For the peer to take our replies.
+    pub reply: Duration,
+    /// The sending of a body.
+    pub body: PaceLimits,
+    /// From the start of a drain until connections are dropped.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            command: Duration::from_secs(300),
+            handshake: TLS_HANDSHAKE_DEADLINE,
+            reply: Duration::from_secs(60),
+            body: PaceLimits::default(),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Settings {
+    /// The defaults under this host name.
+    pub fn new(hostname: &str) -> Settings {
+        Settings {
+            hostname: hostname.to_owned(),
+            message_octets_max: 419_430_400,
+            require_tls: false,
+            connections_max: 1000,
+            recipients_max: 1000,
+            errors_max: 20,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Serves SMTP on all listeners until the drain has started and the connections have ended, or
+/// `settings.timeouts.drain` has passed. Without `tls` STARTTLS is not offered.
+pub async fn serve(
+    listeners: Vec<Listener>,
+    settings: Arc<Settings>,
+    tls: Option<Arc<TlsIdentity>>,
+    receiver: Arc<dyn Receiver>,
+    drain: Drain,
+) {
+    let mut over_cap = Vec::new();
+    Reply::from(Outcome::TooManyConnections).write_to(&mut over_cap);
+    let cap = ConnectionCap::new(settings.connections_max);
+    let drain_deadline = settings.timeouts.drain;
+    let server = Arc::new(Server { settings, tls, receiver, drain: drain.clone(), over_cap });
+    listen::serve(listeners, server, cap, drain, drain_deadline).await;
+}
+
+struct Server {
+    settings: Arc<Settings>,
+    tls: Option<Arc<TlsIdentity>>,
+    receiver: Arc<dyn Receiver>,
+    drain: Drain,
+    over_cap: Vec<u8>,
+}
+
+impl Service for Server {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d; logs and range checks want a.b.c.d.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let session_id = self.receiver.session_id();
+        tracing::debug!(event = "smtp.connected", %session_id, %peer);
+        let mut talk = Talk::new(&self, session_id, peer);
+        let end = talk.run(Wire::new(Stream::Plain(stream))).await;
+        tracing::debug!(
+            event = "smtp.disconnected",
+            %session_id,
+            %peer,
+            reason = end.as_str(),
+            messages = talk.messages,
+        );
+    }
+
+    fn over_cap(&self, peer: SocketAddr) -> &[u8] {
+        let reply = Reply::from(Outcome::TooManyConnections);
+        tracing::warn!(event = "smtp.refused", %peer, code = reply.code, enhanced = reply.enhanced);
+        &self.over_cap
+    }
+
+    fn accept_failed(&self, error: &io::Error) {
+        tracing::error!(event = "smtp.accept_failed", %error);
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// We said the last word: QUIT, a refusal that ends the session, a drain, a deadline.
+    Closed,
+    /// The peer hung up.
+    HungUp,
+    /// The peer does not take our replies.
+    Stuck,
+    /// The connection broke.
+    Broken,
+    /// The TLS handshake failed.
+    Handshake,
+}
+
+impl End {
+    fn as_str(self) -> &'static str {
+        match self {
+            End::Closed => "closed",
+            End::HungUp => "hung_up",
+            End::Stuck => "stuck",
+            End::Broken => "broken",
+            End::Handshake => "handshake",
+        }
+    }
+}
+
+impl From<WireError> for End {
+    fn from(error: WireError) -> End {
+        match error {
+            WireError::Closed => End::HungUp,
+            WireError::Deadline => End::Stuck,
+            WireError::Full | WireError::Endless | WireError::Io(_) => End::Broken,
+        }
+    }
+}
+
+/// What waiting for the peer brought.
+enum Waited {
+    Octets,
+    TooLong,
+    Drained,
+}
+
+/// One connection in progress.
+struct Talk<'s> {
+    server: &'s Server,
+    session: Session,
+    session_id: SessionId,
+    peer: SocketAddr,
+    reception: Option<Box<dyn Reception>>,
+    /// Replies not sent yet, in their wire form.
+    replies: Vec<u8>,
+    /// By when the command line being awaited must be complete.
+    line_deadline: Option<Instant>,
+    pace: Pace,
+    messages: u64,
+}
+
+impl<'s> Talk<'s> {
+    fn new(server: &'s Server, session_id: SessionId, peer: SocketAddr) -> Talk<'s> {
+        let settings = &server.settings;
+        let policy = Policy {
+            hostname: settings.hostname.clone(),
+            message_octets_max: settings.message_octets_max,
+            tls_offered: server.tls.is_some(),
+            require_tls: settings.require_tls,
+            recipients_max: settings.recipients_max,
+            errors_max: settings.errors_max,
+        };
+        Talk {
+            server,
+            session: Session::new(policy, session_id, peer),
+            session_id,
+            peer,
+            reception: None,
+            replies: Vec::new(),
+            line_deadline: None,
+            pace: Pace::default(),
+            messages: 0,
+        }
+    }
+
+    async fn run(&mut self, wire: Wire) -> End {
+        match self.converse(wire).await {
+            Ok(wire) => {
+                wire.close(LINGER).await;
+                End::Closed
+            }
+            Err(end) => end,
+        }
+    }
+
+    /// Steps until the session is over. `Ok` is the connection to close in good order.
+    async fn converse(&mut self, mut wire: Wire) -> Result<Wire, End> {
+        loop {
+            let Step { consumed, effect } = self.session.step(wire.buffered());
+            if !matches!(effect, Effect::Input) {
+                self.line_deadline = None;
+            }
+            match effect {
+                Effect::Input => {
+                    wire.consume(consumed);
+                    self.flush(&mut wire).await?;
+                    self.await_octets(&mut wire).await?;
+                    continue;
+                }
+                Effect::Body(octets) => self.body(octets).await,
+                Effect::StartTls => {
+                    wire.consume(consumed);
+                    wire = self.start_tls(wire).await?;
+                    continue;
+                }
+                Effect::Close => {
+                    self.flush(&mut wire).await?;
+                    return Ok(wire);
+                }
+                Effect::Discard => self.reception = None,
+                Effect::Commit => self.commit().await,
+                Effect::Reply(reply) => self.say(&reply),
+                Effect::Open => {
+                    let reply = self.session.opened(self.server.receiver.receipt_id());
+                    self.say(&reply);
+                }
+                Effect::Recipient(address) => {
+                    let verdict = self.server.receiver.recipient(&address, self.session.recipients());
+                    let reply = self.session.recipient(verdict);
+                    self.say(&reply);
+                }
+                Effect::Begin(envelope) => self.begin(envelope),
+            }
+            wire.consume(consumed);
+            if self.replies.len() >= REPLIES_OCTETS_MAX {
+                self.flush(&mut wire).await?;
+            }
+        }
+    }
+
+    fn begin(&mut self, envelope: crate::mail::TransportEnvelope) {
+        self.pace = Pace::default();
+        let opened = match self.session.receipt_id() {
+            Some(receipt_id) => self.server.receiver.begin(receipt_id, envelope),
+            None => Err(Fault::Internal),
+        };
+        let result = opened.map(|reception| self.reception = Some(reception));
+        if let Some(reply) = self.session.begun(result) {
+            self.say(&reply);
+        }
+    }
+
+    async fn body(&mut self, octets: &[u8]) {
+        if octets.is_empty() {
+            return;
+        }
+        let result = match &mut self.reception {
+            Some(reception) => reception.write(octets).await,
+            None => Err(Fault::Internal),
+        };
+        if let Err(fault) = result {
+            self.reception = None;
+            self.session.body_failed(fault);
+        }
+    }
+
+    async fn commit(&mut self) {
+        let result = match self.reception.take() {
+            Some(reception) => tokio::spawn(reception.commit()).await.unwrap_or(Err(Fault::Internal)),
+            None => Err(Fault::Internal),
+        };
+        if result.is_ok() {
+            self.messages += 1;
+            let receipt_id = self.session.receipt_id().map(tracing::field::display);
+            tracing::info!(event = "smtp.accepted", receipt_id, session_id = %self.session_id, peer = %self.peer);
+        }
+        let reply = self.session.committed(result);
+        self.say(&reply);
+    }
+
+    async fn start_tls(&mut self, mut wire: Wire) -> Result<Wire, End> {
+        let Some(tls) = &self.server.tls else {
+            return Err(End::Handshake);
+        };
+        self.say(&Outcome::SendHandshake.into());
+        self.flush(&mut wire).await?;
+        self.reception = None;
+        let upgraded = wire.upgrade(tls.server_config(), self.server.settings.timeouts.handshake).await;
+        match upgraded {
+            Ok(wire) => {
+                if let Some(facts) = wire.stream().tls_facts() {
+                    tracing::info!(
+                        event = "smtp.tls",
+                        session_id = %self.session_id,
+                        version = facts.version,
+                        cipher = facts.cipher,
+                    );
+                    self.session.tls_started(facts);
+                }
+                Ok(wire)
+            }
+            Err(error) => {
+                self.log_failed_handshake(&error);
+                Err(End::Handshake)
+            }
+        }
+    }
+
+    /// Waits for octets, or says why none will be waited for any longer.
+    async fn await_octets(&mut self, wire: &mut Wire) -> Result<(), End> {
+        let waited = if self.session.is_in_body() {
+            self.await_body(wire).await?
+        } else {
+            wire.shrink();
+            self.await_line(wire).await?
+        };
+        let farewell = match waited {
+            Waited::Octets => return Ok(()),
+            Waited::TooLong => self.session.timed_out(),
+            Waited::Drained => self.session.shut_down(),
+        };
+        self.reception = None;
+        self.say(&farewell);
+        Ok(())
+    }
+
+    async fn await_line(&mut self, wire: &mut Wire) -> Result<Waited, End> {
+        let receiving = self.session.is_receiving();
+        if !receiving {
+            self.pace = Pace::default();
+        }
+        let limit = self.server.settings.timeouts.command;
+        let deadline = *self.line_deadline.get_or_insert_with(|| Instant::now() + limit);
+        let filled = tokio::select! {
+            biased;
+            () = self.server.drain.started(), if !receiving => return Ok(Waited::Drained),
+            filled = wire.fill(IDLE_OCTETS, deadline) => filled,
+        };
+        waited(filled)
+    }
+
+    async fn await_body(&mut self, wire: &mut Wire) -> Result<Waited, End> {
+        let began = Instant::now();
+        let allowance = self.pace.allowance(&self.server.settings.timeouts.body);
+        let filled = wire.fill(BODY_OCTETS, began + allowance).await;
+        if let Ok(octets) = &filled {
+            self.pace.read(began.elapsed(), *octets);
+        }
+        waited(filled)
+    }
+
+    async fn flush(&mut self, wire: &mut Wire) -> Result<(), End> {
+        if self.replies.is_empty() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + self.server.settings.timeouts.reply;
+        wire.send(&self.replies, deadline).await?;
+        self.replies.clear();
+        self.replies.shrink_to(IDLE_OCTETS);
+        Ok(())
+    }
+
+    fn say(&mut self, reply: &Reply) {
+        reply.write_to(&mut self.replies);
+        if reply.is_refusal() {
+            self.log_refusal(reply, self.session.receipt_id());
+        }
+    }
+
+    fn log_refusal(&self, reply: &Reply, receipt_id: Option<ReceiptId>) {
+        let receipt_id = receipt_id.map(tracing::field::display);
+        let session_id = &self.session_id;
+        let peer = &self.peer;
+        let helo = self.session.helo().map(|name| tracing::field::display(Untrusted(name)));
+        let (code, enhanced, blame) = (reply.code, reply.enhanced, reply.blame.as_str());
+        match reply.blame {
+            Blame::Ours => {
+                tracing::error!(event = "smtp.deferred", receipt_id, %session_id, %peer, code, enhanced, blame);
+            }
+            Blame::Operator => {
+                tracing::warn!(event = "smtp.deferred", receipt_id, %session_id, %peer, code, enhanced, blame);
+            }
+            Blame::Peer | Blame::Nobody => {
+                tracing::warn!(event = "smtp.refused", receipt_id, %session_id, %peer, helo, code, enhanced);
+            }
+        }
+    }
+
+    fn log_failed_handshake(&self, error: &UpgradeError) {
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let (session_id, peer) = (&self.session_id, &self.peer);
+        tracing::warn!(
+            event = "smtp.tls_failed",
+            %session_id,
+            %peer,
+            %error,
+            cause = %Untrusted(&cause),
+        );
+    }
+}
+
+fn waited(filled: Result<usize, WireError>) -> Result<Waited, End> {
+    match filled {
+        Ok(_) => Ok(Waited::Octets),
+        Err(WireError::Deadline) => Ok(Waited::TooLong),
+        Err(error) => Err(error.into()),
+    }
+}
