@@ -1,2 +1,5 @@
 //! Daybook: a journal report ingestion gateway. (page to be written)
+
+pub mod config;
+
 pub mod mail;
