@@ -27,7 +27,7 @@ mod settings;
 
 pub use check::{load, parse};
 pub use error::{ConfigError, ConfigErrors};
-pub(crate) use section::{At, Problems, Section, parse_document};
+pub(crate) use section::{Problems, Section, parse_document};
 pub use settings::{DIRECTORY_SOURCES_MAX, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN};
 pub use settings::{
     DirectoryKind, DirectorySource, Http, Imap, Log, LogFormat, LogLevel, Pop3, Settings, Smtp, TlsFiles,

@@ -102,7 +102,7 @@ pub struct Http {
 }
 
 /// Logging, to standard error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// `format`: `"json"`, one object a line, or `"text"`. Default `"json"`.
     pub format: LogFormat,
@@ -218,12 +218,6 @@ impl Default for Http {
     }
 }
 
-impl Default for Log {
-    fn default() -> Log {
-        Log { format: LogFormat::default(), level: LogLevel::default() }
-    }
-}
-
 impl Settings {
     /// The defaults, around what has none.
     pub fn with_defaults(hostname: &str, domains: &[&str], data_dir: &Path) -> Settings {
@@ -278,7 +272,7 @@ impl Settings {
         }
         if let Some(http) = &self.http {
             out.section("[http]");
-            out.key("listen", text(&http.listen));
+            out.key("listen", text(http.listen));
         }
         out.section("[log]");
         out.key("format", text(self.log.format.as_str()));
