@@ -1,0 +1,34 @@
+//! The configuration: a TOML file read once, checked whole, and turned into typed [`Settings`].
+//!
+//! Two layers. [`section`](self) walks the parsed TOML with the line of every key at hand, so that each key is
+//! asked for by name and type in exactly one place and whatever was not asked for is an unknown key. `check`
+//! turns what it finds into [`Settings`], in which nothing wrong can be written down any more: addresses are
+//! parsed, paths are joined to the file's folder, defaults are filled in. Later code never re-checks.
+//!
+//! Every fault is reported, not just the first, as `file:line: what is wrong with which key`, and an unknown key
+//! names the nearest known one: an operator who restarts a gateway at night gets one list to work through.
+//! A configuration with a fault is never served from; there are no "best effort" settings.
+//!
+//! Relative paths mean *relative to the file*, not to where the server was started from.
+//! Gateway mailboxes, users' state and keys are not configuration: they live in the store, and no secret has a
+//! key here, so [`Settings`] may be shown and logged in full.
+//!
+//! `[imap]` and `[http]` are accepted and checked but not served yet; [`Settings::notices`] says so.
+//!
+//! This room opens no socket and checks nothing outside the file's text: whether a certificate can be read or a
+//! port be bound is for those who do it. The reader of sections is lent to the `directory` room, whose
+//! `users.toml` follows the same rules.
+
+mod check;
+mod error;
+mod nearest;
+mod section;
+mod settings;
+
+pub use check::{load, parse};
+pub use error::{ConfigError, ConfigErrors};
+pub(crate) use section::{Problems, Section, parse_document};
+pub use settings::{DIRECTORY_SOURCES_MAX, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN};
+pub use settings::{
+    DirectoryKind, DirectorySource, Http, Imap, Log, LogFormat, LogLevel, Pop3, Settings, Smtp, TlsFiles,
+};

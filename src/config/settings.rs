@@ -1,0 +1,346 @@
+//! The checked settings: every key of the file, its meaning, unit and default.
+
+use serde::Serialize;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Smallest `max_message_bytes`: what every SMTP server must take (RFC 5321 §4.5.3.1.7).
+pub const MESSAGE_BYTES_MIN: u64 = 64 * 1024;
+
+/// Largest `max_message_bytes`: seven times the largest message Exchange Online sends, and below the 31 bits that
+/// old POP3 clients keep sizes in.
+pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Most `[[directory]]` sections: the sources serving one gateway mailbox are kept as bits of one word.
+pub const DIRECTORY_SOURCES_MAX: usize = 64;
+
+/// Where SMTP listens unless told otherwise.
+const SMTP_LISTEN: &str = "[::]:25";
+/// `[smtp] max_message_bytes` unless told otherwise: 400 MiB.
+const SMTP_MAX_MESSAGE_BYTES: u64 = 400 * 1024 * 1024;
+const POP3_LISTEN: &str = "[::]:110";
+const POP3_LISTEN_TLS: &str = "[::]:995";
+const IMAP_LISTEN: &str = "[::]:143";
+const IMAP_LISTEN_TLS: &str = "[::]:993";
+const HTTP_LISTEN: &str = "127.0.0.1:8450";
+
+/// Everything the file can say, checked. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `hostname`: the name in greetings, Received fields and the certificate. Required.
+    pub hostname: String,
+    /// `domains`: right-hand sides of gateway mailbox addresses, ASCII lower-cased. The first is used for new
+    /// ones. Required, at least one.
+    pub domains: Vec<String>,
+    /// `data_dir`: the folder everything is kept in; made when it is not there. Required. Absolute when the
+    /// file was named so or read by [`load`](super::load).
+    pub data_dir: PathBuf,
+    /// `[tls]`. Default: absent, and a self-signed pair is made in `data_dir`, with a warning at every start.
+    pub tls: Option<TlsFiles>,
+    /// `[smtp]`.
+    pub smtp: Smtp,
+    /// `[pop3]`.
+    pub pop3: Pop3,
+    /// `[imap]`; `None` when the file has no such section. Accepted, but not served yet.
+    pub imap: Option<Imap>,
+    /// `[http]`; `None` when the file has no such section. Accepted, but not served yet.
+    pub http: Option<Http>,
+    /// `[log]`.
+    pub log: Log,
+    /// `[[directory]]`, in the order of the file. Default: none, and nobody is known, so that every message is
+    /// kept under Unassigned.
+    pub directories: Vec<DirectorySource>,
+}
+
+/// The certificate to show in TLS. Both keys or neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// `certificate`: PEM file with the certificate and its intermediates, leaf first.
+    pub certificate: PathBuf,
+    /// `private_key`: PEM file with its key.
+    pub private_key: PathBuf,
+}
+
+/// Receiving.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Smtp {
+    /// `listen`: addresses and ports; port 0 takes any free one. At least one. Default `["[::]:25"]`.
+    pub listen: Vec<SocketAddr>,
+    /// `max_message_bytes`: largest message taken, in octets, as SIZE announces it (RFC 1870). From
+    /// [`MESSAGE_BYTES_MIN`] to [`MESSAGE_BYTES_MAX`]. Default 419430400 (400 MiB).
+    pub max_message_bytes: u64,
+    /// `require_tls`: MAIL is refused before STARTTLS. Default false.
+    pub require_tls: bool,
+}
+
+/// Fetching over POP3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pop3 {
+    /// `listen`: addresses and ports where TLS begins with STLS, before any credential. `[]` turns it off.
+    /// Default `["[::]:110"]`.
+    pub listen: Vec<SocketAddr>,
+    /// `listen_tls`: addresses and ports where TLS begins at once. `[]` turns it off. Default `["[::]:995"]`.
+    pub listen_tls: Vec<SocketAddr>,
+}
+
+/// Fetching over IMAP. Accepted and checked, not served yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imap {
+    /// `listen`: addresses and ports where TLS begins with STARTTLS, before any credential. `[]` turns it off.
+    /// Default `["[::]:143"]`.
+    pub listen: Vec<SocketAddr>,
+    /// `listen_tls`: addresses and ports where TLS begins at once. `[]` turns it off. Default `["[::]:993"]`.
+    pub listen_tls: Vec<SocketAddr>,
+}
+
+/// Health, metrics and administration. Accepted and checked, not served yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// `listen`: one address and port. Default `"127.0.0.1:8450"`.
+    pub listen: SocketAddr,
+}
+
+/// Logging, to standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// `format`: `"json"`, one object a line, or `"text"`. Default `"json"`.
+    pub format: LogFormat,
+    /// `level`: the least severe events written. Default `"info"`.
+    pub level: LogLevel,
+}
+
+/// `[log] format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `[log] level`, most severe first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// A person is needed.
+    Error,
+    /// Something odd, and it went on.
+    Warn,
+    /// Each step of a message's life.
+    #[default]
+    Info,
+    /// Protocol detail.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// One `[[directory]]`: where users and their addresses come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectorySource {
+    /// `kind`, with the keys that go with it. Required.
+    pub kind: DirectoryKind,
+    /// `mailboxes`: the gateway mailboxes it serves, each by login (the local part) or whole address, ASCII
+    /// case-folded. Default: absent, all of them.
+    pub mailboxes: Option<Vec<String>>,
+}
+
+/// The kinds of directory source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DirectoryKind {
+    /// `kind = "file"`
+    File {
+        /// `path`: a `users.toml`. Required.
+        path: PathBuf,
+    },
+}
+
+impl LogFormat {
+    /// Every value, as the file writes it.
+    pub(crate) const ALL: [LogFormat; 2] = [LogFormat::Json, LogFormat::Text];
+
+    /// As the file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Json => "json",
+            LogFormat::Text => "text",
+        }
+    }
+}
+
+impl LogLevel {
+    /// Every value, most severe first.
+    pub(crate) const ALL: [LogLevel; 5] =
+        [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+
+    /// As the file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+/// Reads an address written in this file.
+fn listener(text: &str) -> Vec<SocketAddr> {
+    text.parse().into_iter().collect()
+}
+
+impl Default for Smtp {
+    fn default() -> Smtp {
+        Smtp { listen: listener(SMTP_LISTEN), max_message_bytes: SMTP_MAX_MESSAGE_BYTES, require_tls: false }
+    }
+}
+
+impl Default for Pop3 {
+    fn default() -> Pop3 {
+        Pop3 { listen: listener(POP3_LISTEN), listen_tls: listener(POP3_LISTEN_TLS) }
+    }
+}
+
+impl Default for Imap {
+    fn default() -> Imap {
+        Imap { listen: listener(IMAP_LISTEN), listen_tls: listener(IMAP_LISTEN_TLS) }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 8450));
+        Http { listen: HTTP_LISTEN.parse().unwrap_or(loopback) }
+    }
+}
+
+impl Settings {
+    /// The defaults, around what has none.
+    pub fn with_defaults(hostname: &str, domains: &[&str], data_dir: &Path) -> Settings {
+        Settings {
+            hostname: hostname.to_owned(),
+            domains: domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+            data_dir: data_dir.to_owned(),
+            tls: None,
+            smtp: Smtp::default(),
+            pop3: Pop3::default(),
+            imap: None,
+            http: None,
+            log: Log::default(),
+            directories: Vec::new(),
+        }
+    }
+
+    /// What an operator should know about a configuration that is nevertheless right, one sentence each.
+    pub fn notices(&self) -> Vec<String> {
+        let unserved = [("[imap]", self.imap.is_some()), ("[http]", self.http.is_some())];
+        unserved
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(section, _)| format!("{section} is accepted but not served by this version"))
+            .collect()
+    }
+
+    /// Everything in force, defaults included, as a file that reads back to the same settings.
+    ///
+    /// A path that is not UTF-8 is shown with replacement characters, since TOML cannot hold it.
+    pub fn to_toml(&self) -> String {
+        let mut out = Toml::default();
+        out.key("hostname", text(&self.hostname));
+        out.key("domains", array(&self.domains));
+        out.key("data_dir", path(&self.data_dir));
+        if let Some(tls) = &self.tls {
+            out.section("[tls]");
+            out.key("certificate", path(&tls.certificate));
+            out.key("private_key", path(&tls.private_key));
+        }
+        out.section("[smtp]");
+        out.key("listen", array(&self.smtp.listen));
+        out.key("max_message_bytes", self.smtp.max_message_bytes);
+        out.key("require_tls", self.smtp.require_tls);
+        out.section("[pop3]");
+        out.key("listen", array(&self.pop3.listen));
+        out.key("listen_tls", array(&self.pop3.listen_tls));
+        if let Some(imap) = &self.imap {
+            out.section("[imap]");
+            out.key("listen", array(&imap.listen));
+            out.key("listen_tls", array(&imap.listen_tls));
+        }
+        if let Some(http) = &self.http {
+            out.section("[http]");
+            out.key("listen", text(http.listen));
+        }
+        out.section("[log]");
+        out.key("format", text(self.log.format.as_str()));
+        out.key("level", text(self.log.level.as_str()));
+        for source in &self.directories {
+            out.section("[[directory]]");
+            let DirectoryKind::File { path: file } = &source.kind;
+            out.key("kind", text("file"));
+            out.key("path", path(file));
+            if let Some(mailboxes) = &source.mailboxes {
+                out.key("mailboxes", array(mailboxes));
+            }
+        }
+        out.0
+    }
+}
+
+/// A TOML file being written.
+#[derive(Default)]
+struct Toml(String);
+
+impl Toml {
+    fn section(&mut self, name: &str) {
+        self.0.push_str(&format!("\n{name}\n"));
+    }
+
+    fn key(&mut self, key: &str, value: impl fmt::Display) {
+        self.0.push_str(&format!("{key} = {value}\n"));
+    }
+}
+
+fn text(value: impl fmt::Display) -> toml::Value {
+    toml::Value::String(value.to_string())
+}
+
+fn path(value: &Path) -> toml::Value {
+    text(value.display())
+}
+
+fn array<T: fmt::Display>(values: &[T]) -> toml::Value {
+    toml::Value::Array(values.iter().map(text).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_addresses_are_addresses() {
+        let built_in = [SMTP_LISTEN, POP3_LISTEN, POP3_LISTEN_TLS, IMAP_LISTEN, IMAP_LISTEN_TLS, HTTP_LISTEN];
+        for address in built_in {
+            assert_eq!(listener(address).len(), 1, "{address}");
+        }
+        assert_eq!(Http::default().listen.to_string(), HTTP_LISTEN);
+    }
+
+    #[test]
+    fn names_what_is_accepted_but_not_served() {
+        let mut settings = Settings::with_defaults("h.example", &["h.example"], Path::new("/d"));
+        assert_eq!(settings.notices(), Vec::<String>::new());
+        settings.imap = Some(Imap::default());
+        settings.http = Some(Http::default());
+        assert_eq!(
+            settings.notices(),
+            [
+                "[imap] is accepted but not served by this version",
+                "[http] is accepted but not served by this version"
+            ]
+        );
+    }
+}

@@ -1,0 +1,374 @@
+//! The directory in force: what every source last said, and the snapshots made of it.
+
+use super::file::{self, Fingerprint, SourceError};
+use super::snapshot::{Conflict, Snapshot, User};
+use crate::config::{DIRECTORY_SOURCES_MAX, DirectoryKind, DirectorySource};
+use crate::mail::AddressKey;
+use arc_swap::ArcSwap;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Which sources serve a gateway mailbox: bit n stands for source n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct SourceSet(u64);
+
+impl SourceSet {
+    fn with(self, source: usize) -> SourceSet {
+        SourceSet(self.0 | 1u64.checked_shl(source as u32).unwrap_or(0))
+    }
+
+    fn holds(self, source: usize) -> bool {
+        self.0 & 1u64.checked_shl(source as u32).unwrap_or(0) != 0
+    }
+}
+
+/// One `[[directory]]` and the gateway mailboxes it serves.
+#[derive(Debug)]
+struct Source {
+    path: PathBuf,
+    /// Logins and addresses; `None` is all.
+    mailboxes: Option<HashSet<AddressKey>>,
+}
+
+impl Source {
+    fn serves(&self, names: &[AddressKey]) -> bool {
+        match &self.mailboxes {
+            None => true,
+            Some(served) => names.iter().any(|name| served.contains(name)),
+        }
+    }
+}
+
+/// What the sources said last, merged for every set of them that serves some gateway mailbox.
+struct State {
+    lists: Vec<Arc<[Arc<User>]>>,
+    /// Grows when a gateway mailbox turns up that two names in different sources both mean.
+    snapshots: Mutex<HashMap<SourceSet, Arc<Snapshot>>>,
+}
+
+impl State {
+    fn snapshot(&self, set: SourceSet) -> Arc<Snapshot> {
+        let mut snapshots = lock(&self.snapshots);
+        Arc::clone(snapshots.entry(set).or_insert_with(|| Arc::new(merge(&self.lists, set))))
+    }
+}
+
+/// What was last seen of the files.
+#[derive(Default)]
+struct Watch {
+    /// When last read, well or badly: a bad file is not read again until it changes.
+    read: Vec<Option<Fingerprint>>,
+    /// At the last look.
+    looked: Vec<Option<Fingerprint>>,
+}
+
+/// All sources and what is in force of them. Shared between the tasks of a server; every method takes `&self`.
+pub struct Directory {
+    sources: Vec<Source>,
+    current: ArcSwap<State>,
+    watch: Mutex<Watch>,
+    /// Held while reloading: two reloads at once could put the older list in force.
+    reloading: Mutex<()>,
+}
+
+/// What a reload did, source by source, in the order of the configuration.
+#[derive(Debug)]
+pub struct ReloadReport {
+    /// One for each source.
+    pub sources: Vec<SourceReport>,
+}
+
+impl ReloadReport {
+    /// True when every source was read.
+    pub fn is_good(&self) -> bool {
+        self.sources.iter().all(|source| source.error.is_none())
+    }
+}
+
+/// What a reload did to one source.
+#[derive(Debug)]
+pub struct SourceReport {
+    /// Its file.
+    pub path: PathBuf,
+    /// Users of it now in force. With an error: those of the last good list, 0 when there was none yet.
+    pub users: usize,
+    /// True when the list in force is another than before.
+    pub changed: bool,
+    /// Claims of its users that were not granted, because of an earlier user here or in an earlier source.
+    pub conflicts: Vec<Conflict>,
+    /// Why the file was not taken. The list in force before it stays.
+    pub error: Option<SourceError>,
+}
+
+impl Directory {
+    /// Reads all sources for the first time. Never fails: a source that cannot be read has no users, and the
+    /// report says so.
+    pub fn open(sources: &[DirectorySource]) -> (Directory, ReloadReport) {
+        let sources: Vec<Source> = sources
+            .iter()
+            .take(DIRECTORY_SOURCES_MAX)
+            .map(|source| {
+                let DirectoryKind::File { path } = &source.kind;
+                let names = source.mailboxes.as_ref();
+                Source {
+                    path: path.clone(),
+                    mailboxes: names.map(|names| names.iter().map(|name| AddressKey::of(name)).collect()),
+                }
+            })
+            .collect();
+        let lists = sources.iter().map(|_| Arc::from(Vec::new())).collect();
+        let directory = Directory {
+            current: ArcSwap::from_pointee(State { lists, snapshots: Mutex::default() }),
+            sources,
+            watch: Mutex::default(),
+            reloading: Mutex::default(),
+        };
+        let report = directory.reload();
+        (directory, report)
+    }
+
+    /// The users of the gateway mailbox with this login (local part) and address.
+    pub fn snapshot_for(&self, login: &str, address: &str) -> Arc<Snapshot> {
+        let set = self.serving(&[AddressKey::of(login), AddressKey::of(address)]);
+        self.current.load().snapshot(set)
+    }
+
+    fn serving(&self, names: &[AddressKey]) -> SourceSet {
+        let mut set = SourceSet::default();
+        for (index, source) in self.sources.iter().enumerate() {
+            if source.serves(names) {
+                set = set.with(index);
+            }
+        }
+        set
+    }
+
+    /// Reads all sources again and puts in force those that are good. Blocks on the disk.
+    pub fn reload(&self) -> ReloadReport {
+        let _one_at_a_time = lock(&self.reloading);
+        // Looked at before reading: a write in between makes the next look differ, so it is not missed.
+        let looks: Vec<Option<Fingerprint>> = self.look();
+        let before = self.current.load_full();
+        let mut lists = before.lists.clone();
+        let mut report = ReloadReport { sources: Vec::with_capacity(self.sources.len()) };
+        for (source, list) in self.sources.iter().zip(&mut lists) {
+            report.sources.push(reload_source(&source.path, list));
+        }
+        let mut known: Vec<SourceSet> = lock(&before.snapshots).keys().copied().collect();
+        known.extend(self.named_sets());
+        known.sort_unstable();
+        known.dedup();
+        let snapshots: HashMap<SourceSet, Arc<Snapshot>> =
+            known.into_iter().map(|set| (set, Arc::new(merge(&lists, set)))).collect();
+        report_conflicts(&mut report, &snapshots);
+        self.current.store(Arc::new(State { lists, snapshots: Mutex::new(snapshots) }));
+        let mut watch = lock(&self.watch);
+        watch.read.clone_from(&looks);
+        watch.looked = looks;
+        report
+    }
+
+    /// True when some file differs from what was last read and has stopped changing: it looked the same at the
+    /// call before. To be polled every few seconds; cheap, no file is read.
+    pub fn changed(&self) -> bool {
+        let looks = self.look();
+        let mut watch = lock(&self.watch);
+        let settled = watch.looked.iter().zip(&looks).all(|(last, now)| last == now);
+        let differs = watch.read != looks;
+        watch.looked = looks;
+        differs && settled
+    }
+
+    fn look(&self) -> Vec<Option<Fingerprint>> {
+        self.sources.iter().map(|source| Fingerprint::look(&source.path)).collect()
+    }
+
+    /// The sets of sources that the configuration lets one expect: one for each name in it, and one for all
+    /// gateway mailboxes it does not name.
+    fn named_sets(&self) -> HashSet<SourceSet> {
+        let names = self.sources.iter().filter_map(|source| source.mailboxes.as_ref()).flatten();
+        let mut sets: HashSet<SourceSet> =
+            names.map(|name| self.serving(std::slice::from_ref(name))).collect();
+        sets.insert(self.serving(&[]));
+        sets
+    }
+}
+
+fn reload_source(path: &Path, list: &mut Arc<[Arc<User>]>) -> SourceReport {
+    let mut changed = false;
+    let error = match file::read(path) {
+        Ok(users) => {
+            changed =
+                users.len() != list.len() || users.iter().zip(list.iter()).any(|(new, old)| *new != **old);
+            if changed {
+                *list = users.into_iter().map(Arc::new).collect();
+            }
+            None
+        }
+        Err(error) => Some(error),
+    };
+    SourceReport { path: path.to_owned(), users: list.len(), changed, conflicts: Vec::new(), error }
+}
+
+fn merge(lists: &[Arc<[Arc<User>]>], set: SourceSet) -> Snapshot {
+    // Sources left out are merged as empty lists, so that a conflict's list is the number of its source.
+    let lists = lists.iter().enumerate();
+    Snapshot::merge(lists.map(|(index, list)| if set.holds(index) { &**list } else { &[] }))
+}
+
+/// Gives each conflict of any snapshot to the source of the user who went without, once.
+fn report_conflicts(report: &mut ReloadReport, snapshots: &HashMap<SourceSet, Arc<Snapshot>>) {
+    let mut sets: Vec<_> = snapshots.iter().collect();
+    sets.sort_unstable_by_key(|(set, _)| **set);
+    let mut seen = HashSet::new();
+    for conflict in sets.into_iter().flat_map(|(_, snapshot)| snapshot.conflicts()) {
+        if let Some(source) = report.sources.get_mut(conflict.list)
+            && seen.insert(conflict)
+        {
+            source.conflicts.push(conflict.clone());
+        }
+    }
+}
+
+/// A panic elsewhere must not stop mail: what these locks guard is whole after every statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+
+    fn user(id: &str, addresses: &[&str]) -> String {
+        format!("[[user]]\nid = '{id}'\nname = '{id}'\naddresses = {addresses:?}\n")
+    }
+
+    fn source(path: &Path, mailboxes: Option<&[&str]>) -> DirectorySource {
+        DirectorySource {
+            kind: DirectoryKind::File { path: path.to_owned() },
+            mailboxes: mailboxes.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+        }
+    }
+
+    fn ids(directory: &Directory, login: &str) -> Vec<String> {
+        let snapshot = directory.snapshot_for(login, &format!("{login}@gw.example"));
+        snapshot.users().iter().map(|user| user.id.clone()).collect()
+    }
+
+    /// Polls as the server does until a change is reported.
+    fn looks_until_changed(directory: &Directory) -> usize {
+        (1..=10).find(|_| directory.changed()).unwrap_or(usize::MAX)
+    }
+
+    #[test]
+    fn each_gateway_mailbox_sees_the_sources_that_serve_it_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let [all, named] = ["all.toml", "named.toml"].map(|name| dir.path().join(name));
+        std::fs::write(&all, user("a", &["al@x.example", "info@x.example"])).unwrap();
+        std::fs::write(&named, user("n", &["nora@x.example", "info@x.example"])).unwrap();
+        let served: &[&str] = &["MBX-1", "mbx-2@gw.example"];
+        let (directory, report) = Directory::open(&[source(&all, None), source(&named, Some(served))]);
+        assert!(report.is_good());
+        assert_eq!(ids(&directory, "mbx-1"), ["a", "n"]);
+        assert_eq!(ids(&directory, "Mbx-2"), ["a", "n"]);
+        assert_eq!(ids(&directory, "mbx-3"), ["a"]);
+        assert!(Arc::ptr_eq(
+            &directory.snapshot_for("mbx-1", ""),
+            &directory.snapshot_for("", "mbx-2@gw.example")
+        ));
+        let counts: Vec<usize> = report.sources.iter().map(|source| source.conflicts.len()).collect();
+        assert_eq!(counts, [0, 1]);
+    }
+
+    #[test]
+    fn a_bad_empty_or_missing_file_keeps_the_list_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        let (directory, report) = Directory::open(&[source(&path, None)]);
+        assert!(matches!(report.sources[0].error, Some(SourceError::Unreadable(_))));
+        assert_eq!(ids(&directory, "m"), Vec::<String>::new());
+
+        std::fs::write(&path, user("a", &["al@x.example"])).unwrap();
+        let report = directory.reload();
+        assert!(report.is_good() && report.sources[0].changed);
+        let kept = directory.snapshot_for("m", "");
+        for bad in ["", "[[user]]\nid = 3", "[[user"] {
+            std::fs::write(&path, bad).unwrap();
+            let report = directory.reload();
+            let source = &report.sources[0];
+            assert!(source.error.is_some() && !source.changed && source.users == 1, "{bad}");
+            assert_eq!(ids(&directory, "m"), ["a"], "{bad}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(!directory.reload().is_good());
+        assert_eq!(ids(&directory, "m"), ["a"]);
+
+        std::fs::write(&path, user("b", &["bo@x.example"])).unwrap();
+        assert!(directory.reload().is_good());
+        assert_eq!(ids(&directory, "m"), ["b"]);
+        assert_eq!(kept.users()[0].id, "a", "a snapshot in use never changes");
+    }
+
+    #[test]
+    fn a_change_counts_when_two_looks_see_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        std::fs::write(&path, user("a", &["al@x.example"])).unwrap();
+        let (directory, _) = Directory::open(&[source(&path, None)]);
+        assert!(!directory.changed() && !directory.changed());
+
+        std::fs::write(&path, "[[us").unwrap();
+        assert!(!directory.changed(), "it may still be being written");
+        std::fs::write(&path, "[[user]] # one more").unwrap();
+        assert!(!directory.changed(), "it was");
+        assert!(directory.changed());
+        assert!(!directory.reload().is_good());
+        assert!(!directory.changed() && !directory.changed(), "a bad file is reported once");
+
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(looks_until_changed(&directory), 2);
+        assert!(!directory.reload().is_good());
+        std::fs::write(&path, user("b", &["bo@x.example"])).unwrap();
+        assert_eq!(looks_until_changed(&directory), 2);
+    }
+
+    #[test]
+    fn reports_an_unchanged_list_as_unchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        std::fs::write(&path, user("a", &["al@x.example"])).unwrap();
+        let (directory, report) = Directory::open(&[source(&path, None)]);
+        assert!(report.sources[0].changed);
+        assert!(!directory.reload().sources[0].changed);
+    }
+
+    #[test]
+    fn takes_ten_thousand_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        let mut text = String::new();
+        for n in 0..10_000 {
+            writeln!(
+                text,
+                "{}",
+                user(&n.to_string(), &[&format!("u{n}@x.example"), &format!("a{n}@x.example")])
+            )
+            .unwrap();
+        }
+        std::fs::write(&path, text).unwrap();
+        let (directory, report) = Directory::open(&[source(&path, None)]);
+        assert_eq!((report.sources[0].users, report.is_good()), (10_000, true));
+        let found =
+            directory.snapshot_for("m", "").find(&AddressKey::of("A9999@x.example")).unwrap().id.clone();
+        assert_eq!(found, "9999");
+    }
+
+    #[test]
+    fn without_sources_nobody_is_known() {
+        let (directory, report) = Directory::open(&[]);
+        assert!(report.is_good() && !directory.changed());
+        assert!(directory.snapshot_for("m", "m@gw.example").users().is_empty());
+    }
+}
