@@ -1,8 +1,6 @@
 //! Daybook: a journal report ingestion gateway. (page to be written)
-
 pub mod config;
 pub mod directory;
-
 pub mod mail;
 pub mod net;
 pub mod smtp;
