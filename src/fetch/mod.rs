@@ -1,7 +1,7 @@
 //! Fetch: gateway mailboxes served to the clients that empty them.
 //!
 //! A poller logs in with the password of a gateway mailbox, which opens its keyring for that connection only,
-//! reads what is there and deletes what it has taken over. [`pop3`] speaks the protocol, [`maildrop`] is all
+//! reads what is there and deletes what it has taken over. [`auth`] lets it in, [`pop3`] speaks the protocol, [`maildrop`] is all
 //! that it asks of whoever keeps the mail, [`canonical`] turns stored bytes into what may go over the wire,
 //! and [`lock`] keeps two clients from emptying one gateway mailbox at once.
 //!
@@ -15,6 +15,7 @@
 //!
 //! This room knows neither journals nor folders' reasons, neither files nor keys.
 
+pub mod auth;
 pub mod canonical;
 pub mod lock;
 pub mod maildrop;
