@@ -1,6 +1,7 @@
 //! Daybook: a journal report ingestion gateway. (page to be written)
 pub mod config;
 pub mod directory;
+pub mod fetch;
 pub mod mail;
 pub mod net;
 pub mod smtp;

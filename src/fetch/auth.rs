@@ -1,0 +1,158 @@
+//! Logging in: who may have which maildrop, and at what cost to us.
+//!
+//! [`Logins`] is shared by all connections. It checks one password at a time or few, since each costs a
+//! password hash with its memory and a flood of logins must not take the machine from the mail that arrives;
+//! takes the exclusive lock; opens the maildrop; and says in the log who got in and who did not, and why. What
+//! the client is told does not say whether the name or the password was wrong.
+//!
+//! A password is kept no longer than its check, wiped after it, and never shown.
+
+use super::lock::{MaildropLock, MaildropLocks};
+use super::maildrop::{Client, LoginError, Maildrop, Maildrops, UnlockedMaildrop};
+use crate::mail::{GatewayMailboxId, Untrusted};
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, spawn_blocking};
+use zeroize::Zeroizing;
+
+/// Passwords checked at once: each takes about 50 ms of a core and 16 MB.
+pub const PASSWORD_CHECKS_MAX: usize = 2;
+
+/// A password, wiped when dropped and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// Takes the text after `PASS `.
+    pub fn new(text: &str) -> Password {
+        Password(Zeroizing::new(text.to_owned()))
+    }
+
+    /// The secret itself, for the one place that checks it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// Why a login did not get in, as far as the client may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginRefusal {
+    /// Wrong name or password.
+    Wrong,
+    /// Not now; our fault.
+    Unavailable,
+    /// Another session has the maildrop.
+    InUse,
+}
+
+impl LoginRefusal {
+    /// Its name in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LoginRefusal::Wrong => "wrong",
+            LoginRefusal::Unavailable => "unavailable",
+            LoginRefusal::InUse => "in-use",
+        }
+    }
+}
+
+/// The door to all maildrops.
+pub struct Logins {
+    maildrops: Arc<dyn Maildrops>,
+    locks: MaildropLocks,
+    checks: Semaphore,
+}
+
+/// An open maildrop, locked for as long as this lives.
+pub struct LoggedIn {
+    /// The gateway mailbox it belongs to.
+    pub mailbox: GatewayMailboxId,
+    /// Its messages.
+    pub maildrop: Arc<dyn Maildrop>,
+    _lock: MaildropLock,
+}
+
+impl Logins {
+    /// A door with nobody behind it yet.
+    pub fn new(maildrops: Arc<dyn Maildrops>) -> Logins {
+        Logins { maildrops, locks: MaildropLocks::default(), checks: Semaphore::new(PASSWORD_CHECKS_MAX) }
+    }
+
+    /// Checks the password, takes the maildrop for this session alone and opens it.
+    ///
+    /// # Errors
+    /// [`LoginRefusal`]; it has been logged.
+    pub async fn exclusive(
+        &self,
+        login: &str,
+        password: Password,
+        client: &Client,
+    ) -> Result<LoggedIn, LoginRefusal> {
+        let result = self.try_exclusive(login, password, client).await;
+        match &result {
+            Ok(logged_in) => tracing::info!(
+                event = "auth.ok",
+                session_id = %client.session_id,
+                protocol = client.protocol,
+                peer = %client.peer,
+                login = %Untrusted(login),
+                mailbox = %logged_in.mailbox,
+            ),
+            Err(refusal) => tracing::warn!(
+                event = "auth.failed",
+                session_id = %client.session_id,
+                protocol = client.protocol,
+                peer = %client.peer,
+                login = %Untrusted(login),
+                reason = refusal.as_str(),
+            ),
+        }
+        result
+    }
+
+    async fn try_exclusive(
+        &self,
+        login: &str,
+        password: Password,
+        client: &Client,
+    ) -> Result<LoggedIn, LoginRefusal> {
+        let unlocked = self.unlock(login, password, client).await?;
+        let mailbox = unlocked.mailbox();
+        // Before the snapshot is taken, or it could list what the session before is just deleting.
+        let lock = self.locks.acquire(mailbox).ok_or(LoginRefusal::InUse)?;
+        let opened = spawn_blocking(move || unlocked.open()).await;
+        let maildrop = flatten(opened, client)?;
+        Ok(LoggedIn { mailbox, maildrop, _lock: lock })
+    }
+
+    async fn unlock(
+        &self,
+        login: &str,
+        password: Password,
+        client: &Client,
+    ) -> Result<Box<dyn UnlockedMaildrop>, LoginRefusal> {
+        let _permit = self.checks.acquire().await.map_err(|_closed| LoginRefusal::Unavailable)?;
+        let (maildrops, login, by) = (Arc::clone(&self.maildrops), login.to_owned(), client.clone());
+        let unlocked = spawn_blocking(move || maildrops.unlock(&login, password.reveal(), &by)).await;
+        flatten(unlocked, client)
+    }
+}
+
+fn flatten<T>(result: Result<Result<T, LoginError>, JoinError>, client: &Client) -> Result<T, LoginRefusal> {
+    match result {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(LoginError::Wrong)) => Err(LoginRefusal::Wrong),
+        Ok(Err(LoginError::Unavailable)) => Err(LoginRefusal::Unavailable),
+        Err(panic) => {
+            tracing::error!(event = "auth.broken", session_id = %client.session_id, error = %panic);
+            Err(LoginRefusal::Unavailable)
+        }
+    }
+}
