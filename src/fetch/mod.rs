@@ -20,3 +20,4 @@ pub mod canonical;
 pub mod lock;
 pub mod maildrop;
 pub mod pop3;
+pub mod stored;

@@ -513,7 +513,7 @@ impl Store for Embedded {
     }
 
     fn spool(&self) -> Spool {
-        Spool::new(&self.shared.tmp_dir())
+        Spool::in_dir(&self.shared.tmp_dir())
     }
 
     fn stage(&self, gateway_mailbox: GatewayMailboxId) -> Result<Box<dyn Stage>, StoreError> {

@@ -38,7 +38,8 @@ enum Content {
 }
 
 impl Spool {
-    pub(super) fn new(dir: &Path) -> Spool {
+    /// A spool whose file, if it needs one, is made in `dir`.
+    pub fn in_dir(dir: &Path) -> Spool {
         Spool { dir: dir.to_owned(), memory: Vec::new(), file: None, octets: 0 }
     }
 
@@ -71,6 +72,19 @@ impl Spool {
             Some(file) => file.writer.write_all(octets),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// As [`Spool::write`], without copying the first octets.
+    ///
+    /// # Errors
+    /// As [`Spool::write`].
+    pub fn write_owned(&mut self, octets: Vec<u8>) -> io::Result<()> {
+        if self.octets == 0 && octets.len() <= SPOOL_MEMORY_OCTETS_MAX {
+            self.octets = octets.len() as u64;
+            self.memory = octets;
+            return Ok(());
+        }
+        self.write(&octets)
     }
 
     /// Ends the message.
@@ -170,7 +184,7 @@ mod tests {
     fn check(octets: usize) {
         let dir = tempfile::tempdir().unwrap();
         let message: Vec<u8> = (0..octets).map(|n| (n % 251) as u8).collect();
-        let mut spool = Spool::new(dir.path());
+        let mut spool = Spool::in_dir(dir.path());
         for chunk in message.chunks(70_000) {
             spool.write(chunk).unwrap();
         }

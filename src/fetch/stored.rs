@@ -1,0 +1,169 @@
+//! The maildrops of the store: a gateway mailbox's INBOX, as POP3 sees it.
+//!
+//! A UIDL is `<epoch>.<uid validity>.<uid>` in hex: it names one stored copy, survives restarts, and is never used again,
+//! not even after a restore, which raises the epoch.
+
+use super::maildrop::{BoxFuture, Client, FetchError, LoginError, Maildrop, MaildropEntry, Maildrops, UnlockedMaildrop};
+use crate::mail::{GatewayMailboxId, Uid};
+use crate::store::{self, Entry, FolderName, Listing, Store, StoreError, UnlockError, Unlocked};
+use std::io::Read;
+use std::sync::Arc;
+
+/// [`Maildrops`] over a [`Store`].
+pub struct StoredMaildrops {
+    store: Arc<dyn Store>,
+}
+
+struct UnlockedStored {
+    store: Arc<dyn Store>,
+    key: Unlocked,
+    client: store::Client,
+}
+
+struct StoredMaildrop {
+    store: Arc<dyn Store>,
+    key: Unlocked,
+    client: store::Client,
+    stored: Vec<Entry>,
+    entries: Arc<[MaildropEntry]>,
+}
+
+impl StoredMaildrops {
+    /// The maildrops of this store.
+    pub fn new(store: Arc<dyn Store>) -> Arc<StoredMaildrops> {
+        Arc::new(StoredMaildrops { store })
+    }
+}
+
+impl Maildrops for StoredMaildrops {
+    fn unlock(&self, login: &str, password: &str, client: &Client) -> Result<Box<dyn UnlockedMaildrop>, LoginError> {
+        let key = self.store.unlock(login, password).map_err(|e| match e {
+            UnlockError::Wrong => LoginError::Wrong,
+            UnlockError::Unavailable(error) => {
+                tracing::error!(event = "auth.unavailable", session_id = %client.session_id, %error);
+                LoginError::Unavailable
+            }
+        })?;
+        let client = store::Client {
+            protocol: client.protocol.to_owned(),
+            peer: client.peer,
+            session_id: client.session_id,
+        };
+        Ok(Box::new(UnlockedStored { store: self.store.clone(), key, client }))
+    }
+}
+
+impl UnlockedMaildrop for UnlockedStored {
+    fn mailbox(&self) -> GatewayMailboxId {
+        self.key.gateway_mailbox.id
+    }
+
+    fn open(self: Box<Self>) -> Result<Arc<dyn Maildrop>, LoginError> {
+        let listing = self.store.list(self.key.gateway_mailbox.id, &FolderName::Inbox).map_err(|error| {
+            tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
+            LoginError::Unavailable
+        })?;
+        let entries = maildrop_entries(&listing);
+        Ok(Arc::new(StoredMaildrop {
+            store: self.store,
+            key: self.key,
+            client: self.client,
+            stored: listing.entries,
+            entries,
+        }))
+    }
+}
+
+fn maildrop_entries(listing: &Listing) -> Arc<[MaildropEntry]> {
+    let validity = listing.uid_validity.map_or(0, |v| v.value());
+    let entry = |e: &Entry| MaildropEntry {
+        uidl: format!("{:x}.{validity:x}.{:x}", e.epoch, e.uid.value()),
+        canonical: e.canonical,
+    };
+    listing.entries.iter().map(entry).collect()
+}
+
+impl StoredMaildrop {
+    fn uids(&self, indexes: &[usize]) -> Vec<Uid> {
+        indexes.iter().filter_map(|index| self.stored.get(*index)).map(|e| e.uid).collect()
+    }
+}
+
+impl Maildrop for StoredMaildrop {
+    fn entries(&self) -> Arc<[MaildropEntry]> {
+        self.entries.clone()
+    }
+
+    fn read(&self, index: usize) -> Result<Box<dyn Read + Send>, FetchError> {
+        let entry = self.stored.get(index).ok_or(FetchError::Gone)?;
+        self.store.open(&self.key, entry.message).map_err(|error| {
+            tracing::error!(
+                event = "fetch.damaged",
+                session_id = %self.client.session_id,
+                receipt_id = %entry.receipt_id,
+                uid = %entry.uid,
+                %error
+            );
+            match error {
+                StoreError::Damaged(_) => FetchError::Damaged,
+                StoreError::Gone => FetchError::Gone,
+                _ => FetchError::Temporary,
+            }
+        })
+    }
+
+    fn finish(&self, fetched: Vec<usize>, deleted: Vec<usize>) -> BoxFuture<'_, Result<(), FetchError>> {
+        Box::pin(async move {
+            let id = self.key.gateway_mailbox.id;
+            let failed = |error: StoreError| {
+                tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
+                FetchError::Temporary
+            };
+            let (fetched, deleted) = (self.uids(&fetched), self.uids(&deleted));
+            // Fetched first: a delete whose fetch is not on record would look like a loss.
+            self.store.record_fetched(id, &FolderName::Inbox, &fetched, &self.client).await.map_err(failed)?;
+            self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await.map_err(failed)?;
+            for (event, uids) in [("fetch.fetched", &fetched), ("fetch.deleted", &deleted)] {
+                for entry in self.stored.iter().filter(|e| uids.binary_search(&e.uid).is_ok()) {
+                    tracing::info!(
+                        event,
+                        receipt_id = %entry.receipt_id,
+                        session_id = %self.client.session_id,
+                        mailbox = self.key.gateway_mailbox.login(),
+                        folder = "INBOX",
+                        uid = %entry.uid,
+                        peer = %self.client.peer,
+                    );
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{CanonicalSize, ReceiptId, Timestamp, UidValidity};
+    use crate::store::MessageKey;
+
+    #[test]
+    fn a_uidl_names_epoch_folder_and_uid() {
+        let entry = |uid, epoch| Entry {
+            uid: Uid::new(uid).unwrap(),
+            epoch,
+            message: MessageKey(7),
+            receipt_id: ReceiptId::new(0, [0; 10]),
+            received_at: Timestamp::from_unix_ms(0),
+            octets: 0,
+            canonical: CanonicalSize::default(),
+        };
+        let listing = Listing {
+            uid_validity: UidValidity::new(0x6789),
+            uid_next: Uid::FIRST,
+            entries: vec![entry(1, 1), entry(0xffff_ffff, 2)],
+        };
+        let uidls: Vec<_> = maildrop_entries(&listing).iter().map(|e| e.uidl.clone()).collect();
+        assert_eq!(uidls, ["1.6789.1", "2.6789.ffffffff"]);
+    }
+}

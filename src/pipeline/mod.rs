@@ -1,0 +1,138 @@
+//! The conveyor: from the first octet of a message to the 250, in one pass.
+//!
+//! ```text
+//! smtp ─▶ Reception: gather (memory, then an encrypted spool) and scan
+//!           └─ at the end ─▶ extract ─▶ digest ─▶ per gateway mailbox: assign, seal ─▶ store.deliver ─▶ 250
+//! ```
+//!
+//! This room calls the pure cores in order and maps every failure to an answer. It holds no protocol and no format of its
+//! own but the sealed summary ([`summary`]).
+//!
+//! Invariants:
+//! - A message is either delivered to the store whole, for every gateway mailbox it was addressed to, or answered 4xx.
+//! - A bug in extraction or assignment loses nothing: the panic is caught, the message goes to Quarantine as it came.
+//! - Work on the processor and the disk runs in blocking tasks, [`WORKERS_EXTRA`] more than there are cores at once; what
+//!   waits for one of them waits with at most [`BATCH_OCTETS`] of a message in memory.
+//! - One log line, `journal.committed`, says everything about a stored message except what is in it.
+
+mod objects;
+mod prepare;
+mod reception;
+mod summary;
+
+use crate::directory::Directory;
+use crate::mail::{Address, GatewayMailbox, GatewayMailboxState, ReceiptId, SessionId, Timestamp, TransportEnvelope};
+use crate::smtp::{Fault, Receiver, Reception, RecipientVerdict};
+use crate::store::{Store, StoreError};
+use reception::Gathering;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::Semaphore;
+
+/// Distinct gateway mailboxes one transaction may be addressed to; the rest is asked to come again.
+pub const GATEWAY_MAILBOXES_MAX: usize = 8;
+/// Octets gathered before they are scanned and spooled.
+pub const BATCH_OCTETS: usize = crate::store::SPOOL_MEMORY_OCTETS_MAX;
+/// Blocking tasks at once beyond the number of cores: some of them wait for the disk.
+pub const WORKERS_EXTRA: usize = 2;
+
+/// Takes mail from SMTP into the store.
+pub struct Pipeline {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    directory: Arc<Directory>,
+    workers: Arc<Semaphore>,
+}
+
+impl Pipeline {
+    /// A pipeline into this store, assigning by this directory.
+    pub fn new(store: Arc<dyn Store>, directory: Arc<Directory>) -> Arc<Pipeline> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let workers = Arc::new(Semaphore::new(cores + WORKERS_EXTRA));
+        Arc::new(Pipeline { inner: Arc::new(Inner { store, directory, workers }) })
+    }
+}
+
+impl Inner {
+    /// The gateway mailboxes these addresses name, each once, in order.
+    fn gateway_mailboxes(&self, addresses: &[Address]) -> Vec<Arc<GatewayMailbox>> {
+        let mut found: Vec<Arc<GatewayMailbox>> = Vec::new();
+        for address in addresses {
+            if let Some(gateway_mailbox) = self.store.gateway_mailbox(&address.key())
+                && !found.iter().any(|f| f.id == gateway_mailbox.id)
+            {
+                found.push(gateway_mailbox);
+            }
+        }
+        found
+    }
+}
+
+impl Receiver for Pipeline {
+    fn recipient(&self, address: &Address, already: &[Address]) -> RecipientVerdict {
+        let Some(gateway_mailbox) = self.inner.store.gateway_mailbox(&address.key()) else {
+            return RecipientVerdict::Unknown;
+        };
+        match gateway_mailbox.state {
+            GatewayMailboxState::Deleted => return RecipientVerdict::Unknown,
+            GatewayMailboxState::Suspended => return RecipientVerdict::Suspended,
+            GatewayMailboxState::Active => {}
+        }
+        let before = self.inner.gateway_mailboxes(already);
+        if before.len() >= GATEWAY_MAILBOXES_MAX && !before.iter().any(|b| b.id == gateway_mailbox.id) {
+            return RecipientVerdict::TooMany;
+        }
+        RecipientVerdict::Accept
+    }
+
+    fn session_id(&self) -> SessionId {
+        SessionId::new(unix_ms(), random())
+    }
+
+    fn receipt_id(&self) -> ReceiptId {
+        ReceiptId::new(unix_ms(), random())
+    }
+
+    fn begin(&self, receipt_id: ReceiptId, envelope: TransportEnvelope) -> Result<Box<dyn Reception>, Fault> {
+        let gateway_mailboxes = self.inner.gateway_mailboxes(&envelope.recipients);
+        if gateway_mailboxes.is_empty() {
+            // Deleted between RCPT and DATA: the next attempt hears 550 at RCPT.
+            return Err(Fault::Busy);
+        }
+        if let Err(error) = self.inner.store.ready() {
+            tracing::error!(event = "journal.deferred", %receipt_id, session_id = %envelope.session_id, %error);
+            return Err(fault(&error));
+        }
+        Ok(Box::new(Gathering::new(self.inner.clone(), receipt_id, envelope, gateway_mailboxes)))
+    }
+}
+
+/// The SMTP answer to a failure of the store: always 4xx, since none of them is the peer's.
+fn fault(error: &StoreError) -> Fault {
+    match error {
+        StoreError::Full => Fault::StoreFull,
+        StoreError::Refused(_) => Fault::Internal,
+        StoreError::Io(..) | StoreError::Damaged(_) | StoreError::Gone | StoreError::Locked | StoreError::Newer(_) => Fault::StoreTrouble,
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_unix_ms(i64::try_from(unix_ms()).unwrap_or(i64::MAX))
+}
+
+/// Ten random octets. Should the system have none, ids still differ by their time, and only by it.
+fn random() -> [u8; 10] {
+    let mut octets = [0; 10];
+    if aws_lc_rs::rand::fill(&mut octets).is_err() {
+        tracing::error!(event = "service.randomness_failed");
+    }
+    octets
+}

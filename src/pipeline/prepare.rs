@@ -1,0 +1,467 @@
+//! From a gathered message to the deliveries the store takes: extract, digest, assign, seal.
+
+use super::objects::{Layout, Tap, decode_all, run_taps};
+use super::summary::{self, MessageSummary};
+use super::{Inner, now};
+use crate::assign::{self, Policy, assign, slug};
+use crate::extract::{self, Destination, Extraction, MessageFacts, Original, Scanned};
+use crate::mail::{
+    CanonicalSize, Class, Extent, GatewayMailbox, Profile, ReceiptId, Rendition, Timestamp, TransportEnvelope,
+};
+use crate::store::{
+    DeliveredMessage, Delivery, Digest, FolderName, Held, ReportRecord, Sealed, Spooled, Stage, StoreError, WantedPlacement,
+};
+use std::io::Write;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Originals shorter than this are stored again rather than referenced: opening two objects costs more than they do.
+const SHARE_OCTETS_MIN: u64 = 4 * 1024;
+/// Originals of one report that are placed one by one; a report with more is no report, and goes to Quarantine.
+const ORIGINALS_PLACED_MAX: usize = 16;
+
+/// A message at the end of its reception.
+pub(super) struct Gathered {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) envelope: TransportEnvelope,
+    pub(super) gateway_mailboxes: Vec<Arc<GatewayMailbox>>,
+    pub(super) spooled: Spooled,
+    /// `None` when scanning failed.
+    pub(super) scanned: Option<Scanned>,
+}
+
+/// Seconds a message spent in each step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Steps {
+    pub(super) extract: f64,
+    pub(super) seal: f64,
+}
+
+/// What was made of a message.
+pub(super) struct Prepared {
+    pub(super) deliveries: Vec<Delivery>,
+    pub(super) steps: Steps,
+}
+
+/// What is known of a message before any gateway mailbox's keys are asked.
+struct Read {
+    extraction: Option<Extraction>,
+    objects: Vec<Spooled>,
+    messages: Vec<ReadMessage>,
+    sha256: Digest,
+    octets: u64,
+}
+
+/// One message: the received one first, then every original of every report.
+struct ReadMessage {
+    extent: Extent,
+    canonical: CanonicalSize,
+    message_id: Option<String>,
+    rendition: Rendition,
+    sha256: Digest,
+    /// SHA-256 of the join input.
+    join_sha256: Digest,
+}
+
+/// Makes one delivery for each gateway mailbox. Blocks.
+pub(super) fn prepare(inner: &Inner, gathered: Gathered) -> Result<Prepared, StoreError> {
+    let clock = Instant::now();
+    let received_at = now();
+    let mut steps = Steps::default();
+    let mut profiles: Vec<(Profile, Vec<Arc<GatewayMailbox>>)> = Vec::new();
+    for gateway_mailbox in gathered.gateway_mailboxes {
+        match profiles.iter_mut().find(|(profile, _)| *profile == gateway_mailbox.profile) {
+            Some((_, same)) => same.push(gateway_mailbox),
+            None => profiles.push((gateway_mailbox.profile, vec![gateway_mailbox])),
+        }
+    }
+    let mut deliveries = Vec::new();
+    let mut spooled = Some(gathered.spooled);
+    for (profile, gateway_mailboxes) in profiles {
+        let Some(received) = spooled.take() else { break };
+        let extraction = gathered.scanned.as_ref().and_then(|scanned| extract_safely(scanned, profile, gathered.receipt_id));
+        let read = read(inner, received, extraction)?;
+        steps.extract += clock.elapsed().as_secs_f64() - steps.seal - steps.extract;
+        let sealing = Instant::now();
+        for gateway_mailbox in &gateway_mailboxes {
+            let stage = inner.store.stage(gateway_mailbox.id)?;
+            let receipt = Receipt { receipt_id: gathered.receipt_id, received_at, envelope: &gathered.envelope };
+            deliveries.push(deliver_to(inner, gateway_mailbox, stage.as_ref(), &read, &receipt)?);
+        }
+        steps.seal += sealing.elapsed().as_secs_f64();
+        spooled = read.objects.into_iter().next();
+    }
+    Ok(Prepared { deliveries, steps })
+}
+
+/// Extraction must not fail; if a bug makes it, the message is kept as it came.
+fn extract_safely(scanned: &Scanned, profile: Profile, receipt_id: ReceiptId) -> Option<Extraction> {
+    let extraction = catch_unwind(AssertUnwindSafe(|| extract::extract(scanned, profile)));
+    if extraction.is_err() {
+        tracing::error!(event = "journal.extraction_failed", %receipt_id);
+    }
+    extraction.ok()
+}
+
+/// Decodes what is encoded and hashes every message in one pass over each object.
+fn read(inner: &Inner, received: Spooled, extraction: Option<Extraction>) -> Result<Read, StoreError> {
+    let fail = |e| StoreError::io("reading a gathered message", e);
+    let octets = received.octets();
+    let derived = extraction.as_ref().map(|e| e.derived.as_slice()).unwrap_or_default();
+    let objects = decode_all(received, derived, &|| inner.store.spool()).map_err(fail)?;
+    let whole = Extent { object: 0, offset: 0, octets };
+    let Some(extraction) = extraction else {
+        let mut taps = vec![Tap::new(&whole, 0, &[])];
+        run_taps(&objects, &mut taps).map_err(fail)?;
+        let sha256 = taps.pop().map_or(Digest([0; 32]), Tap::finish);
+        let canonical = count_canonical(&objects).map_err(fail)?;
+        let message =
+            ReadMessage { extent: whole, canonical, message_id: None, rendition: Rendition::Original, sha256, join_sha256: sha256 };
+        return Ok(Read { extraction: None, objects, messages: vec![message], sha256, octets });
+    };
+    let all: Vec<(&MessageFacts, Rendition)> = std::iter::once((&extraction.whole, Rendition::Original))
+        .chain(originals(&extraction).map(|o| (&o.facts, o.rendition)))
+        .collect();
+    let mut taps = Vec::with_capacity(all.len() * 2);
+    for (facts, _) in &all {
+        taps.push(Tap::new(&facts.extent, 0, &[]));
+        taps.push(Tap::new(&facts.extent, facts.header_octets, &facts.join_prefix));
+    }
+    run_taps(&objects, &mut taps).map_err(fail)?;
+    let mut hashes = taps.into_iter().map(Tap::finish);
+    let mut messages = Vec::with_capacity(all.len());
+    for (facts, rendition) in all {
+        let (Some(sha256), Some(join_sha256)) = (hashes.next(), hashes.next()) else { break };
+        messages.push(ReadMessage {
+            extent: facts.extent,
+            canonical: facts.canonical,
+            message_id: facts.message_id.clone(),
+            rendition,
+            sha256,
+            join_sha256,
+        });
+    }
+    let sha256 = messages.first().map_or(Digest([0; 32]), |m| m.sha256);
+    Ok(Read { extraction: Some(extraction), objects, messages, sha256, octets })
+}
+
+/// Every original of every report, in the order the messages of a delivery stand in.
+fn originals(extraction: &Extraction) -> impl Iterator<Item = &Original> {
+    extraction.reports.iter().flat_map(|report| &report.originals)
+}
+
+/// The size as served, for a message nobody could scan.
+fn count_canonical(objects: &[Spooled]) -> std::io::Result<CanonicalSize> {
+    let mut size = CanonicalSize::default();
+    let mut after_cr = false;
+    let Some(object) = objects.first() else { return Ok(size) };
+    for octet in std::io::BufReader::new(object.reader()?).bytes_of() {
+        let octet = octet?;
+        if after_cr && octet != b'\n' {
+            size.octets += 1;
+            size.lines += 1;
+            size.bare_line_ends = true;
+        }
+        match octet {
+            b'\n' if after_cr => size.lines += 1,
+            b'\n' => {
+                size.octets += 1;
+                size.lines += 1;
+                size.bare_line_ends = true;
+            }
+            _ => {}
+        }
+        size.octets += 1;
+        after_cr = octet == b'\r';
+        size.ends_with_line_end = matches!(octet, b'\n' | b'\r');
+    }
+    if after_cr {
+        size.octets += 1;
+        size.lines += 1;
+        size.bare_line_ends = true;
+    }
+    Ok(size)
+}
+
+/// `Read::bytes` under a name that does not clash with this module's [`Read`].
+trait BytesOf: std::io::Read + Sized {
+    fn bytes_of(self) -> std::io::Bytes<Self> {
+        self.bytes()
+    }
+}
+
+impl<R: std::io::Read> BytesOf for R {}
+
+struct Receipt<'a> {
+    receipt_id: ReceiptId,
+    received_at: Timestamp,
+    envelope: &'a TransportEnvelope,
+}
+
+/// The delivery to one gateway mailbox: what it holds already is referenced, the rest sealed to its key.
+fn deliver_to(
+    inner: &Inner,
+    gateway_mailbox: &GatewayMailbox,
+    stage: &dyn Stage,
+    read: &Read,
+    receipt: &Receipt<'_>,
+) -> Result<Delivery, StoreError> {
+    let key = stage.digest_key();
+    let exacts: Vec<Digest> = read.messages.iter().map(|m| key.exact(&m.sha256)).collect();
+    let joins: Vec<Digest> = read.messages.iter().map(|m| key.join(&m.join_sha256)).collect();
+    let held = held_originals(stage, read, &exacts)?;
+    let (layouts, sealed) = seal_objects(stage, read, &held)?;
+    let messages = read
+        .messages
+        .iter()
+        .zip(exacts.iter().zip(&joins))
+        .zip(&held)
+        .map(|((message, (exact, join)), held)| DeliveredMessage {
+            sources: layouts.get(message.extent.object as usize).map(|l| l.sources(&range(&message.extent))).unwrap_or_default(),
+            octets: message.extent.octets,
+            canonical: message.canonical,
+            exact: *exact,
+            join: *join,
+            message_id: message.message_id.clone(),
+            rendition: message.rendition,
+            held: held.as_ref().map(|h| h.message),
+        })
+        .collect();
+    let reports = reports(read.extraction.as_ref());
+    let (placements, unmatched) = place(inner, gateway_mailbox, read);
+    let extraction = read.extraction.as_ref();
+    let mut defects: Vec<(String, String)> = extraction
+        .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
+        .unwrap_or_default();
+    if extraction.is_none() {
+        defects.push(("extraction-failed".to_owned(), "the message could not be read; it is kept as it came".to_owned()));
+    }
+    Ok(Delivery {
+        gateway_mailbox: gateway_mailbox.id,
+        receipt_id: receipt.receipt_id,
+        received_at: receipt.received_at,
+        transport: receipt.envelope.clone(),
+        class: extraction.map_or(Class::Unreadable, |e| e.class),
+        octets: read.octets,
+        sha256: read.sha256,
+        message_id: extraction.and_then(|e| e.whole.message_id.clone()),
+        parent_message_id: extraction.and_then(|e| e.parent_message_id.clone()),
+        identity: identity(stage, read, &reports, &exacts, &joins)?,
+        reports,
+        defects,
+        unmatched,
+        objects: sealed,
+        summary: seal_summary(stage, read)?,
+        messages,
+        placements,
+    })
+}
+
+fn range(extent: &Extent) -> Range<u64> {
+    extent.offset..extent.offset + extent.octets
+}
+
+/// For each message, the copy the store holds already. The received message as a whole is never looked up: its
+/// wrapper is new.
+fn held_originals(stage: &dyn Stage, read: &Read, exacts: &[Digest]) -> Result<Vec<Option<Held>>, StoreError> {
+    let mut held = vec![None];
+    for (message, exact) in read.messages.iter().zip(exacts).skip(1) {
+        let shared = message.extent.octets >= SHARE_OCTETS_MIN;
+        held.push(if shared { stage.held(exact)? } else { None });
+    }
+    Ok(held)
+}
+
+/// Lays out and seals every object some message needs.
+fn seal_objects(stage: &dyn Stage, read: &Read, held: &[Option<Held>]) -> Result<(Vec<Layout>, Vec<Sealed>), StoreError> {
+    let mut layouts = Vec::with_capacity(read.objects.len());
+    let mut sealed = Vec::new();
+    for (index, object) in read.objects.iter().enumerate() {
+        let mine = |extent: &Extent| extent.object as usize == index;
+        let needed: Vec<Range<u64>> = read.messages.iter().filter(|m| mine(&m.extent)).map(|m| range(&m.extent)).collect();
+        let known: Vec<_> = read
+            .messages
+            .iter()
+            .zip(held)
+            .filter(|(m, _)| mine(&m.extent))
+            .filter_map(|(m, held)| held.as_ref().map(|h| (range(&m.extent), h.extents.clone())))
+            .collect();
+        let stored = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
+        let layout = Layout::new(&needed, &known, stored);
+        if layout.new_octets > 0 {
+            sealed.push(layout.seal(object, stage.sealer(layout.new_octets)?)?);
+        }
+        layouts.push(layout);
+    }
+    Ok((layouts, sealed))
+}
+
+fn seal_summary(stage: &dyn Stage, read: &Read) -> Result<Sealed, StoreError> {
+    let fail = |e| StoreError::io("sealing a summary", e);
+    let summaries = match &read.extraction {
+        Some(extraction) => std::iter::once(&extraction.whole)
+            .chain(originals(extraction).map(|o| &o.facts))
+            .zip(&read.messages)
+            .map(|(facts, message)| MessageSummary::of(facts, message.sha256))
+            .collect(),
+        None => read.messages.iter().map(|m| MessageSummary::unread(m.extent.octets, m.canonical, m.sha256)).collect(),
+    };
+    let octets = summary::encode(summaries).map_err(|e| fail(e.into()))?;
+    let mut sealer = stage.sealer(octets.len() as u64)?;
+    sealer.write_all(&octets).map_err(fail)?;
+    sealer.finish()
+}
+
+/// The reports as the store records them: originals by their number among the delivery's messages.
+fn reports(extraction: Option<&Extraction>) -> Vec<ReportRecord> {
+    // The received message stands first.
+    let mut next = 1;
+    let reports = extraction.map(|e| e.reports.as_slice()).unwrap_or_default();
+    reports
+        .iter()
+        .map(|report| {
+            let first = next;
+            next += u32::try_from(report.originals.len()).unwrap_or(u32::MAX);
+            ReportRecord {
+                wrapper_message_id: report.wrapper_message_id.clone(),
+                envelope: report.envelope.clone(),
+                originals: (first..next).collect(),
+                primary: report.primary.and_then(|p| u32::try_from(p).ok()).map(|p| first + p),
+            }
+        })
+        .collect()
+}
+
+/// What makes another message the same again: outermost Message-ID, and of each report its wrapper's Message-ID, its
+/// recorded envelope and the joins of its originals. Without an original there is only the message itself.
+fn identity(
+    stage: &dyn Stage,
+    read: &Read,
+    reports: &[ReportRecord],
+    exacts: &[Digest],
+    joins: &[Digest],
+) -> Result<Digest, StoreError> {
+    let outermost = read.messages.first().and_then(|m| m.message_id.clone()).unwrap_or_default();
+    let mut parts: Vec<Vec<u8>> = vec![outermost.into_bytes()];
+    for report in reports {
+        parts.push(report.wrapper_message_id.clone().unwrap_or_default().into_bytes());
+        parts.push(serde_json::to_vec(&report.envelope).map_err(|e| StoreError::io("digesting an envelope", e.into()))?);
+        parts.extend(report.originals.iter().filter_map(|o| joins.get(*o as usize)).map(|j| j.0.to_vec()));
+    }
+    if reports.iter().all(|report| report.originals.is_empty()) {
+        parts.extend(exacts.first().map(|e| e.0.to_vec()));
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    Ok(stage.digest_key().identity(&parts))
+}
+
+/// Where the messages go, and which addresses nobody was found for.
+fn place(inner: &Inner, gateway_mailbox: &GatewayMailbox, read: &Read) -> (Vec<WantedPlacement>, Vec<String>) {
+    let mut placements =
+        vec![wanted(FolderName::Inbox, 0, false, vec![format!("accepted for {}", gateway_mailbox.login())])];
+    if !gateway_mailbox.archive {
+        return (placements, Vec::new());
+    }
+    let quarantine = |why: String| wanted(FolderName::Quarantine, 0, false, vec![why]);
+    let Some(extraction) = &read.extraction else {
+        placements.push(quarantine("the message could not be read".to_owned()));
+        return (placements, Vec::new());
+    };
+    let shown = shown_messages(extraction);
+    if extraction.destination == Destination::Quarantine || shown.len() > ORIGINALS_PLACED_MAX {
+        placements.push(quarantine(quarantine_reason(extraction, shown.len())));
+        return (placements, Vec::new());
+    }
+    let mut unmatched = Vec::new();
+    let mut unassigned = "nobody is named as sender or recipient in a journal report".to_owned();
+    if extraction.destination == Destination::Assign {
+        let assignment = assign_safely(inner, gateway_mailbox, extraction);
+        unmatched = assignment.unmatched.iter().map(ToString::to_string).collect();
+        for placement in assignment.placements {
+            let folder = FolderName::User { user: placement.user_id.clone(), folder: placement.folder };
+            let reasons: Vec<String> = placement.reasons.iter().map(ToString::to_string).collect();
+            for message in &shown {
+                let mut wanted = wanted(folder.clone(), *message, true, reasons.clone());
+                wanted.slug = Some(slug(placement.primary_address.as_str()));
+                placements.push(wanted);
+            }
+        }
+        if placements.len() > 1 {
+            return (placements, unmatched);
+        }
+        unassigned = "no sender or recipient of the report is a known user".to_owned();
+    }
+    for message in shown {
+        placements.push(wanted(FolderName::Unassigned, message, true, vec![unassigned.clone()]));
+    }
+    (placements, unmatched)
+}
+
+fn wanted(folder: FolderName, message: u32, once_per_join: bool, reasons: Vec<String>) -> WantedPlacement {
+    WantedPlacement { folder, slug: None, message, once_per_join, reasons }
+}
+
+fn quarantine_reason(extraction: &Extraction, originals: usize) -> String {
+    if originals > ORIGINALS_PLACED_MAX {
+        return format!("{}: {originals} originals in one report", extraction.class);
+    }
+    let defects: Vec<String> = extraction.defects.iter().map(|d| d.kind.to_string()).collect();
+    if defects.is_empty() { extraction.class.to_string() } else { format!("{}: {}", extraction.class, defects.join(", ")) }
+}
+
+/// The messages users see: of the innermost report that has originals the clear copy of a protected pair, else all of
+/// them; without one, the received message.
+fn shown_messages(extraction: &Extraction) -> Vec<u32> {
+    let mut shown = vec![0];
+    let mut first = 1;
+    for report in &extraction.reports {
+        let count = u32::try_from(report.originals.len()).unwrap_or(u32::MAX);
+        let paired = report.originals.iter().any(|o| o.rendition != Rendition::Original);
+        let primary = report.primary.and_then(|p| u32::try_from(p).ok());
+        if count > 0 {
+            shown = match primary {
+                Some(primary) if paired => vec![first + primary],
+                _ => (first..first + count).collect(),
+            };
+        }
+        first += count;
+    }
+    shown
+}
+
+/// Assignment must not fail; if a bug makes it, nobody is assigned and the message is kept under Unassigned.
+fn assign_safely(inner: &Inner, gateway_mailbox: &GatewayMailbox, extraction: &Extraction) -> assign::Assignment {
+    let address = gateway_mailbox.address().map(ToString::to_string).unwrap_or_default();
+    let snapshot = inner.directory.snapshot_for(gateway_mailbox.login(), &address);
+    let envelopes: Vec<_> = extraction.reports.iter().map(|r| r.envelope.clone()).collect();
+    let assignment = catch_unwind(AssertUnwindSafe(|| assign(&envelopes, &snapshot, &Policy::default())));
+    assignment.unwrap_or_else(|_| {
+        tracing::error!(event = "journal.assignment_failed", mailbox = gateway_mailbox.login());
+        assign::Assignment::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Spool;
+
+    fn check(octets: &[u8], expect: (u64, u64, bool, bool)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::in_dir(dir.path());
+        spool.write(octets).unwrap();
+        let size = count_canonical(&[spool.finish().unwrap()]).unwrap();
+        assert_eq!((size.octets, size.lines, size.bare_line_ends, size.ends_with_line_end), expect, "{octets:?}");
+    }
+
+    #[test]
+    fn counts_the_canonical_size_of_what_could_not_be_scanned() {
+        check(b"", (0, 0, false, false));
+        check(b"a\r\nb\r\n", (6, 2, false, true));
+        check(b"a\nb", (4, 1, true, false));
+        check(b"a\rb\r", (6, 2, true, true));
+        check(b"\r\r\n\n", (6, 3, true, true));
+    }
+}

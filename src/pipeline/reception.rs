@@ -1,0 +1,234 @@
+//! One message on its way in: gathered and scanned batch by batch, then prepared and delivered.
+
+use super::prepare::{Gathered, Prepared, Steps, prepare};
+use super::{BATCH_OCTETS, Inner, fault};
+use crate::extract::Scanner;
+use crate::mail::{Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted};
+use crate::smtp::{BoxFuture, Fault, Reception};
+use crate::store::{Delivered, Delivery, Spool, StoreError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A message being received.
+pub(super) struct Gathering {
+    inner: Arc<Inner>,
+    receipt_id: ReceiptId,
+    envelope: TransportEnvelope,
+    gateway_mailboxes: Vec<Arc<GatewayMailbox>>,
+    batch: Vec<u8>,
+    /// Absent while a blocking task has it.
+    taken: Option<Taken>,
+    started: Instant,
+}
+
+/// What a blocking task works on.
+struct Taken {
+    spool: Spool,
+    /// `None` after scanning failed.
+    scanner: Option<Scanner>,
+}
+
+impl Taken {
+    /// Scans and spools a batch.
+    fn absorb(&mut self, batch: Vec<u8>) -> Result<(), StoreError> {
+        if let Some(mut scanner) = self.scanner.take() {
+            // A bug in the scanner must not refuse mail: the message goes on unread, to Quarantine.
+            self.scanner = catch_unwind(AssertUnwindSafe(|| {
+                scanner.push(&batch);
+                scanner
+            }))
+            .ok();
+        }
+        self.spool.write_owned(batch).map_err(|e| StoreError::io("spooling a message", e))
+    }
+}
+
+impl Gathering {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        receipt_id: ReceiptId,
+        envelope: TransportEnvelope,
+        gateway_mailboxes: Vec<Arc<GatewayMailbox>>,
+    ) -> Gathering {
+        let taken = Some(Taken { spool: inner.store.spool(), scanner: Some(Scanner::new()) });
+        Gathering { inner, receipt_id, envelope, gateway_mailboxes, batch: Vec::new(), taken, started: Instant::now() }
+    }
+
+    /// Runs `work` where it may block, one of a bounded number at a time.
+    async fn blocking<T: Send + 'static>(
+        inner: &Inner,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let permit = inner.workers.clone().acquire_owned().await.map_err(|_| Trouble::Stopped)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        done.await.map_err(|_| Trouble::Panicked)?.map_err(Trouble::Store)
+    }
+
+    fn defer(&self, trouble: &Trouble) -> Fault {
+        defer(self.receipt_id, self.envelope.session_id, trouble)
+    }
+
+    async fn settle(mut self) -> Result<(), Fault> {
+        let receive_seconds = self.started.elapsed().as_secs_f64();
+        let (receipt_id, session_id) = (self.receipt_id, self.envelope.session_id);
+        let taken = self.taken.take().ok_or(Fault::Internal)?;
+        let batch = std::mem::take(&mut self.batch);
+        let gateway_mailboxes = self.gateway_mailboxes.clone();
+        let (inner, envelope) = (self.inner.clone(), self.envelope.clone());
+        let worker = inner.clone();
+        let prepared = Self::blocking(&inner, move || {
+            let mut taken = taken;
+            taken.absorb(batch)?;
+            let scanned = taken.scanner.and_then(|scanner| catch_unwind(AssertUnwindSafe(|| scanner.finish())).ok());
+            let spooled = taken.spool.finish().map_err(|e| StoreError::io("spooling a message", e))?;
+            tracing::info!(event = "journal.received", %receipt_id, %session_id, bytes = spooled.octets());
+            prepare(&worker, Gathered { receipt_id, envelope, gateway_mailboxes, spooled, scanned })
+        })
+        .await
+        .map_err(|trouble| self.defer(&trouble))?;
+        let Prepared { deliveries, steps } = prepared;
+        let stories: Vec<Story> = deliveries.iter().map(Story::of).collect();
+        let committing = Instant::now();
+        let delivered = inner.store.deliver(deliveries).await.map_err(|e| self.defer(&Trouble::Store(e)))?;
+        let commit_seconds = committing.elapsed().as_secs_f64();
+        for (story, delivered) in stories.iter().zip(&delivered) {
+            self.tell(story, delivered, Timing { receive: receive_seconds, steps, commit: commit_seconds });
+        }
+        Ok(())
+    }
+
+    /// The one line that says everything about a stored message except what is in it.
+    fn tell(&self, story: &Story, delivered: &Delivered, timing: Timing) {
+        let login = self.gateway_mailboxes.iter().find(|m| m.id == delivered.gateway_mailbox).map(|m| m.login());
+        let places = |entries: &[(String, crate::mail::Uid)]| -> String {
+            let places: Vec<String> = entries.iter().map(|(path, uid)| format!("{path}:{uid}")).collect();
+            places.join(" ")
+        };
+        let tls = self.envelope.tls.as_ref().map_or("none", |tls| tls.version.as_str());
+        tracing::info!(
+            event = "journal.committed",
+            receipt_id = %self.receipt_id,
+            session_id = %self.envelope.session_id,
+            mailbox = login.unwrap_or_default(),
+            peer = %self.envelope.peer,
+            tls,
+            class = story.class.as_str(),
+            bytes = story.octets,
+            sha256 = story.sha256,
+            message_id = %Untrusted(&story.message_id),
+            placements = places(&delivered.placements),
+            already = places(&delivered.spared),
+            repeats = delivered.repeats.map(|r| r.to_string()),
+            unmatched = story.unmatched,
+            defects = story.defects,
+            receive_seconds = round(timing.receive),
+            extract_seconds = round(timing.steps.extract),
+            seal_seconds = round(timing.steps.seal),
+            commit_seconds = round(timing.commit),
+            sync_seconds = round(delivered.sync_seconds),
+            group = delivered.group,
+        );
+        let quarantined = delivered.placements.iter().any(|(path, _)| path == "Quarantine");
+        if quarantined {
+            tracing::warn!(
+                event = "journal.quarantined",
+                receipt_id = %self.receipt_id,
+                mailbox = login.unwrap_or_default(),
+                class = story.class.as_str(),
+                defects = story.defects,
+            );
+        }
+        if delivered.placements.iter().any(|(path, _)| path == "Unassigned") {
+            tracing::warn!(
+                event = "journal.unassigned",
+                receipt_id = %self.receipt_id,
+                mailbox = login.unwrap_or_default(),
+                class = story.class.as_str(),
+                unmatched = story.unmatched,
+            );
+        }
+    }
+}
+
+/// Microseconds are enough in a log.
+fn round(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e6
+}
+
+#[derive(Clone, Copy)]
+struct Timing {
+    receive: f64,
+    steps: Steps,
+    commit: f64,
+}
+
+/// What the log says of a delivery; the delivery itself goes to the committer.
+struct Story {
+    class: Class,
+    octets: u64,
+    sha256: String,
+    message_id: String,
+    unmatched: usize,
+    defects: String,
+}
+
+impl Story {
+    fn of(delivery: &Delivery) -> Story {
+        let mut kinds: Vec<&str> = delivery.defects.iter().map(|(kind, _)| kind.as_str()).collect();
+        kinds.dedup();
+        Story {
+            class: delivery.class,
+            octets: delivery.octets,
+            sha256: delivery.sha256.to_string(),
+            message_id: delivery.message_id.clone().unwrap_or_default(),
+            unmatched: delivery.unmatched.len(),
+            defects: kinds.join(" "),
+        }
+    }
+}
+
+/// Why a message could not be taken. Always ours.
+enum Trouble {
+    Store(StoreError),
+    Panicked,
+    Stopped,
+}
+
+fn defer(receipt_id: ReceiptId, session_id: SessionId, trouble: &Trouble) -> Fault {
+    let (fault, error) = match trouble {
+        Trouble::Store(e) => (fault(e), e.to_string()),
+        Trouble::Panicked => (Fault::Internal, "a task panicked".to_owned()),
+        Trouble::Stopped => (Fault::ShuttingDown, "the service is stopping".to_owned()),
+    };
+    tracing::error!(event = "journal.deferred", %receipt_id, %session_id, error);
+    fault
+}
+
+impl Reception for Gathering {
+    fn write<'a>(&'a mut self, octets: &'a [u8]) -> BoxFuture<'a, Result<(), Fault>> {
+        self.batch.extend_from_slice(octets);
+        if self.batch.len() < BATCH_OCTETS {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        Box::pin(async move {
+            let mut taken = self.taken.take().ok_or(Fault::Internal)?;
+            let batch = std::mem::take(&mut self.batch);
+            let absorbed = Self::blocking(&self.inner, move || {
+                taken.absorb(batch)?;
+                Ok(taken)
+            })
+            .await;
+            self.taken = Some(absorbed.map_err(|trouble| self.defer(&trouble))?);
+            Ok(())
+        })
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin((*self).settle())
+    }
+}
