@@ -205,7 +205,7 @@ fn parse_pair(
 /// Writes key, then certificate. The certificate comes last so that a crash between the two leaves a
 /// missing half, which the next start makes anew, and never two halves that do not fit.
 fn write_self_signed(directory: &Path, files: &PairFiles, hostname: &str) -> Result<(), TlsError> {
-    let made = rcgen::generate_simple_self_signed(vec![hostname.to_owned()]).map_err(TlsError::SelfSign)?;
+    let (certificate, key) = self_sign(hostname).map_err(TlsError::SelfSign)?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -217,8 +217,18 @@ fn write_self_signed(directory: &Path, files: &PairFiles, hostname: &str) -> Res
         }
         _ => {}
     }
-    write_file(&files.key, made.signing_key.serialize_pem().as_bytes(), 0o600)?;
-    write_file(&files.certificate, made.cert.pem().as_bytes(), 0o644)
+    write_file(&files.key, key.as_bytes(), 0o600)?;
+    write_file(&files.certificate, certificate.as_bytes(), 0o644)
+}
+
+/// A certificate naming `hostname` and its key, both PEM.
+fn self_sign(hostname: &str) -> Result<(String, String), rcgen::Error> {
+    let mut parameters = rcgen::CertificateParams::new(vec![hostname.to_owned()])?;
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, hostname);
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = parameters.self_signed(&key)?;
+    Ok((certificate.pem(), key.serialize_pem()))
 }
 
 /// Writes the file whole or not at all: beside it, synced, then renamed, then the directory synced.

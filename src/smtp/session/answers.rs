@@ -1,0 +1,121 @@
+//! The shell's answers to the questions among the effects.
+//!
+//! An answer nobody asked for is a bug of the shell: it changes nothing and ends the session, so that no
+//! message can be taken or acknowledged by mistake.
+
+use super::{Phase, Question, Session, Transaction};
+use crate::mail::{Address, ReceiptId, TlsFacts};
+use crate::smtp::data::DataScanner;
+use crate::smtp::reply::{Outcome, Reply};
+use crate::smtp::{Fault, RecipientVerdict};
+
+impl Session {
+    /// Answers [`Effect::Open`].
+    pub fn opened(&mut self, receipt_id: ReceiptId) -> Reply {
+        let Phase::Asked(Question::Open(mail)) = std::mem::replace(&mut self.phase, Phase::Command) else {
+            return self.unasked();
+        };
+        self.receipt_id = Some(receipt_id);
+        self.transaction = Some(Transaction {
+            receipt_id,
+            reverse_path: mail.reverse_path,
+            smtputf8: mail.smtputf8,
+            recipients: Vec::new(),
+            refused_recipients: false,
+            chunks: None,
+        });
+        self.reply(Outcome::SenderAccepted)
+    }
+
+    /// The recipients accepted so far in this transaction.
+    pub fn recipients(&self) -> &[Address] {
+        self.transaction.as_ref().map(|transaction| transaction.recipients.as_slice()).unwrap_or_default()
+    }
+
+    /// Answers [`Effect::Recipient`].
+    pub fn recipient(&mut self, verdict: RecipientVerdict) -> Reply {
+        let asked = std::mem::replace(&mut self.phase, Phase::Command);
+        let (Phase::Asked(Question::Recipient(address)), Some(transaction)) = (asked, &mut self.transaction)
+        else {
+            return self.unasked();
+        };
+        if verdict == RecipientVerdict::Accept {
+            transaction.recipients.push(address);
+        } else {
+            transaction.refused_recipients = true;
+        }
+        self.reply(verdict.into())
+    }
+
+    /// Answers [`Effect::Begin`]. `None`: there is nothing to say yet.
+    pub fn begun(&mut self, result: Result<(), Fault>) -> Option<Reply> {
+        match std::mem::replace(&mut self.phase, Phase::Command) {
+            Phase::Asked(Question::BeginData) => Some(match result {
+                Ok(()) => {
+                    self.phase = Phase::Data { scanner: DataScanner::new(), octets: 0, refusal: None };
+                    self.reply(Outcome::SendBody)
+                }
+                Err(fault) => {
+                    self.transaction = None;
+                    self.reply(Outcome::Fault(fault))
+                }
+            }),
+            Phase::Asked(Question::BeginChunk { octets, last }) => {
+                if let (Err(fault), Some(chunks)) = (result, self.chunks()) {
+                    chunks.refusal.get_or_insert(Outcome::Fault(fault));
+                }
+                self.enter_chunk(octets, last, None);
+                None
+            }
+            _ => Some(self.unasked()),
+        }
+    }
+
+    /// The reception did not take the octets of [`Effect::Body`] and has been dropped.
+    pub fn body_failed(&mut self, fault: Fault) {
+        match &mut self.phase {
+            Phase::Data { refusal, .. } => {
+                refusal.get_or_insert(Outcome::Fault(fault));
+            }
+            Phase::Chunk { .. } => {
+                if let Some(chunks) = self.chunks() {
+                    chunks.refusal.get_or_insert(Outcome::Fault(fault));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers [`Effect::Commit`].
+    pub fn committed(&mut self, result: Result<(), Fault>) -> Reply {
+        let asked = std::mem::replace(&mut self.phase, Phase::Command);
+        let (Phase::Asked(Question::Commit), Some(transaction)) = (asked, self.transaction.take()) else {
+            return self.unasked();
+        };
+        match result {
+            Ok(()) => {
+                self.errors = 0;
+                self.idle_commands = 0;
+                Reply::stored(transaction.receipt_id)
+            }
+            Err(fault) => self.reply(Outcome::Fault(fault)),
+        }
+    }
+
+    /// Answers [`Effect::StartTls`]: everything learned in clear is forgotten (RFC 3207 §4.2).
+    pub fn tls_started(&mut self, facts: TlsFacts) {
+        if !matches!(self.phase, Phase::Asked(Question::StartTls)) {
+            self.phase = Phase::Closed;
+            return;
+        }
+        self.phase = Phase::Command;
+        self.tls = Some(facts);
+        self.helo = None;
+        self.transaction = None;
+        self.receipt_id = None;
+    }
+
+    fn unasked(&mut self) -> Reply {
+        self.end_with(Outcome::Fault(Fault::Internal))
+    }
+}

@@ -1,0 +1,263 @@
+//! One SMTP session as a state machine that does no I/O.
+//!
+//! The shell shows it the octets it has with [`Session::step`]; each step says how many of them are done
+//! with and one [`Effect`] to carry out. Some effects are questions; the shell answers with the method named
+//! on them before the next step. Steps go on until [`Effect::Input`] asks for more octets, at which point
+//! all replies so far must be sent (RFC 2920 §3.2): that is all PIPELINING takes.
+//!
+//! ```text
+//! octets ─▶ step ─▶ Reply            say it
+//!                ├▶ Open             opened(id)            MAIL is good
+//!                ├▶ Recipient        recipient(verdict)    RCPT is well formed
+//!                ├▶ Begin            begun(result)         a body is about to come
+//!                ├▶ Body             (body_failed(fault))  octets of it
+//!                ├▶ Discard          drop what was received of it
+//!                ├▶ Commit           committed(result)     it is whole
+//!                ├▶ StartTls         tls_started(facts)    run the handshake
+//!                └▶ Close            the session is over
+//! ```
+//!
+//! Invariants:
+//! - The result does not depend on how the octets are cut into steps, with one wanted exception: octets that
+//!   stand behind STARTTLS or DATA before the reply to it are an injection, and can only be told by being
+//!   there already.
+//! - A body is always consumed to its end, refused or not, before the next line is read as a command.
+//! - Nothing learned in clear outlives STARTTLS.
+//! - [`Effect::Commit`] is the only way to a 250 for a message.
+
+mod answers;
+mod bodies;
+mod commands;
+
+use super::Fault;
+use super::command::Mail;
+use super::data::{ChunkCounter, DataScanner};
+use super::reply::{Blame, Outcome, Reply};
+use crate::mail::{Address, ReceiptId, ReversePath, SessionId, TlsFacts, TransportEnvelope};
+use std::net::SocketAddr;
+
+/// How much of an over-long command line is read before the peer is given up, in octets.
+const LINE_DRAIN_OCTETS_MAX: usize = 64 * 1024;
+/// Commands that carry no message (EHLO, NOOP, RSET, VRFY, HELP, MAIL) between two messages.
+const IDLE_COMMANDS_MAX: u32 = 100;
+
+/// What the session must know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Our name in the greeting.
+    pub hostname: String,
+    /// Largest message taken, in octets.
+    pub message_octets_max: u64,
+    /// STARTTLS can be offered.
+    pub tls_offered: bool,
+    /// Mail is taken over TLS only.
+    pub require_tls: bool,
+    /// Recipients of one transaction.
+    pub recipients_max: usize,
+    /// Mistakes of one session; a stored message wipes the slate.
+    pub errors_max: u32,
+}
+
+/// How much was consumed, and what to do now.
+#[derive(Debug)]
+pub struct Step<'i> {
+    /// Octets from the front of the input that need not be shown again.
+    pub consumed: usize,
+    /// What to do. It may borrow from the consumed octets.
+    pub effect: Effect<'i>,
+}
+
+/// What the shell has to do.
+#[derive(Debug)]
+pub enum Effect<'i> {
+    /// Send all replies, then read more octets and step again.
+    Input,
+    /// Say this, in order, at the latest at the next [`Effect::Input`].
+    Reply(Reply),
+    /// A transaction may start: draw its id and call [`Session::opened`].
+    Open,
+    /// Ask whether this address is served and call [`Session::recipient`].
+    Recipient(Address),
+    /// Open the reception of a message and call [`Session::begun`].
+    Begin(TransportEnvelope),
+    /// Give these octets to the reception; call [`Session::body_failed`] if it does not take them.
+    Body(&'i [u8]),
+    /// Drop the reception: the message is refused or given up.
+    Discard,
+    /// End the reception and call [`Session::committed`].
+    Commit,
+    /// Send all replies, run the handshake and call [`Session::tls_started`].
+    StartTls,
+    /// Send all replies and close the connection.
+    Close,
+}
+
+/// A session. One per connection.
+#[derive(Debug)]
+pub struct Session {
+    policy: Policy,
+    session_id: SessionId,
+    peer: SocketAddr,
+    tls: Option<TlsFacts>,
+    helo: Option<String>,
+    transaction: Option<Transaction>,
+    /// The transaction the last reply was about; outlives it until the next command.
+    receipt_id: Option<ReceiptId>,
+    phase: Phase,
+    /// To be said by the next step.
+    pending: Option<Reply>,
+    overlong: Option<Overlong>,
+    errors: u32,
+    idle_commands: u32,
+}
+
+/// MAIL was accepted.
+#[derive(Debug)]
+struct Transaction {
+    receipt_id: ReceiptId,
+    reverse_path: ReversePath,
+    smtputf8: bool,
+    recipients: Vec<Address>,
+    /// Some RCPT was refused; changes the answer to DATA when all were.
+    refused_recipients: bool,
+    chunks: Option<Chunks>,
+}
+
+/// BDAT has begun.
+#[derive(Debug, Default)]
+struct Chunks {
+    octets: u64,
+    /// Why the message is refused; stays until the transaction ends, since the octets lost do not come back.
+    refusal: Option<Outcome>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Reading command lines.
+    Command,
+    /// The shell owes an answer.
+    Asked(Question),
+    /// Reading the body of DATA.
+    Data { scanner: DataScanner, octets: u64, refusal: Option<Outcome> },
+    /// Reading a chunk of BDAT. A `stray` one came out of order and belongs to no message.
+    Chunk { counter: ChunkCounter, octets: u64, last: bool, stray: Option<Outcome> },
+    /// Over.
+    Closed,
+}
+
+#[derive(Debug)]
+enum Question {
+    Open(Mail),
+    Recipient(Address),
+    BeginData,
+    BeginChunk { octets: u64, last: bool },
+    Commit,
+    StartTls,
+}
+
+/// A line over the limit, being read to its end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Overlong {
+    octets: usize,
+    ends_in_cr: bool,
+    garbled: bool,
+}
+
+impl Session {
+    /// A session before the greeting.
+    pub fn new(policy: Policy, session_id: SessionId, peer: SocketAddr) -> Session {
+        let greeting = Reply::greeting(&policy.hostname);
+        Session {
+            policy,
+            session_id,
+            peer,
+            tls: None,
+            helo: None,
+            transaction: None,
+            receipt_id: None,
+            phase: Phase::Command,
+            pending: Some(greeting),
+            overlong: None,
+            errors: 0,
+            idle_commands: 0,
+        }
+    }
+
+    /// The id of the transaction that runs, or that the last reply was about.
+    pub fn receipt_id(&self) -> Option<ReceiptId> {
+        self.receipt_id
+    }
+
+    /// The name the peer gave in EHLO or HELO, unverified.
+    pub fn helo(&self) -> Option<&str> {
+        self.helo.as_deref()
+    }
+
+    /// True while a body is being received: octets of it are awaited, or its next chunk.
+    pub fn is_receiving(&self) -> bool {
+        match &self.phase {
+            Phase::Data { .. } | Phase::Chunk { .. } => true,
+            Phase::Asked(Question::BeginData | Question::BeginChunk { .. } | Question::Commit) => true,
+            Phase::Asked(_) | Phase::Command => self.has_chunks(),
+            Phase::Closed => false,
+        }
+    }
+
+    /// True while octets of a body are awaited, as opposed to a command line.
+    pub fn is_in_body(&self) -> bool {
+        matches!(self.phase, Phase::Data { .. } | Phase::Chunk { .. })
+    }
+
+    /// Looks at the octets there are and says what to do.
+    pub fn step<'i>(&mut self, input: &'i [u8]) -> Step<'i> {
+        if let Some(reply) = self.pending.take() {
+            return Step { consumed: 0, effect: Effect::Reply(reply) };
+        }
+        match &self.phase {
+            Phase::Command if self.overlong.is_some() => self.overlong_line(input),
+            Phase::Command => self.command_line(input),
+            Phase::Data { .. } => self.data(input),
+            Phase::Chunk { .. } => self.chunk(input),
+            // A shell that steps without answering is wrong; ending the session loses nothing.
+            Phase::Asked(_) | Phase::Closed => Step { consumed: 0, effect: Effect::Close },
+        }
+    }
+
+    /// Ends the session at a command boundary because the process is ending.
+    pub fn shut_down(&mut self) -> Reply {
+        self.end_with(Outcome::Fault(Fault::ShuttingDown))
+    }
+
+    /// Ends the session because the peer was silent or slow for too long.
+    pub fn timed_out(&mut self) -> Reply {
+        self.end_with(Outcome::TooSlow)
+    }
+
+    fn end_with(&mut self, outcome: Outcome) -> Reply {
+        self.transaction = None;
+        self.phase = Phase::Closed;
+        self.pending = None;
+        outcome.into()
+    }
+
+    fn say(&mut self, outcome: Outcome) -> Effect<'static> {
+        Effect::Reply(self.reply(outcome))
+    }
+
+    /// The reply for an outcome; counts mistakes and ends the session where the table says so.
+    fn reply(&mut self, outcome: Outcome) -> Reply {
+        let mut reply = Reply::from(outcome);
+        // More recipients than fit is no mistake: the peer sends the rest in another transaction.
+        if reply.blame == Blame::Peer && outcome != Outcome::TooManyRecipients {
+            self.errors = self.errors.saturating_add(1);
+            if self.errors > self.policy.errors_max && !reply.closes {
+                reply = Outcome::TooManyErrors.into();
+            }
+        }
+        if reply.closes {
+            self.transaction = None;
+            self.phase = Phase::Closed;
+        }
+        reply
+    }
+}
