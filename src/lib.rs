@@ -4,5 +4,6 @@ pub mod directory;
 pub mod fetch;
 pub mod mail;
 pub mod net;
+pub mod pipeline;
 pub mod smtp;
 pub mod store;
