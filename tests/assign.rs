@@ -3,6 +3,8 @@
 //! `[[user]]` is read by the directory's own reader, `[[envelope]]` is a `JournaledEnvelope`; `[[placement]]` and
 //! `[[unmatched]]` are what must come out, in that order.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use daybook::assign::{Assignment, Policy, Unmatched, assign};
 use daybook::directory::{Snapshot, User, file};
 use daybook::mail::{JournaledEnvelope, UserFolder};

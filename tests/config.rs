@@ -3,6 +3,8 @@
 //! `corpus/config/ok/*.toml` read without a fault and survive being printed; `corpus/config/bad/*.toml` give
 //! exactly the faults in the `.expect` beside them. `BLESS=1 cargo test --test config` writes those anew.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use daybook::config::{self, DirectoryKind, DirectorySource, Http, Imap, Settings};
 use daybook::directory::file;
 use proptest::prelude::*;
