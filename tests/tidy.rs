@@ -6,6 +6,7 @@
 //! count for imports, but may do I/O.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::string_slice, reason = "every index comes from a search in the same text")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
