@@ -154,10 +154,10 @@ impl Reader<'_> {
             self.claim_defaults("[smtp] listen", &smtp.listen);
             return smtp;
         };
-        self.listeners(&mut section, "listen", "[smtp] listen", &mut smtp.listen);
+        let line = self.listeners(&mut section, "listen", "[smtp] listen", &mut smtp.listen);
         if smtp.listen.is_empty() {
             let why = "must name at least one address: a gateway that does not listen receives nothing";
-            section.bad_value("listen", section.line().unwrap_or(1), why, self.problems);
+            section.bad_value("listen", line, why, self.problems);
         }
         let bounds = MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX;
         if let Some(bytes) = section.number("max_message_bytes", bounds, "octets", self.problems) {
@@ -281,20 +281,20 @@ impl Reader<'_> {
         address
     }
 
-    /// Replaces `listen` by what the file gives, if it does.
+    /// Replaces `listen` by what the file gives, if it does. Returns the line to complain about.
     fn listeners(
         &mut self,
         section: &mut Section<'_, '_>,
         key: &'static str,
         service: &str,
         listen: &mut Vec<SocketAddr>,
-    ) {
+    ) -> usize {
         let Some(given) = section.strings(key, self.problems) else {
             let line = section.line().unwrap_or(1);
             for address in listen.iter() {
                 self.claim(section, key, service, line, *address);
             }
-            return;
+            return line;
         };
         let mut addresses = Vec::with_capacity(given.value.len());
         let mut all_good = true;
@@ -310,6 +310,7 @@ impl Reader<'_> {
         if all_good {
             *listen = addresses;
         }
+        given.line
     }
 
     /// Notes that `service` listens on `address`, and reports it when another does already.

@@ -1,6 +1,6 @@
 //! The configuration: a TOML file read once, checked whole, and turned into typed [`Settings`].
 //!
-//! Two layers. [`section`](self) walks the parsed TOML with the line of every key at hand, so that each key is
+//! Two layers. `section` walks the parsed TOML with the line of every key at hand, so that each key is
 //! asked for by name and type in exactly one place and whatever was not asked for is an unknown key. `check`
 //! turns what it finds into [`Settings`], in which nothing wrong can be written down any more: addresses are
 //! parsed, paths are joined to the file's folder, defaults are filled in. Later code never re-checks.

@@ -59,7 +59,12 @@ pub(crate) fn parse_document<T>(
     let (table, faults) = DeTable::parse_recoverable(text);
     for fault in &faults {
         let line = fault.span().map(|span| problems.line(&span));
-        let message = fault.message().lines().collect::<Vec<_>>().join("; ");
+        let mut message = fault.message().lines().collect::<Vec<_>>().join("; ");
+        // The parser does not say which key.
+        if let Some(key) = fault.span().filter(|_| message == "duplicate key").and_then(|span| text.get(span))
+        {
+            message.push_str(&format!(" \"{}\"", Untrusted(key)));
+        }
         problems.add(line, format!("not valid TOML: {message}"));
     }
     let mut read_value = None;

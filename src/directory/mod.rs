@@ -17,7 +17,7 @@
 //! - The file is read twice as often as needed rather than half: a change counts only when two looks in a row
 //!   see the same time, size and inode.
 //!
-//! [`snapshot`] is pure; [`file`] alone touches the disk. This room knows no messages, and logs nothing: reports
+//! [`mod@snapshot`] is pure; [`mod@file`] alone touches the disk. This room knows no messages, and logs nothing: reports
 //! are returned to whoever asked for the reload.
 
 pub mod file;
