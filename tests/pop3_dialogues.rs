@@ -1,5 +1,12 @@
 //! POP3 as clients see it: every play of `corpus/pop3`, and what does not fit into a play.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::string_slice,
+    reason = "a test that panics has failed"
+)]
+
 #[path = "support/pop3_client.rs"]
 mod pop3_client;
 #[path = "support/pop3_fake.rs"]
@@ -75,12 +82,16 @@ async fn act(play: &Play) {
                 let client = clients.remove(who).unwrap();
                 clients.insert(*who, server.upgrade(client).await);
             }
-            Act::Closed(who) => assert_eq!(clients.get_mut(who).unwrap().line().await, None, "{name}"),
+            Act::Closed(who) => {
+                let mut client = clients.remove(who).unwrap();
+                assert_eq!(client.line().await, None, "{name}");
+            }
             Act::Drop(who) => drop(clients.remove(who)),
             Act::Kept(uidls) => check_kept(play, &fake, uidls).await,
             Act::Fetched(uidls) => check_fetched(play, &fake, uidls).await,
         }
     }
+    drop(clients);
     server.stop().await;
 }
 
@@ -227,6 +238,7 @@ async fn sizes_are_the_octets_received() {
             assert!(received == expect, "mail {number}");
         }
     }
+    drop(client);
     server.stop().await;
 }
 
@@ -257,6 +269,7 @@ async fn damage_met_on_the_way_breaks_the_connection() {
         eventually("the fetch of the good mail is recorded", || fake.state.lock().unwrap().fetched == ["u2"])
             .await;
         assert_eq!(fake.uidls(), ["u1", "u2"]);
+        drop(client);
         server.stop().await;
     }
 }
@@ -272,6 +285,7 @@ async fn a_silent_client_is_let_go_without_a_word_and_without_a_delete() {
     // The lock is free again, so the session is over.
     server.wait_until_free().await;
     assert_eq!(fake.uidls(), ["u1"]);
+    drop(client);
     server.stop().await;
 }
 
@@ -321,6 +335,7 @@ async fn a_store_that_panics_is_our_trouble_and_not_the_end() {
     assert_eq!(client.line().await.unwrap(), "+OK send PASS");
     assert!(client.line().await.unwrap().starts_with("-ERR [SYS/TEMP]"));
     assert_eq!(client.line().await.unwrap(), "+OK bye");
+    drop(client);
     server.stop().await;
 }
 
@@ -362,6 +377,9 @@ async fn the_log_tells_each_visit_in_one_line_and_never_a_password() {
     clear.line().await.unwrap();
     clear.send(b"USER hunter2\r\nQUIT\r\n").await;
     while clear.line().await.is_some() {}
+    drop(client);
+    drop(wrong);
+    drop(clear);
     server.stop().await;
 
     let lines = log.lines();
