@@ -5,7 +5,7 @@
 //! takes the exclusive lock; opens the maildrop; and says in the log who got in and who did not, and why. What
 //! the client is told does not say whether the name or the password was wrong.
 //!
-//! A password is kept no longer than its check, wiped after it, and never shown.
+//! A password is wiped after its check and never shown.
 
 use super::lock::{MaildropLock, MaildropLocks};
 use super::maildrop::{Client, LoginError, Maildrop, Maildrops, UnlockedMaildrop};

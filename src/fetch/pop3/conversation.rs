@@ -28,7 +28,7 @@ use zeroize::Zeroize;
 const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
 /// Room for output kept while a client is idle.
 const OUTPUT_IDLE_OCTETS: usize = 4 * 1024;
-/// How long the last reply may take to be read by the client before the connection is cut.
+/// How long the last reply may take to be sent, and then to be read, before the connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// How a connection ended.
@@ -133,9 +133,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 Ok(Next::Line) => {}
                 Ok(Next::StartTls) => return Some((self.wire, self.session)),
                 Ok(Next::Close(end)) => {
+                    // Whether the goodbye arrives changes nothing, but what goes out with it was fetched.
+                    match tokio::time::timeout(LINGER, self.flush()).await {
+                        Ok(Ok(()) | Err(_)) | Err(_) => {}
+                    }
                     self.leave(end).await;
-                    // Failing to say goodbye changes nothing: what had to be done is done.
-                    self.flush().await.unwrap_or_default();
                     self.wire.close(LINGER).await;
                     return None;
                 }
@@ -202,9 +204,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             Step::Message { index, lines } => self.message(index, lines).await?,
             Step::Commit { deleted } => return self.commit(deleted).await,
             Step::Close(reply) => {
-                let end = if reply.starts_with("+OK") { End::Quit } else { End::Drop };
                 self.say(&reply);
-                return Ok(Next::Close(end));
+                return Ok(Next::Close(End::Drop));
             }
         }
         self.flush_if_much().await?;

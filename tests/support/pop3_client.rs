@@ -1,0 +1,254 @@
+//! A server on loopback ports, and a client that only knows lines.
+
+use super::pop3_fake::{Fake, PASSWORD};
+use daybook::fetch::pop3::server::{Pop3, Waits};
+use daybook::net::drain::Drain;
+use daybook::net::listen::{ConnectionCap, bind, serve};
+use daybook::net::tls::TlsIdentity;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// How long anything may take.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+pub(crate) struct Server {
+    plain: SocketAddr,
+    tls: SocketAddr,
+    connector: TlsConnector,
+    drain: Drain,
+    serving: Vec<JoinHandle<()>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    pub(crate) async fn start(fake: Fake, waits: Waits) -> Server {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = TlsIdentity::self_signed(directory.path(), "localhost").unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(identity.certificate().unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let drain = Drain::new();
+        let pop3 = Arc::new(Pop3::new(Arc::new(fake), identity.server_config(), drain.clone(), waits));
+        let cap = ConnectionCap::new(64);
+        let mut ports = Vec::new();
+        let mut serving = Vec::new();
+        for service in [pop3.plain(), pop3.implicit_tls()] {
+            let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
+            ports.push(listeners[0].address());
+            serving.push(tokio::spawn(serve(listeners, service, cap.clone(), drain.clone(), SOON)));
+        }
+        let connector = TlsConnector::from(Arc::new(client));
+        Server { plain: ports[0], tls: ports[1], connector, drain, serving, _directory: directory }
+    }
+
+    pub(crate) async fn connect(&self, is_implicit_tls: bool) -> Client {
+        let address = if is_implicit_tls { self.tls } else { self.plain };
+        let tcp = TcpStream::connect(address).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let client = Client { socket: Socket::Plain(tcp), unread: Vec::new() };
+        if is_implicit_tls { self.upgrade(client).await } else { client }
+    }
+
+    pub(crate) async fn upgrade(&self, client: Client) -> Client {
+        assert!(client.unread.is_empty(), "the server said something before the handshake");
+        let Socket::Plain(tcp) = client.socket else { panic!("TLS already") };
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = timeout(SOON, self.connector.connect(name, tcp)).await.unwrap().unwrap();
+        Client { socket: Socket::Tls(Box::new(stream)), unread: Vec::new() }
+    }
+
+    /// Logs in again and again until nobody holds the maildrop.
+    pub(crate) async fn wait_until_free(&self) {
+        let free = async {
+            loop {
+                let mut client = self.connect(true).await;
+                client.line().await.unwrap();
+                client.send(format!("USER mbx-1\r\nPASS {PASSWORD}\r\n").as_bytes()).await;
+                client.line().await.unwrap();
+                if client.line().await.unwrap().starts_with("+OK") {
+                    client.send(b"QUIT\r\n").await;
+                    client.line().await.unwrap();
+                    return;
+                }
+            }
+        };
+        timeout(SOON, free).await.unwrap();
+    }
+
+    pub(crate) async fn stop(self) {
+        self.drain.start();
+        for serving in self.serving {
+            timeout(SOON, serving).await.unwrap().unwrap();
+        }
+    }
+}
+
+pub(crate) struct Client {
+    socket: Socket,
+    unread: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, octets: &[u8]) {
+        self.socket.write_all(octets).await.unwrap();
+        self.socket.flush().await.unwrap();
+    }
+
+    /// A line without its CRLF; `None` when the server has closed in good order.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        match self.octets_of_line().await {
+            Ok(line) if line.is_empty() => None,
+            Ok(line) => {
+                let text = line.strip_suffix(b"\r\n").unwrap_or_else(|| panic!("no CRLF: {line:?}"));
+                assert!(!text.contains(&b'\r'), "lone CR: {text:?}");
+                Some(String::from_utf8_lossy(text).into_owned())
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A line, or `None` when the connection ended in whatever way.
+    pub(crate) async fn line_if_whole(&mut self) -> Option<String> {
+        let line = self.octets_of_line().await.ok()?;
+        Some(String::from_utf8_lossy(line.strip_suffix(b"\r\n")?).into_owned())
+    }
+
+    /// The rest of a message up to the final dot, dots unstuffed.
+    pub(crate) async fn message(&mut self) -> Vec<u8> {
+        let mut message = Vec::new();
+        loop {
+            let line = self.octets_of_line().await.unwrap();
+            assert!(line.ends_with(b"\r\n"), "{line:?}");
+            if line == b".\r\n" {
+                return message;
+            }
+            message.extend(line.strip_prefix(b".").unwrap_or(&line));
+        }
+    }
+
+    pub(crate) fn split(self) -> (ReadHalf<Socket>, WriteHalf<Socket>) {
+        assert!(self.unread.is_empty());
+        tokio::io::split(self.socket)
+    }
+
+    /// Up to LF, or what came before the end.
+    async fn octets_of_line(&mut self) -> io::Result<Vec<u8>> {
+        let mut seen = 0;
+        loop {
+            if let Some(at) = memchr::memchr(b'\n', &self.unread[seen..]) {
+                let rest = self.unread.split_off(seen + at + 1);
+                return Ok(std::mem::replace(&mut self.unread, rest));
+            }
+            seen = self.unread.len();
+            let mut chunk = [0; 4096];
+            let read = timeout(SOON, self.socket.read(&mut chunk)).await.expect("the server says nothing")?;
+            if read == 0 {
+                return Ok(std::mem::take(&mut self.unread));
+            }
+            self.unread.extend(&chunk[..read]);
+        }
+    }
+}
+
+pub(crate) enum Socket {
+    Plain(TcpStream),
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Polls until it is so.
+pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let polling = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timeout(SOON, polling).await.is_ok(), "never came to be: {what}");
+}
+
+/// The log as JSON lines, for the thread that listens.
+#[derive(Clone, Default)]
+pub(crate) struct Log {
+    written: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Log {
+    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || log.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// Ours only.
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
+        let written = self.written.lock().unwrap();
+        let lines = written.split(|&octet| octet == b'\n').filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap())
+            .filter(|line| line["target"].as_str().is_some_and(|target| target.starts_with("daybook")))
+            .collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.written.lock().unwrap().extend(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
