@@ -1,2 +1,3 @@
 //! Daybook: a journal report ingestion gateway. (page to be written)
+pub mod extract;
 pub mod mail;
