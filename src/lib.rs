@@ -2,6 +2,7 @@
 pub mod assign;
 pub mod config;
 pub mod directory;
+pub mod extract;
 pub mod fetch;
 pub mod mail;
 pub mod net;

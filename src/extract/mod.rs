@@ -3,6 +3,29 @@
 //! Pure: takes octets in chunks of any size, returns an [`Extraction`]. It never fails and never refuses mail: what it
 //! cannot read becomes a [`Defect`], and the message is kept whole elsewhere. Originals are *cut* by offset, never rebuilt.
 
+mod classify;
+mod decode;
+mod defect;
+mod header;
+mod inspect;
+pub mod join;
+mod journal;
+mod message;
+pub mod mime;
+mod ndr;
+mod part;
+mod recipient;
+mod report;
+mod text;
+
+pub use classify::{LAYERS_MAX, extract};
+pub use decode::Decoder;
+pub use defect::{Defect, DefectKind};
+pub use inspect::inspect;
+pub use join::join_prefix;
+pub use mime::{Scanned, Scanner};
+pub use part::Part;
+
 use crate::mail::{CanonicalSize, Class, Extent, JournaledEnvelope, Rendition};
 use serde::{Deserialize, Serialize};
 
@@ -18,15 +41,6 @@ pub enum Destination {
     Quarantine,
 }
 
-/// One fault found in the input, by a stable kebab-case kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Defect {
-    /// Stable name of the fault.
-    pub kind: DefectKind,
-    /// Where and what, without any body text.
-    pub detail: String,
-}
-
 /// The transfer encoding a wrapped message came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -38,7 +52,7 @@ pub enum Encoding {
 }
 
 /// An object that is not a run of the received octets: the decoded form of an encoded part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DerivedObject {
     /// The encoded octets.
     pub source: Extent,
@@ -47,7 +61,7 @@ pub struct DerivedObject {
 }
 
 /// What a folder listing and a header search need of a message, without opening it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageFacts {
     /// Where the message lies.
     pub extent: Extent,

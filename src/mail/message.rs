@@ -55,7 +55,7 @@ pub enum Rendition {
 }
 
 /// A run of octets of an object. Objects are counted from 0, the received byte string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Extent {
     /// Which object.
     pub object: u32,

@@ -1,0 +1,170 @@
+//! Decides what a message is, by structure and marker only: never by subject, language or sender.
+//!
+//! From the outside in: an NDR is taken off as long as it returns a message, then a journal report is looked for. A
+//! report proves itself by its marker at the level where an original would otherwise stand; inside an original the
+//! marker alone proves nothing, since whoever wrote the mail can write it too.
+
+use super::defect::{DefectKind, Defects};
+use super::header::MessageHead;
+use super::journal;
+use super::message::Message;
+use super::mime::Scanned;
+use super::ndr;
+use super::{DerivedObject, Destination, Extraction, Report};
+use crate::mail::{Class, Profile};
+
+/// Most NDRs taken off one another, and most journal reports found inside one another.
+pub const LAYERS_MAX: usize = 8;
+
+/// Says what a scanned message is and what is in it. Never fails: what cannot be read becomes a defect.
+pub fn extract(scanned: &Scanned, profile: Profile) -> Extraction {
+    let root = Message { scanned, root: 0, object: 0 };
+    let mut walk = Walk::default();
+    let class = match profile {
+        Profile::Generic => {
+            walk.absorb(&root);
+            Class::Plain
+        }
+        Profile::Microsoft365 => walk.outside_in(root),
+    };
+    let destination = match profile {
+        Profile::Generic => Destination::Unassigned,
+        Profile::Microsoft365 => walk.destination(class),
+    };
+    Extraction {
+        class,
+        whole: root.facts(),
+        reports: walk.reports,
+        derived: walk.derived,
+        destination,
+        parent_message_id: walk.parent_message_id,
+        defects: walk.defects.into_list(),
+    }
+}
+
+/// What has been found on the way in.
+#[derive(Default)]
+pub(super) struct Walk {
+    pub(super) reports: Vec<Report>,
+    pub(super) derived: Vec<DerivedObject>,
+    pub(super) parent_message_id: Option<String>,
+    pub(super) defects: Defects,
+    /// A multipart around an original lacks its close delimiter: the original may be cut.
+    pub(super) may_be_cut: bool,
+}
+
+enum Nature {
+    Report,
+    Ndr,
+    Other,
+}
+
+impl Walk {
+    fn outside_in(&mut self, root: Message<'_>) -> Class {
+        let mut message = root;
+        self.absorb_limits(&root);
+        let mut layers = 0;
+        let class = loop {
+            match nature(&message) {
+                Nature::Report => {
+                    journal::read(self, message);
+                    break match self.reports.first() {
+                        Some(report) if layers > 0 && report.originals.is_empty() => Class::NdrWithoutReport,
+                        _ if layers > 0 => Class::JournalNdr,
+                        _ => Class::JournalReport,
+                    };
+                }
+                Nature::Ndr if layers == LAYERS_MAX => {
+                    self.defects.note(DefectKind::TooManyLayers, || format!("more than {LAYERS_MAX} NDRs"));
+                    break Class::Ndr;
+                }
+                Nature::Ndr => {
+                    self.absorb(&message);
+                    match ndr::returned(self, &message) {
+                        Some(next) => message = next,
+                        None => break ndr::without_message(self, &message),
+                    }
+                    layers += 1;
+                }
+                Nature::Other => {
+                    self.suspect(&message);
+                    break if layers > 0 { Class::Ndr } else { Class::Plain };
+                }
+            }
+        };
+        let has_original = self.reports.iter().any(|report| !report.originals.is_empty());
+        if !has_original && self.hit_limit() { Class::Unreadable } else { class }
+    }
+
+    fn hit_limit(&self) -> bool {
+        use DefectKind::*;
+        [TooDeep, TooManyParts, TooManyEncodings, TooManyLayers]
+            .into_iter()
+            .any(|kind| self.defects.has(kind))
+    }
+
+    /// Notes what the scan found wrong with this message itself, not with messages inside it.
+    pub(super) fn absorb(&mut self, message: &Message<'_>) {
+        if let Some(found) = message.scanned.defects.get(&message.root) {
+            self.defects.absorb(found);
+        }
+        let repeated = message.head().is_some_and(|head| head.duplicate)
+            || message.parts().any(|(_, node)| node.head.duplicate);
+        if repeated {
+            self.defects.note(DefectKind::DuplicateHeader, || "a header of the wrapper or its parts".into());
+        }
+    }
+
+    /// Notes limits met anywhere in a scan: beyond them nothing was looked at.
+    pub(super) fn absorb_limits(&mut self, message: &Message<'_>) {
+        for (owner, found) in &message.scanned.defects {
+            for kind in [DefectKind::TooDeep, DefectKind::TooManyParts] {
+                if found.has(kind) && *owner != message.root {
+                    self.defects.note(kind, || "inside an enclosed message".into());
+                }
+            }
+        }
+    }
+
+    /// Exchange's own Message-ID without the marker: somebody took it off on the way. Not proof enough to unwrap.
+    fn suspect(&mut self, message: &Message<'_>) {
+        self.absorb(message);
+        if message.is_generated() && !message.enclosed().is_empty() {
+            self.defects.note(DefectKind::MarkerMissing, || "Message-ID is a journal report's".into());
+        }
+    }
+
+    fn destination(&self, class: Class) -> Destination {
+        match class {
+            Class::NdrWithoutReport | Class::Unreadable => Destination::Quarantine,
+            _ if self.defects.quarantines() => Destination::Quarantine,
+            Class::Ndr | Class::Plain => Destination::Unassigned,
+            Class::JournalReport | Class::JournalNdr => {
+                let outermost = self.reports.first();
+                if self.may_be_cut || outermost.is_none_or(|report| report.originals.is_empty()) {
+                    Destination::Quarantine
+                } else if self.reports.iter().all(|report| !journal::names_somebody(report)) {
+                    Destination::Unassigned
+                } else {
+                    Destination::Assign
+                }
+            }
+        }
+    }
+}
+
+fn nature(message: &Message<'_>) -> Nature {
+    let marked = message.is_marked();
+    if ndr::has_shape(message) && (!marked || ndr::returns_report(message)) {
+        Nature::Ndr
+    } else if marked {
+        Nature::Report
+    } else {
+        Nature::Other
+    }
+}
+
+/// True when the header of a returned message, all that came back of it, is a journal report's.
+pub(super) fn is_report_header(head: &MessageHead) -> bool {
+    head.marked || head.is_generated() || head.parent_message_id.is_some()
+}

@@ -1,0 +1,197 @@
+//! Faults found in input, and deviations accepted by name.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One fault found in the input, by a stable kebab-case kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Defect {
+    /// Stable name of the fault.
+    pub kind: DefectKind,
+    /// Where and what, without any body text.
+    pub detail: String,
+}
+
+/// What can be wrong with a received message. The kebab-case names are stable: logs, `inspect --json` and stored
+/// entries use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefectKind {
+    /// Parts nested deeper than the limit; the rest was not looked into.
+    TooDeep,
+    /// More parts than the limit; the rest was not looked into.
+    TooManyParts,
+    /// Encoded messages inside encoded messages beyond the limit.
+    TooManyEncodings,
+    /// NDRs of NDRs, or journals of journals, beyond the limit.
+    TooManyLayers,
+    /// A header block was longer than what is kept of one.
+    HeaderCut,
+    /// The report text was longer than what is kept of one: recipients may be missing.
+    ReportTextCut,
+    /// A header block ended without an empty line.
+    UnterminatedHeader,
+    /// A multipart ended without its close delimiter: the message may be truncated.
+    MissingCloseDelimiter,
+    /// A multipart named no boundary.
+    BoundaryMissing,
+    /// The boundary was on a continuation line that had lost its leading blank.
+    BoundaryRecovered,
+    /// A boundary longer than any real one.
+    BoundaryTooLong,
+    /// A multipart used the boundary of one it lies in.
+    BoundaryReused,
+    /// A delimiter stood behind the close delimiter of its multipart.
+    DelimiterAfterClose,
+    /// A header field that decides how the message is read occurs twice; the first one was used.
+    DuplicateHeader,
+    /// Looks like a journal report but bears no marker; not unwrapped.
+    MarkerMissing,
+    /// The original bears a journal report marker of its own; not unwrapped.
+    MarkerInsideOriginal,
+    /// A message part in an unknown transfer encoding.
+    UnsupportedEncoding,
+    /// A message part in base64 or quoted-printable, which RFC 2046 §5.2.1 forbids.
+    EncodedMessage,
+    /// A part sent as a file that holds a message.
+    MessageAsFile,
+    /// No original in the report.
+    OriginalMissing,
+    /// The part for the original is empty.
+    OriginalEmpty,
+    /// The wrapper came as TNEF (`winmail.dat`): rich text is switched on for the journal address.
+    TnefWrapper,
+    /// Several originals that are not the two copies of one protected message.
+    SeveralOriginals,
+    /// The report names another Message-ID than the original bears.
+    MessageIdMismatch,
+    /// The original bears no Message-ID.
+    MessageIdMissing,
+    /// The report has no text part.
+    ReportTextMissing,
+    /// The report text holds no known field.
+    ReportTextUnreadable,
+    /// The report text was read from HTML.
+    ReportTextHtml,
+    /// The report text is in an unknown charset.
+    CharsetUnknown,
+    /// The report text is not in the charset it names.
+    CharsetMismatch,
+    /// Byte order mark, NUL or other control characters in the report text.
+    ControlCharacters,
+    /// A line of the report text that is no known field.
+    UnknownLine,
+    /// A field that binds once occurs again; the first one was used.
+    DuplicateField,
+    /// A recipient line before Sender, Subject and Message-ID were complete: it may be forged by a line break in the subject.
+    RecipientBeforeHeader,
+    /// The report text names no recipient.
+    RecipientsMissing,
+    /// A recipient line without an address.
+    RecipientEmpty,
+    /// An address in the report is not a valid SMTP address nor an X.500 name; kept as written.
+    MalformedAddress,
+    /// A recipient line with more than one redirection; the last one was used.
+    SeveralRedirections,
+    /// A quoted local part that does not end; the quotes were taken literally.
+    UnbalancedQuote,
+    /// Quirk: a report line was folded.
+    FoldedLine,
+    /// Quirk: a field name in unusual case, or unusual blanks around its colon.
+    FieldSpelling,
+    /// Quirk: an address in angle brackets or with a display name.
+    BracketedAddress,
+}
+
+impl DefectKind {
+    /// True when what was read cannot be trusted to be all, or to be unambiguous: the message goes to quarantine.
+    pub(super) fn quarantines(self) -> bool {
+        use DefectKind::*;
+        matches!(
+            self,
+            TooDeep
+                | TooManyParts
+                | TooManyEncodings
+                | TooManyLayers
+                | ReportTextCut
+                | BoundaryReused
+                | DelimiterAfterClose
+                | MarkerMissing
+                | UnsupportedEncoding
+                | TnefWrapper
+        )
+    }
+}
+
+impl fmt::Display for DefectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// Faults of one pass, one entry per kind however often it occurs: a hostile text must not grow the list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Defects {
+    found: Vec<(DefectKind, String, u64)>,
+}
+
+impl Defects {
+    /// Notes a fault. Only the detail of the first of its kind is kept.
+    pub(super) fn note(&mut self, kind: DefectKind, detail: impl FnOnce() -> String) {
+        match self.found.iter_mut().find(|(known, ..)| *known == kind) {
+            Some((_, _, count)) => *count += 1,
+            None => self.found.push((kind, detail(), 1)),
+        }
+    }
+
+    /// Takes over what another pass found.
+    pub(super) fn absorb(&mut self, other: &Defects) {
+        for (kind, detail, count) in &other.found {
+            match self.found.iter_mut().find(|(known, ..)| known == kind) {
+                Some((_, _, total)) => *total += count,
+                None => self.found.push((*kind, detail.clone(), *count)),
+            }
+        }
+    }
+
+    pub(super) fn has(&self, kind: DefectKind) -> bool {
+        self.found.iter().any(|(known, ..)| *known == kind)
+    }
+
+    pub(super) fn quarantines(&self) -> bool {
+        self.found.iter().any(|(kind, ..)| kind.quarantines())
+    }
+
+    /// The list as it is reported, in the order found.
+    pub(super) fn into_list(self) -> Vec<Defect> {
+        self.found
+            .into_iter()
+            .map(|(kind, detail, count)| Defect {
+                kind,
+                detail: if count > 1 { format!("{detail} ({count} times)") } else { detail },
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_listed_once_with_its_count() {
+        let mut defects = Defects::default();
+        for line in 4..9 {
+            defects.note(DefectKind::UnknownLine, || format!("line {line}"));
+        }
+        assert_eq!(
+            defects.into_list(),
+            [Defect { kind: DefectKind::UnknownLine, detail: "line 4 (5 times)".into() }]
+        );
+    }
+
+    #[test]
+    fn kinds_are_shown_in_kebab_case() {
+        assert_eq!(DefectKind::MissingCloseDelimiter.to_string(), "missing-close-delimiter");
+    }
+}

@@ -1,0 +1,60 @@
+//! The JSON that `daybook inspect --json` prints: a stable interface.
+
+use super::{Extraction, Original, Report};
+use crate::mail::{Extent, JournaledRecipient, Redirection, WrittenAddress};
+use serde_json::{Value, json};
+
+/// Describes an extraction. The hashes are the caller's, who holds the octets: `sha256_of` is asked once for each
+/// original. Absent values are `null`.
+pub fn inspect(extraction: &Extraction, sha256_whole: &str, sha256_of: &dyn Fn(&Extent) -> String) -> Value {
+    json!({
+        "class": extraction.class,
+        "bytes": extraction.whole.extent.octets,
+        "sha256": sha256_whole,
+        "reports": extraction.reports.iter().map(|r| report(r, sha256_of)).collect::<Vec<_>>(),
+        "destination": extraction.destination,
+        "parent_message_id": extraction.parent_message_id,
+        "defects": extraction.defects,
+    })
+}
+
+fn report(report: &Report, sha256_of: &dyn Fn(&Extent) -> String) -> Value {
+    let envelope = &report.envelope;
+    json!({
+        "sender": address(envelope.sender.as_ref()),
+        "on_behalf_of": address(envelope.on_behalf_of.as_ref()),
+        "subject": report.subject,
+        "message_id": envelope.message_id,
+        "label": envelope.label,
+        "recipients": envelope.recipients.iter().map(recipient).collect::<Vec<_>>(),
+        "originals": report.originals.iter().map(|o| original(o, sha256_of)).collect::<Vec<_>>(),
+        "primary": report.primary,
+    })
+}
+
+fn address(written: Option<&WrittenAddress>) -> Option<&str> {
+    written.map(WrittenAddress::as_str)
+}
+
+fn recipient(recipient: &JournaledRecipient) -> Value {
+    let (expanded, forwarded) = match &recipient.redirection {
+        None => (None, None),
+        Some(Redirection::Expanded(group)) => (Some(group), None),
+        Some(Redirection::Forwarded(user)) => (None, Some(user)),
+    };
+    json!({
+        "type": recipient.field,
+        "address": recipient.address,
+        "expanded": address(expanded),
+        "forwarded": address(forwarded),
+    })
+}
+
+fn original(original: &Original, sha256_of: &dyn Fn(&Extent) -> String) -> Value {
+    json!({
+        "bytes": original.facts.extent.octets,
+        "sha256": sha256_of(&original.facts.extent),
+        "message_id": original.facts.message_id,
+        "rendition": original.rendition,
+    })
+}

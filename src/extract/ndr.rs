@@ -1,0 +1,77 @@
+//! Non-delivery reports (RFC 3464, and what Exchange makes of it): finds the message that came back.
+//!
+//! Exchange's header is on every NDR of Exchange and can get lost on the way, so either it or the structure makes an
+//! NDR. Text and HTML parts quote the returned header; only real message parts count.
+
+use super::classify::{Walk, is_report_header};
+use super::decode::decoded;
+use super::defect::DefectKind;
+use super::header::{MessageHead, Transfer};
+use super::message::{Enclosed, Found, Message};
+use crate::mail::Class;
+
+/// By header, or `multipart/report` with a delivery status. A disposition notification (RFC 8098) is none.
+pub(super) fn has_shape(message: &Message<'_>) -> bool {
+    if message.head().is_some_and(|head| head.is_ndr) {
+        return true;
+    }
+    let Some(node) = message.node() else { return false };
+    node.head.media_type == "multipart/report"
+        && (node.head.report_type.as_deref() == Some("delivery-status")
+            || message.parts().any(|(_, part)| is_delivery_status(&part.head.media_type)))
+}
+
+fn is_delivery_status(media_type: &str) -> bool {
+    matches!(media_type, "message/delivery-status" | "message/global-delivery-status")
+}
+
+pub(super) fn returns_report(message: &Message<'_>) -> bool {
+    message.enclosed().iter().filter_map(|e| e.peek(message)).any(|returned| returned.is_marked())
+}
+
+/// The message an NDR returns: a journal report if there is one, else another NDR, else whatever came back.
+pub(super) fn returned<'a>(walk: &mut Walk, message: &Message<'a>) -> Option<Message<'a>> {
+    let enclosed = message.enclosed();
+    let is = |wanted: fn(&Message<'a>) -> bool| {
+        enclosed
+            .iter()
+            .find(|e| e.peek(message).is_some_and(|returned| !returned.is_empty() && wanted(&returned)))
+    };
+    let chosen: Option<&Enclosed<'a>> =
+        is(|m| m.is_marked()).or_else(|| is(has_shape)).or_else(|| is(|_| true));
+    let Some(chosen) = chosen else {
+        if enclosed.iter().any(|e| matches!(e.found, Found::Undecoded)) {
+            walk.defects.note(DefectKind::UnsupportedEncoding, || "returned message".into());
+        }
+        return None;
+    };
+    if let Some(kind) = chosen.defect() {
+        walk.defects.note(kind, || "returned message".into());
+    }
+    let opened = chosen.open(message, &mut walk.derived)?;
+    if matches!(chosen.found, Found::Decoded(..)) {
+        walk.absorb_limits(&opened);
+    }
+    Some(opened)
+}
+
+/// The class of an NDR that returns no message: perhaps it returns a report's header.
+pub(super) fn without_message(walk: &mut Walk, message: &Message<'_>) -> Class {
+    let header_types = ["text/rfc822-headers", "text/rfc822-header", "message/global-headers"];
+    for (_, node) in message.parts() {
+        let Some(copy) = node.copy.as_ref().filter(|_| header_types.contains(&node.head.media_type.as_str()))
+        else {
+            continue;
+        };
+        let head = match node.head.transfer {
+            Transfer::Encoded(encoding) => MessageHead::parse(&decoded(encoding, copy)),
+            Transfer::Identity | Transfer::Unknown => MessageHead::parse(copy),
+        };
+        if is_report_header(&head) {
+            walk.parent_message_id = head.parent_message_id;
+            walk.defects.note(DefectKind::OriginalMissing, || "only the report's header was returned".into());
+            return Class::NdrWithoutReport;
+        }
+    }
+    Class::Ndr
+}

@@ -1,0 +1,348 @@
+//! The body grammar of a journal report (MS-XJRNL Envelope-Part, and the 2003 form), from decoded text.
+//!
+//! ```text
+//! Sender: a@x                      may be empty or <>: the null path
+//! On-Behalf-Of: b@x
+//! Subject: text                    decoded, never folded by Exchange
+//! Message-Id: <id>                 before or behind Subject
+//! Label: … / Mailbox: … / SentUtc: … / ReceivedUtc: …          also Sent:, Received:
+//! To|Cc|Bcc|Recipient: c@x[, Expanded: list@x | , Forwarded: d@x]
+//! ```
+//! Exchange 2000 and 2003 write `Recipients:` instead, then one indented `Name <address>` a line.
+//!
+//! Read tolerantly, each tolerance named as a [`DefectKind`]: other case, blanks around the colon, folded lines,
+//! unknown lines, display names. A line break decoded out of a subject could forge a field, so Sender, Subject,
+//! Message-ID and every other single field bind to their first occurrence, and recipients before the header fields are
+//! complete are flagged. There is no cap on recipients and the work is linear.
+
+use super::defect::{DefectKind, Defects};
+use super::recipient::{block_line, recipient_line, trim, written};
+use crate::mail::{JournaledEnvelope, RecipientField};
+use std::borrow::Cow;
+
+/// What a report text says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ReportText {
+    pub(super) envelope: JournaledEnvelope,
+    pub(super) subject: Option<String>,
+    /// Lines that were a known field.
+    pub(super) known_lines: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Sender,
+    OnBehalfOf,
+    Subject,
+    MessageId,
+    Label,
+    Owner,
+    Sent,
+    Received,
+    Recipient(RecipientField),
+    RecipientsBlock,
+}
+
+/// Spellings that occur in reports, the first of each name being Exchange's own.
+const NAMES: [(&str, Name); 16] = [
+    ("Recipient", Name::Recipient(RecipientField::Unspecified)),
+    ("To", Name::Recipient(RecipientField::To)),
+    ("Cc", Name::Recipient(RecipientField::Cc)),
+    ("Bcc", Name::Recipient(RecipientField::Bcc)),
+    ("Sender", Name::Sender),
+    ("On-Behalf-Of", Name::OnBehalfOf),
+    ("Subject", Name::Subject),
+    ("Message-Id", Name::MessageId),
+    ("Message-ID", Name::MessageId),
+    ("Label", Name::Label),
+    ("Mailbox", Name::Owner),
+    ("SentUtc", Name::Sent),
+    ("Sent", Name::Sent),
+    ("ReceivedUtc", Name::Received),
+    ("Received", Name::Received),
+    ("Recipients", Name::RecipientsBlock),
+];
+
+/// Reads a report text with LF or CRLF line ends.
+pub(super) fn parse(text: &str, defects: &mut Defects) -> ReportText {
+    let mut reader = Reader {
+        report: ReportText::default(),
+        in_block: false,
+        header_seen: HeaderSeen::default(),
+        defects,
+    };
+    // A text without LF has lost its line ends to bare CR.
+    let separator = if text.contains('\n') { '\n' } else { '\r' };
+    let mut pending: Option<(usize, Cow<'_, str>)> = None;
+    for (index, line) in text.split(separator).enumerate() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if trim(line).is_empty() {
+            continue;
+        }
+        let indented = line.starts_with([' ', '\t']);
+        if indented
+            && !reader.in_block
+            && let Some((start, open)) = &mut pending
+        {
+            if !opens_block(open) {
+                reader.defects.note(DefectKind::FoldedLine, || format!("line {}", *start + 1));
+                let open = open.to_mut();
+                open.push(' ');
+                open.push_str(trim(line));
+                continue;
+            }
+        }
+        if let Some((start, open)) = pending.take() {
+            reader.line(start + 1, &open);
+        }
+        if reader.in_block && indented {
+            reader.block(index + 1, line);
+        } else {
+            pending = Some((index, Cow::Borrowed(line)));
+        }
+    }
+    if let Some((start, open)) = pending {
+        reader.line(start + 1, &open);
+    }
+    reader.finish()
+}
+
+fn opens_block(line: &str) -> bool {
+    split_field(line).is_some_and(|field| field.name == Name::RecipientsBlock)
+}
+
+struct Field<'a> {
+    name: Name,
+    value: &'a str,
+    /// Written exactly as Exchange does.
+    plain: bool,
+}
+
+fn split_field(line: &str) -> Option<Field<'_>> {
+    let (written_name, rest) = line.split_once(':')?;
+    let name = trim(written_name);
+    let (spelling, found) = NAMES
+        .iter()
+        .find(|(spelling, _)| *spelling == name)
+        .or_else(|| NAMES.iter().find(|(spelling, _)| spelling.eq_ignore_ascii_case(name)))?;
+    let value = trim(rest);
+    let plain =
+        *spelling == written_name && (rest.trim_end().is_empty() || rest.strip_prefix(' ') == Some(value));
+    Some(Field { name: *found, value, plain })
+}
+
+#[derive(Default)]
+struct HeaderSeen {
+    sender: bool,
+    subject: bool,
+    message_id: bool,
+}
+
+struct Reader<'d> {
+    report: ReportText,
+    in_block: bool,
+    header_seen: HeaderSeen,
+    defects: &'d mut Defects,
+}
+
+impl Reader<'_> {
+    fn line(&mut self, number: usize, line: &str) {
+        let Some(field) = split_field(line) else {
+            if self.in_block && (line.contains('@') || line.contains("[EX:")) {
+                // A relay took the indentation away.
+                self.defects.note(DefectKind::FieldSpelling, || format!("line {number}"));
+                self.block(number, line);
+            } else {
+                self.defects.note(DefectKind::UnknownLine, || format!("line {number} of the report text"));
+            }
+            return;
+        };
+        self.report.known_lines += 1;
+        self.in_block = false;
+        if !field.plain {
+            self.defects.note(DefectKind::FieldSpelling, || format!("line {number}"));
+        }
+        self.field(number, field.name, field.value);
+    }
+
+    fn field(&mut self, number: usize, name: Name, value: &str) {
+        let text = || Some(value.to_owned()).filter(|v| !v.is_empty());
+        let envelope = &mut self.report.envelope;
+        let repeated = match name {
+            Name::Sender => {
+                self.header_seen.sender = true;
+                bind(&mut envelope.sender, || Some(written(value, number, self.defects)))
+            }
+            Name::Subject => {
+                self.header_seen.subject = true;
+                bind(&mut self.report.subject, || Some(value.to_owned()))
+            }
+            Name::MessageId => {
+                let again = std::mem::replace(&mut self.header_seen.message_id, true);
+                if !again {
+                    envelope.message_id = text();
+                }
+                again
+            }
+            Name::OnBehalfOf => bind(&mut envelope.on_behalf_of, || {
+                Some(written(value, number, self.defects)).filter(|address| !address.is_null())
+            }),
+            Name::Label => bind(&mut envelope.label, text),
+            Name::Owner => bind(&mut envelope.owner, || {
+                Some(written(value, number, self.defects)).filter(|address| !address.is_null())
+            }),
+            Name::Sent => bind(&mut envelope.sent, text),
+            Name::Received => bind(&mut envelope.received, text),
+            Name::Recipient(field) => {
+                self.recipient(number, field, value);
+                false
+            }
+            Name::RecipientsBlock => {
+                self.in_block = true;
+                if !value.is_empty() {
+                    self.block(number, value);
+                }
+                false
+            }
+        };
+        if repeated {
+            self.defects.note(DefectKind::DuplicateField, || format!("line {number}"));
+        }
+    }
+
+    fn recipient(&mut self, number: usize, field: RecipientField, value: &str) {
+        if !(self.header_seen.sender && self.header_seen.subject && self.header_seen.message_id) {
+            self.defects.note(DefectKind::RecipientBeforeHeader, || format!("line {number}"));
+        }
+        self.report.envelope.recipients.extend(recipient_line(field, value, number, self.defects));
+    }
+
+    fn block(&mut self, number: usize, line: &str) {
+        self.report.envelope.recipients.extend(block_line(line, number, self.defects));
+    }
+
+    fn finish(self) -> ReportText {
+        if self.report.known_lines > 0 && self.report.envelope.recipients.is_empty() {
+            self.defects.note(DefectKind::RecipientsMissing, || "report text".into());
+        }
+        self.report
+    }
+}
+
+/// Sets a field that is still unset. True when it was set before.
+fn bind<T>(slot: &mut Option<T>, value: impl FnOnce() -> Option<T>) -> bool {
+    if slot.is_some() {
+        return true;
+    }
+    *slot = value();
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (ReportText, Defects) {
+        let mut defects = Defects::default();
+        (parse(text, &mut defects), defects)
+    }
+
+    fn check(text: &str, sender: Option<&str>, recipients: &[&str], kinds: &[DefectKind]) {
+        let (report, defects) = read(text);
+        assert_eq!(report.envelope.sender.as_ref().map(|s| s.as_str()), sender, "{text}");
+        let found: Vec<_> = report.envelope.recipients.iter().map(|r| r.address.as_str()).collect();
+        assert_eq!(found, recipients, "{text}");
+        let found: Vec<_> = defects.into_list().into_iter().map(|d| d.kind).collect();
+        assert_eq!(found, kinds, "{text}");
+    }
+
+    const HEAD: &str = "Sender: a@x\r\nSubject: s\r\nMessage-Id: <m>\r\n";
+
+    #[test]
+    fn the_strict_form_has_no_defects() {
+        check(&format!("{HEAD}Recipient: b@x\r\n\r\n\r\n"), Some("a@x"), &["b@x"], &[]);
+        check(
+            "Sender: a@x\nOn-Behalf-Of: c@x\nMessage-ID: <m>\nSubject: \nLabel: l\nMailbox: o@x\nSentUtc: 1\nReceivedUtc: 2\nTo: b@x, Expanded: g@x\n",
+            Some("a@x"),
+            &["b@x"],
+            &[],
+        );
+    }
+
+    #[test]
+    fn deviations_are_read_and_named() {
+        use DefectKind::*;
+        check(
+            "SENDER : a@x\nsubject:s\nMESSAGE-ID:\t<m>\nrecipient:   b@x  \n",
+            Some("a@x"),
+            &["b@x"],
+            &[FieldSpelling],
+        );
+        check(&format!("{HEAD}To: b@x,\r\n Expanded: g@x\r\n"), Some("a@x"), &["b@x"], &[FoldedLine]);
+        check(
+            &format!("{HEAD}X-Future: 1\r\nTo: b@x\r\nfree text\r\n"),
+            Some("a@x"),
+            &["b@x"],
+            &[UnknownLine],
+        );
+        check(
+            &format!("{HEAD}To: b@x\r\nSender: e@x\r\nSubject: t\r\n"),
+            Some("a@x"),
+            &["b@x"],
+            &[DuplicateField],
+        );
+        check(
+            "Sender: a@x\nSubject: s\nRecipient: e@x\nMessage-Id: <m>\nRecipient: b@x\n",
+            Some("a@x"),
+            &["e@x", "b@x"],
+            &[RecipientBeforeHeader],
+        );
+        check(&format!("{HEAD}Recipient: Bob <b@x>\r\n"), Some("a@x"), &["b@x"], &[BracketedAddress]);
+        check(&format!("{HEAD}Recipient: b at x\r\n"), Some("a@x"), &["b at x"], &[MalformedAddress]);
+        check(HEAD, Some("a@x"), &[], &[RecipientsMissing]);
+        check(
+            "Sender:\u{a0}a@x\rSubject: s\rMessage-Id: <m>\rTo: b@x",
+            Some("a@x"),
+            &["b@x"],
+            &[FieldSpelling],
+        );
+    }
+
+    #[test]
+    fn null_senders_and_empty_values_are_lawful() {
+        check("Sender: <>\nSubject: \nMessage-Id: \nTo: b@x\n", Some(""), &["b@x"], &[]);
+        check("Sender:\nSubject:\nMessage-Id:\nTo: b@x\n", Some(""), &["b@x"], &[]);
+    }
+
+    #[test]
+    fn the_subject_is_never_a_field() {
+        let (report, defects) = read("Sender: a@x\nSubject: Recipient: e@x\nMessage-Id: <m>\nTo: b@x\n");
+        assert_eq!(report.subject.as_deref(), Some("Recipient: e@x"));
+        assert_eq!(report.envelope.recipients.len(), 1);
+        assert!(defects.into_list().is_empty());
+    }
+
+    #[test]
+    fn recipients_blocks_end_at_the_next_field() {
+        check(
+            "Sender: \"A A.\" <a@x>\r\nMessage-ID: <m>\r\nRecipients:\r\n\t\"B, B.\" <b@x>,\r\n\tc@x\r\nd@x,\r\nLabel: l\r\n",
+            Some("a@x"),
+            &["b@x", "c@x", "d@x"],
+            &[DefectKind::BracketedAddress, DefectKind::FieldSpelling],
+        );
+    }
+
+    #[test]
+    fn prose_is_no_report() {
+        let (report, _) = read("Journal report for a message sent by alice.\r\n");
+        assert_eq!(report.known_lines, 0);
+        assert!(report.envelope.is_empty());
+    }
+
+    #[test]
+    fn twelve_thousand_recipients_are_all_kept() {
+        let lines: String = (0..12_000).map(|n| format!("Bcc: u{n}@x, Expanded: g@x\r\n")).collect();
+        let (report, _) = read(&format!("{HEAD}{lines}"));
+        assert_eq!(report.envelope.recipients.len(), 12_000);
+    }
+}
