@@ -119,3 +119,6 @@ pub struct Extraction {
     /// Faults found.
     pub defects: Vec<Defect>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -254,11 +254,13 @@ impl Scanner {
         } else if in_wrapper {
             let marked =
                 self.nodes.get(node.owner).and_then(|o| o.message.as_ref()).is_some_and(|m| m.marked);
-            let octets_max = match node.head.media_type.as_str() {
-                "message/delivery-status" | "message/global-delivery-status" => STATUS_OCTETS_MAX,
-                "text/rfc822-headers" | "message/global-headers" | "text/rfc822-header" => STATUS_OCTETS_MAX,
-                text if marked && (text.is_empty() || text.starts_with("text/")) => REPORT_OCTETS_MAX,
-                _ => 0,
+            let head = &node.head;
+            let octets_max = if head.is_delivery_status() || head.is_returned_header() {
+                STATUS_OCTETS_MAX
+            } else if marked && (head.media_type.is_empty() || head.media_type.starts_with("text/")) {
+                REPORT_OCTETS_MAX
+            } else {
+                0
             };
             if octets_max > 0 {
                 self.sink = Sink::copy(octets_max.min(self.budget.report_octets));
