@@ -9,7 +9,10 @@ use crate::store::{Digest, Sealer, Source, Spool, Spooled, StoreError, StoredExt
 use aws_lc_rs::digest::{Context, SHA256};
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::sync::Arc;
 
+/// Octets of all decoded parts of a message that stay in memory; the rest is spooled.
+const DECODED_MEMORY_OCTETS_MAX: usize = 4 * 1024 * 1024;
 /// Octets moved at a time.
 const CHUNK_OCTETS: usize = 64 * 1024;
 
@@ -46,16 +49,18 @@ fn overlap<'a>(offset: u64, chunk: &'a [u8], range: &Range<u64>) -> &'a [u8] {
 
 /// Makes the decoded objects, each in a spool of its own; a source always stands before what is decoded from it.
 pub(super) fn decode_all(
-    received: Spooled,
+    received: Arc<Spooled>,
     derived: &[DerivedObject],
     spool: &dyn Fn() -> Spool,
-) -> io::Result<Vec<Spooled>> {
+) -> io::Result<Vec<Arc<Spooled>>> {
     let mut objects = vec![received];
+    let mut memory_left = DECODED_MEMORY_OCTETS_MAX;
     for object in derived {
         let source = objects.get(object.source.object as usize).ok_or(io::ErrorKind::InvalidInput)?;
         let range = object.source.offset..object.source.offset + object.source.octets;
         let mut decoder = Decoder::new(object.encoding);
         let mut target = spool();
+        target.limit_memory(memory_left);
         let mut decoded = Vec::new();
         each_chunk(source, &mut |offset, chunk| {
             decoder.push(overlap(offset, chunk, &range), &mut decoded);
@@ -65,7 +70,9 @@ pub(super) fn decode_all(
         })?;
         decoder.finish(&mut decoded);
         target.write(&decoded)?;
-        objects.push(target.finish()?);
+        let target = target.finish()?;
+        memory_left -= target.in_memory().map_or(0, <[u8]>::len).min(memory_left);
+        objects.push(Arc::new(target));
     }
     Ok(objects)
 }
@@ -91,7 +98,7 @@ impl Tap {
 }
 
 /// Reads every object once and feeds all taps.
-pub(super) fn run_taps(objects: &[Spooled], taps: &mut [Tap]) -> io::Result<()> {
+pub(super) fn run_taps(objects: &[Arc<Spooled>], taps: &mut [Tap]) -> io::Result<()> {
     for (index, object) in objects.iter().enumerate() {
         let mut taps: Vec<&mut Tap> = taps.iter_mut().filter(|tap| tap.object as usize == index).collect();
         if taps.is_empty() {
