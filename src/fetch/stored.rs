@@ -3,7 +3,9 @@
 //! A UIDL is `<epoch>.<uid validity>.<uid>` in hex: it names one stored copy, survives restarts, and is never used again,
 //! not even after a restore, which raises the epoch.
 
-use super::maildrop::{BoxFuture, Client, FetchError, LoginError, Maildrop, MaildropEntry, Maildrops, UnlockedMaildrop};
+use super::maildrop::{
+    BoxFuture, Client, FetchError, LoginError, Maildrop, MaildropEntry, Maildrops, UnlockedMaildrop,
+};
 use crate::mail::{GatewayMailboxId, Uid};
 use crate::store::{self, Entry, FolderName, Listing, Store, StoreError, UnlockError, Unlocked};
 use std::io::Read;
@@ -36,7 +38,12 @@ impl StoredMaildrops {
 }
 
 impl Maildrops for StoredMaildrops {
-    fn unlock(&self, login: &str, password: &str, client: &Client) -> Result<Box<dyn UnlockedMaildrop>, LoginError> {
+    fn unlock(
+        &self,
+        login: &str,
+        password: &str,
+        client: &Client,
+    ) -> Result<Box<dyn UnlockedMaildrop>, LoginError> {
         let key = self.store.unlock(login, password).map_err(|e| match e {
             UnlockError::Wrong => LoginError::Wrong,
             UnlockError::Unavailable(error) => {
@@ -121,7 +128,10 @@ impl Maildrop for StoredMaildrop {
             };
             let (fetched, deleted) = (self.uids(&fetched), self.uids(&deleted));
             // Fetched first: a delete whose fetch is not on record would look like a loss.
-            self.store.record_fetched(id, &FolderName::Inbox, &fetched, &self.client).await.map_err(failed)?;
+            self.store
+                .record_fetched(id, &FolderName::Inbox, &fetched, &self.client)
+                .await
+                .map_err(failed)?;
             self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await.map_err(failed)?;
             for (event, uids) in [("fetch.fetched", &fetched), ("fetch.deleted", &deleted)] {
                 for entry in self.stored.iter().filter(|e| uids.binary_search(&e.uid).is_ok()) {

@@ -72,8 +72,9 @@ fn dispatch<W>(format: Format, level: LevelFilter, colour: bool, writer: W) -> D
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let targets =
-        Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(env!("CARGO_CRATE_NAME"), level);
+    let targets = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target(env!("CARGO_CRATE_NAME"), level);
     // Trouble with writing must not be "reported" by a macro that panics when standard error is gone: the reader of
     // a pipe going away would take the gateway with it.
     let layer = tracing_subscriber::fmt::layer().log_internal_errors(false).with_writer(writer);

@@ -21,7 +21,9 @@ mod reception;
 mod summary;
 
 use crate::directory::Directory;
-use crate::mail::{Address, GatewayMailbox, GatewayMailboxState, ReceiptId, SessionId, Timestamp, TransportEnvelope};
+use crate::mail::{
+    Address, GatewayMailbox, GatewayMailboxState, ReceiptId, SessionId, Timestamp, TransportEnvelope,
+};
 use crate::smtp::{Fault, Receiver, Reception, RecipientVerdict};
 use crate::store::{Store, StoreError};
 use reception::Gathering;
@@ -115,7 +117,11 @@ fn fault(error: &StoreError) -> Fault {
     match error {
         StoreError::Full => Fault::StoreFull,
         StoreError::Refused(_) => Fault::Internal,
-        StoreError::Io(..) | StoreError::Damaged(_) | StoreError::Gone | StoreError::Locked | StoreError::Newer(_) => Fault::StoreTrouble,
+        StoreError::Io(..)
+        | StoreError::Damaged(_)
+        | StoreError::Gone
+        | StoreError::Locked
+        | StoreError::Newer(_) => Fault::StoreTrouble,
     }
 }
 

@@ -45,7 +45,11 @@ fn overlap<'a>(offset: u64, chunk: &'a [u8], range: &Range<u64>) -> &'a [u8] {
 }
 
 /// Makes the decoded objects, each in a spool of its own; a source always stands before what is decoded from it.
-pub(super) fn decode_all(received: Spooled, derived: &[DerivedObject], spool: &dyn Fn() -> Spool) -> io::Result<Vec<Spooled>> {
+pub(super) fn decode_all(
+    received: Spooled,
+    derived: &[DerivedObject],
+    spool: &dyn Fn() -> Spool,
+) -> io::Result<Vec<Spooled>> {
     let mut objects = vec![received];
     for object in derived {
         let source = objects.get(object.source.object as usize).ok_or(io::ErrorKind::InvalidInput)?;
@@ -122,13 +126,19 @@ pub(super) struct Layout {
 impl Layout {
     /// Lays out the `needed` ranges of a logical object, taking the `held` ones from the store. What is new goes to the
     /// stored object `stored`, in order.
-    pub(super) fn new(needed: &[Range<u64>], held: &[(Range<u64>, Vec<StoredExtent>)], stored: u32) -> Layout {
+    pub(super) fn new(
+        needed: &[Range<u64>],
+        held: &[(Range<u64>, Vec<StoredExtent>)],
+        stored: u32,
+    ) -> Layout {
         let mut layout = Layout::default();
         let mut held: Vec<_> = held.iter().collect();
         held.sort_by_key(|(range, _)| (range.start, u64::MAX - range.end));
         for range in merge(needed) {
             let mut at = range.start;
-            for (known, extents) in held.iter().filter(|(known, _)| known.start >= range.start && known.end <= range.end) {
+            for (known, extents) in
+                held.iter().filter(|(known, _)| known.start >= range.start && known.end <= range.end)
+            {
                 // Inside one already taken, or overlapping it: it is stored with that one.
                 if known.start < at {
                     continue;
@@ -136,7 +146,8 @@ impl Layout {
                 layout.push_new(at..known.start, stored);
                 let mut logical = known.start;
                 for extent in extents {
-                    let run = Run { logical: logical..logical + extent.octets, source: Source::Held(*extent) };
+                    let run =
+                        Run { logical: logical..logical + extent.octets, source: Source::Held(*extent) };
                     logical = run.logical.end;
                     layout.runs.push(run);
                 }
@@ -165,8 +176,12 @@ impl Layout {
             if from < to {
                 let (skip, octets) = (from - run.logical.start, to - from);
                 sources.push(match run.source {
-                    Source::New(extent) => Source::New(Extent { offset: extent.offset + skip, octets, ..extent }),
-                    Source::Held(extent) => Source::Held(StoredExtent { offset: extent.offset + skip, octets, ..extent }),
+                    Source::New(extent) => {
+                        Source::New(Extent { offset: extent.offset + skip, octets, ..extent })
+                    }
+                    Source::Held(extent) => {
+                        Source::Held(StoredExtent { offset: extent.offset + skip, octets, ..extent })
+                    }
                 });
             }
         }
@@ -174,7 +189,11 @@ impl Layout {
     }
 
     /// Seals what is new of `object`.
-    pub(super) fn seal(&self, object: &Spooled, mut sealer: Sealer) -> Result<crate::store::Sealed, StoreError> {
+    pub(super) fn seal(
+        &self,
+        object: &Spooled,
+        mut sealer: Sealer,
+    ) -> Result<crate::store::Sealed, StoreError> {
         let fail = |e| StoreError::io("sealing a message", e);
         each_chunk(object, &mut |offset, chunk| {
             for run in self.runs.iter().filter(|run| matches!(run.source, Source::New(_))) {
@@ -227,7 +246,8 @@ mod tests {
 
     #[test]
     fn stores_nothing_of_an_object_that_is_held_whole() {
-        let layout = Layout::new(&std::iter::once(10..30).collect::<Vec<_>>(), &[(10..30, vec![held(1, 0, 20)])], 1);
+        let layout =
+            Layout::new(&std::iter::once(10..30).collect::<Vec<_>>(), &[(10..30, vec![held(1, 0, 20)])], 1);
         assert_eq!((layout.new_octets, layout.sources(&(10..30))), (0, vec![Source::Held(held(1, 0, 20))]));
     }
 

@@ -9,7 +9,8 @@ use crate::mail::{
     CanonicalSize, Class, Extent, GatewayMailbox, Profile, ReceiptId, Rendition, Timestamp, TransportEnvelope,
 };
 use crate::store::{
-    DeliveredMessage, Delivery, Digest, FolderName, Held, ReportRecord, Sealed, Spooled, Stage, StoreError, WantedPlacement,
+    DeliveredMessage, Delivery, Digest, FolderName, Held, ReportRecord, Sealed, Spooled, Stage, StoreError,
+    WantedPlacement,
 };
 use std::io::Write;
 use std::ops::Range;
@@ -81,13 +82,17 @@ pub(super) fn prepare(inner: &Inner, gathered: Gathered) -> Result<Prepared, Sto
     let mut spooled = Some(gathered.spooled);
     for (profile, gateway_mailboxes) in profiles {
         let Some(received) = spooled.take() else { break };
-        let extraction = gathered.scanned.as_ref().and_then(|scanned| extract_safely(scanned, profile, gathered.receipt_id));
+        let extraction = gathered
+            .scanned
+            .as_ref()
+            .and_then(|scanned| extract_safely(scanned, profile, gathered.receipt_id));
         let read = read(inner, received, extraction)?;
         steps.extract += clock.elapsed().as_secs_f64() - steps.seal - steps.extract;
         let sealing = Instant::now();
         for gateway_mailbox in &gateway_mailboxes {
             let stage = inner.store.stage(gateway_mailbox.id)?;
-            let receipt = Receipt { receipt_id: gathered.receipt_id, received_at, envelope: &gathered.envelope };
+            let receipt =
+                Receipt { receipt_id: gathered.receipt_id, received_at, envelope: &gathered.envelope };
             deliveries.push(deliver_to(inner, gateway_mailbox, stage.as_ref(), &read, &receipt)?);
         }
         steps.seal += sealing.elapsed().as_secs_f64();
@@ -117,8 +122,14 @@ fn read(inner: &Inner, received: Spooled, extraction: Option<Extraction>) -> Res
         run_taps(&objects, &mut taps).map_err(fail)?;
         let sha256 = taps.pop().map_or(Digest([0; 32]), Tap::finish);
         let canonical = count_canonical(&objects).map_err(fail)?;
-        let message =
-            ReadMessage { extent: whole, canonical, message_id: None, rendition: Rendition::Original, sha256, join_sha256: sha256 };
+        let message = ReadMessage {
+            extent: whole,
+            canonical,
+            message_id: None,
+            rendition: Rendition::Original,
+            sha256,
+            join_sha256: sha256,
+        };
         return Ok(Read { extraction: None, objects, messages: vec![message], sha256, octets });
     };
     let all: Vec<(&MessageFacts, Rendition)> = std::iter::once((&extraction.whole, Rendition::Original))
@@ -219,7 +230,10 @@ fn deliver_to(
         .zip(exacts.iter().zip(&joins))
         .zip(&held)
         .map(|((message, (exact, join)), held)| DeliveredMessage {
-            sources: layouts.get(message.extent.object as usize).map(|l| l.sources(&range(&message.extent))).unwrap_or_default(),
+            sources: layouts
+                .get(message.extent.object as usize)
+                .map(|l| l.sources(&range(&message.extent)))
+                .unwrap_or_default(),
             octets: message.extent.octets,
             canonical: message.canonical,
             exact: *exact,
@@ -236,7 +250,10 @@ fn deliver_to(
         .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
         .unwrap_or_default();
     if extraction.is_none() {
-        defects.push(("extraction-failed".to_owned(), "the message could not be read; it is kept as it came".to_owned()));
+        defects.push((
+            "extraction-failed".to_owned(),
+            "the message could not be read; it is kept as it came".to_owned(),
+        ));
     }
     Ok(Delivery {
         gateway_mailbox: gateway_mailbox.id,
@@ -265,7 +282,11 @@ fn range(extent: &Extent) -> Range<u64> {
 
 /// For each message, the copy the store holds already. The received message as a whole is never looked up: its
 /// wrapper is new.
-fn held_originals(stage: &dyn Stage, read: &Read, exacts: &[Digest]) -> Result<Vec<Option<Held>>, StoreError> {
+fn held_originals(
+    stage: &dyn Stage,
+    read: &Read,
+    exacts: &[Digest],
+) -> Result<Vec<Option<Held>>, StoreError> {
     let mut held = vec![None];
     for (message, exact) in read.messages.iter().zip(exacts).skip(1) {
         let shared = message.extent.octets >= SHARE_OCTETS_MIN;
@@ -275,12 +296,17 @@ fn held_originals(stage: &dyn Stage, read: &Read, exacts: &[Digest]) -> Result<V
 }
 
 /// Lays out and seals every object some message needs.
-fn seal_objects(stage: &dyn Stage, read: &Read, held: &[Option<Held>]) -> Result<(Vec<Layout>, Vec<Sealed>), StoreError> {
+fn seal_objects(
+    stage: &dyn Stage,
+    read: &Read,
+    held: &[Option<Held>],
+) -> Result<(Vec<Layout>, Vec<Sealed>), StoreError> {
     let mut layouts = Vec::with_capacity(read.objects.len());
     let mut sealed = Vec::new();
     for (index, object) in read.objects.iter().enumerate() {
         let mine = |extent: &Extent| extent.object as usize == index;
-        let needed: Vec<Range<u64>> = read.messages.iter().filter(|m| mine(&m.extent)).map(|m| range(&m.extent)).collect();
+        let needed: Vec<Range<u64>> =
+            read.messages.iter().filter(|m| mine(&m.extent)).map(|m| range(&m.extent)).collect();
         let known: Vec<_> = read
             .messages
             .iter()
@@ -306,7 +332,11 @@ fn seal_summary(stage: &dyn Stage, read: &Read) -> Result<Sealed, StoreError> {
             .zip(&read.messages)
             .map(|(facts, message)| MessageSummary::of(facts, message.sha256))
             .collect(),
-        None => read.messages.iter().map(|m| MessageSummary::unread(m.extent.octets, m.canonical, m.sha256)).collect(),
+        None => read
+            .messages
+            .iter()
+            .map(|m| MessageSummary::unread(m.extent.octets, m.canonical, m.sha256))
+            .collect(),
     };
     let octets = summary::encode(summaries).map_err(|e| fail(e.into()))?;
     let mut sealer = stage.sealer(octets.len() as u64)?;
@@ -347,7 +377,10 @@ fn identity(
     let mut parts: Vec<Vec<u8>> = vec![outermost.into_bytes()];
     for report in reports {
         parts.push(report.wrapper_message_id.clone().unwrap_or_default().into_bytes());
-        parts.push(serde_json::to_vec(&report.envelope).map_err(|e| StoreError::io("digesting an envelope", e.into()))?);
+        parts.push(
+            serde_json::to_vec(&report.envelope)
+                .map_err(|e| StoreError::io("digesting an envelope", e.into()))?,
+        );
         parts.extend(report.originals.iter().filter_map(|o| joins.get(*o as usize)).map(|j| j.0.to_vec()));
     }
     if reports.iter().all(|report| report.originals.is_empty()) {
@@ -358,7 +391,11 @@ fn identity(
 }
 
 /// Where the messages go, and which addresses nobody was found for.
-fn place(inner: &Inner, gateway_mailbox: &GatewayMailbox, read: &Read) -> (Vec<WantedPlacement>, Vec<String>) {
+fn place(
+    inner: &Inner,
+    gateway_mailbox: &GatewayMailbox,
+    read: &Read,
+) -> (Vec<WantedPlacement>, Vec<String>) {
     let mut placements =
         vec![wanted(FolderName::Inbox, 0, false, vec![format!("accepted for {}", gateway_mailbox.login())])];
     if !gateway_mailbox.archive {
@@ -408,7 +445,11 @@ fn quarantine_reason(extraction: &Extraction, originals: usize) -> String {
         return format!("{}: {originals} originals in one report", extraction.class);
     }
     let defects: Vec<String> = extraction.defects.iter().map(|d| d.kind.to_string()).collect();
-    if defects.is_empty() { extraction.class.to_string() } else { format!("{}: {}", extraction.class, defects.join(", ")) }
+    if defects.is_empty() {
+        extraction.class.to_string()
+    } else {
+        format!("{}: {}", extraction.class, defects.join(", "))
+    }
 }
 
 /// The messages users see: of the innermost report that has originals the clear copy of a protected pair, else all of
@@ -432,7 +473,11 @@ fn shown_messages(extraction: &Extraction) -> Vec<u32> {
 }
 
 /// Assignment must not fail; if a bug makes it, nobody is assigned and the message is kept under Unassigned.
-fn assign_safely(inner: &Inner, gateway_mailbox: &GatewayMailbox, extraction: &Extraction) -> assign::Assignment {
+fn assign_safely(
+    inner: &Inner,
+    gateway_mailbox: &GatewayMailbox,
+    extraction: &Extraction,
+) -> assign::Assignment {
     let address = gateway_mailbox.address().map(ToString::to_string).unwrap_or_default();
     let snapshot = inner.directory.snapshot_for(gateway_mailbox.login(), &address);
     let envelopes: Vec<_> = extraction.reports.iter().map(|r| r.envelope.clone()).collect();
@@ -453,7 +498,11 @@ mod tests {
         let mut spool = Spool::in_dir(dir.path());
         spool.write(octets).unwrap();
         let size = count_canonical(&[spool.finish().unwrap()]).unwrap();
-        assert_eq!((size.octets, size.lines, size.bare_line_ends, size.ends_with_line_end), expect, "{octets:?}");
+        assert_eq!(
+            (size.octets, size.lines, size.bare_line_ends, size.ends_with_line_end),
+            expect,
+            "{octets:?}"
+        );
     }
 
     #[test]

@@ -52,7 +52,15 @@ impl Gathering {
         gateway_mailboxes: Vec<Arc<GatewayMailbox>>,
     ) -> Gathering {
         let taken = Some(Taken { spool: inner.store.spool(), scanner: Some(Scanner::new()) });
-        Gathering { inner, receipt_id, envelope, gateway_mailboxes, batch: Vec::new(), taken, started: Instant::now() }
+        Gathering {
+            inner,
+            receipt_id,
+            envelope,
+            gateway_mailboxes,
+            batch: Vec::new(),
+            taken,
+            started: Instant::now(),
+        }
     }
 
     /// Runs `work` where it may block, one of a bounded number at a time.
@@ -84,7 +92,8 @@ impl Gathering {
         let prepared = Self::blocking(&inner, move || {
             let mut taken = taken;
             taken.absorb(batch)?;
-            let scanned = taken.scanner.and_then(|scanner| catch_unwind(AssertUnwindSafe(|| scanner.finish())).ok());
+            let scanned =
+                taken.scanner.and_then(|scanner| catch_unwind(AssertUnwindSafe(|| scanner.finish())).ok());
             let spooled = taken.spool.finish().map_err(|e| StoreError::io("spooling a message", e))?;
             tracing::info!(event = "journal.received", %receipt_id, %session_id, bytes = spooled.octets());
             prepare(&worker, Gathered { receipt_id, envelope, gateway_mailboxes, spooled, scanned })
@@ -104,7 +113,8 @@ impl Gathering {
 
     /// The one line that says everything about a stored message except what is in it.
     fn tell(&self, story: &Story, delivered: &Delivered, timing: Timing) {
-        let login = self.gateway_mailboxes.iter().find(|m| m.id == delivered.gateway_mailbox).map(|m| m.login());
+        let login =
+            self.gateway_mailboxes.iter().find(|m| m.id == delivered.gateway_mailbox).map(|m| m.login());
         let places = |entries: &[(String, crate::mail::Uid)]| -> String {
             let places: Vec<String> = entries.iter().map(|(path, uid)| format!("{path}:{uid}")).collect();
             places.join(" ")
