@@ -1,4 +1,63 @@
-//! Daybook: a journal report ingestion gateway. (page to be written)
+//! **Daybook** receives Microsoft 365 journal reports over SMTP, keeps every one durably and sealed, works out whose mail it is,
+//! and hands it to an archive over POP3.
+//!
+//! # The life of a report
+//!
+//! 1. Exchange Online connects to [`smtp`]. The session is a state machine without sockets ([`smtp::session`]); a thin shell
+//!    ([`smtp::server`]) reads and writes for it, on listeners, TLS and deadlines from [`net`].
+//! 2. RCPT names a *gateway mailbox*, `mbx-<32 hex>@gateway.example.com`. The [`store`] knows which ones there are.
+//! 3. The body streams into the [`pipeline`]: up to 1 MiB in memory, beyond that into an encrypted spool, scanned while it
+//!    arrives.
+//! 4. [`extract`] finds the journal report, also inside an NDR, and cuts out the original message by offsets: the octets are
+//!    never rebuilt. It never fails; what it cannot read it names as defects.
+//! 5. [`assign`] matches the recorded envelope with the users of the [`directory`] and says, with reasons, whose `Journal
+//!    Outgoing` and `Journal Incoming` the message belongs in. Nobody known: `Unassigned`. Unreadable: `Quarantine`.
+//! 6. The [`store`] seals the content to the gateway mailbox's key. One committer groups what all sessions deliver, decides what
+//!    is a duplicate, hands out UIDs, appends to the log, and syncs once. Only then does the peer hear `250 2.0.0 Ok <receipt id>`.
+//! 7. A poller logs in over [`fetch`] with the password that opens the keyring, fetches, deletes. What it did becomes part of
+//!    the receipt.
+//! 8. [`admin`] answers "where is it and why" from the same receipt; [`cli`] is its face; [`observe`] writes the log in which the
+//!    receipt id greps the whole story.
+//!
+//! # Who may know whom
+//!
+//! ```text
+//! mail ◀─ config, extract, assign, directory, store ◀─ net, smtp, fetch, pipeline ◀─ admin ◀─ cli
+//! ```
+//!
+//! | room | holds | never knows |
+//! |---|---|---|
+//! | [`mail`] | the vocabulary: addresses, envelopes, ids, sizes | any other room, clocks, I/O |
+//! | [`config`] | the checked settings | sockets, secrets |
+//! | [`smtp`] | receiving | journals, users, folders |
+//! | [`extract`] | reading reports | files, users, transport, clocks |
+//! | [`directory`] | who the users are | messages |
+//! | [`assign`] | whose a message is | octets, store, network, time |
+//! | [`pipeline`] | the order of the steps, failure → answer | protocol syntax |
+//! | [`store`] | durability, duplicates, UIDs, sealing | SMTP, MIME, why a folder was chosen |
+//! | [`fetch`] | serving | journals, directory sources |
+//! | [`admin`] | every operation, as a function | storage layout |
+//! | [`cli`] | arguments, output, exit codes | what `admin` does not offer |
+//! | [`observe`] | the log | message content |
+//! | [`net`] | listeners, TLS, deadlines, drain | protocols |
+//!
+//! `tests/tidy.rs` reads the imports and fails on an arrow that runs back. The pure rooms ([`mail`], [`extract`], [`assign`], the
+//! session cores) take values and return values: time and randomness are arguments.
+//!
+//! # Invariants
+//!
+//! - 250 is said only when content, log entry and every directory entry leading to them are durable. Any failure on the
+//!   way is a 4xx: the sender keeps the message.
+//! - Octets are kept as received. Extraction cuts, it does not rebuild; the canonical form that POP3 needs exists only on
+//!   the wire.
+//! - Nothing is dropped. What cannot be read is in `Quarantine`, what belongs to nobody in `Unassigned`, both in INBOX too.
+//! - The same report again adds nothing; another body is always kept, whatever its Message-ID.
+//! - UIDs only rise, UIDLs are never reused.
+//! - The server cannot read what it stores: only a password opens a keyring.
+//!
+//! On-disk formats are written down where they are made: the log in `store/format.rs` and `store/fact.rs`, the index in
+//! `store/index.rs`, keyrings in `store/seal.rs`, the digest input in [`extract::join`], the summary in `pipeline/summary.rs`.
+
 pub mod admin;
 pub mod assign;
 pub mod cli;

@@ -26,6 +26,12 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the gateway until it is told to stop
     Serve,
+    /// Show the whole journey of four messages, on loopback, in a directory of its own
+    Demo {
+        /// Leave it running and say how to reach it
+        #[arg(long)]
+        keep: bool,
+    },
     /// Make, show and change gateway mailboxes
     #[command(subcommand)]
     Mailbox(MailboxCommand),

@@ -20,6 +20,7 @@
 
 mod args;
 mod configuration;
+mod demo;
 mod gateway_mailbox;
 mod inspect;
 mod output;
@@ -27,6 +28,7 @@ mod reach;
 mod receipts;
 mod serve;
 mod service;
+mod signals;
 mod user;
 
 pub use service::{Daybook, Running, StartError};
@@ -76,8 +78,19 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         }
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
+        Command::Demo { keep } => demonstrate(keep),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
+}
+
+fn demonstrate(keep: bool) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::from(format!("start: {error}")))?;
+    let mut out = std::io::stdout();
+    runtime.block_on(demo::run(keep, &mut out)).map_err(|error| OpError::Refused(error.to_string()))?;
+    Ok(0)
 }
 
 fn user(command: UserCommand, settings: &Settings, json: bool) -> Result<u8, Failure> {

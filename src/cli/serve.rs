@@ -5,10 +5,10 @@
 use super::configuration::notices;
 use super::output::Failure;
 use super::service::{Daybook, Running};
+use super::signals::Signals;
 use crate::config::{LogFormat, LogLevel, Settings};
 use crate::observe::{self, Format};
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 /// Exit code of a process that was told twice to end.
@@ -57,32 +57,8 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// The signals that end the process.
-struct EndSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl EndSignals {
-    fn new() -> std::io::Result<EndSignals> {
-        Ok(EndSignals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Resolves at the next one; says which.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
 async fn serve(settings: Settings) -> u8 {
-    let signals = EndSignals::new().and_then(|ends| Ok((ends, signal(SignalKind::hangup())?)));
-    let (mut ends, hang_up) = match signals {
+    let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(event = "service.failed", %error);
@@ -101,14 +77,14 @@ async fn serve(settings: Settings) -> u8 {
     }
     let started = tokio::select! {
         started = Daybook::start(settings) => started,
-        signal = ends.next() => {
+        signal = signals.end() => {
             // Nothing was acknowledged yet; what opening the store was doing is begun again next time.
             tracing::info!(event = "service.stopped", signal);
             return 0;
         }
     };
     match started {
-        Ok(running) => until_the_end(running, ends, hang_up).await,
+        Ok(running) => until_the_end(running, signals).await,
         Err(error) => {
             tracing::error!(event = "service.failed", %error);
             error.exit_code()
@@ -116,13 +92,8 @@ async fn serve(settings: Settings) -> u8 {
     }
 }
 
-async fn until_the_end(running: Running, mut ends: EndSignals, mut hang_up: Signal) -> u8 {
-    let signal = loop {
-        tokio::select! {
-            signal = ends.next() => break signal,
-            _ = hang_up.recv() => running.reload().await,
-        }
-    };
+async fn until_the_end(running: Running, mut signals: Signals) -> u8 {
+    let signal = signals.end_of(&running).await;
     tracing::info!(event = "service.stopping", signal);
     let began = Instant::now();
     tokio::select! {
@@ -130,7 +101,7 @@ async fn until_the_end(running: Running, mut ends: EndSignals, mut hang_up: Sign
             tracing::info!(event = "service.stopped", signal, seconds = began.elapsed().as_secs_f64());
             0
         }
-        signal = ends.next() => {
+        signal = signals.end() => {
             tracing::warn!(event = "service.aborted", signal);
             // Not even destructors: whatever keeps the orderly end from ending could keep them too.
             std::process::exit(i32::from(CODE_ABORTED));

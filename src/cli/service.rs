@@ -9,6 +9,7 @@
 //! - `ports.json` appears when everything in it answers, and `admin.sock` does too; both go before the store closes.
 //! - The store is closed in every ending, so that the next start finds it clean.
 
+use super::signals::Signals;
 use crate::admin::{AdminSocket, Context, PORTS_FILE, Ports};
 use crate::config::{DirectorySource, Settings};
 use crate::directory::{Directory, ReloadReport};
@@ -21,6 +22,7 @@ use crate::net::tls::{TlsError, TlsIdentity};
 use crate::pipeline::Pipeline;
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Options, Store, StoreError};
+use rustls::pki_types::CertificateDer;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -283,6 +285,22 @@ impl Running {
                 tracing::error!(event = "tls.kept", %error);
             }
         }
+    }
+
+    /// Resolves when the process is told to end by SIGTERM or SIGINT; reloads at each SIGHUP until then. Without signals,
+    /// at once.
+    pub async fn run_until_told(&self) {
+        match Signals::new() {
+            Ok(mut signals) => {
+                signals.end_of(self).await;
+            }
+            Err(error) => tracing::error!(event = "service.failed", %error),
+        }
+    }
+
+    /// The certificate shown to peers now.
+    pub fn certificate(&self) -> Option<CertificateDer<'static>> {
+        self.tls.certificate()
     }
 
     /// What operations on this gateway work on.

@@ -1,0 +1,351 @@
+//! From SMTP's side of the pipeline to the folders: what is received, extracted, assigned and stored, and what is read back.
+
+use daybook::config::{DirectoryKind, DirectorySource};
+use daybook::directory::Directory;
+use daybook::mail::*;
+use daybook::pipeline::Pipeline;
+use daybook::smtp::{Fault, Receiver, RecipientVerdict};
+use daybook::store::*;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+struct Gateway {
+    store: Arc<Embedded>,
+    pipeline: Arc<Pipeline>,
+    runtime: tokio::runtime::Runtime,
+    _dir: tempfile::TempDir,
+}
+
+fn corpus(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name)
+}
+
+fn eml(name: &str) -> Vec<u8> {
+    std::fs::read(corpus(name)).unwrap()
+}
+
+impl Gateway {
+    fn new() -> Gateway {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) =
+            Embedded::open(&Options { data_dir: dir.path().to_owned(), reserve_octets: 0 }).unwrap();
+        let source = DirectorySource {
+            kind: DirectoryKind::File { path: corpus("demo/users.toml") },
+            mailboxes: None,
+        };
+        let (directory, report) = Directory::open(&[source]);
+        assert!(report.is_good());
+        let store = Arc::new(store);
+        let pipeline = Pipeline::new(store.clone(), Arc::new(directory));
+        Gateway { store, pipeline, runtime: tokio::runtime::Runtime::new().unwrap(), _dir: dir }
+    }
+
+    fn create(&self, profile: Profile) -> (Arc<GatewayMailbox>, Unlocked) {
+        let new = NewGatewayMailbox {
+            name: "Contoso".to_owned(),
+            domain: "gw.example".to_owned(),
+            tenant: None,
+            profile,
+        };
+        let (made, password) = self.runtime.block_on(self.store.create_gateway_mailbox(new, "test")).unwrap();
+        let key = self.store.unlock(made.login(), &password).unwrap();
+        (made, key)
+    }
+
+    fn change(&self, of: &GatewayMailbox, change: GatewayMailboxChange) {
+        self.runtime.block_on(self.store.change_gateway_mailbox(of.id, vec![change], "test")).unwrap();
+    }
+
+    fn envelope(&self, to: &[&GatewayMailbox]) -> TransportEnvelope {
+        TransportEnvelope {
+            session_id: self.pipeline.session_id(),
+            peer: "127.0.0.1:2525".parse().unwrap(),
+            helo: "mail.example".to_owned(),
+            tls: None,
+            reverse_path: ReversePath::Null,
+            recipients: to.iter().map(|m| m.address().unwrap().clone()).collect(),
+            smtputf8: false,
+        }
+    }
+
+    fn try_send(&self, to: &[&GatewayMailbox], message: &[u8], chunk: usize) -> Result<ReceiptId, Fault> {
+        let receipt_id = self.pipeline.receipt_id();
+        self.runtime.block_on(async {
+            let mut reception = self.pipeline.begin(receipt_id, self.envelope(to))?;
+            for chunk in message.chunks(chunk) {
+                reception.write(chunk).await?;
+            }
+            reception.commit().await?;
+            Ok(receipt_id)
+        })
+    }
+
+    fn send(&self, to: &GatewayMailbox, message: &[u8]) -> ReceiptId {
+        self.try_send(&[to], message, 4096).unwrap()
+    }
+
+    fn folders(&self, of: &GatewayMailbox) -> Vec<(String, u64)> {
+        self.store.folders(of.id).unwrap().into_iter().map(|f| (f.path, f.entries)).collect()
+    }
+
+    fn read(&self, key: &Unlocked, folder: &FolderName) -> Vec<Vec<u8>> {
+        let listing = self.store.list(key.gateway_mailbox.id, folder).unwrap();
+        listing
+            .entries
+            .iter()
+            .map(|entry| {
+                let mut octets = Vec::new();
+                self.store.open(key, entry.message).unwrap().read_to_end(&mut octets).unwrap();
+                assert_eq!(octets.len() as u64, entry.octets);
+                octets
+            })
+            .collect()
+    }
+
+    fn receipt(&self, id: ReceiptId) -> ReceiptView {
+        let mut views = self.store.receipts(&ReceiptQuery::Id(id), Timestamp::from_unix_ms(0), 10).unwrap();
+        assert_eq!(views.len(), 1);
+        views.remove(0)
+    }
+}
+
+fn incoming(user: &str) -> FolderName {
+    FolderName::User { user: user.to_owned(), folder: UserFolder::Incoming }
+}
+
+/// The original of a one-report message: what stands between the rfc822 part's empty line and its delimiter.
+fn original_in(report: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(report).into_owned();
+    let from = text.rfind("Content-Type: message/rfc822\r\n\r\n").unwrap()
+        + "Content-Type: message/rfc822\r\n\r\n".len();
+    let to = text[from..].find("\r\n--_").unwrap() + from;
+    report[from..to].to_vec()
+}
+
+fn as_str(folders: &[(String, u64)]) -> Vec<(&str, u64)> {
+    folders.iter().map(|(path, n)| (path.as_str(), *n)).collect()
+}
+
+#[test]
+fn a_report_its_fork_an_ndr_and_a_hopeless_message_land_where_they_belong() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Profile::Microsoft365);
+    let messages = ["report", "fork", "ndr", "hopeless"].map(|name| eml(&format!("demo/{name}.eml")));
+    let receipts: Vec<_> = messages.iter().map(|m| gateway.send(&mailbox, m)).collect();
+    assert_eq!(
+        as_str(&gateway.folders(&mailbox)),
+        [
+            ("INBOX", 4),
+            ("Users/alice@contoso.example/Journal Outgoing", 1),
+            ("Users/bob@contoso.example/Journal Incoming", 2),
+            ("Users/carol@contoso.example/Journal Incoming", 2),
+            ("Users/erin@contoso.example/Journal Incoming", 1),
+            ("Quarantine", 1),
+        ]
+    );
+    assert_eq!(gateway.read(&key, &FolderName::Inbox), messages, "as received, octet for octet");
+    assert_eq!(gateway.read(&key, &FolderName::Quarantine), messages[3..]);
+    let bob = gateway.read(&key, &incoming("bob"));
+    assert_eq!(bob[0], original_in(&messages[0]));
+    assert_eq!(bob[1], original_in(&messages[2]));
+    assert_eq!(gateway.read(&key, &incoming("erin")), [original_in(&messages[1])]);
+
+    let report = gateway.receipt(receipts[0]);
+    let why: Vec<_> = report.placements.iter().map(|p| (p.folder.as_str(), p.reasons.join("; "))).collect();
+    let carol = &why.iter().find(|(folder, _)| folder.contains("carol")).unwrap().1;
+    assert!(
+        carol.contains("carol@contoso.example") && carol.contains("via list team@contoso.example"),
+        "{carol}"
+    );
+    let fork = gateway.receipt(receipts[1]);
+    assert!(fork.placements.iter().any(|p| p.spared && p.folder.contains("alice")), "alice has it already");
+    assert!(fork.unmatched.iter().any(|u| u.contains("dave@fabrikam.example") && u.contains("external")));
+    assert_eq!(gateway.receipt(receipts[2]).class, Class::JournalNdr);
+}
+
+#[test]
+fn the_same_report_again_is_one_entry_and_no_placement() {
+    let gateway = Gateway::new();
+    let (mailbox, _) = gateway.create(Profile::Microsoft365);
+    let report = eml("demo/report.eml");
+    let first = gateway.send(&mailbox, &report);
+    let before = gateway.folders(&mailbox);
+    let again = gateway.send(&mailbox, &report);
+    // A relay added a line: the same report all the same, and its octets are kept.
+    let relayed = gateway.send(&mailbox, &[b"Received: by relay.example\r\n".as_slice(), &report].concat());
+    assert_eq!(gateway.folders(&mailbox), before);
+    for receipt in [again, relayed] {
+        let view = gateway.receipt(receipt);
+        assert_eq!((view.repeats, view.placements.len()), (Some(first), 0));
+    }
+    let named = gateway.store.receipts(
+        &ReceiptQuery::Naming("carol@CONTOSO.example".to_owned()),
+        Timestamp::from_unix_ms(0),
+        10,
+    );
+    assert_eq!(named.unwrap().len(), 3);
+}
+
+#[test]
+fn a_report_of_the_same_mail_with_another_body_is_another_mail() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Profile::Microsoft365);
+    let report = eml("demo/report.eml");
+    gateway.send(&mailbox, &report);
+    let text = String::from_utf8(report).unwrap();
+    gateway.send(&mailbox, text.replace("4 %", "5 %").as_bytes());
+    assert_eq!(gateway.read(&key, &incoming("bob")).len(), 2);
+    assert_eq!(gateway.read(&key, &FolderName::Inbox).len(), 2);
+}
+
+#[test]
+fn a_copy_of_a_large_original_costs_only_its_wrapper() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Profile::Microsoft365);
+    let text = String::from_utf8(eml("demo/report.eml")).unwrap();
+    let body = "x".repeat(70) + "\r\n";
+    let large = text.replace("\r\nAlice\r\n", &format!("\r\n{}Alice\r\n", body.repeat(60_000)));
+    // Another report of the same original: its own wrapper, the same octets inside.
+    let copy = large
+        .replace("0001@journal", "0009@journal")
+        .replace("To: bob@contoso.example", "To: erin@contoso.example");
+    assert_ne!(large, copy);
+    gateway.send(&mailbox, large.as_bytes());
+    let size = |gateway: &Gateway| -> u64 { walk(gateway._dir.path()) };
+    let before = size(&gateway);
+    gateway.try_send(&[&mailbox], copy.as_bytes(), 70_000).unwrap();
+    let grown = size(&gateway) - before;
+    assert!(grown < 600_000, "grew by {grown} for a {} octet copy", copy.len());
+    assert_eq!(gateway.read(&key, &FolderName::Inbox), [large.as_bytes(), copy.as_bytes()]);
+    assert_eq!(gateway.read(&key, &incoming("erin")), [original_in(large.as_bytes())]);
+}
+
+fn walk(dir: &Path) -> u64 {
+    std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path)
+            } else if path.extension().is_some_and(|e| e == "seg" || e == "age") {
+                std::fs::metadata(path).unwrap().len()
+            } else {
+                0
+            }
+        })
+        .sum()
+}
+
+#[test]
+fn an_original_that_came_in_base64_is_stored_decoded() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Profile::Microsoft365);
+    let plain = eml("journal/s01_basic_recipient.eml");
+    for name in ["journal/s27_inner_base64.eml", "journal-ndr/n05_ndr_base64.eml"] {
+        let message = eml(name);
+        let receipt = gateway.receipt(gateway.send(&mailbox, &message));
+        assert_eq!(gateway.read(&key, &FolderName::Inbox).last(), Some(&message));
+        assert_eq!(
+            receipt.reports[0].envelope.recipients[0].address.as_str(),
+            "bob@contoso.example",
+            "{name}"
+        );
+    }
+    assert_eq!(
+        gateway.read(&key, &incoming("bob")),
+        [original_in(&plain)],
+        "one mail, however it was wrapped"
+    );
+}
+
+#[test]
+fn every_message_of_the_corpus_is_taken_and_given_back_as_it_came() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Profile::Microsoft365);
+    let mut sent = Vec::new();
+    for folder in ["journal", "journal-ndr", "plain", "demo"] {
+        for entry in std::fs::read_dir(corpus(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "eml") {
+                let message = std::fs::read(&path).unwrap();
+                gateway.send(&mailbox, &message);
+                sent.push(message);
+            }
+        }
+    }
+    assert!(sent.len() >= 36);
+    let mut got = gateway.read(&key, &FolderName::Inbox);
+    got.sort();
+    sent.sort();
+    // Samples that are the same report by Message-ID, envelope and content become one entry.
+    sent.retain(|message| got.contains(message) || !is_repeat(&gateway, message));
+    assert_eq!(got, sent);
+}
+
+fn is_repeat(gateway: &Gateway, message: &[u8]) -> bool {
+    let sha256 = Digest::of(message);
+    let all = gateway.store.receipts(&ReceiptQuery::All, Timestamp::from_unix_ms(0), 1000).unwrap();
+    all.iter().any(|view| view.sha256 == sha256 && view.repeats.is_some())
+}
+
+#[test]
+fn bare_line_ends_and_nul_are_kept_and_counted() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Profile::Microsoft365);
+    let message = b"Subject: x\n\na\rb\0\n.\nno end".to_vec();
+    gateway.send(&mailbox, &message);
+    let listing = gateway.store.list(mailbox.id, &FolderName::Inbox).unwrap();
+    let size = listing.entries[0].canonical;
+    // Five line ends are lone.
+    assert_eq!(
+        (size.octets, size.bare_line_ends, size.ends_with_line_end),
+        (message.len() as u64 + 5, true, false)
+    );
+    assert_eq!(gateway.read(&key, &FolderName::Inbox), [message]);
+}
+
+#[test]
+fn the_generic_profile_unwraps_nothing_and_a_pure_gateway_places_nothing() {
+    let gateway = Gateway::new();
+    let (generic, _) = gateway.create(Profile::Generic);
+    let (pure, _) = gateway.create(Profile::Microsoft365);
+    gateway.change(&pure, GatewayMailboxChange::Archive(false));
+    let report = eml("demo/report.eml");
+    // One transaction to both: one receipt, one delivery each, read by each one's profile.
+    let receipt = gateway.try_send(&[&generic, &pure], &report, 1000).unwrap();
+    assert_eq!(as_str(&gateway.folders(&generic)), [("INBOX", 1), ("Unassigned", 1)]);
+    assert_eq!(as_str(&gateway.folders(&pure)), [("INBOX", 1)]);
+    let views = gateway.store.receipts(&ReceiptQuery::Id(receipt), Timestamp::from_unix_ms(0), 10).unwrap();
+    let mut classes: Vec<_> = views.iter().map(|v| v.class.as_str()).collect();
+    classes.sort_unstable();
+    assert_eq!(classes, ["journal-report", "plain"]);
+}
+
+#[test]
+fn recipients_are_known_active_and_not_too_many() {
+    let gateway = Gateway::new();
+    let mailboxes: Vec<_> = (0..9).map(|_| gateway.create(Profile::Microsoft365).0).collect();
+    let addresses: Vec<Address> = mailboxes.iter().map(|m| m.address().unwrap().clone()).collect();
+    let verdict = |address: &Address, already: &[Address]| gateway.pipeline.recipient(address, already);
+    assert_eq!(verdict(&addresses[0], &[]), RecipientVerdict::Accept);
+    assert_eq!(verdict(&addresses[8], &addresses[..8]), RecipientVerdict::TooMany);
+    assert_eq!(
+        verdict(&addresses[7], &addresses[..8]),
+        RecipientVerdict::Accept,
+        "named before: not one more"
+    );
+    assert_eq!(verdict(&"mbx-x@gw.example".parse().unwrap(), &[]), RecipientVerdict::Unknown);
+    gateway.change(&mailboxes[0], GatewayMailboxChange::Suspend);
+    assert_eq!(verdict(&addresses[0], &[]), RecipientVerdict::Suspended);
+    gateway.change(&mailboxes[0], GatewayMailboxChange::Delete { force: false });
+    assert_eq!(verdict(&addresses[0], &[]), RecipientVerdict::Unknown);
+}
+
+#[test]
+fn a_closed_store_defers_and_never_refuses() {
+    let gateway = Gateway::new();
+    let (mailbox, _) = gateway.create(Profile::Microsoft365);
+    gateway.runtime.block_on(gateway.store.close());
+    assert_eq!(gateway.try_send(&[&mailbox], &eml("demo/report.eml"), 4096), Err(Fault::StoreTrouble));
+}

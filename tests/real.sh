@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Runs the tests against real clients and under fault injection. Needs root, to install Debian packages.
+# A missing client fails the run. DAYBOOK_LONG=1 runs the long forms.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(swaks fetchmail getmail6 python3 strace)
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}"
+fi
+
+# The server under test is the optimised one: crash and load tests should meet it as users do.
+cargo test --locked --release --features real --test real --test faults
