@@ -1,5 +1,7 @@
 //! The built program, from outside: its commands, their exit codes and JSON, with a server and without one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "support/daybook.rs"]
 mod support;
 
@@ -429,4 +431,43 @@ fn two_commands_at_once_wait_for_each_other() {
     });
     assert_eq!(json_of(&site.run(&["mailbox", "list", "--json"]).expect(0)).as_array().unwrap().len(), 4);
     wait_until("the lock to be free", || site.run(&["mailbox", "list"]).code == 0);
+}
+
+/// A session that has begun to send a message.
+fn amid_a_message(server: &support::Server<'_>, to: &str) -> support::Smtp {
+    let mut smtp = support::Smtp::connect(server.port("smtp"));
+    assert!(smtp.say("MAIL FROM:<>").starts_with("250"));
+    assert!(smtp.say(&format!("RCPT TO:<{to}>")).starts_with("250"));
+    assert!(smtp.say("DATA").starts_with("354"));
+    smtp
+}
+
+#[test]
+fn a_message_on_its_way_is_taken_before_the_end() {
+    let site = Site::new();
+    let made = create(&site, "Contoso");
+    let mut server = site.serve();
+    let mut smtp = amid_a_message(&server, text(&made, "address"));
+    server.signal("TERM");
+    server.wait_for("service.stopping");
+    // The administration goes on while the rest drains.
+    site.run(&["readyz"]).expect(0);
+    let reply = smtp.say("Subject: last\r\n\r\nwords\r\n.");
+    let id = reply.strip_prefix("250 2.0.0 Ok ").unwrap_or_else(|| panic!("{reply}"));
+    assert_eq!(server.wait(), 0);
+    site.run(&["trace", id]).expect(0);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let site = Site::new();
+    let made = create(&site, "Contoso");
+    let mut server = site.serve();
+    let _held = amid_a_message(&server, text(&made, "address"));
+    server.signal("TERM");
+    server.wait_for("service.stopping");
+    server.signal("INT");
+    assert_eq!(server.wait(), 3);
+    assert!(server.log().contains("service.aborted"));
+    site.run(&["mailbox", "list"]).expect(0);
 }

@@ -5,6 +5,7 @@
 //! Whatever waits has a deadline of [`SOON`]; a server that is dropped is killed, a site that is dropped is removed.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
