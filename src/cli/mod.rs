@@ -71,8 +71,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Trace { query, since, limit } => {
             let since = since.map(|since| since.before(observe::now()));
             let request = Request::Trace { query, since, most: limit };
-            let code = ask(&configuration::load(config)?, request, json, receipts::trace)?;
-            Ok(code)
+            ask(&configuration::load(config)?, request, json, |found| receipts::trace(found, limit))
         }
         Command::Explain { receipt_id } => {
             let request = Request::Explain { receipt_id };
