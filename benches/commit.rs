@@ -4,6 +4,8 @@
 //! Run on a quiet machine: `cargo bench --bench commit`. The disk under the system's temporary directory is what is measured;
 //! set TMPDIR to the disk in question.
 
+#![allow(clippy::expect_used)]
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use daybook::directory::Directory;
 use daybook::mail::{GatewayMailbox, Profile, ReversePath, TransportEnvelope};

@@ -1,5 +1,7 @@
 //! The README tells no lies: its files are configurations, and every `daybook` command in it is run, in order.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};

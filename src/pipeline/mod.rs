@@ -6,7 +6,7 @@
 //! ```
 //!
 //! This room calls the pure cores in order and maps every failure to an answer. It holds no protocol and no format of its
-//! own but the sealed summary ([`summary`]).
+//! own but the sealed summary (`summary.rs`).
 //!
 //! Invariants:
 //! - A message is either delivered to the store whole, for every gateway mailbox it was addressed to, or answered 4xx.

@@ -29,7 +29,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
-use zeroize::Zeroizing;
 
 /// Groups replayed in one index transaction.
 const REPLAY_GROUPS: u64 = 512;
@@ -540,7 +539,7 @@ impl Store for Embedded {
         &'a self,
         new: NewGatewayMailbox,
         actor: &'a str,
-    ) -> BoxFuture<'a, Result<(Arc<GatewayMailbox>, Zeroizing<String>), StoreError>> {
+    ) -> BoxFuture<'a, Result<super::Created, StoreError>> {
         Box::pin(async move {
             let at = now();
             let id = GatewayMailboxId::new(u64::try_from(at.unix_ms()).unwrap_or(0), random()?);

@@ -23,6 +23,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+/// Takes a group in: the position behind it, where its header stands, the header, its octets.
+pub(super) type Apply<'a> = &'a mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>;
+
 /// A segment that has reached this size is closed and a new one begun.
 const SEGMENT_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 /// Octets looked at a time while searching behind damage for the next group.
@@ -117,7 +120,7 @@ impl Log {
     pub(super) fn open(
         dir: &Path,
         from: Option<Position>,
-        apply: &mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>,
+        apply: Apply<'_>,
     ) -> Result<(Log, Vec<Finding>), StoreError> {
         let fail = |what: &'static str| move |e: io::Error| StoreError::io(what, e);
         create_dir_durably(&dir.join(TORN_DIR)).map_err(fail("making the log directory"))?;
@@ -190,7 +193,7 @@ impl Log {
         from: Option<Position>,
         end: Position,
         findings: &mut Vec<Finding>,
-        apply: &mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>,
+        apply: Apply<'_>,
     ) -> Result<(), StoreError> {
         let (mut segments, _) = find_segments(dir, findings)?;
         // What stands behind the end was never acknowledged.
@@ -558,7 +561,7 @@ fn drop_unfinished(temporary: &Path) {
 fn replay(
     segments: &BTreeMap<u64, Found>,
     start: Position,
-    apply: &mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>,
+    apply: Apply<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<Position, StoreError> {
     let fail = |e: io::Error| StoreError::io("reading the log", e);

@@ -421,6 +421,9 @@ pub struct NewGatewayMailbox {
     pub profile: Profile,
 }
 
+/// A gateway mailbox just made, and its password.
+pub type Created = (Arc<GatewayMailbox>, Zeroizing<String>);
+
 /// A change to a gateway mailbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -472,7 +475,7 @@ pub trait Store: Send + Sync {
         &'a self,
         new: NewGatewayMailbox,
         actor: &'a str,
-    ) -> BoxFuture<'a, Result<(Arc<GatewayMailbox>, Zeroizing<String>), StoreError>>;
+    ) -> BoxFuture<'a, Result<Created, StoreError>>;
 
     /// Changes a gateway mailbox; all changes or none.
     ///
