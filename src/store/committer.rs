@@ -23,7 +23,7 @@ use super::{
     StoredExtent, WantedPlacement,
 };
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Uid, UidValidity};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -62,6 +62,8 @@ pub(super) enum Command {
         at: Timestamp,
         answer: Answer<GatewayMailbox>,
     },
+    /// Asks for nothing but that what failed is tried again.
+    Probe,
     /// Finishes what is queued, leaves the clean mark, ends the thread.
     Stop {
         answer: oneshot::Sender<()>,
@@ -96,6 +98,8 @@ pub(super) struct Committer {
     /// Content files of this group; they stay once its frames may be on disk.
     files: Vec<super::content::ContentFile>,
     routes_changed: bool,
+    /// Gateway mailboxes deleted by this group; the routes learn of it behind the group.
+    deleted: HashSet<GatewayMailboxId>,
     /// The index lost this group's transaction: nothing of the group may count.
     spoilt: Option<StoreError>,
 }
@@ -140,6 +144,7 @@ impl Committer {
             numbers,
             files: Vec::new(),
             routes_changed: false,
+            deleted: HashSet::new(),
             spoilt: None,
         })
     }
@@ -197,6 +202,7 @@ impl Committer {
             }
         };
         let numbers_before = self.numbers;
+        self.deleted.clear();
         let (segment, offset) = self.log.next_group_at();
         let mut conclusions: Vec<Conclude> = Vec::with_capacity(batch.len());
         for command in batch {
@@ -213,7 +219,8 @@ impl Committer {
         match &outcome {
             Ok(committed) => {
                 self.index = Some(index);
-                if committed.synced {
+                // An empty group has begun a new segment at least, if that was what failed.
+                if committed.synced || self.log.is_ready() {
                     self.shared.set_failing(false);
                 }
             }
@@ -229,13 +236,13 @@ impl Committer {
         {
             tracing::error!(event = "store.routes_failed", error = %e);
         }
-        conclusions.into_iter().for_each(|conclude| conclude(outcome.clone()));
-        // What was just acknowledged must be seen by pollers, also if no mail follows for a while.
+        // What is about to be acknowledged must be seen by pollers, also if no mail follows for a while.
         if self.shared.index_is_behind()
             && let Err(e) = self.repair_if_needed()
         {
             tracing::error!(event = "store.index_failed", error = %e);
         }
+        conclusions.into_iter().for_each(|conclude| conclude(outcome.clone()));
     }
 
     /// Ends a group that failed. An index that failed, or that cannot even go back, is opened anew before anything else.
@@ -280,7 +287,7 @@ impl Committer {
 
     /// Opens the index anew, and replays what it lacks, after it failed.
     fn repair_if_needed(&mut self) -> Result<(), StoreError> {
-        if self.index.is_some() && !self.shared.index_is_behind() {
+        if self.index.is_some() && !self.shared.index_is_behind() && !self.shared.index_is_spoilt() {
             return Ok(());
         }
         self.index = None;
@@ -317,7 +324,7 @@ impl Committer {
                     this.gateway_mailbox(fact, group)
                 })
             }
-            Command::Stop { .. } => None,
+            Command::Probe | Command::Stop { .. } => None,
         }
     }
 
@@ -368,6 +375,9 @@ impl Committer {
         group: &mut Group<'_>,
     ) -> Result<GatewayMailbox, StoreError> {
         let state = fact.gateway_mailbox.clone();
+        if state.state == GatewayMailboxState::Deleted {
+            self.deleted.insert(state.id);
+        }
         group.push_fact(Fact::GatewayMailbox(fact))?;
         self.routes_changed = true;
         Ok(state)
@@ -375,11 +385,15 @@ impl Committer {
 
     fn deliver(&mut self, delivery: Delivery, group: &mut Group<'_>) -> Result<Delivered, StoreError> {
         let id = delivery.gateway_mailbox;
-        if self.shared.known(id).is_none() {
+        if self.shared.known(id).is_none() || self.deleted.contains(&id) {
             // Deleted since RCPT: nobody could open it any more.
             return Err(StoreError::Gone);
         }
-        let repeats = group.index.receipt_with_identity(id, &delivery.identity)?;
+        // A report whose stored copy is damaged is no repetition: it heals.
+        let repeats = match delivery.heals {
+            true => None,
+            false => group.index.receipt_with_identity(id, &delivery.identity)?,
+        };
         // The same octets again need no second copy; other octets are kept whatever the Message-IDs say.
         let held_whole =
             repeats.is_some() && delivery.messages.first().is_some_and(|whole| whole.held.is_some());
@@ -511,7 +525,7 @@ impl Committer {
         let (folder, uid_next, path) = self.folder(wanted, delivery, group)?;
         let uid = *placed.next.entry(folder).or_insert(uid_next);
         placed.paths.insert(folder, path);
-        if wanted.once_per_join {
+        if wanted.once_per_join && !delivery.heals {
             let there = match placed.joins.get(&(folder, message.join)) {
                 Some(uid) => Some(*uid),
                 None => group.index.entry_with_join(folder, &message.join)?,
@@ -530,6 +544,7 @@ impl Committer {
         placed.joins.insert((folder, message.join), uid);
         placed.placements.push(PlacementFact {
             folder,
+            name: wanted.folder.clone(),
             uid,
             message: message.message,
             reasons: wanted.reasons.clone(),
@@ -650,6 +665,7 @@ impl Command {
             Command::Create { answer, .. } | Command::Change { answer, .. } => {
                 drop(answer.send(Err(e.clone())))
             }
+            Command::Probe => {}
             Command::Stop { answer } => answer.send(()).unwrap_or(()),
         }
     }

@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
@@ -85,6 +85,8 @@ pub(super) struct Shared {
     index_behind: AtomicBool,
     /// The index must be put aside and made anew.
     index_spoilt: AtomicBool,
+    /// Raised when the index was put aside.
+    index_generation: AtomicU64,
 }
 
 /// The store in a directory of its own.
@@ -127,6 +129,11 @@ impl Shared {
         self.failing.store(failing, Ordering::Relaxed);
     }
 
+    /// True while something waits for the committer to mend it.
+    fn is_troubled(&self) -> bool {
+        self.failing.load(Ordering::Relaxed) || self.index_is_behind() || self.index_is_spoilt()
+    }
+
     pub(super) fn set_index_behind(&self, behind: bool) {
         self.index_behind.store(behind, Ordering::Relaxed);
     }
@@ -140,25 +147,39 @@ impl Shared {
         self.index_spoilt.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn index_is_spoilt(&self) -> bool {
+        self.index_spoilt.load(Ordering::Relaxed)
+    }
+
     pub(super) fn take_index_spoilt(&self) -> bool {
         self.index_spoilt.swap(false, Ordering::Relaxed)
     }
 
-    /// Closes idle reading connections: they may be to an index that was put aside.
+    /// Closes idle reading connections, and those in use when they are done: they are to an index that was put aside.
     pub(super) fn forget_readers(&self) {
+        self.index_generation.fetch_add(1, Ordering::AcqRel);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Asks the index on a reading connection.
     pub(super) fn read<T>(&self, ask: impl FnOnce(&Index) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let generation = self.index_generation.load(Ordering::Acquire);
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let index = match idle {
-            Some(index) => index,
-            None => Index::open_reader(&self.index_path())?,
-        };
-        let answer = ask(&index)?;
+        let asked = match idle {
+            Some(index) => Ok(index),
+            None => Index::open_reader(&self.index_path()),
+        }
+        .and_then(|index| ask(&index).map(|answer| (index, answer)));
+        let (index, answer) = asked.inspect_err(|error| {
+            // The committer makes it anew before it takes anything else.
+            if matches!(error, StoreError::IndexDamaged(_))
+                && generation == self.index_generation.load(Ordering::Acquire)
+            {
+                self.set_index_spoilt();
+            }
+        })?;
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        if readers.len() < READERS_MAX {
+        if readers.len() < READERS_MAX && generation == self.index_generation.load(Ordering::Acquire) {
             readers.push(index);
         }
         Ok(answer)
@@ -228,6 +249,7 @@ impl Embedded {
             failing: AtomicBool::new(false),
             index_behind: AtomicBool::new(false),
             index_spoilt: AtomicBool::new(false),
+            index_generation: AtomicU64::new(0),
         });
         let made = create_dir_durably(data_dir).and_then(|()| sync_dir(data_dir));
         made.map_err(|e| StoreError::io("making the data directory", e))?;
@@ -270,8 +292,8 @@ impl Embedded {
         let committer = spawn("committer", Box::new(move || committer.run(queue)))?;
         let closing = Arc::new(AtomicBool::new(false));
         let checkpointer = {
-            let (shared, closing) = (shared.clone(), closing.clone());
-            spawn("checkpointer", Box::new(move || checkpoint(&shared, &closing)))?
+            let (shared, closing, commands) = (shared.clone(), closing.clone(), commands.downgrade());
+            spawn("checkpointer", Box::new(move || tend(&shared, &closing, &commands)))?
         };
         let store = Embedded {
             shared,
@@ -320,10 +342,6 @@ impl Embedded {
     fn route(&self, id: GatewayMailboxId) -> Result<Arc<Route>, StoreError> {
         self.shared.routes.load().by_id.get(&id).cloned().ok_or(StoreError::Gone)
     }
-
-    async fn current(&self, id: GatewayMailboxId) -> Result<Arc<GatewayMailbox>, StoreError> {
-        Ok(self.route(id)?.gateway_mailbox.clone())
-    }
 }
 
 impl Drop for Embedded {
@@ -362,7 +380,9 @@ fn sync_upwards(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn checkpoint(shared: &Shared, closing: &AtomicBool) {
+/// Keeps the WAL small, and after a failed write asks the committer to try again: no mail may come to do so while a
+/// health check says that the store is not ready.
+fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Command>) {
     let wal = shared.wal_path();
     while !closing.load(Ordering::Relaxed) {
         std::thread::park_timeout(Duration::from_millis(CHECKPOINT_INTERVAL_MS));
@@ -370,6 +390,12 @@ fn checkpoint(shared: &Shared, closing: &AtomicBool) {
             Index::open_checkpointer(&shared.index_path()).and_then(|index| index.checkpoint_if_due(&wal));
         if let Err(e) = done {
             tracing::warn!(event = "store.checkpoint_failed", error = %e);
+        }
+        if shared.is_troubled()
+            && let Some(commands) = commands.upgrade()
+        {
+            // A full queue holds commands that try as well.
+            commands.try_send(Command::Probe).ok();
         }
     }
 }
@@ -423,8 +449,8 @@ impl Store for Embedded {
                 gateway_mailbox,
                 digest_key: Digest(random()?),
             });
-            self.ask(|answer| Command::Create { fact, answer }).await?;
-            Ok((self.current(id).await?, password))
+            let made = self.ask(|answer| Command::Create { fact, answer }).await?;
+            Ok((Arc::new(made), password))
         })
     }
 

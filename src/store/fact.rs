@@ -125,6 +125,8 @@ pub struct ReportRecord {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PlacementFact {
     pub(super) folder: u64,
+    /// The folder's name once more: should its own entry be lost, its messages are still found.
+    pub(super) name: FolderName,
     pub(super) uid: Uid,
     pub(super) message: u64,
     pub(super) reasons: Vec<String>,

@@ -6,8 +6,8 @@
 //! [`Index::apply`], for new mail and for replay alike.
 
 use super::fact::{
-    Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact, ReceivedFact,
-    StoredExtent,
+    Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact, PlacementFact,
+    ReceivedFact, StoredExtent,
 };
 use super::log::Position;
 use super::{Digest, FolderName, StoreError};
@@ -336,6 +336,20 @@ impl Index {
         Ok(())
     }
 
+    /// True while the index is being made anew: its position then says nothing about what was acknowledged.
+    pub(super) fn is_rebuilding(&self) -> Result<bool, StoreError> {
+        Ok(self.connection.prepare_cached("SELECT 1 FROM meta WHERE key = 'rebuilding'")?.exists([])?)
+    }
+
+    pub(super) fn set_rebuilding(&self, rebuilding: bool) -> Result<(), StoreError> {
+        let change = match rebuilding {
+            true => "INSERT OR REPLACE INTO meta VALUES ('rebuilding', 1)",
+            false => "DELETE FROM meta WHERE key = 'rebuilding'",
+        };
+        self.connection.prepare_cached(change)?.execute([])?;
+        Ok(())
+    }
+
     /// Leaves a gap before the next UID of every folder: entries were lost, and with them UIDs that clients may know.
     pub(super) fn skip_uids(&self) -> Result<(), StoreError> {
         self.connection
@@ -405,7 +419,7 @@ impl Index {
                 identity
             ],
         )?;
-        for (index, message) in fact.messages.iter().enumerate().filter(|(_, m)| !m.held) {
+        for (index, message) in fact.messages.iter().enumerate() {
             let whole = (index == 0).then_some(fact.sha256.0);
             self.insert_message(&fact.gateway_mailbox, message, whole)?;
         }
@@ -422,6 +436,7 @@ impl Index {
                     fact.epoch,
                     join
                 ])?;
+            self.ensure_folder(fact, placement)?;
             self.connection
                 .prepare_cached("UPDATE folder SET uid_next = max(uid_next, ? + 1) WHERE id = ?")?
                 .execute(params![placement.uid.value(), int(placement.folder)])?;
@@ -433,6 +448,22 @@ impl Index {
         Ok(())
     }
 
+    /// Makes a folder's row anew when its own entry was lost. Its UIDVALIDITY changes, so clients look at it afresh.
+    fn ensure_folder(&self, fact: &ReceivedFact, placement: &PlacementFact) -> Result<(), StoreError> {
+        let mut known = self.connection.prepare_cached("SELECT 1 FROM folder WHERE id = ?")?;
+        if known.exists([int(placement.folder)])? {
+            return Ok(());
+        }
+        let validity = u32::try_from(fact.at.unix_seconds()).ok().and_then(UidValidity::new);
+        self.apply_folder(&FolderFact {
+            folder: placement.folder,
+            gateway_mailbox: fact.gateway_mailbox,
+            name: placement.name.clone(),
+            slug: None,
+            uid_validity: validity.unwrap_or(UidValidity(std::num::NonZeroU32::MIN)),
+        })
+    }
+
     fn insert_message(
         &self,
         gateway_mailbox: &GatewayMailboxId,
@@ -442,22 +473,25 @@ impl Index {
         let canonical = &message.canonical;
         let flags = if canonical.bare_line_ends { FLAG_BARE_LINE_ENDS } else { 0 }
             | if canonical.ends_with_line_end { FLAG_ENDS_WITH_LINE_END } else { 0 };
-        self.connection
-            .prepare_cached("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
-            .execute(params![
-                int(message.message),
-                gateway_mailbox.as_bytes(),
-                serde_json::to_string(&message.extents).map_err(json_error)?,
-                int(message.octets),
-                int(canonical.octets),
-                int(canonical.lines),
-                flags,
-                message.exact.0,
-                message.join.0,
-                sha256,
-                int(message.summary.0),
-                message.summary.1
-            ])?;
+        // A held message has its row, unless the entry it came with was lost.
+        let insert = match message.held {
+            true => "INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            false => "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        };
+        self.connection.prepare_cached(insert)?.execute(params![
+            int(message.message),
+            gateway_mailbox.as_bytes(),
+            serde_json::to_string(&message.extents).map_err(json_error)?,
+            int(message.octets),
+            int(canonical.octets),
+            int(canonical.lines),
+            flags,
+            message.exact.0,
+            message.join.0,
+            sha256,
+            int(message.summary.0),
+            message.summary.1
+        ])?;
         Ok(())
     }
 
@@ -606,9 +640,9 @@ impl Index {
         gateway_mailbox: GatewayMailboxId,
         identity: &Digest,
     ) -> Result<Option<ReceiptId>, StoreError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT id FROM receipt WHERE gateway_mailbox = ? AND identity = ? LIMIT 1")?;
+        let mut select = self.connection.prepare_cached(
+            "SELECT id FROM receipt WHERE gateway_mailbox = ? AND identity = ? ORDER BY id DESC LIMIT 1",
+        )?;
         Ok(select
             .query_row(params![gateway_mailbox.as_bytes(), identity.0], |row| receipt_id(row, 0))
             .optional()?)
@@ -630,7 +664,7 @@ impl Index {
         exact: &Digest,
     ) -> Result<Option<(u64, MessageRow)>, StoreError> {
         let mut select = self.connection.prepare_cached(
-            "SELECT id FROM message WHERE gateway_mailbox = ? AND exact = ? ORDER BY id LIMIT 1",
+            "SELECT id FROM message WHERE gateway_mailbox = ? AND exact = ? ORDER BY id DESC LIMIT 1",
         )?;
         let id: Option<i64> =
             select.query_row(params![gateway_mailbox.as_bytes(), exact.0], |row| row.get(0)).optional()?;

@@ -49,14 +49,11 @@ pub(super) enum Finding {
     Torn { segment: u64, offset: u64, octets: u64 },
     /// Octets that should be whole and are not.
     Damage { segment: u64, offset: u64, octets: u64, what: String, loses_entries: bool },
-    /// The end of the log could not be copied for want of space; it is used as it is.
-    Unsecured(u64),
 }
 
 impl Finding {
-    /// Damage that the index already knows all entries of.
-    fn damage(segment: u64, offset: u64, octets: u64, what: &str) -> Finding {
-        Finding::Damage { segment, offset, octets, what: what.to_owned(), loses_entries: false }
+    fn damage(segment: u64, offset: u64, octets: u64, what: &str, loses_entries: bool) -> Finding {
+        Finding::Damage { segment, offset, octets, what: what.to_owned(), loses_entries }
     }
     /// True when entries, and with them numbers and UIDs, may be gone.
     pub(super) fn loses_entries(&self) -> bool {
@@ -76,7 +73,6 @@ impl std::fmt::Display for Finding {
             Finding::Damage { segment, offset, octets, what, .. } => {
                 write!(f, "{octets} octets at {offset} of log segment {segment}: {what}")
             }
-            Finding::Unsecured(segment) => write!(f, "no space to secure the end of log segment {segment}"),
         }
     }
 }
@@ -116,10 +112,12 @@ pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
 impl Log {
     /// Opens the log in `dir`, handing every group behind `from` to `apply`, in order.
     ///
+    /// With `may_cut` the position `from` is known to cover all that was acknowledged: a bad last group is then cut off.
     /// `apply` gets the position behind the group, where the group's header stands, and its octets.
     pub(super) fn open(
         dir: &Path,
         from: Option<Position>,
+        may_cut: bool,
         apply: Apply<'_>,
     ) -> Result<(Log, Vec<Finding>), StoreError> {
         let fail = |what: &'static str| move |e: io::Error| StoreError::io(what, e);
@@ -136,7 +134,7 @@ impl Log {
                 // The index knows more than the log holds: acknowledged mail is missing. Keep what the index says, and
                 // take in what stands in later segments.
                 let what = "the log ends before the position the index has reached";
-                findings.push(Finding::damage(position.segment, position.offset, 0, what));
+                findings.push(Finding::damage(position.segment, position.offset, 0, what, true));
                 match segments.range(position.segment + 1..).next() {
                     Some((_, found)) => start_of_segment(found, position.sequence),
                     None => {
@@ -153,8 +151,8 @@ impl Log {
         };
         let tail_start =
             if start.segment == last_number { start.offset } else { SEGMENT_HEADER_OCTETS as u64 };
-        // Without a position nobody knows what was acknowledged: then nothing is cut.
-        if from.is_some() {
+        // Without a position to trust nobody knows what was acknowledged: then nothing is cut.
+        if may_cut {
             cut_torn(dir, &mut segments, last_number, tail_start, clean.as_ref(), &mut findings)?;
         }
         let tail_end = segments.get(&last_number).map_or(0, |s| s.octets);
@@ -163,8 +161,8 @@ impl Log {
             let chain = if start.segment == last_number { Some(start.chain) } else { None };
             match rehome(dir, &mut segments, last_number, tail_start, chain, highest_number + 1) {
                 Ok(()) => highest_number += 1,
-                // Fetching and deleting must go on, to make room. The end is used as it is.
-                Err(StoreError::Full) => findings.push(Finding::Unsecured(last_number)),
+                // Fetching and deleting must go on, to make room.
+                Err(StoreError::Full) => write_again(&segments, last_number, tail_start)?,
                 Err(e) => return Err(e),
             }
         }
@@ -231,7 +229,7 @@ impl Log {
             from.unwrap_or(Position { segment: 0, offset: 0, chain: Digest([0; 32]), sequence: 0 });
         if from.is_some_and(|p| p.sequence > 0) {
             let what = "the index refers to a log that is not there";
-            findings.push(Finding::damage(position.segment, position.offset, 0, what));
+            findings.push(Finding::damage(position.segment, position.offset, 0, what, true));
         }
         let mut log = Log::at(dir, (0, 0), highest.max(position.segment), position);
         log.begin_segment()?;
@@ -312,6 +310,11 @@ impl Log {
         Ok(self.position())
     }
 
+    /// True when there is a segment that can be appended to.
+    pub(super) fn is_ready(&self) -> bool {
+        self.current.is_some()
+    }
+
     pub(super) fn position(&self) -> Position {
         Position { segment: self.last.0, offset: self.last.1, chain: self.chain, sequence: self.sequence }
     }
@@ -366,6 +369,7 @@ fn find_segments(dir: &Path, findings: &mut Vec<Finding>) -> Result<(BTreeMap<u6
                     0,
                     SEGMENT_HEADER_OCTETS as u64,
                     "header is not valid",
+                    false,
                 ));
                 let header =
                     SegmentHeader { number, previous: 0, previous_octets: 0, chain: Digest([0; 32]) };
@@ -539,17 +543,40 @@ fn rehome(
         target.write_all(&header.encode())?;
         io::copy(&mut source.take(octets), &mut target)?;
         target.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        sync_dir(dir)
+        Ok(())
     });
     if copied.is_err() {
         drop_unfinished(&temporary);
     }
     copied.map_err(fail)?;
+    if let Err(e) = fs::rename(&temporary, &path).and_then(|()| sync_dir(dir)) {
+        // It may be there, and then says that its predecessor ends here: never go on beside it, not for want of space either.
+        drop_unfinished(&temporary);
+        return Err(StoreError::Io(std::sync::Arc::new(e), "securing the end of the log"));
+    }
     found.octets = from;
     let octets = SEGMENT_HEADER_OCTETS as u64 + octets;
     segments.insert(new_number, Found { header, header_is_whole: true, path, octets });
     Ok(())
+}
+
+/// Writes what stands behind `from` in segment `number` once more in its place, and syncs: with no room for a copy, this makes
+/// pages that a failed sync left clean dirty again. The same octets over themselves cannot be torn.
+fn write_again(segments: &BTreeMap<u64, Found>, number: u64, from: u64) -> Result<(), StoreError> {
+    let Some(found) = segments.get(&number) else { return Ok(()) };
+    let written = File::options().read(true).write(true).open(&found.path).and_then(|file| {
+        let mut buffer = vec![0; SEARCH_OCTETS];
+        let mut at = from;
+        while at < found.octets {
+            let wanted = usize::try_from(found.octets - at).unwrap_or(usize::MAX).min(buffer.len());
+            let Some(octets) = buffer.get_mut(..wanted) else { break };
+            file.read_exact_at(octets, at)?;
+            file.write_all_at(octets, at)?;
+            at += wanted as u64;
+        }
+        file.sync_all()
+    });
+    written.map_err(|e| StoreError::Io(std::sync::Arc::new(e), "securing the end of the log in place"))
 }
 
 /// Best effort: what stays is replaced by the next attempt.

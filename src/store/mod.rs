@@ -46,7 +46,7 @@ pub use embedded::{Embedded, OpenReport, Options};
 pub use fact::{ReportRecord, StoredExtent};
 pub use seal::Keyring;
 pub use spool::{SPOOL_MEMORY_OCTETS_MAX, Spool, Spooled};
-pub use stage::{DigestKey, Held, Sealed, Sealer, Stage};
+pub use stage::{DigestKey, Held, Holding, Sealed, Sealer, Stage};
 pub use view::{EventView, PlacementView, ReceiptView};
 
 use crate::mail::{
@@ -382,6 +382,8 @@ pub struct Delivery {
     pub unmatched: Vec<String>,
     /// Equal to another's: the same report again, to which nothing is added.
     pub identity: Digest,
+    /// A copy held of it is damaged: it is placed anew, whatever is there already.
+    pub heals: bool,
     /// Sealed content that is new.
     pub objects: Vec<Sealed>,
     /// Sealed summaries of the messages, one object.

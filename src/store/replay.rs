@@ -26,12 +26,24 @@ struct Replayer<'a> {
     position: Option<Position>,
     /// Entries that could not be taken in.
     lost: Vec<String>,
+    /// The index began empty, now or before an interruption.
+    rebuilding: bool,
+    resumed: bool,
 }
 
 impl<'a> Replayer<'a> {
     fn new(shared: &Shared, index: &'a Index) -> Result<Replayer<'a>, StoreError> {
-        let numbers = index.numbers()?;
-        Ok(Replayer { index, wal: shared.wal_path(), numbers, groups: 0, position: None, lost: Vec::new() })
+        let resumed = index.is_rebuilding()?;
+        Ok(Replayer {
+            index,
+            wal: shared.wal_path(),
+            numbers: index.numbers()?,
+            groups: 0,
+            position: None,
+            lost: Vec::new(),
+            rebuilding: resumed || index.position()?.is_none(),
+            resumed,
+        })
     }
 
     fn take(
@@ -89,6 +101,7 @@ impl<'a> Replayer<'a> {
         if let Some(position) = self.position.take() {
             self.index.set_numbers(&self.numbers)?;
             self.index.set_position(&position)?;
+            self.index.set_rebuilding(self.rebuilding)?;
             self.index.commit()?;
             self.index.checkpoint_if_due(&self.wal)?;
         }
@@ -100,12 +113,14 @@ impl<'a> Replayer<'a> {
         self.flush()?;
         self.index.rollback()?;
         self.index.begin()?;
-        if lost_entries || !self.lost.is_empty() {
+        // A rebuild that was interrupted may have stepped over damage before; that is not remembered.
+        if lost_entries || self.resumed || !self.lost.is_empty() {
             self.numbers.epoch += 1;
             self.index.skip_uids()?;
         }
         self.index.set_numbers(&self.numbers)?;
         self.index.set_position(position)?;
+        self.index.set_rebuilding(false)?;
         self.index.commit()?;
         Ok((self.groups, self.lost))
     }
@@ -158,8 +173,10 @@ pub(super) fn open_log_and_index(
 ) -> Result<(Log, Index), StoreError> {
     let index = Index::open(&shared.index_path())?;
     let mut replayer = Replayer::new(shared, &index)?;
-    let (log, findings) =
-        Log::open(&shared.log_dir(), index.position()?, &mut |p, o, h, b| replayer.take(p, o, h, b))?;
+    let may_cut = !replayer.rebuilding;
+    let (log, findings) = Log::open(&shared.log_dir(), index.position()?, may_cut, &mut |p, o, h, b| {
+        replayer.take(p, o, h, b)
+    })?;
     let lost_entries = findings.iter().any(Finding::loses_entries);
     let (groups, lost) = replayer.finish(&log.position(), lost_entries)?;
     report.replayed_groups = groups;
@@ -167,7 +184,7 @@ pub(super) fn open_log_and_index(
     for finding in findings {
         match finding {
             Finding::Torn { .. } => report.torn.push(finding.to_string()),
-            Finding::Damage { .. } | Finding::Unsecured(_) => report.damage.push(finding.to_string()),
+            Finding::Damage { .. } => report.damage.push(finding.to_string()),
         }
     }
     Ok((log, index))

@@ -63,6 +63,17 @@ pub struct Held {
     pub extents: Vec<StoredExtent>,
 }
 
+/// What the store has of a message's octets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// Nothing.
+    Nothing,
+    /// A copy that can be relied on.
+    Whole(Held),
+    /// A copy that cannot be read any more: what is at hand must be stored, and placed anew.
+    Damaged,
+}
+
 /// Content that is sealed and, if it is a file of its own, durable; not yet named by any entry.
 ///
 /// Dropped without being delivered, a file is removed again.
@@ -95,8 +106,8 @@ pub trait Stage: Send {
     /// [`StoreError`] when no file can be made for it.
     fn sealer(&self, octets: u64) -> Result<Sealer, StoreError>;
 
-    /// The message held already with this `exact` digest, if its sealed octets are all there and unchanged.
-    fn held(&self, exact: &Digest) -> Result<Option<Held>, StoreError>;
+    /// The message held already with this `exact` digest, and whether its sealed octets are all there and unchanged.
+    fn held(&self, exact: &Digest) -> Result<Holding, StoreError>;
 
     /// The key that digests are made with.
     fn digest_key(&self) -> &DigestKey;
@@ -180,18 +191,22 @@ impl Stage for EmbeddedStage {
         Ok(Sealer { output, octets: 0 })
     }
 
-    fn held(&self, exact: &Digest) -> Result<Option<Held>, StoreError> {
+    fn held(&self, exact: &Digest) -> Result<Holding, StoreError> {
         let found =
-            self.shared.read(|index| index.message_with_exact(self.route.gateway_mailbox.id, exact))?;
-        let Some((id, row)) = found else { return Ok(None) };
+            match self.shared.read(|index| index.message_with_exact(self.route.gateway_mailbox.id, exact)) {
+                // The delivery itself brings about the repair; it must not wait for it here.
+                Err(StoreError::IndexDamaged(_)) => return Ok(Holding::Nothing),
+                found => found?,
+            };
+        let Some((id, row)) = found else { return Ok(Holding::Nothing) };
         // Nobody may have looked at these octets for years: a good copy in hand is not given away for a rotten one.
         for extent in &row.extents {
             if let Err(error) = super::read::verify_object(&self.shared, extent.object) {
                 tracing::error!(event = "store.damaged", object = extent.object, %error);
-                return Ok(None);
+                return Ok(Holding::Damaged);
             }
         }
-        Ok(Some(Held { message: MessageKey(id), extents: row.extents }))
+        Ok(Holding::Whole(Held { message: MessageKey(id), extents: row.extents }))
     }
 
     fn digest_key(&self) -> &DigestKey {
