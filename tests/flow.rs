@@ -350,3 +350,44 @@ fn a_closed_store_defers_and_never_refuses() {
     gateway.runtime.block_on(gateway.store.close());
     assert_eq!(gateway.try_send(&[&mailbox], &eml("demo/report.eml"), 4096), Err(Fault::StoreTrouble));
 }
+
+#[test]
+fn messages_without_an_end_of_header_are_unlike_however_alike_they_begin() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Profile::Microsoft365);
+    let messages = ["", "hello", "Subject: s\r\nno header, no body", "Subject: s\r\nnor this"];
+    for message in messages {
+        gateway.send(&mailbox, message.as_bytes());
+    }
+    let mut kept = gateway.read(&key, &FolderName::Unassigned);
+    kept.sort();
+    let mut sent: Vec<Vec<u8>> = messages.iter().map(|m| m.as_bytes().to_vec()).collect();
+    sent.sort();
+    assert_eq!(kept, sent, "each is kept where an admin looks for it");
+}
+
+#[test]
+fn a_report_sent_again_heals_a_copy_that_rotted() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Profile::Microsoft365);
+    let report = eml("demo/report.eml");
+    gateway.send(&mailbox, &report);
+    let path = gateway._dir.path().join("log/00000001.seg");
+    let mut octets = std::fs::read(&path).unwrap();
+    let sealed = octets.windows(21).position(|w| w == b"age-encryption.org/v1").unwrap();
+    octets[sealed + 600] ^= 1;
+    std::fs::write(&path, &octets).unwrap();
+    let listing = gateway.store.list(mailbox.id, &FolderName::Inbox).unwrap();
+    assert!(gateway.store.open(&key, listing.entries[0].message).is_err());
+
+    let again = gateway.receipt(gateway.send(&mailbox, &report));
+    assert_eq!(again.repeats, None);
+    let listing = gateway.store.list(mailbox.id, &FolderName::Inbox).unwrap();
+    let mut back = Vec::new();
+    gateway.store.open(&key, listing.entries[1].message).unwrap().read_to_end(&mut back).unwrap();
+    assert_eq!(back, report);
+    let bob = gateway.store.list(mailbox.id, &incoming("bob")).unwrap();
+    assert_eq!(bob.entries.len(), 2, "placed anew for its users too");
+    let third = gateway.receipt(gateway.send(&mailbox, &report));
+    assert_eq!(third.repeats, Some(again.receipt_id), "and then it is the same again");
+}

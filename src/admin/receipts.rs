@@ -41,7 +41,9 @@ pub(super) fn find(
     if found.is_empty() {
         let when = since.map(|since| format!(" since {since}")).unwrap_or_default();
         return Err(OpError::NotFound(match query {
-            ReceiptQuery::Id(id) => format!("no receipt {id}{when}"),
+            ReceiptQuery::Id(id) => {
+                format!("no receipt {id}{when}; of a message that was refused or deferred only the log tells")
+            }
             ReceiptQuery::Naming(text) => format!("no receipt names {text}{when}"),
             ReceiptQuery::All => format!("no receipts{when}"),
         }));

@@ -42,15 +42,20 @@ use output::Failure;
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 
+/// How long the end waits for the last log lines to be written.
+const LOG_FLUSH_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Runs the program: reads its arguments, does what they say, gives the exit code.
 pub fn main() -> ExitCode {
     // Wrong usage ends here with code 2, --help and --version with 0.
     let arguments = Arguments::parse();
     let json = arguments.json;
-    match run(arguments) {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => ExitCode::from(output::fail(&failure, json)),
-    }
+    let code = match run(arguments) {
+        Ok(code) => code,
+        Err(failure) => output::fail(&failure, json),
+    };
+    observe::flush(LOG_FLUSH_WAIT);
+    ExitCode::from(code)
 }
 
 fn run(arguments: Arguments) -> Result<u8, Failure> {

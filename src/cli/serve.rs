@@ -103,6 +103,7 @@ async fn until_the_end(running: Running, mut signals: Signals) -> u8 {
         }
         signal = signals.end() => {
             tracing::warn!(event = "service.aborted", signal);
+            observe::flush(super::LOG_FLUSH_WAIT);
             // Not even destructors: whatever keeps the orderly end from ending could keep them too.
             std::process::exit(i32::from(CODE_ABORTED));
         }

@@ -184,9 +184,14 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
     ));
     let maildrops = StoredMaildrops::new(Arc::clone(&store));
     let pop3 = Arc::new(Pop3::new(maildrops, tls.server_config(), drain.clone(), Waits::default()));
-    let cap = ConnectionCap::new(POP3_CONNECTIONS_MAX);
     for (listeners, port) in [(bound.pop3, pop3.plain()), (bound.pop3s, pop3.implicit_tls())] {
-        services.spawn(listen::serve(listeners, port, cap.clone(), drain.clone(), POP3_DRAIN_WAIT));
+        services.spawn(listen::serve(
+            listeners,
+            port,
+            ConnectionCap::new(POP3_CONNECTIONS_MAX),
+            drain.clone(),
+            POP3_DRAIN_WAIT,
+        ));
     }
     services.spawn(watch(Arc::clone(&directory), drain.clone()));
 

@@ -28,7 +28,7 @@ const HTTP_LISTEN: &str = "127.0.0.1:8450";
 /// Everything the file can say, checked. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `hostname`: the name in greetings, Received fields and the certificate. Required.
+    /// `hostname`: the name in greetings and the certificate. Required.
     pub hostname: String,
     /// `domains`: right-hand sides of gateway mailbox addresses, ASCII lower-cased. The first is used for new
     /// ones. Required, at least one.

@@ -20,7 +20,7 @@ use crate::mail::{Address, Untrusted};
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Largest list read, in octets: some 200,000 users.
@@ -97,10 +97,12 @@ impl Fingerprint {
 /// # Errors
 /// [`SourceError`] says why the list must not be used.
 pub fn read(path: &Path) -> Result<Vec<User>, SourceError> {
-    let file = std::fs::File::open(path).map_err(SourceError::Unreadable)?;
+    // A FIFO would keep the reader waiting for ever already here.
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut options = std::fs::File::options();
+    let file = options.read(true).custom_flags(nonblocking).open(path).map_err(SourceError::Unreadable)?;
     let before = file.metadata().map_err(SourceError::Unreadable)?;
     if !before.is_file() {
-        // A FIFO would keep the reader waiting for ever.
         return Err(SourceError::Unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file")));
     }
     let mut octets = Vec::new();

@@ -11,7 +11,8 @@
 //!         octets   the value
 //! ```
 //!
-//! followed by everything behind the header block, as received. A value is what stands behind the colon, with every
+//! followed by everything behind the header block, as received; of a message whose header block has no end, by all of it,
+//! behind six empty groups. A value is what stands behind the colon, with every
 //! LF and a CR directly before it removed (RFC 5322 §2.2.3: the blank that follows a fold stays) and blanks (space,
 //! tab, CR) trimmed at both ends. The counts and lengths make the encoding injective: no value can pose as two.
 //!

@@ -122,19 +122,29 @@ impl<'a> Message<'a> {
 
     pub(super) fn facts(&self) -> MessageFacts {
         let Some(node) = self.node() else { return MessageFacts::default() };
+        // A "header" that never ends may be anything: then every octet counts, or unlike messages would be joined.
+        let body_is_empty = node.header_octets() == node.octets();
+        let endless = body_is_empty && (node.header_cut || !ends_with_empty_line(&node.header));
         MessageFacts {
             extent: Extent { object: self.object, offset: node.offset(), octets: node.octets() },
             message_id: self.head().and_then(|head| head.message_id.clone()),
             canonical: node.size(),
             header_octets: node.header_octets(),
             structure: self.scanned.tree(self.root),
-            join_prefix: if node.header_cut {
-                join_prefix_of_cut(&node.header, node.header_octets())
-            } else {
-                join_prefix(&node.header)
+            join_prefix: match (endless, node.header_cut) {
+                (true, _) => join_prefix(&[]),
+                (false, true) => join_prefix_of_cut(&node.header, node.header_octets()),
+                (false, false) => join_prefix(&node.header),
             },
+            joined_from: if endless { 0 } else { node.header_octets() },
         }
     }
+}
+
+fn ends_with_empty_line(header: &[u8]) -> bool {
+    let Some(lines) = header.strip_suffix(b"\n") else { return false };
+    let lines = lines.strip_suffix(b"\r").unwrap_or(lines);
+    lines.is_empty() || lines.ends_with(b"\n")
 }
 
 impl<'a> Enclosed<'a> {

@@ -93,8 +93,10 @@ pub struct MessageFacts {
     pub header_octets: u64,
     /// The MIME tree with the header block of each part (sealed before it is stored: it holds subjects).
     pub structure: Part,
-    /// The header part of the input of the `join` digest; the raw body follows it. See [`join_prefix`].
+    /// The header part of the input of the `join` digest. See [`join_prefix`].
     pub join_prefix: Vec<u8>,
+    /// Where the octets begin that follow it in that input: behind the header block; at 0 when it has no end.
+    pub joined_from: u64,
 }
 
 /// One original message found in a report.

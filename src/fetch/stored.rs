@@ -104,18 +104,19 @@ impl Maildrop for StoredMaildrop {
     fn read(&self, index: usize) -> Result<Box<dyn Read + Send>, FetchError> {
         let entry = self.stored.get(index).ok_or(FetchError::Gone)?;
         self.store.open(&self.key, entry.message).map_err(|error| {
+            let (event, answer) = match error {
+                StoreError::Damaged(_) => ("fetch.damaged", FetchError::Damaged),
+                StoreError::Gone => ("fetch.gone", FetchError::Gone),
+                _ => ("fetch.failed", FetchError::Temporary),
+            };
             tracing::error!(
-                event = "fetch.damaged",
-                session_id = %self.client.session_id,
+                event,
                 receipt_id = %entry.receipt_id,
+                session_id = %self.client.session_id,
                 uid = %entry.uid,
                 %error
             );
-            match error {
-                StoreError::Damaged(_) => FetchError::Damaged,
-                StoreError::Gone => FetchError::Gone,
-                _ => FetchError::Temporary,
-            }
+            answer
         })
     }
 

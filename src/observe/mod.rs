@@ -12,7 +12,8 @@
 //! Invariants:
 //! - One event is one line. What a peer, a file or an admin wrote may stand in a value, so every value is escaped: by
 //!   JSON, or by [`text`](self), which also quotes it. A forged line would be believed by whoever reads the log.
-//! - A log that cannot be written stops nothing: the event is lost, the mail is not.
+//! - A log that cannot be written, or whose reader has stopped, stops nothing: the event is lost and counted
+//!   (`log.dropped`), the mail is not.
 //! - A panic is an event too (`service.panicked`), with its place; its message only when it is a constant of the
 //!   program, since a formatted one may quote what was being read.
 //! - Other crates speak only when something is wrong: the level asked for is that of Daybook's own events.
@@ -20,9 +21,11 @@
 //! This room never sees message content, and decides about nothing.
 
 mod clock;
+mod queue;
 mod text;
 
 pub use clock::now;
+pub use queue::flush;
 
 use clock::UtcMilliseconds;
 use std::fmt;
@@ -62,7 +65,8 @@ impl std::error::Error for AlreadyInitialised {}
 /// [`AlreadyInitialised`]; then nothing changes.
 pub fn init(format: Format, level: LevelFilter) -> Result<(), AlreadyInitialised> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing::dispatcher::set_global_default(dispatch(format, level, colour, std::io::stderr))
+    let queue = queue::to_standard_error();
+    tracing::dispatcher::set_global_default(dispatch(format, level, colour, queue))
         .map_err(|_| AlreadyInitialised)?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(())

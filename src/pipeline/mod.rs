@@ -117,11 +117,12 @@ impl Receiver for Pipeline {
 fn fault(error: &StoreError) -> Fault {
     match error {
         StoreError::Full => Fault::StoreFull,
+        // A gateway mailbox deleted meanwhile: the next attempt hears 550 at RCPT.
+        StoreError::Gone => Fault::Busy,
         StoreError::Refused(_) => Fault::Internal,
         StoreError::Io(..)
         | StoreError::Damaged(_)
         | StoreError::IndexDamaged(_)
-        | StoreError::Gone
         | StoreError::Locked
         | StoreError::Newer(_) => Fault::StoreTrouble,
     }

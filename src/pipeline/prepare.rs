@@ -83,10 +83,8 @@ pub(super) fn prepare(inner: &Inner, gathered: &Gathered) -> Result<Prepared, St
     }
     let mut deliveries = Vec::new();
     for (profile, gateway_mailboxes) in profiles {
-        let extraction = gathered
-            .scanned
-            .as_ref()
-            .and_then(|scanned| extract_safely(scanned, profile, gathered.receipt_id));
+        let extraction =
+            gathered.scanned.as_ref().and_then(|scanned| extract_safely(scanned, profile, gathered));
         let read = read(inner, gathered.spooled.clone(), extraction)?;
         steps.extract += clock.elapsed().as_secs_f64() - steps.seal - steps.extract;
         let sealing = Instant::now();
@@ -111,10 +109,10 @@ pub(super) fn is_about_the_message(error: &StoreError) -> bool {
 }
 
 /// Extraction must not fail; if a bug makes it, the message is kept as it came.
-fn extract_safely(scanned: &Scanned, profile: Profile, receipt_id: ReceiptId) -> Option<Extraction> {
+fn extract_safely(scanned: &Scanned, profile: Profile, gathered: &Gathered) -> Option<Extraction> {
     let extraction = catch_unwind(AssertUnwindSafe(|| extract::extract(scanned, profile)));
     if extraction.is_err() {
-        tracing::error!(event = "journal.extraction_failed", %receipt_id);
+        tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, session_id = %gathered.envelope.session_id);
     }
     extraction.ok()
 }
@@ -148,7 +146,7 @@ fn read(inner: &Inner, received: Arc<Spooled>, extraction: Option<Extraction>) -
     let mut taps = Vec::with_capacity(all.len() * 2);
     for (facts, _) in &all {
         taps.push(Tap::new(&facts.extent, 0, &[]));
-        taps.push(Tap::new(&facts.extent, facts.header_octets, &facts.join_prefix));
+        taps.push(Tap::new(&facts.extent, facts.joined_from, &facts.join_prefix));
     }
     run_taps(&objects, &mut taps).map_err(fail)?;
     let mut hashes = taps.into_iter().map(Tap::finish);

@@ -149,6 +149,7 @@ impl Gathering {
             tracing::warn!(
                 event = "journal.quarantined",
                 receipt_id = %self.receipt_id,
+                session_id = %self.envelope.session_id,
                 mailbox = login.unwrap_or_default(),
                 class = story.class.as_str(),
                 defects = story.defects,
@@ -158,6 +159,7 @@ impl Gathering {
             tracing::warn!(
                 event = "journal.unassigned",
                 receipt_id = %self.receipt_id,
+                session_id = %self.envelope.session_id,
                 mailbox = login.unwrap_or_default(),
                 class = story.class.as_str(),
                 unmatched = story.unmatched,
@@ -173,10 +175,10 @@ fn prepare_safely(inner: &Inner, mut gathered: Gathered) -> Result<Prepared, Sto
         Ok(Ok(prepared)) => return Ok(prepared),
         Ok(Err(error)) if !is_about_the_message(&error) => return Err(error),
         Ok(Err(error)) => {
-            tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, %error)
+            tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, session_id = %gathered.envelope.session_id, %error)
         }
         Err(_) => {
-            tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, error = "panic")
+            tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, session_id = %gathered.envelope.session_id, error = "panic")
         }
     }
     gathered.scanned = None;
