@@ -58,13 +58,16 @@
 //! On-disk formats are written down where they are made: the log in `store/format.rs` and `store/fact.rs`, the index in
 //! `store/index.rs`, keyrings in `store/seal.rs`, the digest input in [`extract::join`], the summary in `pipeline/summary.rs`.
 
+pub mod admin;
 pub mod assign;
+pub mod cli;
 pub mod config;
 pub mod directory;
 pub mod extract;
 pub mod fetch;
 pub mod mail;
 pub mod net;
+pub mod observe;
 pub mod pipeline;
 pub mod smtp;
 pub mod store;

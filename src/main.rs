@@ -1,1 +1,5 @@
-fn main() {}
+//! The `daybook` program: see `daybook --help`.
+
+fn main() -> std::process::ExitCode {
+    daybook::cli::main()
+}

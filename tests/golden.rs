@@ -4,6 +4,8 @@
 //! are not judged, `recipients` and `originals` are compared as sets, `defects_at_least` counts, `defects_include`
 //! names kinds that must be among them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use aws_lc_rs::digest::{SHA256, digest};
 use daybook::extract::{Decoder, Extraction, Scanner, extract, inspect};
 use daybook::mail::{Extent, Profile};

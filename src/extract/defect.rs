@@ -113,6 +113,7 @@ impl DefectKind {
                 | TooManyParts
                 | TooManyEncodings
                 | TooManyLayers
+                | HeaderCut
                 | ReportTextCut
                 | BoundaryReused
                 | DelimiterAfterClose

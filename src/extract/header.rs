@@ -140,6 +140,22 @@ impl Head {
         head
     }
 
+    /// A DSN's copy of the header of the message it does not return (RFC 3462, RFC 6533).
+    pub(super) fn is_returned_header(&self) -> bool {
+        matches!(
+            self.media_type.as_str(),
+            "text/rfc822-headers"
+                | "text/rfc822-header"
+                | "message/rfc822-headers"
+                | "message/global-headers"
+        )
+    }
+
+    /// RFC 3464, RFC 6533
+    pub(super) fn is_delivery_status(&self) -> bool {
+        matches!(self.media_type.as_str(), "message/delivery-status" | "message/global-delivery-status")
+    }
+
     fn read_content_type(&mut self, value: &[u8]) {
         let essence = value.split(|&b| b == b';').next().unwrap_or_default();
         let essence = without_comments(essence);

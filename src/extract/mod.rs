@@ -1,7 +1,27 @@
 //! Reads what was received: finds journal reports, the NDRs that hold them, and the originals inside.
 //!
-//! Pure: takes octets in chunks of any size, returns an [`Extraction`]. It never fails and never refuses mail: what it
-//! cannot read becomes a [`Defect`], and the message is kept whole elsewhere. Originals are *cut* by offset, never rebuilt.
+//! ```text
+//! octets ─▶ Scanner (mime) ─▶ Scanned ─▶ extract (classify) ─▶ Extraction ─▶ inspect
+//!            places, headers,              ndr: takes NDRs off
+//!            the report text               journal: originals, renditions ─ report: the text's grammar
+//! ```
+//!
+//! Pure: takes octets in chunks of any size and gives an [`Extraction`]; the cut into chunks never shows in it. It
+//! never fails, never panics and never refuses mail: what it cannot read becomes a [`Defect`], and the message is kept
+//! whole elsewhere.
+//!
+//! Invariants:
+//! - Originals are *cut* by offset, never rebuilt: an [`Extent`] of the received octets, or of the decoded form of a
+//!   part ([`DerivedObject`]), which [`Decoder`] makes again from the sealed source at any time.
+//! - What is inside an original changes nothing about who gets it. A marker there is text its sender wrote.
+//! - Only structure and markers classify; never a subject, a language, a From or a MAIL FROM.
+//! - What hits a limit, or two readers could cut differently, goes to quarantine; it is never assigned by a guess.
+//! - Work is linear in the octets, memory bounded by the limits named in [`mime`].
+//!
+//! On disk: [`Part`] (MIME tree), [`MessageFacts`], and the input of the `join` digest ([`mod@join`]) are contracts;
+//! so are the names of [`DefectKind`] and the JSON of [`inspect`].
+//!
+//! It does not know files, users, peers, transport envelopes or clocks, and logs nothing.
 
 mod classify;
 mod decode;
@@ -119,3 +139,6 @@ pub struct Extraction {
     /// Faults found.
     pub defects: Vec<Defect>,
 }
+
+#[cfg(test)]
+mod tests;

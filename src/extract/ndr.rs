@@ -18,11 +18,7 @@ pub(super) fn has_shape(message: &Message<'_>) -> bool {
     let Some(node) = message.node() else { return false };
     node.head.media_type == "multipart/report"
         && (node.head.report_type.as_deref() == Some("delivery-status")
-            || message.parts().any(|(_, part)| is_delivery_status(&part.head.media_type)))
-}
-
-fn is_delivery_status(media_type: &str) -> bool {
-    matches!(media_type, "message/delivery-status" | "message/global-delivery-status")
+            || message.parts().any(|(_, part)| part.head.is_delivery_status()))
 }
 
 pub(super) fn returns_report(message: &Message<'_>) -> bool {
@@ -57,12 +53,8 @@ pub(super) fn returned<'a>(walk: &mut Walk, message: &Message<'a>) -> Option<Mes
 
 /// The class of an NDR that returns no message: perhaps it returns a report's header.
 pub(super) fn without_message(walk: &mut Walk, message: &Message<'_>) -> Class {
-    let header_types = ["text/rfc822-headers", "text/rfc822-header", "message/global-headers"];
     for (_, node) in message.parts() {
-        let Some(copy) = node.copy.as_ref().filter(|_| header_types.contains(&node.head.media_type.as_str()))
-        else {
-            continue;
-        };
+        let Some(copy) = node.copy.as_ref().filter(|_| node.head.is_returned_header()) else { continue };
         let head = match node.head.transfer {
             Transfer::Encoded(encoding) => MessageHead::parse(&decoded(encoding, copy)),
             Transfer::Identity | Transfer::Unknown => MessageHead::parse(copy),

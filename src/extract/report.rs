@@ -73,42 +73,40 @@ pub(super) fn parse(text: &str, defects: &mut Defects) -> ReportText {
     };
     // A text without LF has lost its line ends to bare CR.
     let separator = if text.contains('\n') { '\n' } else { '\r' };
-    let mut pending: Option<(usize, Cow<'_, str>)> = None;
+    let mut pending: Option<Pending<'_>> = None;
     for (index, line) in text.split(separator).enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
         if trim(line).is_empty() {
             continue;
         }
         let indented = line.starts_with([' ', '\t']);
-        if indented
-            && !reader.in_block
-            && let Some((start, open)) = &mut pending
-        {
-            if !opens_block(open) {
-                reader.defects.note(DefectKind::FoldedLine, || format!("line {}", *start + 1));
-                let open = open.to_mut();
-                open.push(' ');
-                open.push_str(trim(line));
+        match &mut pending {
+            Some(open) if indented && !reader.in_block && !open.opens_block => {
+                reader.defects.note(DefectKind::FoldedLine, || format!("line {}", open.number));
+                let text = open.text.to_mut();
+                text.push(' ');
+                text.push_str(trim(line));
                 continue;
             }
-        }
-        if let Some((start, open)) = pending.take() {
-            reader.line(start + 1, &open);
+            _ => reader.take(pending.take()),
         }
         if reader.in_block && indented {
             reader.block(index + 1, line);
         } else {
-            pending = Some((index, Cow::Borrowed(line)));
+            let opens_block = split_field(line).is_some_and(|field| field.name == Name::RecipientsBlock);
+            pending = Some(Pending { number: index + 1, text: Cow::Borrowed(line), opens_block });
         }
     }
-    if let Some((start, open)) = pending {
-        reader.line(start + 1, &open);
-    }
+    reader.take(pending);
     reader.finish()
 }
 
-fn opens_block(line: &str) -> bool {
-    split_field(line).is_some_and(|field| field.name == Name::RecipientsBlock)
+/// A line that the next one may continue.
+struct Pending<'a> {
+    number: usize,
+    text: Cow<'a, str>,
+    /// The lines behind it are recipients, not its continuation.
+    opens_block: bool,
 }
 
 struct Field<'a> {
@@ -146,6 +144,12 @@ struct Reader<'d> {
 }
 
 impl Reader<'_> {
+    fn take(&mut self, pending: Option<Pending<'_>>) {
+        if let Some(line) = pending {
+            self.line(line.number, &line.text);
+        }
+    }
+
     fn line(&mut self, number: usize, line: &str) {
         let Some(field) = split_field(line) else {
             if self.in_block && (line.contains('@') || line.contains("[EX:")) {

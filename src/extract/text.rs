@@ -34,7 +34,7 @@ fn is_stray(c: char) -> bool {
 
 fn decode_charset(bytes: &[u8], charset: &str, defects: &mut Defects) -> String {
     let decoder = charset_decoder(charset.as_bytes());
-    if decoder.is_none() {
+    if decoder.is_none() && !is_utf8(charset) {
         defects.note(DefectKind::CharsetUnknown, || "report text".into());
     }
     // Wide characters: line ends are two octets. A report that only claims to be UTF-16 has no NUL in it.
@@ -73,7 +73,10 @@ fn decode_charset(bytes: &[u8], charset: &str, defects: &mut Defects) -> String 
                 text.extend(decoded.chars().map(|c| if matches!(c, '\r' | '\n') { ' ' } else { c }));
                 text.push_str(end);
             }
-            (_, None) => text.push_str(&String::from_utf8_lossy(line)),
+            (_, None) => {
+                defects.note(DefectKind::CharsetMismatch, || "report text".into());
+                text.push_str(&String::from_utf8_lossy(line));
+            }
         }
     }
     text

@@ -23,7 +23,7 @@ pub struct AddressKey(String);
 /// Why a text is not an address. Always the writer's fault; trying again does not help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressError {
-    /// Empty, or longer than [`ADDRESS_OCTETS_MAX`] or the limits of its parts.
+    /// Empty, or longer than 320 octets in all, 64 before and 255 behind the `@`.
     Length,
     /// No `@` outside quotes.
     NoDomain,

@@ -7,12 +7,12 @@ use super::index::Index;
 use super::log::segment_path;
 use super::{Client, Digest, ReceiptQuery, StoreError};
 use crate::mail::{AddressKey, Class, GatewayMailboxId, ReceiptId, Timestamp, TransportEnvelope, Uid};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 /// Something that happened to a placement after it was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventView {
     /// When.
     pub at: Timestamp,
@@ -23,7 +23,7 @@ pub struct EventView {
 }
 
 /// Where a message of a receipt is, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacementView {
     /// The folder's path.
     pub folder: String,
@@ -40,7 +40,7 @@ pub struct PlacementView {
 }
 
 /// All that is known of one transaction for one gateway mailbox.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptView {
     /// The transaction.
     pub receipt_id: ReceiptId,

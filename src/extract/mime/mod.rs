@@ -254,11 +254,13 @@ impl Scanner {
         } else if in_wrapper {
             let marked =
                 self.nodes.get(node.owner).and_then(|o| o.message.as_ref()).is_some_and(|m| m.marked);
-            let octets_max = match node.head.media_type.as_str() {
-                "message/delivery-status" | "message/global-delivery-status" => STATUS_OCTETS_MAX,
-                "text/rfc822-headers" | "message/global-headers" | "text/rfc822-header" => STATUS_OCTETS_MAX,
-                text if marked && (text.is_empty() || text.starts_with("text/")) => REPORT_OCTETS_MAX,
-                _ => 0,
+            let head = &node.head;
+            let octets_max = if head.is_delivery_status() || head.is_returned_header() {
+                STATUS_OCTETS_MAX
+            } else if marked && (head.media_type.is_empty() || head.media_type.starts_with("text/")) {
+                REPORT_OCTETS_MAX
+            } else {
+                0
             };
             if octets_max > 0 {
                 self.sink = Sink::copy(octets_max.min(self.budget.report_octets));
@@ -329,7 +331,7 @@ impl Scanner {
         if !self.mid_line {
             return self.line_start_step(rest);
         }
-        let end = DELIMITER_START.find(rest).map(|at| at + 1).unwrap_or_else(|| match rest {
+        let end = self.next_candidate(rest).unwrap_or(match rest {
             [.., b'\n', b'-'] => rest.len() - 1,
             _ => rest.len(),
         });
@@ -337,6 +339,23 @@ impl Scanner {
         self.consume(body);
         self.mid_line = !body.ends_with(b"\n");
         later
+    }
+
+    /// Where the next line starts that is, or without its end could be, a delimiter. Prose is full of lines that only
+    /// begin like one: they are passed over here, without cutting the run that is counted at once.
+    fn next_candidate(&self, rest: &[u8]) -> Option<usize> {
+        let mut from = 0;
+        loop {
+            let start = from + DELIMITER_START.find(rest.get(from..)?)? + 1;
+            let line = rest.get(start..)?;
+            let window = line.get(..DELIMITER_LINE_OCTETS_MAX).unwrap_or(line);
+            match memchr::memchr(b'\n', window) {
+                // The line end may be the start of the next delimiter.
+                Some(end) if self.delimiter_of(window.get(..=end)?).is_none() => from = start + end,
+                None if window.len() < line.len() => from = start,
+                _ => return Some(start),
+            }
+        }
     }
 
     /// At the start of a body line: finds out whether it is a delimiter.

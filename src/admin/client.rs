@@ -1,0 +1,94 @@
+//! Asks a running server, over its socket.
+
+use super::request::{OpError, Request, Response};
+use super::socket::{ANSWER_OCTETS_MAX, Answer, CONNECTION_WAIT, SOCKET_FILE};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Longest path an address of a Unix socket holds everywhere, in octets.
+const SOCKET_PATH_OCTETS_MAX: usize = 100;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum AskError {
+    /// No server runs on this `data_dir`.
+    NobodyListens,
+    /// There is one, and it could not be asked.
+    Broken(io::Error),
+    /// It answered that it did not do it.
+    Failed(OpError),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AskError::NobodyListens => f.write_str("no server is running"),
+            AskError::Broken(error) => write!(f, "ask the server: {error}"),
+            AskError::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for AskError {}
+
+/// The path to bind or connect to, usable while this lives.
+pub(super) struct SocketPath {
+    path: PathBuf,
+    _dir: Option<File>,
+}
+
+impl SocketPath {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A socket's address holds few octets, a path has no such limit: a long one is reached through its open folder.
+pub(super) fn socket_path(data_dir: &Path, file: &str) -> io::Result<SocketPath> {
+    let path = data_dir.join(file);
+    if path.as_os_str().len() <= SOCKET_PATH_OCTETS_MAX {
+        return Ok(SocketPath { path, _dir: None });
+    }
+    let dir = File::open(data_dir)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{file}", dir.as_raw_fd()));
+    Ok(SocketPath { path, _dir: Some(dir) })
+}
+
+/// Asks the server that has `data_dir` open. Blocks.
+///
+/// # Errors
+/// [`AskError`]; after [`AskError::Broken`] the operation may have been done all the same.
+pub fn ask(data_dir: &Path, request: &Request) -> Result<Response, AskError> {
+    let stream = socket_path(data_dir, SOCKET_FILE)
+        .and_then(|place| UnixStream::connect(place.path()))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NobodyListens,
+            _ => AskError::Broken(error),
+        })?;
+    match exchange(stream, request).map_err(AskError::Broken)? {
+        Answer::Done(response) => Ok(response),
+        Answer::Failed(error) => Err(AskError::Failed(error)),
+    }
+}
+
+fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
+    // Longer than the server takes, so that its own word about lateness arrives.
+    let wait = Some(CONNECTION_WAIT + Duration::from_secs(5));
+    stream.set_read_timeout(wait)?;
+    stream.set_write_timeout(wait)?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = Zeroizing::new(Vec::new());
+    BufReader::new(stream.take(ANSWER_OCTETS_MAX)).read_until(b'\n', &mut answer)?;
+    if answer.last() != Some(&b'\n') {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is cut off"));
+    }
+    Ok(serde_json::from_slice(&answer)?)
+}

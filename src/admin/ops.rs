@@ -1,0 +1,102 @@
+//! Takes a request to the function that carries it out.
+
+use super::request::{Check, OpError, Readiness, Request, Response};
+use super::{Ports, gateway_mailboxes, receipts, users};
+use crate::config::Settings;
+use crate::directory::Directory;
+use crate::store::{ReceiptQuery, Store};
+use std::sync::Arc;
+
+/// What operations work on. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The store, open.
+    pub store: Arc<dyn Store>,
+    /// The users in force.
+    pub directory: Arc<Directory>,
+    /// The configuration in force.
+    pub settings: Arc<Settings>,
+    /// Where this process listens; `None` when it serves nobody.
+    pub ports: Option<Ports>,
+}
+
+/// Carries out `request` for `actor`, who is named in the store's log.
+///
+/// # Errors
+/// [`OpError`]; nothing was changed.
+pub async fn perform(context: &Context, actor: &str, request: Request) -> Result<Response, OpError> {
+    match request {
+        Request::CreateGatewayMailbox { name, domain, tenant, profile } => {
+            let created = gateway_mailboxes::create(context, actor, name, domain, tenant, profile).await?;
+            Ok(Response::Created(Box::new(created)))
+        }
+        Request::ListGatewayMailboxes => {
+            blocking(context, gateway_mailboxes::list).await.map(Response::GatewayMailboxes)
+        }
+        Request::ShowGatewayMailbox { gateway_mailbox } => {
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::show(c, &gateway_mailbox)).await
+        }
+        Request::SetGatewayMailbox { gateway_mailbox, settings } => {
+            let id = gateway_mailboxes::set(context, actor, &gateway_mailbox, &settings).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+        }
+        Request::SuspendGatewayMailbox { gateway_mailbox } => {
+            let id = gateway_mailboxes::suspend(context, actor, &gateway_mailbox).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+        }
+        Request::ResumeGatewayMailbox { gateway_mailbox } => {
+            let id = gateway_mailboxes::resume(context, actor, &gateway_mailbox).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+        }
+        Request::DeleteGatewayMailbox { gateway_mailbox, force } => {
+            let deleted = gateway_mailboxes::delete(context, actor, &gateway_mailbox, force).await?;
+            Ok(Response::GatewayMailbox(Box::new(deleted)))
+        }
+        Request::ListUsers { gateway_mailbox } => {
+            blocking(context, move |c| users::list(c, gateway_mailbox.as_deref())).await.map(Response::Users)
+        }
+        Request::ShowUser { user, gateway_mailbox } => {
+            let found = blocking(context, move |c| users::show(c, &user, gateway_mailbox.as_deref())).await?;
+            Ok(Response::Users(found))
+        }
+        Request::Trace { query, since, most } => {
+            blocking(context, move |c| receipts::trace(c, &query, since, most)).await.map(Response::Receipts)
+        }
+        Request::Explain { receipt_id } => {
+            let query = ReceiptQuery::Id(receipt_id);
+            blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)
+        }
+        Request::Ready => blocking(context, ready).await.map(Response::Ready),
+    }
+}
+
+async fn gateway_mailbox_response(
+    context: &Context,
+    show: impl FnOnce(&Context) -> Result<super::GatewayMailboxView, OpError> + Send + 'static,
+) -> Result<Response, OpError> {
+    blocking(context, show).await.map(|view| Response::GatewayMailbox(Box::new(view)))
+}
+
+/// Runs what reads from the disk where it keeps nobody waiting.
+pub(super) async fn blocking<T: Send + 'static>(
+    context: &Context,
+    work: impl FnOnce(&Context) -> Result<T, OpError> + Send + 'static,
+) -> Result<T, OpError> {
+    let context = context.clone();
+    match tokio::task::spawn_blocking(move || work(&context)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(OpError::Unavailable("the operation failed; the log says where".to_owned())),
+    }
+}
+
+/// A directory that cannot be read does not count: mail is taken and kept under Unassigned, while a server that calls
+/// itself unready would have it refused.
+fn ready(context: &Context) -> Result<Readiness, OpError> {
+    let Some(ports) = context.ports.clone() else {
+        return Err(OpError::Unavailable("no server is running".to_owned()));
+    };
+    let why = context.store.ready().err().map(|error| error.to_string());
+    let check = Check { name: "store".to_owned(), good: why.is_none(), why };
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Ok(Readiness { ready: check.good, checks: vec![check], version, ports })
+}

@@ -1,0 +1,331 @@
+//! What can be asked, what is answered, and how it can fail: one JSON object each.
+//!
+//! ```text
+//! {"op":"show-gateway-mailbox","gateway_mailbox":"mbx-…"}
+//! {"gateway-mailbox":{"address":"mbx-…@gateway.example.com","login":"mbx-…","state":"active", …}}
+//! {"kind":"not-found","why":"no gateway mailbox is named mbx-…"}
+//! ```
+//! The values inside a [`Response`] are what `--json` prints: fields are added to them, never renamed or taken away.
+
+use super::Ports;
+use crate::mail::{GatewayMailboxId, GatewayMailboxState, Profile, ReceiptId, Timestamp};
+use crate::store::{ReceiptView, StoreError};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Makes a gateway mailbox. Answered with [`Response::Created`].
+    CreateGatewayMailbox {
+        /// What it is called.
+        name: String,
+        /// Right-hand side of its address; the first of the configuration when absent.
+        domain: Option<String>,
+        /// The tenant it is for.
+        tenant: Option<String>,
+        /// How its messages are read.
+        profile: Profile,
+    },
+    /// Every gateway mailbox.
+    ListGatewayMailboxes,
+    /// One gateway mailbox, with its folders.
+    ShowGatewayMailbox {
+        /// Which one.
+        gateway_mailbox: String,
+    },
+    /// Changes keys of a gateway mailbox: all or none.
+    SetGatewayMailbox {
+        /// Which one.
+        gateway_mailbox: String,
+        /// Keys and their new values.
+        settings: Vec<(String, String)>,
+    },
+    /// Takes no mail for it any more; fetching goes on.
+    SuspendGatewayMailbox {
+        /// Which one.
+        gateway_mailbox: String,
+    },
+    /// Takes mail for it again.
+    ResumeGatewayMailbox {
+        /// Which one.
+        gateway_mailbox: String,
+    },
+    /// Serves it no more.
+    DeleteGatewayMailbox {
+        /// Which one.
+        gateway_mailbox: String,
+        /// Although messages are left in it.
+        force: bool,
+    },
+    /// The users of one gateway mailbox, or of all.
+    ListUsers {
+        /// Which one.
+        gateway_mailbox: Option<String>,
+    },
+    /// One user, in one gateway mailbox or in all.
+    ShowUser {
+        /// By the directory's id or an address.
+        user: String,
+        /// Which one.
+        gateway_mailbox: Option<String>,
+    },
+    /// Receipts by receipt id, Message-ID or address, newest first.
+    Trace {
+        /// Any of the three.
+        query: String,
+        /// Received since.
+        since: Option<Timestamp>,
+        /// At most so many transactions.
+        most: usize,
+    },
+    /// One transaction, by its receipt id.
+    Explain {
+        /// Which one.
+        receipt_id: ReceiptId,
+    },
+    /// Whether a server runs that would take mail now.
+    Ready,
+}
+
+/// What an operation answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// A gateway mailbox was made.
+    Created(Box<CreatedView>),
+    /// Every gateway mailbox, oldest first.
+    GatewayMailboxes(Vec<GatewayMailboxView>),
+    /// A gateway mailbox as it is now.
+    GatewayMailbox(Box<GatewayMailboxView>),
+    /// Users, one for each gateway mailbox they are in.
+    Users(Vec<UserView>),
+    /// Receipts, newest first.
+    Receipts(Vec<ReceiptView>),
+    /// Whether the server would take mail.
+    Ready(Readiness),
+}
+
+impl Response {
+    /// What `--json` prints: the value without its label.
+    ///
+    /// # Errors
+    /// A value that JSON cannot hold; our fault.
+    pub fn to_json(&self) -> serde_json::Result<serde_json::Value> {
+        match self {
+            Response::Created(created) => serde_json::to_value(created),
+            Response::GatewayMailboxes(list) => serde_json::to_value(list),
+            Response::GatewayMailbox(one) => serde_json::to_value(one),
+            Response::Users(list) => serde_json::to_value(list),
+            Response::Receipts(list) => serde_json::to_value(list),
+            Response::Ready(readiness) => serde_json::to_value(readiness),
+        }
+    }
+}
+
+/// A gateway mailbox. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayMailboxView {
+    /// The address reports are sent to.
+    pub address: String,
+    /// The POP3 user name.
+    pub login: String,
+    /// Whether it takes mail.
+    pub state: GatewayMailboxState,
+    /// Never changes.
+    pub id: GatewayMailboxId,
+    /// What it is called.
+    pub name: String,
+    /// The tenant it is for.
+    pub tenant: Option<String>,
+    /// How its messages are read.
+    pub profile: Profile,
+    /// False: nothing is placed outside INBOX.
+    pub archive: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// How full its INBOX is: what no poller has taken yet.
+    pub inbox: InboxView,
+    /// Every folder; only when one gateway mailbox was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folders: Option<Vec<FolderView>>,
+}
+
+/// How full an INBOX is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboxView {
+    /// Messages in it.
+    pub entries: u64,
+    /// Their stored octets.
+    pub octets: u64,
+    /// When the oldest of them was received.
+    pub oldest: Option<Timestamp>,
+}
+
+/// A gateway mailbox just made, and its password: shown now, kept nowhere.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedView {
+    /// What was made.
+    #[serde(flatten)]
+    pub gateway_mailbox: GatewayMailboxView,
+    /// Its password.
+    pub password: Zeroizing<String>,
+}
+
+impl fmt::Debug for CreatedView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreatedView").field("gateway_mailbox", &self.gateway_mailbox).finish_non_exhaustive()
+    }
+}
+
+/// How full a folder is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderView {
+    /// The path clients see.
+    pub path: String,
+    /// UIDVALIDITY
+    pub uid_validity: u32,
+    /// The UID the next message will get.
+    pub uid_next: u32,
+    /// Messages in it.
+    pub entries: u64,
+    /// Their stored octets.
+    pub octets: u64,
+    /// When the oldest of them was received.
+    pub oldest: Option<Timestamp>,
+}
+
+/// A user as one gateway mailbox knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserView {
+    /// The directory's id.
+    pub id: String,
+    /// For people; `None` for a user the directory no longer names.
+    pub name: Option<String>,
+    /// The address shown for the user.
+    pub primary: Option<String>,
+    /// Every address, the primary one first.
+    pub addresses: Vec<String>,
+    /// False when mail is kept for the user, but the directory no longer names it.
+    pub in_directory: bool,
+    /// Address of the gateway mailbox.
+    pub gateway_mailbox: String,
+    /// The user's folders there.
+    pub folders: Vec<FolderView>,
+}
+
+/// Whether a server would take mail now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// True when every check is good.
+    pub ready: bool,
+    /// What was looked at.
+    pub checks: Vec<Check>,
+    /// The version of the server.
+    pub version: String,
+    /// Where it listens.
+    pub ports: Ports,
+}
+
+/// One thing looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub good: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Why an operation was not done. Nothing was changed, except perhaps by one whose answer was lost on the way
+/// ([`OpError::Unavailable`] says so).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "why", rename_all = "kebab-case")]
+pub enum OpError {
+    /// There is no such thing.
+    NotFound(String),
+    /// It cannot be done in the present state.
+    Refused(String),
+    /// It destroys something and was not confirmed.
+    NeedsApproval(String),
+    /// Server or store cannot be reached, or failed. Trying again later may help.
+    Unavailable(String),
+    /// The request itself is wrong.
+    Usage(String),
+}
+
+impl OpError {
+    /// 1 found a problem, 2 wrong usage, 3 could not do it, 4 needs an approval.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            OpError::NotFound(_) | OpError::Refused(_) => 1,
+            OpError::Usage(_) => 2,
+            OpError::Unavailable(_) => 3,
+            OpError::NeedsApproval(_) => 4,
+        }
+    }
+
+    /// The reason alone.
+    pub fn why(&self) -> &str {
+        match self {
+            OpError::NotFound(why)
+            | OpError::Refused(why)
+            | OpError::NeedsApproval(why)
+            | OpError::Unavailable(why)
+            | OpError::Usage(why) => why,
+        }
+    }
+}
+
+impl fmt::Display for OpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.why())
+    }
+}
+
+impl std::error::Error for OpError {}
+
+impl From<StoreError> for OpError {
+    fn from(error: StoreError) -> OpError {
+        match error {
+            StoreError::Refused(why) => OpError::Refused(why),
+            StoreError::Gone => OpError::NotFound("it is not there any more".to_owned()),
+            StoreError::Full
+            | StoreError::Io(..)
+            | StoreError::Damaged(_)
+            | StoreError::Locked
+            | StoreError::Newer(_) => OpError::Unavailable(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_errors_read_back_as_written() {
+        let request = Request::ShowGatewayMailbox { gateway_mailbox: "mbx-1".to_owned() };
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(text, r#"{"op":"show-gateway-mailbox","gateway_mailbox":"mbx-1"}"#);
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+        let error = OpError::NeedsApproval("3 messages are left".to_owned());
+        let text = serde_json::to_string(&error).unwrap();
+        assert_eq!(text, r#"{"kind":"needs-approval","why":"3 messages are left"}"#);
+        assert_eq!(serde_json::from_str::<OpError>(&text).unwrap(), error);
+    }
+
+    #[test]
+    fn what_a_request_does_not_know_is_refused_not_ignored() {
+        for text in [
+            r#"{"op":"format-disk"}"#,
+            r#"{"op":"delete-gateway-mailbox","gateway_mailbox":"a","force":false,"dry_run":true}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `data_dir/admin.sock`: one request line, one answer line, then the connection ends.
+//!
+//! ```text
+//! C: {"op":"list-gateway-mailboxes"}\n
+//! S: {"done":{"gateway-mailboxes":[…]}}\n      or      {"failed":{"kind":"not-found","why":"…"}}\n
+//! ```
+//! Invariants:
+//! - The socket is owner-only before it has its name: it is bound under another, restricted, then renamed. That also
+//!   replaces the one a crashed server left; a living one cannot be there, since we hold the store's lock.
+//! - Who connects is asked of the kernel too. Permissions on sockets are not honoured everywhere, and `data_dir` may
+//!   have been opened up by mistake.
+//! - A line, an answer, a connection's time and the number of connections have limits.
+
+use super::client::socket_path;
+use super::ops::{Context, perform};
+use super::request::{OpError, Request, Response};
+use crate::net::drain::Drain;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+/// Name of the socket in `data_dir`.
+pub const SOCKET_FILE: &str = "admin.sock";
+/// Longest request line, in octets.
+pub(super) const REQUEST_OCTETS_MAX: u64 = 1024 * 1024;
+/// Longest answer line, in octets.
+pub(super) const ANSWER_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+/// Connections served at once; further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 16;
+/// How long one connection may take, from its first octet to its last.
+pub(super) const CONNECTION_WAIT: Duration = Duration::from_secs(60);
+/// How long connections may go on once the server ends.
+const DRAIN_WAIT: Duration = Duration::from_secs(5);
+/// Pause after an accept that failed.
+const ACCEPT_FAILED_WAIT: Duration = Duration::from_millis(200);
+
+/// What comes back for a request.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Answer {
+    /// It was done.
+    Done(Response),
+    /// It was not.
+    Failed(OpError),
+}
+
+/// The socket, bound and not yet served.
+pub struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl AdminSocket {
+    /// Binds the socket in `data_dir`. Whoever calls holds the lock of the store there.
+    ///
+    /// # Errors
+    /// `data_dir` cannot be written to.
+    pub fn bind(data_dir: &Path) -> io::Result<AdminSocket> {
+        let unnamed = format!("{SOCKET_FILE}.new");
+        let new = data_dir.join(&unnamed);
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let place = socket_path(data_dir, &unnamed)?;
+        let listener = UnixListener::bind(place.path())?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+        let path = data_dir.join(SOCKET_FILE);
+        fs::rename(&new, &path)?;
+        Ok(AdminSocket { listener, path })
+    }
+
+    /// Answers requests until the drain starts; then takes the socket away and lets those being answered end.
+    pub async fn serve(self, context: Context, drain: Drain) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = drain.started() => break,
+                Some(_ended) = connections.join_next() => continue,
+                accepted = accept(&self.listener, &permits) => accepted,
+            };
+            match accepted {
+                Ok((stream, permit)) => {
+                    let context = context.clone();
+                    connections.spawn(async move {
+                        let served =
+                            tokio::time::timeout(CONNECTION_WAIT, connection(stream, &context)).await;
+                        if !matches!(served, Ok(Ok(()))) {
+                            tracing::debug!(event = "admin.broken_off");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(event = "admin.accept_failed", %error);
+                    tokio::time::sleep(ACCEPT_FAILED_WAIT).await;
+                }
+            }
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(event = "admin.socket_left", %error);
+        }
+        drop(self.listener);
+        let all_ended = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_WAIT, all_ended).await.is_err() {
+            connections.shutdown().await;
+        }
+    }
+}
+
+async fn accept(
+    listener: &UnixListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+async fn connection(mut stream: UnixStream, context: &Context) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    let answer = if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+        let (reader, _) = stream.split();
+        answer(reader, context, &format!("cli, uid {uid}")).await?
+    } else {
+        tracing::warn!(event = "admin.refused", uid);
+        Answer::Failed(OpError::Unavailable("the server belongs to another user".to_owned()))
+    };
+    stream.write_all(&line(&answer)).await?;
+    stream.shutdown().await
+}
+
+async fn answer(
+    reader: impl tokio::io::AsyncRead + Unpin,
+    context: &Context,
+    actor: &str,
+) -> io::Result<Answer> {
+    let mut request = Vec::new();
+    BufReader::new(reader.take(REQUEST_OCTETS_MAX)).read_until(b'\n', &mut request).await?;
+    if request.pop() != Some(b'\n') {
+        return Ok(Answer::Failed(OpError::Usage("the request is cut off or too long".to_owned())));
+    }
+    let request: Request = match serde_json::from_slice(&request) {
+        Ok(request) => request,
+        Err(error) => {
+            // Most likely the program that asks is of another version than the server.
+            let version = env!("CARGO_PKG_VERSION");
+            return Ok(Answer::Failed(OpError::Usage(format!(
+                "the server (version {version}) does not understand the request: {error}"
+            ))));
+        }
+    };
+    Ok(match perform(context, actor, request).await {
+        Ok(response) => Answer::Done(response),
+        Err(error) => Answer::Failed(error),
+    })
+}
+
+/// Wiped after use: it may hold a password.
+fn line(answer: &Answer) -> Zeroizing<Vec<u8>> {
+    let failed = |why: &str| {
+        let answer = Answer::Failed(OpError::Unavailable(why.to_owned()));
+        serde_json::to_vec(&answer).unwrap_or_default()
+    };
+    let mut line = serde_json::to_vec(answer).unwrap_or_else(|_| failed("the answer cannot be written"));
+    if line.len() as u64 >= ANSWER_OCTETS_MAX {
+        line = failed("the answer is too long; ask for less");
+    }
+    line.push(b'\n');
+    Zeroizing::new(line)
+}

@@ -1,0 +1,264 @@
+//! The arguments, as `daybook --help` shows them.
+
+use crate::admin::RECEIPTS_MAX;
+use crate::mail::{Profile, ReceiptId, Timestamp};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Receives Microsoft 365 journal reports over SMTP, keeps every one durably and sealed, serves them over POP3.
+#[derive(Debug, Parser)]
+#[command(name = "daybook", version, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done, 1 found a problem, 2 wrong usage or configuration, \
+                        3 could not do it (server or store out of reach), 4 needs an approval.")]
+pub(super) struct Arguments {
+    /// The configuration [default: daybook.toml, else /etc/daybook/daybook.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Print one JSON value instead of text
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the gateway until it is told to stop
+    Serve,
+    /// Show the whole journey of four messages, on loopback, in a directory of its own
+    Demo {
+        /// Leave it running and say how to reach it
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Make, show and change gateway mailboxes
+    #[command(subcommand)]
+    Mailbox(MailboxCommand),
+    /// Show users and their folders
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Say what a message file is and what would be cut out of it
+    Inspect(InspectArguments),
+    /// Show the whole life of messages: how received, where placed, who fetched them
+    Trace {
+        /// A receipt id, a Message-ID or an address
+        #[arg(value_name = "ID|MESSAGE-ID|ADDRESS")]
+        query: String,
+        /// Received since: a time such as 2026-11-21T09:30:00Z, or how long ago, such as 90m, 24h, 7d
+        #[arg(long, value_parser = parse_since)]
+        since: Option<Since>,
+        /// At most so many transactions, newest first
+        #[arg(long, default_value_t = 100, value_parser = parse_limit)]
+        limit: usize,
+    },
+    /// Show why each message of a receipt is where it is
+    Explain {
+        /// The receipt id, as the 250 reply and the log give it
+        #[arg(value_name = "ID")]
+        receipt_id: ReceiptId,
+    },
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Say by the exit code whether a server runs that would take mail now
+    Readyz,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MailboxCommand {
+    /// Make a gateway mailbox and show its password, once
+    Create {
+        /// What it is called
+        #[arg(long)]
+        name: String,
+        /// Right-hand side of its address [default: the first of the configuration]
+        #[arg(long)]
+        domain: Option<String>,
+        /// The tenant it is for, such as contoso.onmicrosoft.com
+        #[arg(long)]
+        tenant: Option<String>,
+        /// How its messages are read
+        #[arg(long, value_enum, default_value_t = ProfileArgument::Microsoft365)]
+        profile: ProfileArgument,
+    },
+    /// Show every gateway mailbox
+    List,
+    /// Show one gateway mailbox and its folders
+    Show {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Change what is per gateway mailbox: name, tenant, profile, archive
+    Set {
+        #[command(flatten)]
+        which: Which,
+        /// What to change
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = parse_setting)]
+        settings: Vec<(String, String)>,
+    },
+    /// Take no mail for it: senders are asked to try again later, fetching goes on
+    Suspend {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Take mail for it again
+    Resume {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Serve a suspended gateway mailbox no more
+    Delete {
+        #[command(flatten)]
+        which: Which,
+        /// Although messages are left in it
+        #[arg(long)]
+        force: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Names a gateway mailbox.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Its address, login or name
+    #[arg(value_name = "ADDRESS")]
+    pub(super) mailbox: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Show the users mail is assigned to
+    List {
+        /// Those of one gateway mailbox
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+    },
+    /// Show one user
+    Show {
+        /// The directory's id of the user, or an address
+        user: String,
+        /// In one gateway mailbox
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Say what is wrong with it
+    Check,
+    /// Show everything in force, defaults included
+    Show,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArguments {
+    /// The message, or - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub(super) file: PathBuf,
+    /// How to read it
+    #[arg(long, value_enum, default_value_t = ProfileArgument::Microsoft365)]
+    pub(super) profile: ProfileArgument,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProfileArgument {
+    /// Journal reports and NDRs holding them are unwrapped
+    #[value(name = "microsoft365")]
+    Microsoft365,
+    /// Nothing is ever unwrapped
+    Generic,
+}
+
+impl From<ProfileArgument> for Profile {
+    fn from(argument: ProfileArgument) -> Profile {
+        match argument {
+            ProfileArgument::Microsoft365 => Profile::Microsoft365,
+            ProfileArgument::Generic => Profile::Generic,
+        }
+    }
+}
+
+/// A beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Since {
+    /// So long ago.
+    Ago(Duration),
+    /// Then.
+    At(Timestamp),
+}
+
+fn parse_since(text: &str) -> Result<Since, String> {
+    if let Some(at) = Timestamp::parse(text) {
+        return Ok(Since::At(at));
+    }
+    let wrong =
+        || format!("{text} is neither a time such as 2026-11-21T09:30:00Z nor a span such as 90m, 24h, 7d");
+    let mut digits = text.chars();
+    let unit_seconds = match digits.next_back() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        Some('w') => 7 * 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = digits.as_str().parse().map_err(|_| wrong())?;
+    count.checked_mul(unit_seconds).map(|seconds| Since::Ago(Duration::from_secs(seconds))).ok_or_else(wrong)
+}
+
+fn parse_limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(limit @ 1..=RECEIPTS_MAX) => Ok(limit),
+        _ => Err(format!("a number from 1 to {RECEIPTS_MAX}")),
+    }
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("not of the form KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_beginning_is_a_time_or_a_span() {
+        let at = Timestamp::parse("2026-11-21T09:30:00Z").unwrap();
+        let cases = [
+            ("2026-11-21T09:30:00Z", Some(Since::At(at))),
+            ("90m", Some(Since::Ago(Duration::from_secs(5_400)))),
+            ("24h", Some(Since::Ago(Duration::from_secs(86_400)))),
+            ("7d", Some(Since::Ago(Duration::from_secs(604_800)))),
+            ("7", None),
+            ("d", None),
+            ("", None),
+            ("-1d", None),
+            ("99999999999999999999d", None),
+            ("999999999999999999w", None),
+            ("7é", None),
+        ];
+        for (text, expect) in cases {
+            assert_eq!(parse_since(text).ok(), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_span_longer_than_time_begins_at_its_beginning() {
+        let now = Timestamp::from_unix_ms(5_000);
+        assert_eq!(Since::Ago(Duration::from_secs(3)).before(now), Timestamp::from_unix_ms(2_000));
+        assert_eq!(Since::Ago(Duration::MAX).before(now), Timestamp::from_unix_ms(0));
+    }
+}

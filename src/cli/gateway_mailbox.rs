@@ -1,0 +1,177 @@
+//! `daybook mailbox …`
+
+use super::args::MailboxCommand;
+use super::ask;
+use super::output::{Failure, counted, grouped, safe, table, time};
+use crate::admin::{CreatedView, FolderView, GatewayMailboxView, OpError, Request, Response};
+use crate::config::Settings;
+use crate::mail::{GatewayMailboxState, Profile};
+use std::io::{self, IsTerminal, Write};
+
+pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> Result<u8, Failure> {
+    match command {
+        MailboxCommand::Create { name, domain, tenant, profile } => {
+            let profile = profile.into();
+            let request = Request::CreateGatewayMailbox { name, domain, tenant, profile };
+            ask(settings, request, json, |response| created(response, settings))
+        }
+        MailboxCommand::List => ask(settings, Request::ListGatewayMailboxes, json, list),
+        MailboxCommand::Show { which } => {
+            ask(settings, Request::ShowGatewayMailbox { gateway_mailbox: which.mailbox }, json, show)
+        }
+        MailboxCommand::Set { which, settings: changes } => {
+            let request = Request::SetGatewayMailbox { gateway_mailbox: which.mailbox, settings: changes };
+            ask(settings, request, json, show)
+        }
+        MailboxCommand::Suspend { which } => {
+            ask(settings, Request::SuspendGatewayMailbox { gateway_mailbox: which.mailbox }, json, changed)
+        }
+        MailboxCommand::Resume { which } => {
+            ask(settings, Request::ResumeGatewayMailbox { gateway_mailbox: which.mailbox }, json, changed)
+        }
+        MailboxCommand::Delete { which, force, yes } => {
+            if !yes {
+                confirm(&format!("Delete gateway mailbox {}? It cannot be undone.", safe(&which.mailbox)))?;
+            }
+            let request = Request::DeleteGatewayMailbox { gateway_mailbox: which.mailbox, force };
+            ask(settings, request, json, deleted)
+        }
+    }
+}
+
+/// Asks the person at the terminal; without one, `--yes` must say it.
+fn confirm(question: &str) -> Result<(), Failure> {
+    let refused = |why: &str| Failure::from(OpError::NeedsApproval(why.to_owned()));
+    if !io::stdin().is_terminal() {
+        return Err(refused("this destroys something: say --yes"));
+    }
+    let mut answer = String::new();
+    write!(io::stderr(), "{question} [y/N] ")
+        .and_then(|()| io::stderr().flush())
+        .and_then(|()| io::stdin().read_line(&mut answer))
+        .map_err(|error| Failure::from(format!("ask for an approval: {error}")))?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(refused("nothing was done")),
+    }
+}
+
+fn state(state: GatewayMailboxState) -> &'static str {
+    match state {
+        GatewayMailboxState::Active => "active",
+        GatewayMailboxState::Suspended => "suspended",
+        GatewayMailboxState::Deleted => "deleted",
+    }
+}
+
+fn profile(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Microsoft365 => "microsoft365",
+        Profile::Generic => "generic",
+    }
+}
+
+fn created(response: &Response, settings: &Settings) -> String {
+    let Response::Created(created) = response else { return String::new() };
+    let CreatedView { gateway_mailbox, password } = created.as_ref();
+    let pop3s = settings.pop3.listen_tls.first().map(std::net::SocketAddr::port);
+    let pop3s = pop3s.filter(|port| *port != 0).map(|port| format!(", port {port}")).unwrap_or_default();
+    format!(
+        "Gateway mailbox \"{}\" is made.\n\n\
+         \x20 address   {}\n\
+         \x20 login     {}\n\
+         \x20 password  {}\n\n\
+         The password is shown this once and kept nowhere. Without it nobody can read what is stored here: put it\n\
+         into a safe place now.\n\n\
+         Next:\n\
+         \x20 1. In Exchange, make a journal rule that sends journal reports to the address above. Nobody else needs it.\n\
+         \x20 2. In the archive, fetch by POP3 over TLS from {}{pop3s}, with login and password above.\n\
+         \x20 3. Send a mail that the rule covers, then look:  daybook mailbox show {}\n",
+        safe(&gateway_mailbox.name),
+        safe(&gateway_mailbox.address),
+        safe(&gateway_mailbox.login),
+        password.as_str(),
+        safe(&settings.hostname),
+        safe(&gateway_mailbox.login),
+    )
+}
+
+fn list(response: &Response) -> String {
+    let Response::GatewayMailboxes(all) = response else { return String::new() };
+    if all.is_empty() {
+        return "There is no gateway mailbox yet. Make one with: daybook mailbox create --name NAME\n"
+            .to_owned();
+    }
+    let row = |mailbox: &GatewayMailboxView| {
+        vec![
+            safe(&mailbox.address),
+            state(mailbox.state).to_owned(),
+            profile(mailbox.profile).to_owned(),
+            grouped(mailbox.inbox.entries),
+            mailbox.inbox.oldest.map(time).unwrap_or_else(|| "-".to_owned()),
+            safe(&mailbox.name),
+        ]
+    };
+    table(
+        &["ADDRESS", "STATE", "PROFILE", "INBOX", "OLDEST", "NAME"],
+        &all.iter().map(row).collect::<Vec<_>>(),
+    )
+}
+
+fn show(response: &Response) -> String {
+    let Response::GatewayMailbox(mailbox) = response else { return String::new() };
+    let archive = if mailbox.archive { "on: users have folders" } else { "off: INBOX only" };
+    let mut text = format!(
+        "{}\n  address   {}\n  login     {}\n  id        {}\n  state     {}\n  profile   {}\n  tenant    {}\n\
+         \x20 archive   {archive}\n  made      {}\n",
+        safe(&mailbox.name),
+        safe(&mailbox.address),
+        safe(&mailbox.login),
+        mailbox.id,
+        state(mailbox.state),
+        profile(mailbox.profile),
+        mailbox.tenant.as_deref().map(safe).unwrap_or_else(|| "-".to_owned()),
+        time(mailbox.created_at),
+    );
+    match mailbox.folders.as_deref() {
+        None => {}
+        Some([]) => text.push_str("\nNo message has come yet.\n"),
+        Some(folders) => {
+            text.push('\n');
+            text.push_str(&folder_table(folders));
+        }
+    }
+    text
+}
+
+/// A row for each folder.
+pub(super) fn folder_table(folders: &[FolderView]) -> String {
+    let row = |folder: &FolderView| {
+        vec![
+            grouped(folder.entries),
+            grouped(folder.octets),
+            folder.oldest.map(time).unwrap_or_else(|| "-".to_owned()),
+            safe(&folder.path),
+        ]
+    };
+    table(&["MESSAGES", "OCTETS", "OLDEST", "FOLDER"], &folders.iter().map(row).collect::<Vec<_>>())
+}
+
+fn changed(response: &Response) -> String {
+    let Response::GatewayMailbox(mailbox) = response else { return String::new() };
+    let means = match mailbox.state {
+        GatewayMailboxState::Active => "mail is taken",
+        GatewayMailboxState::Suspended => "senders are asked to try again later; fetching goes on",
+        GatewayMailboxState::Deleted => "it is served no more",
+    };
+    format!("{} is {}: {means}.\n", safe(&mailbox.address), state(mailbox.state))
+}
+
+fn deleted(response: &Response) -> String {
+    let Response::GatewayMailbox(mailbox) = response else { return String::new() };
+    let left = match mailbox.inbox.entries {
+        0 => String::new(),
+        entries => format!(" {} had not been fetched from its INBOX.", counted(entries, "message")),
+    };
+    format!("{} is deleted: it takes no mail, and nobody can log in.{left}\n", safe(&mailbox.address))
+}

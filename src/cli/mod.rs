@@ -1,0 +1,159 @@
+//! The command line: arguments to operations, answers to text or JSON, errors to exit codes.
+//!
+//! ```text
+//! args ─▶ Request ─▶ reach ─▶ the running server, or the store opened here ─▶ Response ─▶ show | JSON
+//! args ─▶ serve ─▶ service (Daybook::start … Running::stop)
+//! args ─▶ inspect ─▶ extract
+//! ```
+//! Every command works the same with and without a running server. Only this room writes to standard output; logs go
+//! to standard error.
+//!
+//! Invariants:
+//! - With `--json` a command prints one JSON value on one line, also when it fails: `{"error":{"kind":…,"why":…}}`.
+//! - Text that came from a peer, an admin or a message is shown through [`Untrusted`](crate::mail::Untrusted): it can
+//!   neither move the cursor nor forge a line.
+//! - Exit codes: 0 done, 1 found a problem, 2 wrong usage or configuration, 3 could not do it (server or store out of
+//!   reach), 4 needs an approval.
+//! - What destroys something asks first, or wants `--yes` when nobody is there to be asked.
+//!
+//! This room does nothing to the store that [`admin`](crate::admin) does not offer.
+
+mod args;
+mod configuration;
+mod demo;
+mod gateway_mailbox;
+mod inspect;
+mod output;
+mod reach;
+mod receipts;
+mod serve;
+mod service;
+mod signals;
+mod user;
+
+pub use service::{Daybook, Running, StartError};
+
+use crate::admin::{OpError, Request, Response};
+use crate::config::Settings;
+use crate::observe::{self, Format};
+use args::{Arguments, Command, ConfigCommand, Since, UserCommand};
+use clap::Parser;
+use output::Failure;
+use std::process::ExitCode;
+use tracing::level_filters::LevelFilter;
+
+/// Runs the program: reads its arguments, does what they say, gives the exit code.
+pub fn main() -> ExitCode {
+    // Wrong usage ends here with code 2, --help and --version with 0.
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    match run(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => ExitCode::from(output::fail(&failure, json)),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<u8, Failure> {
+    let Arguments { config, json, command } = arguments;
+    let config = config.as_deref();
+    if let Command::Serve = command {
+        return serve::run(configuration::load(config)?);
+    }
+    // Commands talk for themselves; only what is wrong is worth a log line among their output.
+    observe::init(Format::Text, LevelFilter::WARN).map_err(|error| Failure::from(error.to_string()))?;
+    match command {
+        Command::Serve => Ok(0),
+        Command::Mailbox(command) => gateway_mailbox::run(command, &configuration::load(config)?, json),
+        Command::User(command) => user(command, &configuration::load(config)?, json),
+        Command::Inspect(arguments) => inspect::run(&arguments, json),
+        Command::Trace { query, since, limit } => {
+            let since = since.map(|since| since.before(observe::now()));
+            let request = Request::Trace { query, since, most: limit };
+            let code = ask(&configuration::load(config)?, request, json, receipts::trace)?;
+            Ok(code)
+        }
+        Command::Explain { receipt_id } => {
+            let request = Request::Explain { receipt_id };
+            ask(&configuration::load(config)?, request, json, receipts::explain)
+        }
+        Command::Config(ConfigCommand::Check) => configuration::check(config, json),
+        Command::Config(ConfigCommand::Show) => configuration::show(config, json),
+        Command::Demo { keep } => demonstrate(keep),
+        Command::Readyz => ready(&configuration::load(config)?, json),
+    }
+}
+
+fn demonstrate(keep: bool) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::from(format!("start: {error}")))?;
+    let mut out = std::io::stdout();
+    runtime.block_on(demo::run(keep, &mut out)).map_err(|error| OpError::Refused(error.to_string()))?;
+    Ok(0)
+}
+
+fn user(command: UserCommand, settings: &Settings, json: bool) -> Result<u8, Failure> {
+    match command {
+        UserCommand::List { mailbox } => {
+            ask(settings, Request::ListUsers { gateway_mailbox: mailbox }, json, user::list)
+        }
+        UserCommand::Show { user, mailbox } => {
+            ask(settings, Request::ShowUser { user, gateway_mailbox: mailbox }, json, user::show)
+        }
+    }
+}
+
+/// Has `request` done and prints the answer.
+fn ask(
+    settings: &Settings,
+    request: Request,
+    json: bool,
+    show: impl FnOnce(&Response) -> String,
+) -> Result<u8, Failure> {
+    let response = reach::perform(settings, request)?;
+    print_response(&response, json, show)?;
+    Ok(0)
+}
+
+fn print_response(
+    response: &Response,
+    json: bool,
+    show: impl FnOnce(&Response) -> String,
+) -> Result<(), Failure> {
+    if json {
+        let value = response.to_json().map_err(|error| Failure::from(error.to_string()))?;
+        output::print_json(&value)
+    } else {
+        output::print(&show(response))
+    }
+}
+
+fn ready(settings: &Settings, json: bool) -> Result<u8, Failure> {
+    let response = reach::ask_server(settings, &Request::Ready)?;
+    let Response::Ready(readiness) = &response else {
+        return Err(OpError::Unavailable("the server gave another answer than asked for".to_owned()).into());
+    };
+    print_response(&response, json, |_| {
+        let mut text = if readiness.ready { "ready\n".to_owned() } else { "not ready\n".to_owned() };
+        for check in readiness.checks.iter().filter(|check| !check.good) {
+            let why = check.why.as_deref().unwrap_or("not good");
+            text.push_str(&format!("{}: {}\n", output::safe(&check.name), output::safe(why)));
+        }
+        text
+    })?;
+    Ok(u8::from(!readiness.ready))
+}
+
+impl Since {
+    /// The instant meant, seen from `now`.
+    fn before(self, now: crate::mail::Timestamp) -> crate::mail::Timestamp {
+        match self {
+            Since::At(at) => at,
+            Since::Ago(ago) => {
+                let ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+                crate::mail::Timestamp::from_unix_ms(now.unix_ms().saturating_sub(ms))
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Has an operation done by whoever can: the running server, or else this process with the store opened here.
+
+use super::output::Failure;
+use super::service::{log_directory, store_options};
+use crate::admin::{self, AskError, Context, OpError, Request, Response};
+use crate::config::Settings;
+use crate::directory::Directory;
+use crate::store::{Embedded, Store, StoreError};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long to go on when the store is in use, yet nobody listens: a server is starting or ending, or another command
+/// is at work.
+const LOCKED_WAIT: Duration = Duration::from_secs(5);
+/// Pause between two tries.
+const LOCKED_RETRY: Duration = Duration::from_millis(50);
+
+/// Asks the server, and nobody else.
+pub(super) fn ask_server(settings: &Settings, request: &Request) -> Result<Response, Failure> {
+    admin::ask(&settings.data_dir, request).map_err(|error| {
+        Failure::from(match error {
+            AskError::Failed(error) => error,
+            AskError::NobodyListens | AskError::Broken(_) => OpError::Unavailable(error.to_string()),
+        })
+    })
+}
+
+/// Asks the server if there is one, else does it here.
+pub(super) fn perform(settings: &Settings, request: Request) -> Result<Response, Failure> {
+    let deadline = Instant::now() + LOCKED_WAIT;
+    loop {
+        match admin::ask(&settings.data_dir, &request) {
+            Ok(response) => return Ok(response),
+            Err(AskError::Failed(error)) => return Err(error.into()),
+            Err(error @ AskError::Broken(_)) => return Err(error.to_string().into()),
+            Err(AskError::NobodyListens) => {}
+        }
+        check_owner(&settings.data_dir, &request)?;
+        match Embedded::open(&store_options(settings)) {
+            Ok((store, report)) => {
+                super::service::log_open_report(&report);
+                return perform_here(settings, store, request);
+            }
+            Err(StoreError::Locked) if Instant::now() < deadline => std::thread::sleep(LOCKED_RETRY),
+            Err(error) => {
+                return Err(Failure::from(format!("open {}: {error}", settings.data_dir.display())));
+            }
+        }
+    }
+}
+
+/// Opening the store makes what is missing. That must not happen for a question, nor as another user than the server's:
+/// what root makes here, the server could not open.
+fn check_owner(data_dir: &Path, request: &Request) -> Result<(), Failure> {
+    match std::fs::metadata(data_dir) {
+        Ok(metadata) => {
+            let (owner, we) = (metadata.uid(), rustix::process::geteuid().as_raw());
+            if owner == we {
+                return Ok(());
+            }
+            Err(Failure::from(format!(
+                "{} belongs to user {owner} and no server is running: run this as that user, or start the server",
+                data_dir.display()
+            )))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match request {
+            Request::CreateGatewayMailbox { .. } => Ok(()),
+            _ => {
+                Err(Failure::from(format!("there is no {} yet: nothing was ever stored", data_dir.display())))
+            }
+        },
+        Err(error) => Err(Failure::from(format!("open {}: {error}", data_dir.display()))),
+    }
+}
+
+fn perform_here(settings: &Settings, store: Embedded, request: Request) -> Result<Response, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::from(format!("start: {error}")))?;
+    let (directory, report) = Directory::open(&settings.directories);
+    log_directory(&report, true);
+    let store = Arc::new(store);
+    let context = Context {
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        directory: Arc::new(directory),
+        settings: Arc::new(settings.clone()),
+        ports: None,
+    };
+    let actor = format!("cli, uid {}", rustix::process::geteuid().as_raw());
+    let outcome = runtime.block_on(async {
+        let outcome = admin::perform(&context, &actor, request).await;
+        store.close().await;
+        outcome
+    });
+    Ok(outcome?)
+}

@@ -1,0 +1,166 @@
+//! `daybook trace` and `daybook explain`: receipts as people read them.
+
+use super::output::{counted, grouped, safe};
+use crate::admin::Response;
+use crate::mail::{Address, JournaledRecipient, RecipientField, Redirection, ReversePath};
+use crate::store::{EventView, PlacementView, ReceiptView, ReportRecord};
+use std::fmt::Write;
+
+/// Recipient lines of a report shown by `trace`; `explain` shows all.
+const RECIPIENTS_SHOWN: usize = 5;
+
+/// The whole life of each receipt.
+pub(super) fn trace(response: &Response) -> String {
+    join(response, |receipt| {
+        let mut out = Lines::default();
+        heading(&mut out, receipt);
+        transport(&mut out, receipt);
+        content(&mut out, receipt, RECIPIENTS_SHOWN);
+        for placement in &receipt.placements {
+            place(&mut out, placement);
+            for event in &placement.events {
+                out.add("", &format!("  {}", happened(event)));
+            }
+        }
+        out.0
+    })
+}
+
+/// Why each placement of a receipt is where it is.
+pub(super) fn explain(response: &Response) -> String {
+    join(response, |receipt| {
+        let mut out = Lines::default();
+        heading(&mut out, receipt);
+        content(&mut out, receipt, usize::MAX);
+        if receipt.placements.is_empty() && receipt.repeats.is_none() {
+            out.add("placed", "nowhere");
+        }
+        receipt.placements.iter().for_each(|placement| place(&mut out, placement));
+        out.0
+    })
+}
+
+fn join(response: &Response, show: impl Fn(&ReceiptView) -> String) -> String {
+    let Response::Receipts(receipts) = response else { return String::new() };
+    receipts.iter().map(show).collect::<Vec<_>>().join("\n")
+}
+
+/// Lines of a label and a text.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, label: &str, text: &str) {
+        // Writing to a String cannot fail.
+        writeln!(self.0, "  {label:<11} {text}").unwrap_or_default();
+    }
+}
+
+fn heading(out: &mut Lines, receipt: &ReceiptView) {
+    writeln!(out.0, "Receipt {}", receipt.receipt_id).unwrap_or_default();
+    out.add("received", &receipt.at.to_string());
+    let gateway_mailbox = match (&receipt.name, &receipt.address) {
+        (Some(name), Some(address)) => format!("{} <{}>", safe(name), safe(address)),
+        _ => format!("{}, deleted since", receipt.gateway_mailbox),
+    };
+    out.add("for", &gateway_mailbox);
+}
+
+fn transport(out: &mut Lines, receipt: &ReceiptView) {
+    let transport = &receipt.transport;
+    let tls = match &transport.tls {
+        Some(tls) => format!("{} {}", safe(&tls.version), safe(&tls.cipher)),
+        None => "no TLS".to_owned(),
+    };
+    out.add("from peer", &format!("{}, who said it was {}; {tls}", transport.peer, safe(&transport.helo)));
+    let sender = match &transport.reverse_path {
+        ReversePath::Null => "<>, the null sender of NDRs".to_owned(),
+        ReversePath::Address(address) => format!("<{}>", safe(address.as_str())),
+    };
+    out.add("MAIL FROM", &sender);
+    let recipients: Vec<String> =
+        transport.recipients.iter().map(Address::as_str).map(|to| format!("<{}>", safe(to))).collect();
+    out.add("RCPT TO", &recipients.join(" "));
+    out.add("session", &transport.session_id.to_string());
+}
+
+fn content(out: &mut Lines, receipt: &ReceiptView, recipients_shown: usize) {
+    out.add("is", &format!("{}, {} octets", receipt.class, grouped(receipt.octets)));
+    out.add("sha256", &receipt.sha256.to_string());
+    if let Some(id) = &receipt.message_id {
+        out.add("message-id", &safe(id));
+    }
+    if let Some(id) = &receipt.parent_message_id {
+        out.add("original", &safe(id));
+    }
+    for record in &receipt.reports {
+        report(out, record, recipients_shown);
+    }
+    for (kind, detail) in &receipt.defects {
+        out.add("defect", &format!("{}: {}", safe(kind), safe(detail)));
+    }
+    for address in &receipt.unmatched {
+        out.add("nobody", &safe(address));
+    }
+    if let Some(earlier) = receipt.repeats {
+        out.add("repeats", &format!("receipt {earlier}: the same report again, nothing was added"));
+    }
+}
+
+fn report(out: &mut Lines, record: &ReportRecord, recipients_shown: usize) {
+    let envelope = &record.envelope;
+    let sender = match &envelope.sender {
+        None => "nobody is named".to_owned(),
+        Some(sender) if sender.is_null() => "the null sender".to_owned(),
+        Some(sender) => safe(sender.as_str()),
+    };
+    let originals = counted(record.originals.len() as u64, "original");
+    out.add("report", &format!("sender {sender}; {originals}"));
+    if let Some(id) = &envelope.message_id {
+        out.add("", &format!("message {}", safe(id)));
+    }
+    if let Some(other) = &envelope.on_behalf_of {
+        out.add("", &format!("on behalf of {}", safe(other.as_str())));
+    }
+    for recipient in envelope.recipients.iter().take(recipients_shown) {
+        out.add("", &recipient_line(recipient));
+    }
+    let hidden = envelope.recipients.len().saturating_sub(recipients_shown);
+    if hidden > 0 {
+        out.add("", &format!("and {}; explain shows all", counted(hidden as u64, "recipient")));
+    }
+}
+
+fn recipient_line(recipient: &JournaledRecipient) -> String {
+    let field = match recipient.field {
+        RecipientField::To => "To",
+        RecipientField::Cc => "Cc",
+        RecipientField::Bcc => "Bcc",
+        RecipientField::Unspecified => "Recipient",
+    };
+    let via = match &recipient.redirection {
+        None => String::new(),
+        Some(Redirection::Expanded(list)) => format!(", a member of {}", safe(list.as_str())),
+        Some(Redirection::Forwarded(user)) => format!(", forwarded by {}", safe(user.as_str())),
+    };
+    format!("{field} {}{via}", safe(recipient.address.as_str()))
+}
+
+fn place(out: &mut Lines, placement: &PlacementView) {
+    let spared = if placement.spared { ", there before" } else { "" };
+    let octets = placement.octets.map(|octets| format!(", {} octets", grouped(octets))).unwrap_or_default();
+    out.add("placed", &format!("{} UID {}{octets}{spared}", safe(&placement.folder), placement.uid));
+    for reason in &placement.reasons {
+        out.add("", &format!("  because {}", safe(reason)));
+    }
+}
+
+fn happened(event: &EventView) -> String {
+    let by = match &event.client {
+        Some(client) => {
+            format!(" by {} from {}, session {}", safe(&client.protocol), client.peer, client.session_id)
+        }
+        None => String::new(),
+    };
+    format!("{} {}{by}", event.at, safe(&event.kind))
+}

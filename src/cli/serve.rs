@@ -1,0 +1,110 @@
+//! `daybook serve`: the gateway as a process, with its signals, its log and its exit code.
+//!
+//! SIGTERM and SIGINT end it in good order, a second one at once; SIGHUP reads the directory and the certificate again.
+
+use super::configuration::notices;
+use super::output::Failure;
+use super::service::{Daybook, Running};
+use super::signals::Signals;
+use crate::config::{LogFormat, LogLevel, Settings};
+use crate::observe::{self, Format};
+use std::time::{Duration, Instant};
+use tracing::level_filters::LevelFilter;
+
+/// Exit code of a process that was told twice to end.
+const CODE_ABORTED: u8 = 3;
+/// How long work that is left over may keep the process once everything has ended.
+const RUNTIME_END_WAIT: Duration = Duration::from_secs(2);
+
+pub(super) fn run(settings: Settings) -> Result<u8, Failure> {
+    observe::init(format(settings.log.format), level(settings.log.level))
+        .map_err(|error| Failure::from(error.to_string()))?;
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::from(format!("start: {error}")))?;
+    let code = runtime.block_on(serve(settings));
+    runtime.shutdown_timeout(RUNTIME_END_WAIT);
+    Ok(code)
+}
+
+fn format(format: LogFormat) -> Format {
+    match format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text,
+    }
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// As many connections as the system allows: the soft limit is low for programs that use `select`, which we do not.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(event = "service.descriptor_limit", current, %error);
+    }
+}
+
+async fn serve(settings: Settings) -> u8 {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(event = "service.failed", %error);
+            return 3;
+        }
+    };
+    tracing::info!(
+        event = "service.started",
+        version = env!("CARGO_PKG_VERSION"),
+        hostname = settings.hostname,
+        data_dir = %settings.data_dir.display(),
+        pid = std::process::id(),
+    );
+    for notice in notices(&settings) {
+        tracing::warn!(event = "config.notice", notice);
+    }
+    let started = tokio::select! {
+        started = Daybook::start(settings) => started,
+        signal = signals.end() => {
+            // Nothing was acknowledged yet; what opening the store was doing is begun again next time.
+            tracing::info!(event = "service.stopped", signal);
+            return 0;
+        }
+    };
+    match started {
+        Ok(running) => until_the_end(running, signals).await,
+        Err(error) => {
+            tracing::error!(event = "service.failed", %error);
+            error.exit_code()
+        }
+    }
+}
+
+async fn until_the_end(running: Running, mut signals: Signals) -> u8 {
+    let signal = signals.end_of(&running).await;
+    tracing::info!(event = "service.stopping", signal);
+    let began = Instant::now();
+    tokio::select! {
+        () = running.stop() => {
+            tracing::info!(event = "service.stopped", signal, seconds = began.elapsed().as_secs_f64());
+            0
+        }
+        signal = signals.end() => {
+            tracing::warn!(event = "service.aborted", signal);
+            // Not even destructors: whatever keeps the orderly end from ending could keep them too.
+            std::process::exit(i32::from(CODE_ABORTED));
+        }
+    }
+}
