@@ -1,7 +1,7 @@
 //! System calls of a running server made to fail, by strace.
 //!
 //! strace counts calls by thread: `when=2` fails the second call of each thread. What was really hit, and on which file, is
-//! read back from its output.
+//! read back from its output. A call that kills is not in it.
 
 use super::gateway::until;
 use std::fs;
@@ -15,8 +15,62 @@ pub(crate) struct Injection {
     pub(crate) calls: &'static str,
     /// What happens, as `-e inject=` takes it: `error=EIO`, `signal=KILL`.
     pub(crate) effect: &'static str,
-    /// To the how-manieth call of each thread.
-    pub(crate) when: u32,
+    /// To which of these calls of each thread: the first one,
+    pub(crate) first: u32,
+    /// and how often from there on.
+    pub(crate) times: Times,
+    /// To which files.
+    pub(crate) on: On,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Times {
+    Once,
+    Twice,
+    /// One in so many.
+    OneIn(u32),
+    Always,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    Anything,
+    /// The segments of the log, those to come included; the count is of calls on these.
+    Log,
+}
+
+impl Injection {
+    /// As strace's `when=` takes it.
+    fn when(&self) -> String {
+        let first = self.first;
+        match self.times {
+            Times::Once => first.to_string(),
+            Times::Twice => format!("{first}..{}", first + 1),
+            Times::OneIn(step) => format!("{first}+{step}"),
+            Times::Always => format!("{first}+"),
+        }
+    }
+
+    /// True when it does not end by itself.
+    pub(crate) fn persists(&self) -> bool {
+        matches!(self.times, Times::Always | Times::OneIn(_))
+    }
+
+    pub(crate) fn kills(&self) -> bool {
+        self.effect.starts_with("signal=")
+    }
+}
+
+/// Segments that a test may come to, counted from the newest one there is.
+const SEGMENTS_AHEAD: u64 = 8;
+
+/// The newest segment of the log and those that will follow.
+fn segments(data_dir: &Path) -> Vec<PathBuf> {
+    let log = data_dir.join("log");
+    let names = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let newest: Option<u64> = names.filter_map(|name| name.strip_suffix(".seg")?.parse().ok()).max();
+    let newest = newest.expect("the log has a segment");
+    (newest..newest + SEGMENTS_AHEAD).map(|number| log.join(format!("{number:08}.seg"))).collect()
 }
 
 pub(crate) struct Strace {
@@ -25,14 +79,21 @@ pub(crate) struct Strace {
 }
 
 impl Strace {
-    /// Attaches to every thread of `pid`.
-    pub(crate) fn attach(pid: u32, injection: Injection, out: &Path) -> Strace {
-        let Injection { calls, effect, when } = injection;
-        let child = Command::new("strace")
+    /// Attaches to every thread of `pid`, which works in `data_dir`.
+    pub(crate) fn attach(pid: u32, injection: Injection, data_dir: &Path, out: &Path) -> Strace {
+        let Injection { calls, effect, .. } = injection;
+        let mut command = Command::new("strace");
+        command
             .args(["-f", "-qq", "-y", "-e", "signal=none", "-e", &format!("trace={calls}")])
-            .args(["-e", &format!("inject={calls}:{effect}:when={when}")])
+            .args(["-e", &format!("inject={calls}:{effect}:when={}", injection.when())])
             .args(["-p", &pid.to_string(), "-o"])
-            .arg(out)
+            .arg(out);
+        if injection.on == On::Log {
+            for segment in segments(data_dir) {
+                command.arg("-P").arg(segment);
+            }
+        }
+        let child = command
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

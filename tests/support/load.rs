@@ -59,13 +59,14 @@ pub(crate) struct Report {
     pub(crate) octets: Vec<u8>,
 }
 
-/// The head of a report up to the text of the original, and what closes it.
+/// The Message-ID of a report, its head up to the text of the original, and what closes it. No line needs folding: there are
+/// clients that would fold it.
 pub(crate) fn frame_of_report(name: &str) -> (String, Vec<u8>, Vec<u8>) {
     let id = format!("<journal-{name}@load.example>");
     let mut head = Vec::new();
     write!(
         head,
-        "From: \"Microsoft Outlook\" <MicrosoftExchange329e71ec88ae4615bbc36ab6ce41109e@contoso.example>\r\n\
+        "From: \"Microsoft Outlook\"\r\n\t<MicrosoftExchange329e71ec88ae4615bbc36ab6ce41109e@contoso.example>\r\n\
          To: <archive@gw.example>\r\nSubject: load\r\nMessage-ID: {id}\r\n\
          Date: Mon, 2 Nov 2026 09:00:01 +0000\r\nMIME-Version: 1.0\r\nX-MS-Journal-Report:\r\n\
          Content-Type: multipart/mixed; boundary=\"_{name}_\"\r\n\r\n\
@@ -224,8 +225,10 @@ impl Smtp {
     /// Sends one message by DATA; the reply that settled it.
     pub(crate) fn deliver(&mut self, to: &str, octets: &[u8]) -> io::Result<Reply> {
         if let Err(reply) = self.begin(to, Some(b"DATA\r\n"))? {
-            self.send(b"RSET\r\n")?;
-            self.reply()?;
+            if reply.code != 421 {
+                self.send(b"RSET\r\n")?;
+                self.reply()?;
+            }
             return Ok(reply);
         }
         self.send(&dot_stuffed(octets))?;
