@@ -179,3 +179,105 @@ fn line(answer: &Answer) -> Zeroizing<Vec<u8>> {
     line.push(b'\n');
     Zeroizing::new(line)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::{AskError, ask};
+    use super::*;
+    use crate::config::Settings;
+    use crate::directory::Directory;
+    use crate::store::{Embedded, Options};
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream as BlockingStream;
+
+    struct Fixture {
+        data_dir: PathBuf,
+        drain: Drain,
+        served: tokio::task::JoinHandle<()>,
+        _dir: tempfile::TempDir,
+    }
+
+    /// Serves a new store below a folder with a name of `depth` octets.
+    fn serve(depth: usize) -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("d".repeat(depth));
+        let (store, _) = Embedded::open(&Options { data_dir: data_dir.clone(), reserve_octets: 0 }).unwrap();
+        let context = Context {
+            store: Arc::new(store),
+            directory: Arc::new(Directory::open(&[]).0),
+            settings: Arc::new(Settings::with_defaults("gw.example", &["gw.example"], &data_dir)),
+            ports: Some(super::super::Ports::default()),
+        };
+        fs::write(data_dir.join(SOCKET_FILE), "left by a crash").unwrap();
+        let socket = AdminSocket::bind(&data_dir).unwrap();
+        let drain = Drain::new();
+        let served = tokio::spawn(socket.serve(context, drain.clone()));
+        Fixture { data_dir, drain, served, _dir: dir }
+    }
+
+    async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        tokio::task::spawn_blocking(work).await.unwrap()
+    }
+
+    async fn raw(fixture: &Fixture, request: Vec<u8>) -> String {
+        let path = fixture.data_dir.join(SOCKET_FILE);
+        blocking(move || {
+            let mut stream = BlockingStream::connect(path).unwrap();
+            // The server may answer, and hang up, before it has been told everything.
+            stream.write_all(&request).ok();
+            stream.shutdown(std::net::Shutdown::Write).ok();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok();
+            answer
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn answers_over_any_length_of_path_and_goes_with_the_server() {
+        for depth in [1, 200] {
+            let fixture = serve(depth);
+            let data_dir = fixture.data_dir.clone();
+            let answer = blocking(move || ask(&data_dir, &Request::ListGatewayMailboxes)).await.unwrap();
+            assert_eq!(answer, Response::GatewayMailboxes(Vec::new()));
+            fixture.drain.start();
+            fixture.served.await.unwrap();
+            assert!(!fixture.data_dir.join(SOCKET_FILE).exists());
+            let data_dir = fixture.data_dir.clone();
+            let answer = blocking(move || ask(&data_dir, &Request::Ready)).await;
+            assert!(matches!(answer, Err(AskError::NobodyListens)), "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_answered_and_changes_nothing() {
+        let fixture = serve(1);
+        let mut long = vec![b' '; usize::try_from(REQUEST_OCTETS_MAX).unwrap()];
+        long.extend_from_slice(b"{\"op\":\"ready\"}\n");
+        for (request, expect) in [
+            (b"{\"op\":\"ready\"".to_vec(), "cut off or too long"),
+            (long, "cut off or too long"),
+            (b"QUIT\n".to_vec(), "does not understand"),
+            (b"\n".to_vec(), "does not understand"),
+            (b"\xff\xfe\n".to_vec(), "does not understand"),
+        ] {
+            let answer = raw(&fixture, request).await;
+            assert!(answer.contains(expect) && answer.contains("\"usage\""), "{answer}");
+            assert!(answer.ends_with('\n') && answer.matches('\n').count() == 1, "{answer}");
+        }
+        assert!(raw(&fixture, b"{\"op\":\"ready\"}\n".to_vec()).await.contains("\"ready\":true"));
+        fixture.drain.start();
+        fixture.served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn silent_connections_keep_nobody_else_waiting() {
+        let fixture = serve(1);
+        let path = fixture.data_dir.join(SOCKET_FILE);
+        let silent: Vec<_> = (1..CONNECTIONS_MAX).map(|_| BlockingStream::connect(&path).unwrap()).collect();
+        assert!(raw(&fixture, b"{\"op\":\"ready\"}\n".to_vec()).await.contains("\"done\""));
+        drop(silent);
+        fixture.drain.start();
+        fixture.served.await.unwrap();
+    }
+}

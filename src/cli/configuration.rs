@@ -34,9 +34,6 @@ pub(super) fn notices(settings: &Settings) -> Vec<String> {
     if settings.directories.is_empty() {
         notices.push("no [[directory]] is configured: every message is kept under Unassigned".to_owned());
     }
-    if settings.tls.is_none() {
-        notices.push("no [tls] is configured: a self-signed certificate is used".to_owned());
-    }
     notices
 }
 
@@ -45,7 +42,11 @@ pub(super) fn check(named: Option<&Path>, json: bool) -> Result<u8, Failure> {
     let path = find(named)?;
     match config::load(&path) {
         Ok(settings) => {
-            let notices = notices(&settings);
+            let mut notices = notices(&settings);
+            // At a start the log says this by an event of its own.
+            if settings.tls.is_none() {
+                notices.push("no [tls] is configured: a self-signed certificate is used".to_owned());
+            }
             if json {
                 output::print_json(&serde_json::json!({ "ok": true, "notices": notices }))?;
             } else {

@@ -158,7 +158,10 @@ fn each_chunk(file: &File, offset: u64, octets: u64, take: &mut dyn FnMut(&[u8])
 /// The same for people.
 fn text(described: &Value) -> String {
     let mut out = String::new();
-    let mut line = |label: &str, value: &str| out.push_str(&format!("{label:<12} {value}\n"));
+    let mut line = |label: &str, value: &str| {
+        out.push_str(format!("{label:<12} {value}").trim_end());
+        out.push('\n');
+    };
     let octets = |value: &Value| counted(value["bytes"].as_u64().unwrap_or(0), "octet");
     line("class", &shown(&described["class"]));
     line("size", &octets(described));

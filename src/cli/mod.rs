@@ -59,8 +59,10 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     if let Command::Serve = command {
         return serve::run(configuration::load(config)?);
     }
-    // Commands talk for themselves; only what is wrong is worth a log line among their output.
-    observe::init(Format::Text, LevelFilter::WARN).map_err(|error| Failure::from(error.to_string()))?;
+    // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration shows
+    // what is odd itself.
+    let level = if matches!(command, Command::Demo { .. }) { LevelFilter::ERROR } else { LevelFilter::WARN };
+    observe::init(Format::Text, level).map_err(|error| Failure::from(error.to_string()))?;
     match command {
         Command::Serve => Ok(0),
         Command::Mailbox(command) => gateway_mailbox::run(command, &configuration::load(config)?, json),
@@ -69,8 +71,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Trace { query, since, limit } => {
             let since = since.map(|since| since.before(observe::now()));
             let request = Request::Trace { query, since, most: limit };
-            let code = ask(&configuration::load(config)?, request, json, receipts::trace)?;
-            Ok(code)
+            ask(&configuration::load(config)?, request, json, |found| receipts::trace(found, limit))
         }
         Command::Explain { receipt_id } => {
             let request = Request::Explain { receipt_id };

@@ -2,16 +2,17 @@
 
 use super::output::{counted, grouped, safe};
 use crate::admin::Response;
-use crate::mail::{Address, JournaledRecipient, RecipientField, Redirection, ReversePath};
+use crate::mail::{Address, JournaledRecipient, ReceiptId, RecipientField, Redirection, ReversePath};
 use crate::store::{EventView, PlacementView, ReceiptView, ReportRecord};
+use std::collections::HashSet;
 use std::fmt::Write;
 
 /// Recipient lines of a report shown by `trace`; `explain` shows all.
 const RECIPIENTS_SHOWN: usize = 5;
 
-/// The whole life of each receipt.
-pub(super) fn trace(response: &Response) -> String {
-    join(response, |receipt| {
+/// The whole life of each receipt, of at most `limit` transactions.
+pub(super) fn trace(response: &Response, limit: usize) -> String {
+    let mut text = join(response, |receipt| {
         let mut out = Lines::default();
         heading(&mut out, receipt);
         transport(&mut out, receipt);
@@ -23,7 +24,16 @@ pub(super) fn trace(response: &Response) -> String {
             }
         }
         out.0
-    })
+    });
+    let Response::Receipts(receipts) = response else { return text };
+    let transactions: HashSet<ReceiptId> = receipts.iter().map(|receipt| receipt.receipt_id).collect();
+    // One receipt id names one transaction; there are no others to see.
+    if limit > 1 && transactions.len() >= limit {
+        let shown = counted(limit as u64, "transaction");
+        writeln!(text, "\nThere may be more than these {shown}: see --limit and --since.")
+            .unwrap_or_default();
+    }
+    text
 }
 
 /// Why each placement of a receipt is where it is.

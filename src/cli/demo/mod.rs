@@ -150,7 +150,12 @@ pub(crate) async fn run(keep: bool, out: &mut (dyn Write + Send)) -> Result<(), 
     shown
 }
 
-async fn journey(running: &Running, place: &Place, keep: bool, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+async fn journey(
+    running: &Running,
+    place: &Place,
+    keep: bool,
+    out: &mut (dyn Write + Send),
+) -> Result<(), DemoError> {
     let printing = step::<io::Error>("printing");
     let smtp = running.ports.smtp.ok_or_else(|| DemoError("SMTP is not bound".to_owned()))?;
     let pop3s = running.ports.pop3s.ok_or_else(|| DemoError("POP3S is not bound".to_owned()))?;
@@ -170,10 +175,15 @@ async fn journey(running: &Running, place: &Place, keep: bool, out: &mut (dyn Wr
         let (address, certificate) = (address.clone(), certificate.to_vec());
         blocking(move || send_all(smtp, &address, &certificate)).await?
     };
-    writeln!(out, "2. Exchange sends four messages over STARTTLS; each 250 means: durable.\n").map_err(&printing)?;
+    writeln!(out, "2. Exchange sends four messages over STARTTLS; each 250 means: durable.\n")
+        .map_err(&printing)?;
     for sent in &sent {
-        writeln!(out, "   {:<13} {}\n   {:<13} 250 2.0.0 Ok {}", sent.sample.file, sent.sample.what, "", sent.receipt_id)
-            .map_err(&printing)?;
+        writeln!(
+            out,
+            "   {:<13} {}\n   {:<13} 250 2.0.0 Ok {}",
+            sent.sample.file, sent.sample.what, "", sent.receipt_id
+        )
+        .map_err(&printing)?;
     }
 
     writeln!(out, "\n3. Where each landed, and why").map_err(&printing)?;
@@ -193,21 +203,32 @@ async fn journey(running: &Running, place: &Place, keep: bool, out: &mut (dyn Wr
     if keep {
         reach(place, running, &gateway_mailbox, &password, &sent, out).map_err(&printing)?;
     } else {
-        writeln!(out, "\nEverything held. The directory is gone again; `daybook demo --keep` leaves it running.")
-            .map_err(&printing)?;
+        writeln!(
+            out,
+            "\nEverything held. The directory is gone again; `daybook demo --keep` leaves it running."
+        )
+        .map_err(&printing)?;
     }
     out.flush().map_err(&printing)
 }
 
 /// Runs what waits for the network where it keeps nobody waiting.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, DemoError> + Send + 'static) -> Result<T, DemoError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DemoError> + Send + 'static,
+) -> Result<T, DemoError> {
     tokio::task::spawn_blocking(work).await.map_err(step("waiting"))?
 }
 
 fn intro(place: &Place, address: &str, smtp: SocketAddr, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "Daybook keeps what Microsoft 365 journal rules report. This is its whole journey, on loopback,")?;
+    writeln!(
+        out,
+        "Daybook keeps what Microsoft 365 journal rules report. This is its whole journey, on loopback,"
+    )?;
     writeln!(out, "in {}.\n", place.dir.display())?;
-    writeln!(out, "1. A gateway mailbox: the address a journal rule sends to. Only its password can open what it keeps.\n")?;
+    writeln!(
+        out,
+        "1. A gateway mailbox: the address a journal rule sends to. Only its password can open what it keeps.\n"
+    )?;
     writeln!(out, "   {address}   SMTP on {smtp}")?;
     writeln!(out, "   Users: Alice, Bob, Carol and Erin at contoso.example, from users.toml.\n")
 }
@@ -218,17 +239,22 @@ fn send_all(smtp: SocketAddr, address: &str, certificate: &[u8]) -> Result<Vec<S
         .add_root_certificate(certificate)
         .build()
         .map_err(step("preparing TLS"))?;
-    let transport =
-        SmtpTransport::builder_dangerous(smtp.ip().to_string()).port(smtp.port()).tls(Tls::Required(tls)).build();
+    let transport = SmtpTransport::builder_dangerous(smtp.ip().to_string())
+        .port(smtp.port())
+        .tls(Tls::Required(tls))
+        .build();
     let to = address.parse().map_err(step("reading the address"))?;
     // Exchange Online sends reports from the address for undeliverable ones; NDRs come from the null path.
     let envelope = Envelope::new(None, vec![to]).map_err(step("making an envelope"))?;
     let mut sent = Vec::new();
     for sample in &SAMPLES {
-        let response = transport.send_raw(&envelope, sample.octets).map_err(step("sending"))?;
+        // The client ends every body with a CRLF of its own.
+        let body = sample.octets.strip_suffix(b"\r\n").unwrap_or(sample.octets);
+        let response = transport.send_raw(&envelope, body).map_err(step("sending"))?;
         let text: Vec<&str> = response.message().collect();
         let receipt_id = text.concat().rsplit(' ').next().and_then(|id| id.parse().ok());
-        let receipt_id = receipt_id.ok_or_else(|| DemoError(format!("the answer names no receipt: {}", text.concat())))?;
+        let receipt_id =
+            receipt_id.ok_or_else(|| DemoError(format!("the answer names no receipt: {}", text.concat())))?;
         sent.push(Sent { sample, receipt_id });
     }
     Ok(sent)
@@ -262,9 +288,16 @@ fn landed(sent: &Sent, view: &ReceiptView, out: &mut dyn Write) -> io::Result<()
 fn judge(sent: &Sent, view: &ReceiptView) -> Result<(), DemoError> {
     let made: Vec<&str> = view.placements.iter().filter(|p| !p.spared).map(|p| p.folder.as_str()).collect();
     let wanted: &[&str] = match sent.sample.file {
-        "report.eml" => &["INBOX", "alice@contoso.example/Journal Outgoing", "bob@contoso.example/Journal Incoming", "carol@contoso.example/Journal Incoming"],
+        "report.eml" => &[
+            "INBOX",
+            "alice@contoso.example/Journal Outgoing",
+            "bob@contoso.example/Journal Incoming",
+            "carol@contoso.example/Journal Incoming",
+        ],
         "fork.eml" => &["INBOX", "erin@contoso.example/Journal Incoming"],
-        "ndr.eml" => &["INBOX", "carol@contoso.example/Journal Incoming", "bob@contoso.example/Journal Incoming"],
+        "ndr.eml" => {
+            &["INBOX", "carol@contoso.example/Journal Incoming", "bob@contoso.example/Journal Incoming"]
+        }
         _ => &["INBOX", "Quarantine"],
     };
     let right = made.len() == wanted.len() && wanted.iter().all(|w| made.iter().any(|m| m.ends_with(w)));
@@ -294,7 +327,9 @@ fn fetch_all(
 }
 
 fn compare(sent: &[Sent], fetched: &[Vec<u8>]) -> Result<(), DemoError> {
-    expect(fetched.len() == sent.len(), || format!("{} messages were sent and {} fetched", sent.len(), fetched.len()))?;
+    expect(fetched.len() == sent.len(), || {
+        format!("{} messages were sent and {} fetched", sent.len(), fetched.len())
+    })?;
     for (sent, fetched) in sent.iter().zip(fetched) {
         expect(sent.sample.octets == fetched, || format!("{} came back changed", sent.sample.file))?;
     }
@@ -306,10 +341,18 @@ fn outro(pop3s: SocketAddr, fetched: &[Vec<u8>], keep: bool, out: &mut dyn Write
     for (sample, octets) in SAMPLES.iter().zip(fetched) {
         let sha256 = crate::store::Digest::of(octets).to_string();
         let short: String = sha256.chars().take(16).collect();
-        writeln!(out, "   {:<13} {:>5} octets, SHA-256 {short}…: the same as sent", sample.file, octets.len())?;
+        writeln!(
+            out,
+            "   {:<13} {:>5} octets, SHA-256 {short}…: the same as sent",
+            sample.file,
+            octets.len()
+        )?;
     }
     if !keep {
-        writeln!(out, "   It deletes what it has; at QUIT they are gone from the maildrop, and stay recorded:")?;
+        writeln!(
+            out,
+            "   It deletes what it has; at QUIT they are gone from the maildrop, and stay recorded:"
+        )?;
     }
     Ok(())
 }
@@ -333,7 +376,8 @@ fn after(
     let wanted: &[&str] = if keep { &["fetched"] } else { &["fetched", "deleted"] };
     expect(kinds == wanted, || format!("the receipt says {kinds:?}, not {wanted:?}"))?;
     for event in events {
-        let client = event.client.as_ref().map(|c| format!("{} from {}", c.protocol, c.peer)).unwrap_or_default();
+        let client =
+            event.client.as_ref().map(|c| format!("{} from {}", c.protocol, c.peer)).unwrap_or_default();
         writeln!(out, "   {} {} {client}", event.at, event.kind).map_err(step("printing"))?;
     }
     Ok(())
@@ -351,7 +395,13 @@ fn reach(
     let config = config.display();
     let show = |port: Option<SocketAddr>| port.map(|p| p.to_string()).unwrap_or_default();
     writeln!(out, "\nEverything held, and goes on running until you press Ctrl-C:\n")?;
-    writeln!(out, "   SMTP {}   POP3 {} (STLS)   POP3S {}", show(running.ports.smtp), show(running.ports.pop3), show(running.ports.pop3s))?;
+    writeln!(
+        out,
+        "   SMTP {}   POP3 {} (STLS)   POP3S {}",
+        show(running.ports.smtp),
+        show(running.ports.pop3),
+        show(running.ports.pop3s)
+    )?;
     writeln!(out, "   user      {}\n   password  {password}\n", gateway_mailbox.login())?;
     if let Some(first) = sent.first() {
         writeln!(out, "   daybook --config {config} trace {}", first.receipt_id)?;
