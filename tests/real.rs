@@ -6,6 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what clients say is to be read")]
 
+#[path = "support/daybook.rs"]
+mod support;
+
 #[path = "support/load.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod load;
@@ -18,7 +21,7 @@ mod gateway;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod maildrop;
 
-use gateway::{Account, Gateway, HOSTNAME};
+use gateway::{Account, Gateway};
 use load::{report, sha256};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -26,14 +29,20 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use support::{HOST, corpus};
 
 /// A fetchmail that found nothing to fetch says so with this exit code.
 const FETCHMAIL_NO_MAIL: i32 = 1;
 
 /// The report of the demonstration, and a larger one with all that clients trip over.
 fn messages() -> Vec<Vec<u8>> {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/demo/report.eml");
-    vec![fs::read(demo).unwrap(), report("real-clients", 1_500_000).octets]
+    vec![corpus("demo/report.eml"), report("real-clients", 1_500_000).octets]
+}
+
+/// Messages that Python's email package writes as it reads them: getmail takes messages apart and puts them together
+/// again, and folds the longer header lines of the demonstration, those of its original included.
+fn messages_for_getmail() -> Vec<Vec<u8>> {
+    vec![report("getmail", 3_000).octets, report("getmail-large", 1_500_000).octets]
 }
 
 /// A gateway with one account, and the messages as files.
@@ -45,11 +54,10 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new() -> Fixture {
+    fn new(messages: Vec<Vec<u8>>) -> Fixture {
         let gateway = Gateway::start();
         let account = gateway.create_account();
-        let messages = messages();
-        let name = |n| gateway.dir().join(format!("message-{n}.eml"));
+        let name = |n| gateway.path(&format!("message-{n}.eml"));
         let files: Vec<_> = (0..messages.len()).map(name).collect();
         for (file, message) in files.iter().zip(&messages) {
             fs::write(file, message).unwrap();
@@ -58,8 +66,8 @@ impl Fixture {
     }
 
     /// One that holds the messages already.
-    fn filled() -> Fixture {
-        let fixture = Fixture::new();
+    fn filled(messages: Vec<Vec<u8>>) -> Fixture {
+        let fixture = Fixture::new(messages);
         fixture.send_by_python();
         fixture
     }
@@ -68,7 +76,7 @@ impl Fixture {
         for file in &self.files {
             let said = run(self
                 .python("send.py")
-                .args([HOSTNAME, &self.gateway.smtp().port().to_string()])
+                .args([HOST, &self.gateway.smtp().port().to_string()])
                 .arg(self.gateway.certificate())
                 .arg(&self.account.address)
                 .arg(file));
@@ -98,7 +106,11 @@ impl Fixture {
         let receipts = self.receipts();
         assert_eq!(receipts.len(), self.messages.len(), "{receipts:#?}");
         for (receipt, message) in receipts.iter().zip(&self.messages) {
-            assert_eq!(receipt["sha256"], hex(&sha256(message)), "the stored octets are not those of the file");
+            assert_eq!(
+                receipt["sha256"],
+                hex(&sha256(message)),
+                "the stored octets are not those of the file"
+            );
             assert_eq!(receipt["octets"], message.len());
             assert!(receipt["transport"]["tls"].is_object(), "not over TLS: {receipt:#?}");
         }
@@ -136,7 +148,10 @@ impl Fixture {
             let found: Vec<_> = events.iter().map(|event| event["kind"].as_str().unwrap()).collect();
             assert_eq!(found, kinds, "{inbox:#?}");
             for event in events {
-                assert!(event["at"].as_str().is_some_and(|at| at > receipt["at"].as_str().unwrap()), "{event:#?}");
+                assert!(
+                    event["at"].as_str().is_some_and(|at| at > receipt["at"].as_str().unwrap()),
+                    "{event:#?}"
+                );
                 assert_eq!(event["client"]["peer"], "127.0.0.1", "{event:#?}");
                 assert_eq!(event["client"]["protocol"], "pop3", "{event:#?}");
                 assert!(event["client"]["session_id"].is_string(), "{event:#?}");
@@ -146,7 +161,7 @@ impl Fixture {
 
     /// A directory that only this test uses.
     fn fresh_dir(&self, name: &str) -> PathBuf {
-        let dir = self.gateway.dir().join(name);
+        let dir = self.gateway.path(name);
         fs::create_dir(&dir).unwrap();
         dir
     }
@@ -223,7 +238,7 @@ fn write_private(path: &Path, text: &str) {
 
 #[test]
 fn swaks_delivers_over_starttls() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new(messages());
     for (file, message) in fixture.files.iter().zip(&fixture.messages) {
         // swaks ends what it sends with a line end of its own. Besides that it only dot-stuffs: there is no `%` token, no
         // backslash and no lone LF in these messages that it would replace.
@@ -240,16 +255,16 @@ fn swaks_delivers_over_starttls() {
 
 #[test]
 fn python_smtplib_delivers_over_starttls() {
-    let fixture = Fixture::filled();
+    let fixture = Fixture::filled(messages());
     fixture.assert_all_stored_over_tls();
 }
 
 #[test]
 fn python_poplib_fetches_over_pop3s() {
-    let fixture = Fixture::filled();
+    let fixture = Fixture::filled(messages());
     let said = run(fixture
         .python("fetch.py")
-        .args([HOSTNAME, &fixture.gateway.pop3s().port().to_string()])
+        .args([HOST, &fixture.gateway.pop3s().port().to_string()])
         .arg(fixture.gateway.certificate())
         .args([&fixture.account.login, &fixture.account.password]));
     let sent: Vec<_> = fixture.messages.iter().map(|message| hex(&sha256(message))).collect();
@@ -289,7 +304,7 @@ impl Fetchmail<'_> {
         let certificate = fixture.gateway.certificate();
         let configuration = format!(
             "set invisible\nset no bouncemail\nset no syslog\n\
-             poll {HOSTNAME} service {port} protocol pop3 uidl timeout 60\n\
+             poll {HOST} service {port} protocol pop3 uidl timeout 60\n\
              user \"{login}\" password \"{password}\" is root here\n\
              {ssl} sslcertck sslcertfile {certificate:?}\n\
              no rewrite pass8bits no mimedecode no dropstatus no dropdelivered {keep} fetchall\n\
@@ -322,7 +337,7 @@ impl Fetchmail<'_> {
 
 #[test]
 fn fetchmail_fetches_and_keeps_over_stls() {
-    let fixture = Fixture::filled();
+    let fixture = Fixture::filled(messages());
     let fetchmail = Fetchmail::new(&fixture, FetchmailTls::Stls, true);
     fetchmail.poll(0);
     fetchmail.assert_fetched();
@@ -332,7 +347,7 @@ fn fetchmail_fetches_and_keeps_over_stls() {
 
 #[test]
 fn fetchmail_fetches_and_deletes_over_stls() {
-    let fixture = Fixture::filled();
+    let fixture = Fixture::filled(messages());
     let fetchmail = Fetchmail::new(&fixture, FetchmailTls::Stls, false);
     fetchmail.poll(0);
     fetchmail.assert_fetched();
@@ -343,7 +358,7 @@ fn fetchmail_fetches_and_deletes_over_stls() {
 
 #[test]
 fn fetchmail_fetches_and_keeps_over_pop3s() {
-    let fixture = Fixture::filled();
+    let fixture = Fixture::filled(messages());
     let fetchmail = Fetchmail::new(&fixture, FetchmailTls::Implicit, true);
     fetchmail.poll(0);
     fetchmail.assert_fetched();
@@ -353,7 +368,7 @@ fn fetchmail_fetches_and_keeps_over_pop3s() {
 
 #[test]
 fn fetchmail_fetches_and_deletes_over_pop3s() {
-    let fixture = Fixture::filled();
+    let fixture = Fixture::filled(messages());
     let fetchmail = Fetchmail::new(&fixture, FetchmailTls::Implicit, false);
     fetchmail.poll(0);
     fetchmail.assert_fetched();
@@ -379,7 +394,7 @@ impl Getmail<'_> {
         }
         let Account { login, password, .. } = &fixture.account;
         let configuration = format!(
-            "[retriever]\ntype = SimplePOP3SSLRetriever\nserver = {HOSTNAME}\nport = {port}\n\
+            "[retriever]\ntype = SimplePOP3SSLRetriever\nserver = {HOST}\nport = {port}\n\
              username = {login}\npassword = {password}\nca_certs = {certificate}\n\
              [destination]\ntype = Maildir\npath = {home}/Maildir/\n\
              [options]\nreceived = false\ndelivered_to = false\nread_all = true\ndelete = {delete}\nverbose = 2\n",
@@ -415,7 +430,7 @@ impl Getmail<'_> {
 
 #[test]
 fn getmail_fetches_and_keeps() {
-    let fixture = Fixture::filled();
+    let fixture = Fixture::filled(messages_for_getmail());
     let getmail = Getmail::new(&fixture, false);
     getmail.poll();
     getmail.assert_fetched();
@@ -425,7 +440,7 @@ fn getmail_fetches_and_keeps() {
 
 #[test]
 fn getmail_fetches_and_deletes() {
-    let fixture = Fixture::filled();
+    let fixture = Fixture::filled(messages_for_getmail());
     let getmail = Getmail::new(&fixture, true);
     getmail.poll();
     getmail.assert_fetched();

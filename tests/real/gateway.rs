@@ -1,19 +1,16 @@
 //! The built binary, serving on loopback ports out of a directory of its own, to be killed and started again.
 
-use super::load::SOON;
-use super::maildrop::{Maildrop, Trust};
+use super::maildrop::Maildrop;
+use super::support::{SOON, Site};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Between two looks at something that is awaited.
 const POLL_PAUSE: Duration = Duration::from_millis(2);
-
-/// Name in the certificate the server makes for itself.
-pub(crate) const HOSTNAME: &str = "localhost";
 
 /// A gateway mailbox and how to get at it.
 #[derive(Clone, Debug)]
@@ -23,12 +20,13 @@ pub(crate) struct Account {
     pub(crate) password: String,
 }
 
+/// A site with a server that comes and goes.
 pub(crate) struct Gateway {
-    dir: tempfile::TempDir,
+    site: Site,
     child: Option<Child>,
     ports: Value,
     /// Octets of the log that stood there before this start.
-    log_before: u64,
+    log_before: usize,
 }
 
 /// Polls until `ask` has an answer.
@@ -46,17 +44,7 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 impl Gateway {
     /// A server with nothing in it yet, started.
     pub(crate) fn start() -> Gateway {
-        let dir = tempfile::Builder::new().prefix("daybook-real-").tempdir().unwrap();
-        let users = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/demo/users.toml");
-        let config = format!(
-            "hostname = \"{HOSTNAME}\"\ndomains = [\"gw.example\"]\ndata_dir = {:?}\n\
-             [smtp]\nlisten = [\"127.0.0.1:0\"]\n\
-             [pop3]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n\
-             [log]\nformat = \"json\"\n[[directory]]\nkind = \"file\"\npath = {users:?}\n",
-            dir.path().join("data")
-        );
-        fs::write(dir.path().join("daybook.toml"), config).unwrap();
-        let mut gateway = Gateway { dir, child: None, ports: Value::Null, log_before: 0 };
+        let mut gateway = Gateway { site: Site::new(), child: None, ports: Value::Null, log_before: 0 };
         gateway.start_again();
         gateway
     }
@@ -67,9 +55,10 @@ impl Gateway {
         let ports = self.data_dir().join("ports.json");
         // A killed server leaves its file; what stands there after this is of the new one.
         drop(fs::remove_file(&ports));
+        self.log_before = fs::read(self.log_path()).map_or(0, |log| log.len());
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
-        self.log_before = log.metadata().unwrap().len();
-        let child = self.command(&["serve"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut serve = self.site.command(&["serve"]);
+        let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
         self.ports = until("ports.json", || {
             if let Some(status) = self.child.as_mut()?.try_wait().unwrap() {
@@ -79,15 +68,9 @@ impl Gateway {
         });
     }
 
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_daybook"));
-        command.args(arguments).arg("--config").arg(self.dir.path().join("daybook.toml")).stdin(Stdio::null());
-        command
-    }
-
     /// Runs a command against the server, and reads the JSON it prints.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Value {
-        let Output { status, stdout, stderr } = self.command(arguments).arg("--json").output().unwrap();
+        let Output { status, stdout, stderr } = self.site.command(arguments).arg("--json").output().unwrap();
         assert!(status.success(), "{arguments:?}: {status}: {}", String::from_utf8_lossy(&stderr));
         serde_json::from_slice(&stdout).unwrap()
     }
@@ -139,30 +122,30 @@ impl Gateway {
         self.port("pop3s")
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
+    /// A file or directory beside the server's data.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.site.path(name)
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.site.path("data")
     }
 
     pub(crate) fn certificate(&self) -> PathBuf {
-        self.data_dir().join("tls/cert.pem")
+        self.site.path("data/tls/cert.pem")
     }
 
     pub(crate) fn maildrop(&self, account: &Account) -> Maildrop {
-        let trust = Trust::only(&self.certificate(), HOSTNAME);
-        Maildrop::open(self.pop3s(), &trust, &account.login, &account.password)
+        Maildrop::open(self.pop3s(), &self.site.client_config(), &account.login, &account.password)
     }
 
     fn log_path(&self) -> PathBuf {
-        self.dir.path().join("log.jsonl")
+        self.site.path("log.jsonl")
     }
 
     fn log(&self) -> String {
         let all = fs::read(self.log_path()).unwrap_or_default();
-        String::from_utf8_lossy(&all[self.log_before as usize..]).into_owned()
+        String::from_utf8_lossy(&all[self.log_before..]).into_owned()
     }
 
     /// The names of the events since the last start, with the whole line.

@@ -1,14 +1,13 @@
 //! Reads a maildrop over POP3S as a careful poller would, without ever holding a message in memory.
 
-use super::load::{SOON, Sha256, finish};
+use super::load::{Sha256, finish};
+use super::support::{HOST, SOON};
 use aws_lc_rs::digest::{Context, SHA256};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,42 +28,29 @@ pub(crate) struct Maildrop {
     stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
 }
 
-/// Trusts only the certificate in this file, under this name.
-pub(crate) struct Trust {
-    config: Arc<ClientConfig>,
-    name: ServerName<'static>,
-}
-
-impl Trust {
-    pub(crate) fn only(certificate: &Path, name: &str) -> Trust {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Trust { config: Arc::new(config), name: ServerName::try_from(name.to_owned()).unwrap() }
-    }
-}
-
 impl Maildrop {
     /// Logs in; waits while another session, perhaps one that is just being torn down, has the maildrop.
-    pub(crate) fn open(address: SocketAddr, trust: &Trust, login: &str, password: &str) -> Maildrop {
+    pub(crate) fn open(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+        login: &str,
+        password: &str,
+    ) -> Maildrop {
         let deadline = Instant::now() + SOON;
         loop {
             let tcp = TcpStream::connect(address).unwrap();
             tcp.set_nodelay(true).unwrap();
             tcp.set_read_timeout(Some(SOON)).unwrap();
-            let tls = ClientConnection::new(Arc::clone(&trust.config), trust.name.clone()).unwrap();
+            let tls = ClientConnection::new(Arc::clone(config), ServerName::try_from(HOST).unwrap()).unwrap();
             let mut drop =
                 Maildrop { stream: BufReader::with_capacity(128 * 1024, StreamOwned::new(tls, tcp)) };
             drop.line().unwrap();
             drop.ok(&format!("USER {login}")).unwrap();
             match drop.ok(&format!("PASS {password}")) {
                 Ok(_) => return drop,
-                Err(e) => assert!(e.to_string().contains("[IN-USE]") && Instant::now() < deadline, "login: {e}"),
+                Err(e) => {
+                    assert!(e.to_string().contains("[IN-USE]") && Instant::now() < deadline, "login: {e}")
+                }
             }
         }
     }

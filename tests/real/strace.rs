@@ -37,6 +37,8 @@ pub(crate) enum On {
     Anything,
     /// The segments of the log, those to come included; the count is of calls on these.
     Log,
+    /// The index and its write-ahead log.
+    Index,
 }
 
 impl Injection {
@@ -88,16 +90,15 @@ impl Strace {
             .args(["-e", &format!("inject={calls}:{effect}:when={}", injection.when())])
             .args(["-p", &pid.to_string(), "-o"])
             .arg(out);
-        if injection.on == On::Log {
-            for segment in segments(data_dir) {
-                command.arg("-P").arg(segment);
-            }
+        let files = match injection.on {
+            On::Anything => Vec::new(),
+            On::Log => segments(data_dir),
+            On::Index => ["index.sqlite", "index.sqlite-wal"].map(|name| data_dir.join(name)).to_vec(),
+        };
+        for file in files {
+            command.arg("-P").arg(file);
         }
-        let child = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace is needed");
+        let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("strace is needed");
         let mut strace = Strace { child, out: out.to_owned() };
         until("strace to attach", || {
             assert!(strace.child.try_wait().unwrap().is_none(), "strace ended: may this user trace?");

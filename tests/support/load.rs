@@ -4,6 +4,7 @@
 //! sent again, the same octets, until it is: exactly what Exchange Online does. Every report that was ever begun is
 //! remembered with its hash, so that whatever the store holds afterwards can be judged.
 
+use super::support::SOON;
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Write};
@@ -13,8 +14,6 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long anything may take.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// Pause of a sender that found nobody at the address it was given.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -59,8 +58,8 @@ pub(crate) struct Report {
     pub(crate) octets: Vec<u8>,
 }
 
-/// The Message-ID of a report, its head up to the text of the original, and what closes it. No line needs folding: there are
-/// clients that would fold it.
+/// The Message-ID of a report, its head up to the text of the original, and what closes it. Its header is such that
+/// Python's email package, which getmail writes with, leaves it as it is.
 pub(crate) fn frame_of_report(name: &str) -> (String, Vec<u8>, Vec<u8>) {
     let id = format!("<journal-{name}@load.example>");
     let mut head = Vec::new();
@@ -68,7 +67,7 @@ pub(crate) fn frame_of_report(name: &str) -> (String, Vec<u8>, Vec<u8>) {
         head,
         "From: \"Microsoft Outlook\"\r\n\t<MicrosoftExchange329e71ec88ae4615bbc36ab6ce41109e@contoso.example>\r\n\
          To: <archive@gw.example>\r\nSubject: load\r\nMessage-ID: {id}\r\n\
-         Date: Mon, 2 Nov 2026 09:00:01 +0000\r\nMIME-Version: 1.0\r\nX-MS-Journal-Report:\r\n\
+         Date: Mon, 2 Nov 2026 09:00:01 +0000\r\nMIME-Version: 1.0\r\nX-MS-Journal-Report: \r\n\
          Content-Type: multipart/mixed; boundary=\"_{name}_\"\r\n\r\n\
          --_{name}_\r\nContent-Type: text/plain; charset=\"us-ascii\"\r\n\r\n\
          Sender: alice@contoso.example\r\nSubject: load\r\nMessage-Id: <{name}@contoso.example>\r\n\
@@ -204,7 +203,8 @@ impl Smtp {
 
     /// Up to the go-ahead for the body; any other reply than the good one is the answer.
     pub(crate) fn begin(&mut self, to: &str, go_ahead: Option<&[u8]>) -> io::Result<Result<(), Reply>> {
-        let commands = [b"MAIL FROM:<> BODY=8BITMIME\r\n".to_vec(), format!("RCPT TO:<{to}>\r\n").into_bytes()];
+        let commands =
+            [b"MAIL FROM:<> BODY=8BITMIME\r\n".to_vec(), format!("RCPT TO:<{to}>\r\n").into_bytes()];
         for command in commands {
             self.send(&command)?;
             let reply = self.reply()?;
@@ -329,10 +329,9 @@ impl Loader {
     /// Waits until `count` reports are acknowledged in all.
     pub(crate) fn wait_for(&self, count: usize) {
         let record = self.shared.record.lock().unwrap();
-        let waited = self
-            .shared
-            .progress
-            .wait_timeout_while(record, SOON, |record| record.acknowledged.len() < count && record.refused.is_empty());
+        let waited = self.shared.progress.wait_timeout_while(record, SOON, |record| {
+            record.acknowledged.len() < count && record.refused.is_empty()
+        });
         let (record, timeout) = waited.unwrap();
         assert!(record.refused.is_empty(), "refused: {:?}", record.refused);
         assert!(!timeout.timed_out(), "{} of {count} acknowledged in {SOON:?}", record.acknowledged.len());
@@ -368,7 +367,8 @@ impl Shared {
             Some(smtp) => Ok(smtp),
             None => self.connect(),
         };
-        let sent = smtp.and_then(|mut smtp| smtp.deliver(&self.to, &report.octets).map(|reply| (smtp, reply)));
+        let sent =
+            smtp.and_then(|mut smtp| smtp.deliver(&self.to, &report.octets).map(|reply| (smtp, reply)));
         let mut record = self.record.lock().unwrap();
         match sent {
             Ok((smtp, reply)) => {
