@@ -4,6 +4,8 @@
 //! Run on a quiet machine: `cargo bench --bench commit`. The disk under the system's temporary directory is what is measured;
 //! set TMPDIR to the disk in question.
 
+#![allow(clippy::expect_used)]
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use daybook::directory::Directory;
 use daybook::mail::{GatewayMailbox, Profile, ReversePath, TransportEnvelope};
@@ -26,7 +28,12 @@ fn report(n: u64) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        body.push_str(&format!("{state:016x}{:016x}{:016x}{:016x}\r\n", state.rotate_left(17), !state, state.rotate_left(41)));
+        body.push_str(&format!(
+            "{state:016x}{:016x}{:016x}{:016x}\r\n",
+            state.rotate_left(17),
+            !state,
+            state.rotate_left(41)
+        ));
     }
     format!(
         "X-MS-Journal-Report:\r\nMessage-ID: <{n}@journal.report.generator>\r\nMIME-Version: 1.0\r\n\
@@ -78,7 +85,10 @@ async fn deliver(gateway: &Gateway) {
 fn delivered(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut group = criterion.benchmark_group("delivered-75k");
-    group.throughput(Throughput::Bytes(MESSAGE_OCTETS as u64)).sample_size(10).measurement_time(Duration::from_secs(10));
+    group
+        .throughput(Throughput::Bytes(MESSAGE_OCTETS as u64))
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(10));
     for writers in [1_u64, 16, 64] {
         let gateway = gateway(&runtime);
         group.bench_function(BenchmarkId::new("writers", writers), |bencher| {
@@ -109,7 +119,10 @@ fn delivered(criterion: &mut Criterion) {
 
 fn floor(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append-75k");
-    group.throughput(Throughput::Bytes(MESSAGE_OCTETS as u64)).sample_size(10).measurement_time(Duration::from_secs(10));
+    group
+        .throughput(Throughput::Bytes(MESSAGE_OCTETS as u64))
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(10));
     for grouped in [1_u64, 16] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut file = std::fs::File::create(dir.path().join("floor")).expect("a file");

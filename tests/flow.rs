@@ -1,5 +1,7 @@
 //! From SMTP's side of the pipeline to the folders: what is received, extracted, assigned and stored, and what is read back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use daybook::config::{DirectoryKind, DirectorySource};
 use daybook::directory::Directory;
 use daybook::mail::*;
@@ -116,11 +118,10 @@ fn incoming(user: &str) -> FolderName {
 
 /// The original of a one-report message: what stands between the rfc822 part's empty line and its delimiter.
 fn original_in(report: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(report).into_owned();
-    let from = text.rfind("Content-Type: message/rfc822\r\n\r\n").unwrap()
-        + "Content-Type: message/rfc822\r\n\r\n".len();
-    let to = text[from..].find("\r\n--_").unwrap() + from;
-    report[from..to].to_vec()
+    let text = String::from_utf8(report.to_vec()).unwrap();
+    let (_, original) = text.rsplit_once("Content-Type: message/rfc822\r\n\r\n").unwrap();
+    let (original, _) = original.split_once("\r\n--_").unwrap();
+    original.as_bytes().to_vec()
 }
 
 fn as_str(folders: &[(String, u64)]) -> Vec<(&str, u64)> {

@@ -1,5 +1,7 @@
 //! The README tells no lies: its files are configurations, and every `daybook` command in it is run, in order.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -39,7 +41,10 @@ fn file(name: &str) -> String {
 
 fn commands() -> Vec<String> {
     let shell = blocks().into_iter().filter(|b| b.language == "sh");
-    shell.flat_map(|b| b.text.lines().map(str::to_owned).collect::<Vec<_>>()).filter(|l| !l.trim().is_empty()).collect()
+    shell
+        .flat_map(|b| b.text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|l| !l.trim().is_empty())
+        .collect()
 }
 
 fn daybook(dir: &Path, line: &str) -> Command {
@@ -78,7 +83,11 @@ fn every_daybook_command_does_what_the_readme_says() {
         assert!(text.contains(port), "{port}");
         text.replace(port, "127.0.0.1:0")
     });
-    let config = config.replace("/var/lib/daybook", "data").replace("[tls]", "").replace("certificate =", "# ").replace("private_key =", "# ");
+    let config = config
+        .replace("/var/lib/daybook", "data")
+        .replace("[tls]", "")
+        .replace("certificate =", "# ")
+        .replace("private_key =", "# ");
     fs::write(dir.path().join("daybook.toml"), config).unwrap();
     fs::write(dir.path().join("users.toml"), file("users.toml")).unwrap();
 
@@ -109,7 +118,11 @@ fn every_daybook_command_does_what_the_readme_says() {
     }
     let Some(mut server) = server else { panic!("README starts no server") };
     let pid = i32::try_from(server.0.id()).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
     let mut status = None;
     wait_for("the end of serve", || {
         status = server.0.try_wait().unwrap();
@@ -125,7 +138,15 @@ fn the_demonstration_holds_and_cleans_up() {
     let output = daybook(scratch.path(), "daybook demo").env("TMPDIR", scratch.path()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    for word in ["report.eml", "fork.eml", "ndr.eml", "hopeless.eml", "Quarantine", "the same as sent", "Everything held"] {
+    for word in [
+        "report.eml",
+        "fork.eml",
+        "ndr.eml",
+        "hopeless.eml",
+        "Quarantine",
+        "the same as sent",
+        "Everything held",
+    ] {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing is left behind");

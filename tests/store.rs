@@ -1,5 +1,7 @@
 //! The embedded store through its public face: what is acknowledged stays, whatever happens to the files around it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use daybook::mail::*;
 use daybook::store::*;
 use std::fs;

@@ -297,6 +297,7 @@ impl From<StoreError> for OpError {
             StoreError::Full
             | StoreError::Io(..)
             | StoreError::Damaged(_)
+            | StoreError::IndexDamaged(_)
             | StoreError::Locked
             | StoreError::Newer(_) => OpError::Unavailable(error.to_string()),
         }

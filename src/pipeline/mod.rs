@@ -6,7 +6,7 @@
 //! ```
 //!
 //! This room calls the pure cores in order and maps every failure to an answer. It holds no protocol and no format of its
-//! own but the sealed summary ([`summary`]).
+//! own but the sealed summary (`summary.rs`).
 //!
 //! Invariants:
 //! - A message is either delivered to the store whole, for every gateway mailbox it was addressed to, or answered 4xx.
@@ -99,12 +99,13 @@ impl Receiver for Pipeline {
     }
 
     fn begin(&self, receipt_id: ReceiptId, envelope: TransportEnvelope) -> Result<Box<dyn Reception>, Fault> {
-        let gateway_mailboxes = self.inner.gateway_mailboxes(&envelope.recipients);
-        if gateway_mailboxes.is_empty() {
-            // Deleted between RCPT and DATA: the next attempt hears 550 at RCPT.
+        let served = |address: &Address| self.inner.store.gateway_mailbox(&address.key()).is_some();
+        if !envelope.recipients.iter().all(served) {
+            // One was deleted between RCPT and DATA. All or none: the next attempt hears 550 for it at RCPT.
             return Err(Fault::Busy);
         }
-        if let Err(error) = self.inner.store.ready() {
+        let gateway_mailboxes = self.inner.gateway_mailboxes(&envelope.recipients);
+        if let Err(error) = self.inner.store.admits() {
             tracing::error!(event = "journal.deferred", %receipt_id, session_id = %envelope.session_id, %error);
             return Err(fault(&error));
         }
@@ -119,6 +120,7 @@ fn fault(error: &StoreError) -> Fault {
         StoreError::Refused(_) => Fault::Internal,
         StoreError::Io(..)
         | StoreError::Damaged(_)
+        | StoreError::IndexDamaged(_)
         | StoreError::Gone
         | StoreError::Locked
         | StoreError::Newer(_) => Fault::StoreTrouble,

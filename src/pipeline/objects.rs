@@ -9,12 +9,18 @@ use crate::store::{Digest, Sealer, Source, Spool, Spooled, StoreError, StoredExt
 use aws_lc_rs::digest::{Context, SHA256};
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::sync::Arc;
 
+/// Octets of all decoded parts of a message that stay in memory; the rest is spooled.
+const DECODED_MEMORY_OCTETS_MAX: usize = 4 * 1024 * 1024;
 /// Octets moved at a time.
 const CHUNK_OCTETS: usize = 64 * 1024;
 
 /// Hands `spooled` to `take` piece by piece, each with its offset.
-fn each_chunk(spooled: &Spooled, take: &mut dyn FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn each_chunk(
+    spooled: &Spooled,
+    take: &mut dyn FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     if let Some(octets) = spooled.in_memory() {
         return take(0, octets);
     }
@@ -46,16 +52,18 @@ fn overlap<'a>(offset: u64, chunk: &'a [u8], range: &Range<u64>) -> &'a [u8] {
 
 /// Makes the decoded objects, each in a spool of its own; a source always stands before what is decoded from it.
 pub(super) fn decode_all(
-    received: Spooled,
+    received: Arc<Spooled>,
     derived: &[DerivedObject],
     spool: &dyn Fn() -> Spool,
-) -> io::Result<Vec<Spooled>> {
+) -> io::Result<Vec<Arc<Spooled>>> {
     let mut objects = vec![received];
+    let mut memory_left = DECODED_MEMORY_OCTETS_MAX;
     for object in derived {
         let source = objects.get(object.source.object as usize).ok_or(io::ErrorKind::InvalidInput)?;
         let range = object.source.offset..object.source.offset + object.source.octets;
         let mut decoder = Decoder::new(object.encoding);
         let mut target = spool();
+        target.limit_memory(memory_left);
         let mut decoded = Vec::new();
         each_chunk(source, &mut |offset, chunk| {
             decoder.push(overlap(offset, chunk, &range), &mut decoded);
@@ -65,7 +73,9 @@ pub(super) fn decode_all(
         })?;
         decoder.finish(&mut decoded);
         target.write(&decoded)?;
-        objects.push(target.finish()?);
+        let target = target.finish()?;
+        memory_left -= target.in_memory().map_or(0, <[u8]>::len).min(memory_left);
+        objects.push(Arc::new(target));
     }
     Ok(objects)
 }
@@ -91,7 +101,7 @@ impl Tap {
 }
 
 /// Reads every object once and feeds all taps.
-pub(super) fn run_taps(objects: &[Spooled], taps: &mut [Tap]) -> io::Result<()> {
+pub(super) fn run_taps(objects: &[Arc<Spooled>], taps: &mut [Tap]) -> io::Result<()> {
     for (index, object) in objects.iter().enumerate() {
         let mut taps: Vec<&mut Tap> = taps.iter_mut().filter(|tap| tap.object as usize == index).collect();
         if taps.is_empty() {
@@ -230,7 +240,11 @@ mod tests {
 
     #[test]
     fn leaves_out_what_is_held_and_still_finds_every_octet() {
-        let layout = Layout::new(&[0..100], &[(20..60, vec![held(7, 5, 30), held(8, 0, 10)])], 0);
+        let layout = Layout::new(
+            std::slice::from_ref(&(0..100)),
+            &[(20..60, vec![held(7, 5, 30), held(8, 0, 10)])],
+            0,
+        );
         assert_eq!(layout.new_octets, 60);
         assert_eq!(
             layout.sources(&(0..100)),
@@ -246,8 +260,7 @@ mod tests {
 
     #[test]
     fn stores_nothing_of_an_object_that_is_held_whole() {
-        let layout =
-            Layout::new(&std::iter::once(10..30).collect::<Vec<_>>(), &[(10..30, vec![held(1, 0, 20)])], 1);
+        let layout = Layout::new(std::slice::from_ref(&(10..30)), &[(10..30, vec![held(1, 0, 20)])], 1);
         assert_eq!((layout.new_octets, layout.sources(&(10..30))), (0, vec![Source::Held(held(1, 0, 20))]));
     }
 

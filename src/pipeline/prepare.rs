@@ -1,6 +1,6 @@
 //! From a gathered message to the deliveries the store takes: extract, digest, assign, seal.
 
-use super::objects::{Layout, Tap, decode_all, run_taps};
+use super::objects::{Layout, Tap, decode_all, each_chunk, run_taps};
 use super::summary::{self, MessageSummary};
 use super::{Inner, now};
 use crate::assign::{self, Policy, assign, slug};
@@ -12,7 +12,7 @@ use crate::store::{
     DeliveredMessage, Delivery, Digest, FolderName, Held, ReportRecord, Sealed, Spooled, Stage, StoreError,
     WantedPlacement,
 };
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct Gathered {
     pub(super) receipt_id: ReceiptId,
     pub(super) envelope: TransportEnvelope,
     pub(super) gateway_mailboxes: Vec<Arc<GatewayMailbox>>,
-    pub(super) spooled: Spooled,
+    pub(super) spooled: Arc<Spooled>,
     /// `None` when scanning failed.
     pub(super) scanned: Option<Scanned>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Prepared {
 /// What is known of a message before any gateway mailbox's keys are asked.
 struct Read {
     extraction: Option<Extraction>,
-    objects: Vec<Spooled>,
+    objects: Vec<Arc<Spooled>>,
     messages: Vec<ReadMessage>,
     sha256: Digest,
     octets: u64,
@@ -67,26 +67,27 @@ struct ReadMessage {
 }
 
 /// Makes one delivery for each gateway mailbox. Blocks.
-pub(super) fn prepare(inner: &Inner, gathered: Gathered) -> Result<Prepared, StoreError> {
+///
+/// # Errors
+/// Disk and store trouble, and whatever a bug makes of a message: see [`is_about_the_message`].
+pub(super) fn prepare(inner: &Inner, gathered: &Gathered) -> Result<Prepared, StoreError> {
     let clock = Instant::now();
     let received_at = now();
     let mut steps = Steps::default();
     let mut profiles: Vec<(Profile, Vec<Arc<GatewayMailbox>>)> = Vec::new();
-    for gateway_mailbox in gathered.gateway_mailboxes {
+    for gateway_mailbox in &gathered.gateway_mailboxes {
         match profiles.iter_mut().find(|(profile, _)| *profile == gateway_mailbox.profile) {
-            Some((_, same)) => same.push(gateway_mailbox),
-            None => profiles.push((gateway_mailbox.profile, vec![gateway_mailbox])),
+            Some((_, same)) => same.push(gateway_mailbox.clone()),
+            None => profiles.push((gateway_mailbox.profile, vec![gateway_mailbox.clone()])),
         }
     }
     let mut deliveries = Vec::new();
-    let mut spooled = Some(gathered.spooled);
     for (profile, gateway_mailboxes) in profiles {
-        let Some(received) = spooled.take() else { break };
         let extraction = gathered
             .scanned
             .as_ref()
             .and_then(|scanned| extract_safely(scanned, profile, gathered.receipt_id));
-        let read = read(inner, received, extraction)?;
+        let read = read(inner, gathered.spooled.clone(), extraction)?;
         steps.extract += clock.elapsed().as_secs_f64() - steps.seal - steps.extract;
         let sealing = Instant::now();
         for gateway_mailbox in &gateway_mailboxes {
@@ -96,9 +97,17 @@ pub(super) fn prepare(inner: &Inner, gathered: Gathered) -> Result<Prepared, Sto
             deliveries.push(deliver_to(inner, gateway_mailbox, stage.as_ref(), &read, &receipt)?);
         }
         steps.seal += sealing.elapsed().as_secs_f64();
-        spooled = read.objects.into_iter().next();
     }
     Ok(Prepared { deliveries, steps })
+}
+
+/// True when the failure is the message's, not the disk's: trying again would fail again, so it is kept as it came.
+pub(super) fn is_about_the_message(error: &StoreError) -> bool {
+    match error {
+        StoreError::Refused(_) => true,
+        StoreError::Io(e, _) => matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData),
+        _ => false,
+    }
 }
 
 /// Extraction must not fail; if a bug makes it, the message is kept as it came.
@@ -111,7 +120,7 @@ fn extract_safely(scanned: &Scanned, profile: Profile, receipt_id: ReceiptId) ->
 }
 
 /// Decodes what is encoded and hashes every message in one pass over each object.
-fn read(inner: &Inner, received: Spooled, extraction: Option<Extraction>) -> Result<Read, StoreError> {
+fn read(inner: &Inner, received: Arc<Spooled>, extraction: Option<Extraction>) -> Result<Read, StoreError> {
     let fail = |e| StoreError::io("reading a gathered message", e);
     let octets = received.octets();
     let derived = extraction.as_ref().map(|e| e.derived.as_slice()).unwrap_or_default();
@@ -121,7 +130,8 @@ fn read(inner: &Inner, received: Spooled, extraction: Option<Extraction>) -> Res
         let mut taps = vec![Tap::new(&whole, 0, &[])];
         run_taps(&objects, &mut taps).map_err(fail)?;
         let sha256 = taps.pop().map_or(Digest([0; 32]), Tap::finish);
-        let canonical = count_canonical(&objects).map_err(fail)?;
+        let canonical =
+            objects.first().map_or(Ok(CanonicalSize::default()), |o| count_canonical(o)).map_err(fail)?;
         let message = ReadMessage {
             extent: whole,
             canonical,
@@ -164,46 +174,49 @@ fn originals(extraction: &Extraction) -> impl Iterator<Item = &Original> {
 }
 
 /// The size as served, for a message nobody could scan.
-fn count_canonical(objects: &[Spooled]) -> std::io::Result<CanonicalSize> {
-    let mut size = CanonicalSize::default();
-    let mut after_cr = false;
-    let Some(object) = objects.first() else { return Ok(size) };
-    for octet in std::io::BufReader::new(object.reader()?).bytes_of() {
-        let octet = octet?;
-        if after_cr && octet != b'\n' {
-            size.octets += 1;
-            size.lines += 1;
-            size.bare_line_ends = true;
-        }
+fn count_canonical(object: &Spooled) -> std::io::Result<CanonicalSize> {
+    let mut count = CanonicalCount::default();
+    each_chunk(object, &mut |_, chunk| {
+        chunk.iter().for_each(|octet| count.take(*octet));
+        Ok(())
+    })?;
+    Ok(count.finish())
+}
+
+/// Counts octet by octet: slow, and too simple to fail where the scanner did.
+#[derive(Default)]
+struct CanonicalCount {
+    size: CanonicalSize,
+    after_cr: bool,
+}
+
+impl CanonicalCount {
+    fn take(&mut self, octet: u8) {
         match octet {
-            b'\n' if after_cr => size.lines += 1,
-            b'\n' => {
-                size.octets += 1;
-                size.lines += 1;
-                size.bare_line_ends = true;
-            }
+            b'\n' if self.after_cr => self.size.lines += 1,
+            b'\n' => self.lone_line_end(),
+            _ if self.after_cr => self.lone_line_end(),
             _ => {}
         }
-        size.octets += 1;
-        after_cr = octet == b'\r';
-        size.ends_with_line_end = matches!(octet, b'\n' | b'\r');
+        self.size.octets += 1;
+        self.after_cr = octet == b'\r';
+        self.size.ends_with_line_end = matches!(octet, b'\n' | b'\r');
     }
-    if after_cr {
-        size.octets += 1;
-        size.lines += 1;
-        size.bare_line_ends = true;
-    }
-    Ok(size)
-}
 
-/// `Read::bytes` under a name that does not clash with this module's [`Read`].
-trait BytesOf: std::io::Read + Sized {
-    fn bytes_of(self) -> std::io::Bytes<Self> {
-        self.bytes()
+    /// A lone CR or LF is served as both.
+    fn lone_line_end(&mut self) {
+        self.size.octets += 1;
+        self.size.lines += 1;
+        self.size.bare_line_ends = true;
+    }
+
+    fn finish(mut self) -> CanonicalSize {
+        if self.after_cr {
+            self.lone_line_end();
+        }
+        self.size
     }
 }
-
-impl<R: std::io::Read> BytesOf for R {}
 
 struct Receipt<'a> {
     receipt_id: ReceiptId,
@@ -222,7 +235,7 @@ fn deliver_to(
     let key = stage.digest_key();
     let exacts: Vec<Digest> = read.messages.iter().map(|m| key.exact(&m.sha256)).collect();
     let joins: Vec<Digest> = read.messages.iter().map(|m| key.join(&m.join_sha256)).collect();
-    let held = held_originals(stage, read, &exacts)?;
+    let held = held_already(stage, read, &exacts)?;
     let (layouts, sealed) = seal_objects(stage, read, &held)?;
     let messages = read
         .messages
@@ -280,16 +293,12 @@ fn range(extent: &Extent) -> Range<u64> {
     extent.offset..extent.offset + extent.octets
 }
 
-/// For each message, the copy the store holds already. The received message as a whole is never looked up: its
-/// wrapper is new.
-fn held_originals(
-    stage: &dyn Stage,
-    read: &Read,
-    exacts: &[Digest],
-) -> Result<Vec<Option<Held>>, StoreError> {
-    let mut held = vec![None];
-    for (message, exact) in read.messages.iter().zip(exacts).skip(1) {
-        let shared = message.extent.octets >= SHARE_OCTETS_MIN;
+/// For each message, the copy the store holds already, whole and unchanged.
+fn held_already(stage: &dyn Stage, read: &Read, exacts: &[Digest]) -> Result<Vec<Option<Held>>, StoreError> {
+    let mut held = Vec::with_capacity(exacts.len());
+    for (index, (message, exact)) in read.messages.iter().zip(exacts).enumerate() {
+        // The received message is looked up whatever its size: if it is held, this is a message sent again.
+        let shared = index == 0 || message.extent.octets >= SHARE_OCTETS_MIN;
         held.push(if shared { stage.held(exact)? } else { None });
     }
     Ok(held)
@@ -497,7 +506,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::in_dir(dir.path());
         spool.write(octets).unwrap();
-        let size = count_canonical(&[spool.finish().unwrap()]).unwrap();
+        let size = count_canonical(&spool.finish().unwrap()).unwrap();
         assert_eq!(
             (size.octets, size.lines, size.bare_line_ends, size.ends_with_line_end),
             expect,

@@ -1,6 +1,6 @@
 //! One message on its way in: gathered and scanned batch by batch, then prepared and delivered.
 
-use super::prepare::{Gathered, Prepared, Steps, prepare};
+use super::prepare::{Gathered, Prepared, Steps, is_about_the_message, prepare};
 use super::{BATCH_OCTETS, Inner, fault};
 use crate::extract::Scanner;
 use crate::mail::{Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted};
@@ -94,9 +94,10 @@ impl Gathering {
             taken.absorb(batch)?;
             let scanned =
                 taken.scanner.and_then(|scanner| catch_unwind(AssertUnwindSafe(|| scanner.finish())).ok());
-            let spooled = taken.spool.finish().map_err(|e| StoreError::io("spooling a message", e))?;
+            let spooled =
+                Arc::new(taken.spool.finish().map_err(|e| StoreError::io("spooling a message", e))?);
             tracing::info!(event = "journal.received", %receipt_id, %session_id, bytes = spooled.octets());
-            prepare(&worker, Gathered { receipt_id, envelope, gateway_mailboxes, spooled, scanned })
+            prepare_safely(&worker, Gathered { receipt_id, envelope, gateway_mailboxes, spooled, scanned })
         })
         .await
         .map_err(|trouble| self.defer(&trouble))?;
@@ -163,6 +164,23 @@ impl Gathering {
             );
         }
     }
+}
+
+/// Prepares a message; one that a bug stumbles over is prepared again unread, for Quarantine. Refusing it would only bring
+/// it back until its sender gives up.
+fn prepare_safely(inner: &Inner, mut gathered: Gathered) -> Result<Prepared, StoreError> {
+    match catch_unwind(AssertUnwindSafe(|| prepare(inner, &gathered))) {
+        Ok(Ok(prepared)) => return Ok(prepared),
+        Ok(Err(error)) if !is_about_the_message(&error) => return Err(error),
+        Ok(Err(error)) => {
+            tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, %error)
+        }
+        Err(_) => {
+            tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, error = "panic")
+        }
+    }
+    gathered.scanned = None;
+    prepare(inner, &gathered)
 }
 
 /// Microseconds are enough in a log.

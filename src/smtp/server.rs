@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //! - A connection holds one read buffer, [`IDLE_OCTETS`] between commands and [`BODY_OCTETS`] inside a body,
-//!   and one buffer of replies not larger than [`REPLIES_OCTETS_MAX`] and the reply that overran it.
+//!   and one buffer of replies not larger than `REPLIES_OCTETS_MAX` and the reply that overran it.
 //! - A commit runs in a task of its own: a peer that hangs up, or a connection dropped at the end of a
 //!   drain, does not stop it half-way.
 //! - A drain is noticed between commands, where it is answered `421`; a message on its way in may be

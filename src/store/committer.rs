@@ -15,7 +15,7 @@ use super::fact::{
     PlacementFact, ReceivedFact, SparedFact, runs,
 };
 use super::format::GroupBuilder;
-use super::index::{Index, Place};
+use super::index::{Index, Numbers, Place};
 use super::log::Log;
 use super::stage::SealedContent;
 use super::{
@@ -34,8 +34,6 @@ pub(super) const GROUP_DELIVERIES_MAX: usize = 256;
 const GROUP_OCTETS_MAX: usize = 32 * 1024 * 1024;
 /// Commands that may wait; further senders wait to send.
 pub(super) const QUEUE_COMMANDS_MAX: usize = 1024;
-/// Raised by a restore so that no UIDL is ever used twice.
-const EPOCH: u32 = 1;
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -83,17 +81,12 @@ pub(super) struct FolderEvent {
 struct Committed {
     group: usize,
     sync_seconds: f64,
+    /// False when there was nothing to write.
+    synced: bool,
 }
 
 /// Answers one command once the group's fate is known.
 type Conclude = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
-
-#[derive(Clone, Copy)]
-struct Numbers {
-    object: u64,
-    message: u64,
-    folder: u64,
-}
 
 pub(super) struct Committer {
     shared: Arc<Shared>,
@@ -103,6 +96,8 @@ pub(super) struct Committer {
     /// Content files of this group; they stay once its frames may be on disk.
     files: Vec<super::content::ContentFile>,
     routes_changed: bool,
+    /// The index lost this group's transaction: nothing of the group may count.
+    spoilt: Option<StoreError>,
 }
 
 /// A group under construction: where its frames will stand, and the index they are applied to.
@@ -137,12 +132,16 @@ impl Group<'_> {
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, log: Log, index: Index) -> Result<Committer, StoreError> {
-        let numbers = Numbers {
-            object: index.next_id("object")?,
-            message: index.next_id("message")?,
-            folder: index.next_id("folder")?,
-        };
-        Ok(Committer { shared, log, index: Some(index), numbers, files: Vec::new(), routes_changed: false })
+        let numbers = index.numbers()?;
+        Ok(Committer {
+            shared,
+            log,
+            index: Some(index),
+            numbers,
+            files: Vec::new(),
+            routes_changed: false,
+            spoilt: None,
+        })
     }
 
     /// Works until told to stop, or until nobody can send any more.
@@ -188,12 +187,11 @@ impl Committer {
             return;
         }
         let Some(index) = self.index.take() else { return };
-        let started = self.log.start_group().and_then(|builder| index.begin().map(|()| builder));
+        let started = index.begin().and_then(|()| self.log.start_group());
         let mut builder = match started {
             Ok(builder) => builder,
             Err(e) => {
-                self.note_failure(&e);
-                self.index = index.rollback().is_ok().then_some(index);
+                self.give_up(index, &e);
                 batch.into_iter().for_each(|command| command.fail(&e));
                 return;
             }
@@ -205,16 +203,24 @@ impl Committer {
             let mut group = Group { builder: &mut builder, index: &index, segment, offset };
             conclusions.extend(self.take_one(command, &mut group));
         }
-        let outcome = self.seal_group(builder, &index, conclusions.len());
+        let outcome = match self.spoilt.take() {
+            Some(e) => Err(e),
+            None if !index.in_transaction() => {
+                Err(StoreError::IndexDamaged("it ended a transaction by itself".to_owned()))
+            }
+            None => self.seal_group(builder, &index, conclusions.len()),
+        };
         match &outcome {
-            Ok(_) => {
+            Ok(committed) => {
                 self.index = Some(index);
-                self.shared.set_failing(false);
+                if committed.synced {
+                    self.shared.set_failing(false);
+                }
             }
             Err(e) => {
-                self.note_failure(e);
+                self.files.clear();
                 self.numbers = numbers_before;
-                self.index = index.rollback().is_ok().then_some(index);
+                self.give_up(index, e);
             }
         }
         if std::mem::take(&mut self.routes_changed)
@@ -224,11 +230,23 @@ impl Committer {
             tracing::error!(event = "store.routes_failed", error = %e);
         }
         conclusions.into_iter().for_each(|conclude| conclude(outcome.clone()));
+        // What was just acknowledged must be seen by pollers, also if no mail follows for a while.
+        if self.shared.index_is_behind()
+            && let Err(e) = self.repair_if_needed()
+        {
+            tracing::error!(event = "store.index_failed", error = %e);
+        }
     }
 
-    fn note_failure(&self, e: &StoreError) {
+    /// Ends a group that failed. An index that failed, or that cannot even go back, is opened anew before anything else.
+    fn give_up(&mut self, index: Index, e: &StoreError) {
         self.shared.set_failing(true);
         tracing::error!(event = "store.commit_failed", error = %e);
+        if matches!(e, StoreError::IndexDamaged(_)) {
+            self.shared.set_index_spoilt(true);
+            return;
+        }
+        self.index = index.rollback().is_ok().then_some(index);
     }
 
     /// Makes the group durable, then commits the index.
@@ -241,7 +259,7 @@ impl Committer {
         let files = std::mem::take(&mut self.files);
         if builder.is_empty() {
             index.rollback()?;
-            return Ok(Committed { group, sync_seconds: 0.0 });
+            return Ok(Committed { group, sync_seconds: 0.0, synced: false });
         }
         // From here on the frames may reach the disk whatever is reported: the files they name must stay.
         for mut file in files {
@@ -250,13 +268,14 @@ impl Committer {
         let clock = Instant::now();
         let position = self.log.append(builder)?;
         let sync_seconds = clock.elapsed().as_secs_f64();
-        if let Err(e) = index.set_position(&position).and_then(|()| index.commit()) {
+        let recorded = index.set_numbers(&self.numbers).and_then(|()| index.set_position(&position));
+        if let Err(e) = recorded.and_then(|()| index.commit()) {
             // Durable all the same. The index is behind now; repair_if_needed takes it further.
             tracing::error!(event = "store.index_failed", error = %e);
             drop(index.rollback());
             self.shared.set_index_behind(true);
         }
-        Ok(Committed { group, sync_seconds })
+        Ok(Committed { group, sync_seconds, synced: true })
     }
 
     /// Opens the index anew, and replays what it lacks, after it failed.
@@ -265,16 +284,8 @@ impl Committer {
             return Ok(());
         }
         self.index = None;
-        let (index, position) =
-            super::embedded::open_index_and_replay(&self.shared, Some(self.log.position()))?;
-        if position != self.log.position() {
-            return Err(StoreError::Damaged("the index could not be brought up to the log".to_owned()));
-        }
-        self.numbers = Numbers {
-            object: index.next_id("object")?,
-            message: index.next_id("message")?,
-            folder: index.next_id("folder")?,
-        };
+        let index = super::embedded::open_index_and_replay(&self.shared, self.log.position())?;
+        self.numbers = index.numbers()?;
         self.shared.load_routes(&index)?;
         self.index = Some(index);
         self.shared.set_index_behind(false);
@@ -319,6 +330,10 @@ impl Committer {
         let mark = group.builder.mark();
         let numbers = self.numbers;
         let files = self.files.len();
+        if let Some(e) = &self.spoilt {
+            drop(answer.send(Err(e.clone())));
+            return None;
+        }
         let done = group
             .index
             .savepoint()
@@ -336,8 +351,10 @@ impl Committer {
                 group.builder.go_back(mark);
                 self.numbers = numbers;
                 self.files.truncate(files);
-                if let Err(e) = group.index.rollback_to_savepoint() {
-                    tracing::error!(event = "store.index_failed", error = %e);
+                // Out of memory or disk, SQLite ends the whole transaction: what the others of this group put in is gone.
+                let kept = group.index.in_transaction() && group.index.rollback_to_savepoint().is_ok();
+                if !kept || matches!(e, StoreError::IndexDamaged(_)) {
+                    self.spoilt = Some(e.clone());
                 }
                 drop(answer.send(Err(e)));
                 None
@@ -358,12 +375,14 @@ impl Committer {
 
     fn deliver(&mut self, delivery: Delivery, group: &mut Group<'_>) -> Result<Delivered, StoreError> {
         let id = delivery.gateway_mailbox;
+        if self.shared.known(id).is_none() {
+            // Deleted since RCPT: nobody could open it any more.
+            return Err(StoreError::Gone);
+        }
         let repeats = group.index.receipt_with_identity(id, &delivery.identity)?;
-        let held_whole = match (&repeats, delivery.messages.first()) {
-            (Some(_), Some(whole)) => group.index.message_with_exact(id, &whole.exact)?.is_some(),
-            _ => false,
-        };
         // The same octets again need no second copy; other octets are kept whatever the Message-IDs say.
+        let held_whole =
+            repeats.is_some() && delivery.messages.first().is_some_and(|whole| whole.held.is_some());
         let messages = if held_whole { Vec::new() } else { self.store_messages(&delivery, group)? };
         let mut placed = Placed::default();
         if repeats.is_none() {
@@ -401,7 +420,7 @@ impl Committer {
             identity: delivery.identity,
             repeats,
             messages,
-            epoch: EPOCH,
+            epoch: self.numbers.epoch,
             placements: placed.placements,
             spared: placed.spared,
         })))?;

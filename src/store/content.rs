@@ -5,6 +5,7 @@ use super::files::{create_dir_durably, create_file, sync_dir};
 use super::index::Index;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 const ORPHANED_DIR: &str = "orphaned";
@@ -25,7 +26,6 @@ impl ContentFile {
         aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
         let hex: String = random.iter().map(|octet| format!("{octet:02x}")).collect();
         let (shard, rest) = hex.split_at(2);
-        create_dir_durably(&dir.join(shard))?;
         let name = format!("{shard}/{rest}.age");
         let file = create_file(&dir.join(&name))?;
         Ok(ContentFile { dir: dir.to_owned(), name, file, kept: false })
@@ -66,6 +66,18 @@ impl Drop for ContentFile {
             drop(fs::remove_file(self.dir.join(&self.name)));
         }
     }
+}
+
+/// Makes the directories content files lie in, once for ever: a file's directory entry must not depend on a directory that
+/// another session is just making.
+pub(super) fn make_shards(dir: &Path) -> io::Result<()> {
+    for shard in 0..=u8::MAX {
+        let path = dir.join(format!("{shard:02x}"));
+        if !path.is_dir() {
+            fs::DirBuilder::new().mode(0o700).create(path)?;
+        }
+    }
+    sync_dir(dir)
 }
 
 /// After a crash: puts content files that no entry names aside, and returns their names.

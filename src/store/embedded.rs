@@ -1,10 +1,11 @@
 //! [`Store`] in one directory: opens log and index, runs the committer, answers readers.
 
 use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
+use super::content::make_shards;
 use super::fact::{Entry as LogEntry, FACT_VERSION, GatewayMailboxFact};
-use super::files::{create_dir_durably, sync_dir};
-use super::format::decode_group;
-use super::index::{Index, Place};
+use super::files::{create_dir_durably, remove_file_durably, sync_dir};
+use super::format::{GroupHeader, decode_group};
+use super::index::{Index, Numbers, Place};
 use super::log::{Finding, Log, Position};
 use super::read::MessageReader;
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
@@ -22,12 +23,12 @@ use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
-use zeroize::Zeroizing;
 
 /// Groups replayed in one index transaction.
 const REPLAY_GROUPS: u64 = 512;
@@ -85,6 +86,8 @@ pub(super) struct Shared {
     /// The last group could not be made durable.
     failing: AtomicBool,
     index_behind: AtomicBool,
+    /// The index must be put aside and made anew.
+    index_spoilt: AtomicBool,
 }
 
 /// The store in a directory of its own.
@@ -119,6 +122,10 @@ impl Shared {
         self.data_dir.join(INDEX_FILE)
     }
 
+    fn wal_path(&self) -> PathBuf {
+        self.data_dir.join(format!("{INDEX_FILE}-wal"))
+    }
+
     pub(super) fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
     }
@@ -129,6 +136,10 @@ impl Shared {
 
     pub(super) fn index_is_behind(&self) -> bool {
         self.index_behind.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_index_spoilt(&self, spoilt: bool) {
+        self.index_spoilt.store(spoilt, Ordering::Relaxed);
     }
 
     /// Asks the index on a reading connection.
@@ -197,16 +208,25 @@ fn random<const N: usize>() -> Result<[u8; N], StoreError> {
 /// Takes the groups behind the index's position in, in transactions of [`REPLAY_GROUPS`].
 struct Replayer<'a> {
     index: &'a Index,
+    wal: PathBuf,
+    numbers: Numbers,
     groups: u64,
     position: Option<Position>,
+    /// Entries that could not be taken in.
+    lost: Vec<String>,
 }
 
-impl Replayer<'_> {
+impl<'a> Replayer<'a> {
+    fn new(shared: &Shared, index: &'a Index) -> Result<Replayer<'a>, StoreError> {
+        let numbers = index.numbers()?;
+        Ok(Replayer { index, wal: shared.wal_path(), numbers, groups: 0, position: None, lost: Vec::new() })
+    }
+
     fn take(
         &mut self,
         position: &Position,
         offset: u64,
-        header: &super::format::GroupHeader,
+        header: &GroupHeader,
         octets: &[u8],
     ) -> Result<(), StoreError> {
         if self.groups.is_multiple_of(REPLAY_GROUPS) {
@@ -214,69 +234,128 @@ impl Replayer<'_> {
             self.index.begin()?;
         }
         for frame in decode_group(header, octets).frames {
-            let entry: LogEntry = serde_json::from_slice(frame.entry).map_err(|e| {
-                StoreError::Damaged(format!(
-                    "entry in log segment {} at {}: {e}",
-                    position.segment,
-                    offset + frame.at.entry_offset
-                ))
-            })?;
-            if entry.v > FACT_VERSION {
-                return Err(StoreError::Newer(format!("log entry: version {}", entry.v)));
-            }
             let place = Place {
                 segment: position.segment,
                 entry_offset: offset + frame.at.entry_offset,
                 entry_octets: frame.at.entry_octets,
                 payload_offset: offset + frame.at.payload_offset,
             };
-            self.index.apply(&entry.fact, &place)?;
+            match self.take_entry(frame.entry, &place) {
+                // One entry that makes no sense must not keep all other mail from being served.
+                Err(StoreError::Damaged(why)) => {
+                    self.lost.push(format!(
+                        "entry at {} of log segment {}: {why}",
+                        place.entry_offset, place.segment
+                    ));
+                }
+                other => other?,
+            }
         }
         self.groups += 1;
         self.position = Some(*position);
         Ok(())
     }
 
+    fn take_entry(&mut self, entry: &[u8], place: &Place) -> Result<(), StoreError> {
+        let entry: LogEntry =
+            serde_json::from_slice(entry).map_err(|e| StoreError::Damaged(e.to_string()))?;
+        if entry.v > FACT_VERSION {
+            return Err(StoreError::Newer(format!("log entry: version {}", entry.v)));
+        }
+        self.numbers.pass(&entry.fact);
+        self.index.savepoint()?;
+        match self.index.apply(&entry.fact, place) {
+            Ok(()) => self.index.release(),
+            Err(e) => {
+                self.index.rollback_to_savepoint()?;
+                Err(e)
+            }
+        }
+    }
+
     fn flush(&mut self) -> Result<(), StoreError> {
         if let Some(position) = self.position.take() {
+            self.index.set_numbers(&self.numbers)?;
             self.index.set_position(&position)?;
             self.index.commit()?;
+            self.index.checkpoint_if_due(&self.wal)?;
         }
         Ok(())
     }
-}
 
-/// Opens the index; one that cannot be used is put aside and made anew.
-fn open_index(shared: &Shared, report: &mut OpenReport) -> Result<Index, StoreError> {
-    let path = shared.index_path();
-    match Index::open(&path).and_then(|index| index.position().map(|_| index)) {
-        Err(StoreError::Damaged(why)) => {
-            let aside = shared.data_dir.join(format!("{INDEX_FILE}.damaged-{}", now().unix_ms()));
-            fs::rename(&path, aside).map_err(|e| StoreError::io("putting the index aside", e))?;
-            for suffix in ["-wal", "-shm"] {
-                drop(fs::remove_file(shared.data_dir.join(format!("{INDEX_FILE}{suffix}"))));
-            }
-            shared.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            report.index_rebuilt = Some(why);
-            Index::open(&path)
+    /// Ends the replay at `position`. Where entries were lost, UIDs and UIDLs they used must never be used again.
+    fn finish(mut self, position: &Position, lost_entries: bool) -> Result<(u64, Vec<String>), StoreError> {
+        self.flush()?;
+        self.index.rollback()?;
+        self.index.begin()?;
+        if lost_entries || !self.lost.is_empty() {
+            self.numbers.epoch += 1;
+            self.index.skip_uids()?;
         }
-        other => other,
+        self.index.set_numbers(&self.numbers)?;
+        self.index.set_position(position)?;
+        self.index.commit()?;
+        Ok((self.groups, self.lost))
     }
 }
 
-/// Opens the index anew while the log is open, and takes in what it lacks.
-pub(super) fn open_index_and_replay(
-    shared: &Shared,
-    end: Option<Position>,
-) -> Result<(Index, Position), StoreError> {
-    let mut report = OpenReport::default();
-    let index = open_index(shared, &mut report)?;
-    let mut replayer = Replayer { index: &index, groups: 0, position: None };
-    let from = index.position()?;
-    let reached =
-        Log::replay_onto(&shared.log_dir(), from, end, &mut |p, o, h, b| replayer.take(p, o, h, b))?;
-    replayer.flush()?;
-    Ok((index, reached))
+/// Puts an index that cannot be used aside, to be looked at later.
+fn put_index_aside(shared: &Shared) -> Result<(), StoreError> {
+    let fail = |e| StoreError::io("putting the index aside", e);
+    shared.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    let aside = shared.data_dir.join(format!("{INDEX_FILE}.damaged-{}", now().unix_ms()));
+    fs::rename(shared.index_path(), aside).map_err(fail)?;
+    for suffix in ["-wal", "-shm"] {
+        // What is left of them would be read as the new index's.
+        remove_file_durably(&shared.data_dir.join(format!("{INDEX_FILE}{suffix}"))).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Opens the index anew while the log is open, and takes in what it lacks, up to `end`.
+pub(super) fn open_index_and_replay(shared: &Shared, end: Position) -> Result<Index, StoreError> {
+    let attempt = || {
+        let index = Index::open(&shared.index_path())?;
+        let mut replayer = Replayer::new(shared, &index)?;
+        let mut findings = Vec::new();
+        let from = index.position()?;
+        Log::replay_onto(&shared.log_dir(), from, end, &mut findings, &mut |p, o, h, b| {
+            replayer.take(p, o, h, b)
+        })?;
+        let lost_entries = findings.iter().any(Finding::loses_entries);
+        let (_, lost) = replayer.finish(&end, lost_entries)?;
+        for what in lost.into_iter().chain(findings.iter().map(ToString::to_string)) {
+            tracing::error!(event = "store.damaged", what);
+        }
+        Ok(index)
+    };
+    if !shared.index_spoilt.swap(false, Ordering::Relaxed) {
+        match attempt() {
+            Err(StoreError::IndexDamaged(why)) => tracing::error!(event = "store.index_damaged", why),
+            other => return other,
+        }
+    }
+    put_index_aside(shared)?;
+    attempt()
+}
+
+/// Log and index, opened and brought to the same position.
+fn open_log_and_index(shared: &Shared, report: &mut OpenReport) -> Result<(Log, Index), StoreError> {
+    let index = Index::open(&shared.index_path())?;
+    let mut replayer = Replayer::new(shared, &index)?;
+    let (log, findings) =
+        Log::open(&shared.log_dir(), index.position()?, &mut |p, o, h, b| replayer.take(p, o, h, b))?;
+    let lost_entries = findings.iter().any(Finding::loses_entries);
+    let (groups, lost) = replayer.finish(&log.position(), lost_entries)?;
+    report.replayed_groups = groups;
+    report.damage = lost;
+    for finding in findings {
+        match finding {
+            Finding::Torn { .. } => report.torn.push(finding.to_string()),
+            Finding::Damage { .. } | Finding::Unsecured(_) => report.damage.push(finding.to_string()),
+        }
+    }
+    Ok((log, index))
 }
 
 impl Embedded {
@@ -294,6 +373,7 @@ impl Embedded {
             routes: ArcSwap::default(),
             failing: AtomicBool::new(false),
             index_behind: AtomicBool::new(false),
+            index_spoilt: AtomicBool::new(false),
         });
         let made = create_dir_durably(data_dir).and_then(|()| sync_dir(data_dir));
         made.map_err(|e| StoreError::io("making the data directory", e))?;
@@ -304,33 +384,26 @@ impl Embedded {
         // A crash between making one of these and syncing its parent must not matter later.
         sync_upwards(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
 
+        make_shards(&shared.content_dir())
+            .map_err(|e| StoreError::io("making the content directories", e))?;
+
         let mut report = OpenReport::default();
-        let index = open_index(&shared, &mut report)?;
-        let was_clean = data_dir.join("log/clean").exists();
-        let mut replayer = Replayer { index: &index, groups: 0, position: None };
-        let (log, findings) =
-            Log::open(&shared.log_dir(), index.position()?, &mut |p, o, h, b| replayer.take(p, o, h, b))?;
-        replayer.flush()?;
-        report.replayed_groups = replayer.groups;
-        index.begin()?;
-        index.set_position(&log.position())?;
-        index.commit()?;
-        for finding in findings {
-            match finding {
-                Finding::Torn { segment, offset, octets } => {
-                    report.torn.push(format!("{octets} octets at {offset} of log segment {segment}"));
-                }
-                Finding::Damage { segment, offset, octets, what } => {
-                    report
-                        .damage
-                        .push(format!("{octets} octets at {offset} of log segment {segment}: {what}"));
-                }
+        let was_clean = shared.log_dir().join("clean").exists();
+        let (log, index) = match open_log_and_index(&shared, &mut report) {
+            Err(StoreError::IndexDamaged(why)) => {
+                put_index_aside(&shared)?;
+                report = OpenReport { index_rebuilt: Some(why), ..OpenReport::default() };
+                open_log_and_index(&shared, &mut report)?
             }
-        }
+            other => other?,
+        };
         if !was_clean {
             report.orphaned = super::content::put_orphans_aside(&shared.content_dir(), &index)?;
         }
         shared.load_routes(&index)?;
+        // The position must survive a power cut: behind it, a cut-off last group cannot have been acknowledged.
+        index.checkpoint()?;
+        sync_dir(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
 
         let (commands, queue) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let committer = Committer::new(shared.clone(), log, index)?;
@@ -411,8 +484,9 @@ impl Drop for Embedded {
 /// Holds `data_dir/lock` until dropped.
 fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let fail = |e| StoreError::io("locking the data directory", e);
-    let file =
-        File::options().create(true).truncate(false).write(true).open(data_dir.join("lock")).map_err(fail)?;
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(data_dir.join("lock")).map_err(fail)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked),
@@ -435,7 +509,7 @@ fn sync_upwards(dir: &Path) -> io::Result<()> {
 }
 
 fn checkpoint(shared: &Shared, closing: &AtomicBool) {
-    let wal = shared.data_dir.join(format!("{INDEX_FILE}-wal"));
+    let wal = shared.wal_path();
     while !closing.load(Ordering::Relaxed) {
         std::thread::park_timeout(Duration::from_millis(CHECKPOINT_INTERVAL_MS));
         let done =
@@ -465,7 +539,7 @@ impl Store for Embedded {
         &'a self,
         new: NewGatewayMailbox,
         actor: &'a str,
-    ) -> BoxFuture<'a, Result<(Arc<GatewayMailbox>, Zeroizing<String>), StoreError>> {
+    ) -> BoxFuture<'a, Result<super::Created, StoreError>> {
         Box::pin(async move {
             let at = now();
             let id = GatewayMailboxId::new(u64::try_from(at.unix_ms()).unwrap_or(0), random()?);
@@ -518,7 +592,7 @@ impl Store for Embedded {
 
     fn stage(&self, gateway_mailbox: GatewayMailboxId) -> Result<Box<dyn Stage>, StoreError> {
         self.shared.check_free_space()?;
-        Ok(Box::new(EmbeddedStage { shared: self.shared.clone(), route: self.route(gateway_mailbox)? }))
+        Ok(Box::new(EmbeddedStage::new(self.shared.clone(), self.route(gateway_mailbox)?)))
     }
 
     fn deliver(&self, deliveries: Vec<Delivery>) -> BoxFuture<'_, Result<Vec<Delivered>, StoreError>> {
@@ -628,11 +702,13 @@ impl Store for Embedded {
         super::view::receipts(&self.shared, query, since, most)
     }
 
-    fn ready(&self) -> Result<(), StoreError> {
+    fn admits(&self) -> Result<(), StoreError> {
         self.shared.check_free_space()?;
-        if self.commands.is_closed() {
-            return Err(StoreError::closed());
-        }
+        if self.commands.is_closed() { Err(StoreError::closed()) } else { Ok(()) }
+    }
+
+    fn ready(&self) -> Result<(), StoreError> {
+        self.admits()?;
         if self.shared.failing.load(Ordering::Relaxed) {
             return Err(StoreError::io(
                 "writing the log",

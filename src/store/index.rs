@@ -13,12 +13,15 @@ use super::log::Position;
 use super::{Digest, FolderName, StoreError};
 use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Uid, UidValidity};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Format version this build writes; a newer one is refused, an older one is made anew.
 const INDEX_VERSION: i64 = 1;
 /// How long a reader waits for the writer, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 10_000;
+/// How long emptying the WAL waits for the writer, in milliseconds.
+const CHECKPOINT_TIMEOUT_MS: u64 = 200;
 /// The WAL is folded into the database when it has grown to about this many octets.
 const WAL_OCTETS_MAX: i64 = 64 * 1024 * 1024;
 
@@ -54,6 +57,48 @@ CREATE TABLE name (value TEXT NOT NULL, receipt BLOB NOT NULL, PRIMARY KEY (valu
 
 const FLAG_BARE_LINE_ENDS: i64 = 1;
 const FLAG_ENDS_WITH_LINE_END: i64 = 2;
+
+/// UIDs left out in every folder after entries were lost.
+const UIDS_SKIPPED: u32 = 1 << 20;
+
+/// The next free number of each kind, and the epoch. Never goes back, also when rows that used a number are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Numbers {
+    pub(super) object: u64,
+    pub(super) message: u64,
+    pub(super) folder: u64,
+    /// Part of every UIDL; raised when UIDs may have been lost, so that none is used twice.
+    pub(super) epoch: u32,
+}
+
+impl Default for Numbers {
+    fn default() -> Numbers {
+        Numbers { object: 1, message: 1, folder: 1, epoch: 1 }
+    }
+}
+
+impl Numbers {
+    /// Steps past every number a fact mentions, also those of rows that may be missing.
+    pub(super) fn pass(&mut self, fact: &Fact) {
+        match fact {
+            Fact::GatewayMailbox(_) => {}
+            Fact::Folder(fact) => self.folder = self.folder.max(fact.folder + 1),
+            Fact::Object(fact) => self.object = self.object.max(fact.object + 1),
+            Fact::Fetched(fact) | Fact::Deleted(fact) => self.folder = self.folder.max(fact.folder + 1),
+            Fact::Received(fact) => {
+                self.epoch = self.epoch.max(fact.epoch);
+                for message in &fact.messages {
+                    self.message = self.message.max(message.message + 1);
+                    let objects = message.extents.iter().map(|e| e.object).chain([message.summary.0]);
+                    self.object = objects.fold(self.object, |next, object| next.max(object + 1));
+                }
+                let folders =
+                    fact.placements.iter().map(|p| p.folder).chain(fact.spared.iter().map(|s| s.folder));
+                self.folder = folders.fold(self.folder, |next, folder| next.max(folder + 1));
+            }
+        }
+    }
+}
 
 /// Where an entry and its payload stand in the log.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +175,7 @@ fn bytes32(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Digest> {
 }
 
 fn json_error(e: serde_json::Error) -> StoreError {
-    StoreError::Damaged(format!("index row: {e}"))
+    StoreError::IndexDamaged(format!("a row: {e}"))
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -138,7 +183,11 @@ impl From<rusqlite::Error> for StoreError {
         match e.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
             Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-                StoreError::Damaged(format!("index: {e}"))
+                StoreError::IndexDamaged(e.to_string())
+            }
+            // Two facts that cannot both be true: the log's fault, not the index's.
+            Some(rusqlite::ErrorCode::ConstraintViolation) => {
+                StoreError::Damaged(format!("contradicts what was before: {e}"))
             }
             _ => StoreError::io("using the index", std::io::Error::other(e)),
         }
@@ -149,10 +198,19 @@ impl Index {
     /// Opens the index for the one writer, making it when it is not there.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] when the file is not usable: the caller puts it aside and begins a new one.
+    /// [`StoreError::IndexDamaged`] when the file is not usable: the caller puts it aside and begins a new one.
     pub(super) fn open(path: &Path) -> Result<Index, StoreError> {
+        // SQLite would make it readable for all; its WAL takes over the mode.
+        match super::files::create_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::io("making the index", e));
+            }
+            _ => {}
+        }
         let connection = Connection::open(path)?;
         connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
+        // No journals in /tmp: a full one would end transactions, and what they hold is nobody's business.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         // Folding the WAL in syncs the disk: not while a peer waits for its 250. See `checkpoint`.
@@ -166,7 +224,7 @@ impl Index {
         } else if version > INDEX_VERSION {
             return Err(StoreError::Newer(format!("index: version {version}")));
         } else if version < INDEX_VERSION {
-            return Err(StoreError::Damaged(format!("index: version {version} is no longer read")));
+            return Err(StoreError::IndexDamaged(format!("version {version} is no longer read")));
         }
         Ok(Index { connection })
     }
@@ -178,25 +236,44 @@ impl Index {
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Index { connection })
     }
 
     /// Opens a connection that folds the WAL into the database, off the committer's path.
     pub(super) fn open_checkpointer(path: &Path) -> Result<Index, StoreError> {
-        let connection = Connection::open(path)?;
-        connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(std::time::Duration::from_millis(CHECKPOINT_TIMEOUT_MS))?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         Ok(Index { connection })
     }
 
-    /// Folds the WAL in if `wal` has grown to [`WAL_OCTETS_MAX`].
+    /// Folds the WAL in if the file `wal` has grown to [`WAL_OCTETS_MAX`].
     pub(super) fn checkpoint_if_due(&self, wal: &Path) -> Result<(), StoreError> {
-        if std::fs::metadata(wal).is_ok_and(|m| int(m.len()) >= WAL_OCTETS_MAX) {
-            // RESTART lets the writer begin the WAL anew, so that it does not grow without end.
-            self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
+        if !std::fs::metadata(wal).is_ok_and(|m| int(m.len()) >= WAL_OCTETS_MAX) {
+            return Ok(());
+        }
+        // The long part, beside the writer. Then, with little left to do, empty the file: that keeps the writer out, and
+        // is given up when the writer is busy.
+        let all = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+            Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+        })?;
+        if all {
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         }
         Ok(())
+    }
+
+    /// Folds the whole WAL in and syncs: what was committed is durable when this returns.
+    pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    }
+
+    /// True inside a transaction. SQLite ends one by itself when it runs out of memory or disk.
+    pub(super) fn in_transaction(&self) -> bool {
+        !self.connection.is_autocommit()
     }
 
     pub(super) fn begin(&self) -> Result<(), StoreError> {
@@ -242,11 +319,28 @@ impl Index {
         Ok(())
     }
 
-    /// The next unused number of a table whose `id` rises.
-    pub(super) fn next_id(&self, table: &'static str) -> Result<u64, StoreError> {
-        let last: Option<i64> =
-            self.connection.query_row(&format!("SELECT max(id) FROM {table}"), [], |row| row.get(0))?;
-        Ok(last.map_or(1, |last| unsigned(last) + 1))
+    /// The numbers that are free.
+    pub(super) fn numbers(&self) -> Result<Numbers, StoreError> {
+        let text: Option<String> = self
+            .connection
+            .query_row("SELECT value FROM meta WHERE key = 'numbers'", [], |row| row.get(0))
+            .optional()?;
+        text.map_or(Ok(Numbers::default()), |text| serde_json::from_str(&text).map_err(json_error))
+    }
+
+    pub(super) fn set_numbers(&self, numbers: &Numbers) -> Result<(), StoreError> {
+        let text = serde_json::to_string(numbers).map_err(json_error)?;
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO meta VALUES ('numbers', ?)")?
+            .execute([text])?;
+        Ok(())
+    }
+
+    /// Leaves a gap before the next UID of every folder: entries were lost, and with them UIDs that clients may know.
+    pub(super) fn skip_uids(&self) -> Result<(), StoreError> {
+        self.connection
+            .execute("UPDATE folder SET uid_next = min(uid_next + ?, 4294967295)", [UIDS_SKIPPED])?;
+        Ok(())
     }
 
     /// Takes one fact in.
@@ -452,7 +546,7 @@ impl Index {
         for row in rows {
             let (name, slug, uid_validity, uid_next, entries, octets, oldest) = row?;
             let name = FolderName::from_key(&name)
-                .ok_or_else(|| StoreError::Damaged("index row: folder name".to_owned()))?;
+                .ok_or_else(|| StoreError::IndexDamaged("a row: folder name".to_owned()))?;
             folders.push(super::FolderStatus {
                 path: name.path(slug.as_deref()),
                 name,
@@ -520,7 +614,7 @@ impl Index {
             .optional()?)
     }
 
-    /// The digest of the whole message of a receipt, to tell a true copy from one with other bytes.
+    /// The first entry of a folder with this join, deleted ones included: what a client took stays taken.
     pub(super) fn entry_with_join(&self, folder: u64, join: &Digest) -> Result<Option<Uid>, StoreError> {
         let mut select = self.connection.prepare_cached(
             "SELECT uid FROM placement WHERE folder = ? AND join_digest = ? ORDER BY uid LIMIT 1",

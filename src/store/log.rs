@@ -23,6 +23,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+/// Takes a group in: the position behind it, where its header stands, the header, its octets.
+pub(super) type Apply<'a> = &'a mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>;
+
 /// A segment that has reached this size is closed and a new one begun.
 const SEGMENT_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 /// Octets looked at a time while searching behind damage for the next group.
@@ -45,7 +48,37 @@ pub(super) enum Finding {
     /// An unacknowledged last group, moved to `log/torn/`.
     Torn { segment: u64, offset: u64, octets: u64 },
     /// Octets that should be whole and are not.
-    Damage { segment: u64, offset: u64, octets: u64, what: String },
+    Damage { segment: u64, offset: u64, octets: u64, what: String, loses_entries: bool },
+    /// The end of the log could not be copied for want of space; it is used as it is.
+    Unsecured(u64),
+}
+
+impl Finding {
+    /// Damage that the index already knows all entries of.
+    fn damage(segment: u64, offset: u64, octets: u64, what: &str) -> Finding {
+        Finding::Damage { segment, offset, octets, what: what.to_owned(), loses_entries: false }
+    }
+    /// True when entries, and with them numbers and UIDs, may be gone.
+    pub(super) fn loses_entries(&self) -> bool {
+        matches!(self, Finding::Damage { loses_entries: true, .. })
+    }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Finding::Torn { segment, offset, octets } => {
+                write!(f, "{octets} octets at {offset} of log segment {segment}")
+            }
+            Finding::Damage { segment, offset, octets: 0, what, .. } => {
+                write!(f, "at {offset} of log segment {segment}: {what}")
+            }
+            Finding::Damage { segment, offset, octets, what, .. } => {
+                write!(f, "{octets} octets at {offset} of log segment {segment}: {what}")
+            }
+            Finding::Unsecured(segment) => write!(f, "no space to secure the end of log segment {segment}"),
+        }
+    }
 }
 
 struct Segment {
@@ -69,6 +102,8 @@ pub(super) struct Log {
 
 struct Found {
     header: SegmentHeader,
+    /// False when the header is damaged: then only its number is known, from the file's name.
+    header_is_whole: bool,
     path: PathBuf,
     /// How much of it counts.
     octets: u64,
@@ -85,92 +120,92 @@ impl Log {
     pub(super) fn open(
         dir: &Path,
         from: Option<Position>,
-        apply: &mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>,
+        apply: Apply<'_>,
     ) -> Result<(Log, Vec<Finding>), StoreError> {
         let fail = |what: &'static str| move |e: io::Error| StoreError::io(what, e);
         create_dir_durably(&dir.join(TORN_DIR)).map_err(fail("making the log directory"))?;
         let clean = read_clean_mark(dir);
-        let (mut segments, highest_number) = find_segments(dir)?;
         let mut findings = Vec::new();
+        let (mut segments, mut highest_number) = find_segments(dir, &mut findings)?;
         let Some(last_number) = segments.keys().next_back().copied() else {
             return Log::begin(dir, from, highest_number, findings);
         };
         let start = match from {
             Some(position) if covers(&segments, &position) => position,
             Some(position) => {
-                // The index knows more than the log holds: acknowledged mail is missing. Keep what the index says.
-                findings.push(Finding::Damage {
-                    segment: position.segment,
-                    offset: position.offset,
-                    octets: 0,
-                    what: "the log ends before the position the index has reached".to_owned(),
-                });
-                let octets = segments.get(&last_number).map_or(0, |s| s.octets);
-                let mut log =
-                    Log::at(dir, (last_number, octets), highest_number.max(position.segment), position);
-                log.begin_segment()?;
-                return Ok((log, findings));
+                // The index knows more than the log holds: acknowledged mail is missing. Keep what the index says, and
+                // take in what stands in later segments.
+                let what = "the log ends before the position the index has reached";
+                findings.push(Finding::damage(position.segment, position.offset, 0, what));
+                match segments.range(position.segment + 1..).next() {
+                    Some((_, found)) => start_of_segment(found, position.sequence),
+                    None => {
+                        let octets = segments.get(&last_number).map_or(0, |s| s.octets);
+                        highest_number = highest_number.max(position.segment);
+                        let mut log = Log::at(dir, (last_number, octets), highest_number, position);
+                        log.begin_segment()?;
+                        log.remove_clean_mark()?;
+                        return Ok((log, findings));
+                    }
+                }
             }
             None => start_of(&segments)?,
         };
         let tail_start =
             if start.segment == last_number { start.offset } else { SEGMENT_HEADER_OCTETS as u64 };
-        let torn_at = find_torn(dir, &mut segments, last_number, tail_start, clean.as_ref(), &mut findings)?;
-        let has_tail = segments.get(&last_number).is_some_and(|s| s.octets > tail_start);
-        let clean_end = clean.is_some_and(|c| {
-            segments.get(&last_number).is_some_and(|s| (c.segment, c.offset) == (last_number, s.octets))
-        });
-        let mut highest_number = highest_number;
-        if has_tail && !clean_end {
-            let chain = if start.segment == last_number { Some(start.chain) } else { None };
-            rehome(dir, &mut segments, last_number, tail_start, chain, highest_number + 1)?;
-            highest_number += 1;
+        // Without a position nobody knows what was acknowledged: then nothing is cut.
+        if from.is_some() {
+            cut_torn(dir, &mut segments, last_number, tail_start, clean.as_ref(), &mut findings)?;
         }
-        let end = replay(&segments, start, apply, &mut findings)?;
-        let last =
-            segments.iter().next_back().map(|(number, found)| (*number, found.octets)).unwrap_or((0, 0));
-        let mut log = Log::at(dir, last, highest_number, end);
-        if torn_at && !has_tail {
-            log.begin_segment()?;
-        } else {
-            let path = segment_path(dir, last.0);
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .open(path)
-                .map_err(fail("opening the last segment"))?;
-            let length = file.metadata().map_err(fail("opening the last segment"))?.len();
-            if length == last.1 {
-                log.current = Some(Segment { number: last.0, file, octets: last.1 });
-            } else {
-                log.begin_segment()?;
+        let tail_end = segments.get(&last_number).map_or(0, |s| s.octets);
+        let is_clean = clean.is_some_and(|c| (c.segment, c.offset) == (last_number, tail_end));
+        if tail_end > tail_start && !is_clean {
+            let chain = if start.segment == last_number { Some(start.chain) } else { None };
+            match rehome(dir, &mut segments, last_number, tail_start, chain, highest_number + 1) {
+                Ok(()) => highest_number += 1,
+                // Fetching and deleting must go on, to make room. The end is used as it is.
+                Err(StoreError::Full) => findings.push(Finding::Unsecured(last_number)),
+                Err(e) => return Err(e),
             }
         }
-        super::files::remove_file_durably(&dir.join(CLEAN_FILE))
-            .map_err(fail("removing the clean-shutdown mark"))?;
+        let end = replay(&segments, start, apply, &mut findings)?;
+        let last = segments.iter().next_back().map_or((0, 0), |(number, found)| (*number, found.octets));
+        let mut log = Log::at(dir, last, highest_number, end);
+        let path = segment_path(dir, last.0);
+        let file =
+            File::options().read(true).write(true).open(path).map_err(fail("opening the last segment"))?;
+        if file.metadata().map_err(fail("opening the last segment"))?.len() == last.1 {
+            log.current = Some(Segment { number: last.0, file, octets: last.1 });
+        }
+        // Otherwise octets that do not count stand behind the end: the next group begins a new segment.
+        log.remove_clean_mark()?;
         Ok((log, findings))
+    }
+
+    fn remove_clean_mark(&self) -> Result<(), StoreError> {
+        let removed = super::files::remove_file_durably(&self.dir.join(CLEAN_FILE));
+        removed.map_err(|e| StoreError::io("removing the clean-shutdown mark", e))
     }
 
     /// Replays what stands behind `from`, up to `end`, without touching the log: for an index that fell behind.
     pub(super) fn replay_onto(
         dir: &Path,
         from: Option<Position>,
-        end: Option<Position>,
-        apply: &mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>,
-    ) -> Result<Position, StoreError> {
-        let (mut segments, _) = find_segments(dir)?;
-        if let Some(end) = end {
-            // What stands behind the end was never acknowledged.
-            segments.retain(|number, _| *number <= end.segment);
-            if let Some(found) = segments.get_mut(&end.segment) {
-                found.octets = found.octets.min(end.offset);
-            }
+        end: Position,
+        findings: &mut Vec<Finding>,
+        apply: Apply<'_>,
+    ) -> Result<(), StoreError> {
+        let (mut segments, _) = find_segments(dir, findings)?;
+        // What stands behind the end was never acknowledged.
+        segments.retain(|number, _| *number <= end.segment);
+        if let Some(found) = segments.get_mut(&end.segment) {
+            found.octets = found.octets.min(end.offset);
         }
         let start = match from {
             Some(position) => position,
             None => start_of(&segments)?,
         };
-        replay(&segments, start, apply, &mut Vec::new())
+        replay(&segments, start, apply, findings).map(drop)
     }
 
     fn at(dir: &Path, last: (u64, u64), highest_number: u64, position: Position) -> Log {
@@ -195,12 +230,8 @@ impl Log {
         let position =
             from.unwrap_or(Position { segment: 0, offset: 0, chain: Digest([0; 32]), sequence: 0 });
         if from.is_some_and(|p| p.sequence > 0) {
-            findings.push(Finding::Damage {
-                segment: position.segment,
-                offset: position.offset,
-                octets: 0,
-                what: "the index refers to a log that is not there".to_owned(),
-            });
+            let what = "the index refers to a log that is not there";
+            findings.push(Finding::damage(position.segment, position.offset, 0, what));
         }
         let mut log = Log::at(dir, (0, 0), highest.max(position.segment), position);
         log.begin_segment()?;
@@ -262,8 +293,13 @@ impl Log {
         let written =
             segment.file.write_all_at(&octets, segment.octets).and_then(|()| segment.file.sync_data());
         if let Err(e) = written {
+            let error = StoreError::io("appending to the log", e);
+            if matches!(error, StoreError::Full) {
+                // What was written of the group counts for nothing; give its space back if that works.
+                segment.file.set_len(segment.octets).ok();
+            }
             self.current = None;
-            return Err(StoreError::io("appending to the log", e));
+            return Err(error);
         }
         segment.octets += octets.len() as u64;
         self.last = (segment.number, segment.octets);
@@ -297,7 +333,7 @@ fn read_clean_mark(dir: &Path) -> Option<Position> {
 }
 
 /// Finds the segments that count, and how much of each; and the highest number ever used.
-fn find_segments(dir: &Path) -> Result<(BTreeMap<u64, Found>, u64), StoreError> {
+fn find_segments(dir: &Path, findings: &mut Vec<Finding>) -> Result<(BTreeMap<u64, Found>, u64), StoreError> {
     let fail = |e: io::Error| StoreError::io("reading the log directory", e);
     let mut segments = BTreeMap::new();
     let mut highest = 0;
@@ -316,7 +352,7 @@ fn find_segments(dir: &Path) -> Result<(BTreeMap<u64, Found>, u64), StoreError> 
         file.take(SEGMENT_HEADER_OCTETS as u64).read_to_end(&mut head).map_err(fail)?;
         match SegmentHeader::decode(&head) {
             Ok(header) if header.number == number => {
-                segments.insert(number, Found { header, path, octets });
+                segments.insert(number, Found { header, header_is_whole: true, path, octets });
             }
             Err(FormatError::Newer(version)) => {
                 return Err(StoreError::Newer(format!("log segment {number}: version {version}")));
@@ -324,9 +360,16 @@ fn find_segments(dir: &Path) -> Result<(BTreeMap<u64, Found>, u64), StoreError> 
             // A segment whose making was cut off holds nothing; it keeps its number spent.
             _ if octets <= SEGMENT_HEADER_OCTETS as u64 => {}
             Ok(_) | Err(_) => {
-                return Err(StoreError::Damaged(format!(
-                    "the header of log segment {number} is not valid; restore it or move the file away"
-                )));
+                // Its groups carry checks of their own.
+                findings.push(Finding::damage(
+                    number,
+                    0,
+                    SEGMENT_HEADER_OCTETS as u64,
+                    "header is not valid",
+                ));
+                let header =
+                    SegmentHeader { number, previous: 0, previous_octets: 0, chain: Digest([0; 32]) };
+                segments.insert(number, Found { header, header_is_whole: false, path, octets });
             }
         }
     }
@@ -348,12 +391,12 @@ fn covers(segments: &BTreeMap<u64, Found>, position: &Position) -> bool {
 fn start_of(segments: &BTreeMap<u64, Found>) -> Result<Position, StoreError> {
     let first =
         segments.values().next().ok_or_else(|| StoreError::Damaged("the log has no segment".to_owned()))?;
-    Ok(Position {
-        segment: first.header.number,
-        offset: SEGMENT_HEADER_OCTETS as u64,
-        chain: first.header.chain,
-        sequence: 0,
-    })
+    Ok(start_of_segment(first, 0))
+}
+
+fn start_of_segment(found: &Found, sequence: u64) -> Position {
+    let offset = SEGMENT_HEADER_OCTETS as u64;
+    Position { segment: found.header.number, offset, chain: found.header.chain, sequence }
 }
 
 /// Reads the group whose header stands at `offset`; `Ok(None)` at the end.
@@ -407,23 +450,23 @@ fn next_group_behind(file: &File, from: u64, end: u64, sequence: u64) -> io::Res
 }
 
 /// Checks the last segment's end; a bad last group nobody can have been told of is kept in `torn/` and no longer counts.
-fn find_torn(
+fn cut_torn(
     dir: &Path,
     segments: &mut BTreeMap<u64, Found>,
     number: u64,
     from: u64,
     clean: Option<&Position>,
     findings: &mut Vec<Finding>,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     let fail = |e: io::Error| StoreError::io("reading the end of the log", e);
-    let Some(found) = segments.get_mut(&number) else { return Ok(false) };
+    let Some(found) = segments.get_mut(&number) else { return Ok(()) };
     let mut file = File::open(&found.path).map_err(fail)?;
     let mut octets = Vec::new();
     let mut at = from;
     let mut sequence = 0;
     loop {
         let bad = match read_group(&mut file, at, found.octets, &mut octets) {
-            Ok(None) => return Ok(false),
+            Ok(None) => return Ok(()),
             Ok(Some(header)) => match decode_group(&header, &octets).damage.first() {
                 None => {
                     at += octets.len() as u64;
@@ -443,14 +486,14 @@ fn find_torn(
             continue;
         }
         if clean.is_some_and(|c| (c.segment, c.offset) > (number, at)) {
-            return Ok(false);
+            return Ok(());
         }
         let tail = found.octets - at;
         let name = dir.join(TORN_DIR).join(format!("{number:08}-{at}.bin"));
         copy_durably(&file, at, tail, &name).map_err(fail)?;
         found.octets = at;
         findings.push(Finding::Torn { segment: number, offset: at, octets: tail });
-        return Ok(true);
+        return Ok(());
     }
 }
 
@@ -491,7 +534,7 @@ fn rehome(
     let octets = found.octets - from;
     // Made under another name first: a half-made copy must not claim its predecessor's end.
     let temporary = path.with_extension("new");
-    drop(fs::remove_file(&temporary));
+    drop_unfinished(&temporary);
     let copied = create_file(&temporary).and_then(|mut target| {
         target.write_all(&header.encode())?;
         io::copy(&mut source.take(octets), &mut target)?;
@@ -499,17 +542,26 @@ fn rehome(
         fs::rename(&temporary, &path)?;
         sync_dir(dir)
     });
+    if copied.is_err() {
+        drop_unfinished(&temporary);
+    }
     copied.map_err(fail)?;
     found.octets = from;
-    segments.insert(new_number, Found { header, path, octets: SEGMENT_HEADER_OCTETS as u64 + octets });
+    let octets = SEGMENT_HEADER_OCTETS as u64 + octets;
+    segments.insert(new_number, Found { header, header_is_whole: true, path, octets });
     Ok(())
+}
+
+/// Best effort: what stays is replaced by the next attempt.
+fn drop_unfinished(temporary: &Path) {
+    fs::remove_file(temporary).ok();
 }
 
 /// Hands every group behind `start` to `apply`; returns the position behind the last one.
 fn replay(
     segments: &BTreeMap<u64, Found>,
     start: Position,
-    apply: &mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>,
+    apply: Apply<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<Position, StoreError> {
     let fail = |e: io::Error| StoreError::io("reading the log", e);
@@ -520,23 +572,23 @@ fn replay(
         if *number != start.segment {
             position = Position { segment: *number, offset: SEGMENT_HEADER_OCTETS as u64, ..position };
         }
-        let mut damage = |offset: u64, octets: u64, what: String| {
-            findings.push(Finding::Damage { segment: *number, offset, octets, what });
+        let mut damage = |offset: u64, octets: u64, what: String, loses_entries: bool| {
+            findings.push(Finding::Damage { segment: *number, offset, octets, what, loses_entries });
         };
         // Behind octets that could not be read the chain cannot be followed.
-        let mut chain_is_known = true;
+        let mut chain_is_known = found.header_is_whole || *number != start.segment;
         loop {
             let at = position.offset;
             match read_group(&mut file, at, found.octets, &mut octets) {
                 Ok(None) => break,
                 Ok(Some(header)) => {
                     if chain_is_known && header.chain != position.chain {
-                        damage(at, 0, "the chain of entries is broken before this group".to_owned());
+                        damage(at, 0, "the chain of entries is broken before this group".to_owned(), true);
                     }
                     chain_is_known = true;
                     let group = decode_group(&header, &octets);
                     for (offset, what) in &group.damage {
-                        damage(at + offset, 0, what.to_string());
+                        damage(at + offset, 0, what.to_string(), *what != FormatError::Payload);
                     }
                     let next = at + octets.len() as u64;
                     position = Position {
@@ -552,7 +604,7 @@ fn replay(
                     let next =
                         next_group_behind(&file, at + 1, found.octets, position.sequence).map_err(fail)?;
                     let next = next.unwrap_or(found.octets);
-                    damage(at, next - at, e.to_string());
+                    damage(at, next - at, e.to_string(), true);
                     position.offset = next;
                     chain_is_known = false;
                 }

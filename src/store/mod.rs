@@ -71,6 +71,8 @@ pub enum StoreError {
     Io(Arc<std::io::Error>, &'static str),
     /// Stored octets are not what was stored. Named, kept, not served.
     Damaged(String),
+    /// The index is not usable. It is put aside and made anew from the log; until then try later.
+    IndexDamaged(String),
     /// There is no such thing.
     Gone,
     /// Another process has the store open.
@@ -100,6 +102,7 @@ impl fmt::Display for StoreError {
             StoreError::Full => f.write_str("no space left for mail"),
             StoreError::Io(e, doing) => write!(f, "{doing}: {e}"),
             StoreError::Damaged(what) => write!(f, "damaged: {what}"),
+            StoreError::IndexDamaged(what) => write!(f, "index is damaged: {what}"),
             StoreError::Gone => f.write_str("not there"),
             StoreError::Locked => f.write_str("another process has this data_dir open"),
             StoreError::Newer(what) => write!(f, "written by a newer version: {what}"),
@@ -330,7 +333,7 @@ pub struct DeliveredMessage {
     pub message_id: Option<String>,
     /// Which copy it is.
     pub rendition: Rendition,
-    /// The message the store already holds with this `exact`, as [`Stage::held`] said.
+    /// The message the store already holds with this `exact`, as [`Stage::held`] found it to be whole.
     pub held: Option<MessageKey>,
 }
 
@@ -418,6 +421,9 @@ pub struct NewGatewayMailbox {
     pub profile: Profile,
 }
 
+/// A gateway mailbox just made, and its password.
+pub type Created = (Arc<GatewayMailbox>, Zeroizing<String>);
+
 /// A change to a gateway mailbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -469,7 +475,7 @@ pub trait Store: Send + Sync {
         &'a self,
         new: NewGatewayMailbox,
         actor: &'a str,
-    ) -> BoxFuture<'a, Result<(Arc<GatewayMailbox>, Zeroizing<String>), StoreError>>;
+    ) -> BoxFuture<'a, Result<Created, StoreError>>;
 
     /// Changes a gateway mailbox; all changes or none.
     ///
@@ -534,6 +540,13 @@ pub trait Store: Send + Sync {
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError>;
 
-    /// `Ok` when the store would take mail now.
+    /// `Ok` when it is worth trying to store a message: there is room, and the store is open.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when free space is below the reserve.
+    fn admits(&self) -> Result<(), StoreError>;
+
+    /// `Ok` when the store admits mail and its last write succeeded: for health checks. A store that is not ready still
+    /// tries the next message, by which it recovers.
     fn ready(&self) -> Result<(), StoreError>;
 }

@@ -13,8 +13,66 @@ use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+/// Octets hashed at a time.
+const HASH_CHUNK_OCTETS: usize = 128 * 1024;
+
 fn damaged(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// The sealed octets of an object, checked against its entry.
+enum Checked {
+    Inline(Vec<u8>),
+    File(File),
+}
+
+/// Fetches an object's sealed octets and checks their length and hash.
+///
+/// A large file is read twice for it. `age` authenticates each of its chunks anyway, but not that it is this file: two of
+/// the same length could have been swapped.
+fn checked(shared: &Shared, object: u64) -> io::Result<Checked> {
+    let row =
+        shared.read(|index| index.object(object)).map_err(|e| damaged(format!("object {object}: {e}")))?;
+    match row.place {
+        ObjectPlace::Log { segment, offset } => {
+            let size = usize::try_from(row.sealed_octets).ok().filter(|n| *n as u64 <= INLINE_OCTETS_MAX * 2);
+            let mut sealed =
+                vec![0; size.ok_or_else(|| damaged(format!("object {object}: impossible size")))?];
+            File::open(segment_path(&shared.log_dir(), segment))?.read_exact_at(&mut sealed, offset)?;
+            if Digest::of(&sealed) != row.sealed_sha256 {
+                return Err(damaged(format!(
+                    "object {object} in log segment {segment} at {offset}: hash does not match"
+                )));
+            }
+            Ok(Checked::Inline(sealed))
+        }
+        ObjectPlace::File(name) => {
+            let file = File::open(shared.content_dir().join(&name))?;
+            let mut context = Context::new(&SHA256);
+            let mut octets = 0;
+            let mut buffer = vec![0; HASH_CHUNK_OCTETS];
+            let mut reader = ReadAt { file: &file, at: 0 };
+            loop {
+                let read = reader.read(&mut buffer)?;
+                if read == 0 {
+                    break;
+                }
+                octets += read as u64;
+                context.update(buffer.get(..read).unwrap_or_default());
+            }
+            if octets != row.sealed_octets || Digest::from_ring(&context.finish()) != row.sealed_sha256 {
+                return Err(damaged(format!(
+                    "content file {name}: {octets} octets whose hash does not match"
+                )));
+            }
+            Ok(Checked::File(file))
+        }
+    }
+}
+
+/// Checks that an object is there and unchanged.
+pub(super) fn verify_object(shared: &Shared, object: u64) -> io::Result<()> {
+    checked(shared, object).map(drop)
 }
 
 /// Opens the octets of one extent.
@@ -23,33 +81,9 @@ fn open_extent(
     keyring: &Keyring,
     extent: &StoredExtent,
 ) -> io::Result<Box<dyn Read + Send>> {
-    let row = shared
-        .read(|index| index.object(extent.object))
-        .map_err(|e| damaged(format!("object {}: {e}", extent.object)))?;
-    match row.place {
-        ObjectPlace::Log { segment, offset } => {
-            let size = usize::try_from(row.sealed_octets).ok().filter(|n| *n as u64 <= INLINE_OCTETS_MAX * 2);
-            let mut sealed =
-                vec![0; size.ok_or_else(|| damaged(format!("object {}: impossible size", extent.object)))?];
-            File::open(segment_path(&shared.log_dir(), segment))?.read_exact_at(&mut sealed, offset)?;
-            if Digest::of(&sealed) != row.sealed_sha256 {
-                return Err(damaged(format!(
-                    "object {} in log segment {segment} at {offset}: hash does not match",
-                    extent.object
-                )));
-            }
-            seek(keyring.open(Cursor::new(sealed))?, extent)
-        }
-        ObjectPlace::File(name) => {
-            let file = File::open(shared.content_dir().join(&name))?;
-            let octets = file.metadata()?.len();
-            if octets != row.sealed_octets {
-                return Err(damaged(format!(
-                    "content file {name}: {octets} octets instead of {}",
-                    row.sealed_octets
-                )));
-            }
-            // Its SHA-256 is not checked first, that would read it twice: every 64 KiB chunk is authenticated by `age`.
+    match checked(shared, extent.object)? {
+        Checked::Inline(sealed) => seek(keyring.open(Cursor::new(sealed))?, extent),
+        Checked::File(file) => {
             seek(keyring.open(BufReader::with_capacity(128 * 1024, ReadAt { file, at: 0 }))?, extent)
         }
     }

@@ -22,6 +22,7 @@ struct SpoolFile {
 pub struct Spool {
     dir: PathBuf,
     memory: Vec<u8>,
+    memory_octets_max: usize,
     file: Option<SpoolFile>,
     octets: u64,
 }
@@ -40,7 +41,18 @@ enum Content {
 impl Spool {
     /// A spool whose file, if it needs one, is made in `dir`.
     pub fn in_dir(dir: &Path) -> Spool {
-        Spool { dir: dir.to_owned(), memory: Vec::new(), file: None, octets: 0 }
+        Spool {
+            dir: dir.to_owned(),
+            memory: Vec::new(),
+            memory_octets_max: SPOOL_MEMORY_OCTETS_MAX,
+            file: None,
+            octets: 0,
+        }
+    }
+
+    /// Keeps at most so many octets in memory, for one of several spools that share what there is.
+    pub fn limit_memory(&mut self, octets: usize) {
+        self.memory_octets_max = octets.min(SPOOL_MEMORY_OCTETS_MAX);
     }
 
     /// Octets gathered so far.
@@ -50,7 +62,7 @@ impl Spool {
 
     /// True when the next `octets` still fit in memory: taking them in will not touch the disk.
     pub fn fits_in_memory(&self, octets: usize) -> bool {
-        self.file.is_none() && self.memory.len() + octets <= SPOOL_MEMORY_OCTETS_MAX
+        self.file.is_none() && self.memory.len() + octets <= self.memory_octets_max
     }
 
     /// Takes octets in. Blocks when they do not fit in memory.
@@ -79,7 +91,7 @@ impl Spool {
     /// # Errors
     /// As [`Spool::write`].
     pub fn write_owned(&mut self, octets: Vec<u8>) -> io::Result<()> {
-        if self.octets == 0 && octets.len() <= SPOOL_MEMORY_OCTETS_MAX {
+        if self.octets == 0 && self.fits_in_memory(octets.len()) {
             self.octets = octets.len() as u64;
             self.memory = octets;
             return Ok(());

@@ -6,11 +6,14 @@ use super::seal::{HashingWriter, SealingKey};
 use super::{Digest, MessageKey, StoreError, StoredExtent};
 use age::stream::StreamWriter;
 use aws_lc_rs::hmac;
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::sync::Arc;
 
 /// Sealed content up to this many octets lies in the log; what is longer is a file of its own.
 pub(super) const INLINE_OCTETS_MAX: u64 = 1024 * 1024;
+/// Octets one delivery keeps in memory at most; further content becomes files whatever its size.
+const STAGE_INLINE_OCTETS_MAX: u64 = 8 * 1024 * 1024;
 /// What `age` adds to so much content, at most: header, nonce, one tag per 64 KiB.
 const SEALING_OVERHEAD_OCTETS: u64 = 1024;
 
@@ -92,7 +95,7 @@ pub trait Stage: Send {
     /// [`StoreError`] when no file can be made for it.
     fn sealer(&self, octets: u64) -> Result<Sealer, StoreError>;
 
-    /// The message held already with this `exact` digest.
+    /// The message held already with this `exact` digest, if its sealed octets are all there and unchanged.
     fn held(&self, exact: &Digest) -> Result<Option<Held>, StoreError>;
 
     /// The key that digests are made with.
@@ -149,17 +152,27 @@ impl Sealer {
 
 /// [`Stage`] over the embedded store.
 pub(super) struct EmbeddedStage {
-    pub(super) shared: Arc<Shared>,
-    pub(super) route: Arc<super::embedded::Route>,
+    shared: Arc<Shared>,
+    route: Arc<super::embedded::Route>,
+    /// What may still be kept in memory until the delivery; the rest becomes files.
+    inline_octets_left: Cell<u64>,
+}
+
+impl EmbeddedStage {
+    pub(super) fn new(shared: Arc<Shared>, route: Arc<super::embedded::Route>) -> EmbeddedStage {
+        EmbeddedStage { shared, route, inline_octets_left: Cell::new(STAGE_INLINE_OCTETS_MAX) }
+    }
 }
 
 impl Stage for EmbeddedStage {
     fn sealer(&self, octets: u64) -> Result<Sealer, StoreError> {
         let fail = |e| StoreError::io("sealing content", e);
         let key: &SealingKey = &self.route.sealing_key;
-        let output = if octets + octets / 4096 + SEALING_OVERHEAD_OCTETS <= INLINE_OCTETS_MAX {
-            let room = usize::try_from(octets + octets / 4096 + SEALING_OVERHEAD_OCTETS).unwrap_or(0);
-            Output::Inline(key.stream(Vec::with_capacity(room)).map_err(fail)?)
+        let room = octets + octets / 4096 + SEALING_OVERHEAD_OCTETS;
+        let left = self.inline_octets_left.get();
+        let output = if room <= INLINE_OCTETS_MAX && room <= left {
+            self.inline_octets_left.set(left - room);
+            Output::Inline(key.stream(Vec::with_capacity(usize::try_from(room).unwrap_or(0))).map_err(fail)?)
         } else {
             let file = ContentFile::create(&self.shared.content_dir()).map_err(fail)?;
             Output::File(key.stream(file).map_err(fail)?)
@@ -170,7 +183,15 @@ impl Stage for EmbeddedStage {
     fn held(&self, exact: &Digest) -> Result<Option<Held>, StoreError> {
         let found =
             self.shared.read(|index| index.message_with_exact(self.route.gateway_mailbox.id, exact))?;
-        Ok(found.map(|(id, row)| Held { message: MessageKey(id), extents: row.extents }))
+        let Some((id, row)) = found else { return Ok(None) };
+        // Nobody may have looked at these octets for years: a good copy in hand is not given away for a rotten one.
+        for extent in &row.extents {
+            if let Err(error) = super::read::verify_object(&self.shared, extent.object) {
+                tracing::error!(event = "store.damaged", object = extent.object, %error);
+                return Ok(None);
+            }
+        }
+        Ok(Some(Held { message: MessageKey(id), extents: row.extents }))
     }
 
     fn digest_key(&self) -> &DigestKey {

@@ -10,7 +10,7 @@ use crate::smtp::reply::{Outcome, Reply};
 use crate::smtp::{Fault, RecipientVerdict};
 
 impl Session {
-    /// Answers [`Effect::Open`].
+    /// Answers [`Effect::Open`](super::Effect::Open).
     pub fn opened(&mut self, receipt_id: ReceiptId) -> Reply {
         let Phase::Asked(Question::Open(mail)) = std::mem::replace(&mut self.phase, Phase::Command) else {
             return self.unasked();
@@ -32,7 +32,7 @@ impl Session {
         self.transaction.as_ref().map(|transaction| transaction.recipients.as_slice()).unwrap_or_default()
     }
 
-    /// Answers [`Effect::Recipient`].
+    /// Answers [`Effect::Recipient`](super::Effect::Recipient).
     pub fn recipient(&mut self, verdict: RecipientVerdict) -> Reply {
         let asked = std::mem::replace(&mut self.phase, Phase::Command);
         let (Phase::Asked(Question::Recipient(address)), Some(transaction)) = (asked, &mut self.transaction)
@@ -47,7 +47,7 @@ impl Session {
         self.reply(verdict.into())
     }
 
-    /// Answers [`Effect::Begin`]. `None`: there is nothing to say yet.
+    /// Answers [`Effect::Begin`](super::Effect::Begin). `None`: there is nothing to say yet.
     pub fn begun(&mut self, result: Result<(), Fault>) -> Option<Reply> {
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Asked(Question::BeginData) => Some(match result {
@@ -71,7 +71,7 @@ impl Session {
         }
     }
 
-    /// The reception did not take the octets of [`Effect::Body`] and has been dropped.
+    /// The reception did not take the octets of [`Effect::Body`](super::Effect::Body) and has been dropped.
     pub fn body_failed(&mut self, fault: Fault) {
         match &mut self.phase {
             Phase::Data { refusal, .. } => {
@@ -86,7 +86,7 @@ impl Session {
         }
     }
 
-    /// Answers [`Effect::Commit`].
+    /// Answers [`Effect::Commit`](super::Effect::Commit).
     pub fn committed(&mut self, result: Result<(), Fault>) -> Reply {
         let asked = std::mem::replace(&mut self.phase, Phase::Command);
         let (Phase::Asked(Question::Commit), Some(transaction)) = (asked, self.transaction.take()) else {
@@ -102,7 +102,7 @@ impl Session {
         }
     }
 
-    /// Answers [`Effect::StartTls`]: everything learned in clear is forgotten (RFC 3207 §4.2).
+    /// Answers [`Effect::StartTls`](super::Effect::StartTls): everything learned in clear is forgotten (RFC 3207 §4.2).
     pub fn tls_started(&mut self, facts: TlsFacts) {
         if !matches!(self.phase, Phase::Asked(Question::StartTls)) {
             self.phase = Phase::Closed;
