@@ -140,10 +140,8 @@ pub(crate) fn site_of(line: &str, data_dir: &Path) -> String {
     let call = call.rsplit(' ').next().unwrap_or(call);
     let below = path.strip_prefix(&*data_dir.to_string_lossy()).unwrap_or(path).trim_start_matches('/');
     // Names with numbers in them are all of a kind.
-    let kind: Vec<_> = below
-        .split('/')
-        .map(|part| if part.chars().any(|c| c.is_ascii_digit()) { "*" } else { part })
-        .collect();
+    let is_numbered = |part: &str| part.contains(|c: char| c.is_ascii_digit()) || part.len() == 2;
+    let kind: Vec<_> = below.split('/').map(|part| if is_numbered(part) { "*" } else { part }).collect();
     let extension = below.rsplit_once('.').map_or("", |(_, extension)| extension);
     format!("{call} {} {extension}", kind.join("/"))
 }
