@@ -102,6 +102,16 @@ impl Gateway {
         assert!(status.success(), "{status}: {}", self.log());
     }
 
+    /// Ends it in good order and takes its index away, so that it has to be made anew from the log.
+    pub(crate) fn start_again_without_index(&mut self) {
+        self.terminate();
+        for suffix in ["", "-wal", "-shm"] {
+            // In good order or not, some of these may be gone.
+            fs::remove_file(self.data_dir().join(format!("index.sqlite{suffix}"))).ok();
+        }
+        self.start_again();
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.as_mut().unwrap().try_wait().unwrap().is_some()
     }
