@@ -243,7 +243,7 @@ impl Committer {
         self.shared.set_failing(true);
         tracing::error!(event = "store.commit_failed", error = %e);
         if matches!(e, StoreError::IndexDamaged(_)) {
-            self.shared.set_index_spoilt(true);
+            self.shared.set_index_spoilt();
             return;
         }
         self.index = index.rollback().is_ok().then_some(index);
@@ -284,7 +284,7 @@ impl Committer {
             return Ok(());
         }
         self.index = None;
-        let index = super::embedded::open_index_and_replay(&self.shared, self.log.position())?;
+        let index = super::replay::open_index_and_replay(&self.shared, self.log.position())?;
         self.numbers = index.numbers()?;
         self.shared.load_routes(&index)?;
         self.index = Some(index);

@@ -2,12 +2,11 @@
 
 use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
 use super::content::make_shards;
-use super::fact::{Entry as LogEntry, FACT_VERSION, GatewayMailboxFact};
-use super::files::{create_dir_durably, remove_file_durably, sync_dir};
-use super::format::{GroupHeader, decode_group};
-use super::index::{Index, Numbers, Place};
-use super::log::{Finding, Log, Position};
+use super::fact::GatewayMailboxFact;
+use super::files::{create_dir_durably, sync_dir};
+use super::index::Index;
 use super::read::MessageReader;
+use super::replay::{open_log_and_index, put_index_aside};
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
 use super::stage::{DigestKey, EmbeddedStage};
 use super::{
@@ -21,7 +20,7 @@ use crate::mail::{
 };
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -30,8 +29,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
-/// Groups replayed in one index transaction.
-const REPLAY_GROUPS: u64 = 512;
 /// How often the index's WAL is looked at, in milliseconds.
 const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
 /// Reading connections kept open.
@@ -118,11 +115,11 @@ impl Shared {
         self.data_dir.join("tmp")
     }
 
-    fn index_path(&self) -> PathBuf {
+    pub(super) fn index_path(&self) -> PathBuf {
         self.data_dir.join(INDEX_FILE)
     }
 
-    fn wal_path(&self) -> PathBuf {
+    pub(super) fn wal_path(&self) -> PathBuf {
         self.data_dir.join(format!("{INDEX_FILE}-wal"))
     }
 
@@ -138,8 +135,18 @@ impl Shared {
         self.index_behind.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_index_spoilt(&self, spoilt: bool) {
-        self.index_spoilt.store(spoilt, Ordering::Relaxed);
+    /// The index must be put aside and made anew.
+    pub(super) fn set_index_spoilt(&self) {
+        self.index_spoilt.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_index_spoilt(&self) -> bool {
+        self.index_spoilt.swap(false, Ordering::Relaxed)
+    }
+
+    /// Closes idle reading connections: they may be to an index that was put aside.
+    pub(super) fn forget_readers(&self) {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Asks the index on a reading connection.
@@ -193,7 +200,7 @@ impl Shared {
 }
 
 /// The wall clock.
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
@@ -203,159 +210,6 @@ fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     aws_lc_rs::rand::fill(&mut octets)
         .map_err(|_| StoreError::io("drawing randomness", io::ErrorKind::Other.into()))?;
     Ok(octets)
-}
-
-/// Takes the groups behind the index's position in, in transactions of [`REPLAY_GROUPS`].
-struct Replayer<'a> {
-    index: &'a Index,
-    wal: PathBuf,
-    numbers: Numbers,
-    groups: u64,
-    position: Option<Position>,
-    /// Entries that could not be taken in.
-    lost: Vec<String>,
-}
-
-impl<'a> Replayer<'a> {
-    fn new(shared: &Shared, index: &'a Index) -> Result<Replayer<'a>, StoreError> {
-        let numbers = index.numbers()?;
-        Ok(Replayer { index, wal: shared.wal_path(), numbers, groups: 0, position: None, lost: Vec::new() })
-    }
-
-    fn take(
-        &mut self,
-        position: &Position,
-        offset: u64,
-        header: &GroupHeader,
-        octets: &[u8],
-    ) -> Result<(), StoreError> {
-        if self.groups.is_multiple_of(REPLAY_GROUPS) {
-            self.flush()?;
-            self.index.begin()?;
-        }
-        for frame in decode_group(header, octets).frames {
-            let place = Place {
-                segment: position.segment,
-                entry_offset: offset + frame.at.entry_offset,
-                entry_octets: frame.at.entry_octets,
-                payload_offset: offset + frame.at.payload_offset,
-            };
-            match self.take_entry(frame.entry, &place) {
-                // One entry that makes no sense must not keep all other mail from being served.
-                Err(StoreError::Damaged(why)) => {
-                    self.lost.push(format!(
-                        "entry at {} of log segment {}: {why}",
-                        place.entry_offset, place.segment
-                    ));
-                }
-                other => other?,
-            }
-        }
-        self.groups += 1;
-        self.position = Some(*position);
-        Ok(())
-    }
-
-    fn take_entry(&mut self, entry: &[u8], place: &Place) -> Result<(), StoreError> {
-        let entry: LogEntry =
-            serde_json::from_slice(entry).map_err(|e| StoreError::Damaged(e.to_string()))?;
-        if entry.v > FACT_VERSION {
-            return Err(StoreError::Newer(format!("log entry: version {}", entry.v)));
-        }
-        self.numbers.pass(&entry.fact);
-        self.index.savepoint()?;
-        match self.index.apply(&entry.fact, place) {
-            Ok(()) => self.index.release(),
-            Err(e) => {
-                self.index.rollback_to_savepoint()?;
-                Err(e)
-            }
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        if let Some(position) = self.position.take() {
-            self.index.set_numbers(&self.numbers)?;
-            self.index.set_position(&position)?;
-            self.index.commit()?;
-            self.index.checkpoint_if_due(&self.wal)?;
-        }
-        Ok(())
-    }
-
-    /// Ends the replay at `position`. Where entries were lost, UIDs and UIDLs they used must never be used again.
-    fn finish(mut self, position: &Position, lost_entries: bool) -> Result<(u64, Vec<String>), StoreError> {
-        self.flush()?;
-        self.index.rollback()?;
-        self.index.begin()?;
-        if lost_entries || !self.lost.is_empty() {
-            self.numbers.epoch += 1;
-            self.index.skip_uids()?;
-        }
-        self.index.set_numbers(&self.numbers)?;
-        self.index.set_position(position)?;
-        self.index.commit()?;
-        Ok((self.groups, self.lost))
-    }
-}
-
-/// Puts an index that cannot be used aside, to be looked at later.
-fn put_index_aside(shared: &Shared) -> Result<(), StoreError> {
-    let fail = |e| StoreError::io("putting the index aside", e);
-    shared.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    let aside = shared.data_dir.join(format!("{INDEX_FILE}.damaged-{}", now().unix_ms()));
-    fs::rename(shared.index_path(), aside).map_err(fail)?;
-    for suffix in ["-wal", "-shm"] {
-        // What is left of them would be read as the new index's.
-        remove_file_durably(&shared.data_dir.join(format!("{INDEX_FILE}{suffix}"))).map_err(fail)?;
-    }
-    Ok(())
-}
-
-/// Opens the index anew while the log is open, and takes in what it lacks, up to `end`.
-pub(super) fn open_index_and_replay(shared: &Shared, end: Position) -> Result<Index, StoreError> {
-    let attempt = || {
-        let index = Index::open(&shared.index_path())?;
-        let mut replayer = Replayer::new(shared, &index)?;
-        let mut findings = Vec::new();
-        let from = index.position()?;
-        Log::replay_onto(&shared.log_dir(), from, end, &mut findings, &mut |p, o, h, b| {
-            replayer.take(p, o, h, b)
-        })?;
-        let lost_entries = findings.iter().any(Finding::loses_entries);
-        let (_, lost) = replayer.finish(&end, lost_entries)?;
-        for what in lost.into_iter().chain(findings.iter().map(ToString::to_string)) {
-            tracing::error!(event = "store.damaged", what);
-        }
-        Ok(index)
-    };
-    if !shared.index_spoilt.swap(false, Ordering::Relaxed) {
-        match attempt() {
-            Err(StoreError::IndexDamaged(why)) => tracing::error!(event = "store.index_damaged", why),
-            other => return other,
-        }
-    }
-    put_index_aside(shared)?;
-    attempt()
-}
-
-/// Log and index, opened and brought to the same position.
-fn open_log_and_index(shared: &Shared, report: &mut OpenReport) -> Result<(Log, Index), StoreError> {
-    let index = Index::open(&shared.index_path())?;
-    let mut replayer = Replayer::new(shared, &index)?;
-    let (log, findings) =
-        Log::open(&shared.log_dir(), index.position()?, &mut |p, o, h, b| replayer.take(p, o, h, b))?;
-    let lost_entries = findings.iter().any(Finding::loses_entries);
-    let (groups, lost) = replayer.finish(&log.position(), lost_entries)?;
-    report.replayed_groups = groups;
-    report.damage = lost;
-    for finding in findings {
-        match finding {
-            Finding::Torn { .. } => report.torn.push(finding.to_string()),
-            Finding::Damage { .. } | Finding::Unsecured(_) => report.damage.push(finding.to_string()),
-        }
-    }
-    Ok((log, index))
 }
 
 impl Embedded {

@@ -36,6 +36,7 @@ mod format;
 mod index;
 mod log;
 mod read;
+mod replay;
 mod seal;
 mod spool;
 mod stage;
