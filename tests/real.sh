@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(swaks fetchmail getmail6 python3 strace)
+# libnet-ssleay-perl is what gives swaks its TLS; setpriv is in util-linux, which is always there.
+packages=(swaks libnet-ssleay-perl fetchmail getmail6 python3 strace)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -15,5 +16,5 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 
-# The server under test is the optimised one: crash and load tests should meet it as users do.
-cargo test --locked --release --features real --test real --test faults
+# The server under test is the optimised one: crash and load tests should meet it as users do. Their figures are shown.
+cargo test --locked --release --features real --test real --test faults -- --show-output

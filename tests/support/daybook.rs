@@ -116,7 +116,8 @@ impl Site {
         fs::rename(new, self.path(name)).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command on this site, to be run as the caller likes.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_daybook"));
         command.arg("--config").arg(self.path("daybook.toml")).args(arguments).current_dir(&self.dir);
         command

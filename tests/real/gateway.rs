@@ -1,0 +1,195 @@
+//! The built binary, serving on loopback ports out of a directory of its own, to be killed and started again.
+
+use super::maildrop::Maildrop;
+use super::support::{SOON, Site};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Between two looks at something that is awaited.
+const POLL_PAUSE: Duration = Duration::from_millis(2);
+
+/// A gateway mailbox and how to get at it.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub(crate) address: String,
+    pub(crate) login: String,
+    pub(crate) password: String,
+}
+
+/// A site with a server that comes and goes.
+pub(crate) struct Gateway {
+    site: Site,
+    child: Option<Child>,
+    ports: Value,
+    /// Octets of the log that stood there before this start.
+    log_before: usize,
+}
+
+/// Polls until `ask` has an answer.
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
+        std::thread::park_timeout(POLL_PAUSE);
+    }
+}
+
+impl Gateway {
+    /// A server with nothing in it yet, started.
+    pub(crate) fn start() -> Gateway {
+        let mut gateway = Gateway { site: Site::new(), child: None, ports: Value::Null, log_before: 0 };
+        gateway.start_again();
+        gateway
+    }
+
+    /// Starts the server on the directory as it is.
+    pub(crate) fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let ports = self.data_dir().join("ports.json");
+        // A killed server leaves its file; what stands there after this is of the new one.
+        drop(fs::remove_file(&ports));
+        self.log_before = fs::read(self.log_path()).map_or(0, |log| log.len());
+        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let mut serve = self.site.command(&["serve"]);
+        let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.child = Some(child);
+        self.ports = until("ports.json", || {
+            if let Some(status) = self.child.as_mut()?.try_wait().unwrap() {
+                panic!("the server ended with {status}: {}", self.log());
+            }
+            serde_json::from_slice(&fs::read(&ports).ok()?).ok()
+        });
+    }
+
+    /// Runs a command against the server, and reads the JSON it prints.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Value {
+        let Output { status, stdout, stderr } = self.site.command(arguments).arg("--json").output().unwrap();
+        assert!(status.success(), "{arguments:?}: {status}: {}", String::from_utf8_lossy(&stderr));
+        serde_json::from_slice(&stdout).unwrap()
+    }
+
+    pub(crate) fn create_account(&self) -> Account {
+        let made = self.ask(&["mailbox", "create", "--name", "Contoso"]);
+        let text = |key: &str| made[key].as_str().unwrap().to_owned();
+        Account { address: text("address"), login: text("login"), password: text("password") }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        // Gone already when an injected signal was faster.
+        drop(child.kill());
+        child.wait().unwrap();
+    }
+
+    /// Ends it in good order.
+    pub(crate) fn terminate(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = until("an orderly end", || child.try_wait().unwrap());
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Ends it in good order and takes its index away, so that it has to be made anew from the log.
+    pub(crate) fn start_again_without_index(&mut self) {
+        self.terminate();
+        for suffix in ["", "-wal", "-shm"] {
+            // In good order or not, some of these may be gone.
+            fs::remove_file(self.data_dir().join(format!("index.sqlite{suffix}"))).ok();
+        }
+        self.start_again();
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
+    fn port(&self, service: &str) -> SocketAddr {
+        self.ports[service].as_str().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn smtp(&self) -> SocketAddr {
+        self.port("smtp")
+    }
+
+    pub(crate) fn pop3(&self) -> SocketAddr {
+        self.port("pop3")
+    }
+
+    pub(crate) fn pop3s(&self) -> SocketAddr {
+        self.port("pop3s")
+    }
+
+    /// A file or directory beside the server's data.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.site.path(name)
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.site.path("data")
+    }
+
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.site.path("data/tls/cert.pem")
+    }
+
+    pub(crate) fn maildrop(&self, account: &Account) -> Maildrop {
+        Maildrop::open(self.pop3s(), &self.site.client_config(), &account.login, &account.password)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.site.path("log.jsonl")
+    }
+
+    fn log(&self) -> String {
+        let all = fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&all[self.log_before..]).into_owned()
+    }
+
+    /// The names of the events since the last start, with the whole line.
+    pub(crate) fn events(&self) -> Vec<(String, String)> {
+        let log = self.log();
+        let named = log.lines().filter_map(|line| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            let name = event.get("event").or_else(|| event.get("fields")?.get("event"))?;
+            Some((name.as_str()?.to_owned(), line.to_owned()))
+        });
+        named.collect()
+    }
+
+    /// Fails when the server said since its start that something stored is damaged.
+    pub(crate) fn assert_store_is_whole(&self) {
+        let events = self.events();
+        assert!(!events.is_empty(), "the server logs nothing");
+        let bad = events.iter().find(|(name, _)| name.contains("damaged") || name.contains("rebuilt"));
+        assert!(bad.is_none(), "{bad:?}");
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+        if std::thread::panicking() {
+            eprintln!("the server's last words:\n{}", last_lines(&self.log(), 40));
+        }
+    }
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

@@ -1,0 +1,135 @@
+//! Reads a maildrop over POP3S as a careful poller would, without ever holding a message in memory.
+
+use super::load::{Sha256, finish};
+use super::support::{HOST, SOON};
+use aws_lc_rs::digest::{Context, SHA256};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Octets of a message that are searched for its Message-ID.
+const HEADER_OCTETS_MAX: usize = 16 * 1024;
+
+/// What is known of a fetched message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fetched {
+    /// The outermost Message-ID.
+    pub(crate) message_id: Option<String>,
+    pub(crate) sha256: Sha256,
+    pub(crate) octets: u64,
+}
+
+/// One session.
+pub(crate) struct Maildrop {
+    stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+impl Maildrop {
+    /// Logs in; waits while another session, perhaps one that is just being torn down, has the maildrop.
+    pub(crate) fn open(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+        login: &str,
+        password: &str,
+    ) -> Maildrop {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let tcp = TcpStream::connect(address).unwrap();
+            tcp.set_nodelay(true).unwrap();
+            tcp.set_read_timeout(Some(SOON)).unwrap();
+            let tls = ClientConnection::new(Arc::clone(config), ServerName::try_from(HOST).unwrap()).unwrap();
+            let mut drop =
+                Maildrop { stream: BufReader::with_capacity(128 * 1024, StreamOwned::new(tls, tcp)) };
+            drop.line().unwrap();
+            drop.ok(&format!("USER {login}")).unwrap();
+            match drop.ok(&format!("PASS {password}")) {
+                Ok(_) => return drop,
+                Err(e) => {
+                    assert!(e.to_string().contains("[IN-USE]") && Instant::now() < deadline, "login: {e}")
+                }
+            }
+        }
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = Vec::new();
+        self.stream.read_until(b'\n', &mut line)?;
+        match line.strip_suffix(b"\r\n") {
+            Some(line) => Ok(String::from_utf8_lossy(line).into_owned()),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// Sends a command; the rest of the `+OK` line.
+    pub(crate) fn ok(&mut self, command: &str) -> io::Result<String> {
+        self.stream.get_mut().write_all(format!("{command}\r\n").as_bytes())?;
+        self.stream.get_mut().flush()?;
+        let line = self.line()?;
+        match line.strip_prefix("+OK") {
+            Some(rest) => Ok(rest.trim().to_owned()),
+            None => Err(io::Error::other(format!("{command}: {line}"))),
+        }
+    }
+
+    /// Message numbers by UIDL.
+    pub(crate) fn uidls(&mut self) -> BTreeMap<String, u32> {
+        self.ok("UIDL").unwrap();
+        let mut uidls = BTreeMap::new();
+        loop {
+            let line = self.line().unwrap();
+            if line == "." {
+                return uidls;
+            }
+            let (number, uidl) = line.split_once(' ').unwrap();
+            assert_eq!(uidls.insert(uidl.to_owned(), number.parse().unwrap()), None, "UIDL {uidl} twice");
+        }
+    }
+
+    /// Fetches one message.
+    pub(crate) fn fetch(&mut self, number: u32) -> Fetched {
+        let announced = self.ok(&format!("RETR {number}")).unwrap();
+        let mut context = Context::new(&SHA256);
+        let (mut octets, mut header, mut line) = (0, Vec::new(), Vec::new());
+        loop {
+            line.clear();
+            self.stream.read_until(b'\n', &mut line).unwrap();
+            assert!(line.ends_with(b"\r\n"), "message {number} broke off after {octets} octets");
+            if line == b".\r\n" {
+                break;
+            }
+            let content = line.strip_prefix(b".").unwrap_or(&line);
+            if header.len() < HEADER_OCTETS_MAX {
+                header.extend_from_slice(content);
+            }
+            context.update(content);
+            octets += content.len() as u64;
+        }
+        let announced = announced.split(' ').next().and_then(|n| n.parse().ok());
+        assert!(announced.is_none_or(|n: u64| n == octets), "{announced:?} octets announced, {octets} sent");
+        Fetched { message_id: message_id(&header), sha256: finish(context), octets }
+    }
+
+    pub(crate) fn delete(&mut self, number: u32) {
+        self.ok(&format!("DELE {number}")).unwrap();
+    }
+
+    /// Ends the session; on `Ok` what was deleted is gone.
+    pub(crate) fn quit(mut self) -> io::Result<()> {
+        self.ok("QUIT").map(drop)
+    }
+}
+
+/// The Message-ID in a header block, unfolded lines only.
+fn message_id(header: &[u8]) -> Option<String> {
+    let lines = header.split(|octet| *octet == b'\n').map(|line| line.trim_ascii_end());
+    let mut header = lines.take_while(|line| !line.is_empty());
+    header.find_map(|line| {
+        let line = std::str::from_utf8(line).ok()?;
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("Message-ID").then(|| value.trim().to_owned())
+    })
+}
