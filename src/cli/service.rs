@@ -29,7 +29,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// POP3 connections open at once, over all its ports.
@@ -150,14 +150,28 @@ impl Daybook {
     }
 }
 
+/// How long the start waits for a store that another process has open.
+const STORE_LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How often it looks.
+const STORE_LOCK_RETRY: Duration = Duration::from_millis(100);
+
 async fn open_store(settings: &Settings) -> Result<Embedded, StartError> {
-    let options = store_options(settings);
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(&options)).await;
-    let (store, report) = opened
-        .map_err(|_| StartError::Panicked)?
-        .map_err(|error| StartError::Store(settings.data_dir.clone(), error))?;
-    log_open_report(&report);
-    Ok(store)
+    let deadline = Instant::now() + STORE_LOCK_WAIT;
+    loop {
+        let options = store_options(settings);
+        let opened = tokio::task::spawn_blocking(move || Embedded::open(&options)).await;
+        match opened.map_err(|_| StartError::Panicked)? {
+            Ok((store, report)) => {
+                log_open_report(&report);
+                return Ok(store);
+            }
+            // A command that works without a server holds the store for a moment: a restart must not fail on it.
+            Err(StoreError::Locked) if Instant::now() < deadline => {
+                tokio::time::sleep(STORE_LOCK_RETRY).await
+            }
+            Err(error) => return Err(StartError::Store(settings.data_dir.clone(), error)),
+        }
+    }
 }
 
 /// How the store of these settings is opened.

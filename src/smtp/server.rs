@@ -13,7 +13,8 @@
 //! - What a peer sent is logged only through [`Untrusted`]; addresses and content never are.
 //!
 //! Events: `smtp.connected`, `smtp.tls`, `smtp.accepted`, `smtp.refused` (5xx, and 4xx for which the peer
-//! is to blame), `smtp.deferred` (4xx of ours or the operator's), `smtp.disconnected`.
+//! is to blame), `smtp.deferred` (4xx of ours or the operator's), `smtp.over_cap` (at every doubling of
+//! their number), `smtp.disconnected`.
 
 use super::pace::Pace;
 pub use super::pace::PaceLimits;
@@ -29,6 +30,7 @@ use crate::net::wire::{IDLE_OCTETS, Wire, WireError};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -114,7 +116,14 @@ pub async fn serve(
     Reply::from(Outcome::TooManyConnections).write_to(&mut over_cap);
     let cap = ConnectionCap::new(settings.connections_max);
     let drain_deadline = settings.timeouts.drain;
-    let server = Arc::new(Server { settings, tls, receiver, drain: drain.clone(), over_cap });
+    let server = Arc::new(Server {
+        settings,
+        tls,
+        receiver,
+        drain: drain.clone(),
+        over_cap,
+        refused: AtomicU64::new(0),
+    });
     listen::serve(listeners, server, cap, drain, drain_deadline).await;
 }
 
@@ -124,6 +133,8 @@ struct Server {
     receiver: Arc<dyn Receiver>,
     drain: Drain,
     over_cap: Vec<u8>,
+    /// Connections there was no room for.
+    refused: AtomicU64,
 }
 
 impl Service for Server {
@@ -144,8 +155,11 @@ impl Service for Server {
     }
 
     fn over_cap(&self, peer: SocketAddr) -> &[u8] {
-        let reply = Reply::from(Outcome::TooManyConnections);
-        tracing::warn!(event = "smtp.refused", %peer, code = reply.code, enhanced = reply.enhanced);
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        // A line per refusal would let a flood of connections become a flood of log.
+        if refused.is_power_of_two() {
+            tracing::warn!(event = "smtp.over_cap", %peer, refused);
+        }
         &self.over_cap
     }
 
