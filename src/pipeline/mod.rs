@@ -21,14 +21,13 @@ mod reception;
 mod summary;
 
 use crate::directory::Directory;
-use crate::mail::{
-    Address, GatewayMailbox, GatewayMailboxState, ReceiptId, SessionId, Timestamp, TransportEnvelope,
-};
+use crate::mail::{Address, GatewayMailbox, GatewayMailboxState, ReceiptId, SessionId, TransportEnvelope};
+use crate::observe::now;
 use crate::smtp::{Fault, Receiver, Reception, RecipientVerdict};
 use crate::store::{Store, StoreError};
 use reception::Gathering;
 use std::sync::Arc;
-use std::time::SystemTime;
+
 use tokio::sync::Semaphore;
 
 /// Distinct gateway mailboxes one transaction may be addressed to; the rest is asked to come again.
@@ -128,13 +127,9 @@ fn fault(error: &StoreError) -> Fault {
     }
 }
 
+/// The time part of a new id.
 fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_unix_ms(i64::try_from(unix_ms()).unwrap_or(i64::MAX))
+    u64::try_from(now().unix_ms()).unwrap_or(0)
 }
 
 /// Ten random octets. Should the system have none, ids still differ by their time, and only by it.

@@ -1,13 +1,14 @@
 //! From a gathered message to the deliveries the store takes: extract, digest, assign, seal.
 
+use super::Inner;
 use super::objects::{Layout, Tap, decode_all, each_chunk, run_taps};
 use super::summary::{self, MessageSummary};
-use super::{Inner, now};
 use crate::assign::{self, Policy, assign, slug};
 use crate::extract::{self, Destination, Extraction, MessageFacts, Original, Scanned};
 use crate::mail::{
     CanonicalSize, Class, Extent, GatewayMailbox, Profile, ReceiptId, Rendition, Timestamp, TransportEnvelope,
 };
+use crate::observe::now;
 use crate::store::{
     DeliveredMessage, Delivery, Digest, FolderName, Held, Holding, ReportRecord, Sealed, Spooled, Stage,
     StoreError, WantedPlacement,

@@ -83,8 +83,6 @@ pub(super) struct FolderEvent {
 struct Committed {
     group: usize,
     sync_seconds: f64,
-    /// False when there was nothing to write.
-    synced: bool,
 }
 
 /// Answers one command once the group's fate is known.
@@ -217,12 +215,10 @@ impl Committer {
             None => self.seal_group(builder, &index, conclusions.len()),
         };
         match &outcome {
-            Ok(committed) => {
+            Ok(_) => {
                 self.index = Some(index);
-                // An empty group has begun a new segment at least, if that was what failed.
-                if committed.synced || self.log.is_ready() {
-                    self.shared.set_failing(false);
-                }
+                // An empty group too has made a new segment durable, if a failed write had given the last one up.
+                self.shared.set_failing(false);
             }
             Err(e) => {
                 self.files.clear();
@@ -266,7 +262,7 @@ impl Committer {
         let files = std::mem::take(&mut self.files);
         if builder.is_empty() {
             index.rollback()?;
-            return Ok(Committed { group, sync_seconds: 0.0, synced: false });
+            return Ok(Committed { group, sync_seconds: 0.0 });
         }
         // From here on the frames may reach the disk whatever is reported: the files they name must stay.
         for mut file in files {
@@ -282,7 +278,7 @@ impl Committer {
             drop(index.rollback());
             self.shared.set_index_behind(true);
         }
-        Ok(Committed { group, sync_seconds, synced: true })
+        Ok(Committed { group, sync_seconds })
     }
 
     /// Opens the index anew, and replays what it lacks, after it failed.

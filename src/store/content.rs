@@ -1,7 +1,7 @@
 //! Sealed content over 1 MiB: a file of its own under `content/xx/`, durable before any entry names it.
 
 use super::StoreError;
-use super::files::{create_dir_durably, create_file, sync_dir};
+use super::files::{create_dir_durably, create_file, random_name, sync_dir};
 use super::index::Index;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -22,9 +22,7 @@ pub(super) struct ContentFile {
 impl ContentFile {
     /// Makes a new file under a random name.
     pub(super) fn create(dir: &Path) -> io::Result<ContentFile> {
-        let mut random = [0u8; 16];
-        aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
-        let hex: String = random.iter().map(|octet| format!("{octet:02x}")).collect();
+        let hex = random_name()?;
         let (shard, rest) = hex.split_at(2);
         let name = format!("{shard}/{rest}.age");
         let file = create_file(&dir.join(&name))?;

@@ -3,7 +3,7 @@
 use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
 use super::content::make_shards;
 use super::fact::GatewayMailboxFact;
-use super::files::{create_dir_durably, sync_dir};
+use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
 use super::read::MessageReader;
 use super::replay::{open_log_and_index, put_index_aside};
@@ -18,6 +18,7 @@ use crate::mail::{
     Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp,
     Uid,
 };
+use crate::observe::now;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,7 +27,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// How often the index's WAL is looked at, in milliseconds.
@@ -220,12 +221,6 @@ impl Shared {
     }
 }
 
-/// The wall clock.
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
 fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut octets = [0; N];
     aws_lc_rs::rand::fill(&mut octets)
@@ -386,9 +381,10 @@ fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Comma
     let wal = shared.wal_path();
     while !closing.load(Ordering::Relaxed) {
         std::thread::park_timeout(Duration::from_millis(CHECKPOINT_INTERVAL_MS));
-        let done =
-            Index::open_checkpointer(&shared.index_path()).and_then(|index| index.checkpoint_if_due(&wal));
-        if let Err(e) = done {
+        if Index::checkpoint_is_due(&wal)
+            && let Err(e) = Index::open_checkpointer(&shared.index_path())
+                .and_then(|index| index.checkpoint_beside_writer())
+        {
             tracing::warn!(event = "store.checkpoint_failed", error = %e);
         }
         if shared.is_troubled()
@@ -397,6 +393,21 @@ fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Comma
             // A full queue holds commands that try as well.
             commands.try_send(Command::Probe).ok();
         }
+    }
+}
+
+fn folder_event(
+    gateway_mailbox: GatewayMailboxId,
+    folder: &FolderName,
+    uids: &[Uid],
+    by: &Client,
+) -> FolderEvent {
+    FolderEvent {
+        at: now(),
+        gateway_mailbox,
+        folder: folder.clone(),
+        uids: uids.to_vec(),
+        client: by.clone(),
     }
 }
 
@@ -423,7 +434,7 @@ impl Store for Embedded {
         Box::pin(async move {
             let at = now();
             let id = GatewayMailboxId::new(u64::try_from(at.unix_ms()).unwrap_or(0), random()?);
-            let local: String = random::<16>()?.iter().map(|octet| format!("{octet:02x}")).collect();
+            let local = random_name().map_err(|e| StoreError::io("drawing randomness", e))?;
             let address = Address::parse(&format!("mbx-{local}@{}", new.domain))
                 .map_err(|e| StoreError::Refused(format!("domain {}: {e}", new.domain)))?;
             let password = generate_password()?;
@@ -546,13 +557,7 @@ impl Store for Embedded {
         uids: &'a [Uid],
         by: &'a Client,
     ) -> BoxFuture<'a, Result<usize, StoreError>> {
-        let event = FolderEvent {
-            at: now(),
-            gateway_mailbox,
-            folder: folder.clone(),
-            uids: uids.to_vec(),
-            client: by.clone(),
-        };
+        let event = folder_event(gateway_mailbox, folder, uids, by);
         Box::pin(self.ask(|answer| Command::Expunge { event, answer }))
     }
 
@@ -563,13 +568,7 @@ impl Store for Embedded {
         uids: &'a [Uid],
         by: &'a Client,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let event = FolderEvent {
-            at: now(),
-            gateway_mailbox,
-            folder: folder.clone(),
-            uids: uids.to_vec(),
-            client: by.clone(),
-        };
+        let event = folder_event(gateway_mailbox, folder, uids, by);
         Box::pin(self.ask(|answer| Command::Fetched { event, answer }))
     }
 

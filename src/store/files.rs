@@ -30,6 +30,13 @@ pub(super) fn create_dir_durably(dir: &Path) -> io::Result<()> {
     sync_dir(parent)
 }
 
+/// A name nobody can guess or already has: 32 hex digits.
+pub(super) fn random_name() -> io::Result<String> {
+    let mut random = [0u8; 16];
+    aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
+    Ok(random.iter().map(|octet| format!("{octet:02x}")).collect())
+}
+
 /// Opens a new owner-only file for writing; it must not exist.
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)

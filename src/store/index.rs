@@ -23,7 +23,7 @@ const BUSY_TIMEOUT_MS: u64 = 10_000;
 /// How long emptying the WAL waits for the writer, in milliseconds.
 const CHECKPOINT_TIMEOUT_MS: u64 = 200;
 /// The WAL is folded into the database when it has grown to about this many octets.
-const WAL_OCTETS_MAX: i64 = 64 * 1024 * 1024;
+const WAL_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -250,11 +250,13 @@ impl Index {
         Ok(Index { connection })
     }
 
-    /// Folds the WAL in if the file `wal` has grown to [`WAL_OCTETS_MAX`].
-    pub(super) fn checkpoint_if_due(&self, wal: &Path) -> Result<(), StoreError> {
-        if !std::fs::metadata(wal).is_ok_and(|m| int(m.len()) >= WAL_OCTETS_MAX) {
-            return Ok(());
-        }
+    /// True when the file `wal` has grown to [`WAL_OCTETS_MAX`].
+    pub(super) fn checkpoint_is_due(wal: &Path) -> bool {
+        std::fs::metadata(wal).is_ok_and(|m| m.len() >= WAL_OCTETS_MAX)
+    }
+
+    /// Folds the WAL in while the writer goes on.
+    pub(super) fn checkpoint_beside_writer(&self) -> Result<(), StoreError> {
         // The long part, beside the writer. Then, with little left to do, empty the file: that keeps the writer out, and
         // is given up when the writer is busy.
         let all = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {

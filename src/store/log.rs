@@ -77,17 +77,11 @@ impl std::fmt::Display for Finding {
     }
 }
 
-struct Segment {
-    number: u64,
-    file: File,
-    octets: u64,
-}
-
 /// The log open for appending. One writer.
 pub(super) struct Log {
     dir: PathBuf,
-    /// `None` after a failure, until a new segment is durable.
-    current: Option<Segment>,
+    /// The segment `last` names; `None` after a failure, until a new one is durable.
+    current: Option<File>,
     /// The last segment that counts, and how much of it.
     last: (u64, u64),
     highest_number: u64,
@@ -173,7 +167,7 @@ impl Log {
         let file =
             File::options().read(true).write(true).open(path).map_err(fail("opening the last segment"))?;
         if file.metadata().map_err(fail("opening the last segment"))?.len() == last.1 {
-            log.current = Some(Segment { number: last.0, file, octets: last.1 });
+            log.current = Some(file);
         }
         // Otherwise octets that do not count stand behind the end: the next group begins a new segment.
         log.remove_clean_mark()?;
@@ -253,9 +247,8 @@ impl Log {
         });
         match made {
             Ok(file) => {
-                let octets = SEGMENT_HEADER_OCTETS as u64;
-                self.current = Some(Segment { number, file, octets });
-                self.last = (number, octets);
+                self.current = Some(file);
+                self.last = (number, SEGMENT_HEADER_OCTETS as u64);
                 Ok(())
             }
             Err(e) => {
@@ -268,7 +261,7 @@ impl Log {
 
     /// Makes sure there is a segment to append to, and starts a group.
     pub(super) fn start_group(&mut self) -> Result<GroupBuilder, StoreError> {
-        if self.current.as_ref().is_none_or(|segment| segment.octets >= SEGMENT_OCTETS_MAX) {
+        if self.current.is_none() || self.last.1 >= SEGMENT_OCTETS_MAX {
             self.begin_segment()?;
         }
         Ok(GroupBuilder::new(self.chain, std::mem::take(&mut self.buffer)))
@@ -285,22 +278,20 @@ impl Log {
     /// Nothing of the group counts. The segment is given up; the next [`Log::start_group`] begins a new one.
     pub(super) fn append(&mut self, group: GroupBuilder) -> Result<Position, StoreError> {
         let (octets, chain) = group.finish(self.sequence + 1);
-        let Some(segment) = self.current.as_mut() else {
+        let Some(file) = &self.current else {
             return Err(StoreError::io("appending to the log", io::ErrorKind::NotConnected.into()));
         };
-        let written =
-            segment.file.write_all_at(&octets, segment.octets).and_then(|()| segment.file.sync_data());
+        let written = file.write_all_at(&octets, self.last.1).and_then(|()| file.sync_data());
         if let Err(e) = written {
             let error = StoreError::io("appending to the log", e);
             if matches!(error, StoreError::Full) {
                 // What was written of the group counts for nothing; give its space back if that works.
-                segment.file.set_len(segment.octets).ok();
+                file.set_len(self.last.1).ok();
             }
             self.current = None;
             return Err(error);
         }
-        segment.octets += octets.len() as u64;
-        self.last = (segment.number, segment.octets);
+        self.last.1 += octets.len() as u64;
         self.chain = chain;
         self.sequence += 1;
         self.buffer = octets;
@@ -308,11 +299,6 @@ impl Log {
         self.buffer.clear();
         self.buffer.shrink_to(8 * 1024 * 1024);
         Ok(self.position())
-    }
-
-    /// True when there is a segment that can be appended to.
-    pub(super) fn is_ready(&self) -> bool {
-        self.current.is_some()
     }
 
     pub(super) fn position(&self) -> Position {
@@ -379,7 +365,7 @@ fn find_segments(dir: &Path, findings: &mut Vec<Finding>) -> Result<(BTreeMap<u6
     }
     let claims: Vec<(u64, u64)> =
         segments.values().map(|s: &Found| (s.header.previous, s.header.previous_octets)).collect();
-    // The newest claim counts: an older heir of the same segment was itself given up before it held anything.
+    // Several heirs may claim the same segment: all but the last were given up before they held anything, at the same end.
     for (number, octets) in claims {
         if let Some(found) = segments.get_mut(&number) {
             found.octets = found.octets.min(octets);

@@ -260,12 +260,11 @@ pub struct Listing {
 }
 
 /// How full a folder is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderStatus {
     /// The path clients see.
     pub path: String,
     /// Its name in the store.
-    #[serde(skip)]
     pub name: FolderName,
     /// UIDVALIDITY
     pub uid_validity: u32,

@@ -4,13 +4,14 @@
 //! named and stepped over; if entries were lost, numbers, UIDs and the epoch step past whatever they may have used. An index that
 //! cannot be used is put aside and made anew from the first segment.
 
-use super::embedded::{Shared, now};
+use super::embedded::Shared;
 use super::fact::{Entry as LogEntry, FACT_VERSION};
 use super::files::remove_file_durably;
 use super::format::{GroupHeader, decode_group};
 use super::index::{Index, Numbers, Place};
 use super::log::{Finding, Log, Position};
 use super::{OpenReport, StoreError};
+use crate::observe::now;
 use std::fs;
 use std::path::PathBuf;
 
@@ -103,7 +104,9 @@ impl<'a> Replayer<'a> {
             self.index.set_position(&position)?;
             self.index.set_rebuilding(self.rebuilding)?;
             self.index.commit()?;
-            self.index.checkpoint_if_due(&self.wal)?;
+            if Index::checkpoint_is_due(&self.wal) {
+                self.index.checkpoint_beside_writer()?;
+            }
         }
         Ok(())
     }

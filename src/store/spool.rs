@@ -116,10 +116,7 @@ impl Spool {
 }
 
 fn open_spool_file(dir: &Path) -> io::Result<SpoolFile> {
-    let mut random = [0u8; 16];
-    aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
-    let name: String = random.iter().map(|octet| format!("{octet:02x}")).collect();
-    let path = dir.join(format!("spool-{name}"));
+    let path = dir.join(format!("spool-{}", super::files::random_name()?));
     let file = super::files::create_file(&path)?;
     fs::remove_file(&path)?;
     let identity = age::x25519::Identity::generate();
