@@ -532,3 +532,46 @@ fn a_rotten_copy_is_never_taken_for_one_that_is_held() {
     assert_eq!((healed.repeats, healed.placements.len()), (None, 1));
     assert!(matches!(stage.held(&exact).unwrap(), Holding::Whole(_)), "the newest copy counts");
 }
+
+#[test]
+fn activity_tells_when_mail_came_and_went() {
+    const HOUR_MS: i64 = 3_600_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (to, _) = create(&store);
+    let (other, _) = create(&store);
+    assert_eq!(store.activity(to.id, Timestamp::from_unix_ms(0)).unwrap(), Activity::default());
+
+    let start = 1_800_000_000_000_i64 - 1_800_000_000_000_i64 % HOUR_MS;
+    // Two in the first hour, none in the second, two in the third: the last one had begun earlier.
+    for (n, at) in [(1, start), (2, start + 5), (3, start + 2 * HOUR_MS + 9), (4, start + 2 * HOUR_MS + 7)] {
+        let mut sent = delivery(&store, &to, n, &[n; 40], &format!("i{n}"), &format!("j{n}"), &["a"]);
+        sent.received_at = Timestamp::from_unix_ms(at);
+        deliver(&store, sent);
+    }
+    let hours = |since: i64| store.activity(to.id, Timestamp::from_unix_ms(since)).unwrap().arrivals;
+    let at = Timestamp::from_unix_ms;
+    assert_eq!(hours(0), [(at(start), 2), (at(start + 2 * HOUR_MS), 2)]);
+    assert_eq!(hours(start + 6), [(at(start + 2 * HOUR_MS), 2)]);
+    assert_eq!(hours(start + 2 * HOUR_MS + 8), [(at(start + 2 * HOUR_MS), 1)]);
+    let late = store.activity(to.id, at(start + 9 * HOUR_MS)).unwrap();
+    assert_eq!((late.arrivals, late.last_fetched), (vec![], None));
+    assert_eq!(late.last_received, Some(at(start + 2 * HOUR_MS + 9)), "whatever since is");
+
+    // The same report again is no arrival; what is deleted was one.
+    deliver(&store, delivery(&store, &to, 9, &[1; 40], "i1", "j1", &["a"]));
+    let client = Client {
+        protocol: "pop3".to_owned(),
+        peer: "127.0.0.1".parse().unwrap(),
+        session_id: SessionId::new(2, [0; 10]),
+    };
+    let before = daybook::observe::now();
+    let uids: Vec<Uid> = inbox(&store, &to).entries.iter().map(|entry| entry.uid).collect();
+    runtime().block_on(store.expunge(to.id, &FolderName::Inbox, &uids, &client)).unwrap();
+    let after = store.activity(to.id, at(0)).unwrap();
+    assert_eq!(after.arrivals, hours(0));
+    assert_eq!(after.arrivals.iter().map(|(_, count)| count).sum::<u64>(), 4);
+    assert!(after.last_fetched.unwrap() >= before, "{after:?}");
+    assert_eq!(store.activity(other.id, at(0)).unwrap(), Activity::default(), "of another gateway mailbox");
+    close(store);
+}

@@ -20,7 +20,7 @@ pub use envelope::{
     JournaledEnvelope, JournaledRecipient, RecipientField, Redirection, ReversePath, TlsFacts,
     TransportEnvelope, WrittenAddress,
 };
-pub use gateway::{GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile};
+pub use gateway::{GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile, SELF_TEST_NAME};
 pub use id::{GatewayMailboxId, IdError, ReceiptId, SessionId, Uid, UidValidity};
 pub use message::{CanonicalSize, Class, Extent, Rendition, UserFolder};
 pub use timestamp::Timestamp;

@@ -10,9 +10,9 @@ use super::replay::{open_log_and_index, put_index_aside};
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
 use super::stage::{DigestKey, EmbeddedStage};
 use super::{
-    BoxFuture, Client, Delivered, Delivery, Digest, Entry, FolderName, FolderStatus, GatewayMailboxChange,
-    Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView, Spool, Stage, Store, StoreError,
-    UnlockError, Unlocked,
+    Activity, BoxFuture, Client, Delivered, Delivery, Digest, Entry, FolderName, FolderStatus,
+    GatewayMailboxChange, Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView, Spool, Stage,
+    Store, StoreError, UnlockError, Unlocked,
 };
 use crate::mail::{
     Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp,
@@ -533,6 +533,10 @@ impl Store for Embedded {
 
     fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError> {
         self.shared.read(|index| index.folders(gateway_mailbox))
+    }
+
+    fn activity(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Activity, StoreError> {
+        self.shared.read(|index| index.activity(gateway_mailbox, since))
     }
 
     fn open(&self, key: &Unlocked, message: MessageKey) -> Result<Box<dyn io::Read + Send>, StoreError> {

@@ -10,10 +10,11 @@ use super::fact::{
     ReceivedFact, StoredExtent,
 };
 use super::log::Position;
-use super::{Digest, FolderName, StoreError};
+use super::{Activity, Digest, FolderName, StoreError};
 use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Uid, UidValidity};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Format version this build writes; a newer one is refused, an older one is made anew.
@@ -57,6 +58,10 @@ CREATE TABLE name (value TEXT NOT NULL, receipt BLOB NOT NULL, PRIMARY KEY (valu
 
 const FLAG_BARE_LINE_ENDS: i64 = 1;
 const FLAG_ENDS_WITH_LINE_END: i64 = 2;
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+/// How far a message's time may lie before that of one with a lower UID.
+const ARRIVAL_ORDER_SLACK_MS: i64 = HOUR_MS;
 
 /// UIDs left out in every folder after entries were lost.
 const UIDS_SKIPPED: u32 = 1 << 20;
@@ -801,6 +806,42 @@ impl Index {
             .prepare_cached("SELECT DISTINCT id FROM receipt WHERE id >= ? ORDER BY id DESC LIMIT ?")?;
         let rows = select.query_map(params![from.as_bytes(), int(most as u64)], |row| receipt_id(row, 0))?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// When mail came and went. Everything accepted has an entry in INBOX, and their order is that of their arrival.
+    pub(super) fn activity(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        since: Timestamp,
+    ) -> Result<Activity, StoreError> {
+        let Some(inbox) = self.folder(gateway_mailbox, &FolderName::Inbox)? else {
+            return Ok(Activity::default());
+        };
+        let mut activity = Activity::default();
+        let mut select =
+            self.connection.prepare_cached("SELECT at FROM placement WHERE folder = ? ORDER BY uid DESC")?;
+        let mut rows = select.query([int(inbox.id)])?;
+        let mut hours = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let at: i64 = row.get(0)?;
+            let last = activity.last_received.get_or_insert(Timestamp::from_unix_ms(at));
+            *last = Timestamp::from_unix_ms(last.unix_ms().max(at));
+            // Sessions that end together may be numbered in another order than they began in.
+            if at < since.unix_ms().min(last.unix_ms()).saturating_sub(ARRIVAL_ORDER_SLACK_MS) {
+                break;
+            }
+            if at >= since.unix_ms() {
+                *hours.entry(at - at.rem_euclid(HOUR_MS)).or_insert(0_u64) += 1;
+            }
+        }
+        activity.arrivals =
+            hours.into_iter().map(|(hour, count)| (Timestamp::from_unix_ms(hour), count)).collect();
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT max(e.at) FROM folder f JOIN folder_event e ON e.folder = f.id WHERE f.gateway_mailbox = ?")?;
+        let at: Option<i64> = select.query_row([gateway_mailbox.as_bytes()], |row| row.get(0))?;
+        activity.last_fetched = at.map(Timestamp::from_unix_ms);
+        Ok(activity)
     }
 
     /// What happened to one placement after it was made, and whether it is still there.

@@ -278,6 +278,18 @@ pub struct FolderStatus {
     pub oldest: Option<Timestamp>,
 }
 
+/// When mail came to a gateway mailbox and when it was taken away, for those who watch over it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Messages accepted in each hour that had any, oldest first: the hour's beginning (UTC) and how many. A repetition to
+    /// which nothing was added is not one.
+    pub arrivals: Vec<(Timestamp, u64)>,
+    /// When the last message was accepted, at whatever time.
+    pub last_received: Option<Timestamp>,
+    /// When a client last fetched or deleted a message. One that found nothing new leaves no trace here.
+    pub last_fetched: Option<Timestamp>,
+}
+
 /// Who fetched or deleted, for the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
@@ -511,6 +523,9 @@ pub trait Store: Send + Sync {
 
     /// Every folder of a gateway mailbox.
     fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError>;
+
+    /// When mail came and went; arrivals since `since`. Reads as many rows as messages arrived since.
+    fn activity(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Activity, StoreError>;
 
     /// Opens a message's stored octets, decrypting while they are read. Damage is an error of the reader, also at the
     /// end of the message: it never passes for mail.
