@@ -10,6 +10,7 @@
 use super::lock::{MaildropLock, MaildropLocks};
 use super::maildrop::{Client, LoginError, Maildrop, Maildrops, UnlockedMaildrop};
 use crate::mail::{GatewayMailboxId, Untrusted};
+use crate::observe::metrics;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -96,6 +97,10 @@ impl Logins {
         client: &Client,
     ) -> Result<LoggedIn, LoginRefusal> {
         let result = self.try_exclusive(login, password, client).await;
+        match &result {
+            Ok(logged_in) => metrics::logged_in(logged_in.mailbox),
+            Err(refusal) => metrics::login_refused(client.protocol, refusal.as_str()),
+        }
         match &result {
             Ok(logged_in) => tracing::info!(
                 event = "auth.ok",

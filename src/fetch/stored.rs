@@ -7,6 +7,7 @@ use super::maildrop::{
     BoxFuture, Client, FetchError, LoginError, Maildrop, MaildropEntry, Maildrops, UnlockedMaildrop,
 };
 use crate::mail::{GatewayMailboxId, Uid};
+use crate::observe::metrics;
 use crate::store::{self, Entry, FolderName, Listing, Store, StoreError, UnlockError, Unlocked};
 use std::io::Read;
 use std::sync::Arc;
@@ -133,7 +134,9 @@ impl Maildrop for StoredMaildrop {
                 .record_fetched(id, &FolderName::Inbox, &fetched, &self.client)
                 .await
                 .map_err(failed)?;
-            self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await.map_err(failed)?;
+            metrics::fetched(fetched.len(), 0);
+            let gone = self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await;
+            metrics::fetched(0, gone.map_err(failed)?);
             for (event, uids) in [("fetch.fetched", &fetched), ("fetch.deleted", &deleted)] {
                 for entry in self.stored.iter().filter(|e| uids.binary_search(&e.uid).is_ok()) {
                     tracing::info!(

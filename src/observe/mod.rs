@@ -1,4 +1,4 @@
-//! Logs: where events go, in what form, and that nothing in them can pass for something else.
+//! Logs: where events go, in what form, and that nothing in them can pass for something else. Numbers: [`metrics`].
 //!
 //! An event is a `tracing` call with a field `event = "area.verb"` and further keys, `receipt_id` or `session_id`
 //! first: `tracing::info!(event = "journal.committed", %receipt_id, octets)`. [`init`] sends all of them to standard
@@ -21,6 +21,7 @@
 //! This room never sees message content, and decides about nothing.
 
 mod clock;
+pub mod metrics;
 mod queue;
 mod text;
 
@@ -105,6 +106,7 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(not shown)");
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
+    metrics::panicked();
     tracing::error!(event = "service.panicked", place, message, thread);
 }
 

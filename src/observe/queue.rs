@@ -103,6 +103,7 @@ impl Drop for LineWriter {
     fn drop(&mut self) {
         if self.queue.items.try_send(Item::Line(std::mem::take(&mut self.line))).is_err() {
             self.queue.dropped.fetch_add(1, Ordering::Relaxed);
+            super::metrics::log_line_dropped();
         }
     }
 }

@@ -4,6 +4,7 @@ use super::prepare::{Gathered, Prepared, Steps, is_about_the_message, prepare};
 use super::{BATCH_OCTETS, Inner, fault};
 use crate::extract::Scanner;
 use crate::mail::{Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted};
+use crate::observe::metrics::{self, Fate, Phase};
 use crate::smtp::{BoxFuture, Fault, Reception};
 use crate::store::{Delivered, Delivery, Spool, StoreError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,6 +97,7 @@ impl Gathering {
                 taken.scanner.and_then(|scanner| catch_unwind(AssertUnwindSafe(|| scanner.finish())).ok());
             let spooled =
                 Arc::new(taken.spool.finish().map_err(|e| StoreError::io("spooling a message", e))?);
+            metrics::report_octets(spooled.octets());
             tracing::info!(event = "journal.received", %receipt_id, %session_id, bytes = spooled.octets());
             prepare_safely(&worker, Gathered { receipt_id, envelope, gateway_mailboxes, spooled, scanned })
         })
@@ -106,8 +108,10 @@ impl Gathering {
         let committing = Instant::now();
         let delivered = inner.store.deliver(deliveries).await.map_err(|e| self.defer(&Trouble::Store(e)))?;
         let commit_seconds = committing.elapsed().as_secs_f64();
+        let timing = Timing { receive: receive_seconds, steps, commit: commit_seconds };
+        timing.count();
         for (story, delivered) in stories.iter().zip(&delivered) {
-            self.tell(story, delivered, Timing { receive: receive_seconds, steps, commit: commit_seconds });
+            self.tell(story, delivered, timing);
         }
         Ok(())
     }
@@ -144,8 +148,9 @@ impl Gathering {
             sync_seconds = round(delivered.sync_seconds),
             group = delivered.group,
         );
-        let quarantined = delivered.placements.iter().any(|(path, _)| path == "Quarantine");
-        if quarantined {
+        let fate = fate(delivered);
+        metrics::report(story.class, fate, delivered.spared.len(), story.unmatched);
+        if fate == Fate::Quarantined {
             tracing::warn!(
                 event = "journal.quarantined",
                 receipt_id = %self.receipt_id,
@@ -155,7 +160,7 @@ impl Gathering {
                 defects = story.defects,
             );
         }
-        if delivered.placements.iter().any(|(path, _)| path == "Unassigned") {
+        if fate == Fate::Unassigned {
             tracing::warn!(
                 event = "journal.unassigned",
                 receipt_id = %self.receipt_id,
@@ -197,6 +202,26 @@ struct Timing {
     commit: f64,
 }
 
+impl Timing {
+    fn count(&self) {
+        metrics::ingest(Phase::Receive, self.receive);
+        metrics::ingest(Phase::Extract, self.steps.extract);
+        metrics::ingest(Phase::Seal, self.steps.seal);
+        metrics::ingest(Phase::Commit, self.commit);
+    }
+}
+
+/// What became of a message, at its worst: one report may hold an original for somebody and one for nobody.
+fn fate(delivered: &Delivered) -> Fate {
+    let is_in = |folder: &str| delivered.placements.iter().any(|(path, _)| path == folder);
+    match delivered.repeats {
+        Some(_) => Fate::Repeated,
+        None if is_in("Quarantine") => Fate::Quarantined,
+        None if is_in("Unassigned") => Fate::Unassigned,
+        None => Fate::Stored,
+    }
+}
+
 /// What the log says of a delivery; the delivery itself goes to the committer.
 struct Story {
     class: Class,
@@ -235,6 +260,7 @@ fn defer(receipt_id: ReceiptId, session_id: SessionId, trouble: &Trouble) -> Fau
         Trouble::Panicked => (Fault::Internal, "a task panicked".to_owned()),
         Trouble::Stopped => (Fault::ShuttingDown, "the service is stopping".to_owned()),
     };
+    metrics::report_deferred();
     tracing::error!(event = "journal.deferred", %receipt_id, %session_id, error);
     fault
 }

@@ -18,6 +18,7 @@ use crate::fetch::auth::{LoggedIn, Password};
 use crate::fetch::maildrop::{Client, FetchError};
 use crate::mail::{GatewayMailboxId, Untrusted};
 use crate::net::wire::{Line, Wire, WireError};
+use crate::observe::metrics;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -346,6 +347,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     fn log_clear_refused(&self) {
         let (session_id, peer) = (self.client.session_id, self.client.peer);
+        metrics::login_refused(self.client.protocol, "clear");
         tracing::warn!(event = "auth.failed", %session_id, protocol = "pop3", %peer, reason = "clear");
     }
 
@@ -383,6 +385,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     fn log_visit(&self, facts: &Facts, (fetched, deleted): (usize, usize), end: End) {
+        metrics::fetch_session(self.client.protocol, end.as_str());
         tracing::info!(
             event = "fetch.session",
             session_id = %self.client.session_id,
