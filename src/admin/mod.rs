@@ -17,10 +17,15 @@
 //!
 //! Gateway mailboxes are named by address, login, id or, when only one has it, name.
 //!
+//! [`http`] shows health and metrics to monitoring, from the same checks that `daybook readyz` asks for.
+//!
 //! This room words no output for people and knows no storage layout.
 
 mod client;
 mod gateway_mailboxes;
+mod gauges;
+mod health;
+pub mod http;
 mod ops;
 mod ports;
 mod receipts;
@@ -29,6 +34,7 @@ mod socket;
 mod users;
 
 pub use client::{AskError, ask};
+pub use health::Serving;
 pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
 pub use receipts::RECEIPTS_MAX;

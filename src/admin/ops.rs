@@ -1,6 +1,7 @@
 //! Takes a request to the function that carries it out.
 
-use super::request::{Check, OpError, Readiness, Request, Response};
+use super::health::{Serving, readiness};
+use super::request::{OpError, Request, Response};
 use super::{Ports, gateway_mailboxes, receipts, users};
 use crate::config::Settings;
 use crate::directory::Directory;
@@ -18,6 +19,8 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Where this process listens; `None` when it serves nobody.
     pub ports: Option<Ports>,
+    /// What a process that serves knows of itself.
+    pub serving: Serving,
 }
 
 /// Carries out `request` for `actor`, who is named in the store's log.
@@ -66,7 +69,7 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let query = ReceiptQuery::Id(receipt_id);
             blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)
         }
-        Request::Ready => blocking(context, ready).await.map(Response::Ready),
+        Request::Ready => blocking(context, readiness).await.map(Response::Ready),
     }
 }
 
@@ -87,16 +90,4 @@ pub(super) async fn blocking<T: Send + 'static>(
         Ok(outcome) => outcome,
         Err(_) => Err(OpError::Unavailable("the operation failed; the log says where".to_owned())),
     }
-}
-
-/// A directory that cannot be read does not count: mail is taken and kept under Unassigned, while a server that calls
-/// itself unready would have it refused.
-fn ready(context: &Context) -> Result<Readiness, OpError> {
-    let Some(ports) = context.ports.clone() else {
-        return Err(OpError::Unavailable("no server is running".to_owned()));
-    };
-    let why = context.store.ready().err().map(|error| error.to_string());
-    let check = Check { name: "store".to_owned(), good: why.is_none(), why };
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(Readiness { ready: check.good, checks: vec![check], version, ports })
 }

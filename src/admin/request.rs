@@ -8,7 +8,7 @@
 //! The values inside a [`Response`] are what `--json` prints: fields are added to them, never renamed or taken away.
 
 use super::Ports;
-use crate::mail::{GatewayMailboxId, GatewayMailboxState, Profile, ReceiptId, Timestamp};
+use crate::mail::{GatewayMailboxId, GatewayMailboxState, Profile, ReceiptId, Timestamp, Untrusted};
 use crate::store::{ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -219,7 +219,7 @@ pub struct UserView {
 /// Whether a server would take mail now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// True when every check is good.
+    /// True when every check is good that does not only advise.
     pub ready: bool,
     /// What was looked at.
     pub checks: Vec<Check>,
@@ -229,6 +229,19 @@ pub struct Readiness {
     pub ports: Ports,
 }
 
+impl Readiness {
+    /// For people: a line that says it, and one for each check that is not good.
+    pub fn to_text(&self) -> String {
+        let mut text = if self.ready { "ready\n".to_owned() } else { "not ready\n".to_owned() };
+        for check in self.checks.iter().filter(|check| !check.good) {
+            let why = Untrusted(check.why.as_deref().unwrap_or("not good"));
+            let note = if check.advisory { " (note)" } else { "" };
+            text.push_str(&format!("{}{note}: {why}\n", Untrusted(&check.name)));
+        }
+        text
+    }
+}
+
 /// One thing looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
@@ -236,6 +249,9 @@ pub struct Check {
     pub name: String,
     /// Whether it is as it should be.
     pub good: bool,
+    /// True when it only advises: mail is taken all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub advisory: bool,
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,

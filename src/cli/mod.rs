@@ -140,14 +140,7 @@ fn ready(settings: &Settings, json: bool) -> Result<u8, Failure> {
     let Response::Ready(readiness) = &response else {
         return Err(OpError::Unavailable("the server gave another answer than asked for".to_owned()).into());
     };
-    print_response(&response, json, |_| {
-        let mut text = if readiness.ready { "ready\n".to_owned() } else { "not ready\n".to_owned() };
-        for check in readiness.checks.iter().filter(|check| !check.good) {
-            let why = check.why.as_deref().unwrap_or("not good");
-            text.push_str(&format!("{}: {}\n", output::safe(&check.name), output::safe(why)));
-        }
-        text
-    })?;
+    print_response(&response, json, |_| readiness.to_text())?;
     Ok(u8::from(!readiness.ready))
 }
 

@@ -2,7 +2,7 @@
 
 use super::output::Failure;
 use super::service::{log_directory, store_options};
-use crate::admin::{self, AskError, Context, OpError, Request, Response};
+use crate::admin::{self, AskError, Context, OpError, Request, Response, Serving};
 use crate::config::Settings;
 use crate::directory::Directory;
 use crate::store::{Embedded, Store, StoreError};
@@ -88,6 +88,7 @@ fn perform_here(settings: &Settings, store: Embedded, request: Request) -> Resul
         directory: Arc::new(directory),
         settings: Arc::new(settings.clone()),
         ports: None,
+        serving: Serving::default(),
     };
     let actor = format!("cli, uid {}", rustix::process::geteuid().as_raw());
     let outcome = runtime.block_on(async {

@@ -1,8 +1,8 @@
 //! The gateway as one thing that starts and stops: every room put together, in this process.
 //!
 //! ```text
-//! start: store ─▶ TLS ─▶ directory ─▶ bind smtp, pop3, pop3s, admin.sock ─▶ ports.json ─▶ serve
-//! stop:  drain smtp, pop3, pop3s ─▶ admin.sock and ports.json go ─▶ store closes
+//! start: store ─▶ TLS ─▶ directory ─▶ bind smtp, pop3, pop3s, http, admin.sock ─▶ ports.json ─▶ serve
+//! stop:  drain smtp, pop3, pop3s ─▶ http, admin.sock and ports.json go ─▶ store closes
 //! ```
 //! Invariants:
 //! - Whatever can fail has been tried before the first connection is taken.
@@ -10,7 +10,7 @@
 //! - The store is closed in every ending, so that the next start finds it clean.
 
 use super::signals::Signals;
-use crate::admin::{AdminSocket, Context, PORTS_FILE, Ports};
+use crate::admin::{self, AdminSocket, Context, PORTS_FILE, Ports, Serving};
 use crate::config::{DirectorySource, Settings};
 use crate::directory::{Directory, ReloadReport};
 use crate::fetch::pop3::server::{Pop3, Waits};
@@ -19,6 +19,7 @@ use crate::mail::Untrusted;
 use crate::net::drain::Drain;
 use crate::net::listen::{self, BindError, ConnectionCap, Listener};
 use crate::net::tls::{TlsError, TlsIdentity};
+use crate::observe::metrics;
 use crate::pipeline::Pipeline;
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Options, Store, StoreError};
@@ -130,6 +131,7 @@ struct Bound {
     smtp: Vec<Listener>,
     pop3: Vec<Listener>,
     pop3s: Vec<Listener>,
+    http: Vec<Listener>,
     admin: AdminSocket,
     ports: Ports,
 }
@@ -140,6 +142,7 @@ impl Daybook {
     /// # Errors
     /// [`StartError`]; nothing is left running then, and the store is closed.
     pub async fn start(settings: Settings) -> Result<Running, StartError> {
+        metrics::begin();
         let settings = Arc::new(settings);
         let embedded = Arc::new(open_store(&settings).await?);
         let started = start_on(Arc::clone(&embedded), settings).await;
@@ -214,9 +217,11 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         directory: Arc::clone(&directory),
         settings: Arc::clone(&settings),
         ports: Some(bound.ports.clone()),
+        serving: Serving { tls: Some(Arc::clone(&tls)), drain: drain.clone() },
     };
     let admin_drain = Drain::new();
     let mut admin = JoinSet::new();
+    admin.spawn(admin::http::serve(bound.http, context.clone(), admin_drain.clone()));
     admin.spawn(bound.admin.serve(context, admin_drain.clone()));
     let ports = bound.ports;
     Ok(Running { ports, store, directory, settings, embedded, tls, drain, services, admin_drain, admin })
@@ -260,11 +265,12 @@ async fn bind(settings: &Settings) -> Result<Bound, StartError> {
     let smtp = listeners("smtp", &settings.smtp.listen).await?;
     let pop3 = listeners("pop3", &settings.pop3.listen).await?;
     let pop3s = listeners("pop3s", &settings.pop3.listen_tls).await?;
+    let http = http_listeners(settings).await?;
     let first = |listeners: &[Listener]| listeners.first().map(Listener::address);
-    let ports = Ports { smtp: first(&smtp), pop3: first(&pop3), pop3s: first(&pop3s) };
+    let ports = Ports { smtp: first(&smtp), pop3: first(&pop3), pop3s: first(&pop3s), http: first(&http) };
     let admin = AdminSocket::bind(&settings.data_dir).map_err(data_dir)?;
     ports.write(&settings.data_dir).map_err(data_dir)?;
-    Ok(Bound { smtp, pop3, pop3s, admin, ports })
+    Ok(Bound { smtp, pop3, pop3s, http, admin, ports })
 }
 
 async fn listeners(service: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Listener>, StartError> {
@@ -273,6 +279,18 @@ async fn listeners(service: &'static str, addresses: &[SocketAddr]) -> Result<Ve
         tracing::info!(event = "listening", service, addr = %listener.address());
     }
     Ok(listeners)
+}
+
+/// Nobody asked for the default: monitoring that cannot be had must not keep mail from being taken.
+async fn http_listeners(settings: &Settings) -> Result<Vec<Listener>, StartError> {
+    let addresses: Vec<SocketAddr> = settings.http_listen().into_iter().collect();
+    match listeners("http", &addresses).await {
+        Err(error) if settings.http.is_none() => {
+            tracing::warn!(event = "http.unavailable", %error);
+            Ok(Vec::new())
+        }
+        bound => bound,
+    }
 }
 
 /// Puts changes of the directory's files in force as they come.
@@ -329,6 +347,7 @@ impl Running {
             directory: Arc::clone(&self.directory),
             settings: Arc::clone(&self.settings),
             ports: Some(self.ports.clone()),
+            serving: Serving { tls: Some(Arc::clone(&self.tls)), drain: self.drain.clone() },
         }
     }
 

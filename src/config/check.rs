@@ -15,6 +15,9 @@ const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 /// What [`parse`] calls a text that came from no file.
 const UNNAMED: &str = "daybook.toml";
 
+/// `[http] listen` that turns it off.
+const HTTP_OFF: &str = "off";
+
 /// Longest host name, in octets, as text without a final dot (RFC 1035 §3.1).
 const HOSTNAME_OCTETS_MAX: usize = 253;
 
@@ -195,10 +198,19 @@ impl Reader<'_> {
         let mut http = Http::default();
         let given = section.string("listen", self.problems);
         let line = given.as_ref().map(|given| given.line).or(section.line()).unwrap_or(1);
-        if let Some(address) = given.and_then(|given| self.address(&section, "listen", &given)) {
-            http.listen = address;
+        if let Some(given) = given {
+            http.listen = given.value.parse().ok();
+            if http.listen.is_none() && given.value != HTTP_OFF {
+                let why = format!(
+                    "\"{}\" is neither an IP address and port, like \"127.0.0.1:8450\", nor \"{HTTP_OFF}\"",
+                    Untrusted(&given.value)
+                );
+                section.bad_value("listen", line, &why, self.problems);
+            }
         }
-        self.claim(&section, "listen", "[http] listen", line, http.listen);
+        if let Some(address) = http.listen {
+            self.claim(&section, "listen", "[http] listen", line, address);
+        }
         section.finish(self.problems);
         http
     }

@@ -13,7 +13,7 @@
 //! Gateway mailboxes, users' state and keys are not configuration: they live in the store, and no secret has a
 //! key here, so [`Settings`] may be shown and logged in full.
 //!
-//! `[imap]` and `[http]` are accepted and checked but not served yet; [`Settings::notices`] says so.
+//! `[imap]` is accepted and checked but not served yet; [`Settings::notices`] says so.
 //!
 //! This room opens no socket and checks nothing outside the file's text: whether a certificate can be read or a
 //! port be bound is for those who do it. The reader of sections is lent to the `directory` room, whose

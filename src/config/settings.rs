@@ -44,7 +44,8 @@ pub struct Settings {
     pub pop3: Pop3,
     /// `[imap]`; `None` when the file has no such section. Accepted, but not served yet.
     pub imap: Option<Imap>,
-    /// `[http]`; `None` when the file has no such section. Accepted, but not served yet.
+    /// `[http]`; `None` when the file has no such section: then the default is listened on if it is free, and it is no more
+    /// than a warning when it is not. What a section says must work, as for every other service.
     pub http: Option<Http>,
     /// `[log]`.
     pub log: Log,
@@ -94,11 +95,11 @@ pub struct Imap {
     pub listen_tls: Vec<SocketAddr>,
 }
 
-/// Health, metrics and administration. Accepted and checked, not served yet.
+/// Health and metrics, read-only and for whoever reaches the port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// `listen`: one address and port. Default `"127.0.0.1:8450"`.
-    pub listen: SocketAddr,
+    /// `listen`: one address and port, or `"off"`, which is `None`. Default `"127.0.0.1:8450"`.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Logging, to standard error.
@@ -213,8 +214,7 @@ impl Default for Imap {
 
 impl Default for Http {
     fn default() -> Http {
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 8450));
-        Http { listen: HTTP_LISTEN.parse().unwrap_or(loopback) }
+        Http { listen: HTTP_LISTEN.parse().ok() }
     }
 }
 
@@ -237,12 +237,25 @@ impl Settings {
 
     /// What an operator should know about a configuration that is nevertheless right, one sentence each.
     pub fn notices(&self) -> Vec<String> {
-        let unserved = [("[imap]", self.imap.is_some()), ("[http]", self.http.is_some())];
-        unserved
-            .iter()
-            .filter(|(_, given)| *given)
-            .map(|(section, _)| format!("{section} is accepted but not served by this version"))
-            .collect()
+        let mut notices = Vec::new();
+        if self.imap.is_some() {
+            notices.push("[imap] is accepted but not served by this version".to_owned());
+        }
+        if let Some(address) = self.http_listen().filter(|address| !address.ip().to_canonical().is_loopback())
+        {
+            notices.push(format!(
+                "[http] listens on {address}: whoever reaches it reads health and metrics without a password"
+            ));
+        }
+        notices
+    }
+
+    /// Where health and metrics are served; `None` when they are turned off.
+    pub fn http_listen(&self) -> Option<SocketAddr> {
+        match &self.http {
+            Some(http) => http.listen,
+            None => Http::default().listen,
+        }
     }
 
     /// Everything in force, defaults included, as a file that reads back to the same settings.
@@ -272,7 +285,7 @@ impl Settings {
         }
         if let Some(http) = &self.http {
             out.section("[http]");
-            out.key("listen", text(http.listen));
+            out.key("listen", http.listen.map_or(text("off"), text));
         }
         out.section("[log]");
         out.key("format", text(self.log.format.as_str()));
@@ -326,7 +339,7 @@ mod tests {
         for address in built_in {
             assert_eq!(listener(address).len(), 1, "{address}");
         }
-        assert_eq!(Http::default().listen.to_string(), HTTP_LISTEN);
+        assert_eq!(Http::default().listen, HTTP_LISTEN.parse().ok());
     }
 
     #[test]
@@ -334,13 +347,22 @@ mod tests {
         let mut settings = Settings::with_defaults("h.example", &["h.example"], Path::new("/d"));
         assert_eq!(settings.notices(), Vec::<String>::new());
         settings.imap = Some(Imap::default());
-        settings.http = Some(Http::default());
-        assert_eq!(
-            settings.notices(),
-            [
-                "[imap] is accepted but not served by this version",
-                "[http] is accepted but not served by this version"
-            ]
-        );
+        assert_eq!(settings.notices(), ["[imap] is accepted but not served by this version"]);
+    }
+
+    #[test]
+    fn says_when_others_can_read_health_and_metrics() {
+        let mut settings = Settings::with_defaults("h.example", &["h.example"], Path::new("/d"));
+        for (listen, told) in [
+            (Some("127.0.0.1:0"), false),
+            (Some("[::1]:8450"), false),
+            (Some("[::ffff:127.0.0.1]:8450"), false),
+            (None, false),
+            (Some("[::]:8450"), true),
+            (Some("192.0.2.1:80"), true),
+        ] {
+            settings.http = Some(Http { listen: listen.and_then(|listen| listen.parse().ok()) });
+            assert_eq!(settings.notices().len(), usize::from(told), "{listen:?}: {:?}", settings.notices());
+        }
     }
 }

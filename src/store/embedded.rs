@@ -11,8 +11,8 @@ use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, genera
 use super::stage::{DigestKey, EmbeddedStage};
 use super::{
     Activity, BoxFuture, Client, Delivered, Delivery, Digest, Entry, FolderName, FolderStatus,
-    GatewayMailboxChange, Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView, Spool, Stage,
-    Store, StoreError, UnlockError, Unlocked,
+    GatewayMailboxChange, Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView, Space, Spool,
+    Stage, Store, StoreError, UnlockError, Unlocked,
 };
 use crate::mail::{
     Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp,
@@ -583,6 +583,10 @@ impl Store for Embedded {
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError> {
         super::view::receipts(&self.shared, query, since, most)
+    }
+
+    fn space(&self) -> Result<Space, StoreError> {
+        Ok(Space { free_octets: self.shared.free_octets()?, reserve_octets: self.shared.reserve_octets })
     }
 
     fn admits(&self) -> Result<(), StoreError> {

@@ -290,6 +290,15 @@ pub struct Activity {
     pub last_fetched: Option<Timestamp>,
 }
 
+/// Room on the file system the store is on, in octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Free.
+    pub free_octets: u64,
+    /// With less free than this no mail is taken.
+    pub reserve_octets: u64,
+}
+
 /// Who fetched or deleted, for the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
@@ -556,6 +565,9 @@ pub trait Store: Send + Sync {
         since: Timestamp,
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError>;
+
+    /// How much room there is.
+    fn space(&self) -> Result<Space, StoreError>;
 
     /// `Ok` when it is worth trying to store a message: there is room, and the store is open.
     ///

@@ -98,6 +98,7 @@ impl Site {
                 "hostname = \"{HOST}\"\ndomains = [\"{DOMAIN}\", \"second.example\"]\ndata_dir = \"data\"\n\
                  [smtp]\nlisten = [\"127.0.0.1:0\"]\n\
                  [pop3]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n\
+                 [http]\nlisten = \"127.0.0.1:0\"\n\
                  [[directory]]\nkind = \"file\"\npath = \"users.toml\"\n{sections}"
             ),
         );
@@ -196,7 +197,7 @@ pub(crate) struct Server<'s> {
 }
 
 impl Server<'_> {
-    /// Where it listens: `smtp`, `pop3`, `pop3s`, as `ports.json` says.
+    /// Where it listens: `smtp`, `pop3`, `pop3s`, `http`, as `ports.json` says.
     pub(crate) fn port(&self, service: &str) -> SocketAddr {
         let text = fs::read_to_string(self.site.path("data/ports.json")).unwrap();
         let (_, rest) =

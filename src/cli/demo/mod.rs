@@ -7,7 +7,7 @@
 mod pop3;
 
 use super::{Daybook, Running};
-use crate::config::{DirectoryKind, DirectorySource, LogLevel, Settings};
+use crate::config::{DirectoryKind, DirectorySource, Http, LogLevel, Settings};
 use crate::mail::{Class, GatewayMailbox, Profile, ReceiptId, Timestamp, Untrusted};
 use crate::store::{NewGatewayMailbox, ReceiptQuery, ReceiptView};
 use lettre::Transport;
@@ -125,6 +125,7 @@ fn settings(place: &Place) -> Settings {
     settings.smtp.listen = loopback();
     settings.pop3.listen = loopback();
     settings.pop3.listen_tls = loopback();
+    settings.http = Some(Http { listen: None });
     settings.log.level = LogLevel::Error;
     settings.directories = vec![DirectorySource {
         kind: DirectoryKind::File { path: place.dir.join("users.toml") },
