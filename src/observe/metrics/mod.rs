@@ -13,31 +13,31 @@
 //! |---|---|---|
 //! | `daybook_smtp_sessions_total` | `result` | SMTP connections that ended: `closed` in good order, `hung_up` by the peer, `stuck` (it took no replies), `broken`, failed `handshake`, or `over_cap` |
 //! | `daybook_smtp_replies_total` | `code` | SMTP replies by their code |
-//! | `daybook_smtp_connections` | | SMTP connections open now |
+//! | `daybook_smtp_connections` | – | SMTP connections open now |
 //! | `daybook_reports_total` | `class`, `result` | messages, one for each gateway mailbox they are for: `stored`, `quarantined`, `unassigned`, `repeated` (nothing was added); `deferred` (4xx after its body or at DATA; class `unknown`) |
-//! | `daybook_report_bytes` | | size of received messages, a histogram |
+//! | `daybook_report_bytes` | – | size of received messages, a histogram |
 //! | `daybook_ingest_seconds` | `phase` | time of one message in `receive`, `extract`, `seal`, `commit`, a histogram |
-//! | `daybook_unmatched_addresses_total` | | recorded addresses nobody was found for |
-//! | `daybook_duplicates_total` | | messages that came again, and placements not made because the folder had the message already |
+//! | `daybook_unmatched_addresses_total` | – | recorded addresses nobody was found for |
+//! | `daybook_duplicates_total` | – | messages that came again, and placements not made because the folder had the message already |
 //! | `daybook_fetch_sessions_total` | `protocol`, `result` | sessions with a login that ended: `quit`, `drop`, `timeout`, `shutdown`, `error` |
-//! | `daybook_fetched_messages_total` | | messages fetched whole and recorded |
-//! | `daybook_deleted_messages_total` | | messages deleted by clients |
+//! | `daybook_fetched_messages_total` | – | messages fetched whole and recorded |
+//! | `daybook_deleted_messages_total` | – | messages deleted by clients |
 //! | `daybook_auth_failures_total` | `protocol`, `reason` | logins refused: `wrong` name or password, `clear` (no TLS), `in-use`, `unavailable` (our fault) |
-//! | `daybook_store_sync_seconds` | | time of one write and sync of the log, a histogram |
-//! | `daybook_store_group_size` | | commands that shared one sync, a histogram |
-//! | `daybook_store_commit_failures_total` | | groups that could not be made durable; none of it was acknowledged |
-//! | `daybook_log_dropped_lines_total` | | log lines lost because the log could not be written fast enough |
-//! | `daybook_panics_total` | | bugs that a task or thread died of |
-//! | `daybook_process_start_time_seconds` | | when the process started, since 1970 |
-//! | `daybook_build_info` | `version` | always 1 |
-//! | `daybook_ready` | | 1 when `/readyz` says so |
-//! | `daybook_store_ready` | | 1 when the store takes mail: its last write succeeded and there is room |
-//! | `daybook_store_free_bytes` | | free on the file system of `data_dir` |
-//! | `daybook_store_reserve_bytes` | | with less free than this no mail is taken |
+//! | `daybook_store_sync_seconds` | – | time of one write and sync of the log, a histogram |
+//! | `daybook_store_group_size` | – | commands that shared one sync, a histogram |
+//! | `daybook_store_commit_failures_total` | – | groups that could not be made durable; none of it was acknowledged |
+//! | `daybook_log_dropped_lines_total` | – | log lines lost because the log could not be written fast enough |
+//! | `daybook_panics_total` | – | bugs that a task or thread died of |
+//! | `daybook_process_start_time_seconds` | – | when the process started, since 1970 |
+//! | `daybook_build_info` | `version` | always 1; the label tells what runs |
+//! | `daybook_ready` | – | 1 when `/readyz` says so |
+//! | `daybook_store_ready` | – | 1 when the store takes mail: its last write succeeded and there is room |
+//! | `daybook_store_free_bytes` | – | free on the file system of `data_dir` |
+//! | `daybook_store_reserve_bytes` | – | with less free than this no mail is taken |
 //! | `daybook_directory_good` | `source`, `file` | 1 when the list was taken at the last reading, 0 when an older one is in force; sources are numbered from 1 |
 //! | `daybook_directory_users` | `source`, `file` | users in force |
 //! | `daybook_directory_last_success_timestamp_seconds` | `source`, `file` | when the list was last read well; it is read when the file changes |
-//! | `daybook_tls_cert_expiry_timestamp_seconds` | | when the certificate shown to peers ends |
+//! | `daybook_tls_cert_expiry_timestamp_seconds` | – | when the certificate shown to peers ends |
 //! | `daybook_mailbox_active` | `mailbox`, `name` | 1 active, 0 suspended |
 //! | `daybook_mailbox_messages` | `mailbox`, `name` | messages in INBOX: not fetched and deleted yet |
 //! | `daybook_mailbox_bytes` | `mailbox`, `name` | their stored size |
