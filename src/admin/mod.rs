@@ -23,6 +23,7 @@ mod client;
 mod gateway_mailboxes;
 mod ops;
 mod ports;
+pub(crate) mod probe;
 mod receipts;
 mod request;
 mod socket;
