@@ -4,6 +4,7 @@
 //! args ─▶ Request ─▶ reach ─▶ the running server, or the store opened here ─▶ Response ─▶ show | JSON
 //! args ─▶ serve ─▶ service (Daybook::start … Running::stop)
 //! args ─▶ inspect ─▶ extract
+//! args ─▶ doctor ─▶ admin::doctor ─▶ findings ─▶ text | JSON
 //! ```
 //! Every command works the same with and without a running server. Only this room writes to standard output; logs go
 //! to standard error.
@@ -21,6 +22,7 @@
 mod args;
 mod configuration;
 mod demo;
+mod doctor;
 mod gateway_mailbox;
 mod inspect;
 mod output;
@@ -64,9 +66,10 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     if let Command::Serve = command {
         return serve::run(configuration::load(config)?);
     }
-    // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration shows
-    // what is odd itself.
-    let level = if matches!(command, Command::Demo { .. }) { LevelFilter::ERROR } else { LevelFilter::WARN };
+    // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration and
+    // doctor show what is odd themselves.
+    let shows_itself = matches!(command, Command::Demo { .. } | Command::Doctor(_));
+    let level = if shows_itself { LevelFilter::ERROR } else { LevelFilter::WARN };
     observe::init(Format::Text, level).map_err(|error| Failure::from(error.to_string()))?;
     match command {
         Command::Serve => Ok(0),
@@ -85,6 +88,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
         Command::Demo { keep } => demonstrate(keep),
+        Command::Doctor(arguments) => doctor::run(config, arguments, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }
