@@ -87,19 +87,19 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         }
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
-        Command::Demo { keep } => demonstrate(keep),
+        Command::Demo { keep } => demonstrate(keep, json),
         Command::Doctor(arguments) => doctor::run(config, arguments, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }
 
-fn demonstrate(keep: bool) -> Result<u8, Failure> {
+fn demonstrate(keep: bool, json: bool) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::from(format!("start: {error}")))?;
     let mut out = std::io::stdout();
-    runtime.block_on(demo::run(keep, &mut out)).map_err(|error| OpError::Refused(error.to_string()))?;
+    runtime.block_on(demo::run(keep, json, &mut out)).map_err(|error| OpError::Refused(error.to_string()))?;
     Ok(0)
 }
 

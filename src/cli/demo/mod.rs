@@ -4,7 +4,7 @@
 //! report, and a message nobody can read, shows where each landed and why, fetches everything back over POP3S and compares the
 //! octets. Any step that does not hold ends it with exit code 1.
 
-use super::{Daybook, Running};
+use super::{Daybook, Running, output};
 use crate::admin::probe::{Begin, Pop3, Smtp};
 use crate::config::{DirectoryKind, DirectorySource, LogLevel, Settings};
 use crate::mail::{Class, GatewayMailbox, Profile, ReceiptId, Timestamp, Untrusted};
@@ -129,13 +129,28 @@ fn settings(place: &Place) -> Settings {
     settings
 }
 
-/// Runs the demonstration, telling `out` about it. With `keep` the server goes on until it is told to end.
-pub(crate) async fn run(keep: bool, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+/// How the journey ended.
+struct Arrived {
+    gateway_mailbox: Arc<GatewayMailbox>,
+    password: zeroize::Zeroizing<String>,
+    sent: Vec<Sent>,
+}
+
+/// Runs the demonstration, telling `out` about it: in prose, or as one JSON value. With `keep` the server goes on until it
+/// is told to end.
+pub(crate) async fn run(keep: bool, json: bool, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
     let mut place = Place::make(keep).map_err(step("making a directory"))?;
     let settings = settings(&place);
     fs::write(place.config_file(), settings.to_toml()).map_err(step("writing the configuration"))?;
     let running = Daybook::start(settings).await.map_err(step("starting the server"))?;
-    let shown = journey(&running, &place, keep, out).await;
+    let mut untold = io::sink();
+    let told: &mut (dyn Write + Send) = if json { &mut untold } else { out };
+    let arrived = journey(&running, &place, keep, told).await;
+    let shown = match arrived {
+        Ok(arrived) if json => print_json(&running, &place, keep, &arrived),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
     if shown.is_err() {
         place.keep = false;
     }
@@ -151,7 +166,7 @@ async fn journey(
     place: &Place,
     keep: bool,
     out: &mut (dyn Write + Send),
-) -> Result<(), DemoError> {
+) -> Result<Arrived, DemoError> {
     let printing = step::<io::Error>("printing");
     let smtp = running.ports.smtp.ok_or_else(|| DemoError("SMTP is not bound".to_owned()))?;
     let pop3s = running.ports.pop3s.ok_or_else(|| DemoError("POP3S is not bound".to_owned()))?;
@@ -205,7 +220,27 @@ async fn journey(
         )
         .map_err(&printing)?;
     }
-    out.flush().map_err(&printing)
+    out.flush().map_err(&printing)?;
+    Ok(Arrived { gateway_mailbox, password, sent })
+}
+
+/// What the prose tells, for programs: each message with its receipt; with `keep`, how to reach the server.
+fn print_json(running: &Running, place: &Place, keep: bool, arrived: &Arrived) -> Result<(), DemoError> {
+    let mut messages = Vec::new();
+    for sent in &arrived.sent {
+        let receipt = receipt(running, sent.receipt_id)?;
+        messages.push(serde_json::json!({
+            "file": sent.sample.file, "what": sent.sample.what, "same_as_sent": true, "receipt": receipt,
+        }));
+    }
+    let mut value = serde_json::json!({ "held": true, "messages": messages });
+    if keep {
+        value["kept"] = serde_json::json!({
+            "config": place.config_file(), "ports": running.ports,
+            "login": arrived.gateway_mailbox.login(), "password": arrived.password.as_str(),
+        });
+    }
+    output::print_json(&value).map_err(|failure| DemoError(failure.why().to_owned()))
 }
 
 /// Runs what waits for the network where it keeps nobody waiting.
