@@ -25,6 +25,7 @@ mod demo;
 mod doctor;
 mod gateway_mailbox;
 mod inspect;
+mod notify;
 mod output;
 mod reach;
 mod receipts;
@@ -32,6 +33,7 @@ mod serve;
 mod service;
 mod signals;
 mod user;
+mod vitals;
 
 pub use service::{Daybook, Running, StartError};
 

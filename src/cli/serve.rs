@@ -1,8 +1,10 @@
 //! `daybook serve`: the gateway as a process, with its signals, its log and its exit code.
 //!
 //! SIGTERM and SIGINT end it in good order, a second one at once; SIGHUP reads the directory and the certificate again.
+//! A service manager that asks for it is told of each of these steps.
 
 use super::configuration::notices;
+use super::notify::Notify;
 use super::output::Failure;
 use super::service::{Daybook, Running};
 use super::signals::Signals;
@@ -75,26 +77,31 @@ async fn serve(settings: Settings) -> u8 {
     for notice in notices(&settings) {
         tracing::warn!(event = "config.notice", notice);
     }
+    let notify = Notify::from_environment();
     let started = tokio::select! {
         started = Daybook::start(settings) => started,
         signal = signals.end() => {
             // Nothing was acknowledged yet; what opening the store was doing is begun again next time.
             tracing::info!(event = "service.stopped", signal);
+            notify.stopping().await;
             return 0;
         }
     };
     match started {
-        Ok(running) => until_the_end(running, signals).await,
+        Ok(running) => until_the_end(running, signals, &notify).await,
         Err(error) => {
             tracing::error!(event = "service.failed", %error);
+            notify.failed(error.to_string()).await;
             error.exit_code()
         }
     }
 }
 
-async fn until_the_end(running: Running, mut signals: Signals) -> u8 {
-    let signal = signals.end_of(&running).await;
+async fn until_the_end(running: Running, mut signals: Signals, notify: &Notify) -> u8 {
+    notify.ready(running.vitals()).await;
+    let signal = signals.end_of(&running, notify).await;
     tracing::info!(event = "service.stopping", signal);
+    notify.stopping().await;
     let began = Instant::now();
     tokio::select! {
         () = running.stop() => {
