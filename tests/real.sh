@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # libnet-ssleay-perl is what gives swaks its TLS; setpriv is in util-linux, which is always there.
-packages=(swaks libnet-ssleay-perl fetchmail getmail6 python3 strace)
+packages=(swaks libnet-ssleay-perl fetchmail getmail6 python3 strace logrotate)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -17,4 +17,4 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # The server under test is the optimised one: crash and load tests should meet it as users do. Their figures are shown.
-cargo test --locked --release --features real --test real --test faults -- --show-output
+cargo test --locked --release --features real --test real --test faults --test logs -- --show-output

@@ -21,19 +21,22 @@
 
 mod client;
 mod gateway_mailboxes;
+mod log_level;
 mod ops;
 mod ports;
 mod receipts;
 mod request;
 mod socket;
+mod tail;
 mod users;
 
-pub use client::{AskError, ask};
+pub use client::{AskError, TailLines, ask, tail};
+pub use log_level::{LOG_LEVEL_SECONDS_MAX, configured_level};
 pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
 pub use receipts::RECEIPTS_MAX;
 pub use request::{
-    Check, CreatedView, FolderView, GatewayMailboxView, InboxView, OpError, Readiness, Request, Response,
-    UserView,
+    Check, CreatedView, FolderView, GatewayMailboxView, InboxView, LogLevelView, OpError, Readiness, Request,
+    Response, UserView,
 };
 pub use socket::{AdminSocket, SOCKET_FILE};

@@ -9,7 +9,8 @@
 //! to standard error.
 //!
 //! Invariants:
-//! - With `--json` a command prints one JSON value on one line, also when it fails: `{"error":{"kind":…,"why":…}}`.
+//! - With `--json` a command prints one JSON value on one line, also when it fails: `{"error":{"kind":…,"why":…}}`. Only
+//!   `tail` prints one a line for as long as it runs.
 //! - Text that came from a peer, an admin or a message is shown through [`Untrusted`](crate::mail::Untrusted): it can
 //!   neither move the cursor nor forge a line.
 //! - Exit codes: 0 done, 1 found a problem, 2 wrong usage or configuration, 3 could not do it (server or store out of
@@ -23,24 +24,25 @@ mod configuration;
 mod demo;
 mod gateway_mailbox;
 mod inspect;
+mod interrupt;
 mod output;
 mod reach;
 mod receipts;
 mod serve;
 mod service;
 mod signals;
+mod tail;
 mod user;
 
 pub use service::{Daybook, Running, StartError};
 
 use crate::admin::{OpError, Request, Response};
 use crate::config::Settings;
-use crate::observe::{self, Format};
+use crate::observe::{self, Format, Level};
 use args::{Arguments, Command, ConfigCommand, Since, UserCommand};
 use clap::Parser;
 use output::Failure;
 use std::process::ExitCode;
-use tracing::level_filters::LevelFilter;
 
 /// How long the end waits for the last log lines to be written.
 const LOG_FLUSH_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -66,8 +68,10 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     }
     // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration shows
     // what is odd itself.
-    let level = if matches!(command, Command::Demo { .. }) { LevelFilter::ERROR } else { LevelFilter::WARN };
-    observe::init(Format::Text, level).map_err(|error| Failure::from(error.to_string()))?;
+    let is_demo = matches!(command, Command::Demo { .. });
+    let level = if is_demo { Level::Error } else { Level::Warn };
+    let setup = observe::Setup { format: Format::Text, level, file: None, tap: is_demo };
+    observe::init(setup).map_err(|error| Failure::from(error.to_string()))?;
     match command {
         Command::Serve => Ok(0),
         Command::Mailbox(command) => gateway_mailbox::run(command, &configuration::load(config)?, json),
@@ -85,6 +89,8 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
         Command::Demo { keep } => demonstrate(keep),
+        Command::Tail(arguments) => tail::run(&arguments, config, json),
+        Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }
@@ -133,6 +139,25 @@ fn print_response(
     } else {
         output::print(&show(response))
     }
+}
+
+fn log_level(
+    settings: &Settings,
+    level: Option<Level>,
+    span: Option<std::time::Duration>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let seconds = span.map(|span| span.as_secs());
+    let response = reach::ask_server(settings, &Request::LogLevel { level, seconds })?;
+    print_response(&response, json, |response| match response {
+        Response::LogLevel(view) if view.level == view.configured => format!("{}\n", view.level),
+        Response::LogLevel(view) => {
+            let until = view.until.map_or_else(|| "the next start".to_owned(), output::time);
+            format!("{} until {until}, then {}\n", view.level, view.configured)
+        }
+        _ => String::new(),
+    })?;
+    Ok(0)
 }
 
 fn ready(settings: &Settings, json: bool) -> Result<u8, Failure> {
