@@ -1,7 +1,7 @@
 //! Takes a request to the function that carries it out.
 
 use super::request::{Check, OpError, Readiness, Request, Response};
-use super::{Ports, gateway_mailboxes, log_level, receipts, users};
+use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, users};
 use crate::config::Settings;
 use crate::directory::Directory;
 use crate::store::{ReceiptQuery, Store};
@@ -72,6 +72,16 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         // The socket hands it to those who can stream.
         Request::Tail { .. } => Err(OpError::Unavailable("no server is running".to_owned())),
         Request::Ready => blocking(context, ready).await.map(Response::Ready),
+        Request::Examine => {
+            blocking(context, examine::examine).await.map(|seen| Response::Examined(Box::new(seen)))
+        }
+        Request::RenewSelfTest => {
+            self_test::renew(context, actor).await.map(|made| Response::Created(Box::new(made)))
+        }
+        Request::ClearSelfTest => {
+            let id = self_test::clear(context).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+        }
     }
 }
 
@@ -96,7 +106,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// A directory that cannot be read does not count: mail is taken and kept under Unassigned, while a server that calls
 /// itself unready would have it refused.
-fn ready(context: &Context) -> Result<Readiness, OpError> {
+pub(super) fn ready(context: &Context) -> Result<Readiness, OpError> {
     let Some(ports) = context.ports.clone() else {
         return Err(OpError::Unavailable("no server is running".to_owned()));
     };

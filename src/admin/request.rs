@@ -105,6 +105,13 @@ pub enum Request {
     },
     /// Whether a server runs that would take mail now.
     Ready,
+    /// What only the server, or whoever has the store open, can tell `doctor`.
+    Examine,
+    /// Makes the gateway mailbox for self-tests anew; one that was there goes, with the test mail in it. Answered with
+    /// [`Response::Created`].
+    RenewSelfTest,
+    /// Takes everything out of the gateway mailbox for self-tests.
+    ClearSelfTest,
 }
 
 /// What an operation answers.
@@ -130,6 +137,8 @@ pub enum Response {
     },
     /// Whether the server would take mail.
     Ready(Readiness),
+    /// What `doctor` goes by.
+    Examined(Box<Examined>),
 }
 
 impl Response {
@@ -147,6 +156,7 @@ impl Response {
             Response::LogLevel(level) => serde_json::to_value(level),
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Ready(readiness) => serde_json::to_value(readiness),
+            Response::Examined(examined) => serde_json::to_value(examined),
         }
     }
 }
@@ -276,6 +286,34 @@ pub struct Check {
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+}
+
+/// What the process that has the store open tells `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examined {
+    /// Its process id.
+    pub pid: u32,
+    /// The user it runs as.
+    pub uid: u32,
+    /// Whether it would take mail; `None` when it serves nobody.
+    pub readiness: Option<Readiness>,
+    /// When the newest message was received, whatever the clock was then.
+    pub newest: Option<Timestamp>,
+    /// Every gateway mailbox, oldest first.
+    pub gateway_mailboxes: Vec<MailboxExamined>,
+}
+
+/// What came to a gateway mailbox, and what was fetched from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxExamined {
+    /// The gateway mailbox.
+    pub gateway_mailbox: GatewayMailboxView,
+    /// It is there for Daybook to try itself out in.
+    pub self_test: bool,
+    /// When the last message was accepted.
+    pub last_received: Option<Timestamp>,
+    /// When a client last fetched or deleted a message.
+    pub last_fetched: Option<Timestamp>,
 }
 
 /// Why an operation was not done. Nothing was changed, except perhaps by one whose answer was lost on the way

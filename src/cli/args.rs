@@ -1,11 +1,17 @@
 //! The arguments, as `daybook --help` shows them.
 
 use crate::admin::RECEIPTS_MAX;
+use crate::admin::doctor::CHECKS;
 use crate::mail::{Class, Profile, ReceiptId, Timestamp};
 use crate::observe::{Filter, Level};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Where name servers answer (RFC 1035 §4.2).
+const NAMESERVER_PORT: u16 = 53;
 
 /// Receives Microsoft 365 journal reports over SMTP, keeps every one durably and sealed, serves them over POP3.
 #[derive(Debug, Parser)]
@@ -74,6 +80,10 @@ pub(super) enum Command {
     },
     /// Say by the exit code whether a server runs that would take mail now
     Readyz,
+    /// Look for what is wrong around the gateway, and say how to mend it
+    #[command(after_help = "Exit code 0: no problem, though perhaps warnings; 1: at least one problem, \
+                            also when the configuration is the problem.")]
+    Doctor(DoctorArguments),
 }
 
 #[derive(Debug, Args)]
@@ -218,6 +228,25 @@ pub(super) enum ConfigCommand {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct DoctorArguments {
+    /// Only this check; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(CHECKS))]
+    pub(super) check: Vec<String>,
+    /// Ask nobody outside this machine
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// Make no gateway mailbox for self-tests and send no report to it
+    #[arg(long)]
+    pub(super) no_delivery: bool,
+    /// Ask this name server instead of the system's
+    #[arg(long, value_name = "IP[:PORT]", value_parser = parse_nameserver)]
+    pub(super) nameserver: Option<SocketAddr>,
+    /// Compare the clock with this host's, by SNTP
+    #[arg(long, value_name = "HOST")]
+    pub(super) time_server: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct InspectArguments {
     /// The message, or - for standard input
     #[arg(value_name = "FILE|-")]
@@ -291,6 +320,13 @@ fn parse_limit(text: &str) -> Result<usize, String> {
     }
 }
 
+fn parse_nameserver(text: &str) -> Result<SocketAddr, String> {
+    let alone = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, NAMESERVER_PORT));
+    text.parse()
+        .or(alone)
+        .map_err(|_| "not an IP address, such as 192.0.2.53 or [2001:db8::53]:5353".to_owned())
+}
+
 fn parse_setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
@@ -326,6 +362,19 @@ mod tests {
         ];
         for (text, expect) in cases {
             assert_eq!(parse_since(text).ok(), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_server_has_a_port_or_the_usual_one() {
+        for (text, expect) in [
+            ("192.0.2.53", Some("192.0.2.53:53")),
+            ("192.0.2.53:5353", Some("192.0.2.53:5353")),
+            ("2001:db8::53", Some("[2001:db8::53]:53")),
+            ("[::1]:99", Some("[::1]:99")),
+            ("ns.example", None),
+        ] {
+            assert_eq!(parse_nameserver(text).ok(), expect.and_then(|expect| expect.parse().ok()), "{text}");
         }
     }
 

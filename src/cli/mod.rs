@@ -4,8 +4,10 @@
 //! args ─▶ Request ─▶ reach ─▶ the running server, or the store opened here ─▶ Response ─▶ show | JSON
 //! args ─▶ serve ─▶ service (Daybook::start … Running::stop)
 //! args ─▶ inspect ─▶ extract
+//! args ─▶ doctor ─▶ admin::doctor ─▶ findings ─▶ text | JSON
 //! ```
-//! Every command works the same with and without a running server. Only this room writes to standard output; logs go
+//! Every command works the same with and without a running server, but for those that are about it alone (`readyz`, `tail`,
+//! `log-level`). Only this room writes to standard output; logs go
 //! to standard error.
 //!
 //! Invariants:
@@ -22,6 +24,7 @@
 mod args;
 mod configuration;
 mod demo;
+mod doctor;
 mod gateway_mailbox;
 mod inspect;
 mod interrupt;
@@ -66,11 +69,12 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     if let Command::Serve = command {
         return serve::run(configuration::load(config)?);
     }
-    // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration shows
-    // what is odd itself.
-    let is_demo = matches!(command, Command::Demo { .. });
-    let level = if is_demo { Level::Error } else { Level::Warn };
-    let setup = observe::Setup { format: Format::Text, level, file: None, tap: is_demo };
+    // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration and
+    // doctor show what is odd themselves.
+    let shows_itself = matches!(command, Command::Demo { .. } | Command::Doctor(_));
+    let level = if shows_itself { Level::Error } else { Level::Warn };
+    let tap = matches!(command, Command::Demo { .. });
+    let setup = observe::Setup { format: Format::Text, level, file: None, tap };
     observe::init(setup).map_err(|error| Failure::from(error.to_string()))?;
     match command {
         Command::Serve => Ok(0),
@@ -88,20 +92,21 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         }
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
-        Command::Demo { keep } => demonstrate(keep),
+        Command::Demo { keep } => demonstrate(keep, json),
+        Command::Doctor(arguments) => doctor::run(config, arguments, json),
         Command::Tail(arguments) => tail::run(&arguments, config, json),
         Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }
 
-fn demonstrate(keep: bool) -> Result<u8, Failure> {
+fn demonstrate(keep: bool, json: bool) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::from(format!("start: {error}")))?;
     let mut out = std::io::stdout();
-    runtime.block_on(demo::run(keep, &mut out)).map_err(|error| OpError::Refused(error.to_string()))?;
+    runtime.block_on(demo::run(keep, json, &mut out)).map_err(|error| OpError::Refused(error.to_string()))?;
     Ok(0)
 }
 

@@ -19,6 +19,11 @@ impl Failure {
         OpError::Usage(why).into()
     }
 
+    /// The reason, unescaped.
+    pub(super) fn why(&self) -> &str {
+        &self.why
+    }
+
     /// The exit code.
     pub(super) fn code(&self) -> u8 {
         self.code

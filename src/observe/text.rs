@@ -94,9 +94,8 @@ fn head(event: &str) -> Option<&'static [Part]> {
             Key("deleted"),
             Bare("end"),
         ],
-        "mailbox.created" | "mailbox.changed" | "mailbox.suspended" | "mailbox.resumed" | "mailbox.deleted" => {
-            &[Mailbox, Bare("state"), Key("actor")]
-        }
+        "mailbox.created" | "mailbox.changed" | "mailbox.suspended" | "mailbox.resumed"
+        | "mailbox.deleted" => &[Mailbox, Bare("state"), Key("actor")],
         "auth.ok" => &[Mailbox, Bare("peer"), Bare("protocol")],
         "auth.failed" => &[Bare("peer"), Bare("protocol"), Key("reason"), Key("login")],
         _ => return None,
