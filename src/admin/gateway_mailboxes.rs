@@ -163,8 +163,8 @@ pub(super) async fn delete(
 }
 
 pub(super) fn log_change(event: &'static str, mailbox: &GatewayMailbox, actor: &str) {
-    let (id, address, state) = (mailbox.id, address_of(mailbox), mailbox.state);
-    tracing::info!(event, mailbox = %id, address, ?state, actor);
+    let (id, login, address) = (mailbox.id, mailbox.login(), address_of(mailbox));
+    tracing::info!(event, mailbox = login, mailbox_id = %id, address, state = ?mailbox.state, actor);
 }
 
 fn checked_name(name: &str) -> Result<String, OpError> {

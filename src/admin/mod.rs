@@ -26,6 +26,7 @@ mod client;
 pub mod doctor;
 mod examine;
 mod gateway_mailboxes;
+mod log_level;
 mod ops;
 mod ports;
 pub(crate) mod probe;
@@ -33,14 +34,16 @@ mod receipts;
 mod request;
 mod self_test;
 mod socket;
+mod tail;
 mod users;
 
-pub use client::{AskError, ask};
+pub use client::{AskError, TailLines, ask, tail};
+pub use log_level::{LOG_LEVEL_SECONDS_MAX, configured_level};
 pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
 pub use receipts::RECEIPTS_MAX;
 pub use request::{
-    Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, MailboxExamined, OpError,
-    Readiness, Request, Response, UserView,
+    Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView, MailboxExamined,
+    OpError, Readiness, Request, Response, UserView,
 };
 pub use socket::{AdminSocket, SOCKET_FILE};

@@ -1,7 +1,7 @@
 //! Takes a request to the function that carries it out.
 
 use super::request::{Check, OpError, Readiness, Request, Response};
-use super::{Ports, examine, gateway_mailboxes, receipts, self_test, users};
+use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, users};
 use crate::config::Settings;
 use crate::directory::Directory;
 use crate::store::{ReceiptQuery, Store};
@@ -66,6 +66,11 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let query = ReceiptQuery::Id(receipt_id);
             blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)
         }
+        Request::LogLevel { level, seconds } => {
+            log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)
+        }
+        // The socket hands it to those who can stream.
+        Request::Tail { .. } => Err(OpError::Unavailable("no server is running".to_owned())),
         Request::Ready => blocking(context, ready).await.map(Response::Ready),
         Request::Examine => {
             blocking(context, examine::examine).await.map(|seen| Response::Examined(Box::new(seen)))

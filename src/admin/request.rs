@@ -9,6 +9,7 @@
 
 use super::Ports;
 use crate::mail::{GatewayMailboxId, GatewayMailboxState, Profile, ReceiptId, Timestamp};
+use crate::observe::{Filter, Level};
 use crate::store::{ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -86,6 +87,22 @@ pub enum Request {
         /// Which one.
         receipt_id: ReceiptId,
     },
+    /// Events of the running server, one a line after the answer, for as long as the connection lives.
+    Tail {
+        /// Which ones. Its gateway mailbox is named as in any other request.
+        filter: Filter,
+        /// How many there were before are sent first, at most.
+        lines: usize,
+        /// Whether to go on after them.
+        follow: bool,
+    },
+    /// The level of the running server's log: shows it, or sets it until the next start.
+    LogLevel {
+        /// The level to set.
+        level: Option<Level>,
+        /// Seconds after which the configured one is set again.
+        seconds: Option<u64>,
+    },
     /// Whether a server runs that would take mail now.
     Ready,
     /// What only the server, or whoever has the store open, can tell `doctor`.
@@ -111,6 +128,13 @@ pub enum Response {
     Users(Vec<UserView>),
     /// Receipts, newest first.
     Receipts(Vec<ReceiptView>),
+    /// The level of the log, as it is now.
+    LogLevel(LogLevelView),
+    /// Lines follow.
+    Tailing {
+        /// The version of the server.
+        version: String,
+    },
     /// Whether the server would take mail.
     Ready(Readiness),
     /// What `doctor` goes by.
@@ -129,6 +153,8 @@ impl Response {
             Response::GatewayMailbox(one) => serde_json::to_value(one),
             Response::Users(list) => serde_json::to_value(list),
             Response::Receipts(list) => serde_json::to_value(list),
+            Response::LogLevel(level) => serde_json::to_value(level),
+            Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Ready(readiness) => serde_json::to_value(readiness),
             Response::Examined(examined) => serde_json::to_value(examined),
         }
@@ -224,6 +250,17 @@ pub struct UserView {
     pub gateway_mailbox: String,
     /// The user's folders there.
     pub folders: Vec<FolderView>,
+}
+
+/// The level of a running server's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLevelView {
+    /// The least severe events written now.
+    pub level: Level,
+    /// What the configuration says, in force from the next start.
+    pub configured: Level,
+    /// When `configured` is set again without a start.
+    pub until: Option<Timestamp>,
 }
 
 /// Whether a server would take mail now.

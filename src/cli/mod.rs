@@ -6,11 +6,13 @@
 //! args ─▶ inspect ─▶ extract
 //! args ─▶ doctor ─▶ admin::doctor ─▶ findings ─▶ text | JSON
 //! ```
-//! Every command works the same with and without a running server. Only this room writes to standard output; logs go
+//! Every command works the same with and without a running server, but for those that are about it alone (`readyz`, `tail`,
+//! `log-level`). Only this room writes to standard output; logs go
 //! to standard error.
 //!
 //! Invariants:
-//! - With `--json` a command prints one JSON value on one line, also when it fails: `{"error":{"kind":…,"why":…}}`.
+//! - With `--json` a command prints one JSON value on one line, also when it fails: `{"error":{"kind":…,"why":…}}`. Only
+//!   `tail` prints one a line for as long as it runs.
 //! - Text that came from a peer, an admin or a message is shown through [`Untrusted`](crate::mail::Untrusted): it can
 //!   neither move the cursor nor forge a line.
 //! - Exit codes: 0 done, 1 found a problem, 2 wrong usage or configuration, 3 could not do it (server or store out of
@@ -25,6 +27,7 @@ mod demo;
 mod doctor;
 mod gateway_mailbox;
 mod inspect;
+mod interrupt;
 mod notify;
 mod output;
 mod reach;
@@ -32,6 +35,7 @@ mod receipts;
 mod serve;
 mod service;
 mod signals;
+mod tail;
 mod user;
 mod vitals;
 
@@ -39,12 +43,11 @@ pub use service::{Daybook, Running, StartError};
 
 use crate::admin::{OpError, Request, Response};
 use crate::config::Settings;
-use crate::observe::{self, Format};
+use crate::observe::{self, Format, Level};
 use args::{Arguments, Command, ConfigCommand, Since, UserCommand};
 use clap::Parser;
 use output::Failure;
 use std::process::ExitCode;
-use tracing::level_filters::LevelFilter;
 
 /// How long the end waits for the last log lines to be written.
 const LOG_FLUSH_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -71,8 +74,10 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration and
     // doctor show what is odd themselves.
     let shows_itself = matches!(command, Command::Demo { .. } | Command::Doctor(_));
-    let level = if shows_itself { LevelFilter::ERROR } else { LevelFilter::WARN };
-    observe::init(Format::Text, level).map_err(|error| Failure::from(error.to_string()))?;
+    let level = if shows_itself { Level::Error } else { Level::Warn };
+    let tap = matches!(command, Command::Demo { .. });
+    let setup = observe::Setup { format: Format::Text, level, file: None, tap };
+    observe::init(setup).map_err(|error| Failure::from(error.to_string()))?;
     match command {
         Command::Serve => Ok(0),
         Command::Mailbox(command) => gateway_mailbox::run(command, &configuration::load(config)?, json),
@@ -91,6 +96,8 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
         Command::Demo { keep } => demonstrate(keep, json),
         Command::Doctor(arguments) => doctor::run(config, arguments, json),
+        Command::Tail(arguments) => tail::run(&arguments, config, json),
+        Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }
@@ -139,6 +146,25 @@ fn print_response(
     } else {
         output::print(&show(response))
     }
+}
+
+fn log_level(
+    settings: &Settings,
+    level: Option<Level>,
+    span: Option<std::time::Duration>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let seconds = span.map(|span| span.as_secs());
+    let response = reach::ask_server(settings, &Request::LogLevel { level, seconds })?;
+    print_response(&response, json, |response| match response {
+        Response::LogLevel(view) if view.level == view.configured => format!("{}\n", view.level),
+        Response::LogLevel(view) => {
+            let until = view.until.map_or_else(|| "the next start".to_owned(), output::time);
+            format!("{} until {until}, then {}\n", view.level, view.configured)
+        }
+        _ => String::new(),
+    })?;
+    Ok(0)
 }
 
 fn ready(settings: &Settings, json: bool) -> Result<u8, Failure> {

@@ -314,8 +314,11 @@ async fn watch(directory: Arc<Directory>, drain: Drain) {
 }
 
 impl Running {
-    /// Reads the directory's files and the certificate again; what is bad stays as it was, and the log says so.
+    /// Opens the log file anew and reads the directory's files and the certificate again; what is bad stays as it was, and
+    /// the log says so.
     pub async fn reload(&self) {
+        // May wait for the log's thread. When it failed, the others are read all the same.
+        tokio::task::spawn_blocking(crate::observe::reopen).await.ok();
         let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
         let reloaded = tokio::task::spawn_blocking(move || (directory.reload(), tls.reload())).await;
         let Ok((report, tls)) = reloaded else { return };

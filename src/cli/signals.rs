@@ -1,4 +1,4 @@
-//! The signals a running gateway heeds: SIGTERM and SIGINT end it, SIGHUP has it read its files again.
+//! The signals a running gateway heeds: SIGTERM and SIGINT end it, SIGHUP has it read its files again and open its log anew.
 
 use super::notify::Notify;
 use super::service::Running;
