@@ -111,6 +111,9 @@
 //! | `service.stopped` | info | signal, seconds | It has ended. |
 //! | `service.aborted` | warn | signal | It was told a second time, and ends at once. |
 //! | `service.failed` | error | error | It could not start. |
+//! | `service.stuck` | error | why, advice | No task gets a turn, or a vital part has ended: the watchdog gets no sign of life. |
+//! | `service.unstuck` | warn | | It gets them again. |
+//! | `service.manager_deaf` | warn | error | The service manager could not be told something. |
 //! | `service.file_left` | warn | file, error | A file could not be removed at the end. |
 //! | `service.descriptor_limit` | warn | current, error | The limit of open files could not be raised. |
 //! | `service.panicked` | error | place, message, thread | A bug. |
