@@ -7,8 +7,7 @@
 //! args ─▶ doctor ─▶ admin::doctor ─▶ findings ─▶ text | JSON
 //! ```
 //! Every command works the same with and without a running server, but for those that are about it alone (`readyz`, `tail`,
-//! `log-level`). Only this room writes to standard output; logs go
-//! to standard error.
+//! `log-level`). Only this room writes to standard output; logs go to standard error or, of `serve`, to a file.
 //!
 //! Invariants:
 //! - With `--json` a command prints one JSON value on one line, also when it fails: `{"error":{"kind":…,"why":…}}`. Only
