@@ -23,6 +23,9 @@ mod gateway;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod maildrop;
 
+#[path = "real/packaging.rs"]
+mod packaging;
+
 #[path = "real/promtool.rs"]
 mod promtool;
 

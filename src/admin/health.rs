@@ -12,6 +12,7 @@ use crate::net::tls::TlsIdentity;
 use crate::observe::now;
 use crate::store::StoreError;
 use std::sync::Arc;
+use tokio::task::AbortHandle;
 
 /// Less left of the certificate than this is worth a word: renewal should have happened long ago.
 const CERTIFICATE_LEFT_MS_MIN: i64 = 7 * 24 * 3_600 * 1_000;
@@ -23,6 +24,8 @@ pub struct Serving {
     pub tls: Option<Arc<TlsIdentity>>,
     /// Started once the server ends.
     pub drain: Drain,
+    /// What takes connections, each with its name: until it is told to end, it must not have ended.
+    pub services: Vec<(&'static str, AbortHandle)>,
 }
 
 /// Looks at everything. Blocks on the disk.
@@ -33,8 +36,7 @@ pub(super) fn readiness(context: &Context) -> Result<Readiness, OpError> {
     let Some(ports) = context.ports.clone() else {
         return Err(OpError::Unavailable("no server is running".to_owned()));
     };
-    let stopping = context.serving.drain.is_started();
-    let mut checks = vec![deciding("listeners", stopping.then(|| "the server is stopping".to_owned()))];
+    let mut checks = vec![deciding("listeners", listeners(&context.serving))];
     checks.extend(store(context));
     checks.push(advising("directory", directory(context)));
     checks.push(advising("certificate", certificate(context)));
@@ -48,6 +50,14 @@ fn deciding(name: &str, why: Option<String>) -> Check {
 
 fn advising(name: &str, why: Option<String>) -> Check {
     Check { advisory: true, ..deciding(name, why) }
+}
+
+fn listeners(serving: &Serving) -> Option<String> {
+    if serving.drain.is_started() {
+        return Some("the server is stopping".to_owned());
+    }
+    let ended = serving.services.iter().find(|(_, task)| task.is_finished());
+    ended.map(|(name, _)| format!("{name} has ended by itself; the log says why"))
 }
 
 /// Whether it writes, and whether there is room.
@@ -90,5 +100,29 @@ fn certificate(context: &Context) -> Option<String> {
             Some(format!("ends {}", facts.not_after))
         }
         Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_that_ended_by_itself_is_named_and_one_that_was_told_to_is_not() {
+        let task = |ends: bool| {
+            tokio::spawn(async move {
+                if !ends {
+                    std::future::pending::<()>().await;
+                }
+            })
+        };
+        let (lasting, ended) = (task(false), task(true));
+        let mut serving = Serving { services: vec![("smtp", lasting.abort_handle())], ..Serving::default() };
+        assert_eq!(listeners(&serving), None);
+        serving.services.push(("pop3", ended.abort_handle()));
+        ended.await.unwrap();
+        assert!(listeners(&serving).unwrap().starts_with("pop3 has ended by itself"));
+        serving.drain.start();
+        assert_eq!(listeners(&serving).as_deref(), Some("the server is stopping"));
     }
 }

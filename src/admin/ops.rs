@@ -2,7 +2,7 @@
 
 use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
-use super::{Ports, gateway_mailboxes, receipts, users};
+use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, users};
 use crate::config::Settings;
 use crate::directory::Directory;
 use crate::store::{ReceiptQuery, Store};
@@ -69,7 +69,22 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let query = ReceiptQuery::Id(receipt_id);
             blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)
         }
+        Request::LogLevel { level, seconds } => {
+            log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)
+        }
+        // The socket hands it to those who can stream.
+        Request::Tail { .. } => Err(OpError::Unavailable("no server is running".to_owned())),
         Request::Ready => blocking(context, readiness).await.map(Response::Ready),
+        Request::Examine => {
+            blocking(context, examine::examine).await.map(|seen| Response::Examined(Box::new(seen)))
+        }
+        Request::RenewSelfTest => {
+            self_test::renew(context, actor).await.map(|made| Response::Created(Box::new(made)))
+        }
+        Request::ClearSelfTest => {
+            let id = self_test::clear(context).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+        }
     }
 }
 

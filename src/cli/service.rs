@@ -9,7 +9,9 @@
 //! - `ports.json` appears when everything in it answers, and `admin.sock` does too; both go before the store closes.
 //! - The store is closed in every ending, so that the next start finds it clean.
 
+use super::notify::Notify;
 use super::signals::Signals;
+use super::vitals::Vitals;
 use crate::admin::{self, AdminSocket, Context, PORTS_FILE, Ports, Serving};
 use crate::config::{DirectorySource, Settings};
 use crate::directory::{Directory, ReloadReport};
@@ -31,7 +33,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// POP3 connections open at once, over all its ports.
 const POP3_CONNECTIONS_MAX: usize = 256;
@@ -122,6 +124,8 @@ pub struct Running {
     tls: Arc<TlsIdentity>,
     drain: Drain,
     services: JoinSet<()>,
+    /// Those of them without which there is no mail.
+    vital: Vec<(&'static str, AbortHandle)>,
     admin_drain: Drain,
     admin: JoinSet<()>,
 }
@@ -192,39 +196,50 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
     let drain = Drain::new();
     let mut services = JoinSet::new();
     let receiver = Pipeline::new(Arc::clone(&store), Arc::clone(&directory));
-    services.spawn(smtp::server::serve(
+    let smtp = services.spawn(smtp::server::serve(
         bound.smtp,
         Arc::new(smtp_settings(&settings)),
         Some(Arc::clone(&tls)),
         receiver,
         drain.clone(),
     ));
+    let mut vital = vec![("smtp", smtp)];
     let maildrops = StoredMaildrops::new(Arc::clone(&store));
     let pop3 = Arc::new(Pop3::new(maildrops, tls.server_config(), drain.clone(), Waits::default()));
-    for (listeners, port) in [(bound.pop3, pop3.plain()), (bound.pop3s, pop3.implicit_tls())] {
-        services.spawn(listen::serve(
+    for (name, listeners, port) in
+        [("pop3", bound.pop3, pop3.plain()), ("pop3s", bound.pop3s, pop3.implicit_tls())]
+    {
+        let turned_off = listeners.is_empty();
+        let task = services.spawn(listen::serve(
             listeners,
             port,
             ConnectionCap::new(POP3_CONNECTIONS_MAX),
             drain.clone(),
             POP3_DRAIN_WAIT,
         ));
+        if !turned_off {
+            vital.push((name, task));
+        }
     }
     services.spawn(watch(Arc::clone(&directory), drain.clone()));
 
-    let context = Context {
-        store: Arc::clone(&store),
-        directory: Arc::clone(&directory),
-        settings: Arc::clone(&settings),
-        ports: Some(bound.ports.clone()),
-        serving: Serving { tls: Some(Arc::clone(&tls)), drain: drain.clone() },
+    let mut running = Running {
+        ports: bound.ports,
+        store,
+        directory,
+        settings,
+        embedded,
+        tls,
+        drain,
+        services,
+        vital,
+        admin_drain: Drain::new(),
+        admin: JoinSet::new(),
     };
-    let admin_drain = Drain::new();
-    let mut admin = JoinSet::new();
-    admin.spawn(admin::http::serve(bound.http, context.clone(), admin_drain.clone()));
-    admin.spawn(bound.admin.serve(context, admin_drain.clone()));
-    let ports = bound.ports;
-    Ok(Running { ports, store, directory, settings, embedded, tls, drain, services, admin_drain, admin })
+    let (context, admin_drain) = (running.context(), running.admin_drain.clone());
+    running.admin.spawn(admin::http::serve(bound.http, context.clone(), admin_drain.clone()));
+    running.admin.spawn(bound.admin.serve(context, admin_drain));
+    Ok(running)
 }
 
 fn identity(settings: &Settings) -> Result<TlsIdentity, StartError> {
@@ -309,8 +324,11 @@ async fn watch(directory: Arc<Directory>, drain: Drain) {
 }
 
 impl Running {
-    /// Reads the directory's files and the certificate again; what is bad stays as it was, and the log says so.
+    /// Opens the log file anew and reads the directory's files and the certificate again; what is bad stays as it was, and
+    /// the log says so.
     pub async fn reload(&self) {
+        // May wait for the log's thread. When it failed, the others are read all the same.
+        tokio::task::spawn_blocking(crate::observe::reopen).await.ok();
         let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
         let reloaded = tokio::task::spawn_blocking(move || (directory.reload(), tls.reload())).await;
         let Ok((report, tls)) = reloaded else { return };
@@ -329,7 +347,7 @@ impl Running {
     pub async fn run_until_told(&self) {
         match Signals::new() {
             Ok(mut signals) => {
-                signals.end_of(self).await;
+                signals.end_of(self, &Notify::nobody()).await;
             }
             Err(error) => tracing::error!(event = "service.failed", %error),
         }
@@ -340,6 +358,11 @@ impl Running {
         self.tls.certificate()
     }
 
+    /// What it cannot do without.
+    pub(super) fn vitals(&self) -> Vitals {
+        Vitals::new(self.ports.clone(), Arc::downgrade(&self.embedded), self.vital.clone())
+    }
+
     /// What operations on this gateway work on.
     pub fn context(&self) -> Context {
         Context {
@@ -347,7 +370,11 @@ impl Running {
             directory: Arc::clone(&self.directory),
             settings: Arc::clone(&self.settings),
             ports: Some(self.ports.clone()),
-            serving: Serving { tls: Some(Arc::clone(&self.tls)), drain: self.drain.clone() },
+            serving: Serving {
+                tls: Some(Arc::clone(&self.tls)),
+                drain: self.drain.clone(),
+                services: self.vital.clone(),
+            },
         }
     }
 
