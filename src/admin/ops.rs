@@ -4,6 +4,7 @@ use super::request::{Check, OpError, Readiness, Request, Response};
 use super::{Ports, gateway_mailboxes, receipts, users};
 use crate::config::Settings;
 use crate::directory::Directory;
+use crate::observe::Visits;
 use crate::store::{ReceiptQuery, Store};
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Where this process listens; `None` when it serves nobody.
     pub ports: Option<Ports>,
+    /// Who logged in to fetch, and when.
+    pub visits: Visits,
 }
 
 /// Carries out `request` for `actor`, who is named in the store's log.

@@ -207,6 +207,7 @@ mod tests {
             directory: Arc::new(Directory::open(&[]).0),
             settings: Arc::new(Settings::with_defaults("gw.example", &["gw.example"], &data_dir)),
             ports: Some(super::super::Ports::default()),
+            visits: crate::observe::Visits::default(),
         };
         fs::write(data_dir.join(SOCKET_FILE), "left by a crash").unwrap();
         let socket = AdminSocket::bind(&data_dir).unwrap();

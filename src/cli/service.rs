@@ -19,6 +19,7 @@ use crate::mail::Untrusted;
 use crate::net::drain::Drain;
 use crate::net::listen::{self, BindError, ConnectionCap, Listener};
 use crate::net::tls::{TlsError, TlsIdentity};
+use crate::observe::Visits;
 use crate::pipeline::Pipeline;
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Options, Store, StoreError};
@@ -118,6 +119,7 @@ pub struct Running {
     /// The configuration in force.
     pub settings: Arc<Settings>,
     embedded: Arc<Embedded>,
+    visits: Visits,
     tls: Arc<TlsIdentity>,
     drain: Drain,
     services: JoinSet<()>,
@@ -188,6 +190,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
     let store: Arc<dyn Store> = Arc::clone(&embedded) as Arc<dyn Store>;
     let drain = Drain::new();
     let mut services = JoinSet::new();
+    let visits = Visits::default();
     let receiver = Pipeline::new(Arc::clone(&store), Arc::clone(&directory));
     services.spawn(smtp::server::serve(
         bound.smtp,
@@ -196,7 +199,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         receiver,
         drain.clone(),
     ));
-    let maildrops = StoredMaildrops::new(Arc::clone(&store));
+    let maildrops = StoredMaildrops::new(Arc::clone(&store), visits.clone());
     let pop3 = Arc::new(Pop3::new(maildrops, tls.server_config(), drain.clone(), Waits::default()));
     for (listeners, port) in [(bound.pop3, pop3.plain()), (bound.pop3s, pop3.implicit_tls())] {
         services.spawn(listen::serve(
@@ -214,12 +217,25 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         directory: Arc::clone(&directory),
         settings: Arc::clone(&settings),
         ports: Some(bound.ports.clone()),
+        visits: visits.clone(),
     };
     let admin_drain = Drain::new();
     let mut admin = JoinSet::new();
     admin.spawn(bound.admin.serve(context, admin_drain.clone()));
     let ports = bound.ports;
-    Ok(Running { ports, store, directory, settings, embedded, tls, drain, services, admin_drain, admin })
+    Ok(Running {
+        ports,
+        store,
+        directory,
+        settings,
+        embedded,
+        visits,
+        tls,
+        drain,
+        services,
+        admin_drain,
+        admin,
+    })
 }
 
 fn identity(settings: &Settings) -> Result<TlsIdentity, StartError> {
@@ -329,6 +345,7 @@ impl Running {
             directory: Arc::clone(&self.directory),
             settings: Arc::clone(&self.settings),
             ports: Some(self.ports.clone()),
+            visits: self.visits.clone(),
         }
     }
 

@@ -23,9 +23,11 @@
 mod clock;
 mod queue;
 mod text;
+mod visits;
 
 pub use clock::now;
 pub use queue::flush;
+pub use visits::Visits;
 
 use clock::UtcMilliseconds;
 use std::fmt;
