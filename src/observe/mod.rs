@@ -22,6 +22,7 @@
 
 mod clock;
 mod queue;
+pub mod rhythm;
 mod text;
 mod visits;
 
