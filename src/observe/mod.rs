@@ -20,6 +20,7 @@
 //!
 //! This room never sees message content, and decides about nothing.
 
+pub mod alarm;
 mod clock;
 mod queue;
 pub mod rhythm;
