@@ -1,5 +1,6 @@
 //! The checked settings: every key of the file, its meaning, unit and default.
 
+use super::alerts::{Alerts, RelaySecurity};
 use serde::Serialize;
 use std::fmt;
 use std::net::SocketAddr;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub http: Option<Http>,
     /// `[log]`.
     pub log: Log,
+    /// `[alerts]`.
+    pub alerts: Alerts,
     /// `[[directory]]`, in the order of the file. Default: none, and nobody is known, so that every message is
     /// kept under Unassigned.
     pub directories: Vec<DirectorySource>,
@@ -231,6 +234,7 @@ impl Settings {
             imap: None,
             http: None,
             log: Log::default(),
+            alerts: Alerts::default(),
             directories: Vec::new(),
         }
     }
@@ -238,10 +242,12 @@ impl Settings {
     /// What an operator should know about a configuration that is nevertheless right, one sentence each.
     pub fn notices(&self) -> Vec<String> {
         let unserved = [("[imap]", self.imap.is_some()), ("[http]", self.http.is_some())];
+        let in_clear = self.alerts.mail.as_ref().filter(|mail| mail.security == RelaySecurity::None);
         unserved
             .iter()
             .filter(|(_, given)| *given)
             .map(|(section, _)| format!("{section} is accepted but not served by this version"))
+            .chain(in_clear.map(|mail| format!("[alerts] mail goes to {} in clear", mail.relay)))
             .collect()
     }
 
@@ -277,6 +283,7 @@ impl Settings {
         out.section("[log]");
         out.key("format", text(self.log.format.as_str()));
         out.key("level", text(self.log.level.as_str()));
+        self.alerts_to_toml(&mut out);
         for source in &self.directories {
             out.section("[[directory]]");
             let DirectoryKind::File { path: file } = &source.kind;
@@ -287,6 +294,29 @@ impl Settings {
             }
         }
         out.0
+    }
+
+    fn alerts_to_toml(&self, out: &mut Toml) {
+        out.section("[alerts]");
+        if let Some(mail) = &self.alerts.mail {
+            let to: Vec<&str> = mail.to.iter().map(|address| address.as_str()).collect();
+            out.key("to", array(&to));
+            out.key("from", text(mail.from.as_str()));
+            out.key("relay", text(&mail.relay));
+            out.key("port", mail.port);
+            out.key("security", text(mail.security.as_str()));
+            if let Some(login) = &mail.login {
+                out.key("username", text(&login.username));
+                out.key("password_file", path(&login.password_file));
+            }
+            if let Some(ca_file) = &mail.ca_file {
+                out.key("ca_file", path(ca_file));
+            }
+        }
+        out.key("daily_report_at", text(self.alerts.daily_report_at()));
+        out.key("fetch_silence_hours", self.alerts.fetch_silence_hours);
+        out.key("remind_hours", self.alerts.remind_hours);
+        out.key("disk_margin_bytes", self.alerts.disk_margin_bytes);
     }
 }
 
