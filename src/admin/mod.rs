@@ -17,7 +17,7 @@
 //!
 //! Gateway mailboxes are named by address, login, id or, when only one has it, name.
 //!
-//! This room words no output for people and knows no storage layout.
+//! This room knows no storage layout, and words nothing for people but mail about the gateway's own state ([`watch`]).
 
 mod client;
 mod gateway_mailboxes;
@@ -27,6 +27,7 @@ mod receipts;
 mod request;
 mod socket;
 mod users;
+pub mod watch;
 
 pub use client::{AskError, ask};
 pub use ops::{Context, perform};

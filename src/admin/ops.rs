@@ -1,10 +1,11 @@
 //! Takes a request to the function that carries it out.
 
 use super::request::{Check, OpError, Readiness, Request, Response};
+use super::watch::Watch;
 use super::{Ports, gateway_mailboxes, receipts, users};
 use crate::config::Settings;
 use crate::directory::Directory;
-use crate::observe::Visits;
+use crate::observe::{Visits, now};
 use crate::store::{ReceiptQuery, Store};
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub struct Context {
     pub ports: Option<Ports>,
     /// Who logged in to fetch, and when.
     pub visits: Visits,
+    /// Watches over the gateway; `None` where none runs.
+    pub watch: Option<Arc<Watch>>,
 }
 
 /// Carries out `request` for `actor`, who is named in the store's log.
@@ -69,6 +72,13 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let query = ReceiptQuery::Id(receipt_id);
             blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)
         }
+        Request::Status => {
+            let status = watch(context)?.look(now(), true).await;
+            Ok(Response::Status(Box::new(status)))
+        }
+        Request::StatusMail { send } => {
+            watch(context)?.status_mail(send).await.map(|mail| Response::StatusMail(Box::new(mail)))
+        }
         Request::Ready => blocking(context, ready).await.map(Response::Ready),
     }
 }
@@ -90,6 +100,10 @@ pub(super) async fn blocking<T: Send + 'static>(
         Ok(outcome) => outcome,
         Err(_) => Err(OpError::Unavailable("the operation failed; the log says where".to_owned())),
     }
+}
+
+fn watch(context: &Context) -> Result<&Watch, OpError> {
+    context.watch.as_deref().ok_or_else(|| OpError::Unavailable("no server is running".to_owned()))
 }
 
 /// A directory that cannot be read does not count: mail is taken and kept under Unassigned, while a server that calls

@@ -8,6 +8,7 @@
 //! The values inside a [`Response`] are what `--json` prints: fields are added to them, never renamed or taken away.
 
 use super::Ports;
+use super::watch::{StatusMailView, StatusView};
 use crate::mail::{GatewayMailboxId, GatewayMailboxState, Profile, ReceiptId, Timestamp};
 use crate::store::{ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,13 @@ pub enum Request {
         /// Which one.
         receipt_id: ReceiptId,
     },
+    /// What the running server is like, on one page.
+    Status,
+    /// The status report as mail.
+    StatusMail {
+        /// False only shows it.
+        send: bool,
+    },
     /// Whether a server runs that would take mail now.
     Ready,
 }
@@ -104,6 +112,10 @@ pub enum Response {
     Users(Vec<UserView>),
     /// Receipts, newest first.
     Receipts(Vec<ReceiptView>),
+    /// The gateway on one page.
+    Status(Box<StatusView>),
+    /// The status report, and what came of sending it.
+    StatusMail(Box<StatusMailView>),
     /// Whether the server would take mail.
     Ready(Readiness),
 }
@@ -120,6 +132,8 @@ impl Response {
             Response::GatewayMailbox(one) => serde_json::to_value(one),
             Response::Users(list) => serde_json::to_value(list),
             Response::Receipts(list) => serde_json::to_value(list),
+            Response::Status(status) => serde_json::to_value(status),
+            Response::StatusMail(mail) => serde_json::to_value(mail),
             Response::Ready(readiness) => serde_json::to_value(readiness),
         }
     }

@@ -90,6 +90,7 @@ fn perform_here(settings: &Settings, store: Embedded, request: Request) -> Resul
         settings: Arc::new(settings.clone()),
         ports: None,
         visits: Visits::default(),
+        watch: None,
     };
     let actor = format!("cli, uid {}", rustix::process::geteuid().as_raw());
     let outcome = runtime.block_on(async {

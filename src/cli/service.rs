@@ -10,6 +10,7 @@
 //! - The store is closed in every ending, so that the next start finds it clean.
 
 use super::signals::Signals;
+use crate::admin::watch::Watch;
 use crate::admin::{AdminSocket, Context, PORTS_FILE, Ports};
 use crate::config::{DirectorySource, Settings};
 use crate::directory::{Directory, ReloadReport};
@@ -19,7 +20,7 @@ use crate::mail::Untrusted;
 use crate::net::drain::Drain;
 use crate::net::listen::{self, BindError, ConnectionCap, Listener};
 use crate::net::tls::{TlsError, TlsIdentity};
-use crate::observe::Visits;
+use crate::observe::{Visits, now};
 use crate::pipeline::Pipeline;
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Options, Store, StoreError};
@@ -120,6 +121,7 @@ pub struct Running {
     pub settings: Arc<Settings>,
     embedded: Arc<Embedded>,
     visits: Visits,
+    alarms: Arc<Watch>,
     tls: Arc<TlsIdentity>,
     drain: Drain,
     services: JoinSet<()>,
@@ -218,7 +220,14 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         settings: Arc::clone(&settings),
         ports: Some(bound.ports.clone()),
         visits: visits.clone(),
+        watch: None,
     };
+    let (watched, identity) = (context.clone(), Arc::clone(&tls));
+    let taken_up = tokio::task::spawn_blocking(move || Watch::new(watched, identity, now())).await;
+    let alarms = Arc::new(taken_up.map_err(|_| StartError::Panicked)?);
+    let (watching, until) = (Arc::clone(&alarms), drain.clone());
+    services.spawn(async move { watching.run(until).await });
+    let context = Context { watch: Some(Arc::clone(&alarms)), ..context };
     let admin_drain = Drain::new();
     let mut admin = JoinSet::new();
     admin.spawn(bound.admin.serve(context, admin_drain.clone()));
@@ -230,6 +239,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         settings,
         embedded,
         visits,
+        alarms,
         tls,
         drain,
         services,
@@ -346,6 +356,7 @@ impl Running {
             settings: Arc::clone(&self.settings),
             ports: Some(self.ports.clone()),
             visits: self.visits.clone(),
+            watch: Some(Arc::clone(&self.alarms)),
         }
     }
 

@@ -65,8 +65,10 @@ pub(super) fn silence(
     }
     let Some(rhythm) = &numbers.rhythm else { return Verdict::Unclear };
     // While the server was down nothing could come.
-    if rhythm.is_too_long(last_received.max(watching_since), now) {
-        let usual_silence_ms = rhythm.usual_silence_ms(now);
+    // What came since the last count is not known: the silence lasted until then, no longer.
+    let until = numbers.counted_at.unwrap_or(now);
+    if rhythm.is_too_long(last_received.max(watching_since), until) {
+        let usual_silence_ms = rhythm.usual_silence_ms(until);
         let cause = Cause::NoReport { last_received, usual_silence_ms };
         return Verdict::Bad(Severity::Warning, cause, last_received);
     }

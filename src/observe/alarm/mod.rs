@@ -82,6 +82,8 @@ pub struct MailboxFacts {
 /// The numbers of a gateway mailbox. Mail about Daybook's own notices is in none of them.
 #[derive(Clone, Debug, Default)]
 pub struct MailboxNumbers {
+    /// When they were counted, if not now.
+    pub counted_at: Option<Timestamp>,
     /// When the last report came.
     pub last_received: Option<Timestamp>,
     /// What silence is usual, if enough is known.

@@ -156,6 +156,16 @@ fn a_silence_ends_with_a_report_and_with_nothing_else() {
         Facts { gateway_mailboxes: vec![silent(last, &rhythm)], ..healthy() }
     };
     check(&[(140, "no-report raised warning"), (500, "no-report cleared")], 600, facts);
+    // Counted every fifty minutes only: what is not known to be silence is none.
+    let facts = |minute: i64| {
+        let counted = minute - minute % 50;
+        let mut mailbox = silent(counted - counted % 3, &rhythm);
+        if let Some(numbers) = &mut mailbox.numbers {
+            numbers.counted_at = Some(at(counted * MINUTE_MS));
+        }
+        Facts { gateway_mailboxes: vec![mailbox], ..healthy() }
+    };
+    check(&[], 600, facts);
     // Without a rhythm nothing is too long.
     let facts = |_| {
         let numbers = MailboxNumbers { last_received: Some(at(-9 * DAY_MS)), ..MailboxNumbers::default() };
@@ -321,6 +331,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
     let rhythm = steady();
     let facts = |minute: i64| {
         let numbers = MailboxNumbers {
+            counted_at: None,
             last_received: Some(at((minute - minute % 9) * MINUTE_MS)),
             rhythm: Some(Arc::clone(&rhythm)),
             last_visit: Some(at((minute - minute % 15) * MINUTE_MS)),
