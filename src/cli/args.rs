@@ -61,6 +61,15 @@ pub(super) enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Show the running server on one page: alarms, each gateway mailbox, disk, certificate
+    #[command(after_help = "Exit code 0: no alarm is raised; 1: one is.")]
+    Status,
+    /// Show the status report that is mailed every day
+    StatusMail {
+        /// Mail it now, and say what the relay answers
+        #[arg(long)]
+        now: bool,
+    },
     /// Say by the exit code whether a server runs that would take mail now
     Readyz,
 }

@@ -29,6 +29,7 @@ mod receipts;
 mod serve;
 mod service;
 mod signals;
+mod status;
 mod user;
 
 pub use service::{Daybook, Running, StartError};
@@ -85,6 +86,8 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
         Command::Demo { keep } => demonstrate(keep),
+        Command::Status => status::status(&configuration::load(config)?, json),
+        Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }
