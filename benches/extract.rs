@@ -1,9 +1,14 @@
 //! How fast a report is scanned and read, in octets a second. Hashing, sealing and storing are not part of it.
+//!
+//! Beside it `mail-parser` on the same octets, whole in memory: what we would use if it could be shown a whole untrusted
+//! message (`tests/departures.rs`). It also decodes every part, which we never do.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use daybook::extract::{Scanner, extract};
 use daybook::mail::Profile;
+use mail_parser::MessageParser;
 use std::hint::black_box;
+use std::time::Duration;
 
 /// As the SMTP side hands them over.
 const CHUNK_OCTETS: usize = 64 * 1024;
@@ -48,15 +53,24 @@ fn run(mail: &[u8]) -> usize {
     extraction.reports.iter().map(|report| report.envelope.recipients.len()).sum()
 }
 
+/// The whole message, by `mail-parser`.
+fn run_mail_parser(mail: &[u8]) -> usize {
+    let message = MessageParser::default().parse(mail);
+    message.map_or(0, |message| message.parts.len())
+}
+
 fn throughput(criterion: &mut Criterion) {
     for (kind, make) in [("attachment", report as fn(usize) -> Vec<u8>), ("prose", text_report)] {
-        let mut group = criterion.benchmark_group(format!("extract {kind}"));
-        for (name, octets) in SIZES {
-            let mail = make(octets);
-            group.throughput(Throughput::Bytes(mail.len() as u64));
-            group.bench_function(name, |bencher| bencher.iter(|| run(black_box(&mail))));
+        for (reader, run) in [("daybook", run as fn(&[u8]) -> usize), ("mail-parser", run_mail_parser)] {
+            let mut group = criterion.benchmark_group(format!("extract {kind}, {reader}"));
+            group.sample_size(30).warm_up_time(Duration::from_secs(1));
+            for (name, octets) in SIZES {
+                let mail = make(octets);
+                group.throughput(Throughput::Bytes(mail.len() as u64));
+                group.bench_function(name, |bencher| bencher.iter(|| run(black_box(&mail))));
+            }
+            group.finish();
         }
-        group.finish();
     }
 }
 

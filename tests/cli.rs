@@ -471,3 +471,15 @@ fn a_second_signal_ends_it_at_once() {
     assert!(server.log().contains("service.aborted"));
     site.run(&["mailbox", "list"]).expect(0);
 }
+
+#[test]
+fn the_demonstration_is_one_value_for_programs() {
+    let site = Site::new();
+    let said = site.run(&["--json", "demo"]).expect(0).stdout;
+    let value: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(value["held"], true);
+    let messages = value["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 4);
+    assert_eq!(messages[3]["receipt"]["placements"][1]["folder"], "Quarantine", "{said}");
+    assert!(value.get("kept").is_none(), "no password of what is gone");
+}

@@ -21,6 +21,9 @@ mod gateway;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod maildrop;
 
+#[path = "real/packaging.rs"]
+mod packaging;
+
 use gateway::{Account, Gateway};
 use load::{report, sha256};
 use serde_json::Value;

@@ -4,8 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# libnet-ssleay-perl is what gives swaks its TLS; setpriv is in util-linux, which is always there.
-packages=(swaks libnet-ssleay-perl fetchmail getmail6 python3 strace)
+# libnet-ssleay-perl is what gives swaks its TLS; setpriv, unshare and prlimit are in util-linux, which is always there; systemd is for
+# systemd-analyze, systemd-sysusers and systemd-tmpfiles, and need not be running.
+packages=(swaks libnet-ssleay-perl fetchmail getmail6 python3 strace systemd logrotate curl openssl iproute2)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -17,4 +18,4 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # The server under test is the optimised one: crash and load tests should meet it as users do. Their figures are shown.
-cargo test --locked --release --features real --test real --test faults -- --show-output
+cargo test --locked --release --features real --test real --test faults --test departures --test logs --test readme -- --show-output

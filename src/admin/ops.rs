@@ -2,7 +2,7 @@
 
 use super::request::{Check, OpError, Readiness, Request, Response};
 use super::watch::Watch;
-use super::{Ports, gateway_mailboxes, receipts, users};
+use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, users};
 use crate::config::Settings;
 use crate::directory::Directory;
 use crate::observe::{Visits, now};
@@ -72,6 +72,11 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let query = ReceiptQuery::Id(receipt_id);
             blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)
         }
+        Request::LogLevel { level, seconds } => {
+            log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)
+        }
+        // The socket hands it to those who can stream.
+        Request::Tail { .. } => Err(OpError::Unavailable("no server is running".to_owned())),
         Request::Status => {
             let status = watch(context)?.look(now(), true).await;
             Ok(Response::Status(Box::new(status)))
@@ -80,6 +85,16 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             watch(context)?.status_mail(send).await.map(|mail| Response::StatusMail(Box::new(mail)))
         }
         Request::Ready => blocking(context, ready).await.map(Response::Ready),
+        Request::Examine => {
+            blocking(context, examine::examine).await.map(|seen| Response::Examined(Box::new(seen)))
+        }
+        Request::RenewSelfTest => {
+            self_test::renew(context, actor).await.map(|made| Response::Created(Box::new(made)))
+        }
+        Request::ClearSelfTest => {
+            let id = self_test::clear(context).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+        }
     }
 }
 
@@ -108,7 +123,7 @@ fn watch(context: &Context) -> Result<&Watch, OpError> {
 
 /// A directory that cannot be read does not count: mail is taken and kept under Unassigned, while a server that calls
 /// itself unready would have it refused.
-fn ready(context: &Context) -> Result<Readiness, OpError> {
+pub(super) fn ready(context: &Context) -> Result<Readiness, OpError> {
     let Some(ports) = context.ports.clone() else {
         return Err(OpError::Unavailable("no server is running".to_owned()));
     };

@@ -9,7 +9,9 @@
 //! - `ports.json` appears when everything in it answers, and `admin.sock` does too; both go before the store closes.
 //! - The store is closed in every ending, so that the next start finds it clean.
 
+use super::notify::Notify;
 use super::signals::Signals;
+use super::vitals::Vitals;
 use crate::admin::watch::Watch;
 use crate::admin::{AdminSocket, Context, PORTS_FILE, Ports};
 use crate::config::{DirectorySource, Settings};
@@ -32,7 +34,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// POP3 connections open at once, over all its ports.
 const POP3_CONNECTIONS_MAX: usize = 256;
@@ -125,6 +127,8 @@ pub struct Running {
     tls: Arc<TlsIdentity>,
     drain: Drain,
     services: JoinSet<()>,
+    /// Those of them without which there is no mail.
+    vital: Vec<(&'static str, AbortHandle)>,
     admin_drain: Drain,
     admin: JoinSet<()>,
 }
@@ -194,23 +198,30 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
     let mut services = JoinSet::new();
     let visits = Visits::default();
     let receiver = Pipeline::new(Arc::clone(&store), Arc::clone(&directory));
-    services.spawn(smtp::server::serve(
+    let smtp = services.spawn(smtp::server::serve(
         bound.smtp,
         Arc::new(smtp_settings(&settings)),
         Some(Arc::clone(&tls)),
         receiver,
         drain.clone(),
     ));
+    let mut vital = vec![("smtp", smtp)];
     let maildrops = StoredMaildrops::new(Arc::clone(&store), visits.clone());
     let pop3 = Arc::new(Pop3::new(maildrops, tls.server_config(), drain.clone(), Waits::default()));
-    for (listeners, port) in [(bound.pop3, pop3.plain()), (bound.pop3s, pop3.implicit_tls())] {
-        services.spawn(listen::serve(
+    for (name, listeners, port) in
+        [("pop3", bound.pop3, pop3.plain()), ("pop3s", bound.pop3s, pop3.implicit_tls())]
+    {
+        let turned_off = listeners.is_empty();
+        let task = services.spawn(listen::serve(
             listeners,
             port,
             ConnectionCap::new(POP3_CONNECTIONS_MAX),
             drain.clone(),
             POP3_DRAIN_WAIT,
         ));
+        if !turned_off {
+            vital.push((name, task));
+        }
     }
     services.spawn(watch(Arc::clone(&directory), drain.clone()));
 
@@ -243,6 +254,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         tls,
         drain,
         services,
+        vital,
         admin_drain,
         admin,
     })
@@ -317,8 +329,11 @@ async fn watch(directory: Arc<Directory>, drain: Drain) {
 }
 
 impl Running {
-    /// Reads the directory's files and the certificate again; what is bad stays as it was, and the log says so.
+    /// Opens the log file anew and reads the directory's files and the certificate again; what is bad stays as it was, and
+    /// the log says so.
     pub async fn reload(&self) {
+        // May wait for the log's thread. When it failed, the others are read all the same.
+        tokio::task::spawn_blocking(crate::observe::reopen).await.ok();
         let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
         let reloaded = tokio::task::spawn_blocking(move || (directory.reload(), tls.reload())).await;
         let Ok((report, tls)) = reloaded else { return };
@@ -337,7 +352,7 @@ impl Running {
     pub async fn run_until_told(&self) {
         match Signals::new() {
             Ok(mut signals) => {
-                signals.end_of(self).await;
+                signals.end_of(self, &Notify::nobody()).await;
             }
             Err(error) => tracing::error!(event = "service.failed", %error),
         }
@@ -346,6 +361,11 @@ impl Running {
     /// The certificate shown to peers now.
     pub fn certificate(&self) -> Option<CertificateDer<'static>> {
         self.tls.certificate()
+    }
+
+    /// What it cannot do without.
+    pub(super) fn vitals(&self) -> Vitals {
+        Vitals::new(self.ports.clone(), Arc::downgrade(&self.embedded), self.vital.clone())
     }
 
     /// What operations on this gateway work on.

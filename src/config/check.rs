@@ -7,6 +7,7 @@ use crate::mail::{Address, Untrusted};
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// Largest configuration file read, in octets.
@@ -14,6 +15,9 @@ const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 
 /// What [`parse`] calls a text that came from no file.
 const UNNAMED: &str = "daybook.toml";
+
+/// Bounds of `[log] rotate_bytes`, if it is not 0.
+const LOG_ROTATE_BYTES_BOUNDS: RangeInclusive<u64> = LOG_ROTATE_BYTES_MIN..=LOG_ROTATE_BYTES_MAX;
 
 /// Longest host name, in octets, as text without a final dot (RFC 1035 §3.1).
 const HOSTNAME_OCTETS_MAX: usize = 253;
@@ -216,6 +220,17 @@ impl Reader<'_> {
             let known = LogLevel::ALL.map(|value| (value.as_str(), value));
             log.level = self.choice(&section, "level", &level, &known).unwrap_or_default();
         }
+        let file = section.string("file", self.problems);
+        log.file = file.and_then(|file| self.path(&section, "file", file));
+        if let Some(bytes) =
+            section.number_or_zero("rotate_bytes", LOG_ROTATE_BYTES_BOUNDS, "octets", self.problems)
+        {
+            log.rotate_bytes = bytes;
+        }
+        let days = section.number("rotate_days", 0..=LOG_ROTATE_DAYS_MAX, "days", self.problems);
+        log.rotate_days = days.and_then(|days| days.try_into().ok()).unwrap_or(log.rotate_days);
+        let keep = section.number("keep", 1..=LOG_KEEP_MAX, "files", self.problems);
+        log.keep = keep.and_then(|keep| keep.try_into().ok()).unwrap_or(log.keep);
         section.finish(self.problems);
         log
     }
@@ -402,7 +417,12 @@ mod tests {
     #[test]
     fn names_line_section_and_nearest_key_of_an_unknown_one() {
         check("\n[smtp]\nlistn = []", &["6: unknown key \"listn\" in [smtp]; did you mean \"listen\"?"]);
-        check("[log]\ncolour = 1", &["5: unknown key \"colour\" in [log]; known here: format, level"]);
+        check(
+            "[log]\ncolour = 1",
+            &[
+                "5: unknown key \"colour\" in [log]; known here: format, level, file, rotate_bytes, rotate_days, keep",
+            ],
+        );
         check("[pop]\n", &["4: unknown key \"pop\"; did you mean \"pop3\"?"]);
         check(
             "pop3.listen_tsl = []",

@@ -34,3 +34,4 @@ pub use settings::{DIRECTORY_SOURCES_MAX, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN};
 pub use settings::{
     DirectoryKind, DirectorySource, Http, Imap, Log, LogFormat, LogLevel, Pop3, Settings, Smtp, TlsFiles,
 };
+pub use settings::{LOG_KEEP_MAX, LOG_ROTATE_BYTES_MAX, LOG_ROTATE_BYTES_MIN, LOG_ROTATE_DAYS_MAX};

@@ -25,6 +25,12 @@ const POP3_LISTEN_TLS: &str = "[::]:995";
 const IMAP_LISTEN: &str = "[::]:143";
 const IMAP_LISTEN_TLS: &str = "[::]:993";
 const HTTP_LISTEN: &str = "127.0.0.1:8450";
+/// `[log] rotate_bytes` unless told otherwise: 100 MiB.
+const LOG_ROTATE_BYTES: u64 = 100 * 1024 * 1024;
+/// `[log] rotate_days` unless told otherwise.
+const LOG_ROTATE_DAYS: u32 = 1;
+/// `[log] keep` unless told otherwise: two weeks of days.
+const LOG_KEEP: u32 = 14;
 
 /// Everything the file can say, checked. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,13 +110,33 @@ pub struct Http {
     pub listen: SocketAddr,
 }
 
-/// Logging, to standard error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Largest `rotate_bytes`: what one file system may hold.
+pub const LOG_ROTATE_BYTES_MAX: u64 = 1024 * 1024 * 1024 * 1024;
+/// Smallest `rotate_bytes` but 0: some hundred lines.
+pub const LOG_ROTATE_BYTES_MIN: u64 = 64 * 1024;
+/// Largest `rotate_days`: a year.
+pub const LOG_ROTATE_DAYS_MAX: u64 = 366;
+/// Largest `keep`.
+pub const LOG_KEEP_MAX: u64 = 10_000;
+
+/// Logging, to standard error or a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// `format`: `"json"`, one object a line, or `"text"`. Default `"json"`.
     pub format: LogFormat,
     /// `level`: the least severe events written. Default `"info"`.
     pub level: LogLevel,
+    /// `file`: the file to append to; standard error then gets only what the file did not take, and why the start failed.
+    /// Its folder must be there. Default: absent, everything goes to standard error.
+    pub file: Option<PathBuf>,
+    /// `rotate_bytes`: a line that would make the file larger, in octets, begins a new one; 0 for never. 0, or
+    /// [`LOG_ROTATE_BYTES_MIN`] to [`LOG_ROTATE_BYTES_MAX`]. Default 104857600 (100 MiB).
+    pub rotate_bytes: u64,
+    /// `rotate_days`: a new file is begun at midnight UTC every so many days; 0 for never. Up to
+    /// [`LOG_ROTATE_DAYS_MAX`]. Default 1.
+    pub rotate_days: u32,
+    /// `keep`: files set aside that are kept, 1 to [`LOG_KEEP_MAX`]. Default 14.
+    pub keep: u32,
 }
 
 /// `[log] format`.
@@ -221,6 +247,19 @@ impl Default for Http {
     }
 }
 
+impl Default for Log {
+    fn default() -> Log {
+        Log {
+            format: LogFormat::default(),
+            level: LogLevel::default(),
+            file: None,
+            rotate_bytes: LOG_ROTATE_BYTES,
+            rotate_days: LOG_ROTATE_DAYS,
+            keep: LOG_KEEP,
+        }
+    }
+}
+
 impl Settings {
     /// The defaults, around what has none.
     pub fn with_defaults(hostname: &str, domains: &[&str], data_dir: &Path) -> Settings {
@@ -283,6 +322,12 @@ impl Settings {
         out.section("[log]");
         out.key("format", text(self.log.format.as_str()));
         out.key("level", text(self.log.level.as_str()));
+        if let Some(file) = &self.log.file {
+            out.key("file", path(file));
+        }
+        out.key("rotate_bytes", self.log.rotate_bytes);
+        out.key("rotate_days", self.log.rotate_days);
+        out.key("keep", self.log.keep);
         self.alerts_to_toml(&mut out);
         for source in &self.directories {
             out.section("[[directory]]");

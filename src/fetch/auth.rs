@@ -74,6 +74,8 @@ pub struct Logins {
 pub struct LoggedIn {
     /// The gateway mailbox it belongs to.
     pub mailbox: GatewayMailboxId,
+    /// Its user name, whichever name the client gave.
+    pub login: String,
     /// Its messages.
     pub maildrop: Arc<dyn Maildrop>,
     _lock: MaildropLock,
@@ -103,7 +105,8 @@ impl Logins {
                 protocol = client.protocol,
                 peer = %client.peer,
                 login = %Untrusted(login),
-                mailbox = %logged_in.mailbox,
+                mailbox = logged_in.login,
+                mailbox_id = %logged_in.mailbox,
             ),
             Err(refusal) => tracing::warn!(
                 event = "auth.failed",
@@ -124,12 +127,12 @@ impl Logins {
         client: &Client,
     ) -> Result<LoggedIn, LoginRefusal> {
         let unlocked = self.unlock(login, password, client).await?;
-        let mailbox = unlocked.mailbox();
+        let (mailbox, own_login) = (unlocked.mailbox(), unlocked.login());
         // Before the snapshot is taken, or it could list what the session before is just deleting.
         let lock = self.locks.acquire(mailbox).ok_or(LoginRefusal::InUse)?;
         let opened = spawn_blocking(move || unlocked.open()).await;
         let maildrop = flatten(opened, client)?;
-        Ok(LoggedIn { mailbox, maildrop, _lock: lock })
+        Ok(LoggedIn { mailbox, login: own_login, maildrop, _lock: lock })
     }
 
     async fn unlock(

@@ -30,6 +30,7 @@ struct StoredMaildrop {
     key: Unlocked,
     client: store::Client,
     stored: Vec<Entry>,
+    uid_validity: u32,
     entries: Arc<[MaildropEntry]>,
 }
 
@@ -68,6 +69,10 @@ impl UnlockedMaildrop for UnlockedStored {
         self.key.gateway_mailbox.id
     }
 
+    fn login(&self) -> String {
+        self.key.gateway_mailbox.login().to_owned()
+    }
+
     fn open(self: Box<Self>) -> Result<Arc<dyn Maildrop>, LoginError> {
         let listing = self.store.list(self.key.gateway_mailbox.id, &FolderName::Inbox).map_err(|error| {
             tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
@@ -79,6 +84,7 @@ impl UnlockedMaildrop for UnlockedStored {
             store: self.store,
             key: self.key,
             client: self.client,
+            uid_validity: listing.uid_validity.map_or(0, |v| v.value()),
             stored: listing.entries,
             entries,
         }))
@@ -87,11 +93,12 @@ impl UnlockedMaildrop for UnlockedStored {
 
 fn maildrop_entries(listing: &Listing) -> Arc<[MaildropEntry]> {
     let validity = listing.uid_validity.map_or(0, |v| v.value());
-    let entry = |e: &Entry| MaildropEntry {
-        uidl: format!("{:x}.{validity:x}.{:x}", e.epoch, e.uid.value()),
-        canonical: e.canonical,
-    };
+    let entry = |e: &Entry| MaildropEntry { uidl: uidl(e, validity), canonical: e.canonical };
     listing.entries.iter().map(entry).collect()
+}
+
+fn uidl(entry: &Entry, uid_validity: u32) -> String {
+    format!("{:x}.{uid_validity:x}.{:x}", entry.epoch, entry.uid.value())
 }
 
 impl StoredMaildrop {
@@ -147,6 +154,7 @@ impl Maildrop for StoredMaildrop {
                         mailbox = self.key.gateway_mailbox.login(),
                         folder = "INBOX",
                         uid = %entry.uid,
+                        uidl = uidl(entry, self.uid_validity),
                         peer = %self.client.peer,
                     );
                 }

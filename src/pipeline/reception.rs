@@ -3,9 +3,12 @@
 use super::prepare::{Gathered, Prepared, Steps, is_about_the_message, prepare};
 use super::{BATCH_OCTETS, Inner, fault};
 use crate::extract::Scanner;
-use crate::mail::{Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted};
+use crate::mail::{
+    Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted, WrittenAddress,
+};
 use crate::smtp::{BoxFuture, Fault, Reception};
 use crate::store::{Delivered, Delivery, Spool, StoreError};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -130,6 +133,9 @@ impl Gathering {
             tls,
             class = story.class.as_str(),
             bytes = story.octets,
+            sender = story.sender,
+            recipients = story.recipients,
+            recipient_count = story.recipient_count,
             sha256 = story.sha256,
             message_id = %Untrusted(&story.message_id),
             placements = places(&delivered.placements),
@@ -201,19 +207,41 @@ struct Timing {
 struct Story {
     class: Class,
     octets: u64,
+    /// As the report names it, or else as MAIL FROM did.
+    sender: String,
+    /// The first of them, as the report writes them.
+    recipients: String,
+    recipient_count: usize,
     sha256: String,
     message_id: String,
     unmatched: usize,
     defects: String,
 }
 
+/// Recipients a log line names; the others are only counted.
+const RECIPIENTS_LOGGED_MAX: usize = 10;
+
 impl Story {
     fn of(delivery: &Delivery) -> Story {
         let mut kinds: Vec<&str> = delivery.defects.iter().map(|(kind, _)| kind.as_str()).collect();
         kinds.dedup();
+        let envelopes = || delivery.reports.iter().map(|report| &report.envelope);
+        let sender = envelopes().find_map(|envelope| envelope.sender.as_ref()).map(WrittenAddress::as_str);
+        let mut recipients: Vec<&str> =
+            envelopes().flat_map(|envelope| &envelope.recipients).map(|r| r.address.as_str()).collect();
+        let mut seen = HashSet::new();
+        recipients.retain(|recipient| seen.insert(recipient.to_ascii_lowercase()));
+        let named: Vec<String> =
+            recipients.iter().take(RECIPIENTS_LOGGED_MAX).map(|r| Untrusted(r).to_string()).collect();
         Story {
             class: delivery.class,
             octets: delivery.octets,
+            sender: sender.map_or_else(
+                || delivery.transport.reverse_path.to_string(),
+                |sender| Untrusted(sender).to_string(),
+            ),
+            recipients: named.join(" "),
+            recipient_count: recipients.len(),
             sha256: delivery.sha256.to_string(),
             message_id: delivery.message_id.clone().unwrap_or_default(),
             unmatched: delivery.unmatched.len(),

@@ -312,6 +312,12 @@ impl Embedded {
         self.join();
     }
 
+    /// False once this process can store nothing any more, whatever the disk does: the committer has ended, by a panic or
+    /// because the store is closed. Never blocks.
+    pub fn commits(&self) -> bool {
+        !self.commands.is_closed()
+    }
+
     fn join(&self) {
         self.closing.store(true, Ordering::Relaxed);
         for slot in [&self.checkpointer, &self.committer] {

@@ -161,9 +161,13 @@ impl Site {
 
     /// Starts a server and does not wait. Its log is a file of the site.
     pub(crate) fn serve_unchecked(&self) -> Server<'_> {
+        self.serve_by(self.command(&["serve"]))
+    }
+
+    /// Starts a server by a command of the caller's and does not wait. Its log is a file of the site.
+    pub(crate) fn serve_by(&self, mut command: Command) -> Server<'_> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let log = self.path(&format!("log-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let mut command = self.command(&["serve"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         Server { site: self, child: command.spawn().unwrap(), log }
     }

@@ -332,16 +332,16 @@ fn log(change: &Change, now: Timestamp) {
     let what = words::headline(alarm, now);
     match change {
         Change::Raised(_) if severity == Severity::Critical => {
-            tracing::error!(event = "alarm.raised", alarm = name, mailbox = id, name = called, %severity, %since, what);
+            tracing::error!(event = "alarm.raised", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
         }
         Change::Raised(_) => {
-            tracing::warn!(event = "alarm.raised", alarm = name, mailbox = id, name = called, %severity, %since, what);
+            tracing::warn!(event = "alarm.raised", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
         }
         Change::Lasts(_) => {
-            tracing::warn!(event = "alarm.lasts", alarm = name, mailbox = id, name = called, %severity, %since, what);
+            tracing::warn!(event = "alarm.lasts", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
         }
         Change::Cleared(_) => {
-            tracing::info!(event = "alarm.cleared", alarm = name, mailbox = id, name = called, %since);
+            tracing::info!(event = "alarm.cleared", alarm = name, mailbox_id = id, name = called, %since);
         }
     }
 }

@@ -20,8 +20,8 @@ impl Watch {
     pub(super) fn post(&self, letter: Letter) {
         let Some(mailer) = &self.mailer else { return };
         if let Some(dropped) = lock(&self.outbox).push(letter, mailer.recipients(), now()) {
-            let (about, subject) = (dropped.kind.as_str(), dropped.subject);
-            tracing::warn!(event = "alert.mail_dropped", about, subject, why = "too many wait");
+            let (about, title) = (dropped.kind.as_str(), dropped.subject);
+            tracing::warn!(event = "alert.mail_dropped", about, title, why = "too many wait");
         }
         self.posted.notify_one();
     }
@@ -43,8 +43,8 @@ impl Watch {
             for to in &due.to {
                 match mailer.send(&due.letter, to).await {
                     Ok(answer) => {
-                        let (about, subject) = (due.letter.kind.as_str(), &due.letter.subject);
-                        tracing::info!(event = "alert.mail_sent", about, subject, to, answer);
+                        let (about, title) = (due.letter.kind.as_str(), &due.letter.subject);
+                        tracing::info!(event = "alert.mail_sent", about, title, to, answer);
                         lock(&self.outbox).sent(&due.letter.id, to);
                     }
                     Err(error) => failure = Some((error.kind, error.why)),
@@ -54,8 +54,8 @@ impl Watch {
             if failure.is_some()
                 && let Some(dropped) = lock(&self.outbox).failed(&due.letter.id, now())
             {
-                let (about, subject) = (dropped.kind.as_str(), dropped.subject);
-                tracing::error!(event = "alert.mail_dropped", about, subject, why = "not sent for a day");
+                let (about, title) = (dropped.kind.as_str(), dropped.subject);
+                tracing::error!(event = "alert.mail_dropped", about, title, why = "not sent for a day");
             }
         }
     }

@@ -82,8 +82,10 @@ struct Visit {
 }
 
 struct Facts {
+    /// As the client gave it.
     login: String,
-    mailbox: GatewayMailboxId,
+    mailbox: String,
+    mailbox_id: GatewayMailboxId,
     since: Instant,
     listed: usize,
 }
@@ -216,8 +218,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         match self.pop3.logins.exclusive(&login, password, &self.client).await {
             Ok(logged_in) => {
                 let entries = logged_in.maildrop.entries();
-                let (mailbox, listed) = (logged_in.mailbox, entries.len());
-                let facts = Facts { login, mailbox, since: Instant::now(), listed };
+                let (mailbox, mailbox_id) = (logged_in.login.clone(), logged_in.mailbox);
+                let facts =
+                    Facts { login, mailbox, mailbox_id, since: Instant::now(), listed: entries.len() };
                 self.visit = Some(Visit { logged_in, facts });
                 let reply = self.session.logged_in(entries);
                 self.say(&reply);
@@ -294,7 +297,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         let done = visit.logged_in.maildrop.finish(fetched, deleted.clone()).await;
         let end = match done {
             Ok(()) => {
-                self.log_deleted(&visit, &deleted);
                 self.log_visit(&visit.facts, counts, End::Quit);
                 End::Quit
             }
@@ -361,35 +363,25 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             let uidl = entries.get(index).map(|entry| entry.uidl.as_str()).unwrap_or_default();
             let event = if error == FetchError::Damaged { "fetch.damaged" } else { "fetch.unreadable" };
             let session_id = self.client.session_id;
-            tracing::error!(event, %session_id, mailbox = %facts.mailbox, uidl, error = text);
+            tracing::error!(event, %session_id, mailbox = facts.mailbox, uidl, error = text);
         }
         error
     }
 
     fn log_failed_commit(&self, facts: &Facts, error: FetchError) {
         let session_id = self.client.session_id;
-        tracing::error!(event = "fetch.commit_failed", %session_id, mailbox = %facts.mailbox, %error);
-    }
-
-    fn log_deleted(&self, visit: &Visit, deleted: &[usize]) {
-        if deleted.is_empty() || !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
-        let entries = visit.logged_in.maildrop.entries();
-        for entry in deleted.iter().filter_map(|&index| entries.get(index)) {
-            let session_id = self.client.session_id;
-            tracing::debug!(event = "fetch.deleted", %session_id, mailbox = %visit.facts.mailbox, uidl = entry.uidl);
-        }
+        tracing::error!(event = "fetch.commit_failed", %session_id, mailbox = facts.mailbox, %error);
     }
 
     fn log_visit(&self, facts: &Facts, (fetched, deleted): (usize, usize), end: End) {
         tracing::info!(
             event = "fetch.session",
             session_id = %self.client.session_id,
-            user = %Untrusted(&facts.login),
+            login = %Untrusted(&facts.login),
             protocol = self.client.protocol,
             peer = %self.client.peer,
-            mailbox = %facts.mailbox,
+            mailbox = facts.mailbox,
+            mailbox_id = %facts.mailbox_id,
             listed = facts.listed,
             fetched,
             octets = self.octets,
