@@ -116,6 +116,7 @@ fn every_commented_key_of_the_example_is_taken() {
         .collect();
     let settings = config::parse(&uncommented.join("\n"), Path::new("/etc/daybook")).unwrap();
     assert!(settings.tls.is_some());
+    assert!(settings.alerts.mail.is_some_and(|mail| mail.login.is_some() && mail.ca_file.is_some()));
     assert!(settings.directories.iter().all(|source| source.mailboxes.is_some()));
 }
 

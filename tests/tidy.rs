@@ -142,6 +142,8 @@ fn is_pure(path: &str) -> bool {
     matches!(room_of(path), "mail" | "extract" | "assign" | "authentic")
         || is_sans_io(path)
         || path.starts_with("directory/snapshot")
+        || path.starts_with("observe/alarm")
+        || path.starts_with("observe/rhythm")
 }
 
 /// The rooms `path` may import; `None` for `lib.rs`, which names them all.

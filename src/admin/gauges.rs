@@ -108,7 +108,7 @@ fn ask_mailboxes(context: &Context) -> Result<Vec<MailboxState>, OpError> {
             quarantine: count(&FolderName::Quarantine),
             unassigned: count(&FolderName::Unassigned),
             last_report: activity.last_received,
-            last_fetch: activity.last_fetched.max(metrics::last_login(gateway_mailbox.id)),
+            last_fetch: activity.last_fetched.max(context.visits.last(gateway_mailbox.id)),
         });
     }
     Ok(states)

@@ -22,7 +22,7 @@
 //!
 //! [`http`] shows health and metrics to monitoring, from the same checks that `daybook readyz` asks for.
 //!
-//! This room words no output for people and knows no storage layout.
+//! This room knows no storage layout, and words nothing for people but mail about the gateway's own state ([`watch`]).
 
 mod client;
 pub mod doctor;
@@ -41,6 +41,7 @@ mod self_test;
 mod socket;
 mod tail;
 mod users;
+pub mod watch;
 
 pub use client::{AskError, TailLines, ask, tail};
 pub use health::Serving;

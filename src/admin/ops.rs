@@ -2,9 +2,11 @@
 
 use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
+use super::watch::Watch;
 use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, users};
 use crate::config::Settings;
 use crate::directory::Directory;
+use crate::observe::{Visits, now};
 use crate::store::{ReceiptQuery, Store};
 use std::sync::Arc;
 
@@ -21,6 +23,10 @@ pub struct Context {
     pub ports: Option<Ports>,
     /// What a process that serves knows of itself.
     pub serving: Serving,
+    /// Who logged in to fetch, and when.
+    pub visits: Visits,
+    /// Watches over the gateway; `None` where none runs.
+    pub watch: Option<Arc<Watch>>,
 }
 
 /// Carries out `request` for `actor`, who is named in the store's log.
@@ -74,6 +80,13 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         }
         // The socket hands it to those who can stream.
         Request::Tail { .. } => Err(OpError::Unavailable("no server is running".to_owned())),
+        Request::Status => {
+            let status = watch(context)?.look(now(), true).await;
+            Ok(Response::Status(Box::new(status)))
+        }
+        Request::StatusMail { send } => {
+            watch(context)?.status_mail(send).await.map(|mail| Response::StatusMail(Box::new(mail)))
+        }
         Request::Ready => blocking(context, readiness).await.map(Response::Ready),
         Request::Examine => {
             blocking(context, examine::examine).await.map(|seen| Response::Examined(Box::new(seen)))
@@ -105,4 +118,8 @@ pub(super) async fn blocking<T: Send + 'static>(
         Ok(outcome) => outcome,
         Err(_) => Err(OpError::Unavailable("the operation failed; the log says where".to_owned())),
     }
+}
+
+fn watch(context: &Context) -> Result<&Watch, OpError> {
+    context.watch.as_deref().ok_or_else(|| OpError::Unavailable("no server is running".to_owned()))
 }

@@ -8,6 +8,7 @@
 //! The values inside a [`Response`] are what `--json` prints: fields are added to them, never renamed or taken away.
 
 use super::Ports;
+use super::watch::{StatusMailView, StatusView};
 use crate::mail::{GatewayMailboxId, GatewayMailboxState, Profile, ReceiptId, Timestamp, Untrusted};
 use crate::observe::{Filter, Level};
 use crate::store::{ReceiptView, StoreError};
@@ -103,6 +104,13 @@ pub enum Request {
         /// Seconds after which the configured one is set again.
         seconds: Option<u64>,
     },
+    /// What the running server is like, on one page.
+    Status,
+    /// The status report as mail.
+    StatusMail {
+        /// False only shows it.
+        send: bool,
+    },
     /// Whether a server runs that would take mail now.
     Ready,
     /// What only the server, or whoever has the store open, can tell `doctor`.
@@ -135,6 +143,10 @@ pub enum Response {
         /// The version of the server.
         version: String,
     },
+    /// The gateway on one page.
+    Status(Box<StatusView>),
+    /// The status report, and what came of sending it.
+    StatusMail(Box<StatusMailView>),
     /// Whether the server would take mail.
     Ready(Readiness),
     /// What `doctor` goes by.
@@ -155,6 +167,8 @@ impl Response {
             Response::Receipts(list) => serde_json::to_value(list),
             Response::LogLevel(level) => serde_json::to_value(level),
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
+            Response::Status(status) => serde_json::to_value(status),
+            Response::StatusMail(mail) => serde_json::to_value(mail),
             Response::Ready(readiness) => serde_json::to_value(readiness),
             Response::Examined(examined) => serde_json::to_value(examined),
         }

@@ -230,6 +230,8 @@ mod tests {
             settings: Arc::new(Settings::with_defaults("gw.example", &["gw.example"], &data_dir)),
             ports: Some(super::super::Ports::default()),
             serving: super::super::Serving::default(),
+            visits: crate::observe::Visits::default(),
+            watch: None,
         };
         fs::write(data_dir.join(SOCKET_FILE), "left by a crash").unwrap();
         let socket = AdminSocket::bind(&data_dir).unwrap();

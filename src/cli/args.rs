@@ -78,6 +78,15 @@ pub(super) enum Command {
         #[arg(long = "for", value_name = "SPAN", requires = "level", value_parser = parse_span)]
         span: Option<Duration>,
     },
+    /// Show the running server on one page: alarms, each gateway mailbox, disk, certificate
+    #[command(after_help = "Exit code 0: no alarm is raised; 1: one is.")]
+    Status,
+    /// Show the status report that is mailed every day
+    StatusMail {
+        /// Mail it now, and say what the relay answers
+        #[arg(long)]
+        now: bool,
+    },
     /// Say by the exit code whether a server runs that would take mail now
     Readyz,
     /// Look for what is wrong around the gateway, and say how to mend it

@@ -34,6 +34,7 @@ mod receipts;
 mod serve;
 mod service;
 mod signals;
+mod status;
 mod tail;
 mod user;
 mod vitals;
@@ -97,6 +98,8 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Doctor(arguments) => doctor::run(config, arguments, json),
         Command::Tail(arguments) => tail::run(&arguments, config, json),
         Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
+        Command::Status => status::status(&configuration::load(config)?, json),
+        Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }

@@ -12,6 +12,7 @@
 use super::notify::Notify;
 use super::signals::Signals;
 use super::vitals::Vitals;
+use crate::admin::watch::Watch;
 use crate::admin::{self, AdminSocket, Context, PORTS_FILE, Ports, Serving};
 use crate::config::{DirectorySource, Settings};
 use crate::directory::{Directory, ReloadReport};
@@ -21,7 +22,7 @@ use crate::mail::Untrusted;
 use crate::net::drain::Drain;
 use crate::net::listen::{self, BindError, ConnectionCap, Listener};
 use crate::net::tls::{TlsError, TlsIdentity};
-use crate::observe::metrics;
+use crate::observe::{Visits, metrics, now};
 use crate::pipeline::Pipeline;
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Options, Store, StoreError};
@@ -121,6 +122,8 @@ pub struct Running {
     /// The configuration in force.
     pub settings: Arc<Settings>,
     embedded: Arc<Embedded>,
+    visits: Visits,
+    alarms: Arc<Watch>,
     tls: Arc<TlsIdentity>,
     drain: Drain,
     services: JoinSet<()>,
@@ -195,6 +198,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
     let store: Arc<dyn Store> = Arc::clone(&embedded) as Arc<dyn Store>;
     let drain = Drain::new();
     let mut services = JoinSet::new();
+    let visits = Visits::default();
     let receiver = Pipeline::new(Arc::clone(&store), Arc::clone(&directory));
     let smtp = services.spawn(smtp::server::serve(
         bound.smtp,
@@ -204,7 +208,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         drain.clone(),
     ));
     let mut vital = vec![("smtp", smtp)];
-    let maildrops = StoredMaildrops::new(Arc::clone(&store));
+    let maildrops = StoredMaildrops::new(Arc::clone(&store), visits.clone());
     let pop3 = Arc::new(Pop3::new(maildrops, tls.server_config(), drain.clone(), Waits::default()));
     for (name, listeners, port) in
         [("pop3", bound.pop3, pop3.plain()), ("pop3s", bound.pop3s, pop3.implicit_tls())]
@@ -223,12 +227,28 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
     }
     services.spawn(watch(Arc::clone(&directory), drain.clone()));
 
+    let context = Context {
+        store: Arc::clone(&store),
+        directory: Arc::clone(&directory),
+        settings: Arc::clone(&settings),
+        ports: Some(bound.ports.clone()),
+        serving: Serving { tls: Some(Arc::clone(&tls)), drain: drain.clone(), services: vital.clone() },
+        visits: visits.clone(),
+        watch: None,
+    };
+    let (watched, identity) = (context.clone(), Arc::clone(&tls));
+    let taken_up = tokio::task::spawn_blocking(move || Watch::new(watched, identity, now())).await;
+    let alarms = Arc::new(taken_up.map_err(|_| StartError::Panicked)?);
+    let (watching, until) = (Arc::clone(&alarms), drain.clone());
+    services.spawn(async move { watching.run(until).await });
     let mut running = Running {
         ports: bound.ports,
         store,
         directory,
         settings,
         embedded,
+        visits,
+        alarms,
         tls,
         drain,
         services,
@@ -375,6 +395,8 @@ impl Running {
                 drain: self.drain.clone(),
                 services: self.vital.clone(),
             },
+            visits: self.visits.clone(),
+            watch: Some(Arc::clone(&self.alarms)),
         }
     }
 

@@ -61,9 +61,9 @@ fn parse_named(text: &str, file: &Path, base_dir: &Path) -> Result<Settings, Con
 }
 
 /// What the readers of all sections share.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     base_dir: &'a Path,
-    problems: &'a mut Problems,
+    pub(super) problems: &'a mut Problems,
     /// Who listens where: two services on one port would fail only when bound.
     bound: HashMap<SocketAddr, String>,
 }
@@ -80,6 +80,8 @@ impl Reader<'_> {
         let imap = root.section("imap", "[imap]", self.problems);
         let http = root.section("http", "[http]", self.problems);
         let log = root.section("log", "[log]", self.problems);
+        let alerts = root.section("alerts", "[alerts]", self.problems);
+        let alerts = alerts.map(|section| self.alerts(section, hostname.as_deref(), domains.as_deref()));
         let sources = root.sections("directory", "[[directory]]", self.problems);
         let settings = Settings {
             hostname: hostname.unwrap_or_default(),
@@ -92,6 +94,7 @@ impl Reader<'_> {
             imap: imap.map(|section| self.imap(section)),
             http: http.map(|section| self.http(section)),
             log: log.map(|section| self.log(section)).unwrap_or_default(),
+            alerts: alerts.unwrap_or_default(),
             directories: self.directories(sources),
         };
         Some(settings)
@@ -280,7 +283,7 @@ impl Reader<'_> {
         mailboxes.value.into_iter().map(|name| name.value.to_ascii_lowercase()).collect()
     }
 
-    fn path(&mut self, section: &Section<'_, '_>, key: &str, path: At<String>) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, section: &Section<'_, '_>, key: &str, path: At<String>) -> Option<PathBuf> {
         if path.value.is_empty() || path.value.contains('\0') {
             section.bad_value(key, path.line, "must be a path", self.problems);
             return None;
@@ -368,7 +371,7 @@ impl Reader<'_> {
         }
     }
 
-    fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy>(
         &mut self,
         section: &Section<'_, '_>,
         key: &str,
@@ -387,7 +390,7 @@ impl Reader<'_> {
 
 /// Letters, digits and inner hyphens in dotted labels (RFC 1123 §2.1). International names are given as A-labels.
 /// A name whose last label is all digits would be read as an IP address.
-fn is_host_name(name: &str) -> bool {
+pub(super) fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')

@@ -11,7 +11,7 @@
 //!
 //! Relative paths mean *relative to the file*, not to where the server was started from.
 //! Gateway mailboxes, users' state and keys are not configuration: they live in the store, and no secret has a
-//! key here, so [`Settings`] may be shown and logged in full.
+//! key here (at most the name of the file it is in), so [`Settings`] may be shown and logged in full.
 //!
 //! `[imap]` is accepted and checked but not served yet; [`Settings::notices`] says so.
 //!
@@ -19,12 +19,14 @@
 //! port be bound is for those who do it. The reader of sections is lent to the `directory` room, whose
 //! `users.toml` follows the same rules.
 
+mod alerts;
 mod check;
 mod error;
 mod nearest;
 mod section;
 mod settings;
 
+pub use alerts::{ALERT_RECIPIENTS_MAX, AlertMail, Alerts, RelayLogin, RelaySecurity};
 pub use check::{load, parse};
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use section::{Problems, Section, parse_document};

@@ -1,5 +1,6 @@
 //! The checked settings: every key of the file, its meaning, unit and default.
 
+use super::alerts::{Alerts, RelaySecurity};
 use serde::Serialize;
 use std::fmt;
 use std::net::SocketAddr;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub http: Option<Http>,
     /// `[log]`.
     pub log: Log,
+    /// `[alerts]`.
+    pub alerts: Alerts,
     /// `[[directory]]`, in the order of the file. Default: none, and nobody is known, so that every message is
     /// kept under Unassigned.
     pub directories: Vec<DirectorySource>,
@@ -270,6 +273,7 @@ impl Settings {
             imap: None,
             http: None,
             log: Log::default(),
+            alerts: Alerts::default(),
             directories: Vec::new(),
         }
     }
@@ -285,6 +289,9 @@ impl Settings {
             notices.push(format!(
                 "[http] listens on {address}: whoever reaches it reads health and metrics without a password"
             ));
+        }
+        if let Some(mail) = self.alerts.mail.as_ref().filter(|mail| mail.security == RelaySecurity::None) {
+            notices.push(format!("[alerts] mail goes to {} in clear", mail.relay));
         }
         notices
     }
@@ -335,6 +342,7 @@ impl Settings {
         out.key("rotate_bytes", self.log.rotate_bytes);
         out.key("rotate_days", self.log.rotate_days);
         out.key("keep", self.log.keep);
+        self.alerts_to_toml(&mut out);
         for source in &self.directories {
             out.section("[[directory]]");
             let DirectoryKind::File { path: file } = &source.kind;
@@ -345,6 +353,29 @@ impl Settings {
             }
         }
         out.0
+    }
+
+    fn alerts_to_toml(&self, out: &mut Toml) {
+        out.section("[alerts]");
+        if let Some(mail) = &self.alerts.mail {
+            let to: Vec<&str> = mail.to.iter().map(|address| address.as_str()).collect();
+            out.key("to", array(&to));
+            out.key("from", text(mail.from.as_str()));
+            out.key("relay", text(&mail.relay));
+            out.key("port", mail.port);
+            out.key("security", text(mail.security.as_str()));
+            if let Some(login) = &mail.login {
+                out.key("username", text(&login.username));
+                out.key("password_file", path(&login.password_file));
+            }
+            if let Some(ca_file) = &mail.ca_file {
+                out.key("ca_file", path(ca_file));
+            }
+        }
+        out.key("daily_report_at", text(self.alerts.daily_report_at()));
+        out.key("fetch_silence_hours", self.alerts.fetch_silence_hours);
+        out.key("remind_hours", self.alerts.remind_hours);
+        out.key("disk_margin_bytes", self.alerts.disk_margin_bytes);
     }
 }
 

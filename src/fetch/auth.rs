@@ -99,9 +99,8 @@ impl Logins {
         client: &Client,
     ) -> Result<LoggedIn, LoginRefusal> {
         let result = self.try_exclusive(login, password, client).await;
-        match &result {
-            Ok(logged_in) => metrics::logged_in(logged_in.mailbox),
-            Err(refusal) => metrics::login_refused(client.protocol, refusal.as_str()),
+        if let Err(refusal) = &result {
+            metrics::login_refused(client.protocol, refusal.as_str());
         }
         match &result {
             Ok(logged_in) => tracing::info!(

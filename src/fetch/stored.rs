@@ -7,7 +7,7 @@ use super::maildrop::{
     BoxFuture, Client, FetchError, LoginError, Maildrop, MaildropEntry, Maildrops, UnlockedMaildrop,
 };
 use crate::mail::{GatewayMailboxId, Uid};
-use crate::observe::metrics;
+use crate::observe::{Visits, metrics, now};
 use crate::store::{self, Entry, FolderName, Listing, Store, StoreError, UnlockError, Unlocked};
 use std::io::Read;
 use std::sync::Arc;
@@ -15,10 +15,12 @@ use std::sync::Arc;
 /// [`Maildrops`] over a [`Store`].
 pub struct StoredMaildrops {
     store: Arc<dyn Store>,
+    visits: Visits,
 }
 
 struct UnlockedStored {
     store: Arc<dyn Store>,
+    visits: Visits,
     key: Unlocked,
     client: store::Client,
 }
@@ -33,9 +35,9 @@ struct StoredMaildrop {
 }
 
 impl StoredMaildrops {
-    /// The maildrops of this store.
-    pub fn new(store: Arc<dyn Store>) -> Arc<StoredMaildrops> {
-        Arc::new(StoredMaildrops { store })
+    /// The maildrops of this store. Logins are noted in `visits`.
+    pub fn new(store: Arc<dyn Store>, visits: Visits) -> Arc<StoredMaildrops> {
+        Arc::new(StoredMaildrops { store, visits })
     }
 }
 
@@ -58,7 +60,7 @@ impl Maildrops for StoredMaildrops {
             peer: client.peer,
             session_id: client.session_id,
         };
-        Ok(Box::new(UnlockedStored { store: self.store.clone(), key, client }))
+        Ok(Box::new(UnlockedStored { store: self.store.clone(), visits: self.visits.clone(), key, client }))
     }
 }
 
@@ -76,6 +78,7 @@ impl UnlockedMaildrop for UnlockedStored {
             tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
             LoginError::Unavailable
         })?;
+        self.visits.note(self.key.gateway_mailbox.id, now());
         let entries = maildrop_entries(&listing);
         Ok(Arc::new(StoredMaildrop {
             store: self.store,

@@ -101,6 +101,22 @@
 //! | `store.clean_mark_failed` | warn | error | The next start will look for crash damage in vain. |
 //! | `store.thread_failed` | error | | The store's thread died: nothing is stored until the next start. |
 //!
+//! # Alarms and mail about them
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `alarm.raised` | error, warn | alarm, mailbox_id, name, severity, since, what | Something must not stay unseen, or became critical; `name` is what the gateway mailbox is called. |
+//! | `alarm.lasts` | warn | alarm, mailbox_id, name, severity, since, what | It is still so. |
+//! | `alarm.cleared` | info | alarm, mailbox_id, name, since | It is over. |
+//! | `alarm.blind` | debug | mailbox_id, error | The numbers of a gateway mailbox cannot be read now: its alarms stay as they are. |
+//! | `alarm.forgotten` | warn | file, error | What was raised before the start cannot be read: alarms may be told again. |
+//! | `alarm.not_kept` | warn | file, error | It cannot be written. |
+//! | `alert.mail_sent` | info | about, title, to, answer | The relay took an alert or a report. |
+//! | `alert.mail_failed` | error | kind, why, waiting | It did not; logged once for each kind of failure, while mail is tried again. |
+//! | `alert.mail_dropped` | error, warn | about, title, why | A mail was given up after a day, or too many wait. |
+//! | `alerts.password_file` | warn | why | The password for the relay cannot be read, or others can read it. |
+//! | `alerts.recipient_is_journaled` | warn | to, consequence | An alert's recipient is a user here: reports about alerts will arrive. No alarm counts them. |
+//!
 //! # The service and its log
 //!
 //! | event | level | fields | meaning |

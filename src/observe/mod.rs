@@ -26,6 +26,7 @@
 //!
 //! This room never sees message content, and decides about nothing.
 
+pub mod alarm;
 mod clock;
 pub mod events;
 mod file;
@@ -34,9 +35,11 @@ mod level;
 mod line;
 pub mod metrics;
 mod queue;
+pub mod rhythm;
 mod sink;
 mod tap;
 mod text;
+mod visits;
 
 pub use clock::now;
 pub use file::FileLog;
@@ -45,6 +48,7 @@ pub use level::{Level, UnknownLevel};
 pub use line::{Line, json_safe};
 pub use tap::{FOLLOWERS_MAX, Follower, Next, RECENT_LINES_MAX, Tap, Tapped};
 pub use text::{Look, write as write_text};
+pub use visits::Visits;
 
 use file::LogFile;
 use level::SharedLevel;

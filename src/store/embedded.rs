@@ -12,7 +12,7 @@ use super::stage::{DigestKey, EmbeddedStage};
 use super::{
     Activity, BoxFuture, Client, Delivered, Delivery, Digest, Entry, FolderName, FolderStatus,
     GatewayMailboxChange, Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView, Space, Spool,
-    Stage, Store, StoreError, UnlockError, Unlocked,
+    Stage, Store, StoreError, Tally, UnlockError, Unlocked,
 };
 use crate::mail::{
     Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp,
@@ -545,6 +545,15 @@ impl Store for Embedded {
         self.shared.read(|index| index.activity(gateway_mailbox, since))
     }
 
+    fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError> {
+        self.shared.read(|index| index.tally(gateway_mailbox, since))
+    }
+
+    fn space(&self) -> Result<Space, StoreError> {
+        let free_octets = self.shared.free_octets()?;
+        Ok(Space { free_octets, reserve_octets: self.shared.reserve_octets })
+    }
+
     fn open(&self, key: &Unlocked, message: MessageKey) -> Result<Box<dyn io::Read + Send>, StoreError> {
         let row = self.shared.read(|index| index.message(message.0))?;
         if row.gateway_mailbox != key.gateway_mailbox.id {
@@ -589,10 +598,6 @@ impl Store for Embedded {
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError> {
         super::view::receipts(&self.shared, query, since, most)
-    }
-
-    fn space(&self) -> Result<Space, StoreError> {
-        Ok(Space { free_octets: self.shared.free_octets()?, reserve_octets: self.shared.reserve_octets })
     }
 
     fn admits(&self) -> Result<(), StoreError> {

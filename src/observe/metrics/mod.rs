@@ -53,12 +53,10 @@ mod set;
 pub use exposition::Form;
 pub use set::{Fate, Phase};
 
-use super::now;
-use crate::mail::{Class, GatewayMailboxId, Timestamp};
+use crate::mail::Class;
 use prometheus_client::registry::Registry;
 use set::METRICS;
 use std::fmt;
-use std::sync::PoisonError;
 
 /// An empty registry for states, whose names get the prefix. Nothing in it may have the name of a metric counted here.
 pub fn registry() -> Registry {
@@ -147,16 +145,6 @@ pub fn fetched(fetched: usize, deleted: usize) {
 /// A login was refused.
 pub fn login_refused(protocol: &'static str, reason: &'static str) {
     METRICS.auth_failures.get_or_create(&[("protocol", protocol), ("reason", reason)]).inc();
-}
-
-/// A client logged in to a gateway mailbox.
-pub fn logged_in(mailbox: GatewayMailboxId) {
-    METRICS.logins.lock().unwrap_or_else(PoisonError::into_inner).insert(mailbox, now());
-}
-
-/// When a client last logged in to a gateway mailbox, since the process started.
-pub fn last_login(mailbox: GatewayMailboxId) -> Option<Timestamp> {
-    METRICS.logins.lock().unwrap_or_else(PoisonError::into_inner).get(&mailbox).copied()
 }
 
 /// A group of commands became durable.

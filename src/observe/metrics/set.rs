@@ -1,15 +1,14 @@
 //! The set of metrics of this process: names, help, labels, and what is there from the start.
 
 use super::registry;
-use crate::mail::{Class, GatewayMailboxId, Timestamp};
+use crate::mail::Class;
 use crate::observe::now;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
-use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex};
+use std::sync::LazyLock;
 
 /// Upper bounds in seconds: from a memory write to a slow peer's five minutes.
 const SECONDS_BUCKETS: [f64; 16] =
@@ -128,8 +127,6 @@ pub(super) struct Metrics {
     pub(super) store_commit_failures: Counter,
     pub(super) log_dropped_lines: Counter,
     pub(super) panics: Counter,
-    /// Not shown as such: one entry for each gateway mailbox there ever was in this process.
-    pub(super) logins: Mutex<HashMap<GatewayMailboxId, Timestamp>>,
 }
 
 /// The numbers of this process.
@@ -196,7 +193,6 @@ impl Metrics {
             ),
             log_dropped_lines: add(r, "log_dropped_lines", "Log lines lost", Counter::default()),
             panics: add(r, "panics", "Bugs that a task or thread died of", Counter::default()),
-            logins: Mutex::default(),
             registry,
         };
         metrics.begin();
