@@ -192,6 +192,14 @@ fn nothing_it_shows_is_left_untried() {
         let tried = [COMMANDS, TRIAL, SETUP, RUNNING].contains(&block.section.as_str());
         match block.language.as_str() {
             "sh" => assert!(tried, "commands under \"{}\" are run by no test", block.section),
+            // With the three required keys, each is a configuration.
+            "toml" => {
+                let required = page::file(SETUP, "daybook.toml");
+                let whole = format!("{}\n{}", required.split("[tls]").next().unwrap(), block.text);
+                if let Err(errors) = daybook::config::parse(&whole, Path::new("/etc/daybook")) {
+                    panic!("{errors}\n{whole}");
+                }
+            }
             // Exchange Online PowerShell, DNS zones, other programs' files.
             "powershell" | "text" => {}
             other => panic!("a block in {other} under \"{}\"", block.section),
