@@ -8,6 +8,7 @@ use super::health::readiness;
 use super::ops::{Context, blocking};
 use super::request::OpError;
 use crate::mail::{GatewayMailboxState, Timestamp};
+use crate::observe::alarm::ALARMS;
 use crate::observe::{metrics, now};
 use crate::store::{FolderName, FolderStatus};
 use prometheus_client::metrics::family::Family;
@@ -54,6 +55,7 @@ impl Gauges {
         let looked = blocking(context, |context| {
             let mut registry = registry;
             show_health(&mut registry, context);
+            show_alarms(&mut registry, context);
             show_directory(&mut registry, context);
             Ok(registry)
         });
@@ -178,6 +180,17 @@ fn show_health(registry: &mut Registry, context: &Context) {
         let help = "When the certificate shown to peers ends";
         show_one(registry, "tls_cert_expiry_timestamp_seconds", help, ends.unix_seconds());
     }
+}
+
+/// Those that are not raised are shown too, as 0.
+fn show_alarms(registry: &mut Registry, context: &Context) {
+    let raised = context.watch.as_ref().map(|watch| watch.raised()).unwrap_or_default();
+    let alarms = Family::<[(&'static str, &'static str); 1], Gauge>::default();
+    for alarm in ALARMS {
+        let count = raised.iter().filter(|raised| raised.cause.name() == alarm).count();
+        alarms.get_or_create(&[("alarm", alarm)]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    registry.register("alarms", "Alarms that are raised, of each kind", alarms);
 }
 
 fn show_directory(registry: &mut Registry, context: &Context) {

@@ -1,14 +1,15 @@
 //! `ports`: with a server, each listener answers as its protocol begins; without one, each address could be bound.
 
-use super::{Finding, Subject, View, finding::or_ok, occupant, quoted};
+use super::{Finding, Status, Subject, View, finding::or_ok, occupant, quoted};
 use crate::admin::Ports;
-use crate::admin::probe::{greeting, greeting_over_tls, reachable};
+use crate::admin::probe::{answer_to_http, greeting, greeting_over_tls, reachable};
 use crate::config::Settings;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 pub(super) const NAME: &str = "ports";
+const HTTP: &str = "http";
 /// Characters shown of a greeting that is none.
 const SAID_SHOWN: usize = 80;
 
@@ -51,6 +52,10 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
         };
         match judge(&wanted, &outcome) {
             None => good.push(format!("{} {}", wanted.service, wanted.address)),
+            // Where nobody asked for it, the server goes on without it.
+            Some(finding) if wanted.service == HTTP && settings.http.is_none() => {
+                findings.push(Finding { status: Status::Warning, ..finding });
+            }
             Some(finding) => findings.push(finding),
         }
     }
@@ -70,10 +75,12 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
 /// Every configured address; those with port 0 as the server got them, if it is known.
 fn wanted(settings: &Settings, ports: Option<&Ports>) -> Vec<Wanted> {
     let bound = |choose: fn(&Ports) -> Option<SocketAddr>| ports.and_then(choose);
+    let http: Vec<SocketAddr> = settings.http_listen().into_iter().collect();
     let services = [
         ("smtp", "[smtp] listen", &settings.smtp.listen, bound(|ports| ports.smtp)),
         ("pop3", "[pop3] listen", &settings.pop3.listen, bound(|ports| ports.pop3)),
         ("pop3s", "[pop3] listen_tls", &settings.pop3.listen_tls, bound(|ports| ports.pop3s)),
+        (HTTP, "[http] listen", &http, bound(|ports| ports.http)),
     ];
     let mut all = Vec::new();
     for (service, key, addresses, bound) in services {
@@ -108,6 +115,7 @@ fn served(view: &View) -> Option<Ports> {
 fn knock(wanted: &Wanted, host: &str) -> Outcome {
     let said = match wanted.service {
         "pop3s" => greeting_over_tls(wanted.address, host),
+        HTTP => answer_to_http(wanted.address, "/livez"),
         _ => greeting(wanted.address),
     };
     said.map_or_else(Outcome::Unanswered, Outcome::Said)
@@ -127,7 +135,11 @@ fn bind(wanted: &Wanted) -> Outcome {
 
 fn judge(wanted: &Wanted, outcome: &Outcome) -> Option<Finding> {
     let Wanted { service, key, address } = wanted;
-    let begins = if *service == "smtp" { "220 " } else { "+OK" };
+    let begins = match *service {
+        "smtp" => "220 ",
+        HTTP => "HTTP/1.1 200",
+        _ => "+OK",
+    };
     let (seen, fix) = match outcome {
         Outcome::Free => return None,
         Outcome::Said(said) if said.starts_with(begins) => return None,
@@ -242,6 +254,7 @@ mod tests {
         settings.smtp.listen = vec!["127.0.0.1:0".parse().unwrap(), "127.0.0.1:2525".parse().unwrap()];
         settings.pop3.listen = Vec::new();
         settings.pop3.listen_tls = vec!["127.0.0.1:0".parse().unwrap()];
+        settings.http = Some(crate::config::Http { listen: None });
         let addresses = |ports: Option<&Ports>| -> Vec<String> {
             wanted(&settings, ports)
                 .iter()

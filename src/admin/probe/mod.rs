@@ -12,7 +12,7 @@ mod tls;
 pub(crate) use pop3::{Begin, Pop3};
 pub(crate) use smtp::Smtp;
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -57,6 +57,16 @@ pub(crate) fn greeting(address: SocketAddr) -> io::Result<String> {
 pub(crate) fn greeting_over_tls(address: SocketAddr, host: &str) -> io::Result<String> {
     let socket = connect(address, GREETING_WAIT)?;
     line_of(&mut BufReader::new(tls::begin(socket, host, None)?))
+}
+
+/// The first line a listener answers to a request for `path`.
+///
+/// # Errors
+/// Nobody is there, or nothing was said in time.
+pub(crate) fn answer_to_http(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut socket = connect(address, GREETING_WAIT)?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    line_of(&mut BufReader::new(socket))
 }
 
 fn line_of(reader: &mut impl BufRead) -> io::Result<String> {

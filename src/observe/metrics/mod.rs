@@ -31,6 +31,7 @@
 //! | `daybook_process_start_time_seconds` | – | when the process started, since 1970 |
 //! | `daybook_build_info` | `version` | always 1; the label tells what runs |
 //! | `daybook_ready` | – | 1 when `/readyz` says so |
+//! | `daybook_alarms` | `alarm` | alarms raised of each kind, as `daybook status` names them |
 //! | `daybook_store_ready` | – | 1 when the store takes mail: its last write succeeded and there is room |
 //! | `daybook_store_free_bytes` | – | free on the file system of `data_dir` |
 //! | `daybook_store_reserve_bytes` | – | with less free than this no mail is taken |
