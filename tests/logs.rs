@@ -138,12 +138,12 @@ fn sighup_opens_a_moved_file_anew_and_no_line_is_lost_meanwhile() {
 fn what_keeps_a_server_with_a_log_file_from_starting_is_said_on_standard_error() {
     let site = Site::with(FILE_SECTION, USERS);
     let mut server = site.serve_unchecked();
-    assert_eq!(server.wait(), 2);
+    assert_eq!(server.wait(), 3);
     assert!(server.log().contains("logs/daybook.log: No such file or directory"), "{}", server.log());
 
     let site = site_with_file("[tls]\ncertificate = \"none.pem\"\nprivate_key = \"none.pem\"\n");
     let mut server = site.serve_unchecked();
-    assert_eq!(server.wait(), 2);
+    assert_eq!(server.wait(), 3);
     assert!(server.log().contains("none.pem"), "{}", server.log());
     assert!(logged(&site).iter().any(|event| event["event"] == "service.failed"));
 }

@@ -10,7 +10,7 @@ use super::service::{Daybook, Running};
 use super::signals::Signals;
 use crate::admin::configured_level;
 use crate::config::{Log, LogFormat, Settings};
-use crate::observe::{self, FileLog, Format, InitError, Level, Setup};
+use crate::observe::{self, FileLog, Format, Level, Setup};
 use std::time::{Duration, Instant};
 
 /// Exit code of a process that was told twice to end.
@@ -20,10 +20,9 @@ const RUNTIME_END_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(settings: Settings) -> Result<u8, Failure> {
     let setup = log_setup(&settings.log, configured_level(&settings));
-    observe::init(setup).map_err(|error| match error {
-        InitError::File(..) => Failure::usage(error.to_string()),
-        InitError::AlreadyInitialised => Failure::from(error.to_string()),
-    })?;
+    // Not wrong usage, although a wrong path may be the reason: a disk that is full or read-only now need not be so in an
+    // hour, and whoever restarts us gives up at code 2.
+    observe::init(setup).map_err(|error| Failure::from(error.to_string()))?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -63,9 +63,11 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// 2 when the configuration is at fault, else 3.
+    /// 2 when the configuration is at fault, else 3. What could not be read may be readable again by itself, so it is no
+    /// such fault: a service manager must go on trying.
     pub fn exit_code(&self) -> u8 {
         match self {
+            StartError::Tls(TlsError::File { .. }) => 3,
             StartError::Tls(_) => 2,
             StartError::Store(..) | StartError::Bind(..) | StartError::DataDir(..) | StartError::Panicked => {
                 3

@@ -165,10 +165,17 @@ fn who_follows_the_setup_to_the_letter_has_a_gateway_that_takes_reports() {
         curl --silent --show-error --ssl-reqd --cacert /etc/daybook/tls/fullchain.pem \
         --user \"$(awk '$1 == \"login\" { print $2 }' kept.txt):$(awk '$1 == \"password\" { print $2 }' kept.txt)\" \
         pop3://gateway.example.com:110/1\n";
-    // The people in the README's list are not those of the report: the day's trace must find something.
+    // Twice, as in two weeks. The people in the README's list are not those of the report: the day's trace must find something.
     let running = script(RUNNING).replace("alice@contoso.com", "alice@contoso.example");
-    let said = follow(dir.path(), &format!("{setup}\n{exchange}\n{running}\n{archive}\nsystemctl stop\n"));
+    let said = follow(
+        dir.path(),
+        &format!(
+            "{setup}\n{exchange}\n{running}\n{running}\n{archive}\nls -d /var/backups/daybook-*/log\nsystemctl stop\n"
+        ),
+    );
     let report = String::from_utf8(corpus("demo/report.eml")).unwrap();
-    assert!(said.ends_with(&report), "after backup and restart the archive gets what was sent:\n{said}");
+    assert!(said.contains(&report), "after backup and restart the archive gets what was sent:\n{said}");
+    // Whoever follows it twice has two backups, each whole.
+    assert_eq!(said.matches("/log\n").count(), 2, "{said}");
     assert!(said.contains("Unassigned"), "{said}");
 }
