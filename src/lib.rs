@@ -19,6 +19,17 @@
 //! 8. [`admin`] answers "where is it and why" from the same receipt; [`cli`] is its face; [`observe`] writes the log in which the
 //!    receipt id greps the whole story.
 //!
+//! # Who looks after it
+//!
+//! Nobody watches a gateway that works, so it says itself when it does not:
+//! - Every event is one line ([`observe::events`]), for the log and for `daybook tail`; what is worth adding up is counted
+//!   beside it ([`observe::metrics`]) and shown over HTTP ([`admin::http`]), with health.
+//! - [`admin::watch`] looks every half minute: pure judgements ([`observe::alarm`], [`observe::rhythm`]) over what store,
+//!   directory, certificate and visits say raise an alarm once and clear it once; people get a mail.
+//! - [`admin::doctor`] examines everything around the gateway and goes through its own doors.
+//! - The service manager hears that it is ready, reloads, stops, and lives (`cli/notify.rs`); not for a failing disk: mail
+//!   waits at its senders then, and a new process would meet the same disk.
+//!
 //! # Who may know whom
 //!
 //! ```text
@@ -36,9 +47,9 @@
 //! | [`pipeline`] | the order of the steps, failure → answer | protocol syntax |
 //! | [`store`] | durability, duplicates, UIDs, sealing | SMTP, MIME, why a folder was chosen |
 //! | [`fetch`] | serving | journals, directory sources |
-//! | [`admin`] | every operation, as a function | storage layout |
+//! | [`admin`] | every operation, as a function; HTTP, alarms to mail, self-examination | storage layout |
 //! | [`cli`] | arguments, output, exit codes | what `admin` does not offer |
-//! | [`observe`] | the log | message content |
+//! | [`observe`] | log, metrics, judgement of alarms | message content |
 //! | [`net`] | listeners, TLS, deadlines, drain | protocols |
 //!
 //! `tests/tidy.rs` reads the imports and fails on an arrow that runs back. The pure rooms ([`mail`], [`extract`], [`assign`], the
