@@ -2,7 +2,7 @@
 
 use super::args::DoctorArguments;
 use super::output::{self, Failure, counted, safe};
-use super::service::store_options;
+use super::start::store_options;
 use super::{configuration, reach};
 use crate::admin::doctor::{self, CHECKS, Finding, Scope, Status, Subject, View};
 use crate::admin::{self, AskError, OpError, Request, Response};

@@ -34,12 +34,14 @@ mod receipts;
 mod serve;
 mod service;
 mod signals;
+mod start;
 mod status;
 mod tail;
 mod user;
 mod vitals;
 
-pub use service::{Daybook, Running, StartError};
+pub use service::{Daybook, Running};
+pub use start::StartError;
 
 use crate::admin::{OpError, Request, Response};
 use crate::config::Settings;

@@ -1,7 +1,8 @@
 //! Has an operation done by whoever can: the running server, or else this process with the store opened here.
 
 use super::output::Failure;
-use super::service::{log_directory, store_options};
+use super::service::log_directory;
+use super::start::store_options;
 use crate::admin::{self, AskError, Context, OpError, Request, Response, Serving};
 use crate::config::Settings;
 use crate::directory::Directory;

@@ -1,0 +1,178 @@
+//! What a gateway needs before it serves anybody: its store, its certificate, its users, its addresses. Whatever can fail
+//! fails here, before the first connection is taken.
+
+use super::service::{log_directory, log_open_report};
+use crate::admin::{AdminSocket, Ports};
+use crate::config::{DirectorySource, Settings};
+use crate::directory::Directory;
+use crate::net::listen::{self, BindError, Listener};
+use crate::net::tls::{TlsError, TlsIdentity};
+use crate::store::{Embedded, Options, StoreError};
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Largest messages that must still fit on the disk for mail to be taken.
+const RESERVE_MESSAGES: u64 = 2;
+/// Why the gateway did not start. Nothing is left running.
+#[derive(Debug)]
+pub enum StartError {
+    /// The store cannot be opened.
+    Store(PathBuf, StoreError),
+    /// The certificate cannot be used. The operator's to mend.
+    Tls(TlsError),
+    /// An address cannot be listened on.
+    Bind(&'static str, BindError),
+    /// `data_dir` cannot be written to.
+    DataDir(PathBuf, io::Error),
+    /// A task ended in a panic; the log says where.
+    Panicked,
+}
+
+impl StartError {
+    /// 2 when the configuration is at fault, else 3. What could not be read may be readable again by itself, so it is no
+    /// such fault: a service manager must go on trying.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Tls(TlsError::File { .. }) => 3,
+            StartError::Tls(_) => 2,
+            StartError::Store(..) | StartError::Bind(..) | StartError::DataDir(..) | StartError::Panicked => {
+                3
+            }
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Store(data_dir, StoreError::Locked) => {
+                write!(f, "data_dir {} is in use by another daybook process", data_dir.display())
+            }
+            StartError::Store(data_dir, error) => {
+                write!(f, "open the store in {}: {error}", data_dir.display())
+            }
+            StartError::Tls(error) => chain(f, error),
+            StartError::Bind(service, error) => {
+                write!(f, "{service}: ")?;
+                chain(f, error)
+            }
+            StartError::DataDir(data_dir, error) => write!(f, "write to {}: {error}", data_dir.display()),
+            StartError::Panicked => f.write_str("a task failed while starting"),
+        }
+    }
+}
+
+fn chain(f: &mut fmt::Formatter<'_>, error: &dyn Error) -> fmt::Result {
+    write!(f, "{error}")?;
+    match error.source() {
+        Some(cause) => {
+            f.write_str(": ")?;
+            chain(f, cause)
+        }
+        None => Ok(()),
+    }
+}
+
+impl Error for StartError {}
+
+/// Everything bound and nothing served yet.
+pub(super) struct Bound {
+    pub(super) smtp: Vec<Listener>,
+    pub(super) pop3: Vec<Listener>,
+    pub(super) pop3s: Vec<Listener>,
+    pub(super) http: Vec<Listener>,
+    pub(super) admin: AdminSocket,
+    pub(super) ports: Ports,
+}
+
+/// How long the start waits for a store that another process has open.
+const STORE_LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How often it looks.
+const STORE_LOCK_RETRY: Duration = Duration::from_millis(100);
+
+pub(super) async fn open_store(settings: &Settings) -> Result<Embedded, StartError> {
+    let deadline = Instant::now() + STORE_LOCK_WAIT;
+    loop {
+        let options = store_options(settings);
+        let opened = tokio::task::spawn_blocking(move || Embedded::open(&options)).await;
+        match opened.map_err(|_| StartError::Panicked)? {
+            Ok((store, report)) => {
+                log_open_report(&report);
+                return Ok(store);
+            }
+            // A command that works without a server holds the store for a moment: a restart must not fail on it.
+            Err(StoreError::Locked) if Instant::now() < deadline => {
+                tokio::time::sleep(STORE_LOCK_RETRY).await
+            }
+            Err(error) => return Err(StartError::Store(settings.data_dir.clone(), error)),
+        }
+    }
+}
+
+/// How the store of these settings is opened.
+pub(super) fn store_options(settings: &Settings) -> Options {
+    let reserve_octets = settings.smtp.max_message_bytes.saturating_mul(RESERVE_MESSAGES);
+    Options { data_dir: settings.data_dir.clone(), reserve_octets }
+}
+
+pub(super) fn identity(settings: &Settings) -> Result<TlsIdentity, StartError> {
+    match &settings.tls {
+        Some(files) => TlsIdentity::load(&files.certificate, &files.private_key).map_err(StartError::Tls),
+        None => {
+            let made =
+                TlsIdentity::self_signed(&settings.data_dir, &settings.hostname).map_err(StartError::Tls)?;
+            tracing::warn!(
+                event = "tls.self_signed",
+                hostname = settings.hostname,
+                advice = "peers that check certificates will refuse it: configure [tls]",
+            );
+            Ok(made)
+        }
+    }
+}
+
+pub(super) async fn open_directory(sources: Vec<DirectorySource>) -> Result<Directory, StartError> {
+    let opened = tokio::task::spawn_blocking(move || Directory::open(&sources)).await;
+    let (directory, report) = opened.map_err(|_| StartError::Panicked)?;
+    log_directory(&report, true);
+    Ok(directory)
+}
+
+pub(super) async fn bind(settings: &Settings) -> Result<Bound, StartError> {
+    let data_dir = |error| StartError::DataDir(settings.data_dir.clone(), error);
+    // One that a crash left names ports that may be somebody else's by now.
+    Ports::remove(&settings.data_dir).map_err(data_dir)?;
+    let smtp = listeners("smtp", &settings.smtp.listen).await?;
+    let pop3 = listeners("pop3", &settings.pop3.listen).await?;
+    let pop3s = listeners("pop3s", &settings.pop3.listen_tls).await?;
+    let http = http_listeners(settings).await?;
+    let first = |listeners: &[Listener]| listeners.first().map(Listener::address);
+    let ports = Ports { smtp: first(&smtp), pop3: first(&pop3), pop3s: first(&pop3s), http: first(&http) };
+    let admin = AdminSocket::bind(&settings.data_dir).map_err(data_dir)?;
+    ports.write(&settings.data_dir).map_err(data_dir)?;
+    Ok(Bound { smtp, pop3, pop3s, http, admin, ports })
+}
+
+async fn listeners(service: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Listener>, StartError> {
+    let listeners = listen::bind(addresses).await.map_err(|error| StartError::Bind(service, error))?;
+    for listener in &listeners {
+        tracing::info!(event = "listening", service, addr = %listener.address());
+    }
+    Ok(listeners)
+}
+
+/// Nobody asked for the default: monitoring that cannot be had must not keep mail from being taken.
+async fn http_listeners(settings: &Settings) -> Result<Vec<Listener>, StartError> {
+    let addresses: Vec<SocketAddr> = settings.http_listen().into_iter().collect();
+    match listeners("http", &addresses).await {
+        Err(error) if settings.http.is_none() => {
+            tracing::warn!(event = "http.unavailable", %error);
+            Ok(Vec::new())
+        }
+        bound => bound,
+    }
+}
