@@ -74,8 +74,8 @@ fn serve_says_where_it_listens_and_ends_in_good_order() {
     let ports: Value =
         serde_json::from_str(&fs::read_to_string(site.path("data/ports.json")).unwrap()).unwrap();
     let names: Vec<&String> = ports.as_object().unwrap().keys().collect();
-    assert_eq!(names, ["pop3", "pop3s", "smtp"]);
-    for service in ["smtp", "pop3", "pop3s"] {
+    assert_eq!(names, ["http", "pop3", "pop3s", "smtp"]);
+    for service in ["smtp", "pop3", "pop3s", "http"] {
         assert_ne!(server.port(service).port(), 0);
     }
     let mode = fs::metadata(site.path("data/admin.sock")).unwrap().permissions().mode();
@@ -92,7 +92,7 @@ fn serve_says_where_it_listens_and_ends_in_good_order() {
     let log = server.log();
     let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let named = |name: &str| events.iter().filter(|e| e["event"] == name).count();
-    assert_eq!(named("listening"), 3, "{log}");
+    assert_eq!(named("listening"), 4, "{log}");
     for event in
         ["service.started", "tls.self_signed", "directory.loaded", "service.stopping", "service.stopped"]
     {
@@ -450,8 +450,9 @@ fn a_message_on_its_way_is_taken_before_the_end() {
     let mut smtp = amid_a_message(&server, text(&made, "address"));
     server.signal("TERM");
     server.wait_for("service.stopping");
-    // The administration goes on while the rest drains.
-    site.run(&["readyz"]).expect(0);
+    // The administration goes on while the rest drains; new mail is not taken any more.
+    site.run(&["mailbox", "list"]).expect(0);
+    assert!(site.run(&["readyz"]).expect(1).stdout.contains("the server is stopping"));
     let reply = smtp.say("Subject: last\r\n\r\nwords\r\n.");
     let id = reply.strip_prefix("250 2.0.0 Ok ").unwrap_or_else(|| panic!("{reply}"));
     assert_eq!(server.wait(), 0);
@@ -470,4 +471,16 @@ fn a_second_signal_ends_it_at_once() {
     assert_eq!(server.wait(), 3);
     assert!(server.log().contains("service.aborted"));
     site.run(&["mailbox", "list"]).expect(0);
+}
+
+#[test]
+fn the_demonstration_is_one_value_for_programs() {
+    let site = Site::new();
+    let said = site.run(&["--json", "demo"]).expect(0).stdout;
+    let value: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(value["held"], true);
+    let messages = value["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 4);
+    assert_eq!(messages[3]["receipt"]["placements"][1]["folder"], "Quarantine", "{said}");
+    assert!(value.get("kept").is_none(), "no password of what is gone");
 }

@@ -387,7 +387,13 @@ async fn the_log_tells_each_visit_in_one_line_and_never_a_password() {
     let visits = of("fetch.session");
     assert_eq!(visits.len(), 1, "{lines:?}");
     let visit = &visits[0];
-    for (key, value) in [("user", "mbx-1"), ("protocol", "pop3"), ("peer", "127.0.0.1"), ("end", "quit")] {
+    for (key, value) in [
+        ("login", "mbx-1"),
+        ("mailbox", "mbx-1"),
+        ("protocol", "pop3"),
+        ("peer", "127.0.0.1"),
+        ("end", "quit"),
+    ] {
         assert_eq!(visit[key], value, "{visit}");
     }
     for (key, value) in [("listed", 2), ("fetched", 1), ("deleted", 1), ("octets", 7)] {

@@ -1,6 +1,8 @@
 //! Real clients against the built server: swaks and Python's smtplib deliver, Python's poplib, fetchmail and getmail fetch. What
 //! comes out must be what went in, octet for octet (after LF → CRLF for those that write Unix mail files).
 //!
+//! Prometheus' own `promtool` reads the metrics and the alert rules.
+//!
 //! Run by `tests/real.sh`, which installs them. A client that is missing fails its test.
 #![cfg(feature = "real")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
@@ -20,6 +22,12 @@ mod gateway;
 #[path = "real/maildrop.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod maildrop;
+
+#[path = "real/packaging.rs"]
+mod packaging;
+
+#[path = "real/promtool.rs"]
+mod promtool;
 
 use gateway::{Account, Gateway};
 use load::{report, sha256};

@@ -4,8 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# libnet-ssleay-perl is what gives swaks its TLS; setpriv is in util-linux, which is always there.
-packages=(swaks libnet-ssleay-perl fetchmail getmail6 python3 strace)
+# libnet-ssleay-perl is what gives swaks its TLS; setpriv, unshare and prlimit are in util-linux, which is always there; systemd is for
+# systemd-analyze, systemd-sysusers and systemd-tmpfiles, and need not be running; prometheus brings promtool.
+packages=(swaks libnet-ssleay-perl fetchmail getmail6 python3 strace systemd logrotate curl openssl iproute2 prometheus)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -13,8 +14,17 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
+    # Its service is not wanted: neither started now nor at the next boot.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+        chmod +x /usr/sbin/policy-rc.d
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    if [[ " ${missing[*]} " == *" prometheus "* ]] && command -v systemctl > /dev/null; then
+        systemctl disable --quiet prometheus || true
+    fi
 fi
 
 # The server under test is the optimised one: crash and load tests should meet it as users do. Their figures are shown.
-cargo test --locked --release --features real --test real --test faults --test departures -- --show-output
+cargo test --locked --release --features real --test real --test faults --test departures --test logs --test readme -- --show-output

@@ -575,3 +575,62 @@ fn activity_tells_when_mail_came_and_went() {
     assert_eq!(store.activity(other.id, at(0)).unwrap(), Activity::default(), "of another gateway mailbox");
     close(store);
 }
+
+#[test]
+fn mail_about_our_own_notices_counts_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (to, _) = create(&store);
+    let (other, _) = create(&store);
+    let at = Timestamp::from_unix_ms;
+    let start = 1_800_000_000_000_i64;
+    let since = at(start);
+    assert_eq!(store.tally(to.id, since).unwrap(), Tally::default());
+    let send = |n: u8, message_id: &str, folder: FolderName| {
+        let mut sent = delivery(&store, &to, n, &[n; 40], &format!("i{n}"), &format!("j{n}"), &["a"]);
+        sent.message_id = Some(message_id.to_owned());
+        sent.placements[1].folder = folder;
+        deliver(&store, sent);
+    };
+    let incoming = || FolderName::User { user: "a".to_owned(), folder: UserFolder::Incoming };
+    send(1, "<1@x>", incoming());
+    send(2, "<daybook-notice.1@gw.example>", incoming());
+    send(3, "<3@x>", FolderName::Quarantine);
+    send(4, "<4@x>", FolderName::Unassigned);
+    send(5, "<daybook-notice.2@gw.example>", FolderName::Quarantine);
+    let expect = Tally {
+        received: 3,
+        octets: 120,
+        in_user_folders: 1,
+        unassigned: 1,
+        quarantined: 1,
+        fetched: 0,
+        waiting: 3,
+        waiting_octets: 120,
+        oldest_waiting: Some(at(start + 1)),
+    };
+    assert_eq!(store.tally(to.id, since).unwrap(), expect);
+    let activity = store.activity(to.id, since).unwrap();
+    assert_eq!(activity.last_received, Some(at(start + 4)), "the notice that came last is not told of");
+    assert_eq!(activity.arrivals.iter().map(|(_, count)| count).sum::<u64>(), 3);
+
+    let client = Client {
+        protocol: "pop3".to_owned(),
+        peer: "127.0.0.1".parse().unwrap(),
+        session_id: SessionId::new(2, [0; 10]),
+    };
+    let uids: Vec<Uid> = inbox(&store, &to).entries.iter().map(|entry| entry.uid).collect();
+    // Fetching happens by the clock, which is behind the times of these messages.
+    let before = daybook::observe::now();
+    runtime().block_on(store.record_fetched(to.id, &FolderName::Inbox, &uids, &client)).unwrap();
+    runtime().block_on(store.expunge(to.id, &FolderName::Inbox, &uids[..2], &client)).unwrap();
+    let left = store.tally(to.id, before).unwrap();
+    assert_eq!((left.received, left.fetched, left.waiting), (3, 5, 2));
+    assert_eq!(left.oldest_waiting, Some(at(start + 3)));
+    let later = store.tally(to.id, at(start + 4)).unwrap();
+    assert_eq!((later.received, later.quarantined, later.waiting), (1, 0, 2), "what waits is older");
+    assert_eq!(store.tally(other.id, since).unwrap(), Tally::default(), "of another gateway mailbox");
+    let space = store.space().unwrap();
+    assert!(space.free_octets > 0 && space.reserve_octets == 0, "{space:?}");
+    close(store);
+}

@@ -18,9 +18,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["mail"]),
     ("extract", &["mail"]),
     ("authentic", &["mail"]),
-    ("directory", &["mail", "config"]),
-    ("assign", &["mail", "directory"]),
     ("observe", &["mail"]),
+    ("directory", &["mail", "config", "observe"]),
+    ("assign", &["mail", "directory"]),
     ("store", &["mail", "observe"]),
     ("net", &["mail", "config", "observe"]),
     ("smtp", &["mail", "net", "observe", "config"]),
@@ -142,6 +142,8 @@ fn is_pure(path: &str) -> bool {
     matches!(room_of(path), "mail" | "extract" | "assign" | "authentic")
         || is_sans_io(path)
         || path.starts_with("directory/snapshot")
+        || path.starts_with("observe/alarm")
+        || path.starts_with("observe/rhythm")
 }
 
 /// The rooms `path` may import; `None` for `lib.rs`, which names them all.

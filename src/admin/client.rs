@@ -65,19 +65,51 @@ pub(super) fn socket_path(data_dir: &Path, file: &str) -> io::Result<SocketPath>
 /// # Errors
 /// [`AskError`]; after [`AskError::Broken`] the operation may have been done all the same.
 pub fn ask(data_dir: &Path, request: &Request) -> Result<Response, AskError> {
-    let stream = socket_path(data_dir, SOCKET_FILE)
-        .and_then(|place| UnixStream::connect(place.path()))
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NobodyListens,
-            _ => AskError::Broken(error),
-        })?;
-    match exchange(stream, request).map_err(AskError::Broken)? {
-        Answer::Done(response) => Ok(response),
-        Answer::Failed(error) => Err(AskError::Failed(error)),
+    match exchange(connect(data_dir)?, request).map_err(AskError::Broken)? {
+        (Answer::Done(response), _) => Ok(response),
+        (Answer::Failed(error), _) => Err(AskError::Failed(error)),
     }
 }
 
-fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
+/// Lines of a running server, as they come.
+#[derive(Debug)]
+pub struct TailLines(BufReader<UnixStream>);
+
+/// Asks the server that has `data_dir` open for lines: a [`Request::Tail`]. Blocks until it agrees.
+///
+/// # Errors
+/// [`AskError`].
+pub fn tail(data_dir: &Path, request: &Request) -> Result<TailLines, AskError> {
+    match exchange(connect(data_dir)?, request).map_err(AskError::Broken)? {
+        (Answer::Done(_), reader) => {
+            // Whatever comes next may be long in coming.
+            reader.get_ref().set_read_timeout(None).map_err(AskError::Broken)?;
+            Ok(TailLines(reader))
+        }
+        (Answer::Failed(error), _) => Err(AskError::Failed(error)),
+    }
+}
+
+impl TailLines {
+    /// Waits for the next line, without its end; `None` when the server has ended, or there are no more.
+    pub fn next_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        // A line cut off by the end of the server is no line.
+        self.0.read_line(&mut line).ok()?;
+        line.pop().filter(|end| *end == '\n').map(|_| line)
+    }
+}
+
+fn connect(data_dir: &Path) -> Result<UnixStream, AskError> {
+    socket_path(data_dir, SOCKET_FILE).and_then(|place| UnixStream::connect(place.path())).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NobodyListens,
+            _ => AskError::Broken(error),
+        }
+    })
+}
+
+fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<(Answer, BufReader<UnixStream>)> {
     // Longer than the server takes, so that its own word about lateness arrives.
     let wait = Some(CONNECTION_WAIT + Duration::from_secs(5));
     stream.set_read_timeout(wait)?;
@@ -86,9 +118,10 @@ fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = Zeroizing::new(Vec::new());
-    BufReader::new(stream.take(ANSWER_OCTETS_MAX)).read_until(b'\n', &mut answer)?;
+    let mut reader = BufReader::new(stream);
+    reader.by_ref().take(ANSWER_OCTETS_MAX).read_until(b'\n', &mut answer)?;
     if answer.last() != Some(&b'\n') {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer is cut off"));
     }
-    Ok(serde_json::from_slice(&answer)?)
+    Ok((serde_json::from_slice(&answer)?, reader))
 }

@@ -3,7 +3,9 @@
 use super::Context;
 use super::ops::blocking;
 use super::request::{CreatedView, FolderView, GatewayMailboxView, InboxView, OpError};
-use crate::mail::{Address, AddressKey, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile};
+use crate::mail::{
+    Address, AddressKey, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, SELF_TEST_NAME,
+};
 use crate::store::{FolderName, FolderStatus, GatewayMailboxChange, NewGatewayMailbox};
 use std::sync::Arc;
 
@@ -160,9 +162,9 @@ pub(super) async fn delete(
     Ok(view(&deleted, &folders))
 }
 
-fn log_change(event: &'static str, mailbox: &GatewayMailbox, actor: &str) {
-    let (id, address, state) = (mailbox.id, address_of(mailbox), mailbox.state);
-    tracing::info!(event, mailbox = %id, address, ?state, actor);
+pub(super) fn log_change(event: &'static str, mailbox: &GatewayMailbox, actor: &str) {
+    let (id, login, address) = (mailbox.id, mailbox.login(), address_of(mailbox));
+    tracing::info!(event, mailbox = login, mailbox_id = %id, address, state = ?mailbox.state, actor);
 }
 
 fn checked_name(name: &str) -> Result<String, OpError> {
@@ -172,10 +174,13 @@ fn checked_name(name: &str) -> Result<String, OpError> {
             "a name has 1 to {NAME_CHARACTERS_MAX} characters, all of them printable"
         )));
     }
+    if name == SELF_TEST_NAME {
+        return Err(OpError::Usage(format!("\"{name}\" is the name of the one that doctor tries out")));
+    }
     Ok(name.to_owned())
 }
 
-fn checked_domain(context: &Context, domain: Option<String>) -> Result<String, OpError> {
+pub(super) fn checked_domain(context: &Context, domain: Option<String>) -> Result<String, OpError> {
     let domains = &context.settings.domains;
     let Some(wanted) = domain else {
         return domains.first().cloned().ok_or_else(|| OpError::Usage("no domain is configured".to_owned()));
@@ -202,7 +207,7 @@ fn checked_tenant(tenant: &str) -> Result<Option<String>, OpError> {
     Ok((!tenant.is_empty()).then(|| tenant.to_ascii_lowercase()))
 }
 
-fn view(mailbox: &GatewayMailbox, folders: &[FolderStatus]) -> GatewayMailboxView {
+pub(super) fn view(mailbox: &GatewayMailbox, folders: &[FolderStatus]) -> GatewayMailboxView {
     let inbox = folders.iter().find(|folder| folder.name == FolderName::Inbox);
     GatewayMailboxView {
         address: address_of(mailbox).to_owned(),

@@ -8,6 +8,9 @@
 //! [`Response`] are plain data, one JSON object each; [`OpError`] says by its variant what the asker can do, and has the
 //! exit code that goes with it.
 //!
+//! [`doctor`] examines everything around the gateway; `probe` holds the clients with which it, and the demonstration, go through
+//! the gateway's own doors.
+//!
 //! Invariants:
 //! - An operation either did what it says or changed nothing.
 //! - A password leaves here once, in the answer to the request that made the gateway mailbox; it is in no log and in
@@ -17,23 +20,37 @@
 //!
 //! Gateway mailboxes are named by address, login, id or, when only one has it, name.
 //!
-//! This room words no output for people and knows no storage layout.
+//! [`http`] shows health and metrics to monitoring, from the same checks that `daybook readyz` asks for.
+//!
+//! This room knows no storage layout, and words nothing for people but mail about the gateway's own state ([`watch`]).
 
 mod client;
+pub mod doctor;
+mod examine;
 mod gateway_mailboxes;
+mod gauges;
+mod health;
+pub mod http;
+mod log_level;
 mod ops;
 mod ports;
+pub(crate) mod probe;
 mod receipts;
 mod request;
+mod self_test;
 mod socket;
+mod tail;
 mod users;
+pub mod watch;
 
-pub use client::{AskError, ask};
+pub use client::{AskError, TailLines, ask, tail};
+pub use health::Serving;
+pub use log_level::{LOG_LEVEL_SECONDS_MAX, configured_level};
 pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
 pub use receipts::RECEIPTS_MAX;
 pub use request::{
-    Check, CreatedView, FolderView, GatewayMailboxView, InboxView, OpError, Readiness, Request, Response,
-    UserView,
+    Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView, MailboxExamined,
+    OpError, Readiness, Request, Response, UserView,
 };
 pub use socket::{AdminSocket, SOCKET_FILE};

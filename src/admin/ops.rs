@@ -1,9 +1,12 @@
 //! Takes a request to the function that carries it out.
 
-use super::request::{Check, OpError, Readiness, Request, Response};
-use super::{Ports, gateway_mailboxes, receipts, users};
+use super::health::{Serving, readiness};
+use super::request::{OpError, Request, Response};
+use super::watch::Watch;
+use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, users};
 use crate::config::Settings;
 use crate::directory::Directory;
+use crate::observe::{Visits, now};
 use crate::store::{ReceiptQuery, Store};
 use std::sync::Arc;
 
@@ -18,6 +21,12 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Where this process listens; `None` when it serves nobody.
     pub ports: Option<Ports>,
+    /// What a process that serves knows of itself.
+    pub serving: Serving,
+    /// Who logged in to fetch, and when.
+    pub visits: Visits,
+    /// Watches over the gateway; `None` where none runs.
+    pub watch: Option<Arc<Watch>>,
 }
 
 /// Carries out `request` for `actor`, who is named in the store's log.
@@ -66,7 +75,29 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let query = ReceiptQuery::Id(receipt_id);
             blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)
         }
-        Request::Ready => blocking(context, ready).await.map(Response::Ready),
+        Request::LogLevel { level, seconds } => {
+            log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)
+        }
+        // The socket hands it to those who can stream.
+        Request::Tail { .. } => Err(OpError::Unavailable("no server is running".to_owned())),
+        Request::Status => {
+            let status = watch(context)?.look(now(), true).await;
+            Ok(Response::Status(Box::new(status)))
+        }
+        Request::StatusMail { send } => {
+            watch(context)?.status_mail(send).await.map(|mail| Response::StatusMail(Box::new(mail)))
+        }
+        Request::Ready => blocking(context, readiness).await.map(Response::Ready),
+        Request::Examine => {
+            blocking(context, examine::examine).await.map(|seen| Response::Examined(Box::new(seen)))
+        }
+        Request::RenewSelfTest => {
+            self_test::renew(context, actor).await.map(|made| Response::Created(Box::new(made)))
+        }
+        Request::ClearSelfTest => {
+            let id = self_test::clear(context).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+        }
     }
 }
 
@@ -89,14 +120,6 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// A directory that cannot be read does not count: mail is taken and kept under Unassigned, while a server that calls
-/// itself unready would have it refused.
-fn ready(context: &Context) -> Result<Readiness, OpError> {
-    let Some(ports) = context.ports.clone() else {
-        return Err(OpError::Unavailable("no server is running".to_owned()));
-    };
-    let why = context.store.ready().err().map(|error| error.to_string());
-    let check = Check { name: "store".to_owned(), good: why.is_none(), why };
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(Readiness { ready: check.good, checks: vec![check], version, ports })
+fn watch(context: &Context) -> Result<&Watch, OpError> {
+    context.watch.as_deref().ok_or_else(|| OpError::Unavailable("no server is running".to_owned()))
 }

@@ -8,7 +8,9 @@
 //! The values inside a [`Response`] are what `--json` prints: fields are added to them, never renamed or taken away.
 
 use super::Ports;
-use crate::mail::{GatewayMailboxId, GatewayMailboxState, Profile, ReceiptId, Timestamp};
+use super::watch::{StatusMailView, StatusView};
+use crate::mail::{GatewayMailboxId, GatewayMailboxState, Profile, ReceiptId, Timestamp, Untrusted};
+use crate::observe::{Filter, Level};
 use crate::store::{ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -86,8 +88,38 @@ pub enum Request {
         /// Which one.
         receipt_id: ReceiptId,
     },
+    /// Events of the running server, one a line after the answer, for as long as the connection lives.
+    Tail {
+        /// Which ones. Its gateway mailbox is named as in any other request.
+        filter: Filter,
+        /// How many there were before are sent first, at most.
+        lines: usize,
+        /// Whether to go on after them.
+        follow: bool,
+    },
+    /// The level of the running server's log: shows it, or sets it until the next start.
+    LogLevel {
+        /// The level to set.
+        level: Option<Level>,
+        /// Seconds after which the configured one is set again.
+        seconds: Option<u64>,
+    },
+    /// What the running server is like, on one page.
+    Status,
+    /// The status report as mail.
+    StatusMail {
+        /// False only shows it.
+        send: bool,
+    },
     /// Whether a server runs that would take mail now.
     Ready,
+    /// What only the server, or whoever has the store open, can tell `doctor`.
+    Examine,
+    /// Makes the gateway mailbox for self-tests anew; one that was there goes, with the test mail in it. Answered with
+    /// [`Response::Created`].
+    RenewSelfTest,
+    /// Takes everything out of the gateway mailbox for self-tests.
+    ClearSelfTest,
 }
 
 /// What an operation answers.
@@ -104,8 +136,21 @@ pub enum Response {
     Users(Vec<UserView>),
     /// Receipts, newest first.
     Receipts(Vec<ReceiptView>),
+    /// The level of the log, as it is now.
+    LogLevel(LogLevelView),
+    /// Lines follow.
+    Tailing {
+        /// The version of the server.
+        version: String,
+    },
+    /// The gateway on one page.
+    Status(Box<StatusView>),
+    /// The status report, and what came of sending it.
+    StatusMail(Box<StatusMailView>),
     /// Whether the server would take mail.
     Ready(Readiness),
+    /// What `doctor` goes by.
+    Examined(Box<Examined>),
 }
 
 impl Response {
@@ -120,7 +165,12 @@ impl Response {
             Response::GatewayMailbox(one) => serde_json::to_value(one),
             Response::Users(list) => serde_json::to_value(list),
             Response::Receipts(list) => serde_json::to_value(list),
+            Response::LogLevel(level) => serde_json::to_value(level),
+            Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
+            Response::Status(status) => serde_json::to_value(status),
+            Response::StatusMail(mail) => serde_json::to_value(mail),
             Response::Ready(readiness) => serde_json::to_value(readiness),
+            Response::Examined(examined) => serde_json::to_value(examined),
         }
     }
 }
@@ -216,10 +266,21 @@ pub struct UserView {
     pub folders: Vec<FolderView>,
 }
 
+/// The level of a running server's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLevelView {
+    /// The least severe events written now.
+    pub level: Level,
+    /// What the configuration says, in force from the next start.
+    pub configured: Level,
+    /// When `configured` is set again without a start.
+    pub until: Option<Timestamp>,
+}
+
 /// Whether a server would take mail now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// True when every check is good.
+    /// True when every check is good that does not only advise.
     pub ready: bool,
     /// What was looked at.
     pub checks: Vec<Check>,
@@ -229,6 +290,19 @@ pub struct Readiness {
     pub ports: Ports,
 }
 
+impl Readiness {
+    /// For people: a line that says it, and one for each check that is not good.
+    pub fn to_text(&self) -> String {
+        let mut text = if self.ready { "ready\n".to_owned() } else { "not ready\n".to_owned() };
+        for check in self.checks.iter().filter(|check| !check.good) {
+            let why = Untrusted(check.why.as_deref().unwrap_or("not good"));
+            let note = if check.advisory { " (note)" } else { "" };
+            text.push_str(&format!("{}{note}: {why}\n", Untrusted(&check.name)));
+        }
+        text
+    }
+}
+
 /// One thing looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
@@ -236,9 +310,40 @@ pub struct Check {
     pub name: String,
     /// Whether it is as it should be.
     pub good: bool,
+    /// True when it only advises: mail is taken all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub advisory: bool,
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+}
+
+/// What the process that has the store open tells `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examined {
+    /// Its process id.
+    pub pid: u32,
+    /// The user it runs as.
+    pub uid: u32,
+    /// Whether it would take mail; `None` when it serves nobody.
+    pub readiness: Option<Readiness>,
+    /// When the newest message was received, whatever the clock was then.
+    pub newest: Option<Timestamp>,
+    /// Every gateway mailbox, oldest first.
+    pub gateway_mailboxes: Vec<MailboxExamined>,
+}
+
+/// What came to a gateway mailbox, and what was fetched from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxExamined {
+    /// The gateway mailbox.
+    pub gateway_mailbox: GatewayMailboxView,
+    /// It is there for Daybook to try itself out in.
+    pub self_test: bool,
+    /// When the last message was accepted.
+    pub last_received: Option<Timestamp>,
+    /// When a client last fetched or deleted a message.
+    pub last_fetched: Option<Timestamp>,
 }
 
 /// Why an operation was not done. Nothing was changed, except perhaps by one whose answer was lost on the way

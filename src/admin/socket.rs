@@ -4,6 +4,8 @@
 //! C: {"op":"list-gateway-mailboxes"}\n
 //! S: {"done":{"gateway-mailboxes":[…]}}\n      or      {"failed":{"kind":"not-found","why":"…"}}\n
 //! ```
+//! A tail alone goes on after its answer, see `tail.rs`: no longer as one of the connections counted and timed here.
+//!
 //! Invariants:
 //! - The socket is owner-only before it has its name: it is bound under another, restricted, then renamed. That also
 //!   replaces the one a crashed server left; a living one cannot be there, since we hold the store's lock.
@@ -14,6 +16,7 @@
 use super::client::socket_path;
 use super::ops::{Context, perform};
 use super::request::{OpError, Request, Response};
+use super::tail::{self, Tail};
 use crate::net::drain::Drain;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -91,14 +94,18 @@ impl AdminSocket {
             };
             match accepted {
                 Ok((stream, permit)) => {
-                    let context = context.clone();
+                    let (context, drain) = (context.clone(), drain.clone());
                     connections.spawn(async move {
                         let served =
                             tokio::time::timeout(CONNECTION_WAIT, connection(stream, &context)).await;
-                        if !matches!(served, Ok(Ok(()))) {
+                        drop(permit);
+                        let ended = match served {
+                            Ok(Ok(Some((tail, stream)))) => tail.run(stream, &drain).await.is_ok(),
+                            served => matches!(served, Ok(Ok(None))),
+                        };
+                        if !ended {
                             tracing::debug!(event = "admin.broken_off");
                         }
-                        drop(permit);
                     });
                 }
                 Err(error) => {
@@ -127,42 +134,57 @@ async fn accept(
     Ok((stream, permit))
 }
 
-async fn connection(mut stream: UnixStream, context: &Context) -> io::Result<()> {
+/// Answers one request. A tail that was agreed to is still to be run.
+async fn connection(mut stream: UnixStream, context: &Context) -> io::Result<Option<(Tail, UnixStream)>> {
     let uid = stream.peer_cred()?.uid();
-    let answer = if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+    let (answer, tail) = if uid == 0 || uid == rustix::process::geteuid().as_raw() {
         let (reader, _) = stream.split();
         answer(reader, context, &format!("cli, uid {uid}")).await?
     } else {
         tracing::warn!(event = "admin.refused", uid);
-        Answer::Failed(OpError::Unavailable("the server belongs to another user".to_owned()))
+        (Answer::Failed(OpError::Unavailable("the server belongs to another user".to_owned())), None)
     };
     stream.write_all(&line(&answer)).await?;
-    stream.shutdown().await
+    if let Some(tail) = tail {
+        return Ok(Some((tail, stream)));
+    }
+    stream.shutdown().await?;
+    Ok(None)
 }
 
 async fn answer(
     reader: impl tokio::io::AsyncRead + Unpin,
     context: &Context,
     actor: &str,
-) -> io::Result<Answer> {
+) -> io::Result<(Answer, Option<Tail>)> {
+    let failed = |why: String| Ok((Answer::Failed(OpError::Usage(why)), None));
     let mut request = Vec::new();
     BufReader::new(reader.take(REQUEST_OCTETS_MAX)).read_until(b'\n', &mut request).await?;
     if request.pop() != Some(b'\n') {
-        return Ok(Answer::Failed(OpError::Usage("the request is cut off or too long".to_owned())));
+        return failed("the request is cut off or too long".to_owned());
     }
     let request: Request = match serde_json::from_slice(&request) {
         Ok(request) => request,
         Err(error) => {
             // Most likely the program that asks is of another version than the server.
             let version = env!("CARGO_PKG_VERSION");
-            return Ok(Answer::Failed(OpError::Usage(format!(
+            return failed(format!(
                 "the server (version {version}) does not understand the request: {error}"
-            ))));
+            ));
         }
     };
+    if let Request::Tail { filter, lines, follow } = request {
+        return Ok(match tail::begin(context, filter, lines, follow) {
+            Ok(tail) => {
+                let version = env!("CARGO_PKG_VERSION").to_owned();
+                (Answer::Done(Response::Tailing { version }), Some(tail))
+            }
+            Err(error) => (Answer::Failed(error), None),
+        });
+    }
     Ok(match perform(context, actor, request).await {
-        Ok(response) => Answer::Done(response),
-        Err(error) => Answer::Failed(error),
+        Ok(response) => (Answer::Done(response), None),
+        Err(error) => (Answer::Failed(error), None),
     })
 }
 
@@ -207,6 +229,9 @@ mod tests {
             directory: Arc::new(Directory::open(&[]).0),
             settings: Arc::new(Settings::with_defaults("gw.example", &["gw.example"], &data_dir)),
             ports: Some(super::super::Ports::default()),
+            serving: super::super::Serving::default(),
+            visits: crate::observe::Visits::default(),
+            watch: None,
         };
         fs::write(data_dir.join(SOCKET_FILE), "left by a crash").unwrap();
         let socket = AdminSocket::bind(&data_dir).unwrap();

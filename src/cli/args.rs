@@ -1,10 +1,17 @@
 //! The arguments, as `daybook --help` shows them.
 
 use crate::admin::RECEIPTS_MAX;
-use crate::mail::{Profile, ReceiptId, Timestamp};
+use crate::admin::doctor::CHECKS;
+use crate::mail::{Class, Profile, ReceiptId, Timestamp};
+use crate::observe::{Filter, Level};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Where name servers answer (RFC 1035 §4.2).
+const NAMESERVER_PORT: u16 = 53;
 
 /// Receives Microsoft 365 journal reports over SMTP, keeps every one durably and sealed, serves them over POP3.
 #[derive(Debug, Parser)]
@@ -61,8 +68,83 @@ pub(super) enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Follow what happens in the running server, or read a log
+    Tail(TailArguments),
+    /// Show or change how much the running server logs, until its next start
+    LogLevel {
+        /// error, warn, info, debug or trace
+        level: Option<Level>,
+        /// Set the configured level again after so long, such as 10m
+        #[arg(long = "for", value_name = "SPAN", requires = "level", value_parser = parse_span)]
+        span: Option<Duration>,
+    },
+    /// Show the running server on one page: alarms, each gateway mailbox, disk, certificate
+    #[command(after_help = "Exit code 0: no alarm is raised; 1: one is.")]
+    Status,
+    /// Show the status report that is mailed every day
+    StatusMail {
+        /// Mail it now, and say what the relay answers
+        #[arg(long)]
+        now: bool,
+    },
     /// Say by the exit code whether a server runs that would take mail now
     Readyz,
+    /// Look for what is wrong around the gateway, and say how to mend it
+    #[command(after_help = "Exit code 0: no problem, though perhaps warnings; 1: at least one problem, \
+                            also when the configuration is the problem.")]
+    Doctor(DoctorArguments),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Every condition must hold. Times are UTC. With --json each line is one JSON object, as in a log \
+                        of that form. Without FILE the server is followed, also when it starts anew; Ctrl-C ends it."
+)]
+pub(super) struct TailArguments {
+    /// A log in JSON to read instead of following the server, or - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub(super) file: Option<PathBuf>,
+    /// What concerns this gateway mailbox: its address, login or (from the server) name
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) mailbox: Option<String>,
+    /// What names this address
+    #[arg(long)]
+    pub(super) address: Option<String>,
+    /// What concerns messages of this class: journal-report, journal-ndr, ndr-without-report, ndr, plain, unreadable
+    #[arg(long, value_parser = parse_class)]
+    pub(super) class: Option<Class>,
+    /// What is at least so severe: error, warn, info, debug, trace [default: info from the server, everything in a log]
+    #[arg(long)]
+    pub(super) level: Option<Level>,
+    /// What concerns this receipt or a session it occurs in
+    #[arg(long, value_name = "ID")]
+    pub(super) receipt: Option<ReceiptId>,
+    /// Events whose name begins so, such as journal. or smtp.refused
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) event: Option<String>,
+    /// At most so many of the last lines first [default: 10 from the server, all of a log]
+    #[arg(short = 'n', long)]
+    pub(super) lines: Option<usize>,
+    /// End after the last lines there are
+    #[arg(long)]
+    pub(super) no_follow: bool,
+    /// Show every field, however long the line becomes
+    #[arg(long)]
+    pub(super) wide: bool,
+}
+
+impl TailArguments {
+    /// The conditions.
+    pub(super) fn filter(&self) -> Filter {
+        Filter {
+            mailbox: self.mailbox.clone(),
+            address: self.address.clone(),
+            class: self.class,
+            level: self.level,
+            receipt_id: self.receipt,
+            event: self.event.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -155,6 +237,25 @@ pub(super) enum ConfigCommand {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct DoctorArguments {
+    /// Only this check; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(CHECKS))]
+    pub(super) check: Vec<String>,
+    /// Ask nobody outside this machine
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// Make no gateway mailbox for self-tests and send no report to it
+    #[arg(long)]
+    pub(super) no_delivery: bool,
+    /// Ask this name server instead of the system's
+    #[arg(long, value_name = "IP[:PORT]", value_parser = parse_nameserver)]
+    pub(super) nameserver: Option<SocketAddr>,
+    /// Compare the clock with this host's, by SNTP
+    #[arg(long, value_name = "HOST")]
+    pub(super) time_server: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct InspectArguments {
     /// The message, or - for standard input
     #[arg(value_name = "FILE|-")]
@@ -196,7 +297,12 @@ fn parse_since(text: &str) -> Result<Since, String> {
         return Ok(Since::At(at));
     }
     let wrong =
-        || format!("{text} is neither a time such as 2026-11-21T09:30:00Z nor a span such as 90m, 24h, 7d");
+        |_| format!("{text} is neither a time such as 2026-11-21T09:30:00Z nor a span such as 90m, 24h, 7d");
+    parse_span(text).map(Since::Ago).map_err(wrong)
+}
+
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text} is no span such as 90m, 24h, 7d");
     let mut digits = text.chars();
     let unit_seconds = match digits.next_back() {
         Some('s') => 1,
@@ -207,7 +313,13 @@ fn parse_since(text: &str) -> Result<Since, String> {
         _ => return Err(wrong()),
     };
     let count: u64 = digits.as_str().parse().map_err(|_| wrong())?;
-    count.checked_mul(unit_seconds).map(|seconds| Since::Ago(Duration::from_secs(seconds))).ok_or_else(wrong)
+    count.checked_mul(unit_seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+fn parse_class(text: &str) -> Result<Class, String> {
+    serde_json::from_value(serde_json::Value::from(text)).map_err(|_| {
+        "one of journal-report, journal-ndr, ndr-without-report, ndr, plain, unreadable".to_owned()
+    })
 }
 
 fn parse_limit(text: &str) -> Result<usize, String> {
@@ -215,6 +327,13 @@ fn parse_limit(text: &str) -> Result<usize, String> {
         Ok(limit @ 1..=RECEIPTS_MAX) => Ok(limit),
         _ => Err(format!("a number from 1 to {RECEIPTS_MAX}")),
     }
+}
+
+fn parse_nameserver(text: &str) -> Result<SocketAddr, String> {
+    let alone = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, NAMESERVER_PORT));
+    text.parse()
+        .or(alone)
+        .map_err(|_| "not an IP address, such as 192.0.2.53 or [2001:db8::53]:5353".to_owned())
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
@@ -252,6 +371,19 @@ mod tests {
         ];
         for (text, expect) in cases {
             assert_eq!(parse_since(text).ok(), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_server_has_a_port_or_the_usual_one() {
+        for (text, expect) in [
+            ("192.0.2.53", Some("192.0.2.53:53")),
+            ("192.0.2.53:5353", Some("192.0.2.53:5353")),
+            ("2001:db8::53", Some("[2001:db8::53]:53")),
+            ("[::1]:99", Some("[::1]:99")),
+            ("ns.example", None),
+        ] {
+            assert_eq!(parse_nameserver(text).ok(), expect.and_then(|expect| expect.parse().ok()), "{text}");
         }
     }
 

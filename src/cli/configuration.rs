@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Where the configuration is looked for when the command line names none.
 const PLACES: [&str; 2] = ["daybook.toml", "/etc/daybook/daybook.toml"];
 
-fn find(named: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) fn find(named: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(path) = named {
         return Ok(path.to_owned());
     }

@@ -4,12 +4,14 @@
 //! args ─▶ Request ─▶ reach ─▶ the running server, or the store opened here ─▶ Response ─▶ show | JSON
 //! args ─▶ serve ─▶ service (Daybook::start … Running::stop)
 //! args ─▶ inspect ─▶ extract
+//! args ─▶ doctor ─▶ admin::doctor ─▶ findings ─▶ text | JSON
 //! ```
-//! Every command works the same with and without a running server. Only this room writes to standard output; logs go
-//! to standard error.
+//! Every command works the same with and without a running server, but for those that are about it alone (`readyz`, `tail`,
+//! `log-level`). Only this room writes to standard output; logs go to standard error or, of `serve`, to a file.
 //!
 //! Invariants:
-//! - With `--json` a command prints one JSON value on one line, also when it fails: `{"error":{"kind":…,"why":…}}`.
+//! - With `--json` a command prints one JSON value on one line, also when it fails: `{"error":{"kind":…,"why":…}}`. Only
+//!   `tail` prints one a line for as long as it runs.
 //! - Text that came from a peer, an admin or a message is shown through [`Untrusted`](crate::mail::Untrusted): it can
 //!   neither move the cursor nor forge a line.
 //! - Exit codes: 0 done, 1 found a problem, 2 wrong usage or configuration, 3 could not do it (server or store out of
@@ -21,26 +23,31 @@
 mod args;
 mod configuration;
 mod demo;
+mod doctor;
 mod gateway_mailbox;
 mod inspect;
+mod interrupt;
+mod notify;
 mod output;
 mod reach;
 mod receipts;
 mod serve;
 mod service;
 mod signals;
+mod status;
+mod tail;
 mod user;
+mod vitals;
 
 pub use service::{Daybook, Running, StartError};
 
 use crate::admin::{OpError, Request, Response};
 use crate::config::Settings;
-use crate::observe::{self, Format};
+use crate::observe::{self, Format, Level};
 use args::{Arguments, Command, ConfigCommand, Since, UserCommand};
 use clap::Parser;
 use output::Failure;
 use std::process::ExitCode;
-use tracing::level_filters::LevelFilter;
 
 /// How long the end waits for the last log lines to be written.
 const LOG_FLUSH_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -64,10 +71,13 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     if let Command::Serve = command {
         return serve::run(configuration::load(config)?);
     }
-    // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration shows
-    // what is odd itself.
-    let level = if matches!(command, Command::Demo { .. }) { LevelFilter::ERROR } else { LevelFilter::WARN };
-    observe::init(Format::Text, level).map_err(|error| Failure::from(error.to_string()))?;
+    // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration and
+    // doctor show what is odd themselves.
+    let shows_itself = matches!(command, Command::Demo { .. } | Command::Doctor(_));
+    let level = if shows_itself { Level::Error } else { Level::Warn };
+    let tap = matches!(command, Command::Demo { .. });
+    let setup = observe::Setup { format: Format::Text, level, file: None, tap };
+    observe::init(setup).map_err(|error| Failure::from(error.to_string()))?;
     match command {
         Command::Serve => Ok(0),
         Command::Mailbox(command) => gateway_mailbox::run(command, &configuration::load(config)?, json),
@@ -84,18 +94,23 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         }
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
-        Command::Demo { keep } => demonstrate(keep),
+        Command::Demo { keep } => demonstrate(keep, json),
+        Command::Doctor(arguments) => doctor::run(config, arguments, json),
+        Command::Tail(arguments) => tail::run(&arguments, config, json),
+        Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
+        Command::Status => status::status(&configuration::load(config)?, json),
+        Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }
 
-fn demonstrate(keep: bool) -> Result<u8, Failure> {
+fn demonstrate(keep: bool, json: bool) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::from(format!("start: {error}")))?;
     let mut out = std::io::stdout();
-    runtime.block_on(demo::run(keep, &mut out)).map_err(|error| OpError::Refused(error.to_string()))?;
+    runtime.block_on(demo::run(keep, json, &mut out)).map_err(|error| OpError::Refused(error.to_string()))?;
     Ok(0)
 }
 
@@ -135,19 +150,31 @@ fn print_response(
     }
 }
 
+fn log_level(
+    settings: &Settings,
+    level: Option<Level>,
+    span: Option<std::time::Duration>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let seconds = span.map(|span| span.as_secs());
+    let response = reach::ask_server(settings, &Request::LogLevel { level, seconds })?;
+    print_response(&response, json, |response| match response {
+        Response::LogLevel(view) if view.level == view.configured => format!("{}\n", view.level),
+        Response::LogLevel(view) => {
+            let until = view.until.map_or_else(|| "the next start".to_owned(), output::time);
+            format!("{} until {until}, then {}\n", view.level, view.configured)
+        }
+        _ => String::new(),
+    })?;
+    Ok(0)
+}
+
 fn ready(settings: &Settings, json: bool) -> Result<u8, Failure> {
     let response = reach::ask_server(settings, &Request::Ready)?;
     let Response::Ready(readiness) = &response else {
         return Err(OpError::Unavailable("the server gave another answer than asked for".to_owned()).into());
     };
-    print_response(&response, json, |_| {
-        let mut text = if readiness.ready { "ready\n".to_owned() } else { "not ready\n".to_owned() };
-        for check in readiness.checks.iter().filter(|check| !check.good) {
-            let why = check.why.as_deref().unwrap_or("not good");
-            text.push_str(&format!("{}: {}\n", output::safe(&check.name), output::safe(why)));
-        }
-        text
-    })?;
+    print_response(&response, json, |_| readiness.to_text())?;
     Ok(u8::from(!readiness.ready))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::admin::OpError;
 use crate::mail::{Timestamp, Untrusted};
+use crate::observe::json_safe;
 use std::io::{self, Write};
 
 /// Why a command ends with another code than 0.
@@ -16,6 +17,11 @@ impl Failure {
     /// Wrong usage or configuration: code 2.
     pub(super) fn usage(why: String) -> Failure {
         OpError::Usage(why).into()
+    }
+
+    /// The reason, unescaped.
+    pub(super) fn why(&self) -> &str {
+        &self.why
     }
 
     /// The exit code.
@@ -71,23 +77,26 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints one JSON value on one line. Control characters are escaped, but others could still confuse a terminal, so
-/// every character that [`Untrusted`] escapes is written as JSON escapes it.
-pub(super) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    let mut text = String::new();
-    for c in value.to_string().chars() {
-        let mut octets = [0; 4];
-        let shown = Untrusted(c.encode_utf8(&mut octets)).to_string();
-        if shown.starts_with("\\u{") {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                text.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            text.push(c);
-        }
+/// Prints a line and its end. False when nobody reads any more.
+pub(super) fn print_line(mut line: String) -> Result<bool, Failure> {
+    line.push('\n');
+    let mut out = io::stdout().lock();
+    match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::from(format!("write the output: {error}"))),
+        Ok(()) => Ok(true),
     }
-    text.push('\n');
-    print(&text)
+}
+
+/// Says something beside the output.
+pub(super) fn note(text: &str) {
+    io::stderr().write_all(format!("daybook: {}\n", safe(text)).as_bytes()).unwrap_or_default();
+}
+
+/// Prints one JSON value on one line, safe on a terminal.
+pub(super) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    let json = value.to_string();
+    print(&format!("{}\n", json_safe(&json)))
 }
 
 /// Text from elsewhere, safe on a terminal.

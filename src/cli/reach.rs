@@ -2,9 +2,10 @@
 
 use super::output::Failure;
 use super::service::{log_directory, store_options};
-use crate::admin::{self, AskError, Context, OpError, Request, Response};
+use crate::admin::{self, AskError, Context, OpError, Request, Response, Serving};
 use crate::config::Settings;
 use crate::directory::Directory;
+use crate::observe::Visits;
 use crate::store::{Embedded, Store, StoreError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -88,6 +89,9 @@ fn perform_here(settings: &Settings, store: Embedded, request: Request) -> Resul
         directory: Arc::new(directory),
         settings: Arc::new(settings.clone()),
         ports: None,
+        serving: Serving::default(),
+        visits: Visits::default(),
+        watch: None,
     };
     let actor = format!("cli, uid {}", rustix::process::geteuid().as_raw());
     let outcome = runtime.block_on(async {

@@ -1,15 +1,17 @@
 //! `daybook serve`: the gateway as a process, with its signals, its log and its exit code.
 //!
-//! SIGTERM and SIGINT end it in good order, a second one at once; SIGHUP reads the directory and the certificate again.
+//! SIGTERM and SIGINT end it in good order, a second one at once; SIGHUP reads the directory and the certificate again and
+//! opens the log file anew. A service manager that asks for it is told of each of these steps.
 
 use super::configuration::notices;
+use super::notify::Notify;
 use super::output::Failure;
 use super::service::{Daybook, Running};
 use super::signals::Signals;
-use crate::config::{LogFormat, LogLevel, Settings};
-use crate::observe::{self, Format};
+use crate::admin::configured_level;
+use crate::config::{Log, LogFormat, Settings};
+use crate::observe::{self, FileLog, Format, InitError, Level, Setup};
 use std::time::{Duration, Instant};
-use tracing::level_filters::LevelFilter;
 
 /// Exit code of a process that was told twice to end.
 const CODE_ABORTED: u8 = 3;
@@ -17,8 +19,11 @@ const CODE_ABORTED: u8 = 3;
 const RUNTIME_END_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(settings: Settings) -> Result<u8, Failure> {
-    observe::init(format(settings.log.format), level(settings.log.level))
-        .map_err(|error| Failure::from(error.to_string()))?;
+    let setup = log_setup(&settings.log, configured_level(&settings));
+    observe::init(setup).map_err(|error| match error {
+        InitError::File(..) => Failure::usage(error.to_string()),
+        InitError::AlreadyInitialised => Failure::from(error.to_string()),
+    })?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -29,21 +34,18 @@ pub(super) fn run(settings: Settings) -> Result<u8, Failure> {
     Ok(code)
 }
 
-fn format(format: LogFormat) -> Format {
-    match format {
+fn log_setup(log: &Log, level: Level) -> Setup {
+    let format = match log.format {
         LogFormat::Json => Format::Json,
         LogFormat::Text => Format::Text,
-    }
-}
-
-fn level(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
+    };
+    let file = log.file.as_ref().map(|path| FileLog {
+        path: path.clone(),
+        rotate_octets: log.rotate_bytes,
+        rotate_days: log.rotate_days,
+        keep: usize::try_from(log.keep).unwrap_or(usize::MAX),
+    });
+    Setup { format, level, file, tap: true }
 }
 
 /// As many connections as the system allows: the soft limit is low for programs that use `select`, which we do not.
@@ -75,26 +77,36 @@ async fn serve(settings: Settings) -> u8 {
     for notice in notices(&settings) {
         tracing::warn!(event = "config.notice", notice);
     }
+    let notify = Notify::from_environment();
+    let has_file = settings.log.file.is_some();
     let started = tokio::select! {
         started = Daybook::start(settings) => started,
         signal = signals.end() => {
             // Nothing was acknowledged yet; what opening the store was doing is begun again next time.
             tracing::info!(event = "service.stopped", signal);
+            notify.stopping().await;
             return 0;
         }
     };
     match started {
-        Ok(running) => until_the_end(running, signals).await,
+        Ok(running) => until_the_end(running, signals, &notify).await,
         Err(error) => {
             tracing::error!(event = "service.failed", %error);
+            notify.failed(error.to_string()).await;
+            if has_file {
+                // Whoever started it looks here first.
+                super::output::note(&error.to_string());
+            }
             error.exit_code()
         }
     }
 }
 
-async fn until_the_end(running: Running, mut signals: Signals) -> u8 {
-    let signal = signals.end_of(&running).await;
+async fn until_the_end(running: Running, mut signals: Signals, notify: &Notify) -> u8 {
+    notify.ready(running.vitals()).await;
+    let signal = signals.end_of(&running, notify).await;
     tracing::info!(event = "service.stopping", signal);
+    notify.stopping().await;
     let began = Instant::now();
     tokio::select! {
         () = running.stop() => {

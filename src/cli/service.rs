@@ -1,16 +1,19 @@
 //! The gateway as one thing that starts and stops: every room put together, in this process.
 //!
 //! ```text
-//! start: store ─▶ TLS ─▶ directory ─▶ bind smtp, pop3, pop3s, admin.sock ─▶ ports.json ─▶ serve
-//! stop:  drain smtp, pop3, pop3s ─▶ admin.sock and ports.json go ─▶ store closes
+//! start: store ─▶ TLS ─▶ directory ─▶ bind smtp, pop3, pop3s, http, admin.sock ─▶ ports.json ─▶ serve
+//! stop:  drain smtp, pop3, pop3s ─▶ http, admin.sock and ports.json go ─▶ store closes
 //! ```
 //! Invariants:
 //! - Whatever can fail has been tried before the first connection is taken.
 //! - `ports.json` appears when everything in it answers, and `admin.sock` does too; both go before the store closes.
 //! - The store is closed in every ending, so that the next start finds it clean.
 
+use super::notify::Notify;
 use super::signals::Signals;
-use crate::admin::{AdminSocket, Context, PORTS_FILE, Ports};
+use super::vitals::Vitals;
+use crate::admin::watch::Watch;
+use crate::admin::{self, AdminSocket, Context, PORTS_FILE, Ports, Serving};
 use crate::config::{DirectorySource, Settings};
 use crate::directory::{Directory, ReloadReport};
 use crate::fetch::pop3::server::{Pop3, Waits};
@@ -19,6 +22,7 @@ use crate::mail::Untrusted;
 use crate::net::drain::Drain;
 use crate::net::listen::{self, BindError, ConnectionCap, Listener};
 use crate::net::tls::{TlsError, TlsIdentity};
+use crate::observe::{Visits, metrics, now};
 use crate::pipeline::Pipeline;
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Options, Store, StoreError};
@@ -30,7 +34,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// POP3 connections open at once, over all its ports.
 const POP3_CONNECTIONS_MAX: usize = 256;
@@ -118,9 +122,13 @@ pub struct Running {
     /// The configuration in force.
     pub settings: Arc<Settings>,
     embedded: Arc<Embedded>,
+    visits: Visits,
+    alarms: Arc<Watch>,
     tls: Arc<TlsIdentity>,
     drain: Drain,
     services: JoinSet<()>,
+    /// Those of them without which there is no mail.
+    vital: Vec<(&'static str, AbortHandle)>,
     admin_drain: Drain,
     admin: JoinSet<()>,
 }
@@ -130,6 +138,7 @@ struct Bound {
     smtp: Vec<Listener>,
     pop3: Vec<Listener>,
     pop3s: Vec<Listener>,
+    http: Vec<Listener>,
     admin: AdminSocket,
     ports: Ports,
 }
@@ -140,6 +149,7 @@ impl Daybook {
     /// # Errors
     /// [`StartError`]; nothing is left running then, and the store is closed.
     pub async fn start(settings: Settings) -> Result<Running, StartError> {
+        metrics::begin();
         let settings = Arc::new(settings);
         let embedded = Arc::new(open_store(&settings).await?);
         let started = start_on(Arc::clone(&embedded), settings).await;
@@ -188,24 +198,32 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
     let store: Arc<dyn Store> = Arc::clone(&embedded) as Arc<dyn Store>;
     let drain = Drain::new();
     let mut services = JoinSet::new();
+    let visits = Visits::default();
     let receiver = Pipeline::new(Arc::clone(&store), Arc::clone(&directory));
-    services.spawn(smtp::server::serve(
+    let smtp = services.spawn(smtp::server::serve(
         bound.smtp,
         Arc::new(smtp_settings(&settings)),
         Some(Arc::clone(&tls)),
         receiver,
         drain.clone(),
     ));
-    let maildrops = StoredMaildrops::new(Arc::clone(&store));
+    let mut vital = vec![("smtp", smtp)];
+    let maildrops = StoredMaildrops::new(Arc::clone(&store), visits.clone());
     let pop3 = Arc::new(Pop3::new(maildrops, tls.server_config(), drain.clone(), Waits::default()));
-    for (listeners, port) in [(bound.pop3, pop3.plain()), (bound.pop3s, pop3.implicit_tls())] {
-        services.spawn(listen::serve(
+    for (name, listeners, port) in
+        [("pop3", bound.pop3, pop3.plain()), ("pop3s", bound.pop3s, pop3.implicit_tls())]
+    {
+        let turned_off = listeners.is_empty();
+        let task = services.spawn(listen::serve(
             listeners,
             port,
             ConnectionCap::new(POP3_CONNECTIONS_MAX),
             drain.clone(),
             POP3_DRAIN_WAIT,
         ));
+        if !turned_off {
+            vital.push((name, task));
+        }
     }
     services.spawn(watch(Arc::clone(&directory), drain.clone()));
 
@@ -214,12 +232,34 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         directory: Arc::clone(&directory),
         settings: Arc::clone(&settings),
         ports: Some(bound.ports.clone()),
+        serving: Serving { tls: Some(Arc::clone(&tls)), drain: drain.clone(), services: vital.clone() },
+        visits: visits.clone(),
+        watch: None,
     };
-    let admin_drain = Drain::new();
-    let mut admin = JoinSet::new();
-    admin.spawn(bound.admin.serve(context, admin_drain.clone()));
-    let ports = bound.ports;
-    Ok(Running { ports, store, directory, settings, embedded, tls, drain, services, admin_drain, admin })
+    let (watched, identity) = (context.clone(), Arc::clone(&tls));
+    let taken_up = tokio::task::spawn_blocking(move || Watch::new(watched, identity, now())).await;
+    let alarms = Arc::new(taken_up.map_err(|_| StartError::Panicked)?);
+    let (watching, until) = (Arc::clone(&alarms), drain.clone());
+    services.spawn(async move { watching.run(until).await });
+    let mut running = Running {
+        ports: bound.ports,
+        store,
+        directory,
+        settings,
+        embedded,
+        visits,
+        alarms,
+        tls,
+        drain,
+        services,
+        vital,
+        admin_drain: Drain::new(),
+        admin: JoinSet::new(),
+    };
+    let (context, admin_drain) = (running.context(), running.admin_drain.clone());
+    running.admin.spawn(admin::http::serve(bound.http, context.clone(), admin_drain.clone()));
+    running.admin.spawn(bound.admin.serve(context, admin_drain));
+    Ok(running)
 }
 
 fn identity(settings: &Settings) -> Result<TlsIdentity, StartError> {
@@ -260,11 +300,12 @@ async fn bind(settings: &Settings) -> Result<Bound, StartError> {
     let smtp = listeners("smtp", &settings.smtp.listen).await?;
     let pop3 = listeners("pop3", &settings.pop3.listen).await?;
     let pop3s = listeners("pop3s", &settings.pop3.listen_tls).await?;
+    let http = http_listeners(settings).await?;
     let first = |listeners: &[Listener]| listeners.first().map(Listener::address);
-    let ports = Ports { smtp: first(&smtp), pop3: first(&pop3), pop3s: first(&pop3s) };
+    let ports = Ports { smtp: first(&smtp), pop3: first(&pop3), pop3s: first(&pop3s), http: first(&http) };
     let admin = AdminSocket::bind(&settings.data_dir).map_err(data_dir)?;
     ports.write(&settings.data_dir).map_err(data_dir)?;
-    Ok(Bound { smtp, pop3, pop3s, admin, ports })
+    Ok(Bound { smtp, pop3, pop3s, http, admin, ports })
 }
 
 async fn listeners(service: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Listener>, StartError> {
@@ -273,6 +314,18 @@ async fn listeners(service: &'static str, addresses: &[SocketAddr]) -> Result<Ve
         tracing::info!(event = "listening", service, addr = %listener.address());
     }
     Ok(listeners)
+}
+
+/// Nobody asked for the default: monitoring that cannot be had must not keep mail from being taken.
+async fn http_listeners(settings: &Settings) -> Result<Vec<Listener>, StartError> {
+    let addresses: Vec<SocketAddr> = settings.http_listen().into_iter().collect();
+    match listeners("http", &addresses).await {
+        Err(error) if settings.http.is_none() => {
+            tracing::warn!(event = "http.unavailable", %error);
+            Ok(Vec::new())
+        }
+        bound => bound,
+    }
 }
 
 /// Puts changes of the directory's files in force as they come.
@@ -291,8 +344,11 @@ async fn watch(directory: Arc<Directory>, drain: Drain) {
 }
 
 impl Running {
-    /// Reads the directory's files and the certificate again; what is bad stays as it was, and the log says so.
+    /// Opens the log file anew and reads the directory's files and the certificate again; what is bad stays as it was, and
+    /// the log says so.
     pub async fn reload(&self) {
+        // May wait for the log's thread. When it failed, the others are read all the same.
+        tokio::task::spawn_blocking(crate::observe::reopen).await.ok();
         let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
         let reloaded = tokio::task::spawn_blocking(move || (directory.reload(), tls.reload())).await;
         let Ok((report, tls)) = reloaded else { return };
@@ -311,7 +367,7 @@ impl Running {
     pub async fn run_until_told(&self) {
         match Signals::new() {
             Ok(mut signals) => {
-                signals.end_of(self).await;
+                signals.end_of(self, &Notify::nobody()).await;
             }
             Err(error) => tracing::error!(event = "service.failed", %error),
         }
@@ -322,6 +378,11 @@ impl Running {
         self.tls.certificate()
     }
 
+    /// What it cannot do without.
+    pub(super) fn vitals(&self) -> Vitals {
+        Vitals::new(self.ports.clone(), Arc::downgrade(&self.embedded), self.vital.clone())
+    }
+
     /// What operations on this gateway work on.
     pub fn context(&self) -> Context {
         Context {
@@ -329,6 +390,13 @@ impl Running {
             directory: Arc::clone(&self.directory),
             settings: Arc::clone(&self.settings),
             ports: Some(self.ports.clone()),
+            serving: Serving {
+                tls: Some(Arc::clone(&self.tls)),
+                drain: self.drain.clone(),
+                services: self.vital.clone(),
+            },
+            visits: self.visits.clone(),
+            watch: Some(Arc::clone(&self.alarms)),
         }
     }
 

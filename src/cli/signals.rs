@@ -1,5 +1,6 @@
-//! The signals a running gateway heeds: SIGTERM and SIGINT end it, SIGHUP has it read its files again.
+//! The signals a running gateway heeds: SIGTERM and SIGINT end it, SIGHUP has it read its files again and open its log anew.
 
+use super::notify::Notify;
 use super::service::Running;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,14 +30,16 @@ impl Signals {
     }
 
     /// Resolves as [`Signals::end`]; until then `running` reads its files again at each SIGHUP.
-    pub(super) async fn end_of(&mut self, running: &Running) -> &'static str {
+    pub(super) async fn end_of(&mut self, running: &Running, notify: &Notify) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hang_up.recv() => {}
             }
+            notify.reloading().await;
             running.reload().await;
+            notify.ready(running.vitals()).await;
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::mail::{Address, Untrusted};
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// Largest configuration file read, in octets.
@@ -14,6 +15,12 @@ const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 
 /// What [`parse`] calls a text that came from no file.
 const UNNAMED: &str = "daybook.toml";
+
+/// `[http] listen` that turns it off.
+const HTTP_OFF: &str = "off";
+
+/// Bounds of `[log] rotate_bytes`, if it is not 0.
+const LOG_ROTATE_BYTES_BOUNDS: RangeInclusive<u64> = LOG_ROTATE_BYTES_MIN..=LOG_ROTATE_BYTES_MAX;
 
 /// Longest host name, in octets, as text without a final dot (RFC 1035 §3.1).
 const HOSTNAME_OCTETS_MAX: usize = 253;
@@ -54,9 +61,9 @@ fn parse_named(text: &str, file: &Path, base_dir: &Path) -> Result<Settings, Con
 }
 
 /// What the readers of all sections share.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     base_dir: &'a Path,
-    problems: &'a mut Problems,
+    pub(super) problems: &'a mut Problems,
     /// Who listens where: two services on one port would fail only when bound.
     bound: HashMap<SocketAddr, String>,
 }
@@ -73,6 +80,8 @@ impl Reader<'_> {
         let imap = root.section("imap", "[imap]", self.problems);
         let http = root.section("http", "[http]", self.problems);
         let log = root.section("log", "[log]", self.problems);
+        let alerts = root.section("alerts", "[alerts]", self.problems);
+        let alerts = alerts.map(|section| self.alerts(section, hostname.as_deref(), domains.as_deref()));
         let sources = root.sections("directory", "[[directory]]", self.problems);
         let settings = Settings {
             hostname: hostname.unwrap_or_default(),
@@ -85,6 +94,7 @@ impl Reader<'_> {
             imap: imap.map(|section| self.imap(section)),
             http: http.map(|section| self.http(section)),
             log: log.map(|section| self.log(section)).unwrap_or_default(),
+            alerts: alerts.unwrap_or_default(),
             directories: self.directories(sources),
         };
         Some(settings)
@@ -195,10 +205,19 @@ impl Reader<'_> {
         let mut http = Http::default();
         let given = section.string("listen", self.problems);
         let line = given.as_ref().map(|given| given.line).or(section.line()).unwrap_or(1);
-        if let Some(address) = given.and_then(|given| self.address(&section, "listen", &given)) {
-            http.listen = address;
+        if let Some(given) = given {
+            http.listen = given.value.parse().ok();
+            if http.listen.is_none() && given.value != HTTP_OFF {
+                let why = format!(
+                    "\"{}\" is neither an IP address and port, like \"127.0.0.1:8450\", nor \"{HTTP_OFF}\"",
+                    Untrusted(&given.value)
+                );
+                section.bad_value("listen", line, &why, self.problems);
+            }
         }
-        self.claim(&section, "listen", "[http] listen", line, http.listen);
+        if let Some(address) = http.listen {
+            self.claim(&section, "listen", "[http] listen", line, address);
+        }
         section.finish(self.problems);
         http
     }
@@ -213,6 +232,17 @@ impl Reader<'_> {
             let known = LogLevel::ALL.map(|value| (value.as_str(), value));
             log.level = self.choice(&section, "level", &level, &known).unwrap_or_default();
         }
+        let file = section.string("file", self.problems);
+        log.file = file.and_then(|file| self.path(&section, "file", file));
+        if let Some(bytes) =
+            section.number_or_zero("rotate_bytes", LOG_ROTATE_BYTES_BOUNDS, "octets", self.problems)
+        {
+            log.rotate_bytes = bytes;
+        }
+        let days = section.number("rotate_days", 0..=LOG_ROTATE_DAYS_MAX, "days", self.problems);
+        log.rotate_days = days.and_then(|days| days.try_into().ok()).unwrap_or(log.rotate_days);
+        let keep = section.number("keep", 1..=LOG_KEEP_MAX, "files", self.problems);
+        log.keep = keep.and_then(|keep| keep.try_into().ok()).unwrap_or(log.keep);
         section.finish(self.problems);
         log
     }
@@ -253,7 +283,7 @@ impl Reader<'_> {
         mailboxes.value.into_iter().map(|name| name.value.to_ascii_lowercase()).collect()
     }
 
-    fn path(&mut self, section: &Section<'_, '_>, key: &str, path: At<String>) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, section: &Section<'_, '_>, key: &str, path: At<String>) -> Option<PathBuf> {
         if path.value.is_empty() || path.value.contains('\0') {
             section.bad_value(key, path.line, "must be a path", self.problems);
             return None;
@@ -341,7 +371,7 @@ impl Reader<'_> {
         }
     }
 
-    fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy>(
         &mut self,
         section: &Section<'_, '_>,
         key: &str,
@@ -360,7 +390,7 @@ impl Reader<'_> {
 
 /// Letters, digits and inner hyphens in dotted labels (RFC 1123 §2.1). International names are given as A-labels.
 /// A name whose last label is all digits would be read as an IP address.
-fn is_host_name(name: &str) -> bool {
+pub(super) fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
@@ -399,7 +429,12 @@ mod tests {
     #[test]
     fn names_line_section_and_nearest_key_of_an_unknown_one() {
         check("\n[smtp]\nlistn = []", &["6: unknown key \"listn\" in [smtp]; did you mean \"listen\"?"]);
-        check("[log]\ncolour = 1", &["5: unknown key \"colour\" in [log]; known here: format, level"]);
+        check(
+            "[log]\ncolour = 1",
+            &[
+                "5: unknown key \"colour\" in [log]; known here: format, level, file, rotate_bytes, rotate_days, keep",
+            ],
+        );
         check("[pop]\n", &["4: unknown key \"pop\"; did you mean \"pop3\"?"]);
         check(
             "pop3.listen_tsl = []",

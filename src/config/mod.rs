@@ -11,20 +11,22 @@
 //!
 //! Relative paths mean *relative to the file*, not to where the server was started from.
 //! Gateway mailboxes, users' state and keys are not configuration: they live in the store, and no secret has a
-//! key here, so [`Settings`] may be shown and logged in full.
+//! key here (at most the name of the file it is in), so [`Settings`] may be shown and logged in full.
 //!
-//! `[imap]` and `[http]` are accepted and checked but not served yet; [`Settings::notices`] says so.
+//! `[imap]` is accepted and checked but not served yet; [`Settings::notices`] says so.
 //!
 //! This room opens no socket and checks nothing outside the file's text: whether a certificate can be read or a
 //! port be bound is for those who do it. The reader of sections is lent to the `directory` room, whose
 //! `users.toml` follows the same rules.
 
+mod alerts;
 mod check;
 mod error;
 mod nearest;
 mod section;
 mod settings;
 
+pub use alerts::{ALERT_RECIPIENTS_MAX, AlertMail, Alerts, RelayLogin, RelaySecurity};
 pub use check::{load, parse};
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use section::{Problems, Section, parse_document};
@@ -32,3 +34,4 @@ pub use settings::{DIRECTORY_SOURCES_MAX, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN};
 pub use settings::{
     DirectoryKind, DirectorySource, Http, Imap, Log, LogFormat, LogLevel, Pop3, Settings, Smtp, TlsFiles,
 };
+pub use settings::{LOG_KEEP_MAX, LOG_ROTATE_BYTES_MAX, LOG_ROTATE_BYTES_MIN, LOG_ROTATE_DAYS_MAX};

@@ -209,6 +209,24 @@ impl<'t, 'i> Section<'t, 'i> {
         }
     }
 
+    /// As [`Section::number`], or 0.
+    pub(crate) fn number_or_zero(
+        &mut self,
+        key: &'static str,
+        bounds: std::ops::RangeInclusive<u64>,
+        unit: &str,
+        problems: &mut Problems,
+    ) -> Option<u64> {
+        let is_zero = self.table.get(key).is_some_and(|value| {
+            value.get_ref().as_integer().is_some_and(|integer| integer.as_str().bytes().all(|b| b == b'0'))
+        });
+        if is_zero {
+            self.known.push(key);
+            return Some(0);
+        }
+        self.number(key, bounds, &format!("{unit}, or 0"), problems)
+    }
+
     /// The table `[key]`, if it is there.
     pub(crate) fn section(
         &mut self,

@@ -1,5 +1,6 @@
 //! The checked settings: every key of the file, its meaning, unit and default.
 
+use super::alerts::{Alerts, RelaySecurity};
 use serde::Serialize;
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,6 +25,12 @@ const POP3_LISTEN_TLS: &str = "[::]:995";
 const IMAP_LISTEN: &str = "[::]:143";
 const IMAP_LISTEN_TLS: &str = "[::]:993";
 const HTTP_LISTEN: &str = "127.0.0.1:8450";
+/// `[log] rotate_bytes` unless told otherwise: 100 MiB.
+const LOG_ROTATE_BYTES: u64 = 100 * 1024 * 1024;
+/// `[log] rotate_days` unless told otherwise.
+const LOG_ROTATE_DAYS: u32 = 1;
+/// `[log] keep` unless told otherwise: two weeks of days.
+const LOG_KEEP: u32 = 14;
 
 /// Everything the file can say, checked. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +51,13 @@ pub struct Settings {
     pub pop3: Pop3,
     /// `[imap]`; `None` when the file has no such section. Accepted, but not served yet.
     pub imap: Option<Imap>,
-    /// `[http]`; `None` when the file has no such section. Accepted, but not served yet.
+    /// `[http]`; `None` when the file has no such section: then the default is listened on if it is free, and it is no more
+    /// than a warning when it is not. What a section says must work, as for every other service.
     pub http: Option<Http>,
     /// `[log]`.
     pub log: Log,
+    /// `[alerts]`.
+    pub alerts: Alerts,
     /// `[[directory]]`, in the order of the file. Default: none, and nobody is known, so that every message is
     /// kept under Unassigned.
     pub directories: Vec<DirectorySource>,
@@ -94,20 +104,40 @@ pub struct Imap {
     pub listen_tls: Vec<SocketAddr>,
 }
 
-/// Health, metrics and administration. Accepted and checked, not served yet.
+/// Health and metrics, read-only and for whoever reaches the port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// `listen`: one address and port. Default `"127.0.0.1:8450"`.
-    pub listen: SocketAddr,
+    /// `listen`: one address and port, or `"off"`, which is `None`. Default `"127.0.0.1:8450"`.
+    pub listen: Option<SocketAddr>,
 }
 
-/// Logging, to standard error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Largest `rotate_bytes`: what one file system may hold.
+pub const LOG_ROTATE_BYTES_MAX: u64 = 1024 * 1024 * 1024 * 1024;
+/// Smallest `rotate_bytes` but 0: some hundred lines.
+pub const LOG_ROTATE_BYTES_MIN: u64 = 64 * 1024;
+/// Largest `rotate_days`: a year.
+pub const LOG_ROTATE_DAYS_MAX: u64 = 366;
+/// Largest `keep`.
+pub const LOG_KEEP_MAX: u64 = 10_000;
+
+/// Logging, to standard error or a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// `format`: `"json"`, one object a line, or `"text"`. Default `"json"`.
     pub format: LogFormat,
     /// `level`: the least severe events written. Default `"info"`.
     pub level: LogLevel,
+    /// `file`: the file to append to; standard error then gets only what the file did not take, and why the start failed.
+    /// Its folder must be there. Default: absent, everything goes to standard error.
+    pub file: Option<PathBuf>,
+    /// `rotate_bytes`: a line that would make the file larger, in octets, begins a new one; 0 for never. 0, or
+    /// [`LOG_ROTATE_BYTES_MIN`] to [`LOG_ROTATE_BYTES_MAX`]. Default 104857600 (100 MiB).
+    pub rotate_bytes: u64,
+    /// `rotate_days`: a new file is begun at midnight UTC every so many days; 0 for never. Up to
+    /// [`LOG_ROTATE_DAYS_MAX`]. Default 1.
+    pub rotate_days: u32,
+    /// `keep`: files set aside that are kept, 1 to [`LOG_KEEP_MAX`]. Default 14.
+    pub keep: u32,
 }
 
 /// `[log] format`.
@@ -213,8 +243,20 @@ impl Default for Imap {
 
 impl Default for Http {
     fn default() -> Http {
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 8450));
-        Http { listen: HTTP_LISTEN.parse().unwrap_or(loopback) }
+        Http { listen: HTTP_LISTEN.parse().ok() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log {
+            format: LogFormat::default(),
+            level: LogLevel::default(),
+            file: None,
+            rotate_bytes: LOG_ROTATE_BYTES,
+            rotate_days: LOG_ROTATE_DAYS,
+            keep: LOG_KEEP,
+        }
     }
 }
 
@@ -231,18 +273,35 @@ impl Settings {
             imap: None,
             http: None,
             log: Log::default(),
+            alerts: Alerts::default(),
             directories: Vec::new(),
         }
     }
 
     /// What an operator should know about a configuration that is nevertheless right, one sentence each.
     pub fn notices(&self) -> Vec<String> {
-        let unserved = [("[imap]", self.imap.is_some()), ("[http]", self.http.is_some())];
-        unserved
-            .iter()
-            .filter(|(_, given)| *given)
-            .map(|(section, _)| format!("{section} is accepted but not served by this version"))
-            .collect()
+        let mut notices = Vec::new();
+        if self.imap.is_some() {
+            notices.push("[imap] is accepted but not served by this version".to_owned());
+        }
+        if let Some(address) = self.http_listen().filter(|address| !address.ip().to_canonical().is_loopback())
+        {
+            notices.push(format!(
+                "[http] listens on {address}: whoever reaches it reads health and metrics without a password"
+            ));
+        }
+        if let Some(mail) = self.alerts.mail.as_ref().filter(|mail| mail.security == RelaySecurity::None) {
+            notices.push(format!("[alerts] mail goes to {} in clear", mail.relay));
+        }
+        notices
+    }
+
+    /// Where health and metrics are served; `None` when they are turned off.
+    pub fn http_listen(&self) -> Option<SocketAddr> {
+        match &self.http {
+            Some(http) => http.listen,
+            None => Http::default().listen,
+        }
     }
 
     /// Everything in force, defaults included, as a file that reads back to the same settings.
@@ -272,11 +331,18 @@ impl Settings {
         }
         if let Some(http) = &self.http {
             out.section("[http]");
-            out.key("listen", text(http.listen));
+            out.key("listen", http.listen.map_or(text("off"), text));
         }
         out.section("[log]");
         out.key("format", text(self.log.format.as_str()));
         out.key("level", text(self.log.level.as_str()));
+        if let Some(file) = &self.log.file {
+            out.key("file", path(file));
+        }
+        out.key("rotate_bytes", self.log.rotate_bytes);
+        out.key("rotate_days", self.log.rotate_days);
+        out.key("keep", self.log.keep);
+        self.alerts_to_toml(&mut out);
         for source in &self.directories {
             out.section("[[directory]]");
             let DirectoryKind::File { path: file } = &source.kind;
@@ -287,6 +353,29 @@ impl Settings {
             }
         }
         out.0
+    }
+
+    fn alerts_to_toml(&self, out: &mut Toml) {
+        out.section("[alerts]");
+        if let Some(mail) = &self.alerts.mail {
+            let to: Vec<&str> = mail.to.iter().map(|address| address.as_str()).collect();
+            out.key("to", array(&to));
+            out.key("from", text(mail.from.as_str()));
+            out.key("relay", text(&mail.relay));
+            out.key("port", mail.port);
+            out.key("security", text(mail.security.as_str()));
+            if let Some(login) = &mail.login {
+                out.key("username", text(&login.username));
+                out.key("password_file", path(&login.password_file));
+            }
+            if let Some(ca_file) = &mail.ca_file {
+                out.key("ca_file", path(ca_file));
+            }
+        }
+        out.key("daily_report_at", text(self.alerts.daily_report_at()));
+        out.key("fetch_silence_hours", self.alerts.fetch_silence_hours);
+        out.key("remind_hours", self.alerts.remind_hours);
+        out.key("disk_margin_bytes", self.alerts.disk_margin_bytes);
     }
 }
 
@@ -326,7 +415,7 @@ mod tests {
         for address in built_in {
             assert_eq!(listener(address).len(), 1, "{address}");
         }
-        assert_eq!(Http::default().listen.to_string(), HTTP_LISTEN);
+        assert_eq!(Http::default().listen, HTTP_LISTEN.parse().ok());
     }
 
     #[test]
@@ -334,13 +423,22 @@ mod tests {
         let mut settings = Settings::with_defaults("h.example", &["h.example"], Path::new("/d"));
         assert_eq!(settings.notices(), Vec::<String>::new());
         settings.imap = Some(Imap::default());
-        settings.http = Some(Http::default());
-        assert_eq!(
-            settings.notices(),
-            [
-                "[imap] is accepted but not served by this version",
-                "[http] is accepted but not served by this version"
-            ]
-        );
+        assert_eq!(settings.notices(), ["[imap] is accepted but not served by this version"]);
+    }
+
+    #[test]
+    fn says_when_others_can_read_health_and_metrics() {
+        let mut settings = Settings::with_defaults("h.example", &["h.example"], Path::new("/d"));
+        for (listen, told) in [
+            (Some("127.0.0.1:0"), false),
+            (Some("[::1]:8450"), false),
+            (Some("[::ffff:127.0.0.1]:8450"), false),
+            (None, false),
+            (Some("[::]:8450"), true),
+            (Some("192.0.2.1:80"), true),
+        ] {
+            settings.http = Some(Http { listen: listen.and_then(|listen| listen.parse().ok()) });
+            assert_eq!(settings.notices().len(), usize::from(told), "{listen:?}: {:?}", settings.notices());
+        }
     }
 }

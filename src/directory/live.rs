@@ -3,7 +3,8 @@
 use super::file::{self, Fingerprint, SourceError};
 use super::snapshot::{Conflict, Snapshot, User};
 use crate::config::{DIRECTORY_SOURCES_MAX, DirectoryKind, DirectorySource};
-use crate::mail::AddressKey;
+use crate::mail::{AddressKey, Timestamp};
+use crate::observe::now;
 use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ impl Source {
 /// What the sources said last, merged for every set of them that serves some gateway mailbox.
 struct State {
     lists: Vec<Arc<[Arc<User>]>>,
+    readings: Vec<Reading>,
     /// Grows when a gateway mailbox turns up that two names in different sources both mean.
     snapshots: Mutex<HashMap<SourceSet, Arc<Snapshot>>>,
 }
@@ -52,6 +54,13 @@ impl State {
         let mut snapshots = lock(&self.snapshots);
         Arc::clone(snapshots.entry(set).or_insert_with(|| Arc::new(merge(&self.lists, set))))
     }
+}
+
+/// How reading a source went.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reading {
+    last_good: Option<Timestamp>,
+    is_good: bool,
 }
 
 /// What was last seen of the files.
@@ -86,6 +95,19 @@ impl ReloadReport {
     }
 }
 
+/// How a source stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Its file.
+    pub path: PathBuf,
+    /// Users of it in force.
+    pub users: usize,
+    /// Whether its last reading was taken. If not, an older list is in force, or none.
+    pub is_good: bool,
+    /// When it was last read well. It is read when it changes, not regularly.
+    pub last_good: Option<Timestamp>,
+}
+
 /// What a reload did to one source.
 #[derive(Debug)]
 pub struct SourceReport {
@@ -118,8 +140,9 @@ impl Directory {
             })
             .collect();
         let lists = sources.iter().map(|_| Arc::from(Vec::new())).collect();
+        let readings = vec![Reading::default(); sources.len()];
         let directory = Directory {
-            current: ArcSwap::from_pointee(State { lists, snapshots: Mutex::default() }),
+            current: ArcSwap::from_pointee(State { lists, readings, snapshots: Mutex::default() }),
             sources,
             watch: Mutex::default(),
             reloading: Mutex::default(),
@@ -152,8 +175,14 @@ impl Directory {
         let before = self.current.load_full();
         let mut lists = before.lists.clone();
         let mut report = ReloadReport { sources: Vec::with_capacity(self.sources.len()) };
-        for (source, list) in self.sources.iter().zip(&mut lists) {
-            report.sources.push(reload_source(&source.path, list));
+        let mut readings = before.readings.clone();
+        for ((source, list), reading) in self.sources.iter().zip(&mut lists).zip(&mut readings) {
+            let read = reload_source(&source.path, list);
+            reading.is_good = read.error.is_none();
+            if reading.is_good {
+                reading.last_good = Some(now());
+            }
+            report.sources.push(read);
         }
         let mut known: Vec<SourceSet> = lock(&before.snapshots).keys().copied().collect();
         known.extend(self.named_sets());
@@ -162,11 +191,25 @@ impl Directory {
         let snapshots: HashMap<SourceSet, Arc<Snapshot>> =
             known.into_iter().map(|set| (set, Arc::new(merge(&lists, set)))).collect();
         report_conflicts(&mut report, &snapshots);
-        self.current.store(Arc::new(State { lists, snapshots: Mutex::new(snapshots) }));
+        self.current.store(Arc::new(State { lists, readings, snapshots: Mutex::new(snapshots) }));
         let mut watch = lock(&self.watch);
         watch.read.clone_from(&looks);
         watch.looked = looks;
         report
+    }
+
+    /// How every source stands, in the order of the configuration.
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        let state = self.current.load();
+        let sources = self.sources.iter().zip(&state.lists).zip(&state.readings);
+        sources
+            .map(|((source, list), reading)| SourceStatus {
+                path: source.path.clone(),
+                users: list.len(),
+                is_good: reading.is_good,
+                last_good: reading.last_good,
+            })
+            .collect()
     }
 
     /// True when some file differs from what was last read and has stopped changing: it looked the same at the
@@ -294,12 +337,16 @@ mod tests {
         let report = directory.reload();
         assert!(report.is_good() && report.sources[0].changed);
         let kept = directory.snapshot_for("m", "");
+        let good = directory.sources();
+        assert!(good[0].is_good && good[0].users == 1 && good[0].last_good.is_some(), "{good:?}");
         for bad in ["", "[[user]]\nid = 3", "[[user"] {
             std::fs::write(&path, bad).unwrap();
             let report = directory.reload();
             let source = &report.sources[0];
             assert!(source.error.is_some() && !source.changed && source.users == 1, "{bad}");
             assert_eq!(ids(&directory, "m"), ["a"], "{bad}");
+            let status = directory.sources();
+            assert!(!status[0].is_good && status[0].last_good == good[0].last_good, "{status:?}");
         }
         std::fs::remove_file(&path).unwrap();
         assert!(!directory.reload().is_good());

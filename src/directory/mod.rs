@@ -24,5 +24,5 @@ pub mod file;
 mod live;
 pub mod snapshot;
 
-pub use live::{Directory, ReloadReport, SourceReport};
+pub use live::{Directory, ReloadReport, SourceReport, SourceStatus};
 pub use snapshot::{Conflict, Contested, ProxyAddress, Snapshot, User};

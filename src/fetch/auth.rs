@@ -10,6 +10,7 @@
 use super::lock::{MaildropLock, MaildropLocks};
 use super::maildrop::{Client, LoginError, Maildrop, Maildrops, UnlockedMaildrop};
 use crate::mail::{GatewayMailboxId, Untrusted};
+use crate::observe::metrics;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -74,6 +75,8 @@ pub struct Logins {
 pub struct LoggedIn {
     /// The gateway mailbox it belongs to.
     pub mailbox: GatewayMailboxId,
+    /// Its user name, whichever name the client gave.
+    pub login: String,
     /// Its messages.
     pub maildrop: Arc<dyn Maildrop>,
     _lock: MaildropLock,
@@ -96,6 +99,9 @@ impl Logins {
         client: &Client,
     ) -> Result<LoggedIn, LoginRefusal> {
         let result = self.try_exclusive(login, password, client).await;
+        if let Err(refusal) = &result {
+            metrics::login_refused(client.protocol, refusal.as_str());
+        }
         match &result {
             Ok(logged_in) => tracing::info!(
                 event = "auth.ok",
@@ -103,7 +109,8 @@ impl Logins {
                 protocol = client.protocol,
                 peer = %client.peer,
                 login = %Untrusted(login),
-                mailbox = %logged_in.mailbox,
+                mailbox = logged_in.login,
+                mailbox_id = %logged_in.mailbox,
             ),
             Err(refusal) => tracing::warn!(
                 event = "auth.failed",
@@ -124,12 +131,12 @@ impl Logins {
         client: &Client,
     ) -> Result<LoggedIn, LoginRefusal> {
         let unlocked = self.unlock(login, password, client).await?;
-        let mailbox = unlocked.mailbox();
+        let (mailbox, own_login) = (unlocked.mailbox(), unlocked.login());
         // Before the snapshot is taken, or it could list what the session before is just deleting.
         let lock = self.locks.acquire(mailbox).ok_or(LoginRefusal::InUse)?;
         let opened = spawn_blocking(move || unlocked.open()).await;
         let maildrop = flatten(opened, client)?;
-        Ok(LoggedIn { mailbox, maildrop, _lock: lock })
+        Ok(LoggedIn { mailbox, login: own_login, maildrop, _lock: lock })
     }
 
     async fn unlock(

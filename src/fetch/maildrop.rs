@@ -102,6 +102,9 @@ pub trait UnlockedMaildrop: Send {
     /// The gateway mailbox it belongs to, whichever name it was asked for by: what the exclusive lock is on.
     fn mailbox(&self) -> GatewayMailboxId;
 
+    /// Its user name, whichever name it was asked for by: what log lines call it.
+    fn login(&self) -> String;
+
     /// Takes the snapshot. Blocks. The exclusive lock must be held.
     ///
     /// # Errors

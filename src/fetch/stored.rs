@@ -7,6 +7,7 @@ use super::maildrop::{
     BoxFuture, Client, FetchError, LoginError, Maildrop, MaildropEntry, Maildrops, UnlockedMaildrop,
 };
 use crate::mail::{GatewayMailboxId, Uid};
+use crate::observe::{Visits, metrics, now};
 use crate::store::{self, Entry, FolderName, Listing, Store, StoreError, UnlockError, Unlocked};
 use std::io::Read;
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use std::sync::Arc;
 /// [`Maildrops`] over a [`Store`].
 pub struct StoredMaildrops {
     store: Arc<dyn Store>,
+    visits: Visits,
 }
 
 struct UnlockedStored {
     store: Arc<dyn Store>,
+    visits: Visits,
     key: Unlocked,
     client: store::Client,
 }
@@ -27,13 +30,14 @@ struct StoredMaildrop {
     key: Unlocked,
     client: store::Client,
     stored: Vec<Entry>,
+    uid_validity: u32,
     entries: Arc<[MaildropEntry]>,
 }
 
 impl StoredMaildrops {
-    /// The maildrops of this store.
-    pub fn new(store: Arc<dyn Store>) -> Arc<StoredMaildrops> {
-        Arc::new(StoredMaildrops { store })
+    /// The maildrops of this store. Logins are noted in `visits`.
+    pub fn new(store: Arc<dyn Store>, visits: Visits) -> Arc<StoredMaildrops> {
+        Arc::new(StoredMaildrops { store, visits })
     }
 }
 
@@ -56,7 +60,7 @@ impl Maildrops for StoredMaildrops {
             peer: client.peer,
             session_id: client.session_id,
         };
-        Ok(Box::new(UnlockedStored { store: self.store.clone(), key, client }))
+        Ok(Box::new(UnlockedStored { store: self.store.clone(), visits: self.visits.clone(), key, client }))
     }
 }
 
@@ -65,16 +69,22 @@ impl UnlockedMaildrop for UnlockedStored {
         self.key.gateway_mailbox.id
     }
 
+    fn login(&self) -> String {
+        self.key.gateway_mailbox.login().to_owned()
+    }
+
     fn open(self: Box<Self>) -> Result<Arc<dyn Maildrop>, LoginError> {
         let listing = self.store.list(self.key.gateway_mailbox.id, &FolderName::Inbox).map_err(|error| {
             tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
             LoginError::Unavailable
         })?;
+        self.visits.note(self.key.gateway_mailbox.id, now());
         let entries = maildrop_entries(&listing);
         Ok(Arc::new(StoredMaildrop {
             store: self.store,
             key: self.key,
             client: self.client,
+            uid_validity: listing.uid_validity.map_or(0, |v| v.value()),
             stored: listing.entries,
             entries,
         }))
@@ -83,11 +93,12 @@ impl UnlockedMaildrop for UnlockedStored {
 
 fn maildrop_entries(listing: &Listing) -> Arc<[MaildropEntry]> {
     let validity = listing.uid_validity.map_or(0, |v| v.value());
-    let entry = |e: &Entry| MaildropEntry {
-        uidl: format!("{:x}.{validity:x}.{:x}", e.epoch, e.uid.value()),
-        canonical: e.canonical,
-    };
+    let entry = |e: &Entry| MaildropEntry { uidl: uidl(e, validity), canonical: e.canonical };
     listing.entries.iter().map(entry).collect()
+}
+
+fn uidl(entry: &Entry, uid_validity: u32) -> String {
+    format!("{:x}.{uid_validity:x}.{:x}", entry.epoch, entry.uid.value())
 }
 
 impl StoredMaildrop {
@@ -133,7 +144,9 @@ impl Maildrop for StoredMaildrop {
                 .record_fetched(id, &FolderName::Inbox, &fetched, &self.client)
                 .await
                 .map_err(failed)?;
-            self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await.map_err(failed)?;
+            metrics::fetched(fetched.len(), 0);
+            let gone = self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await;
+            metrics::fetched(0, gone.map_err(failed)?);
             for (event, uids) in [("fetch.fetched", &fetched), ("fetch.deleted", &deleted)] {
                 for entry in self.stored.iter().filter(|e| uids.binary_search(&e.uid).is_ok()) {
                     tracing::info!(
@@ -143,6 +156,7 @@ impl Maildrop for StoredMaildrop {
                         mailbox = self.key.gateway_mailbox.login(),
                         folder = "INBOX",
                         uid = %entry.uid,
+                        uidl = uidl(entry, self.uid_validity),
                         peer = %self.client.peer,
                     );
                 }

@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// How the Message-ID of every mail begins that Daybook itself sends: alerts and status reports. A report that brings one
+/// back counts as no arrival for those who watch, or an alert about a silence would end it.
+pub const NOTICE_ID_BEGINNING: &str = "<daybook-notice.";
+
 /// What extraction found a received message to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -22,6 +22,6 @@ pub use envelope::{
 };
 pub use gateway::{GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile, SELF_TEST_NAME};
 pub use id::{GatewayMailboxId, IdError, ReceiptId, SessionId, Uid, UidValidity};
-pub use message::{CanonicalSize, Class, Extent, Rendition, UserFolder};
+pub use message::{CanonicalSize, Class, Extent, NOTICE_ID_BEGINNING, Rendition, UserFolder};
 pub use timestamp::Timestamp;
 pub use untrusted::Untrusted;

@@ -14,6 +14,7 @@
 //!
 //! This room knows no protocol: what to say to a peer that is one too many comes from the service.
 
+pub mod certificate;
 pub mod drain;
 pub mod listen;
 pub mod stream;

@@ -14,7 +14,8 @@
 //!
 //! Client certificates are not asked for here.
 
-use crate::mail::TlsFacts;
+use super::certificate::facts;
+use crate::mail::{Timestamp, TlsFacts};
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConnection};
@@ -161,6 +162,11 @@ impl TlsIdentity {
     /// The leaf certificate now shown, in DER.
     pub fn certificate(&self) -> Option<CertificateDer<'static>> {
         self.current.pair.load().cert.first().cloned()
+    }
+
+    /// Until when that certificate is good; `None` when it cannot be read.
+    pub fn not_after(&self) -> Option<Timestamp> {
+        facts(&self.certificate()?).map(|facts| facts.not_after)
     }
 }
 

@@ -1,22 +1,10 @@
 //! The wall clock, as log lines and receipts show it.
 
 use crate::mail::Timestamp;
-use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
 
 /// The time now. A clock set before 1970 gives 1970.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// Writes log times as RFC 3339 in UTC with milliseconds.
-pub(super) struct UtcMilliseconds;
-
-impl FormatTime for UtcMilliseconds {
-    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        write!(writer, "{}", now())
-    }
 }

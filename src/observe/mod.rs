@@ -1,42 +1,68 @@
-//! Logs: where events go, in what form, and that nothing in them can pass for something else.
+//! Logs: where events go, in what form, and that nothing in them can pass for something else. Numbers: [`metrics`].
 //!
 //! An event is a `tracing` call with a field `event = "area.verb"` and further keys, `receipt_id` or `session_id`
-//! first: `tracing::info!(event = "journal.committed", %receipt_id, octets)`. [`init`] sends all of them to standard
-//! error, one a line, in one of two forms:
+//! first: `tracing::info!(event = "journal.committed", %receipt_id, octets)`. All of them are listed in [`events`].
+//!
+//! ```text
+//! tracing ─▶ sink ─┬─▶ queue ─▶ thread ─▶ standard error, or a file that is begun anew by size and age
+//!                  └─▶ tap ─▶ whoever tails the running server
+//! ```
+//! [`init`] sends events to the log, one a line, in one of two forms:
 //!
 //! ```text
 //! json  {"timestamp":"2026-11-21T09:30:00.123Z","level":"INFO","event":"listening","service":"smtp","addr":"[::]:25"}
-//! text  2026-11-21T09:30:00.123Z INFO  listening service=smtp addr=[::]:25
+//! text  2026-11-21T09:30:00Z I listening         service=smtp addr=[::]:25
 //! ```
 //!
 //! Invariants:
 //! - One event is one line. What a peer, a file or an admin wrote may stand in a value, so every value is escaped: by
-//!   JSON, or by [`text`](self), which also quotes it. A forged line would be believed by whoever reads the log.
+//!   JSON, or by [`write_text`], which also quotes it. A forged line would be believed by whoever reads the log.
 //! - A log that cannot be written, or whose reader has stopped, stops nothing: the event is lost and counted
-//!   (`log.dropped`), the mail is not.
+//!   (`log.dropped`), the mail is not. The same holds for whoever tails.
 //! - A panic is an event too (`service.panicked`), with its place; its message only when it is a constant of the
 //!   program, since a formatted one may quote what was being read.
 //! - Other crates speak only when something is wrong: the level asked for is that of Daybook's own events.
+//! - An event nobody wants costs next to nothing: `tracing` is told so once for each place in the code.
 //!
 //! This room never sees message content, and decides about nothing.
 
+pub mod alarm;
 mod clock;
+pub mod events;
+mod file;
+mod filter;
+mod level;
+mod line;
+pub mod metrics;
 mod queue;
+pub mod rhythm;
+mod sink;
+mod tap;
 mod text;
+mod visits;
 
 pub use clock::now;
-pub use queue::flush;
+pub use file::FileLog;
+pub use filter::{Filter, Matcher};
+pub use level::{Level, UnknownLevel};
+pub use line::{Line, json_safe};
+pub use tap::{FOLLOWERS_MAX, Follower, Next, RECENT_LINES_MAX, Tap, Tapped};
+pub use text::{Look, write as write_text};
+pub use visits::Visits;
 
-use clock::UtcMilliseconds;
+use file::LogFile;
+use level::SharedLevel;
+use queue::Queue;
+use sink::Sink;
 use std::fmt;
-use std::io::IsTerminal;
-use text::Text;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tracing::Dispatch;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+
+/// How long to wait for a place in a full queue before a reopening is given up.
+const REOPEN_WAIT: Duration = Duration::from_secs(5);
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,57 +73,112 @@ pub enum Format {
     Text,
 }
 
-/// Events have a destination already; it stays. Our fault: [`init`] was called twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AlreadyInitialised;
+/// What [`init`] sets up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// The form of a line.
+    pub format: Format,
+    /// The least severe events written.
+    pub level: Level,
+    /// The file to write; standard error otherwise.
+    pub file: Option<FileLog>,
+    /// Whether events can be followed: see [`tap`].
+    pub tap: bool,
+}
 
-impl fmt::Display for AlreadyInitialised {
+/// Why there is no log.
+#[derive(Debug)]
+pub enum InitError {
+    /// Events have a destination already; it stays. Our fault: [`init`] was called twice.
+    AlreadyInitialised,
+    /// The file cannot be appended to. The operator's to mend.
+    File(PathBuf, io::Error),
+}
+
+impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("logging was set up before")
+        match self {
+            InitError::AlreadyInitialised => f.write_str("logging was set up before"),
+            InitError::File(path, error) => write!(f, "[log] file: open {}: {error}", path.display()),
+        }
     }
 }
 
-impl std::error::Error for AlreadyInitialised {}
+impl std::error::Error for InitError {}
 
-/// Sends events of `level` and more severe ones to standard error from now on, for the whole process.
+/// What this process logs with.
+struct Log {
+    queue: Queue,
+    level: Arc<SharedLevel>,
+    tap: Option<Arc<Tap>>,
+}
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Sends events to the log from now on, for the whole process.
 ///
 /// # Errors
-/// [`AlreadyInitialised`]; then nothing changes.
-pub fn init(format: Format, level: LevelFilter) -> Result<(), AlreadyInitialised> {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let queue = queue::to_standard_error();
-    tracing::dispatcher::set_global_default(dispatch(format, level, colour, queue))
-        .map_err(|_| AlreadyInitialised)?;
+/// [`InitError`]; then nothing changes.
+pub fn init(setup: Setup) -> Result<(), InitError> {
+    if LOG.get().is_some() {
+        return Err(InitError::AlreadyInitialised);
+    }
+    let is_file = setup.file.is_some();
+    let opened = setup.file.map(|file| {
+        let path = file.path.clone();
+        LogFile::open(file, now()).map_err(|error| InitError::File(path, error))
+    });
+    let queue = queue::start(opened.transpose()?);
+    let level = Arc::new(SharedLevel::new(setup.level));
+    let tap = setup.tap.then(|| Tap::new(tracing::callsite::rebuild_interest_cache));
+    let put = queue.clone();
+    let sink = Sink {
+        format: setup.format,
+        colour: !is_file && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        level: Arc::clone(&level),
+        put: Box::new(move |line| put.put(line)),
+        tap: tap.clone(),
+    };
+    // Before the first event can be made: the log's thread makes some itself.
+    LOG.set(Log { queue, level, tap }).map_err(|_| InitError::AlreadyInitialised)?;
+    tracing::dispatcher::set_global_default(Dispatch::new(sink))
+        .map_err(|_| InitError::AlreadyInitialised)?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
 }
 
-fn dispatch<W>(format: Format, level: LevelFilter, colour: bool, writer: W) -> Dispatch
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    let targets = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target(env!("CARGO_CRATE_NAME"), level);
-    // Trouble with writing must not be "reported" by a macro that panics when standard error is gone: the reader of
-    // a pipe going away would take the gateway with it.
-    let layer = tracing_subscriber::fmt::layer().log_internal_errors(false).with_writer(writer);
-    match format {
-        Format::Json => {
-            let layer = layer
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false)
-                .with_target(false)
-                .with_timer(UtcMilliseconds);
-            Dispatch::new(tracing_subscriber::registry().with(layer.with_filter(targets)))
-        }
-        Format::Text => {
-            let layer = layer.event_format(Text { colour });
-            Dispatch::new(tracing_subscriber::registry().with(layer.with_filter(targets)))
-        }
+/// Waits until what was logged so far is written, at most `wait`. Blocks.
+pub fn flush(wait: Duration) {
+    if let Some(log) = LOG.get() {
+        log.queue.flush(wait);
     }
+}
+
+/// Has the log's file opened anew, after what was logged so far: somebody moved it. Without a file nothing happens. Blocks
+/// while the queue is full.
+pub fn reopen() {
+    if let Some(log) = LOG.get() {
+        log.queue.reopen(REOPEN_WAIT);
+    }
+}
+
+/// The least severe events written now; `None` when nothing is logged.
+pub fn level() -> Option<Level> {
+    LOG.get().map(|log| log.level.get())
+}
+
+/// Writes events of `level` and more severe ones from now on. Gives the level before; `None` when nothing is logged.
+pub fn set_level(level: Level) -> Option<Level> {
+    let before = LOG.get()?.level.set(level);
+    if before != level {
+        tracing::callsite::rebuild_interest_cache();
+    }
+    Some(before)
+}
+
+/// Where the events of this process can be followed; `None` when [`init`] was told that nobody will.
+pub fn tap() -> Option<&'static Arc<Tap>> {
+    LOG.get()?.tap.as_ref()
 }
 
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
@@ -105,51 +186,63 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(not shown)");
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
+    metrics::panicked();
     tracing::error!(event = "service.panicked", place, message, thread);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct Fixture {
+        lines: Arc<Mutex<Vec<u8>>>,
+        level: Arc<SharedLevel>,
+        tap: Arc<Tap>,
+        dispatch: Dispatch,
+    }
 
-    impl Write for Lines {
-        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(octets)
-        }
+    fn fixture(format: Format, level: Level) -> Fixture {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let level = Arc::new(SharedLevel::new(level));
+        let tap = Tap::new(tracing::callsite::rebuild_interest_cache);
+        let out = Arc::clone(&lines);
+        let sink = Sink {
+            format,
+            colour: false,
+            level: Arc::clone(&level),
+            put: Box::new(move |line| out.lock().unwrap().extend(line)),
+            tap: Some(Arc::clone(&tap)),
+        };
+        Fixture { lines, level, tap, dispatch: Dispatch::new(sink) }
+    }
 
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+    impl Fixture {
+        fn act(&self, act: impl FnOnce()) -> String {
+            self.lines.lock().unwrap().clear();
+            tracing::dispatcher::with_default(&self.dispatch, act);
+            String::from_utf8(self.lines.lock().unwrap().clone()).unwrap()
         }
     }
 
-    impl Lines {
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
+    fn logged(format: Format, level: Level, act: impl FnOnce()) -> String {
+        fixture(format, level).act(act)
     }
 
-    fn logged(format: Format, level: LevelFilter, colour: bool, act: impl FnOnce()) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let dispatch = dispatch(format, level, colour, move || writer.clone());
-        tracing::dispatcher::with_default(&dispatch, act);
-        lines.text()
+    fn events(out: &str) -> Vec<&str> {
+        out.lines().filter_map(|line| line.split_whitespace().nth(2)).collect()
     }
 
     const HOSTILE: &str = "a\r\n2026-11-21T09:30:00.123Z ERROR forged=1 \u{1b}[2J\u{202e}\u{2028}\"x\"\\";
 
     #[test]
     fn json_is_one_flat_object_a_line_with_time_and_level() {
-        let out = logged(Format::Json, LevelFilter::INFO, false, || {
+        let out = logged(Format::Json, Level::Info, || {
             tracing::info!(event = "listening", service = "smtp", octets = 7_u64, ok = true, addr = %"[::]:25");
             tracing::warn!(event = "store.torn", what = HOSTILE, shown = %HOSTILE);
         });
         assert_eq!(out.matches('\n').count(), 2, "{out}");
+        assert!(!out.contains('\u{202e}') && !out.contains('\u{2028}'), "{out}");
         let lines: Vec<serde_json::Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines[0]["event"], "listening");
         assert_eq!(lines[0]["level"], "INFO");
@@ -164,70 +257,76 @@ mod tests {
     }
 
     #[test]
-    fn text_leads_with_time_level_and_event() {
-        let out = logged(Format::Text, LevelFilter::INFO, false, || {
+    fn text_leads_with_time_level_and_event_and_is_one_line() {
+        let out = logged(Format::Text, Level::Info, || {
             tracing::info!(event = "listening", service = "smtp", octets = 7_u64, addr = %"[::]:25");
+            tracing::info!(event = %HOSTILE, debugged = ?HOSTILE, "{HOSTILE}");
         });
+        assert_eq!(out.matches('\n').count(), 2, "{out}");
         let (time, rest) = out.split_once(' ').unwrap();
         assert!(crate::mail::Timestamp::parse(time).is_some());
-        assert_eq!(rest, "INFO  listening service=smtp octets=7 addr=[::]:25\n");
-    }
-
-    #[test]
-    fn text_values_cannot_forge_a_line_or_reach_the_terminal() {
-        for colour in [false, true] {
-            let out = logged(Format::Text, LevelFilter::INFO, colour, || {
-                tracing::info!(event = "a.b", plain = HOSTILE, shown = %HOSTILE, debugged = ?HOSTILE, next = 1);
-                tracing::info!(event = %HOSTILE, "{HOSTILE}");
-            });
-            assert_eq!(out.matches('\n').count(), 2, "{out}");
-            assert!(!out.contains('\r') && !out.contains('\u{202e}') && !out.contains('\u{2028}'), "{out}");
-            assert!(!out.contains("\u{1b}[2J"), "{out}");
-            assert_eq!(out.contains('\u{1b}'), colour, "{out}");
-        }
-    }
-
-    #[test]
-    fn text_values_end_where_they_end() {
-        let out = logged(Format::Text, LevelFilter::INFO, false, || {
-            tracing::info!(event = "a.b", helo = "x\" receipt_id=forged", empty = "", path = r"C:\d");
-        });
-        assert!(out.ends_with("a.b helo=\"x\\\" receipt_id=forged\" empty=\"\" path=\"C:\\\\d\"\n"), "{out}");
+        assert!(rest.starts_with("I listening         service=smtp octets=7 addr=[::]:25\n"), "{rest}");
     }
 
     #[test]
     fn the_level_holds_for_our_events_and_others_are_heard_from_warn_on() {
-        let out = logged(Format::Text, LevelFilter::DEBUG, false, || {
+        let act = || {
             tracing::trace!(event = "ours.trace");
             tracing::debug!(event = "ours.debug");
             tracing::info!(target: "elsewhere", event = "other.info");
+            tracing::info!(target: "daybooks", event = "other.info");
             tracing::warn!(target: "elsewhere", event = "other.warn");
-        });
-        let events: Vec<&str> = out.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
-        assert_eq!(events, ["ours.debug", "other.warn"]);
-        let out = logged(Format::Text, LevelFilter::ERROR, false, || {
-            tracing::warn!(target: "elsewhere", event = "other.warn");
-        });
-        assert_eq!(out, "");
+        };
+        assert_eq!(events(&logged(Format::Text, Level::Debug, act)), ["ours.debug", "other.warn"]);
+        assert_eq!(logged(Format::Text, Level::Error, act), "");
     }
 
     #[test]
-    fn a_log_that_cannot_be_written_stops_nothing() {
-        struct Broken;
-        impl Write for Broken {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
+    fn a_level_can_be_changed_at_any_time_and_reaches_places_that_were_asked_before() {
+        let fixture = fixture(Format::Text, Level::Info);
+        let act = || {
+            tracing::debug!(event = "ours.debug");
+            tracing::warn!(event = "ours.warn");
+        };
+        let mut seen = Vec::new();
+        for level in [Level::Info, Level::Debug, Level::Error, Level::Info] {
+            fixture.act(|| {
+                fixture.level.set(level);
+                tracing::callsite::rebuild_interest_cache();
+            });
+            seen.push(events(&fixture.act(act)).len());
         }
-        let mut went_on = false;
-        let dispatch = dispatch(Format::Json, LevelFilter::INFO, false, || Broken);
-        tracing::dispatcher::with_default(&dispatch, || {
-            tracing::info!(event = "a.b");
-            went_on = true;
-        });
-        assert!(went_on);
+        assert_eq!(seen, [1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn who_tails_gets_what_the_log_does_not() {
+        let fixture = fixture(Format::Text, Level::Error);
+        let act = || {
+            tracing::debug!(event = "ours.debug", n = 1);
+            tracing::info!(event = "ours.info", n = 2);
+        };
+        assert_eq!(fixture.act(act), "");
+        let mut followed = None;
+        fixture.act(|| followed = fixture.tap.follow(Level::Debug));
+        let (recent, mut follower) = followed.unwrap();
+        assert_eq!(recent.iter().map(|tapped| tapped.line.event()).collect::<Vec<_>>(), ["ours.info"]);
+        assert_eq!(fixture.act(act), "");
+        let Some(Next::Line(tapped)) = follower.next_waiting() else { panic!("no line") };
+        assert_eq!(tapped.line.event(), "ours.debug");
+        assert_eq!(Line::parse(&tapped.json).as_ref(), Some(&tapped.line));
+        fixture.act(|| drop(follower));
+    }
+
+    #[test]
+    fn an_event_nobody_wants_is_not_even_put_together() {
+        let fixture = fixture(Format::Text, Level::Info);
+        let mut made = false;
+        let mut made_it = || {
+            made = true;
+            1
+        };
+        fixture.act(|| tracing::debug!(event = "ours.debug", n = made_it()));
+        assert!(!made);
     }
 }

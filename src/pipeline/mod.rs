@@ -22,7 +22,7 @@ mod summary;
 
 use crate::directory::Directory;
 use crate::mail::{Address, GatewayMailbox, GatewayMailboxState, ReceiptId, SessionId, TransportEnvelope};
-use crate::observe::now;
+use crate::observe::{metrics, now};
 use crate::smtp::{Fault, Receiver, Reception, RecipientVerdict};
 use crate::store::{Store, StoreError};
 use reception::Gathering;
@@ -105,6 +105,7 @@ impl Receiver for Pipeline {
         }
         let gateway_mailboxes = self.inner.gateway_mailboxes(&envelope.recipients);
         if let Err(error) = self.inner.store.admits() {
+            metrics::report_deferred();
             tracing::error!(event = "journal.deferred", %receipt_id, session_id = %envelope.session_id, %error);
             return Err(fault(&error));
         }

@@ -256,7 +256,7 @@ fn deliver_to(
         })
         .collect();
     let reports = reports(read.extraction.as_ref());
-    let (placements, unmatched) = place(inner, gateway_mailbox, read);
+    let (placements, unmatched) = place(inner, gateway_mailbox, read, receipt.receipt_id);
     let extraction = read.extraction.as_ref();
     let mut defects: Vec<(String, String)> = extraction
         .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
@@ -416,6 +416,7 @@ fn place(
     inner: &Inner,
     gateway_mailbox: &GatewayMailbox,
     read: &Read,
+    receipt_id: ReceiptId,
 ) -> (Vec<WantedPlacement>, Vec<String>) {
     let mut placements =
         vec![wanted(FolderName::Inbox, 0, false, vec![format!("accepted for {}", gateway_mailbox.login())])];
@@ -435,7 +436,7 @@ fn place(
     let mut unmatched = Vec::new();
     let mut unassigned = "nobody is named as sender or recipient in a journal report".to_owned();
     if extraction.destination == Destination::Assign {
-        let assignment = assign_safely(inner, gateway_mailbox, extraction);
+        let assignment = assign_safely(inner, gateway_mailbox, extraction, receipt_id);
         unmatched = assignment.unmatched.iter().map(ToString::to_string).collect();
         for placement in assignment.placements {
             let folder = FolderName::User { user: placement.user_id.clone(), folder: placement.folder };
@@ -498,13 +499,14 @@ fn assign_safely(
     inner: &Inner,
     gateway_mailbox: &GatewayMailbox,
     extraction: &Extraction,
+    receipt_id: ReceiptId,
 ) -> assign::Assignment {
     let address = gateway_mailbox.address().map(ToString::to_string).unwrap_or_default();
     let snapshot = inner.directory.snapshot_for(gateway_mailbox.login(), &address);
     let envelopes: Vec<_> = extraction.reports.iter().map(|r| r.envelope.clone()).collect();
     let assignment = catch_unwind(AssertUnwindSafe(|| assign(&envelopes, &snapshot, &Policy::default())));
     assignment.unwrap_or_else(|_| {
-        tracing::error!(event = "journal.assignment_failed", mailbox = gateway_mailbox.login());
+        tracing::error!(event = "journal.assignment_failed", %receipt_id, mailbox = gateway_mailbox.login());
         assign::Assignment::default()
     })
 }

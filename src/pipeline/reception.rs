@@ -3,9 +3,13 @@
 use super::prepare::{Gathered, Prepared, Steps, is_about_the_message, prepare};
 use super::{BATCH_OCTETS, Inner, fault};
 use crate::extract::Scanner;
-use crate::mail::{Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted};
+use crate::mail::{
+    Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted, WrittenAddress,
+};
+use crate::observe::metrics::{self, Fate, Phase};
 use crate::smtp::{BoxFuture, Fault, Reception};
 use crate::store::{Delivered, Delivery, Spool, StoreError};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -96,6 +100,7 @@ impl Gathering {
                 taken.scanner.and_then(|scanner| catch_unwind(AssertUnwindSafe(|| scanner.finish())).ok());
             let spooled =
                 Arc::new(taken.spool.finish().map_err(|e| StoreError::io("spooling a message", e))?);
+            metrics::report_octets(spooled.octets());
             tracing::info!(event = "journal.received", %receipt_id, %session_id, bytes = spooled.octets());
             prepare_safely(&worker, Gathered { receipt_id, envelope, gateway_mailboxes, spooled, scanned })
         })
@@ -106,8 +111,10 @@ impl Gathering {
         let committing = Instant::now();
         let delivered = inner.store.deliver(deliveries).await.map_err(|e| self.defer(&Trouble::Store(e)))?;
         let commit_seconds = committing.elapsed().as_secs_f64();
+        let timing = Timing { receive: receive_seconds, steps, commit: commit_seconds };
+        timing.count();
         for (story, delivered) in stories.iter().zip(&delivered) {
-            self.tell(story, delivered, Timing { receive: receive_seconds, steps, commit: commit_seconds });
+            self.tell(story, delivered, timing);
         }
         Ok(())
     }
@@ -130,6 +137,9 @@ impl Gathering {
             tls,
             class = story.class.as_str(),
             bytes = story.octets,
+            sender = story.sender,
+            recipients = story.recipients,
+            recipient_count = story.recipient_count,
             sha256 = story.sha256,
             message_id = %Untrusted(&story.message_id),
             placements = places(&delivered.placements),
@@ -144,8 +154,9 @@ impl Gathering {
             sync_seconds = round(delivered.sync_seconds),
             group = delivered.group,
         );
-        let quarantined = delivered.placements.iter().any(|(path, _)| path == "Quarantine");
-        if quarantined {
+        let fate = fate(delivered);
+        metrics::report(story.class, fate, delivered.spared.len(), story.unmatched);
+        if fate == Fate::Quarantined {
             tracing::warn!(
                 event = "journal.quarantined",
                 receipt_id = %self.receipt_id,
@@ -155,7 +166,7 @@ impl Gathering {
                 defects = story.defects,
             );
         }
-        if delivered.placements.iter().any(|(path, _)| path == "Unassigned") {
+        if fate == Fate::Unassigned {
             tracing::warn!(
                 event = "journal.unassigned",
                 receipt_id = %self.receipt_id,
@@ -197,23 +208,65 @@ struct Timing {
     commit: f64,
 }
 
+impl Timing {
+    fn count(&self) {
+        metrics::ingest(Phase::Receive, self.receive);
+        metrics::ingest(Phase::Extract, self.steps.extract);
+        metrics::ingest(Phase::Seal, self.steps.seal);
+        metrics::ingest(Phase::Commit, self.commit);
+    }
+}
+
+/// What became of a message, at its worst: one report may hold an original for somebody and one for nobody.
+fn fate(delivered: &Delivered) -> Fate {
+    let is_in = |folder: &str| delivered.placements.iter().any(|(path, _)| path == folder);
+    match delivered.repeats {
+        Some(_) => Fate::Repeated,
+        None if is_in("Quarantine") => Fate::Quarantined,
+        None if is_in("Unassigned") => Fate::Unassigned,
+        None => Fate::Stored,
+    }
+}
+
 /// What the log says of a delivery; the delivery itself goes to the committer.
 struct Story {
     class: Class,
     octets: u64,
+    /// As the report names it, or else as MAIL FROM did.
+    sender: String,
+    /// The first of them, as the report writes them.
+    recipients: String,
+    recipient_count: usize,
     sha256: String,
     message_id: String,
     unmatched: usize,
     defects: String,
 }
 
+/// Recipients a log line names; the others are only counted.
+const RECIPIENTS_LOGGED_MAX: usize = 10;
+
 impl Story {
     fn of(delivery: &Delivery) -> Story {
         let mut kinds: Vec<&str> = delivery.defects.iter().map(|(kind, _)| kind.as_str()).collect();
         kinds.dedup();
+        let envelopes = || delivery.reports.iter().map(|report| &report.envelope);
+        let sender = envelopes().find_map(|envelope| envelope.sender.as_ref()).map(WrittenAddress::as_str);
+        let mut recipients: Vec<&str> =
+            envelopes().flat_map(|envelope| &envelope.recipients).map(|r| r.address.as_str()).collect();
+        let mut seen = HashSet::new();
+        recipients.retain(|recipient| seen.insert(recipient.to_ascii_lowercase()));
+        let named: Vec<String> =
+            recipients.iter().take(RECIPIENTS_LOGGED_MAX).map(|r| Untrusted(r).to_string()).collect();
         Story {
             class: delivery.class,
             octets: delivery.octets,
+            sender: sender.map_or_else(
+                || delivery.transport.reverse_path.to_string(),
+                |sender| Untrusted(sender).to_string(),
+            ),
+            recipients: named.join(" "),
+            recipient_count: recipients.len(),
             sha256: delivery.sha256.to_string(),
             message_id: delivery.message_id.clone().unwrap_or_default(),
             unmatched: delivery.unmatched.len(),
@@ -235,6 +288,7 @@ fn defer(receipt_id: ReceiptId, session_id: SessionId, trouble: &Trouble) -> Fau
         Trouble::Panicked => (Fault::Internal, "a task panicked".to_owned()),
         Trouble::Stopped => (Fault::ShuttingDown, "the service is stopping".to_owned()),
     };
+    metrics::report_deferred();
     tracing::error!(event = "journal.deferred", %receipt_id, %session_id, error);
     fault
 }

@@ -27,6 +27,7 @@ use crate::net::listen::{self, ConnectionCap, Listener, Service};
 use crate::net::stream::{Stream, TLS_HANDSHAKE_DEADLINE, UpgradeError};
 use crate::net::tls::TlsIdentity;
 use crate::net::wire::{IDLE_OCTETS, Wire, WireError};
+use crate::observe::metrics;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -113,7 +114,8 @@ pub async fn serve(
     drain: Drain,
 ) {
     let mut over_cap = Vec::new();
-    Reply::from(Outcome::TooManyConnections).write_to(&mut over_cap);
+    let too_many = Reply::from(Outcome::TooManyConnections);
+    too_many.write_to(&mut over_cap);
     let cap = ConnectionCap::new(settings.connections_max);
     let drain_deadline = settings.timeouts.drain;
     let server = Arc::new(Server {
@@ -122,6 +124,7 @@ pub async fn serve(
         receiver,
         drain: drain.clone(),
         over_cap,
+        over_cap_code: too_many.code,
         refused: AtomicU64::new(0),
     });
     listen::serve(listeners, server, cap, drain, drain_deadline).await;
@@ -133,6 +136,7 @@ struct Server {
     receiver: Arc<dyn Receiver>,
     drain: Drain,
     over_cap: Vec<u8>,
+    over_cap_code: u16,
     /// Connections there was no room for.
     refused: AtomicU64,
 }
@@ -142,9 +146,11 @@ impl Service for Server {
         // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d; logs and range checks want a.b.c.d.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let session_id = self.receiver.session_id();
+        let _open = metrics::SmtpConnection::open();
         tracing::debug!(event = "smtp.connected", %session_id, %peer);
         let mut talk = Talk::new(&self, session_id, peer);
         let end = talk.run(Wire::new(Stream::Plain(stream))).await;
+        metrics::smtp_session(end.as_str());
         tracing::debug!(
             event = "smtp.disconnected",
             %session_id,
@@ -156,6 +162,8 @@ impl Service for Server {
 
     fn over_cap(&self, peer: SocketAddr) -> &[u8] {
         let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        metrics::smtp_session("over_cap");
+        metrics::smtp_reply(self.over_cap_code);
         // A line per refusal would let a flood of connections become a flood of log.
         if refused.is_power_of_two() {
             tracing::warn!(event = "smtp.over_cap", %peer, refused);
@@ -430,6 +438,7 @@ impl<'s> Talk<'s> {
 
     fn say(&mut self, reply: &Reply) {
         reply.write_to(&mut self.replies);
+        metrics::smtp_reply(reply.code);
         if reply.is_refusal() {
             self.log_refusal(reply, self.session.receipt_id());
         }

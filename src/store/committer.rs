@@ -23,6 +23,7 @@ use super::{
     StoredExtent, WantedPlacement,
 };
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Uid, UidValidity};
+use crate::observe::metrics;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -244,6 +245,7 @@ impl Committer {
     /// Ends a group that failed. An index that failed, or that cannot even go back, is opened anew before anything else.
     fn give_up(&mut self, index: Index, e: &StoreError) {
         self.shared.set_failing(true);
+        metrics::store_commit_failed();
         tracing::error!(event = "store.commit_failed", error = %e);
         if matches!(e, StoreError::IndexDamaged(_)) {
             self.shared.set_index_spoilt();
@@ -271,6 +273,7 @@ impl Committer {
         let clock = Instant::now();
         let position = self.log.append(builder)?;
         let sync_seconds = clock.elapsed().as_secs_f64();
+        metrics::store_synced(sync_seconds, group);
         let recorded = index.set_numbers(&self.numbers).and_then(|()| index.set_position(&position));
         if let Err(e) = recorded.and_then(|()| index.commit()) {
             // Durable all the same. The index is behind now; repair_if_needed takes it further.

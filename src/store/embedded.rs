@@ -11,8 +11,8 @@ use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, genera
 use super::stage::{DigestKey, EmbeddedStage};
 use super::{
     Activity, BoxFuture, Client, Delivered, Delivery, Digest, Entry, FolderName, FolderStatus,
-    GatewayMailboxChange, Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView, Spool, Stage,
-    Store, StoreError, UnlockError, Unlocked,
+    GatewayMailboxChange, Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView, Space, Spool,
+    Stage, Store, StoreError, Tally, UnlockError, Unlocked,
 };
 use crate::mail::{
     Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp,
@@ -312,6 +312,12 @@ impl Embedded {
         self.join();
     }
 
+    /// False once this process can store nothing any more, whatever the disk does: the committer has ended, by a panic or
+    /// because the store is closed. Never blocks.
+    pub fn commits(&self) -> bool {
+        !self.commands.is_closed()
+    }
+
     fn join(&self) {
         self.closing.store(true, Ordering::Relaxed);
         for slot in [&self.checkpointer, &self.committer] {
@@ -537,6 +543,15 @@ impl Store for Embedded {
 
     fn activity(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Activity, StoreError> {
         self.shared.read(|index| index.activity(gateway_mailbox, since))
+    }
+
+    fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError> {
+        self.shared.read(|index| index.tally(gateway_mailbox, since))
+    }
+
+    fn space(&self) -> Result<Space, StoreError> {
+        let free_octets = self.shared.free_octets()?;
+        Ok(Space { free_octets, reserve_octets: self.shared.reserve_octets })
     }
 
     fn open(&self, key: &Unlocked, message: MessageKey) -> Result<Box<dyn io::Read + Send>, StoreError> {

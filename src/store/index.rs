@@ -10,8 +10,10 @@ use super::fact::{
     ReceivedFact, StoredExtent,
 };
 use super::log::Position;
-use super::{Activity, Digest, FolderName, StoreError};
-use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Uid, UidValidity};
+use super::{ARRIVALS_SPAN_MS, Activity, Digest, FolderName, StoreError, Tally};
+use crate::mail::{
+    CanonicalSize, GatewayMailboxId, NOTICE_ID_BEGINNING, ReceiptId, Timestamp, Uid, UidValidity,
+};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,9 +61,11 @@ CREATE TABLE name (value TEXT NOT NULL, receipt BLOB NOT NULL, PRIMARY KEY (valu
 const FLAG_BARE_LINE_ENDS: i64 = 1;
 const FLAG_ENDS_WITH_LINE_END: i64 = 2;
 
-const HOUR_MS: i64 = 60 * 60 * 1000;
-/// How far a message's time may lie before that of one with a lower UID.
-const ARRIVAL_ORDER_SLACK_MS: i64 = HOUR_MS;
+/// How far a message's time may lie before that of one with a lower UID, and behind that in its receipt id.
+const ARRIVAL_ORDER_SLACK_MS: i64 = 60 * 60 * 1000;
+/// The receipts of mail about Daybook's own notices: the first parameter is what their Message-IDs begin with, the second
+/// is the first text behind all of those.
+const NOTICES: &str = "SELECT receipt FROM name WHERE value >= ?1 AND value < ?2";
 
 /// UIDs left out in every folder after entries were lost.
 const UIDS_SKIPPED: u32 = 1 << 20;
@@ -818,10 +822,12 @@ impl Index {
             return Ok(Activity::default());
         };
         let mut activity = Activity::default();
-        let mut select =
-            self.connection.prepare_cached("SELECT at FROM placement WHERE folder = ? ORDER BY uid DESC")?;
-        let mut rows = select.query([int(inbox.id)])?;
-        let mut hours = BTreeMap::new();
+        let (first, behind) = notice_ids();
+        let mut select = self.connection.prepare_cached(&format!(
+            "SELECT at FROM placement WHERE folder = ?3 AND receipt NOT IN ({NOTICES}) ORDER BY uid DESC"
+        ))?;
+        let mut rows = select.query(params![first, behind, int(inbox.id)])?;
+        let mut spans = BTreeMap::new();
         while let Some(row) = rows.next()? {
             let at: i64 = row.get(0)?;
             let last = activity.last_received.get_or_insert(Timestamp::from_unix_ms(at));
@@ -831,17 +837,67 @@ impl Index {
                 break;
             }
             if at >= since.unix_ms() {
-                *hours.entry(at - at.rem_euclid(HOUR_MS)).or_insert(0_u64) += 1;
+                *spans.entry(at - at.rem_euclid(ARRIVALS_SPAN_MS)).or_insert(0_u64) += 1;
             }
         }
         activity.arrivals =
-            hours.into_iter().map(|(hour, count)| (Timestamp::from_unix_ms(hour), count)).collect();
+            spans.into_iter().map(|(span, count)| (Timestamp::from_unix_ms(span), count)).collect();
         let mut select = self
             .connection
             .prepare_cached("SELECT max(e.at) FROM folder f JOIN folder_event e ON e.folder = f.id WHERE f.gateway_mailbox = ?")?;
         let at: Option<i64> = select.query_row([gateway_mailbox.as_bytes()], |row| row.get(0))?;
         activity.last_fetched = at.map(Timestamp::from_unix_ms);
         Ok(activity)
+    }
+
+    /// What became of the mail since, and what waits.
+    pub(super) fn tally(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        since: Timestamp,
+    ) -> Result<Tally, StoreError> {
+        let Some(inbox) = self.folder(gateway_mailbox, &FolderName::Inbox)? else {
+            return Ok(Tally::default());
+        };
+        let mut tally = Tally::default();
+        let (first, behind) = notice_ids();
+        // A receipt's id is drawn when its transaction begins, its time when that ends.
+        let from_ms = since.unix_ms().saturating_sub(ARRIVAL_ORDER_SLACK_MS);
+        let from = ReceiptId::new(unsigned(from_ms), [0; 10]);
+        let mut select = self.connection.prepare_cached(&format!(
+            "SELECT CASE WHEN f.name IN ('inbox', 'unassigned', 'quarantine') THEN f.name ELSE 'user' END,
+                    count(*), sum(p.deleted_at IS NULL), coalesce(sum(m.octets), 0)
+             FROM receipt r JOIN placement p ON p.receipt = r.id
+             JOIN folder f ON f.id = p.folder AND f.gateway_mailbox = r.gateway_mailbox
+             LEFT JOIN message m ON m.id = p.message
+             WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND r.id NOT IN ({NOTICES}) GROUP BY 1"
+        ))?;
+        let id = gateway_mailbox.as_bytes();
+        let mut rows = select.query(params![first, behind, from.as_bytes(), id, since.unix_ms()])?;
+        while let Some(row) = rows.next()? {
+            let (made, there) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
+            match row.get_ref(0)?.as_str().unwrap_or_default() {
+                "inbox" => (tally.received, tally.octets) = (made, unsigned(row.get(3)?)),
+                "unassigned" => tally.unassigned = there,
+                "quarantine" => tally.quarantined = there,
+                _ => tally.in_user_folders = made,
+            }
+        }
+        let mut select = self.connection.prepare_cached(
+            "SELECT coalesce(sum(last - first + 1), 0) FROM folder_event WHERE folder = ? AND kind = 'fetched' AND at >= ?",
+        )?;
+        tally.fetched =
+            unsigned(select.query_row(params![int(inbox.id), since.unix_ms()], |row| row.get(0))?);
+        let mut select = self.connection.prepare_cached(&format!(
+            "SELECT count(*), coalesce(sum(m.octets), 0), min(p.at) FROM placement p LEFT JOIN message m ON m.id = p.message
+             WHERE p.folder = ?3 AND p.deleted_at IS NULL AND p.receipt NOT IN ({NOTICES})"
+        ))?;
+        let (waiting, octets, oldest) = select.query_row(params![first, behind, int(inbox.id)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<i64>>(2)?))
+        })?;
+        (tally.waiting, tally.waiting_octets) = (unsigned(waiting), unsigned(octets));
+        tally.oldest_waiting = oldest.map(Timestamp::from_unix_ms);
+        Ok(tally)
     }
 
     /// What happened to one placement after it was made, and whether it is still there.
@@ -854,6 +910,11 @@ impl Index {
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+/// The first Message-ID a notice can have, and the first text behind all of them.
+fn notice_ids() -> (&'static str, String) {
+    (NOTICE_ID_BEGINNING, format!("{NOTICE_ID_BEGINNING}\u{10ffff}"))
 }
 
 fn receipt_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<ReceiptId> {

@@ -278,16 +278,53 @@ pub struct FolderStatus {
     pub oldest: Option<Timestamp>,
 }
 
-/// When mail came to a gateway mailbox and when it was taken away, for those who watch over it.
+/// Length of the spans in which [`Activity`] counts arrivals, in milliseconds: ten minutes.
+pub const ARRIVALS_SPAN_MS: i64 = 10 * 60 * 1000;
+
+/// When mail came to a gateway mailbox and when it was taken away, for those who watch over it. Mail about Daybook's own
+/// notices ([`NOTICE_ID_BEGINNING`](crate::mail::NOTICE_ID_BEGINNING)) counts for nothing here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
-    /// Messages accepted in each hour that had any, oldest first: the hour's beginning (UTC) and how many. A repetition to
-    /// which nothing was added is not one.
+    /// Messages accepted in each ten minutes that had any, oldest first: their beginning (UTC) and how many. A repetition
+    /// to which nothing was added is not one.
     pub arrivals: Vec<(Timestamp, u64)>,
     /// When the last message was accepted, at whatever time.
     pub last_received: Option<Timestamp>,
     /// When a client last fetched or deleted a message. One that found nothing new leaves no trace here.
     pub last_fetched: Option<Timestamp>,
+}
+
+/// What became of the mail of a gateway mailbox since some time, and what waits in it. Mail about Daybook's own notices
+/// counts for nothing here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages accepted.
+    pub received: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// Entries made in users' folders.
+    pub in_user_folders: u64,
+    /// Entries made in Unassigned and still there.
+    pub unassigned: u64,
+    /// Entries made in Quarantine and still there.
+    pub quarantined: u64,
+    /// Messages clients fetched, each time counted.
+    pub fetched: u64,
+    /// Messages in INBOX, however old: what no client has taken away.
+    pub waiting: u64,
+    /// Their octets.
+    pub waiting_octets: u64,
+    /// When the oldest of them was received.
+    pub oldest_waiting: Option<Timestamp>,
+}
+
+/// Room on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Free for this process, in octets.
+    pub free_octets: u64,
+    /// New mail is refused for now when less than this is free, in octets.
+    pub reserve_octets: u64,
 }
 
 /// Who fetched or deleted, for the record.
@@ -526,6 +563,13 @@ pub trait Store: Send + Sync {
 
     /// When mail came and went; arrivals since `since`. Reads as many rows as messages arrived since.
     fn activity(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Activity, StoreError>;
+
+    /// What became of the mail received since `since`, and what waits. Reads as many rows as messages arrived since, and as
+    /// INBOX ever held.
+    fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError>;
+
+    /// How much room there is.
+    fn space(&self) -> Result<Space, StoreError>;
 
     /// Opens a message's stored octets, decrypting while they are read. Damage is an error of the reader, also at the
     /// end of the message: it never passes for mail.

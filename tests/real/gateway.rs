@@ -124,6 +124,10 @@ impl Gateway {
         self.port("smtp")
     }
 
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.port("http")
+    }
+
     pub(crate) fn pop3(&self) -> SocketAddr {
         self.port("pop3")
     }

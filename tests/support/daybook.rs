@@ -98,6 +98,7 @@ impl Site {
                 "hostname = \"{HOST}\"\ndomains = [\"{DOMAIN}\", \"second.example\"]\ndata_dir = \"data\"\n\
                  [smtp]\nlisten = [\"127.0.0.1:0\"]\n\
                  [pop3]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n\
+                 [http]\nlisten = \"127.0.0.1:0\"\n\
                  [[directory]]\nkind = \"file\"\npath = \"users.toml\"\n{sections}"
             ),
         );
@@ -149,21 +150,18 @@ impl Site {
 
     /// Starts a server and waits until it takes connections.
     pub(crate) fn serve(&self) -> Server<'_> {
-        let mut server = self.serve_unchecked();
-        wait_until("ports.json", || {
-            if let Some(status) = server.child.try_wait().unwrap() {
-                panic!("the server ended with {status}:\n{}", server.log());
-            }
-            server.site.path("data/ports.json").exists()
-        });
-        server
+        self.serve_unchecked().wait_until_it_serves()
     }
 
     /// Starts a server and does not wait. Its log is a file of the site.
     pub(crate) fn serve_unchecked(&self) -> Server<'_> {
+        self.serve_by(self.command(&["serve"]))
+    }
+
+    /// Starts a server by a command of the caller's and does not wait. Its log is a file of the site.
+    pub(crate) fn serve_by(&self, mut command: Command) -> Server<'_> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let log = self.path(&format!("log-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let mut command = self.command(&["serve"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         Server { site: self, child: command.spawn().unwrap(), log }
     }
@@ -196,7 +194,18 @@ pub(crate) struct Server<'s> {
 }
 
 impl Server<'_> {
-    /// Where it listens: `smtp`, `pop3`, `pop3s`, as `ports.json` says.
+    /// Waits until it takes connections.
+    pub(crate) fn wait_until_it_serves(mut self) -> Self {
+        wait_until("ports.json", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the server ended with {status}:\n{}", self.log());
+            }
+            self.site.path("data/ports.json").exists()
+        });
+        self
+    }
+
+    /// Where it listens: `smtp`, `pop3`, `pop3s`, `http`, as `ports.json` says.
     pub(crate) fn port(&self, service: &str) -> SocketAddr {
         let text = fs::read_to_string(self.site.path("data/ports.json")).unwrap();
         let (_, rest) =

@@ -109,6 +109,10 @@ impl UnlockedMaildrop for Fake {
         GatewayMailboxId::new(1, [1; 10])
     }
 
+    fn login(&self) -> String {
+        LOGIN.to_owned()
+    }
+
     fn open(self: Box<Self>) -> Result<Arc<dyn Maildrop>, LoginError> {
         let state = self.state.lock().unwrap();
         if state.fail_open {

@@ -4,16 +4,12 @@
 //! report, and a message nobody can read, shows where each landed and why, fetches everything back over POP3S and compares the
 //! octets. Any step that does not hold ends it with exit code 1.
 
-mod pop3;
-
-use super::{Daybook, Running};
-use crate::config::{DirectoryKind, DirectorySource, LogLevel, Settings};
+use super::{Daybook, Running, output};
+use crate::admin::probe::{Begin, Pop3, Smtp};
+use crate::config::{DirectoryKind, DirectorySource, Http, LogLevel, Settings};
 use crate::mail::{Class, GatewayMailbox, Profile, ReceiptId, Timestamp, Untrusted};
 use crate::store::{NewGatewayMailbox, ReceiptQuery, ReceiptView};
-use lettre::Transport;
-use lettre::address::Envelope;
-use lettre::transport::smtp::SmtpTransport;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use rustls::pki_types::CertificateDer;
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
@@ -125,6 +121,7 @@ fn settings(place: &Place) -> Settings {
     settings.smtp.listen = loopback();
     settings.pop3.listen = loopback();
     settings.pop3.listen_tls = loopback();
+    settings.http = Some(Http { listen: None });
     settings.log.level = LogLevel::Error;
     settings.directories = vec![DirectorySource {
         kind: DirectoryKind::File { path: place.dir.join("users.toml") },
@@ -133,13 +130,28 @@ fn settings(place: &Place) -> Settings {
     settings
 }
 
-/// Runs the demonstration, telling `out` about it. With `keep` the server goes on until it is told to end.
-pub(crate) async fn run(keep: bool, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
+/// How the journey ended.
+struct Arrived {
+    gateway_mailbox: Arc<GatewayMailbox>,
+    password: zeroize::Zeroizing<String>,
+    sent: Vec<Sent>,
+}
+
+/// Runs the demonstration, telling `out` about it: in prose, or as one JSON value. With `keep` the server goes on until it
+/// is told to end.
+pub(crate) async fn run(keep: bool, json: bool, out: &mut (dyn Write + Send)) -> Result<(), DemoError> {
     let mut place = Place::make(keep).map_err(step("making a directory"))?;
     let settings = settings(&place);
     fs::write(place.config_file(), settings.to_toml()).map_err(step("writing the configuration"))?;
     let running = Daybook::start(settings).await.map_err(step("starting the server"))?;
-    let shown = journey(&running, &place, keep, out).await;
+    let mut untold = io::sink();
+    let told: &mut (dyn Write + Send) = if json { &mut untold } else { out };
+    let arrived = journey(&running, &place, keep, told).await;
+    let shown = match arrived {
+        Ok(arrived) if json => print_json(&running, &place, keep, &arrived),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
     if shown.is_err() {
         place.keep = false;
     }
@@ -155,7 +167,7 @@ async fn journey(
     place: &Place,
     keep: bool,
     out: &mut (dyn Write + Send),
-) -> Result<(), DemoError> {
+) -> Result<Arrived, DemoError> {
     let printing = step::<io::Error>("printing");
     let smtp = running.ports.smtp.ok_or_else(|| DemoError("SMTP is not bound".to_owned()))?;
     let pop3s = running.ports.pop3s.ok_or_else(|| DemoError("POP3S is not bound".to_owned()))?;
@@ -172,7 +184,7 @@ async fn journey(
 
     let certificate = running.certificate().ok_or_else(|| DemoError("there is no certificate".to_owned()))?;
     let sent = {
-        let (address, certificate) = (address.clone(), certificate.to_vec());
+        let (address, certificate) = (address.clone(), certificate.clone());
         blocking(move || send_all(smtp, &address, &certificate)).await?
     };
     writeln!(out, "2. Exchange sends four messages over STARTTLS; each 250 means: durable.\n")
@@ -209,7 +221,27 @@ async fn journey(
         )
         .map_err(&printing)?;
     }
-    out.flush().map_err(&printing)
+    out.flush().map_err(&printing)?;
+    Ok(Arrived { gateway_mailbox, password, sent })
+}
+
+/// What the prose tells, for programs: each message with its receipt; with `keep`, how to reach the server.
+fn print_json(running: &Running, place: &Place, keep: bool, arrived: &Arrived) -> Result<(), DemoError> {
+    let mut messages = Vec::new();
+    for sent in &arrived.sent {
+        let receipt = receipt(running, sent.receipt_id)?;
+        messages.push(serde_json::json!({
+            "file": sent.sample.file, "what": sent.sample.what, "same_as_sent": true, "receipt": receipt,
+        }));
+    }
+    let mut value = serde_json::json!({ "held": true, "messages": messages });
+    if keep {
+        value["kept"] = serde_json::json!({
+            "config": place.config_file(), "ports": running.ports,
+            "login": arrived.gateway_mailbox.login(), "password": arrived.password.as_str(),
+        });
+    }
+    output::print_json(&value).map_err(|failure| DemoError(failure.why().to_owned()))
 }
 
 /// Runs what waits for the network where it keeps nobody waiting.
@@ -233,30 +265,21 @@ fn intro(place: &Place, address: &str, smtp: SocketAddr, out: &mut dyn Write) ->
     writeln!(out, "   Users: Alice, Bob, Carol and Erin at contoso.example, from users.toml.\n")
 }
 
-fn send_all(smtp: SocketAddr, address: &str, certificate: &[u8]) -> Result<Vec<Sent>, DemoError> {
-    let certificate = Certificate::from_der(certificate.to_vec()).map_err(step("reading the certificate"))?;
-    let tls = TlsParameters::builder(HOST.to_owned())
-        .add_root_certificate(certificate)
-        .build()
-        .map_err(step("preparing TLS"))?;
-    let transport = SmtpTransport::builder_dangerous(smtp.ip().to_string())
-        .port(smtp.port())
-        .tls(Tls::Required(tls))
-        .build();
-    let to = address.parse().map_err(step("reading the address"))?;
-    // Exchange Online sends reports from the address for undeliverable ones; NDRs come from the null path.
-    let envelope = Envelope::new(None, vec![to]).map_err(step("making an envelope"))?;
+fn send_all(
+    smtp: SocketAddr,
+    address: &str,
+    certificate: &CertificateDer<'static>,
+) -> Result<Vec<Sent>, DemoError> {
+    let mut session = Smtp::connect(smtp, HOST).map_err(step("connecting to SMTP"))?;
+    let shown = session.certificate().map_err(step("beginning TLS"))?;
+    expect(shown == *certificate, || "SMTP shows another certificate".to_owned())?;
     let mut sent = Vec::new();
     for sample in &SAMPLES {
-        // The client ends every body with a CRLF of its own.
-        let body = sample.octets.strip_suffix(b"\r\n").unwrap_or(sample.octets);
-        let response = transport.send_raw(&envelope, body).map_err(step("sending"))?;
-        let text: Vec<&str> = response.message().collect();
-        let receipt_id = text.concat().rsplit(' ').next().and_then(|id| id.parse().ok());
-        let receipt_id =
-            receipt_id.ok_or_else(|| DemoError(format!("the answer names no receipt: {}", text.concat())))?;
+        // Exchange Online sends reports from the address for undeliverable ones; NDRs come from the null path.
+        let receipt_id = session.send(address, sample.octets).map_err(step("sending"))?;
         sent.push(Sent { sample, receipt_id });
     }
+    session.quit();
     Ok(sent)
 }
 
@@ -308,13 +331,14 @@ fn judge(sent: &Sent, view: &ReceiptView) -> Result<(), DemoError> {
 
 fn fetch_all(
     pop3s: SocketAddr,
-    certificate: rustls::pki_types::CertificateDer<'static>,
+    certificate: CertificateDer<'static>,
     login: &str,
     password: &str,
     delete: bool,
 ) -> Result<Vec<Vec<u8>>, DemoError> {
     let fail = step::<io::Error>("fetching over POP3S");
-    let mut client = pop3::Client::login(pop3s, HOST, certificate, login, password).map_err(&fail)?;
+    let mut client = Pop3::connect(pop3s, Begin::Implicit, HOST, certificate).map_err(&fail)?;
+    client.login(login, password).map_err(&fail)?;
     let mut fetched = Vec::new();
     for number in 1..=client.count().map_err(&fail)? {
         fetched.push(client.retrieve(number).map_err(&fail)?);

@@ -18,6 +18,7 @@ use crate::fetch::auth::{LoggedIn, Password};
 use crate::fetch::maildrop::{Client, FetchError};
 use crate::mail::{GatewayMailboxId, Untrusted};
 use crate::net::wire::{Line, Wire, WireError};
+use crate::observe::metrics;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -82,8 +83,10 @@ struct Visit {
 }
 
 struct Facts {
+    /// As the client gave it.
     login: String,
-    mailbox: GatewayMailboxId,
+    mailbox: String,
+    mailbox_id: GatewayMailboxId,
     since: Instant,
     listed: usize,
 }
@@ -216,8 +219,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         match self.pop3.logins.exclusive(&login, password, &self.client).await {
             Ok(logged_in) => {
                 let entries = logged_in.maildrop.entries();
-                let (mailbox, listed) = (logged_in.mailbox, entries.len());
-                let facts = Facts { login, mailbox, since: Instant::now(), listed };
+                let (mailbox, mailbox_id) = (logged_in.login.clone(), logged_in.mailbox);
+                let facts =
+                    Facts { login, mailbox, mailbox_id, since: Instant::now(), listed: entries.len() };
                 self.visit = Some(Visit { logged_in, facts });
                 let reply = self.session.logged_in(entries);
                 self.say(&reply);
@@ -294,7 +298,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         let done = visit.logged_in.maildrop.finish(fetched, deleted.clone()).await;
         let end = match done {
             Ok(()) => {
-                self.log_deleted(&visit, &deleted);
                 self.log_visit(&visit.facts, counts, End::Quit);
                 End::Quit
             }
@@ -346,6 +349,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     fn log_clear_refused(&self) {
         let (session_id, peer) = (self.client.session_id, self.client.peer);
+        metrics::login_refused(self.client.protocol, "clear");
         tracing::warn!(event = "auth.failed", %session_id, protocol = "pop3", %peer, reason = "clear");
     }
 
@@ -361,35 +365,26 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             let uidl = entries.get(index).map(|entry| entry.uidl.as_str()).unwrap_or_default();
             let event = if error == FetchError::Damaged { "fetch.damaged" } else { "fetch.unreadable" };
             let session_id = self.client.session_id;
-            tracing::error!(event, %session_id, mailbox = %facts.mailbox, uidl, error = text);
+            tracing::error!(event, %session_id, mailbox = facts.mailbox, uidl, error = text);
         }
         error
     }
 
     fn log_failed_commit(&self, facts: &Facts, error: FetchError) {
         let session_id = self.client.session_id;
-        tracing::error!(event = "fetch.commit_failed", %session_id, mailbox = %facts.mailbox, %error);
-    }
-
-    fn log_deleted(&self, visit: &Visit, deleted: &[usize]) {
-        if deleted.is_empty() || !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
-        let entries = visit.logged_in.maildrop.entries();
-        for entry in deleted.iter().filter_map(|&index| entries.get(index)) {
-            let session_id = self.client.session_id;
-            tracing::debug!(event = "fetch.deleted", %session_id, mailbox = %visit.facts.mailbox, uidl = entry.uidl);
-        }
+        tracing::error!(event = "fetch.commit_failed", %session_id, mailbox = facts.mailbox, %error);
     }
 
     fn log_visit(&self, facts: &Facts, (fetched, deleted): (usize, usize), end: End) {
+        metrics::fetch_session(self.client.protocol, end.as_str());
         tracing::info!(
             event = "fetch.session",
             session_id = %self.client.session_id,
-            user = %Untrusted(&facts.login),
+            login = %Untrusted(&facts.login),
             protocol = self.client.protocol,
             peer = %self.client.peer,
-            mailbox = %facts.mailbox,
+            mailbox = facts.mailbox,
+            mailbox_id = %facts.mailbox_id,
             listed = facts.listed,
             fetched,
             octets = self.octets,

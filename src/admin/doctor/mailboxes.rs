@@ -1,0 +1,248 @@
+//! `gateway-mailbox`, `last-report` and `last-fetch`: there is one to take mail, mail comes, and mail is fetched.
+
+use super::{Finding, Subject, finding::or_ok, span};
+use crate::admin::{Examined, GatewayMailboxView, MailboxExamined};
+use crate::mail::{GatewayMailboxState, Profile, Timestamp};
+
+pub(super) const NAME: &str = "gateway-mailbox";
+pub(super) const LAST_REPORT: &str = "last-report";
+pub(super) const LAST_FETCH: &str = "last-fetch";
+
+/// Without a report for longer, weekend included, something on the way is suspected.
+const REPORT_AGE_MS: i64 = 3 * 86_400_000;
+/// Mail that waits longer is not being fetched.
+const WAITING_MS: i64 = 86_400_000;
+
+fn customers(examined: &Examined) -> impl Iterator<Item = &MailboxExamined> {
+    examined.gateway_mailboxes.iter().filter(|mailbox| !mailbox.self_test)
+}
+
+fn unknown(name: &'static str, subject: &Subject) -> Vec<Finding> {
+    vec![Finding::skipped(name, subject.view.why_unknown())]
+}
+
+pub(super) fn check(subject: &Subject) -> Vec<Finding> {
+    match subject.view.examined() {
+        Some(examined) => judge(examined, |arguments| subject.command(arguments)),
+        None => unknown(NAME, subject),
+    }
+}
+
+fn judge(examined: &Examined, command: impl Fn(&str) -> String) -> Vec<Finding> {
+    let all: Vec<&GatewayMailboxView> = customers(examined).map(|mailbox| &mailbox.gateway_mailbox).collect();
+    if all.is_empty() {
+        let make = command("mailbox create --name NAME");
+        let fix = format!("make one and send journal reports to its address: `{make}`");
+        return vec![Finding::problem(NAME, "there is none: no mail is taken", fix)];
+    }
+    let (active, suspended): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|mailbox| mailbox.state == GatewayMailboxState::Active);
+    let one = |mailbox: &&GatewayMailboxView| {
+        let seen = format!("{} is suspended: senders are asked to try again later", named(mailbox));
+        let fix = format!(
+            "when it may take mail again: `{}`",
+            command(&format!("mailbox resume {}", mailbox.login))
+        );
+        if active.is_empty() { Finding::problem(NAME, seen, fix) } else { Finding::warning(NAME, seen, fix) }
+    };
+    let findings = suspended.iter().map(one).collect();
+    or_ok(findings, NAME, || active.iter().map(|mailbox| described(mailbox)).collect::<Vec<_>>().join(", "))
+}
+
+fn named(mailbox: &GatewayMailboxView) -> String {
+    format!("\"{}\" ({})", mailbox.name, mailbox.login)
+}
+
+fn described(mailbox: &GatewayMailboxView) -> String {
+    let profile = match mailbox.profile {
+        Profile::Microsoft365 => "microsoft365",
+        Profile::Generic => "generic",
+    };
+    let tenant = mailbox.tenant.as_deref().map(|tenant| format!(", tenant {tenant}")).unwrap_or_default();
+    format!("\"{}\" active, profile {profile}{tenant}", mailbox.name)
+}
+
+pub(super) fn last_report(subject: &Subject, now: Timestamp) -> Vec<Finding> {
+    let Some(examined) = subject.view.examined() else { return unknown(LAST_REPORT, subject) };
+    each(LAST_REPORT, examined, |mailbox| judge_report(mailbox, now))
+}
+
+pub(super) fn last_fetch(subject: &Subject, now: Timestamp) -> Vec<Finding> {
+    let Some(examined) = subject.view.examined() else { return unknown(LAST_FETCH, subject) };
+    let hostname = &subject.settings.hostname;
+    each(LAST_FETCH, examined, |mailbox| judge_fetch(mailbox, hostname, now))
+}
+
+/// What is wrong with each gateway mailbox; what is right of all in one line.
+fn each(
+    name: &'static str,
+    examined: &Examined,
+    judge: impl Fn(&MailboxExamined) -> Result<String, Finding>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut good = Vec::new();
+    for mailbox in customers(examined).filter(|m| m.gateway_mailbox.state == GatewayMailboxState::Active) {
+        match judge(mailbox) {
+            Ok(seen) => good.push(format!("{} {seen}", named(&mailbox.gateway_mailbox))),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    if good.is_empty() && findings.is_empty() {
+        return vec![Finding::skipped(name, "no gateway mailbox is active")];
+    }
+    or_ok(findings, name, || good.join(", "))
+}
+
+fn ago(at: Timestamp, now: Timestamp) -> i64 {
+    (now.unix_ms() - at.unix_ms()).max(0)
+}
+
+fn judge_report(mailbox: &MailboxExamined, now: Timestamp) -> Result<String, Finding> {
+    let named = named(&mailbox.gateway_mailbox);
+    let address = &mailbox.gateway_mailbox.address;
+    let Some(last) = mailbox.last_received else {
+        return Err(Finding::warning(
+            LAST_REPORT,
+            format!("{named}: no message has come yet"),
+            format!(
+                "in Exchange, see that a journal rule is on and sends to {address} (`Get-JournalRule | fl`), that a mail \
+                 contact with this address exists, and that port 25 of this host is open to Exchange; then send a mail the \
+                 rule covers and trace it in the Exchange admin center"
+            ),
+        ));
+    };
+    let age = ago(last, now);
+    if age <= REPORT_AGE_MS {
+        return Ok(format!("{} ago", span(age)));
+    }
+    Err(Finding::warning(
+        LAST_REPORT,
+        format!("{named}: the last message came {} ago, at {last}", span(age)),
+        format!(
+            "in Exchange, see whether the journal rule is still on and sends to {address} (`Get-JournalRule | fl`), whether \
+             reports wait or failed (message trace, recipient {address}), and whether the mailbox for undeliverable journal \
+             reports (`Get-TransportConfig | fl JournalingReportNdrTo`) has filled; here, look for smtp events in the log"
+        ),
+    ))
+}
+
+fn judge_fetch(mailbox: &MailboxExamined, hostname: &str, now: Timestamp) -> Result<String, Finding> {
+    let shown = &mailbox.gateway_mailbox;
+    let fetched = match mailbox.last_fetched {
+        Some(at) => format!("last fetched {} ago", span(ago(at, now))),
+        None => "never fetched".to_owned(),
+    };
+    let Some(oldest) = shown.inbox.oldest else {
+        return Ok(format!("holds nothing, {fetched}"));
+    };
+    // A client that leaves mail on the server has fetched whatever came before.
+    let is_new = mailbox.last_received > mailbox.last_fetched;
+    let waits = ago(mailbox.last_fetched.map_or(oldest, |at| at.max(oldest)), now);
+    if !is_new || waits <= WAITING_MS {
+        return Ok(format!("holds {}, {fetched}", shown.inbox.entries));
+    }
+    Err(Finding::warning(
+        LAST_FETCH,
+        format!(
+            "{}: {} messages wait, the oldest since {oldest}; {fetched}",
+            named(shown),
+            shown.inbox.entries
+        ),
+        format!(
+            "see that the archive still polls {hostname} by POP3 with the login {} and the password shown when it was made; \
+             what it is told stands in the log under auth.failed and pop3 events",
+            shown.login
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Status;
+    use super::*;
+    use crate::admin::InboxView;
+
+    const NOW_MS: i64 = 1_800_000_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_ms(NOW_MS)
+    }
+
+    fn mailbox(state: GatewayMailboxState) -> MailboxExamined {
+        MailboxExamined {
+            gateway_mailbox: GatewayMailboxView {
+                address: "mbx-1@gw.example".to_owned(),
+                login: "mbx-1".to_owned(),
+                state,
+                id: crate::mail::GatewayMailboxId::new(1, [0; 10]),
+                name: "Contoso".to_owned(),
+                tenant: Some("contoso.example".to_owned()),
+                profile: Profile::Microsoft365,
+                archive: true,
+                created_at: now(),
+                inbox: InboxView::default(),
+                folders: None,
+            },
+            self_test: false,
+            last_received: None,
+            last_fetched: None,
+        }
+    }
+
+    fn check(mailboxes: Vec<MailboxExamined>, expect: &[(Status, &str)]) {
+        let examined =
+            Examined { pid: 1, uid: 1, readiness: None, newest: None, gateway_mailboxes: mailboxes };
+        let found = judge(&examined, |arguments| format!("daybook {arguments}"));
+        assert_eq!(found.len(), expect.len(), "{found:?}");
+        for (found, (status, word)) in found.iter().zip(expect) {
+            assert_eq!(found.status, *status, "{found:?}");
+            let text = format!("{} {}", found.seen, found.fix.as_deref().unwrap_or_default());
+            assert!(text.contains(word), "{word} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn one_must_be_active_and_the_one_for_self_tests_does_not_count() {
+        use GatewayMailboxState::{Active, Suspended};
+        let own = MailboxExamined { self_test: true, ..mailbox(Active) };
+        check(vec![], &[(Status::Problem, "`daybook mailbox create --name NAME`")]);
+        check(vec![own], &[(Status::Problem, "there is none")]);
+        check(vec![mailbox(Active)], &[(Status::Ok, "profile microsoft365, tenant contoso.example")]);
+        check(vec![mailbox(Suspended)], &[(Status::Problem, "`daybook mailbox resume mbx-1`")]);
+        check(vec![mailbox(Active), mailbox(Suspended)], &[(Status::Warning, "is suspended")]);
+    }
+
+    fn hours_ago(hours: i64) -> Option<Timestamp> {
+        Some(Timestamp::from_unix_ms(NOW_MS - hours * 3_600_000))
+    }
+
+    #[test]
+    fn reports_are_missed_after_three_days() {
+        let after = |last_received| {
+            let mailbox = MailboxExamined { last_received, ..mailbox(GatewayMailboxState::Active) };
+            judge_report(&mailbox, now()).map_err(|finding| finding.seen)
+        };
+        assert_eq!(after(hours_ago(71)), Ok("2 days ago".to_owned()));
+        assert!(after(hours_ago(73)).unwrap_err().contains("came 3 days ago"));
+        assert!(after(None).unwrap_err().contains("no message has come yet"));
+    }
+
+    #[test]
+    fn fetching_is_missed_when_something_new_waits_for_a_day() {
+        let after = |oldest, last_received, last_fetched| {
+            let mut mailbox =
+                MailboxExamined { last_received, last_fetched, ..mailbox(GatewayMailboxState::Active) };
+            mailbox.gateway_mailbox.inbox = InboxView { entries: 3, octets: 9, oldest };
+            judge_fetch(&mailbox, "gw.example", now()).is_ok()
+        };
+        assert!(after(None, hours_ago(99), hours_ago(90)), "nothing waits");
+        assert!(after(hours_ago(2), hours_ago(1), None), "it has not waited long");
+        assert!(!after(hours_ago(25), hours_ago(1), None), "never fetched");
+        assert!(
+            after(hours_ago(500), hours_ago(400), hours_ago(399)),
+            "left on the server, all of it fetched"
+        );
+        assert!(after(hours_ago(500), hours_ago(1), hours_ago(3)), "fetched a while ago");
+        assert!(!after(hours_ago(500), hours_ago(1), hours_ago(30)), "fetched too long ago");
+    }
+}

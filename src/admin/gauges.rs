@@ -1,0 +1,212 @@
+//! States as metrics, asked for when somebody scrapes: the store, the directory, the certificate, every gateway mailbox.
+//!
+//! How full a gateway mailbox is costs a walk over all its placements, so it is asked at most every
+//! [`MAILBOXES_KEPT`], however many scrape. Everything else is cheap and always fresh. Meanings: the table in
+//! [`metrics`](crate::observe::metrics).
+
+use super::health::readiness;
+use super::ops::{Context, blocking};
+use super::request::OpError;
+use crate::mail::{GatewayMailboxState, Timestamp};
+use crate::observe::alarm::ALARMS;
+use crate::observe::{metrics, now};
+use crate::store::{FolderName, FolderStatus};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// How long what was asked about gateway mailboxes is shown.
+pub(super) const MAILBOXES_KEPT: Duration = Duration::from_secs(15);
+
+/// A family whose series are told apart by two labels.
+type Pairs = Family<[(&'static str, String); 2], Gauge>;
+
+/// What was last asked about gateway mailboxes.
+#[derive(Default)]
+pub(super) struct Gauges {
+    /// Held while asking: those who scrape meanwhile wait for that answer and do not ask again.
+    mailboxes: Mutex<Option<(Instant, Arc<[MailboxState]>)>>,
+}
+
+/// One gateway mailbox.
+#[derive(Debug, Default)]
+struct MailboxState {
+    id: String,
+    name: String,
+    is_active: bool,
+    messages: u64,
+    octets: u64,
+    oldest: Option<Timestamp>,
+    quarantine: u64,
+    unassigned: u64,
+    last_report: Option<Timestamp>,
+    last_fetch: Option<Timestamp>,
+}
+
+impl Gauges {
+    /// Every state now. What cannot be found out is left out, and the log says so.
+    pub(super) async fn read(&self, context: &Context) -> Registry {
+        let mut registry = metrics::registry();
+        let mailboxes = self.mailboxes(context).await;
+        show_mailboxes(&mut registry, &mailboxes);
+        let looked = blocking(context, |context| {
+            let mut registry = registry;
+            show_health(&mut registry, context);
+            show_alarms(&mut registry, context);
+            show_directory(&mut registry, context);
+            Ok(registry)
+        });
+        match looked.await {
+            Ok(registry) => registry,
+            Err(error) => {
+                log_failure(&error);
+                metrics::registry()
+            }
+        }
+    }
+
+    async fn mailboxes(&self, context: &Context) -> Arc<[MailboxState]> {
+        let mut kept = self.mailboxes.lock().await;
+        if let Some((asked, states)) = &*kept
+            && asked.elapsed() < MAILBOXES_KEPT
+        {
+            return Arc::clone(states);
+        }
+        let asked = blocking(context, ask_mailboxes).await;
+        let states: Arc<[MailboxState]> = match asked {
+            Ok(states) => states.into(),
+            Err(error) => {
+                log_failure(&error);
+                Arc::default()
+            }
+        };
+        *kept = Some((Instant::now(), Arc::clone(&states)));
+        states
+    }
+}
+
+fn log_failure(error: &OpError) {
+    tracing::warn!(event = "metrics.incomplete", %error);
+}
+
+fn ask_mailboxes(context: &Context) -> Result<Vec<MailboxState>, OpError> {
+    let mut states = Vec::new();
+    for gateway_mailbox in context.store.gateway_mailboxes().iter().filter(|m| !m.is_self_test()) {
+        let folders = context.store.folders(gateway_mailbox.id)?;
+        let find = |name: &FolderName| folders.iter().find(|folder| folder.name == *name);
+        let count = |name: &FolderName| find(name).map_or(0, |folder| folder.entries);
+        let inbox: Option<&FolderStatus> = find(&FolderName::Inbox);
+        let activity = context.store.activity(gateway_mailbox.id, now())?;
+        states.push(MailboxState {
+            id: gateway_mailbox.id.to_string(),
+            name: gateway_mailbox.name.clone(),
+            is_active: gateway_mailbox.state == GatewayMailboxState::Active,
+            messages: count(&FolderName::Inbox),
+            octets: inbox.map_or(0, |inbox| inbox.octets),
+            oldest: inbox.and_then(|inbox| inbox.oldest),
+            quarantine: count(&FolderName::Quarantine),
+            unassigned: count(&FolderName::Unassigned),
+            last_report: activity.last_received,
+            last_fetch: activity.last_fetched.max(context.visits.last(gateway_mailbox.id)),
+        });
+    }
+    Ok(states)
+}
+
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Registers a family and fills it with what each of `items` has.
+fn show<T>(
+    registry: &mut Registry,
+    (name, help): (&str, &str),
+    items: &[T],
+    labels: impl Fn(&T) -> [(&'static str, String); 2],
+    value: impl Fn(&T) -> Option<i64>,
+) {
+    let family = Pairs::default();
+    for item in items {
+        if let Some(value) = value(item) {
+            family.get_or_create(&labels(item)).set(value);
+        }
+    }
+    registry.register(name, help, family);
+}
+
+fn show_one(registry: &mut Registry, name: &str, help: &str, value: i64) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(value);
+    registry.register(name, help, gauge);
+}
+
+fn show_mailboxes(registry: &mut Registry, states: &[MailboxState]) {
+    let seconds = |at: Option<Timestamp>| at.map(Timestamp::unix_seconds);
+    let mut add = |name, help, value: &dyn Fn(&MailboxState) -> Option<i64>| {
+        let labels = |state: &MailboxState| [("mailbox", state.id.clone()), ("name", state.name.clone())];
+        show(registry, (name, help), states, labels, value);
+    };
+    add("mailbox_active", "1 active, 0 suspended", &|m| Some(i64::from(m.is_active)));
+    add("mailbox_messages", "Messages in INBOX", &|m| Some(whole(m.messages)));
+    add("mailbox_bytes", "Stored size of the messages in INBOX", &|m| Some(whole(m.octets)));
+    add("mailbox_oldest_timestamp_seconds", "When the oldest message in INBOX was received", &|m| {
+        seconds(m.oldest)
+    });
+    add("mailbox_quarantine_messages", "Messages in Quarantine", &|m| Some(whole(m.quarantine)));
+    add("mailbox_unassigned_messages", "Messages in Unassigned", &|m| Some(whole(m.unassigned)));
+    add("last_report_timestamp_seconds", "When a message last came", &|m| seconds(m.last_report));
+    add("last_fetch_timestamp_seconds", "When a client last logged in, fetched or deleted", &|m| {
+        seconds(m.last_fetch)
+    });
+}
+
+fn show_health(registry: &mut Registry, context: &Context) {
+    let ready = readiness(context).is_ok_and(|readiness| readiness.ready);
+    show_one(registry, "ready", "Whether mail would be taken now", i64::from(ready));
+    let store_ready = i64::from(context.store.ready().is_ok());
+    show_one(registry, "store_ready", "Whether the store takes mail", store_ready);
+    match context.store.space() {
+        Ok(space) => {
+            let (free, reserve) = (whole(space.free_octets), whole(space.reserve_octets));
+            show_one(registry, "store_free_bytes", "Free on the file system of data_dir", free);
+            show_one(registry, "store_reserve_bytes", "With less free no mail is taken", reserve);
+        }
+        Err(error) => log_failure(&error.into()),
+    }
+    if let Some(ends) = context.serving.tls.as_ref().and_then(|tls| tls.not_after()) {
+        let help = "When the certificate shown to peers ends";
+        show_one(registry, "tls_cert_expiry_timestamp_seconds", help, ends.unix_seconds());
+    }
+}
+
+/// Those that are not raised are shown too, as 0.
+fn show_alarms(registry: &mut Registry, context: &Context) {
+    let raised = context.watch.as_ref().map(|watch| watch.raised()).unwrap_or_default();
+    let alarms = Family::<[(&'static str, &'static str); 1], Gauge>::default();
+    for alarm in ALARMS {
+        let count = raised.iter().filter(|raised| raised.cause.name() == alarm).count();
+        alarms.get_or_create(&[("alarm", alarm)]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    registry.register("alarms", "Alarms that are raised, of each kind", alarms);
+}
+
+fn show_directory(registry: &mut Registry, context: &Context) {
+    let sources: Vec<_> = (1..).zip(context.directory.sources()).collect();
+    let mut add = |name, help, value: &dyn Fn(&(i32, crate::directory::SourceStatus)) -> Option<i64>| {
+        let labels = |(number, source): &(i32, crate::directory::SourceStatus)| {
+            let file = source.path.file_name().unwrap_or_default().to_string_lossy();
+            [("source", number.to_string()), ("file", file.into_owned())]
+        };
+        show(registry, (name, help), &sources, labels, value);
+    };
+    add("directory_good", "Whether the list was taken at its last reading", &|(_, s)| {
+        Some(i64::from(s.is_good))
+    });
+    add("directory_users", "Users in force", &|(_, s)| i64::try_from(s.users).ok());
+    add("directory_last_success_timestamp_seconds", "When the list was last read well", &|(_, s)| {
+        s.last_good.map(Timestamp::unix_seconds)
+    });
+}

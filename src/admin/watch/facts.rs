@@ -1,0 +1,195 @@
+//! Looks at the gateway, as far as that can be done without asking anybody outside.
+//!
+//! The store counts by walking what a gateway mailbox holds, so its numbers are kept for some minutes, and what silence is
+//! usual for an hour.
+
+use super::status::MailboxStatus;
+use crate::admin::Context;
+use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, Timestamp};
+use crate::net::certificate::{self, CertificateFacts};
+use crate::net::tls::TlsIdentity;
+use crate::observe::alarm::{MailboxFacts, MailboxNumbers, StoreState, Subject};
+use crate::observe::rhythm::{HISTORY_MS, Rhythm};
+use crate::store::{Activity, Space, StoreError};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The numbers of a gateway mailbox are counted anew after so long.
+const COUNT_INTERVAL_MS: i64 = 5 * 60 * 1000;
+/// What silence is usual is learned anew after so long.
+const LEARN_INTERVAL_MS: i64 = 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// What does not depend on how much is stored.
+#[derive(Clone, Debug)]
+pub(super) struct Health {
+    pub(super) store: StoreState,
+    pub(super) space: Option<Space>,
+    pub(super) certificate: Option<CertificateFacts>,
+}
+
+/// What was counted, for alarms and for people.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) facts: Vec<MailboxFacts>,
+    pub(super) shown: Vec<MailboxStatus>,
+}
+
+/// Counts, and remembers what is costly to find out.
+pub(super) struct Counter {
+    context: Context,
+    counted: HashMap<GatewayMailboxId, Counted>,
+    learned: HashMap<GatewayMailboxId, (Timestamp, Option<Arc<Rhythm>>)>,
+}
+
+#[derive(Clone)]
+struct Counted {
+    at: Timestamp,
+    status: MailboxStatus,
+}
+
+fn later(at: Timestamp, ms: i64) -> Timestamp {
+    Timestamp::from_unix_ms(at.unix_ms().saturating_add(ms))
+}
+
+fn is_watched(mailbox: &GatewayMailbox) -> bool {
+    mailbox.state == GatewayMailboxState::Active && !mailbox.is_self_test()
+}
+
+fn subject(mailbox: &GatewayMailbox) -> Subject {
+    Subject { id: mailbox.id, name: mailbox.name.clone() }
+}
+
+/// Asks the store and the certificate how they are. Blocks.
+pub(super) fn health(context: &Context, tls: &TlsIdentity) -> Health {
+    let store = match context.store.ready() {
+        Ok(()) => StoreState::Ready,
+        Err(StoreError::Full) => StoreState::Full,
+        Err(error) => StoreState::Failing(error.to_string()),
+    };
+    let certificate = tls.certificate().and_then(|certificate| certificate::facts(&certificate));
+    Health { store, space: context.store.space().ok(), certificate }
+}
+
+/// What can be said when the store does not even say that it fails.
+pub(super) fn no_answer() -> Health {
+    let store = StoreState::Failing("the disk does not answer".to_owned());
+    Health { store, space: None, certificate: None }
+}
+
+/// Every gateway mailbox that is watched over, without numbers: for when counting takes too long.
+pub(super) fn uncounted(context: &Context) -> Vec<MailboxFacts> {
+    let all = context.store.gateway_mailboxes();
+    let watched = all.iter().filter(|mailbox| is_watched(mailbox));
+    watched.map(|mailbox| MailboxFacts { subject: subject(mailbox), numbers: None }).collect()
+}
+
+impl Counter {
+    pub(super) fn new(context: Context) -> Counter {
+        Counter { context, counted: HashMap::new(), learned: HashMap::new() }
+    }
+
+    /// Counts what each gateway mailbox holds. Blocks. With `fresh` anew, however lately it was done.
+    pub(super) fn count_all(&mut self, now: Timestamp, fresh: bool) -> Counts {
+        let all = self.context.store.gateway_mailboxes();
+        self.counted.retain(|id, _| all.iter().any(|mailbox| mailbox.id == *id));
+        self.learned.retain(|id, _| all.iter().any(|mailbox| mailbox.id == *id));
+        let mut counts = Counts::default();
+        for mailbox in all.iter().filter(|mailbox| !mailbox.is_self_test()) {
+            let counted = self.count(mailbox, now, fresh);
+            if is_watched(mailbox) {
+                let numbers = counted.as_ref().map(|counted| self.numbers(mailbox, counted));
+                counts.facts.push(MailboxFacts { subject: subject(mailbox), numbers });
+            }
+            counts.shown.extend(counted.map(|counted| counted.status));
+        }
+        counts
+    }
+
+    /// `None` when the store cannot say.
+    fn count(&mut self, mailbox: &GatewayMailbox, now: Timestamp, fresh: bool) -> Option<Counted> {
+        let is_new =
+            |counted: &&Counted| (0..COUNT_INTERVAL_MS).contains(&(now.unix_ms() - counted.at.unix_ms()));
+        let mut counted = match self.counted.get(&mailbox.id).filter(is_new) {
+            Some(counted) if !fresh => counted.clone(),
+            _ => {
+                let counted = self.count_anew(mailbox, now).inspect_err(
+                    |error| tracing::debug!(event = "alarm.blind", mailbox_id = %mailbox.id, %error),
+                );
+                let counted = counted.ok()?;
+                self.counted.insert(mailbox.id, counted.clone());
+                counted
+            }
+        };
+        // These cost nothing, and logins between two counts are what an admin looks for.
+        counted.status.last_login = self.context.visits.last(mailbox.id).max(counted.status.last_fetched);
+        (counted.status.name, counted.status.state) = (mailbox.name.clone(), mailbox.state);
+        Some(counted)
+    }
+
+    fn count_anew(&mut self, mailbox: &GatewayMailbox, now: Timestamp) -> Result<Counted, StoreError> {
+        let store = Arc::clone(&self.context.store);
+        let tally = store.tally(mailbox.id, later(now, -DAY_MS))?;
+        let activity = store.activity(mailbox.id, now)?;
+        self.learn(mailbox, &activity, now)?;
+        let status = MailboxStatus {
+            id: mailbox.id,
+            name: mailbox.name.clone(),
+            state: mailbox.state,
+            last_report: activity.last_received,
+            last_fetched: activity.last_fetched,
+            last_login: None,
+            waiting: tally.waiting,
+            waiting_octets: tally.waiting_octets,
+            oldest_waiting: tally.oldest_waiting,
+            last_day: tally.into(),
+        };
+        Ok(Counted { at: now, status })
+    }
+
+    fn learn(
+        &mut self,
+        mailbox: &GatewayMailbox,
+        activity: &Activity,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let is_new = |at: &Timestamp| (0..LEARN_INTERVAL_MS).contains(&(now.unix_ms() - at.unix_ms()));
+        if self.learned.get(&mailbox.id).is_some_and(|(at, _)| is_new(at)) {
+            return Ok(());
+        }
+        let rhythm = match activity.last_received {
+            None => None,
+            Some(last) => {
+                let since = later(last, -HISTORY_MS);
+                let arrivals = self.context.store.activity(mailbox.id, since)?.arrivals;
+                Rhythm::learn(&arrivals, mailbox.created_at, last).map(Arc::new)
+            }
+        };
+        self.learned.insert(mailbox.id, (now, rhythm));
+        Ok(())
+    }
+
+    fn numbers(&self, mailbox: &GatewayMailbox, counted: &Counted) -> MailboxNumbers {
+        let status = &counted.status;
+        // Without a directory nobody is known, and without an archive nobody is asked for.
+        let is_named = |names: &Vec<String>| {
+            let address = mailbox.address().map(|address| address.as_str().to_ascii_lowercase());
+            names.iter().any(|name| *name == mailbox.login() || Some(name) == address.as_ref())
+        };
+        let mut sources = self.context.settings.directories.iter();
+        let somebody_is_known = mailbox.archive
+            && mailbox.profile == Profile::Microsoft365
+            && sources.any(|source| source.mailboxes.as_ref().is_none_or(is_named));
+        MailboxNumbers {
+            counted_at: Some(counted.at),
+            last_received: status.last_report,
+            rhythm: self.learned.get(&mailbox.id).and_then(|(_, rhythm)| rhythm.clone()),
+            last_visit: status.last_login,
+            waiting: status.waiting,
+            oldest_waiting: status.oldest_waiting,
+            received: status.last_day.received,
+            quarantined: status.last_day.quarantined,
+            unassigned: somebody_is_known.then_some(status.last_day.unassigned),
+        }
+    }
+}

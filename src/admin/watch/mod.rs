@@ -1,0 +1,370 @@
+//! Watches over the running gateway: looks, raises and clears alarms, and has people told.
+//!
+//! ```text
+//! every 30 s, and when somebody asks for the status:
+//!   facts ─▶ Alarms::step (pure) ─▶ log: alarm.raised, alarm.lasts, alarm.cleared
+//!                                └▶ words ─▶ outbox (bounded) ─▶ mailer ─▶ relay
+//! ```
+//! [`Watch::look`] is one look, at a given time; [`Watch::run`] looks again and again, and sends what waits. What is raised,
+//! told of and waiting is kept in `watch.json`, so a restart neither repeats an alarm nor forgets one.
+//!
+//! Invariants:
+//! - Mail is never kept waiting: looking happens in blocking tasks with a limit of their own, and a disk that does not answer
+//!   is itself an alarm. Sending waits for nobody and nobody for sending.
+//! - What changed in one look is one mail, however many gateway mailboxes it concerns.
+//! - Nothing told here comes from a message. A gateway mailbox goes by its name, not by its address, which is a secret.
+//! - No alarm keeps itself alive: recipients in our own domains are refused by the configuration, and a report about a
+//!   notice of ours counts nowhere here, since the store leaves it out of its numbers.
+//!
+//! Suspended gateway mailboxes, and the one Daybook tries itself out in, have no alarms.
+
+mod facts;
+mod mailer;
+mod outbox;
+mod page;
+mod sending;
+mod state;
+mod status;
+mod words;
+
+pub use page::page;
+pub use state::WATCH_FILE;
+pub use status::{
+    CertificateView, DayView, DiskView, MailView, MailboxStatus, SentView, StatusMailView, StatusView,
+};
+
+use super::Context;
+use crate::mail::{AddressKey, Timestamp};
+use crate::net::drain::Drain;
+use crate::net::tls::TlsIdentity;
+use crate::observe::alarm::{Alarms, Change, Facts, Limits, Raised, Severity, SpaceFacts, StoreState};
+use crate::observe::now;
+use crate::store::Space;
+use arc_swap::ArcSwap;
+use facts::{Counter, Health};
+use mailer::Mailer;
+use outbox::{Kind, Outbox};
+use sending::{letter, report};
+use state::{NoState, State};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Pause between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// A store that does not say within this time how it is counts as failing; counting may go on for longer.
+const LOOK_WAIT: Duration = Duration::from_secs(20);
+/// What is kept is written at least so often, so that a restart is known to be a short one.
+const SAVE_INTERVAL_MS: i64 = 5 * 60 * 1000;
+/// A server that was away for less has been there all the time, as far as silence is concerned.
+const RESTART_MS_MAX: i64 = 15 * 60 * 1000;
+const HOUR_MS: i64 = 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// The watch over one running gateway.
+pub struct Watch {
+    context: Context,
+    mailer: Option<Mailer>,
+    tls: Arc<TlsIdentity>,
+    /// Held by a question to the store that is not answered yet.
+    asking: Arc<Mutex<()>>,
+    counter: Arc<Mutex<Counter>>,
+    outbox: Mutex<Outbox>,
+    /// Something was put into the outbox.
+    posted: Notify,
+    raised: ArcSwap<Vec<Raised>>,
+    memory: tokio::sync::Mutex<Memory>,
+}
+
+/// What one look leaves for the next.
+struct Memory {
+    alarms: Alarms,
+    /// What was counted last.
+    shown: Vec<MailboxStatus>,
+    watching_since: Timestamp,
+    last_report: Timestamp,
+    saved: Option<State>,
+    save_fails: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does `work`, which blocks; `None` when it takes too long, or still has not ended since the last time.
+async fn limited<S: Send + 'static, T: Send + 'static>(
+    state: &Arc<Mutex<S>>,
+    work: impl FnOnce(&mut S) -> T + Send + 'static,
+) -> Option<T> {
+    if state.try_lock().is_err_and(|error| matches!(error, TryLockError::WouldBlock)) {
+        return None;
+    }
+    let state = Arc::clone(state);
+    let working = tokio::task::spawn_blocking(move || work(&mut lock(&state)));
+    tokio::time::timeout(LOOK_WAIT, working).await.ok()?.ok()
+}
+
+impl Watch {
+    /// Takes up what the watch before left in `data_dir`. Blocks on the disk. `tls` is the certificate shown to peers.
+    pub fn new(context: Context, tls: Arc<TlsIdentity>, now: Timestamp) -> Watch {
+        let settings = &context.settings;
+        let state = state::load(&settings.data_dir).unwrap_or_else(|no_state| {
+            if let NoState::Damaged(error) = no_state {
+                tracing::warn!(event = "alarm.forgotten", file = WATCH_FILE, %error);
+            }
+            State {
+                raised: Vec::new(),
+                letters: Vec::new(),
+                visits: Default::default(),
+                last_report: now,
+                watching_since: now,
+                seen_at: now,
+            }
+        });
+        for (id, at) in &state.visits {
+            context.visits.note(*id, *at);
+        }
+        let was_there = (0..RESTART_MS_MAX).contains(&(now.unix_ms() - state.seen_at.unix_ms()));
+        let hours =
+            |hours: u64| (hours > 0).then(|| i64::try_from(hours).unwrap_or(i64::MAX / HOUR_MS) * HOUR_MS);
+        let limits = Limits {
+            fetch_silence_ms: hours(settings.alerts.fetch_silence_hours),
+            remind_ms: hours(settings.alerts.remind_hours),
+            disk_margin_octets: settings.alerts.disk_margin_bytes,
+        };
+        let mailer = settings.alerts.mail.clone().map(|mail| Mailer::new(mail, &settings.hostname));
+        // Nobody would ever send them.
+        let letters = if mailer.is_some() { state.letters } else { Vec::new() };
+        Watch {
+            tls,
+            asking: Arc::default(),
+            counter: Arc::new(Mutex::new(Counter::new(context.clone()))),
+            outbox: Mutex::new(Outbox::new(letters, now)),
+            posted: Notify::new(),
+            raised: ArcSwap::from_pointee(state.raised.clone()),
+            memory: tokio::sync::Mutex::new(Memory {
+                alarms: Alarms::new(limits, state.raised),
+                shown: Vec::new(),
+                watching_since: if was_there { state.watching_since.min(now) } else { now },
+                last_report: state.last_report,
+                saved: None,
+                save_fails: false,
+            }),
+            mailer,
+            context,
+        }
+    }
+
+    /// The alarms that are raised now. Never blocks.
+    pub fn raised(&self) -> Arc<Vec<Raised>> {
+        self.raised.load_full()
+    }
+
+    /// Looks and sends until the drain starts; what waits then is kept for the next start.
+    pub async fn run(&self, drain: Drain) {
+        self.say_what_is_odd();
+        let look = async {
+            loop {
+                self.look(now(), false).await;
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = drain.started() => {}
+            () = look => {}
+            () = self.send_all() => {}
+        }
+        let at = now();
+        let mut memory = self.memory.lock().await;
+        self.save(&mut memory, at, true).await;
+    }
+
+    /// Says at the start what an admin should know of who is written to, and how.
+    fn say_what_is_odd(&self) {
+        let Some(mailer) = &self.mailer else { return };
+        if let Some(why) = mailer.password_trouble() {
+            tracing::warn!(event = "alerts.password_file", why);
+        }
+        for to in mailer.recipients() {
+            let key = AddressKey::of(&to);
+            let knows = |mailbox: &Arc<crate::mail::GatewayMailbox>| {
+                let address = mailbox.address().map(crate::mail::Address::as_str).unwrap_or_default();
+                self.context.directory.snapshot_for(mailbox.login(), address).find(&key).is_some()
+            };
+            if self.context.store.gateway_mailboxes().iter().any(knows) {
+                let consequence = "reports about alerts will arrive here; no alarm counts them";
+                tracing::warn!(event = "alerts.recipient_is_journaled", to, consequence);
+            }
+        }
+    }
+
+    /// One look: what changed is logged, and mailed if mail is configured. With `fresh`, everything is counted anew.
+    pub async fn look(&self, now: Timestamp, fresh: bool) -> StatusView {
+        // One look after the other, or a change would be told twice.
+        let mut memory = self.memory.lock().await;
+        let (facts, health) = self.gather(&mut memory, now, fresh).await;
+        let changes = memory.alarms.step(&facts, now);
+        self.raised.store(Arc::new(memory.alarms.raised().to_vec()));
+        changes.iter().for_each(|change| log(change, now));
+        let status = self.status(&memory, health, now);
+        if !changes.is_empty() {
+            let hostname = &self.context.settings.hostname;
+            let remind_hours = self.context.settings.alerts.remind_hours;
+            let subject = words::subject(&changes, hostname, now);
+            let text = words::changes(&changes, hostname, remind_hours, now);
+            self.post(letter(Kind::Alert, subject, text, None, now));
+        }
+        if let Some(minute) = self.context.settings.alerts.daily_report_minute
+            && is_due(minute, memory.last_report, now)
+        {
+            memory.last_report = now;
+            self.post(report(&status));
+        }
+        self.save(&mut memory, now, !changes.is_empty()).await;
+        status
+    }
+
+    async fn gather(&self, memory: &mut Memory, now: Timestamp, fresh: bool) -> (Facts, Health) {
+        let (context, tls) = (self.context.clone(), Arc::clone(&self.tls));
+        let health = limited(&self.asking, move |_| facts::health(&context, &tls)).await;
+        let health = health.unwrap_or_else(facts::no_answer);
+        // Much takes long to count. That is no trouble: it is known at a later look.
+        let counts = limited(&self.counter, move |counter| counter.count_all(now, fresh)).await;
+        let gateway_mailboxes = match counts {
+            Some(counts) => {
+                memory.shown = counts.shown;
+                counts.facts
+            }
+            None => facts::uncounted(&self.context),
+        };
+        let daily_octets = memory.shown.iter().map(|mailbox| mailbox.last_day.octets).sum();
+        let space = |space: Space| SpaceFacts {
+            free_octets: space.free_octets,
+            reserve_octets: space.reserve_octets,
+            daily_octets,
+        };
+        let facts = Facts {
+            watching_since: memory.watching_since,
+            store: health.store.clone(),
+            space: health.space.map(space),
+            certificate_ends: health.certificate.as_ref().map(|certificate| certificate.not_after),
+            gateway_mailboxes,
+        };
+        (facts, health)
+    }
+
+    fn status(&self, memory: &Memory, health: Health, at: Timestamp) -> StatusView {
+        let outbox = lock(&self.outbox);
+        StatusView {
+            at,
+            hostname: self.context.settings.hostname.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            watching_since: memory.watching_since,
+            alarms: memory.alarms.raised().to_vec(),
+            store_trouble: match health.store {
+                StoreState::Ready => None,
+                StoreState::Full => Some("no space left for mail".to_owned()),
+                StoreState::Failing(why) => Some(why),
+            },
+            disk: health.space.map(DiskView::from),
+            certificate: health.certificate.map(|certificate| CertificateView {
+                ends: certificate.not_after,
+                self_signed: certificate.self_signed,
+            }),
+            mail: self.mailer.as_ref().map(|mailer| MailView {
+                to: mailer.recipients(),
+                relay: mailer.relay().to_owned(),
+                waiting: outbox.len(),
+                failure: outbox.failure().map(str::to_owned),
+            }),
+            gateway_mailboxes: memory.shown.clone(),
+        }
+    }
+
+    async fn save(&self, memory: &mut Memory, now: Timestamp, at_once: bool) {
+        let state = State {
+            raised: memory.alarms.raised().to_vec(),
+            letters: lock(&self.outbox).waiting(),
+            visits: self.context.visits.all(),
+            last_report: memory.last_report,
+            watching_since: memory.watching_since,
+            seen_at: now,
+        };
+        let is_new = memory.saved.as_ref().is_none_or(|saved| {
+            saved.letters != state.letters
+                || saved.last_report != state.last_report
+                || (now.unix_ms() - saved.seen_at.unix_ms()).abs() >= SAVE_INTERVAL_MS
+        });
+        if !at_once && !is_new {
+            return;
+        }
+        let (data_dir, written) = (self.context.settings.data_dir.clone(), state.clone());
+        let saving = tokio::task::spawn_blocking(move || state::save(&data_dir, &written));
+        let failed = match tokio::time::timeout(LOOK_WAIT, saving).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(error))) => Some(error.to_string()),
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the disk does not answer".to_owned()),
+        };
+        if let Some(error) = &failed
+            && !memory.save_fails
+        {
+            tracing::warn!(event = "alarm.not_kept", file = WATCH_FILE, error);
+        }
+        memory.save_fails = failed.is_some();
+        memory.saved = failed.is_none().then_some(state);
+    }
+}
+
+/// Whether that minute of the day has come since `last`.
+fn is_due(minute: u16, last: Timestamp, now: Timestamp) -> bool {
+    let minute_ms = i64::from(minute) * 60 * 1000;
+    let days = |at: Timestamp| (at.unix_ms() - minute_ms).div_euclid(DAY_MS);
+    days(now) > days(last)
+}
+
+fn log(change: &Change, now: Timestamp) {
+    let alarm = change.alarm();
+    let name = alarm.cause.name();
+    let mailbox = alarm.gateway_mailbox.as_ref();
+    let (id, called) = (mailbox.map(|m| m.id.to_string()), mailbox.map(|m| m.name.as_str()));
+    let (since, severity) = (alarm.since, alarm.severity);
+    let what = words::headline(alarm, now);
+    match change {
+        Change::Raised(_) if severity == Severity::Critical => {
+            tracing::error!(event = "alarm.raised", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
+        }
+        Change::Raised(_) => {
+            tracing::warn!(event = "alarm.raised", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
+        }
+        Change::Lasts(_) => {
+            tracing::warn!(event = "alarm.lasts", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
+        }
+        Change::Cleared(_) => {
+            tracing::info!(event = "alarm.cleared", alarm = name, mailbox_id = id, name = called, %since);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_daily_report_is_due_once_a_day_also_when_its_minute_was_missed() {
+        let at = |text: &str| Timestamp::parse(text).unwrap();
+        let seven = 7 * 60;
+        let last = at("2026-11-21T07:00:10Z");
+        for (now, expect) in [
+            ("2026-11-21T07:00:40Z", false),
+            ("2026-11-22T06:59:59Z", false),
+            ("2026-11-22T07:00:00Z", true),
+            ("2026-11-24T15:00:00Z", true),
+            ("2026-11-20T15:00:00Z", false),
+        ] {
+            assert_eq!(is_due(seven, last, at(now)), expect, "{now}");
+        }
+        assert!(is_due(seven, at("2026-11-21T06:00:00Z"), at("2026-11-21T07:00:00Z")));
+        assert!(is_due(0, at("2026-11-21T23:59:59Z"), at("2026-11-22T00:00:00Z")));
+    }
+}

@@ -1,0 +1,147 @@
+//! What `daybook status` and the status mail show, as plain data.
+
+use crate::mail::{GatewayMailboxId, GatewayMailboxState, Timestamp};
+use crate::observe::alarm::Raised;
+use crate::store::{Space, Tally};
+use serde::{Deserialize, Serialize};
+
+/// The gateway on one page. Holds neither addresses of gateway mailboxes nor anything of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// When this was seen.
+    pub at: Timestamp,
+    /// The name of the host.
+    pub hostname: String,
+    /// The version of the server.
+    pub version: String,
+    /// Since when it has been there, but for short restarts.
+    pub watching_since: Timestamp,
+    /// The alarms that are raised.
+    pub alarms: Vec<Raised>,
+    /// Why the store does not take mail; `None` when it does.
+    pub store_trouble: Option<String>,
+    /// Room on the disk; `None` when it cannot be found out.
+    pub disk: Option<DiskView>,
+    /// The certificate shown to peers; `None` when it cannot be read.
+    pub certificate: Option<CertificateView>,
+    /// How alerts leave; `None` when they are not mailed.
+    pub mail: Option<MailView>,
+    /// Every gateway mailbox but the one for self-tests, oldest first.
+    pub gateway_mailboxes: Vec<MailboxStatus>,
+}
+
+/// Room on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskView {
+    /// Free octets.
+    pub free_octets: u64,
+    /// Below this mail is refused.
+    pub reserve_octets: u64,
+}
+
+impl From<Space> for DiskView {
+    fn from(space: Space) -> DiskView {
+        DiskView { free_octets: space.free_octets, reserve_octets: space.reserve_octets }
+    }
+}
+
+/// The certificate shown to peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateView {
+    /// When it ends.
+    pub ends: Timestamp,
+    /// Nobody vouches for it but itself.
+    pub self_signed: bool,
+}
+
+/// How alerts leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailView {
+    /// To whom.
+    pub to: Vec<String>,
+    /// Over which host.
+    pub relay: String,
+    /// Mails waiting to be sent.
+    pub waiting: usize,
+    /// Why the last try failed; `None` when it did not.
+    pub failure: Option<String>,
+}
+
+/// A gateway mailbox as those who watch over it see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxStatus {
+    /// Never changes.
+    pub id: GatewayMailboxId,
+    /// What it is called.
+    pub name: String,
+    /// Whether it takes mail; a suspended one has no alarms.
+    pub state: GatewayMailboxState,
+    /// When the last report came.
+    pub last_report: Option<Timestamp>,
+    /// When a client last fetched or deleted a message.
+    pub last_fetched: Option<Timestamp>,
+    /// When a client last logged in.
+    pub last_login: Option<Timestamp>,
+    /// Messages nobody has taken away.
+    pub waiting: u64,
+    /// Their octets.
+    pub waiting_octets: u64,
+    /// When the oldest of them came.
+    pub oldest_waiting: Option<Timestamp>,
+    /// What became of the last 24 hours' mail.
+    pub last_day: DayView,
+}
+
+/// What became of a day's mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayView {
+    /// Messages received.
+    pub received: u64,
+    /// Their octets.
+    pub octets: u64,
+    /// Entries made in users' folders.
+    pub in_user_folders: u64,
+    /// Entries made in Unassigned.
+    pub unassigned: u64,
+    /// Entries made in Quarantine.
+    pub quarantined: u64,
+    /// Messages fetched.
+    pub fetched: u64,
+}
+
+impl From<Tally> for DayView {
+    fn from(tally: Tally) -> DayView {
+        DayView {
+            received: tally.received,
+            octets: tally.octets,
+            in_user_folders: tally.in_user_folders,
+            unassigned: tally.unassigned,
+            quarantined: tally.quarantined,
+            fetched: tally.fetched,
+        }
+    }
+}
+
+/// The status report as mail, and what came of sending it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusMailView {
+    /// Its subject.
+    pub subject: String,
+    /// Its text.
+    pub text: String,
+    /// Over which host it was sent; `None` when it was only to be shown.
+    pub relay: Option<String>,
+    /// What came of it, for each recipient.
+    pub sent: Vec<SentView>,
+}
+
+/// What came of sending to one recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentView {
+    /// The recipient.
+    pub to: String,
+    /// Whether the relay took it.
+    pub taken: bool,
+    /// What the relay said, or why it could not be asked.
+    pub answer: String,
+}

@@ -1,0 +1,378 @@
+//! What alerts say. Written to be read on a telephone, at night, by somebody who set this up a year
+//! ago: what was seen, whether mail is lost, what to do, how to have it silent.
+//!
+//! Nothing here comes from a message, and a gateway mailbox goes by its name: its address is a secret.
+
+use crate::mail::{Timestamp, Untrusted};
+use crate::observe::alarm::{Cause, Change, Raised, Severity};
+
+const MINUTE_MS: i64 = 60 * 1000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// `2026-11-21 09:14 UTC`
+pub(super) fn minute(at: Timestamp) -> String {
+    let text = at.to_string();
+    format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default())
+}
+
+/// `09:14 UTC`, with the date when that is another day than `now`'s.
+fn lately(at: Timestamp, now: Timestamp) -> String {
+    let text = minute(at);
+    if at.unix_ms().div_euclid(DAY_MS) == now.unix_ms().div_euclid(DAY_MS) {
+        return text.get(11..).unwrap_or_default().to_owned();
+    }
+    text
+}
+
+/// `1 h 36 min`, `12 min`, `3 days 4 h`
+pub(super) fn span(ms: i64) -> String {
+    let (days, hours, minutes) = (ms / DAY_MS, ms % DAY_MS / HOUR_MS, ms % HOUR_MS / MINUTE_MS);
+    match (days, hours) {
+        (0, 0) => format!("{} min", minutes.max(0)),
+        (0, _) => format!("{hours} h {minutes} min"),
+        (1, _) => format!("1 day {hours} h"),
+        _ => format!("{days} days {hours} h"),
+    }
+}
+
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
+    match now.unix_ms() - at.unix_ms() {
+        ..MINUTE_MS => format!("{} (just now)", minute(at)),
+        ms => format!("{} ({} ago)", minute(at), span(ms)),
+    }
+}
+
+/// `3.2 GiB`
+pub(super) fn size(octets: u64) -> String {
+    const UNITS: [&str; 5] = ["octets", "KiB", "MiB", "GiB", "TiB"];
+    let mut tenths = u128::from(octets) * 10;
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths = (tenths + 512) / 1_024;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 || tenths >= 1_000 {
+        format!("{} {name}", tenths / 10)
+    } else {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    }
+}
+
+pub(super) fn messages(count: u64) -> String {
+    if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
+}
+
+fn named(alarm: &Raised) -> String {
+    let name = alarm.gateway_mailbox.as_ref().map(|subject| subject.name.as_str()).unwrap_or_default();
+    format!("\"{}\"", Untrusted(name))
+}
+
+/// One line: what is wrong.
+pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
+    let name = named(alarm);
+    match &alarm.cause {
+        Cause::StoreNotAcknowledging { .. } => {
+            format!("The store has not taken mail since {}", lately(alarm.since, now))
+        }
+        Cause::DiskLow { free_octets, .. } if alarm.severity == Severity::Critical => {
+            format!("The disk is full, mail is refused for now: {} free", size(*free_octets))
+        }
+        Cause::DiskLow { free_octets, .. } => format!("The disk is filling up: {} free", size(*free_octets)),
+        Cause::CertificateExpiring { ends } if *ends <= now => {
+            format!("The certificate ended at {}", minute(*ends))
+        }
+        Cause::CertificateExpiring { ends } => {
+            format!("The certificate ends in {}", span(ends.unix_ms() - now.unix_ms()))
+        }
+        Cause::NoReport { last_received, .. } => {
+            format!("No report for {name} since {}", lately(*last_received, now))
+        }
+        Cause::NobodyFetched { .. } => {
+            format!("Nobody fetched from {name} since {}", lately(alarm.since, now))
+        }
+        Cause::QuarantineGrowing { in_a_day } => format!("{} for {name} quarantined", messages(*in_a_day)),
+        Cause::UnassignedGrowing { in_a_day, received } => {
+            format!("{in_a_day} of {received} messages for {name} belong to nobody")
+        }
+    }
+}
+
+/// One line for a change, the subject of its mail.
+pub(super) fn title(change: &Change, now: Timestamp) -> String {
+    match change {
+        Change::Raised(alarm) => headline(alarm, now),
+        Change::Lasts(alarm) => format!("Still: {}", headline(alarm, now)),
+        Change::Cleared(alarm) => match alarm.gateway_mailbox {
+            Some(_) => format!("Over: {} for {}", alarm.cause.name(), named(alarm)),
+            None => format!("Over: {}", alarm.cause.name()),
+        },
+    }
+}
+
+fn seen(alarm: &Raised, now: Timestamp) -> String {
+    match &alarm.cause {
+        Cause::StoreNotAcknowledging { why } => {
+            format!("The store has failed since {}: {}.", ago(alarm.since, now), Untrusted(why))
+        }
+        Cause::DiskLow { free_octets, reserve_octets, daily_octets } => format!(
+            "{} are free, {} are kept in reserve, {} of mail came in the last 24 hours.",
+            size(*free_octets),
+            size(*reserve_octets),
+            size(*daily_octets)
+        ),
+        Cause::CertificateExpiring { ends } => {
+            format!("The certificate shown to peers ends at {}.", minute(*ends))
+        }
+        Cause::NoReport { last_received, usual_silence_ms } => format!(
+            "The last report came at {}. In the last four weeks the longest silence at this time of the week was {}.",
+            ago(*last_received, now),
+            span((*usual_silence_ms).max(10 * MINUTE_MS))
+        ),
+        Cause::NobodyFetched { waiting, oldest_waiting, last_visit } => {
+            let oldest =
+                oldest_waiting.map(|at| format!(", the oldest since {}", ago(at, now))).unwrap_or_default();
+            let visit = last_visit.map_or_else(
+                || "No login is known.".to_owned(),
+                |at| format!("The last login was at {}.", ago(at, now)),
+            );
+            format!("{} waiting{oldest}. {visit}", messages(*waiting))
+        }
+        Cause::QuarantineGrowing { in_a_day } => format!(
+            "Put into Quarantine in the last 24 hours, not being readable as journal reports: {}.",
+            messages(*in_a_day)
+        ),
+        Cause::UnassignedGrowing { in_a_day, received } => format!(
+            "Of {received} messages of the last 24 hours {in_a_day} name nobody the directory knows; they are in Unassigned."
+        ),
+    }
+}
+
+fn is_mail_lost(alarm: &Raised) -> &'static str {
+    match &alarm.cause {
+        Cause::StoreNotAcknowledging { .. } => {
+            "No. Senders are told to try again; Exchange Online does for 24 hours, then it returns reports to the \
+             address for undeliverable journal reports."
+        }
+        Cause::DiskLow { .. } if alarm.severity == Severity::Critical => {
+            "No. Senders are told to try again; Exchange Online does for 24 hours, then it returns reports to the \
+             address for undeliverable journal reports. Fetching goes on."
+        }
+        Cause::DiskLow { .. } => {
+            "No. Mail is taken until only the reserve is left; then senders are told to try again."
+        }
+        Cause::CertificateExpiring { .. } => {
+            "No. But once it has ended, a connector that checks certificates stops delivering, and clients that fetch \
+             stop too."
+        }
+        Cause::NoReport { .. } => {
+            "Nothing that was received. What Exchange Online could not deliver it keeps for 24 hours and brings later; \
+             what was never journaled, because a rule is off, is missing."
+        }
+        Cause::NobodyFetched { .. } => "No. Everything is kept here until it is fetched.",
+        Cause::QuarantineGrowing { .. } => {
+            "No. Everything is kept as received, in INBOX too, where clients fetch it."
+        }
+        Cause::UnassignedGrowing { .. } => {
+            "No. Everything is kept, in INBOX too; only users' folders lack it."
+        }
+    }
+}
+
+fn advice(alarm: &Raised) -> &'static [&'static str] {
+    match &alarm.cause {
+        Cause::StoreNotAcknowledging { .. } => &[
+            "look at the disk: dmesg, smartctl, df -h",
+            "daybook doctor",
+            "the server tries again by itself and says when it works",
+        ],
+        Cause::DiskLow { .. } => &[
+            "make room or enlarge the disk of data_dir",
+            "daybook status: is a gateway mailbox not being fetched?",
+            "the limit is disk_margin_bytes in [alerts], or two days of mail",
+        ],
+        Cause::CertificateExpiring { .. } => &[
+            "renew it, then: systemctl reload daybook (SIGHUP reads it again)",
+            "does the renewal run, and does it write the files named in [tls]?",
+            "daybook doctor",
+        ],
+        Cause::NoReport { .. } => &[
+            "daybook doctor: can senders reach this host?",
+            "in Exchange: is the journal rule on, and what does a message trace say?",
+            "if your users are away today, nothing is wrong: it ends with the next report",
+            "if it is not used any more: daybook mailbox suspend MAILBOX",
+        ],
+        Cause::NobodyFetched { .. } => &[
+            "does the archive's import job run, and what does its log say?",
+            "daybook tail, or the log: auth.failed tells of a wrong password",
+            "daybook doctor",
+            "the limit is fetch_silence_hours in [alerts]; 0 turns it off",
+        ],
+        Cause::QuarantineGrowing { .. } => &[
+            "in the log journal.quarantined names the receipt and what is wrong; daybook explain RECEIPT says more",
+            "daybook mailbox show MAILBOX: how full is its Quarantine?",
+            "mail other than journal reports does not belong here: does somebody know the address?",
+        ],
+        Cause::UnassignedGrowing { .. } => &[
+            "daybook user list: is the directory complete?",
+            "in the log journal.unassigned names the receipts; directory.kept tells of a list that was not taken",
+        ],
+    }
+}
+
+/// The paragraphs about one change.
+fn section(change: &Change, now: Timestamp) -> String {
+    let alarm = change.alarm();
+    let mut text = format!("{}\n\n", title(change, now));
+    if let Change::Cleared(alarm) = change {
+        let lasted = span(now.unix_ms() - alarm.raised_at.unix_ms());
+        text.push_str(&format!("It was raised at {} and lasted {lasted}.\n", minute(alarm.raised_at)));
+        if matches!(alarm.cause, Cause::QuarantineGrowing { .. }) {
+            text.push_str("Nothing new was quarantined for a day. What is in Quarantine stays there.\n");
+        }
+        return text;
+    }
+    text.push_str(&format!(
+        "Seen: {}\n\nIs mail lost? {}\n\nWhat to do:\n",
+        seen(alarm, now),
+        is_mail_lost(alarm)
+    ));
+    // Commands take the id as well as the name, and no shell minds it.
+    let id = alarm.gateway_mailbox.as_ref().map(|subject| subject.id.to_string()).unwrap_or_default();
+    for line in advice(alarm) {
+        text.push_str(&format!("- {}\n", line.replace("MAILBOX", &id)));
+    }
+    text
+}
+
+/// The text of a mail about these changes.
+pub(super) fn changes(changes: &[Change], hostname: &str, remind_hours: u64, now: Timestamp) -> String {
+    let sections: Vec<String> = changes.iter().map(|change| section(change, now)).collect();
+    let mut text = sections.join("\n\n");
+    if changes.iter().any(|change| !matches!(change, Change::Cleared(_))) {
+        let again = match remind_hours {
+            0 => "It is told once".to_owned(),
+            hours => format!("It is told again every {hours} h while it lasts (remind_hours in [alerts])"),
+        };
+        text.push_str(&format!("\n{again}, and once more when it is over.\n"));
+    }
+    text.push_str(&format!("\nDaybook on {hostname}, {}. Everything at once: daybook status\n", minute(now)));
+    text
+}
+
+/// `[daybook gateway.example.com] No report for "Contoso" since 09:14 UTC`
+pub(super) fn subject(changes: &[Change], hostname: &str, now: Timestamp) -> String {
+    // What is wrong says more than what is over.
+    let most_urgent = changes.iter().max_by_key(|change| match change {
+        Change::Raised(alarm) => (2, Some(alarm.severity)),
+        Change::Lasts(alarm) => (1, Some(alarm.severity)),
+        Change::Cleared(_) => (0, None),
+    });
+    let first = most_urgent.map(|change| title(change, now)).unwrap_or_default();
+    let more = match changes.len() {
+        0 | 1 => String::new(),
+        count => format!(", and {} more", count - 1),
+    };
+    format!("[daybook {hostname}] {first}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::GatewayMailboxId;
+    use crate::observe::alarm::Subject;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse(text).unwrap()
+    }
+
+    fn raised(cause: Cause, severity: Severity) -> Raised {
+        let id = GatewayMailboxId::new(1, [1; 10]);
+        Raised {
+            cause,
+            severity,
+            gateway_mailbox: Some(Subject { id, name: "Contoso".to_owned() }),
+            since: at("2026-11-21T09:14:00Z"),
+            raised_at: at("2026-11-21T10:50:00Z"),
+            told_at: at("2026-11-21T10:50:00Z"),
+        }
+    }
+
+    #[test]
+    fn an_alert_says_what_was_seen_whether_mail_is_lost_and_what_to_do() {
+        let cause =
+            Cause::NoReport { last_received: at("2026-11-21T09:14:33Z"), usual_silence_ms: 12 * MINUTE_MS };
+        let now = at("2026-11-21T10:50:33Z");
+        let all = [Change::Raised(raised(cause, Severity::Warning))];
+        let subject = subject(&all, "gateway.example.com", now);
+        assert_eq!(subject, "[daybook gateway.example.com] No report for \"Contoso\" since 09:14 UTC");
+        let text = changes(&all, "gateway.example.com", 24, now);
+        for part in [
+            "The last report came at 2026-11-21 09:14 UTC (1 h 36 min ago).",
+            "longest silence at this time of the week was 12 min",
+            "Is mail lost? Nothing that was received.",
+            "What to do:\n- daybook doctor",
+            "It is told again every 24 h while it lasts",
+            "Daybook on gateway.example.com, 2026-11-21 10:50 UTC",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn several_changes_make_one_mail_led_by_the_most_urgent() {
+        let now = at("2026-11-22T10:50:00Z");
+        let disk = Cause::DiskLow { free_octets: 3 << 30, reserve_octets: 1 << 30, daily_octets: 5 << 20 };
+        let mut full = raised(disk, Severity::Critical);
+        full.gateway_mailbox = None;
+        let fetched = Cause::NobodyFetched { waiting: 1, oldest_waiting: None, last_visit: None };
+        let all = [
+            Change::Cleared(raised(Cause::QuarantineGrowing { in_a_day: 2 }, Severity::Warning)),
+            Change::Raised(raised(fetched, Severity::Warning)),
+            Change::Raised(full),
+        ];
+        assert_eq!(
+            subject(&all, "gw", now),
+            "[daybook gw] The disk is full, mail is refused for now: 3.0 GiB free, and 2 more"
+        );
+        let text = changes(&all, "gw", 0, now);
+        assert!(text.contains("Over: quarantine-growing for \"Contoso\""), "{text}");
+        assert!(text.contains("Nobody fetched from \"Contoso\" since 2026-11-21 09:14 UTC"), "{text}");
+        assert!(text.contains("It is told once, and once more when it is over."), "{text}");
+        let over = changes(&all[..1], "gw", 24, now);
+        assert!(!over.contains("told again") && over.contains("lasted 1 day 0 h"), "{over}");
+    }
+
+    #[test]
+    fn spans_and_sizes_read_well() {
+        for (ms, expect) in [
+            (-5, "0 min"),
+            (59_999, "0 min"),
+            (36 * MINUTE_MS, "36 min"),
+            (HOUR_MS, "1 h 0 min"),
+            (26 * HOUR_MS, "1 day 2 h"),
+            (72 * HOUR_MS, "3 days 0 h"),
+        ] {
+            assert_eq!(span(ms), expect);
+        }
+        for (octets, expect) in [
+            (0, "0 octets"),
+            (1_023, "1023 octets"),
+            (1_024, "1.0 KiB"),
+            (150 << 20, "150 MiB"),
+            ((3 << 30) + (200 << 20), "3.2 GiB"),
+            (u64::MAX, "16777216 TiB"),
+        ] {
+            assert_eq!(size(octets), expect);
+        }
+    }
+
+    #[test]
+    fn a_name_can_forge_no_line() {
+        let mut alarm = raised(Cause::QuarantineGrowing { in_a_day: 1 }, Severity::Warning);
+        alarm.gateway_mailbox.as_mut().unwrap().name = "x\r\nBcc: all@example.org\u{202e}".to_owned();
+        let subject = subject(&[Change::Raised(alarm)], "gw", at("2026-11-21T10:50:33Z"));
+        assert!(!subject.contains(['\r', '\n', '\u{202e}']), "{subject}");
+    }
+}

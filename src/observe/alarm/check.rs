@@ -1,0 +1,120 @@
+//! The causes of alarms, one function each: what is known to what it means.
+
+use super::{Cause, Facts, MailboxNumbers, Raised, Severity, StoreState, Verdict, elapsed_ms};
+use crate::mail::Timestamp;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// The store may fail so long before somebody is called: it mends itself after most failed writes, within seconds.
+pub(super) const STORE_TROUBLE_MS: i64 = 60 * 1000;
+/// It must work so long before the alarm is over.
+pub(super) const STORE_CALM_MS: i64 = 2 * 60 * 1000;
+/// The disk is low when less room is left than so many days of mail need.
+const DISK_DAYS: u64 = 2;
+/// A certificate should have been replaced so long before it ends: those with 90 days are renewed at 30.
+const CERTIFICATE_WARNING_MS: i64 = 21 * DAY_MS;
+/// Peers will refuse it soon.
+const CERTIFICATE_CRITICAL_MS: i64 = 3 * DAY_MS;
+/// Fewer messages for nobody are no alarm.
+const UNASSIGNED_MIN: u64 = 20;
+/// Nor is a smaller share of what was received, in percent.
+const UNASSIGNED_PERCENT: u64 = 25;
+/// The alarm is over below this share, in percent.
+const UNASSIGNED_CALM_PERCENT: u64 = 10;
+
+pub(super) fn disk(facts: &Facts, margin_octets: u64, now: Timestamp) -> Verdict {
+    let Some(space) = facts.space else { return Verdict::Unclear };
+    let left = space.free_octets.saturating_sub(space.reserve_octets);
+    let wanted = margin_octets.max(space.daily_octets.saturating_mul(DISK_DAYS));
+    let refuses = facts.store == StoreState::Full || left == 0;
+    if refuses || left < wanted {
+        let severity = if refuses { Severity::Critical } else { Severity::Warning };
+        let cause = Cause::DiskLow {
+            free_octets: space.free_octets,
+            reserve_octets: space.reserve_octets,
+            daily_octets: space.daily_octets,
+        };
+        return Verdict::Bad(severity, cause, now);
+    }
+    if left >= wanted.saturating_add(wanted / 4) { Verdict::Good } else { Verdict::Unclear }
+}
+
+pub(super) fn certificate(facts: &Facts, now: Timestamp) -> Verdict {
+    let Some(ends) = facts.certificate_ends else { return Verdict::Unclear };
+    let left_ms = ends.unix_ms() - now.unix_ms();
+    let cause = Cause::CertificateExpiring { ends };
+    if left_ms < CERTIFICATE_CRITICAL_MS {
+        Verdict::Bad(Severity::Critical, cause, now)
+    } else if left_ms < CERTIFICATE_WARNING_MS {
+        Verdict::Bad(Severity::Warning, cause, now)
+    } else {
+        Verdict::Good
+    }
+}
+
+/// Only a report ends the alarm: silence that has become usual is still silence.
+pub(super) fn silence(
+    numbers: &MailboxNumbers,
+    watching_since: Timestamp,
+    raised: Option<&Raised>,
+    now: Timestamp,
+) -> Verdict {
+    let Some(last_received) = numbers.last_received else { return Verdict::Unclear };
+    if let Some(Cause::NoReport { last_received: known, .. }) = raised.map(|raised| &raised.cause) {
+        return if last_received > *known { Verdict::Good } else { Verdict::Unclear };
+    }
+    let Some(rhythm) = &numbers.rhythm else { return Verdict::Unclear };
+    // While the server was down nothing could come.
+    // What came since the last count is not known: the silence lasted until then, no longer.
+    let until = numbers.counted_at.unwrap_or(now);
+    if rhythm.is_too_long(last_received.max(watching_since), until) {
+        let usual_silence_ms = rhythm.usual_silence_ms(until);
+        let cause = Cause::NoReport { last_received, usual_silence_ms };
+        return Verdict::Bad(Severity::Warning, cause, last_received);
+    }
+    Verdict::Good
+}
+
+pub(super) fn fetch(
+    numbers: &MailboxNumbers,
+    watching_since: Timestamp,
+    limit_ms: Option<i64>,
+    raised: Option<&Raised>,
+    now: Timestamp,
+) -> Verdict {
+    let (Some(limit_ms), Some(oldest)) = (limit_ms, numbers.oldest_waiting) else { return Verdict::Good };
+    let last_visit = numbers.last_visit;
+    let since = match raised {
+        Some(raised) if last_visit.is_some_and(|visit| visit > raised.since) => return Verdict::Good,
+        Some(raised) => raised.since,
+        // While the server was down nobody could come.
+        None => oldest.max(watching_since).max(last_visit.unwrap_or(oldest)),
+    };
+    if raised.is_none() && elapsed_ms(since, now) < limit_ms {
+        return Verdict::Good;
+    }
+    let cause =
+        Cause::NobodyFetched { waiting: numbers.waiting, oldest_waiting: numbers.oldest_waiting, last_visit };
+    Verdict::Bad(Severity::Warning, cause, since)
+}
+
+pub(super) fn quarantine(numbers: &MailboxNumbers, now: Timestamp) -> Verdict {
+    match numbers.quarantined {
+        0 => Verdict::Good,
+        in_a_day => Verdict::Bad(Severity::Warning, Cause::QuarantineGrowing { in_a_day }, now),
+    }
+}
+
+pub(super) fn unassigned(numbers: &MailboxNumbers, now: Timestamp) -> Verdict {
+    let Some(unassigned) = numbers.unassigned else { return Verdict::Good };
+    let received = numbers.received.max(unassigned);
+    let reaches = |percent: u64| unassigned.saturating_mul(100) >= received.saturating_mul(percent);
+    if unassigned >= UNASSIGNED_MIN && reaches(UNASSIGNED_PERCENT) {
+        let cause = Cause::UnassignedGrowing { in_a_day: unassigned, received };
+        Verdict::Bad(Severity::Warning, cause, now)
+    } else if unassigned == 0 || !reaches(UNASSIGNED_CALM_PERCENT) {
+        Verdict::Good
+    } else {
+        Verdict::Unclear
+    }
+}

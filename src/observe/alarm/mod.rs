@@ -1,0 +1,402 @@
+//! Alarms: what must not stay unseen, raised once and cleared once.
+//!
+//! [`Alarms::step`] is given what is known now ([`Facts`]) and the time, and says what changed. It does no I/O and reads no
+//! clock, so every alarm can be shown in a test by giving times.
+//!
+//! | alarm | about | raised when | cleared when |
+//! |---|---|---|---|
+//! | `store-not-acknowledging` | the gateway | the store failed for a minute | it worked for two |
+//! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more than that is free |
+//! | `certificate-expiring` | the gateway | fewer than 21 days are left, critical from 3 on | another is shown |
+//! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
+//! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
+//! | `quarantine-growing` | a gateway mailbox | a message was quarantined | none was for a day, or those that were are gone |
+//! | `unassigned-growing` | a gateway mailbox | a quarter of a day's mail, and at least twenty, belong to nobody | less than a tenth does |
+//!
+//! Between "raised" and "cleared" there is room in which nothing changes, so that no alarm flaps. One that lasts is told
+//! again at the configured interval; one that becomes critical is told at once, and stays critical until it clears.
+//! What cannot be found out now changes nothing. A gateway mailbox that is no longer watched (suspended, deleted) has no
+//! alarms.
+
+mod check;
+
+use super::rhythm::Rhythm;
+use crate::mail::{GatewayMailboxId, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// The names of all alarms, for those who show one row or one metric for each.
+pub const ALARMS: [&str; 7] = [
+    "store-not-acknowledging",
+    "disk-low",
+    "certificate-expiring",
+    "no-report",
+    "nobody-fetched",
+    "quarantine-growing",
+    "unassigned-growing",
+];
+
+/// What the admin chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Mail may wait so long without a login, in milliseconds; `None` is for ever.
+    pub fetch_silence_ms: Option<i64>,
+    /// An alarm that lasts is told again after so long, in milliseconds; `None` is never.
+    pub remind_ms: Option<i64>,
+    /// Free space beyond the store's reserve below which the disk is low, in octets.
+    pub disk_margin_octets: u64,
+}
+
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreState {
+    /// It takes mail.
+    Ready,
+    /// It has no room, and refuses mail for now.
+    Full,
+    /// It cannot store; why.
+    Failing(String),
+}
+
+/// Room on the disk, and what needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceFacts {
+    /// Free octets.
+    pub free_octets: u64,
+    /// Below this mail is refused.
+    pub reserve_octets: u64,
+    /// Octets of mail received in the last day.
+    pub daily_octets: u64,
+}
+
+/// What is known of one gateway mailbox.
+#[derive(Clone, Debug)]
+pub struct MailboxFacts {
+    /// Which one.
+    pub subject: Subject,
+    /// Its numbers; `None` when they cannot be read now.
+    pub numbers: Option<MailboxNumbers>,
+}
+
+/// The numbers of a gateway mailbox. Mail about Daybook's own notices is in none of them.
+#[derive(Clone, Debug, Default)]
+pub struct MailboxNumbers {
+    /// When they were counted, if not now.
+    pub counted_at: Option<Timestamp>,
+    /// When the last report came.
+    pub last_received: Option<Timestamp>,
+    /// What silence is usual, if enough is known.
+    pub rhythm: Option<Arc<Rhythm>>,
+    /// When somebody last logged in to fetch.
+    pub last_visit: Option<Timestamp>,
+    /// Messages nobody has taken away.
+    pub waiting: u64,
+    /// When the oldest of them came.
+    pub oldest_waiting: Option<Timestamp>,
+    /// Messages received in the last day.
+    pub received: u64,
+    /// Those of them in Quarantine.
+    pub quarantined: u64,
+    /// Those of them in Unassigned; `None` where nobody is expected to be known.
+    pub unassigned: Option<u64>,
+}
+
+/// What is known now.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Since when this server has been there to receive and to be fetched from, but for short restarts.
+    pub watching_since: Timestamp,
+    /// How the store is.
+    pub store: StoreState,
+    /// Room on the disk; `None` when it cannot be found out now.
+    pub space: Option<SpaceFacts>,
+    /// When the certificate shown to peers ends; `None` when it cannot be read.
+    pub certificate_ends: Option<Timestamp>,
+    /// Every gateway mailbox that is watched over.
+    pub gateway_mailboxes: Vec<MailboxFacts>,
+}
+
+/// The gateway mailbox an alarm is about. Its address is a secret, so it is named by id and name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Never changes.
+    pub id: GatewayMailboxId,
+    /// What the admin calls it.
+    pub name: String,
+}
+
+/// How urgent an alarm is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Somebody should look today.
+    Warning,
+    /// Mail is not taken, or soon will not be.
+    Critical,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        })
+    }
+}
+
+/// What an alarm is about, with what was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "alarm", rename_all = "kebab-case")]
+pub enum Cause {
+    /// The store does not take mail.
+    StoreNotAcknowledging {
+        /// What it says.
+        why: String,
+    },
+    /// There is little room left.
+    DiskLow {
+        /// Free octets.
+        free_octets: u64,
+        /// Below this mail is refused.
+        reserve_octets: u64,
+        /// Octets of mail received in the last day.
+        daily_octets: u64,
+    },
+    /// The certificate ends soon, or has ended.
+    CertificateExpiring {
+        /// When.
+        ends: Timestamp,
+    },
+    /// No report came for longer than usual.
+    NoReport {
+        /// When the last one came.
+        last_received: Timestamp,
+        /// The longest silence seen at this time of the week, in milliseconds.
+        usual_silence_ms: i64,
+    },
+    /// Mail waits and nobody logs in.
+    NobodyFetched {
+        /// Messages waiting.
+        waiting: u64,
+        /// When the oldest of them came.
+        oldest_waiting: Option<Timestamp>,
+        /// The last login, if one is known.
+        last_visit: Option<Timestamp>,
+    },
+    /// Messages are quarantined.
+    QuarantineGrowing {
+        /// How many in the last day.
+        in_a_day: u64,
+    },
+    /// Mail belongs to nobody.
+    UnassignedGrowing {
+        /// How many in the last day.
+        in_a_day: u64,
+        /// Of how many.
+        received: u64,
+    },
+}
+
+impl Cause {
+    /// The stable name of the alarm, one of [`ALARMS`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Cause::StoreNotAcknowledging { .. } => "store-not-acknowledging",
+            Cause::DiskLow { .. } => "disk-low",
+            Cause::CertificateExpiring { .. } => "certificate-expiring",
+            Cause::NoReport { .. } => "no-report",
+            Cause::NobodyFetched { .. } => "nobody-fetched",
+            Cause::QuarantineGrowing { .. } => "quarantine-growing",
+            Cause::UnassignedGrowing { .. } => "unassigned-growing",
+        }
+    }
+}
+
+/// An alarm that is raised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Raised {
+    /// What it is about, as last seen.
+    #[serde(flatten)]
+    pub cause: Cause,
+    /// How urgent it has become.
+    pub severity: Severity,
+    /// The gateway mailbox it is about; `None` for the gateway itself.
+    pub gateway_mailbox: Option<Subject>,
+    /// Since when it is so.
+    pub since: Timestamp,
+    /// When it was raised.
+    pub raised_at: Timestamp,
+    /// When it was last told of.
+    pub told_at: Timestamp,
+}
+
+impl Raised {
+    fn is(&self, alarm: &str, gateway_mailbox: Option<GatewayMailboxId>) -> bool {
+        self.cause.name() == alarm
+            && self.gateway_mailbox.as_ref().map(|subject| subject.id) == gateway_mailbox
+    }
+}
+
+/// What changed, to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was raised, or became critical.
+    Raised(Raised),
+    /// It lasts.
+    Lasts(Raised),
+    /// It is over.
+    Cleared(Raised),
+}
+
+impl Change {
+    /// The alarm.
+    pub fn alarm(&self) -> &Raised {
+        match self {
+            Change::Raised(alarm) | Change::Lasts(alarm) | Change::Cleared(alarm) => alarm,
+        }
+    }
+}
+
+/// How one alarm's cause stands.
+enum Verdict {
+    Bad(Severity, Cause, Timestamp),
+    Good,
+    /// Not known, or neither: nothing changes.
+    Unclear,
+}
+
+/// The alarms that are raised, and what they need to remember.
+#[derive(Clone, Debug)]
+pub struct Alarms {
+    limits: Limits,
+    raised: Vec<Raised>,
+    store_failing_since: Option<Timestamp>,
+    store_working_since: Option<Timestamp>,
+}
+
+impl Alarms {
+    /// Begins with the alarms that were raised before.
+    pub fn new(limits: Limits, raised: Vec<Raised>) -> Alarms {
+        Alarms { limits, raised, store_failing_since: None, store_working_since: None }
+    }
+
+    /// Every alarm that is raised, in the order they were.
+    pub fn raised(&self) -> &[Raised] {
+        &self.raised
+    }
+
+    /// Looks at what is known now; gives what changed.
+    pub fn step(&mut self, facts: &Facts, now: Timestamp) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let store = self.check_store(&facts.store, now);
+        self.settle("store-not-acknowledging", None, store, now, &mut changes);
+        let disk = check::disk(facts, self.limits.disk_margin_octets, now);
+        self.settle("disk-low", None, disk, now, &mut changes);
+        let certificate = check::certificate(facts, now);
+        self.settle("certificate-expiring", None, certificate, now, &mut changes);
+        for MailboxFacts { subject, numbers } in &facts.gateway_mailboxes {
+            let Some(numbers) = numbers else { continue };
+            let since = facts.watching_since;
+            let (limit, id) = (self.limits.fetch_silence_ms, subject.id);
+            let silence = check::silence(numbers, since, self.find("no-report", id), now);
+            self.settle("no-report", Some(subject), silence, now, &mut changes);
+            let fetch = check::fetch(numbers, since, limit, self.find("nobody-fetched", id), now);
+            self.settle("nobody-fetched", Some(subject), fetch, now, &mut changes);
+            self.settle(
+                "quarantine-growing",
+                Some(subject),
+                check::quarantine(numbers, now),
+                now,
+                &mut changes,
+            );
+            self.settle(
+                "unassigned-growing",
+                Some(subject),
+                check::unassigned(numbers, now),
+                now,
+                &mut changes,
+            );
+        }
+        let is_watched = |alarm: &Raised| {
+            let watched =
+                |subject: &Subject| facts.gateway_mailboxes.iter().any(|m| m.subject.id == subject.id);
+            alarm.gateway_mailbox.as_ref().is_none_or(watched)
+        };
+        let gone = self.raised.extract_if(.., |alarm| !is_watched(alarm));
+        changes.extend(gone.map(Change::Cleared));
+        changes
+    }
+
+    fn find(&self, alarm: &str, gateway_mailbox: GatewayMailboxId) -> Option<&Raised> {
+        self.raised.iter().find(|raised| raised.is(alarm, Some(gateway_mailbox)))
+    }
+
+    fn check_store(&mut self, store: &StoreState, now: Timestamp) -> Verdict {
+        let StoreState::Failing(why) = store else {
+            self.store_failing_since = None;
+            let since = *self.store_working_since.get_or_insert(now);
+            return if elapsed_ms(since, now) >= check::STORE_CALM_MS {
+                Verdict::Good
+            } else {
+                Verdict::Unclear
+            };
+        };
+        self.store_working_since = None;
+        let since = *self.store_failing_since.get_or_insert(now);
+        if elapsed_ms(since, now) < check::STORE_TROUBLE_MS {
+            return Verdict::Unclear;
+        }
+        Verdict::Bad(Severity::Critical, Cause::StoreNotAcknowledging { why: why.clone() }, since)
+    }
+
+    fn settle(
+        &mut self,
+        alarm: &str,
+        subject: Option<&Subject>,
+        verdict: Verdict,
+        now: Timestamp,
+        changes: &mut Vec<Change>,
+    ) {
+        let place = self.raised.iter().position(|raised| raised.is(alarm, subject.map(|subject| subject.id)));
+        let Some(raised) = place.and_then(|place| self.raised.get_mut(place)) else {
+            if let Verdict::Bad(severity, cause, since) = verdict {
+                let gateway_mailbox = subject.cloned();
+                let raised = Raised { cause, severity, gateway_mailbox, since, raised_at: now, told_at: now };
+                self.raised.push(raised.clone());
+                changes.push(Change::Raised(raised));
+            }
+            return;
+        };
+        // It may have been renamed.
+        raised.gateway_mailbox = subject.cloned();
+        let mut worse = false;
+        match verdict {
+            Verdict::Good => {
+                changes.push(Change::Cleared(raised.clone()));
+                self.raised.retain(|raised| !raised.is(alarm, subject.map(|subject| subject.id)));
+                return;
+            }
+            Verdict::Bad(severity, cause, _) => {
+                worse = severity > raised.severity;
+                raised.severity = raised.severity.max(severity);
+                raised.cause = cause;
+            }
+            Verdict::Unclear => {}
+        }
+        let is_due = |remind_ms| elapsed_ms(raised.told_at, now) >= remind_ms;
+        if worse || self.limits.remind_ms.is_some_and(is_due) {
+            raised.told_at = now;
+            let raised = raised.clone();
+            changes.push(if worse { Change::Raised(raised) } else { Change::Lasts(raised) });
+        }
+    }
+}
+
+/// Milliseconds from `since` to `now`; none when the clock was set back.
+fn elapsed_ms(since: Timestamp, now: Timestamp) -> i64 {
+    (now.unix_ms() - since.unix_ms()).max(0)
+}
+
+#[cfg(test)]
+mod tests;

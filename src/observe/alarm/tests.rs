@@ -1,0 +1,362 @@
+//! Every alarm with given times: raised once when its cause is made, cleared once when that is gone.
+
+use super::*;
+
+const MINUTE_MS: i64 = 60 * 1000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+const DAY_MS: i64 = 24 * HOUR_MS;
+const GIB: u64 = 1 << 30;
+/// A Monday, 0:00.
+const MONDAY: i64 = 1_794_787_200_000;
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_unix_ms(MONDAY + ms)
+}
+
+fn limits() -> Limits {
+    Limits { fetch_silence_ms: Some(DAY_MS), remind_ms: None, disk_margin_octets: GIB }
+}
+
+fn id(n: u8) -> GatewayMailboxId {
+    GatewayMailboxId::new(1, [n; 10])
+}
+
+fn mailbox(n: u8, numbers: MailboxNumbers) -> MailboxFacts {
+    MailboxFacts { subject: Subject { id: id(n), name: format!("Tenant {n}") }, numbers: Some(numbers) }
+}
+
+/// Nothing is wrong.
+fn healthy() -> Facts {
+    Facts {
+        watching_since: at(-30 * DAY_MS),
+        store: StoreState::Ready,
+        space: Some(SpaceFacts { free_octets: 50 * GIB, reserve_octets: GIB, daily_octets: GIB }),
+        certificate_ends: Some(at(60 * DAY_MS)),
+        gateway_mailboxes: vec![mailbox(
+            1,
+            MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
+        )],
+    }
+}
+
+/// Steps by the minute through times at which the facts are as given; gives what changed and when, in minutes.
+fn course(
+    alarms: &mut Alarms,
+    minutes: std::ops::Range<i64>,
+    facts: impl Fn(i64) -> Facts,
+) -> Vec<(i64, String)> {
+    let mut told = Vec::new();
+    for minute in minutes {
+        for change in alarms.step(&facts(minute), at(minute * MINUTE_MS)) {
+            let verb = match &change {
+                Change::Raised(alarm) => format!("raised {}", alarm.severity),
+                Change::Lasts(_) => "lasts".to_owned(),
+                Change::Cleared(_) => "cleared".to_owned(),
+            };
+            told.push((minute, format!("{} {verb}", change.alarm().cause.name())));
+        }
+    }
+    told
+}
+
+fn check(expect: &[(i64, &str)], minutes: i64, facts: impl Fn(i64) -> Facts) {
+    let mut alarms = Alarms::new(limits(), Vec::new());
+    let told = course(&mut alarms, 0..minutes, facts);
+    let expect: Vec<(i64, String)> =
+        expect.iter().map(|(minute, what)| (*minute, (*what).to_owned())).collect();
+    assert_eq!(told, expect);
+}
+
+#[test]
+fn a_store_that_fails_for_a_minute_and_works_for_two() {
+    let failing = |minute: i64| (10..15).contains(&minute) || minute == 16 || minute == 30;
+    check(
+        &[(11, "store-not-acknowledging raised critical"), (19, "store-not-acknowledging cleared")],
+        60,
+        |m| {
+            let store = if failing(m) {
+                StoreState::Failing("write the log: EIO".to_owned())
+            } else {
+                StoreState::Ready
+            };
+            Facts { store, ..healthy() }
+        },
+    );
+}
+
+#[test]
+fn a_disk_that_fills_warns_becomes_critical_and_clears_with_room_to_spare() {
+    let gib = |minute: i64| match minute {
+        0..10 => 50,
+        // Two days of mail are 2 GiB, beyond a reserve of 1.
+        10..20 => 2,
+        20..30 => 1,
+        30..40 => 2,
+        _ => 6,
+    };
+    let facts = |minute: i64| {
+        let free_octets = gib(minute) * GIB;
+        let space = Some(SpaceFacts { free_octets, reserve_octets: GIB, daily_octets: GIB });
+        Facts { space, ..healthy() }
+    };
+    check(
+        &[(10, "disk-low raised warning"), (20, "disk-low raised critical"), (40, "disk-low cleared")],
+        50,
+        facts,
+    );
+    // Just above the limit nothing changes either way.
+    let edge = |minute: i64| {
+        let free_octets = 3 * GIB + if minute % 2 == 0 { 0 } else { GIB / 4 };
+        Facts { space: Some(SpaceFacts { free_octets, reserve_octets: GIB, daily_octets: GIB }), ..healthy() }
+    };
+    check(&[], 50, edge);
+    // A quota the free space does not show, or what cannot be found out.
+    check(&[(0, "disk-low raised critical")], 3, |_| Facts { store: StoreState::Full, ..healthy() });
+    check(&[], 3, |_| Facts { space: None, ..healthy() });
+}
+
+#[test]
+fn a_certificate_warns_three_weeks_and_three_days_before_its_end() {
+    let day = 24 * 60;
+    let facts = |minute: i64| {
+        let ends = if minute < 60 * day { at(50 * DAY_MS) } else { at(150 * DAY_MS) };
+        Facts { certificate_ends: Some(ends), ..healthy() }
+    };
+    check(
+        &[
+            (29 * day + 1, "certificate-expiring raised warning"),
+            (47 * day + 1, "certificate-expiring raised critical"),
+            (60 * day, "certificate-expiring cleared"),
+        ],
+        100 * day,
+        facts,
+    );
+    check(&[], 5, |_| Facts { certificate_ends: None, ..healthy() });
+}
+
+/// The rhythm of a mailbox with a report every five minutes, always.
+fn steady() -> Arc<Rhythm> {
+    let spans: Vec<(Timestamp, u64)> = (-28 * 144..0).map(|span| (at(span * 10 * MINUTE_MS), 2)).collect();
+    Arc::new(Rhythm::learn(&spans, at(-90 * DAY_MS), at(-MINUTE_MS)).unwrap())
+}
+
+fn silent(last_minute: i64, rhythm: &Arc<Rhythm>) -> MailboxFacts {
+    let last_received = Some(at(last_minute * MINUTE_MS));
+    mailbox(
+        1,
+        MailboxNumbers { last_received, rhythm: Some(Arc::clone(rhythm)), ..MailboxNumbers::default() },
+    )
+}
+
+#[test]
+fn a_silence_ends_with_a_report_and_with_nothing_else() {
+    let rhythm = steady();
+    let facts = |minute: i64| {
+        let last = if minute < 500 { minute.min(100) } else { 500.max(minute - 3) };
+        Facts { gateway_mailboxes: vec![silent(last, &rhythm)], ..healthy() }
+    };
+    check(&[(140, "no-report raised warning"), (500, "no-report cleared")], 600, facts);
+    // Counted every fifty minutes only: what is not known to be silence is none.
+    let facts = |minute: i64| {
+        let counted = minute - minute % 50;
+        let mut mailbox = silent(counted - counted % 3, &rhythm);
+        if let Some(numbers) = &mut mailbox.numbers {
+            numbers.counted_at = Some(at(counted * MINUTE_MS));
+        }
+        Facts { gateway_mailboxes: vec![mailbox], ..healthy() }
+    };
+    check(&[], 600, facts);
+    // Without a rhythm nothing is too long.
+    let facts = |_| {
+        let numbers = MailboxNumbers { last_received: Some(at(-9 * DAY_MS)), ..MailboxNumbers::default() };
+        Facts { gateway_mailboxes: vec![mailbox(1, numbers)], ..healthy() }
+    };
+    check(&[], 600, facts);
+}
+
+#[test]
+fn time_in_which_the_server_was_down_is_nobodys_silence() {
+    let rhythm = steady();
+    let facts = |_| Facts {
+        watching_since: at(0),
+        gateway_mailboxes: vec![
+            silent(-3 * 1440, &rhythm),
+            mailbox(
+                2,
+                MailboxNumbers {
+                    waiting: 7,
+                    oldest_waiting: Some(at(-9 * DAY_MS)),
+                    last_visit: Some(at(-8 * DAY_MS)),
+                    ..MailboxNumbers::default()
+                },
+            ),
+        ],
+        ..healthy()
+    };
+    check(&[(40, "no-report raised warning"), (1440, "nobody-fetched raised warning")], 1500, facts);
+}
+
+#[test]
+fn mail_that_waits_a_day_without_a_login_is_told_of() {
+    let facts = |last_visit: fn(i64) -> Option<i64>, waiting: fn(i64) -> u64| {
+        move |minute: i64| {
+            let waiting = waiting(minute);
+            let numbers = MailboxNumbers {
+                last_visit: last_visit(minute).map(|minute| at(minute * MINUTE_MS)),
+                waiting,
+                oldest_waiting: (waiting > 0).then(|| at(60 * MINUTE_MS)),
+                ..MailboxNumbers::default()
+            };
+            Facts { gateway_mailboxes: vec![mailbox(1, numbers)], ..healthy() }
+        }
+    };
+    let told = [(1500, "nobody-fetched raised warning"), (2000, "nobody-fetched cleared")];
+    // Somebody comes, finds mail and leaves it: that is being there.
+    check(&told, 2500, facts(|m| (m >= 2000).then_some(2000), |m| u64::from(m >= 60)));
+    check(&told, 2500, facts(|_| None, |m| u64::from((60..2000).contains(&m))));
+    check(&[], 5000, facts(|m| Some(m - m % 600), |_| 3));
+    check(&[], 5000, facts(|_| Some(0), |_| 0));
+}
+
+#[test]
+fn fetching_is_not_watched_when_the_admin_says_so() {
+    let numbers =
+        MailboxNumbers { waiting: 3, oldest_waiting: Some(at(-9 * DAY_MS)), ..MailboxNumbers::default() };
+    let facts = Facts { gateway_mailboxes: vec![mailbox(1, numbers)], ..healthy() };
+    let mut alarms = Alarms::new(Limits { fetch_silence_ms: None, ..limits() }, Vec::new());
+    assert_eq!(alarms.step(&facts, at(0)), []);
+}
+
+#[test]
+fn the_first_quarantined_message_is_told_of_and_a_quiet_day_ends_it() {
+    let facts = |minute: i64| {
+        // One at 10, two more later, and none for a day after 100.
+        let quarantined = match minute {
+            0..10 => 0,
+            10..50 => 1,
+            50..1450 => 3,
+            1450..1540 => 2,
+            _ => 0,
+        };
+        let numbers = MailboxNumbers { received: 50, quarantined, ..MailboxNumbers::default() };
+        Facts { gateway_mailboxes: vec![mailbox(1, numbers)], ..healthy() }
+    };
+    check(&[(10, "quarantine-growing raised warning"), (1540, "quarantine-growing cleared")], 2000, facts);
+}
+
+#[test]
+fn mail_for_nobody_is_told_of_when_it_is_much() {
+    let facts = |of: fn(i64) -> (u64, u64)| {
+        move |minute: i64| {
+            let (unassigned, received) = of(minute);
+            let numbers =
+                MailboxNumbers { received, unassigned: Some(unassigned), ..MailboxNumbers::default() };
+            Facts { gateway_mailboxes: vec![mailbox(1, numbers)], ..healthy() }
+        }
+    };
+    let told = [(10, "unassigned-growing raised warning"), (30, "unassigned-growing cleared")];
+    check(
+        &told,
+        50,
+        facts(|m| {
+            if m < 10 {
+                (5, 100)
+            } else if m < 20 {
+                (30, 100)
+            } else if m < 30 {
+                (15, 100)
+            } else {
+                (9, 100)
+            }
+        }),
+    );
+    check(&[], 50, facts(|_| (19, 19)));
+    check(&[], 50, facts(|_| (200, 1000)));
+}
+
+#[test]
+fn a_gateway_mailbox_that_is_not_watched_any_more_has_no_alarms() {
+    let facts = |minute: i64| {
+        let numbers = MailboxNumbers { quarantined: 1, ..MailboxNumbers::default() };
+        let gateway_mailboxes = match minute {
+            0..5 => vec![mailbox(1, numbers)],
+            // Its numbers cannot be read for a while.
+            5..10 => vec![MailboxFacts { numbers: None, ..mailbox(1, numbers) }],
+            _ => Vec::new(),
+        };
+        Facts { gateway_mailboxes, ..healthy() }
+    };
+    check(&[(0, "quarantine-growing raised warning"), (10, "quarantine-growing cleared")], 20, facts);
+}
+
+#[test]
+fn an_alarm_that_lasts_is_told_again_as_often_as_asked() {
+    let facts = |_| Facts { certificate_ends: Some(at(DAY_MS)), ..healthy() };
+    let mut alarms = Alarms::new(Limits { remind_ms: Some(10 * HOUR_MS), ..limits() }, Vec::new());
+    let told = course(&mut alarms, 0..1300, facts);
+    let expect = [
+        (0, "certificate-expiring raised critical".to_owned()),
+        (600, "certificate-expiring lasts".to_owned()),
+        (1200, "certificate-expiring lasts".to_owned()),
+    ];
+    assert_eq!(told, expect);
+}
+
+#[test]
+fn a_restart_neither_repeats_nor_forgets() {
+    let rhythm = steady();
+    let facts = |last: i64| Facts {
+        certificate_ends: Some(at(DAY_MS)),
+        watching_since: at(0),
+        gateway_mailboxes: vec![silent(last, &rhythm)],
+        ..healthy()
+    };
+    let mut before = Alarms::new(limits(), Vec::new());
+    assert_eq!(course(&mut before, 0..100, |_| facts(0)).len(), 2);
+    let saved = serde_json::to_string(before.raised()).unwrap();
+    assert!(saved.contains(r#""alarm":"no-report""#), "{saved}");
+    let mut after = Alarms::new(limits(), serde_json::from_str(&saved).unwrap());
+    let restarted = |last| Facts { watching_since: at(100 * MINUTE_MS), ..facts(last) };
+    assert_eq!(course(&mut after, 100..200, |_| restarted(0)), []);
+    let told =
+        course(&mut after, 200..201, |_| Facts { certificate_ends: Some(at(90 * DAY_MS)), ..restarted(199) });
+    assert_eq!(
+        told,
+        [(200, "certificate-expiring cleared".to_owned()), (200, "no-report cleared".to_owned())]
+    );
+}
+
+#[test]
+fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
+    let rhythm = steady();
+    let facts = |minute: i64| {
+        let numbers = MailboxNumbers {
+            counted_at: None,
+            last_received: Some(at((minute - minute % 9) * MINUTE_MS)),
+            rhythm: Some(Arc::clone(&rhythm)),
+            last_visit: Some(at((minute - minute % 15) * MINUTE_MS)),
+            waiting: 12,
+            oldest_waiting: Some(at((minute - 14) * MINUTE_MS)),
+            received: 288,
+            quarantined: 0,
+            unassigned: Some(8),
+        };
+        Facts { gateway_mailboxes: vec![mailbox(1, numbers.clone()), mailbox(2, numbers)], ..healthy() }
+    };
+    check(&[], 24 * 60, facts);
+    let causes = [
+        Cause::StoreNotAcknowledging { why: String::new() },
+        Cause::DiskLow { free_octets: 0, reserve_octets: 0, daily_octets: 0 },
+        Cause::CertificateExpiring { ends: at(0) },
+        Cause::NoReport { last_received: at(0), usual_silence_ms: 0 },
+        Cause::NobodyFetched { waiting: 0, oldest_waiting: None, last_visit: None },
+        Cause::QuarantineGrowing { in_a_day: 0 },
+        Cause::UnassignedGrowing { in_a_day: 0, received: 0 },
+    ];
+    let names: Vec<&str> = causes.iter().map(Cause::name).collect();
+    assert_eq!(names, ALARMS);
+    for cause in causes {
+        let written = serde_json::to_value(&cause).unwrap();
+        assert_eq!(written["alarm"], cause.name());
+    }
+}

@@ -1,0 +1,146 @@
+//! Every event there is: its levels, its fields, and what it says. `tests/events.rs` keeps this list and the code the same.
+//!
+//! ERROR needs a person. WARN: something odd, and it went on. INFO marks a step of a message's life or an admin's act. DEBUG is
+//! protocol detail. In every line, besides the fields below:
+//!
+//! - `timestamp` (RFC 3339 in UTC, milliseconds), `level`, `event`.
+//! - `receipt_id` names a transaction, from MAIL on: what the 250 reply, `daybook trace` and every later line about that message
+//!   say too. `session_id` names one connection.
+//! - `mailbox` is the login of a gateway mailbox, `mailbox_id` its id, which stays when its address changes. `login` is what a
+//!   client said it was.
+//! - `bytes` and `octets` are octets, fields ending in `_seconds` and `seconds` seconds, `error` is the cause in words.
+//! - `sender`, `recipients` are addresses as the report wrote them, at most ten recipients; `recipient_count` counts all.
+//!   `placements` and `already` are `folder:uid` each, separated by blanks.
+//!
+//! Never in any field: bodies, subjects, passwords, keys.
+//!
+//! # Mail that comes in
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `smtp.connected` | debug | session_id, peer | A peer connected. |
+//! | `smtp.tls` | info | session_id, version, cipher | The session is encrypted from here on. |
+//! | `smtp.tls_failed` | warn | session_id, peer, error, cause | The handshake failed; the session is over. |
+//! | `smtp.accepted` | info | receipt_id, session_id, peer | The 250 is on its way: the message is ours. |
+//! | `smtp.refused` | warn | receipt_id, session_id, peer, helo, code, enhanced | The peer was told that it is at fault. |
+//! | `smtp.deferred` | error, warn | receipt_id, session_id, peer, code, enhanced, blame | The peer was told to come again: our fault (error) or the operator's wish (warn). |
+//! | `smtp.disconnected` | debug | session_id, peer, reason, messages | The session is over. |
+//! | `smtp.over_cap` | warn | peer, refused | Too many connections; logged at 1, 2, 4, 8, … refusals. |
+//! | `smtp.accept_failed` | error | error | The system gives no more connections. |
+//! | `journal.received` | info | receipt_id, session_id, bytes | A message is here, whole; nothing is promised yet. |
+//! | `journal.committed` | info | receipt_id, session_id, mailbox, peer, tls, class, bytes, sender, recipients, recipient_count, sha256, message_id, placements, already, repeats, unmatched, defects, receive_seconds, extract_seconds, seal_seconds, commit_seconds, sync_seconds, group | It is durable and placed, once for each gateway mailbox. Without a report, `sender` is that of MAIL FROM. `repeats` names the receipt whose report this is again. |
+//! | `journal.quarantined` | warn | receipt_id, session_id, mailbox, class, defects | It could not be read; it is kept under Quarantine. |
+//! | `journal.unassigned` | warn | receipt_id, session_id, mailbox, class, unmatched | It belongs to nobody known; it is kept under Unassigned. |
+//! | `journal.deferred` | error | receipt_id, session_id, error | It could not be stored; the peer keeps it. |
+//! | `journal.extraction_failed` | error | receipt_id, session_id, error | A bug: extraction failed; the message goes to Quarantine. |
+//! | `journal.assignment_failed` | error | receipt_id, mailbox | A bug: assignment failed; the message goes to Unassigned. |
+//!
+//! # Mail that is fetched
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `auth.ok` | info | session_id, protocol, peer, login, mailbox, mailbox_id | A client logged in. |
+//! | `auth.failed` | warn | session_id, protocol, peer, login, reason | A client did not get in: `wrong`, `unavailable`, `in-use`, or `clear` when it spoke of credentials without TLS. |
+//! | `auth.unavailable` | error | session_id, error | The password could not be checked. |
+//! | `auth.broken` | error | session_id, error | A bug: checking a password failed. |
+//! | `fetch.fetched` | info | receipt_id, session_id, mailbox, folder, uid, uidl, peer | A message was fetched whole, and that is on record. |
+//! | `fetch.deleted` | info | receipt_id, session_id, mailbox, folder, uid, uidl, peer | A client deleted a message, and that is on record. |
+//! | `fetch.session` | info | session_id, login, protocol, peer, mailbox, mailbox_id, listed, fetched, octets, deleted, seconds, end | A session after its login, at its end. |
+//! | `fetch.damaged` | error | receipt_id, session_id, mailbox, uid, uidl, error | A stored message is not what was stored. |
+//! | `fetch.gone` | error | receipt_id, session_id, uid, error | A message was listed and is no longer there. |
+//! | `fetch.unreadable` | error | session_id, mailbox, uidl, error | A message could not be read just now. |
+//! | `fetch.failed` | error | receipt_id, session_id, uid, error | The store could not do what a client asked. |
+//! | `fetch.commit_failed` | error | session_id, mailbox, error | What a client fetched and deleted could not be recorded; nothing was deleted. |
+//! | `fetch.tls_failed` | info, error | session_id, protocol, peer, error, cause | The handshake failed, by the client's fault (info) or ours (error). |
+//! | `fetch.tls_injection` | warn | session_id, protocol, peer, error | A client, or somebody between, sent commands before TLS to be taken for later ones. |
+//! | `fetch.over_cap` | warn | protocol, peer, refused | Too many connections; logged at 1, 2, 4, 8, … refusals. |
+//! | `fetch.accept_failed` | error | protocol, error | The system gives no more connections. |
+//!
+//! # What admins do
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `mailbox.created` | info | mailbox, mailbox_id, address, state, actor | A gateway mailbox was made. |
+//! | `mailbox.changed` | info | mailbox, mailbox_id, address, state, actor | Keys of it were changed. |
+//! | `mailbox.suspended` | info | mailbox, mailbox_id, address, state, actor | It takes no mail any more. |
+//! | `mailbox.resumed` | info | mailbox, mailbox_id, address, state, actor | It takes mail again. |
+//! | `mailbox.deleted` | info | mailbox, mailbox_id, address, state, actor | It is served no more. |
+//! | `admin.refused` | warn | uid | Somebody else than the server's user asked for something on `admin.sock`. |
+//! | `admin.broken_off` | debug | | Somebody hung up on `admin.sock`, or took too long. |
+//! | `admin.accept_failed` | error | error | `admin.sock` gives no more connections. |
+//! | `admin.socket_left` | warn | error | `admin.sock` could not be removed at the end. |
+//!
+//! # Configuration, users, certificate
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `config.notice` | warn | notice | The configuration is right, and yet an operator should know this. |
+//! | `directory.loaded` | info | path, users | A list of users was read at start. |
+//! | `directory.reloaded` | info | path, users, changed | It was read again. |
+//! | `directory.kept` | error | path, users, reason | It is bad; the one before stays in force. |
+//! | `directory.conflict` | warn | path, conflict, unlogged | Two users claim an address, or so many more do. |
+//! | `tls.self_signed` | warn | hostname, advice | No certificate is configured. |
+//! | `tls.reloaded` | info | | The certificate was read again. |
+//! | `tls.kept` | error | error | It is bad; the one before stays in force. |
+//!
+//! # The store
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `store.torn` | warn | what | What a crash cut off, never acknowledged, was put aside. |
+//! | `store.damaged` | error | what, object, error | Something stored is not what was stored. |
+//! | `store.orphaned` | warn | what | Content that nothing leads to was found. |
+//! | `store.replayed` | info | groups | The index was brought up to the log. |
+//! | `store.index_rebuilt` | warn | reason | The index was made anew. |
+//! | `store.index_failed` | error | error | The index failed; the log has everything, and it is tried again. |
+//! | `store.index_damaged` | error | why | The index is put aside and made anew. |
+//! | `store.index_repaired` | warn | | The index works again. |
+//! | `store.commit_failed` | error | error | Writing failed: nothing of the group was acknowledged. |
+//! | `store.routes_failed` | error | error | The list of gateway mailboxes could not be read again. |
+//! | `store.checkpoint_failed` | warn | error | A checkpoint could not be written. |
+//! | `store.clean_mark_failed` | warn | error | The next start will look for crash damage in vain. |
+//! | `store.thread_failed` | error | | The store's thread died: nothing is stored until the next start. |
+//!
+//! # Alarms and mail about them
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `alarm.raised` | error, warn | alarm, mailbox_id, name, severity, since, what | Something must not stay unseen, or became critical; `name` is what the gateway mailbox is called. |
+//! | `alarm.lasts` | warn | alarm, mailbox_id, name, severity, since, what | It is still so. |
+//! | `alarm.cleared` | info | alarm, mailbox_id, name, since | It is over. |
+//! | `alarm.blind` | debug | mailbox_id, error | The numbers of a gateway mailbox cannot be read now: its alarms stay as they are. |
+//! | `alarm.forgotten` | warn | file, error | What was raised before the start cannot be read: alarms may be told again. |
+//! | `alarm.not_kept` | warn | file, error | It cannot be written. |
+//! | `alert.mail_sent` | info | about, title, to, answer | The relay took an alert or a report. |
+//! | `alert.mail_failed` | error | kind, why, waiting | It did not; logged once for each kind of failure, while mail is tried again. |
+//! | `alert.mail_dropped` | error, warn | about, title, why | A mail was given up after a day, or too many wait. |
+//! | `alerts.password_file` | warn | why | The password for the relay cannot be read, or others can read it. |
+//! | `alerts.recipient_is_journaled` | warn | to, consequence | An alert's recipient is a user here: reports about alerts will arrive. No alarm counts them. |
+//!
+//! # The service and its log
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `service.started` | info | version, hostname, data_dir, pid | The process begins. |
+//! | `listening` | info | service, addr | A service takes connections. |
+//! | `http.unavailable` | warn | error | Health and metrics are not served: nobody asked for the default port, and it is taken. |
+//! | `http.accept_failed` | error | error | The system gives no more connections. |
+//! | `metrics.incomplete` | warn | error | Something could not be found out for a scrape, and was left out of it. |
+//! | `service.stopping` | info | signal | It was told to end, and ends in good order. |
+//! | `service.stopped` | info | signal, seconds | It has ended. |
+//! | `service.aborted` | warn | signal | It was told a second time, and ends at once. |
+//! | `service.failed` | error | error | It could not start. |
+//! | `service.stuck` | error | why, advice | No task gets a turn, or a vital part has ended: the watchdog gets no sign of life. |
+//! | `service.unstuck` | warn | | It gets them again. |
+//! | `service.manager_deaf` | warn | error | The service manager could not be told something. |
+//! | `service.file_left` | warn | file, error | A file could not be removed at the end. |
+//! | `service.descriptor_limit` | warn | current, error | The limit of open files could not be raised. |
+//! | `service.panicked` | error | place, message, thread | A bug. |
+//! | `service.randomness_failed` | error | | The system gives no random numbers. |
+//! | `log.level_changed` | info | level, was, until, actor | The log's level was changed while running. |
+//! | `log.rotated` | info | aside | The log's file was set aside under this name. |
+//! | `log.rotate_failed` | error | doing, error | It could not be; writing goes on. |
+//! | `log.reopened` | info | | The log's file was opened anew, having been moved or removed. |
+//! | `log.file_failed` | error | path, error | The log's file does not take lines; they go to standard error. |
+//! | `log.dropped` | warn | lines, instead | So many lines were lost, or are found `instead` where this says. |
+//! | `tail.dropped` | warn | lines | Whoever tails was too slow for so many lines. In no log. |

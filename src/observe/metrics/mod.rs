@@ -1,0 +1,170 @@
+//! Numbers for Prometheus: counted next to the log line, whatever the log's level, for the life of the process.
+//!
+//! Callers use typed functions, [`smtp_reply`] and the like; none can fail or block. What is a state and no event (how full a
+//! folder is, how much disk is free) is asked for when somebody looks, and added by `admin`. [`expose`] writes both, in the
+//! form that was asked for (exposition.rs). The set itself is in set.rs.
+//!
+//! Names follow Prometheus' rules: prefix `daybook_`, base units, `_total` for counters. No label holds an address, a login
+//! or anything else a peer can choose: a login admits mail, and each value costs memory. Gateway mailboxes are told apart by
+//! `mailbox`, the id, and `name`, what the admin calls them. A counter is there from the start with 0, so that a rate over its
+//! first minutes is right and a panel shows 0 and not "no data".
+//!
+//! | metric | labels | meaning |
+//! |---|---|---|
+//! | `daybook_smtp_sessions_total` | `result` | SMTP connections that ended: `closed` in good order, `hung_up` by the peer, `stuck` (it took no replies), `broken`, failed `handshake`, or `over_cap` |
+//! | `daybook_smtp_replies_total` | `code` | SMTP replies by their code |
+//! | `daybook_smtp_connections` | – | SMTP connections open now |
+//! | `daybook_reports_total` | `class`, `result` | messages, one for each gateway mailbox they are for: `stored`, `quarantined`, `unassigned`, `repeated` (nothing was added); `deferred` (4xx after its body or at DATA; class `unknown`) |
+//! | `daybook_report_bytes` | – | size of received messages, a histogram |
+//! | `daybook_ingest_seconds` | `phase` | time of one message in `receive`, `extract`, `seal`, `commit`, a histogram |
+//! | `daybook_unmatched_addresses_total` | – | recorded addresses nobody was found for |
+//! | `daybook_duplicates_total` | – | messages that came again, and placements not made because the folder had the message already |
+//! | `daybook_fetch_sessions_total` | `protocol`, `result` | sessions with a login that ended: `quit`, `drop`, `timeout`, `shutdown`, `error` |
+//! | `daybook_fetched_messages_total` | – | messages fetched whole and recorded |
+//! | `daybook_deleted_messages_total` | – | messages deleted by clients |
+//! | `daybook_auth_failures_total` | `protocol`, `reason` | logins refused: `wrong` name or password, `clear` (no TLS), `in-use`, `unavailable` (our fault) |
+//! | `daybook_store_sync_seconds` | – | time of one write and sync of the log, a histogram |
+//! | `daybook_store_group_size` | – | commands that shared one sync, a histogram |
+//! | `daybook_store_commit_failures_total` | – | groups that could not be made durable; none of it was acknowledged |
+//! | `daybook_log_dropped_lines_total` | – | log lines lost because the log could not be written fast enough |
+//! | `daybook_panics_total` | – | bugs that a task or thread died of |
+//! | `daybook_process_start_time_seconds` | – | when the process started, since 1970 |
+//! | `daybook_build_info` | `version` | always 1; the label tells what runs |
+//! | `daybook_ready` | – | 1 when `/readyz` says so |
+//! | `daybook_alarms` | `alarm` | alarms raised of each kind, as `daybook status` names them |
+//! | `daybook_store_ready` | – | 1 when the store takes mail: its last write succeeded and there is room |
+//! | `daybook_store_free_bytes` | – | free on the file system of `data_dir` |
+//! | `daybook_store_reserve_bytes` | – | with less free than this no mail is taken |
+//! | `daybook_directory_good` | `source`, `file` | 1 when the list was taken at the last reading, 0 when an older one is in force; sources are numbered from 1 |
+//! | `daybook_directory_users` | `source`, `file` | users in force |
+//! | `daybook_directory_last_success_timestamp_seconds` | `source`, `file` | when the list was last read well; it is read when the file changes |
+//! | `daybook_tls_cert_expiry_timestamp_seconds` | – | when the certificate shown to peers ends |
+//! | `daybook_mailbox_active` | `mailbox`, `name` | 1 active, 0 suspended |
+//! | `daybook_mailbox_messages` | `mailbox`, `name` | messages in INBOX: not fetched and deleted yet |
+//! | `daybook_mailbox_bytes` | `mailbox`, `name` | their stored size |
+//! | `daybook_mailbox_oldest_timestamp_seconds` | `mailbox`, `name` | when the oldest of them was received; absent when there is none |
+//! | `daybook_mailbox_quarantine_messages` | `mailbox`, `name` | messages in Quarantine |
+//! | `daybook_mailbox_unassigned_messages` | `mailbox`, `name` | messages in Unassigned |
+//! | `daybook_last_report_timestamp_seconds` | `mailbox`, `name` | when a message last came; absent before the first |
+//! | `daybook_last_fetch_timestamp_seconds` | `mailbox`, `name` | when a client last logged in, fetched or deleted; absent before the first. Logins that fetched nothing are forgotten at a restart |
+
+mod exposition;
+mod set;
+
+pub use exposition::Form;
+pub use set::{Fate, Phase};
+
+use crate::mail::Class;
+use prometheus_client::registry::Registry;
+use set::METRICS;
+use std::fmt;
+
+/// An empty registry for states, whose names get the prefix. Nothing in it may have the name of a metric counted here.
+pub fn registry() -> Registry {
+    Registry::with_prefix("daybook")
+}
+
+/// Everything counted so far, and the states given, as text.
+///
+/// # Errors
+/// A metric that cannot be written; our fault.
+pub fn expose(states: &Registry, form: Form) -> Result<String, fmt::Error> {
+    exposition::write(&[&METRICS.registry, states], form)
+}
+
+/// Notes that the process has started; the clock of its start time begins here. Calling it again changes nothing.
+pub fn begin() {
+    std::sync::LazyLock::force(&METRICS);
+}
+
+/// An SMTP connection while it is open.
+#[derive(Debug)]
+pub struct SmtpConnection(());
+
+impl SmtpConnection {
+    /// One more is open, until this is dropped.
+    pub fn open() -> SmtpConnection {
+        METRICS.smtp_connections.inc();
+        SmtpConnection(())
+    }
+}
+
+impl Drop for SmtpConnection {
+    fn drop(&mut self) {
+        METRICS.smtp_connections.dec();
+    }
+}
+
+/// An SMTP connection ended.
+pub fn smtp_session(result: &'static str) {
+    METRICS.smtp_sessions.get_or_create(&[("result", result)]).inc();
+}
+
+/// An SMTP reply was given.
+pub fn smtp_reply(code: u16) {
+    METRICS.smtp_replies.get_or_create(&[("code", u32::from(code))]).inc();
+}
+
+/// A message was stored for a gateway mailbox. `spared` placements were there already; for `unmatched` addresses nobody was
+/// found.
+pub fn report(class: Class, fate: Fate, spared: usize, unmatched: usize) {
+    METRICS.reports.get_or_create(&set::handled(class, fate)).inc();
+    let repeated = fate == Fate::Repeated;
+    METRICS.duplicates.inc_by(spared as u64 + u64::from(repeated));
+    // Those of a repeated report were counted when it first came.
+    if !repeated {
+        METRICS.unmatched_addresses.inc_by(unmatched as u64);
+    }
+}
+
+/// A message was not taken now, by no fault of the peer.
+pub fn report_deferred() {
+    METRICS.reports.get_or_create(&set::DEFERRED).inc();
+}
+
+/// A message of this size was received.
+pub fn report_octets(octets: u64) {
+    METRICS.report_bytes.observe(octets as f64);
+}
+
+/// A message took so long in a phase.
+pub fn ingest(phase: Phase, seconds: f64) {
+    METRICS.ingest_seconds.get_or_create(&[("phase", phase.as_str())]).observe(seconds);
+}
+
+/// A fetch session with a login ended.
+pub fn fetch_session(protocol: &'static str, result: &'static str) {
+    METRICS.fetch_sessions.get_or_create(&[("protocol", protocol), ("result", result)]).inc();
+}
+
+/// A client's fetches and deletes are on record.
+pub fn fetched(fetched: usize, deleted: usize) {
+    METRICS.fetched_messages.inc_by(fetched as u64);
+    METRICS.deleted_messages.inc_by(deleted as u64);
+}
+
+/// A login was refused.
+pub fn login_refused(protocol: &'static str, reason: &'static str) {
+    METRICS.auth_failures.get_or_create(&[("protocol", protocol), ("reason", reason)]).inc();
+}
+
+/// A group of commands became durable.
+pub fn store_synced(seconds: f64, group: usize) {
+    METRICS.store_sync_seconds.observe(seconds);
+    METRICS.store_group_size.observe(group as f64);
+}
+
+/// A group of commands could not be made durable.
+pub fn store_commit_failed() {
+    METRICS.store_commit_failures.inc();
+}
+
+/// A log line was lost.
+pub fn log_line_dropped() {
+    METRICS.log_dropped_lines.inc();
+}
+
+/// Something panicked.
+pub fn panicked() {
+    METRICS.panics.inc();
+}

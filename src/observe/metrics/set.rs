@@ -1,0 +1,234 @@
+//! The set of metrics of this process: names, help, labels, and what is there from the start.
+
+use super::registry;
+use crate::mail::Class;
+use crate::observe::now;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+use std::sync::LazyLock;
+
+/// Upper bounds in seconds: from a memory write to a slow peer's five minutes.
+const SECONDS_BUCKETS: [f64; 16] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
+/// Upper bounds in octets: 4 KiB to 1 GiB, the largest message there can be.
+const OCTETS_BUCKETS: [f64; 10] = [
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+    268_435_456.0,
+    1_073_741_824.0,
+];
+/// Upper bounds in commands: up to the most that share a sync.
+const GROUP_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// What exists from the start, with 0.
+const SMTP_RESULTS: [&str; 6] = ["closed", "hung_up", "stuck", "broken", "handshake", "over_cap"];
+const SMTP_CODES: [u32; 20] =
+    [214, 220, 221, 250, 252, 354, 421, 450, 451, 452, 500, 501, 502, 503, 530, 550, 552, 553, 554, 555];
+const PROTOCOLS: [&str; 1] = ["pop3"];
+const FETCH_RESULTS: [&str; 5] = ["quit", "drop", "timeout", "shutdown", "error"];
+const LOGIN_REFUSALS: [&str; 4] = ["wrong", "clear", "in-use", "unavailable"];
+const CLASSES: [Class; 6] = [
+    Class::JournalReport,
+    Class::JournalNdr,
+    Class::NdrWithoutReport,
+    Class::Ndr,
+    Class::Plain,
+    Class::Unreadable,
+];
+
+/// What became of a message in one gateway mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Placed.
+    Stored,
+    /// Placed in Quarantine.
+    Quarantined,
+    /// Placed in Unassigned.
+    Unassigned,
+    /// Held already: nothing was added.
+    Repeated,
+}
+
+impl Fate {
+    const ALL: [Fate; 4] = [Fate::Stored, Fate::Quarantined, Fate::Unassigned, Fate::Repeated];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Fate::Stored => "stored",
+            Fate::Quarantined => "quarantined",
+            Fate::Unassigned => "unassigned",
+            Fate::Repeated => "repeated",
+        }
+    }
+}
+
+/// A step of taking a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// From the first octet to the last.
+    Receive,
+    /// Reading and assigning.
+    Extract,
+    /// Encrypting.
+    Seal,
+    /// Waiting for the group, its write and its sync.
+    Commit,
+}
+
+impl Phase {
+    const ALL: [Phase; 4] = [Phase::Receive, Phase::Extract, Phase::Seal, Phase::Commit];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Phase::Receive => "receive",
+            Phase::Extract => "extract",
+            Phase::Seal => "seal",
+            Phase::Commit => "commit",
+        }
+    }
+}
+
+/// Names and values of the labels of one series.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// The labels of what was not taken: nobody has looked what it is.
+pub(super) const DEFERRED: Labels<2> = [("class", "unknown"), ("result", "deferred")];
+
+pub(super) fn handled(class: Class, fate: Fate) -> Labels<2> {
+    [("class", class.as_str()), ("result", fate.as_str())]
+}
+
+/// All that is counted, and the registry that shows it.
+pub(super) struct Metrics {
+    pub(super) registry: Registry,
+    pub(super) smtp_sessions: Family<Labels<1>, Counter>,
+    pub(super) smtp_replies: Family<[(&'static str, u32); 1], Counter>,
+    pub(super) smtp_connections: Gauge,
+    pub(super) reports: Family<Labels<2>, Counter>,
+    pub(super) report_bytes: Histogram,
+    pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
+    pub(super) unmatched_addresses: Counter,
+    pub(super) duplicates: Counter,
+    pub(super) fetch_sessions: Family<Labels<2>, Counter>,
+    pub(super) fetched_messages: Counter,
+    pub(super) deleted_messages: Counter,
+    pub(super) auth_failures: Family<Labels<2>, Counter>,
+    pub(super) store_sync_seconds: Histogram,
+    pub(super) store_group_size: Histogram,
+    pub(super) store_commit_failures: Counter,
+    pub(super) log_dropped_lines: Counter,
+    pub(super) panics: Counter,
+}
+
+/// The numbers of this process.
+pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS_BUCKETS)
+}
+
+impl Metrics {
+    fn new() -> Metrics {
+        let mut registry = registry();
+        let r = &mut registry;
+        let started: Gauge =
+            add(r, "process_start_time_seconds", "When the process started", Gauge::default());
+        started.set(now().unix_seconds());
+        let build: Family<Labels<1>, Gauge> = add(r, "build_info", "The version running", Family::default());
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        let metrics = Metrics {
+            smtp_sessions: add(r, "smtp_sessions", "SMTP connections that ended", Family::default()),
+            smtp_replies: add(r, "smtp_replies", "SMTP replies by code", Family::default()),
+            smtp_connections: add(r, "smtp_connections", "SMTP connections open now", Gauge::default()),
+            reports: add(r, "reports", "Messages by class and what became of them", Family::default()),
+            report_bytes: add(r, "report_bytes", "Size of received messages", Histogram::new(OCTETS_BUCKETS)),
+            ingest_seconds: add(
+                r,
+                "ingest_seconds",
+                "Time of one message in each phase",
+                Family::new_with_constructor(seconds as fn() -> Histogram),
+            ),
+            unmatched_addresses: add(
+                r,
+                "unmatched_addresses",
+                "Recorded addresses nobody was found for",
+                Counter::default(),
+            ),
+            duplicates: add(
+                r,
+                "duplicates",
+                "Messages and placements that were there already",
+                Counter::default(),
+            ),
+            fetch_sessions: add(r, "fetch_sessions", "Fetch sessions that ended", Family::default()),
+            fetched_messages: add(r, "fetched_messages", "Messages fetched", Counter::default()),
+            deleted_messages: add(r, "deleted_messages", "Messages deleted by clients", Counter::default()),
+            auth_failures: add(r, "auth_failures", "Logins refused", Family::default()),
+            store_sync_seconds: add(
+                r,
+                "store_sync_seconds",
+                "Time of one write and sync of the log",
+                seconds(),
+            ),
+            store_group_size: add(
+                r,
+                "store_group_size",
+                "Commands that shared one sync",
+                Histogram::new(GROUP_BUCKETS),
+            ),
+            store_commit_failures: add(
+                r,
+                "store_commit_failures",
+                "Groups that could not be made durable",
+                Counter::default(),
+            ),
+            log_dropped_lines: add(r, "log_dropped_lines", "Log lines lost", Counter::default()),
+            panics: add(r, "panics", "Bugs that a task or thread died of", Counter::default()),
+            registry,
+        };
+        metrics.begin();
+        metrics
+    }
+
+    /// Makes every series that can be named, with 0, and those that never change.
+    fn begin(&self) {
+        for result in SMTP_RESULTS {
+            drop(self.smtp_sessions.get_or_create(&[("result", result)]));
+        }
+        for code in SMTP_CODES {
+            drop(self.smtp_replies.get_or_create(&[("code", code)]));
+        }
+        for class in CLASSES {
+            for fate in Fate::ALL {
+                drop(self.reports.get_or_create(&handled(class, fate)));
+            }
+        }
+        drop(self.reports.get_or_create(&DEFERRED));
+        for phase in Phase::ALL.map(Phase::as_str) {
+            drop(self.ingest_seconds.get_or_create(&[("phase", phase)]));
+        }
+        for protocol in PROTOCOLS {
+            for result in FETCH_RESULTS {
+                drop(self.fetch_sessions.get_or_create(&[("protocol", protocol), ("result", result)]));
+            }
+            for reason in LOGIN_REFUSALS {
+                drop(self.auth_failures.get_or_create(&[("protocol", protocol), ("reason", reason)]));
+            }
+        }
+    }
+}
+
+/// Registers a metric and gives it back.
+fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
