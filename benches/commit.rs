@@ -16,16 +16,14 @@ mod engines;
 #[allow(dead_code, reason = "other benches use the rest")]
 mod gateway;
 
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
-use criterion::{criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use daybook::mail::Profile;
-use engines::{BareLog, Group, Sqlite, grouped, share, sled};
+use engines::{BareLog, Sqlite, grouped, share, sled};
 use gateway::{Gateway, text};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 const MESSAGE_OCTETS: usize = 75_000;
@@ -65,80 +63,81 @@ impl Reports {
     }
 }
 
-fn group<'c>(criterion: &'c mut Criterion, engine: &str) -> BenchmarkGroup<'c, WallTime> {
-    let mut group = criterion.benchmark_group(format!("commit 75 KB, {engine}"));
-    group
-        .throughput(Throughput::Elements(1))
-        .sampling_mode(SamplingMode::Flat)
-        .sample_size(10)
-        .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(6));
-    group
+/// `writers` tasks that deliver through the pipeline, each after the 250 of its last.
+fn deliver(
+    runtime: &Runtime,
+    gateway: &Arc<Gateway>,
+    reports: &Arc<Reports>,
+    writers: u64,
+    n: u64,
+) -> Duration {
+    let started = Instant::now();
+    runtime.block_on(async {
+        let write = |writer| {
+            let (gateway, reports) = (gateway.clone(), reports.clone());
+            tokio::spawn(async move {
+                for _ in 0..share(writer, writers, n) {
+                    gateway.deliver(&reports.next()).await;
+                }
+            })
+        };
+        let tasks: Vec<_> = (0..writers).map(write).collect();
+        for task in tasks {
+            task.await.expect("a writer");
+        }
+    });
+    started.elapsed()
 }
 
-fn daybook(criterion: &mut Criterion) {
+/// A new directory, on a disk that has nothing left to write of what was there before.
+fn quiet_dir() -> TempDir {
+    rustix::fs::sync();
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// The engines one after the other for each number of writers: a disk's mood lasts for minutes.
+fn commit(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let reports = Arc::new(Reports::new());
-    let mut group = group(criterion, "daybook");
     for writers in WRITERS {
-        let gateway = Gateway::new(&runtime, Profile::Microsoft365);
-        group.bench_function(BenchmarkId::new("writers", writers), |bencher| {
-            bencher.iter_custom(|iterations| {
-                let started = Instant::now();
-                runtime.block_on(async {
-                    let write = |writer| {
-                        let (gateway, reports) = (gateway.clone(), reports.clone());
-                        tokio::spawn(async move {
-                            for _ in 0..share(writer, writers, iterations) {
-                                gateway.deliver(&reports.next()).await;
-                            }
-                        })
-                    };
-                    let tasks: Vec<_> = (0..writers).map(write).collect();
-                    for task in tasks {
-                        task.await.expect("a writer");
-                    }
-                });
-                started.elapsed()
+        let mut group = criterion.benchmark_group(format!("commit 75 KB, writers: {writers}"));
+        group
+            .throughput(Throughput::Elements(1))
+            .sampling_mode(SamplingMode::Flat)
+            .sample_size(10)
+            .warm_up_time(Duration::from_secs(1))
+            .measurement_time(Duration::from_secs(6));
+        {
+            rustix::fs::sync();
+            let gateway = Gateway::new(&runtime, Profile::Microsoft365);
+            group.bench_function("daybook", |bencher| {
+                bencher.iter_custom(|n| deliver(&runtime, &gateway, &reports, writers, n));
             });
-        });
+        }
+        {
+            let dir = quiet_dir();
+            let mut log = BareLog::new(dir.path());
+            group.bench_function("log", |bencher| {
+                bencher.iter_custom(|n| grouped(&mut log, writers, n, || reports.next()));
+            });
+        }
+        {
+            let dir = quiet_dir();
+            let mut sqlite = Sqlite::new(dir.path());
+            group.bench_function("sqlite", |bencher| {
+                bencher.iter_custom(|n| grouped(&mut sqlite, writers, n, || reports.next()));
+            });
+        }
+        {
+            let dir = quiet_dir();
+            let db = ::sled::open(dir.path()).expect("a database");
+            group.bench_function("sled", |bencher| {
+                bencher.iter_custom(|n| sled(&db, writers, n, || reports.next()));
+            });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
-fn baseline<G: Group>(criterion: &mut Criterion, engine: &str, make: fn(&Path) -> G) {
-    let reports = Reports::new();
-    let mut group = group(criterion, engine);
-    for writers in WRITERS {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut engine = make(dir.path());
-        group.bench_function(BenchmarkId::new("writers", writers), |bencher| {
-            bencher.iter_custom(|iterations| grouped(&mut engine, writers, iterations, || reports.next()));
-        });
-    }
-    group.finish();
-}
-
-fn log(criterion: &mut Criterion) {
-    baseline(criterion, "log", BareLog::new);
-}
-
-fn sqlite(criterion: &mut Criterion) {
-    baseline(criterion, "sqlite", Sqlite::new);
-}
-
-fn sled_flushed(criterion: &mut Criterion) {
-    let reports = Reports::new();
-    let mut group = group(criterion, "sled");
-    for writers in WRITERS {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let db = ::sled::open(dir.path()).expect("a database");
-        group.bench_function(BenchmarkId::new("writers", writers), |bencher| {
-            bencher.iter_custom(|iterations| sled(&db, writers, iterations, || reports.next()));
-        });
-    }
-    group.finish();
-}
-
-criterion_group!(benches, daybook, log, sqlite, sled_flushed);
+criterion_group!(benches, commit);
 criterion_main!(benches);

@@ -1,6 +1,6 @@
 //! How fast a report is scanned and read, in octets a second. Hashing, sealing and storing are not part of it.
 //!
-//! Beside it `mail-parser` on the same octets, whole in memory: what we would use if it could be shown a whole untrusted
+//! Beside it `mail-parser` on the same octets, whole in memory: what one would use if it could be shown a whole untrusted
 //! message (`tests/departures.rs`). It also decodes every part, which we never do.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

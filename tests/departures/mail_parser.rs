@@ -8,7 +8,8 @@ use std::os::unix::process::ExitStatusExt;
 
 const OWN_SPLITTER: &str = "D2, our own splitter of whole messages";
 
-/// Octets of nested messages. About 450 KB are enough; a main thread of 8 MiB lasts to about 1.8 MB.
+/// Octets of nested messages. How many it takes depends on the build; unoptimised, 450 KB are enough, and 1.8 MB for the
+/// 8 MiB of a main thread.
 const NESTED_OCTETS: usize = 1_300_000;
 /// The stack of a thread of `std` and of `tokio`, where a server would parse.
 const STACK_OCTETS: usize = 2 * 1024 * 1024;
