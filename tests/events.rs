@@ -12,8 +12,15 @@ use std::path::{Path, PathBuf};
 
 const LIST: &str = "src/observe/events.rs";
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
-/// Said by the tail itself, not by `tracing`.
-const MADE_ELSEWHERE: &[&str] = &["tail.dropped"];
+/// Said by the log and the tail themselves, not by `tracing`, and where.
+const MADE_ELSEWHERE: &[(&str, &str)] = &[
+    ("log.dropped", "src/observe/queue.rs"),
+    ("log.file_failed", "src/observe/queue.rs"),
+    ("log.reopened", "src/observe/queue.rs"),
+    ("log.rotate_failed", "src/observe/queue.rs"),
+    ("log.rotated", "src/observe/queue.rs"),
+    ("tail.dropped", "src/admin/tail.rs"),
+];
 
 /// Levels and fields of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,8 +152,10 @@ fn all_made(listed: &BTreeMap<String, Event>) -> BTreeMap<String, Event> {
             known.computed |= event.computed;
         }
     }
-    for name in MADE_ELSEWHERE {
-        all.insert((*name).to_owned(), Event { computed: true, ..Event::default() });
+    for (name, file) in MADE_ELSEWHERE {
+        if code(&std::fs::read_to_string(file).unwrap()).contains(&format!("\"{name}\"")) {
+            all.insert((*name).to_owned(), Event { computed: true, ..Event::default() });
+        }
     }
     all
 }
