@@ -192,6 +192,17 @@ fn every_event_is_listed_with_its_levels_and_fields() {
 }
 
 #[test]
+fn no_event_has_a_field_that_every_line_has_already() {
+    let listed = listed();
+    let made = all_made(&listed);
+    for (name, event) in listed.iter().chain(&made) {
+        for taken in ["timestamp", "level", "event"] {
+            assert!(!event.fields.contains(taken), "{name}: a line with two {taken} is read in two ways");
+        }
+    }
+}
+
+#[test]
 fn every_listed_event_is_made_somewhere() {
     let listed = listed();
     let made = all_made(&listed);
