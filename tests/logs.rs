@@ -180,6 +180,7 @@ fn the_level_is_shown_changed_and_falls_back_by_itself() {
     assert_eq!(site.run(&["log-level", "debug"]).expect(0).stdout, "debug until the next start, then info\n");
     server.send("mbx-1@gateway.example", b"x\r\n");
     server.wait_for("smtp.connected");
+    server.wait_for("smtp.refused");
     let shown: Value = serde_json::from_str(&site.run(&["log-level", "--json"]).expect(0).stdout).unwrap();
     assert_eq!(
         (&shown["level"], &shown["configured"], &shown["until"]),
@@ -187,17 +188,24 @@ fn the_level_is_shown_changed_and_falls_back_by_itself() {
     );
 
     site.run(&["log-level", "error"]).expect(0);
-    let errors_from = server.log().lines().count();
     server.send("mbx-1@gateway.example", b"x\r\n");
-    assert_eq!(server.log().lines().count(), errors_from, "{}", server.log());
+    // Those who tail are told at every level: then the log had its chance.
+    let refused = ["tail", "--no-follow", "-n", "1000", "--event", "smtp.refused"];
+    wait_until("both refusals", || site.run(&refused).expect(0).stdout.lines().count() == 2);
 
     let shown = site.run(&["log-level", "trace", "--for", "1s"]).expect(0).stdout;
     assert!(shown.starts_with("trace until 20") && shown.ends_with(", then info\n"), "{shown}");
+    // Written after whatever was logged before.
+    let told = |level: &str| server.log().contains(&format!("\"now\":\"{level}\""));
+    wait_until("word of the change", || told("trace"));
+    assert_eq!(server.log().matches("smtp.refused").count(), 1, "{}", server.log());
     wait_until("the old level", || site.run(&["log-level"]).expect(0).stdout == "info\n");
+    wait_until("word of the old level", || told("info"));
     let changes: Vec<Value> =
         parsed(&server.log()).into_iter().filter(|event| event["event"] == "log.level_changed").collect();
-    let levels: Vec<&str> = changes.iter().map(|event| event["level"].as_str().unwrap()).collect();
+    let levels: Vec<&str> = changes.iter().map(|event| event["now"].as_str().unwrap()).collect();
     assert_eq!(levels, ["debug", "error", "trace", "info"]);
+    assert!(changes.iter().all(|event| event["level"] == "INFO"), "{changes:?}");
     assert!(changes[0]["actor"].as_str().unwrap().starts_with("cli, uid "), "{}", changes[0]);
 
     site.run(&["log-level", "loud"]).expect(2);

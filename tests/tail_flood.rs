@@ -22,6 +22,10 @@ fn resident() -> usize {
 #[test]
 fn a_stuck_tail_slows_nothing_costs_bounded_memory_and_is_told_what_it_lost() {
     const EVENTS: u64 = 100_000;
+    /// Events the server itself may make meanwhile.
+    const OTHERS_MAX: u64 = 1_000;
+    /// A good half of what all events would take.
+    const MEMORY_MAX: usize = 64 * 1024 * 1024;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("daybook.log");
     let file = FileLog { path: path.clone(), rotate_octets: 0, rotate_days: 0, keep: 1 };
@@ -47,30 +51,32 @@ fn a_stuck_tail_slows_nothing_costs_bounded_memory_and_is_told_what_it_lost() {
     stuck.read_line(&mut answer).unwrap();
     assert!(answer.contains("tailing"), "{answer}");
 
-    let (before, began) = (resident(), std::time::Instant::now());
+    let before = resident();
     for n in 0..EVENTS {
         tracing::info!(target: "daybook", event = "test.event", n, text = "x".repeat(200));
     }
-    let took = began.elapsed();
-    assert!(took.as_secs() < EVENTS / 10_000, "10,000 a second and more: {took:?}");
     let grown = resident().saturating_sub(before);
-    assert!(grown < 48 * 1024 * 1024, "{grown}");
+    assert!(grown < MEMORY_MAX, "{grown}");
     assert!(matches!(admin::ask(&data_dir, &Request::Ready).unwrap(), Response::Ready(ready) if ready.ready));
 
-    let (mut got, mut dropped, mut last) = (0, 0, None);
-    while last != Some(EVENTS - 1) {
+    // Told before each gap in the numbers, and for nothing else. Among the lost may be events that the server made meanwhile.
+    let (mut next, mut lost, mut told, mut others) = (0, 0, 0, 0);
+    while next < EVENTS {
         let mut line = String::new();
         assert!(stuck.read_line(&mut line).unwrap() > 0);
         let event: Value = serde_json::from_str(&line).unwrap();
         if event["event"] == "tail.dropped" {
-            dropped += event["lines"].as_u64().unwrap();
-        } else {
-            got += 1;
-            last = event["n"].as_u64();
+            told += event["lines"].as_u64().unwrap();
+            continue;
         }
+        let n = event["n"].as_u64().unwrap();
+        let gap = n.checked_sub(next).unwrap_or_else(|| panic!("{n} comes after {next}"));
+        assert!(gap <= told, "{gap} lost, {told} told");
+        (lost, others) = (lost + gap, others + told - gap);
+        (next, told) = (n + 1, 0);
     }
-    assert!(dropped > 0);
-    assert_eq!(got + dropped, EVENTS);
+    assert!(lost > 0);
+    assert!(others <= OTHERS_MAX, "{others} told of too many");
     runtime.block_on(running.stop());
     assert!(!fs::read_to_string(path).unwrap().contains("test.event"), "below the log's level");
 }

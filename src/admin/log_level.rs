@@ -66,7 +66,7 @@ async fn fall_back(number: u64, configured: Level, after: Duration) {
 /// Told at the more talkative of both levels, so that the log says why it becomes silent.
 fn set(level: Level, was: Level, until: Option<Timestamp>, actor: &str) {
     let until = until.map(|until| until.to_string());
-    let tell = || tracing::info!(event = "log.level_changed", %level, %was, until, actor);
+    let tell = || tracing::info!(event = "log.level_changed", now = %level, %was, until, actor);
     if level < was {
         tell();
     }

@@ -107,7 +107,7 @@ pub(super) struct TailArguments {
     /// What concerns this gateway mailbox: its address, login or (from the server) name
     #[arg(long, value_name = "ADDRESS")]
     pub(super) mailbox: Option<String>,
-    /// What names this address
+    /// What names this address; a line names the first ten recipients of a message, and counts the others
     #[arg(long)]
     pub(super) address: Option<String>,
     /// What concerns messages of this class: journal-report, journal-ndr, ndr-without-report, ndr, plain, unreadable

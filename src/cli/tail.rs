@@ -84,7 +84,8 @@ fn tail(settings: &Settings, arguments: &TailArguments, lines: usize) -> Result<
     admin::tail(&settings.data_dir, &Request::Tail { filter, lines, follow: !arguments.no_follow })
 }
 
-/// Waits for the server and misses nothing it said since it started.
+/// Waits for the server. Shown first is what it keeps of what it said since it started: the last [`RECENT_LINES_MAX`] lines of
+/// INFO and more severe, so that debug events of the start are missed.
 fn again(settings: &Settings, arguments: &TailArguments) -> Result<TailLines, Failure> {
     loop {
         std::thread::sleep(RETURN_INTERVAL);

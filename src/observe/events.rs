@@ -137,10 +137,10 @@
 //! | `service.descriptor_limit` | warn | current, error | The limit of open files could not be raised. |
 //! | `service.panicked` | error | place, message, thread | A bug. |
 //! | `service.randomness_failed` | error | | The system gives no random numbers. |
-//! | `log.level_changed` | info | level, was, until, actor | The log's level was changed while running. |
+//! | `log.level_changed` | info | now, was, until, actor | The log's level was changed while running. |
 //! | `log.rotated` | info | aside | The log's file was set aside under this name. |
 //! | `log.rotate_failed` | error | doing, error | It could not be; writing goes on. |
 //! | `log.reopened` | info | | The log's file was opened anew, having been moved or removed. |
 //! | `log.file_failed` | error | path, error | The log's file does not take lines; they go to standard error. |
 //! | `log.dropped` | warn | lines, instead | So many lines were lost, or are found `instead` where this says. |
-//! | `tail.dropped` | warn | lines | Whoever tails was too slow for so many lines. In no log. |
+//! | `tail.dropped` | warn | lines | Whoever tails was too slow for so many lines of the level it asked for, whatever else it asked for. In no log. |

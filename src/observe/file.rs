@@ -12,7 +12,9 @@
 //! - The file at the path is the one written to. Before each line it is looked at: moved or removed by someone else, it is
 //!   opened anew; and when that cannot be, the moved one is written on.
 //! - What cannot be set aside is written on, and tried again after a minute.
-//! - Only regular files named exactly as above are ever removed, oldest first, beyond `keep`.
+//! - Only regular files named exactly as above are ever removed, oldest first, beyond `keep`; those of a time to come before
+//!   them, since a clock was ahead. The file just set aside stays.
+//! - A line begins after a line end, also where a full disk cut the one before and the process ended.
 //! - Octets already there are the file's size as the system gives it, so that cutting it to nothing (`copytruncate`) does no harm.
 //!
 //! Age is counted in days of UTC: with one day, the first line after midnight begins a new file. A file of an earlier run
@@ -23,7 +25,7 @@ use rustix::fs::{CWD, OFlags, RenameFlags};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Permissions of a new file, less what umask takes: the group may be one that ships logs.
@@ -78,8 +80,8 @@ impl LogFile {
     /// It cannot be opened for appending, or is no regular file. The operator's to mend.
     pub(super) fn open(setup: FileLog, now: Timestamp) -> io::Result<LogFile> {
         let file = open(&setup.path)?;
-        let mut log =
-            LogFile { setup, file, period: 0, is_half_line: false, retry_at: None, news: Vec::new() };
+        let is_half_line = ends_in_half_line(&file);
+        let mut log = LogFile { setup, file, period: 0, is_half_line, retry_at: None, news: Vec::new() };
         log.period = log.period_of_content(now)?;
         Ok(log)
     }
@@ -105,7 +107,7 @@ impl LogFile {
     /// It cannot be; the old one is written on.
     pub(super) fn reopen(&mut self, now: Timestamp) -> io::Result<()> {
         self.file = open(&self.setup.path)?;
-        self.is_half_line = false;
+        self.is_half_line = ends_in_half_line(&self.file);
         self.period = self.period_of_content(now)?;
         self.news.push(News::Reopened);
         Ok(())
@@ -188,8 +190,9 @@ impl LogFile {
             // The next line tries again; until then the file set aside is written on.
             Err(error) => self.news.push(News::Failed("begin a new log", error)),
         }
+        let removed = remove_beyond(&self.setup.path, self.setup.keep, &aside, now);
         self.news.push(News::Rotated(aside));
-        if let Err(error) = remove_beyond(&self.setup.path, self.setup.keep) {
+        if let Err(error) = removed {
             self.news.push(News::Failed("remove an old log", error));
         }
     }
@@ -212,11 +215,24 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 fn open(path: &Path) -> io::Result<File> {
     // A pipe nobody reads must not keep the start waiting.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).custom_flags(flags).open(path)?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(FILE_MODE).custom_flags(flags);
+    let file = match options.clone().read(true).open(path) {
+        // One that may be written and not read is a log, too.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path)?,
+        opened => opened?,
+    };
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     Ok(file)
+}
+
+/// True when there is something in it whose last line has no end. A file that cannot be read is taken for whole.
+fn ends_in_half_line(file: &File) -> bool {
+    let last = file.metadata().ok().and_then(|metadata| metadata.len().checked_sub(1));
+    let mut octet = [0];
+    last.is_some_and(|last| matches!(file.read_at(&mut octet, last), Ok(1)) && octet != *b"\n")
 }
 
 /// Renames the file to a free name that tells the time.
@@ -271,27 +287,33 @@ fn is_stamp(text: &str) -> bool {
     fits(PATTERN) || fits(NUMBERED)
 }
 
-/// Removes the oldest files that were set aside, until `keep` are left.
-fn remove_beyond(path: &Path, keep: usize) -> io::Result<()> {
+/// Removes files that were set aside, until `keep` are left: those of a time to come first, then the oldest, never `just`.
+fn remove_beyond(path: &Path, keep: usize, just: &Path, now: Timestamp) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let mut prefix = path.file_name().unwrap_or(OsStr::new("")).to_owned();
     prefix.push(".");
-    let mut aside: Vec<OsString> = Vec::new();
+    let latest = stamp(now);
+    let mut aside: Vec<(bool, OsString)> = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
-        let is_ours = rest.and_then(|rest| std::str::from_utf8(rest).ok()).is_some_and(is_stamp);
-        if is_ours && entry.file_type()?.is_file() {
-            aside.push(name);
+        let Some(its) = rest.and_then(|rest| std::str::from_utf8(rest).ok()).filter(|rest| is_stamp(rest))
+        else {
+            continue;
+        };
+        if Some(name.as_os_str()) != just.file_name() && entry.file_type()?.is_file() {
+            // One with a number was set aside within the same second.
+            let is_to_come = its.get(..latest.len()).is_some_and(|its| its > latest.as_str());
+            aside.push((!is_to_come, name));
         }
     }
     aside.sort();
-    let surplus = aside.len().saturating_sub(keep);
-    aside.iter().take(surplus).try_for_each(|name| fs::remove_file(folder.join(name)))
+    let surplus = (aside.len() + 1).saturating_sub(keep);
+    aside.iter().take(surplus).try_for_each(|(_, name)| fs::remove_file(folder.join(name)))
 }
 
 #[cfg(test)]
@@ -449,6 +471,44 @@ mod tests {
         expect.extend(["d.log", "d.log.20261121T093004Z", "d.log.20261121T093005Z"]);
         expect.sort_unstable();
         assert_eq!(names, expect);
+    }
+
+    #[test]
+    fn after_a_clock_that_was_ahead_the_newest_files_stay() {
+        let mut f = fixture(|s| (s.rotate_octets, s.keep) = (1, 2));
+        for name in ["d.log.20360101T000000Z", "d.log.20360102T000000Z", "d.log.20360102T000000Z-001"] {
+            fs::write(f.dir.path().join(name), "ahead\n").unwrap();
+        }
+        f.write("a", "2026-11-21T09:30:00Z");
+        f.write("b", "2026-11-21T09:30:01Z");
+        f.check(&[
+            ("d.log", "b\n"),
+            ("d.log.20261121T093001Z", "a\n"),
+            ("d.log.20360102T000000Z-001", "ahead\n"),
+        ]);
+        f.write("c", "2026-11-21T09:30:02Z");
+        f.check(&[("d.log", "c\n"), ("d.log.20261121T093001Z", "a\n"), ("d.log.20261121T093002Z", "b\n")]);
+        // A clock that is behind: what it calls to come is all there is, and of that the oldest goes.
+        f.write("d", "2001-01-01T00:00:00Z");
+        f.check(&[("d.log", "d\n"), ("d.log.20010101T000000Z", "c\n"), ("d.log.20261121T093002Z", "b\n")]);
+    }
+
+    #[test]
+    fn half_a_line_of_an_earlier_run_or_of_somebody_else_is_ended_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, now) = (dir.path().join("d.log"), at("2026-11-21T09:30:00Z"));
+        fs::write(&path, "{\"half").unwrap();
+        let mut log = LogFile::open(setup(path.clone()), now).unwrap();
+        log.write(b"a\n", now).unwrap();
+        log.write(b"b\n", now).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"half\na\nb\n");
+        let mut log = LogFile::open(setup(path.clone()), now).unwrap();
+        log.write(b"c\n", now).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"half\na\nb\nc\n");
+        fs::write(&path, "half").unwrap();
+        log.reopen(now).unwrap();
+        log.write(b"d\n", now).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "half\nd\n");
     }
 
     #[test]

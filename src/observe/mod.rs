@@ -52,7 +52,7 @@ pub use visits::Visits;
 
 use file::LogFile;
 use level::SharedLevel;
-use queue::Queue;
+use queue::{Queue, Voice};
 use sink::Sink;
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -128,18 +128,20 @@ pub fn init(setup: Setup) -> Result<(), InitError> {
         let path = file.path.clone();
         LogFile::open(file, now()).map_err(|error| InitError::File(path, error))
     });
-    let queue = queue::start(opened.transpose()?);
+    let opened = opened.transpose()?;
     let level = Arc::new(SharedLevel::new(setup.level));
     let tap = setup.tap.then(|| Tap::new(tracing::callsite::rebuild_interest_cache));
+    let colour = !is_file && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let voice = Voice { format: setup.format, colour, level: Arc::clone(&level), tap: tap.clone() };
+    let queue = queue::start(opened, voice);
     let put = queue.clone();
     let sink = Sink {
         format: setup.format,
-        colour: !is_file && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        colour,
         level: Arc::clone(&level),
         put: Box::new(move |line| put.put(line)),
         tap: tap.clone(),
     };
-    // Before the first event can be made: the log's thread makes some itself.
     LOG.set(Log { queue, level, tap }).map_err(|_| InitError::AlreadyInitialised)?;
     tracing::dispatcher::set_global_default(Dispatch::new(sink))
         .map_err(|_| InitError::AlreadyInitialised)?;

@@ -24,6 +24,17 @@ use tracing::{Event, Metadata, Subscriber};
 /// Takes a line with its line end to where the log goes. Never waits.
 pub(super) type Put = Box<dyn Fn(Vec<u8>) + Send + Sync>;
 
+/// An event as the log has it, with its line end. `json` is the same as JSON, where that is known already.
+pub(super) fn written(line: &Line, json: Option<&str>, format: Format, colour: bool) -> Vec<u8> {
+    let mut out = match (format, json) {
+        (Format::Json, Some(json)) => json.to_owned(),
+        (Format::Json, None) => line.to_json(),
+        (Format::Text, _) => text::write(line, &Look::log(colour)),
+    };
+    out.push('\n');
+    out.into_bytes()
+}
+
 /// Turns events into lines.
 pub(super) struct Sink {
     pub(super) format: Format,
@@ -81,12 +92,7 @@ impl Subscriber for Sink {
         let line = Line { at: now(), level: Level::from(*event.metadata().level()), fields: fields.0 };
         let json = (tap || self.format == Format::Json).then(|| line.to_json());
         if log {
-            let mut written = match &json {
-                Some(json) if self.format == Format::Json => json.clone(),
-                _ => text::write(&line, &Look::log(self.colour)),
-            };
-            written.push('\n');
-            (self.put)(written.into_bytes());
+            (self.put)(written(&line, json.as_deref(), self.format, self.colour));
         }
         if let (true, Some(tap), Some(json)) = (tap, &self.tap, json) {
             tap.put(line, json);

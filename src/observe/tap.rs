@@ -8,7 +8,7 @@
 //! - [`Tap::put`] never waits. A follower that is slow loses lines and is told how many; it holds up nothing.
 //! - Memory is bounded: [`RECENT_LINES_MAX`] lines of at most [`LINE_OCTETS_MAX`] octets and together [`RECENT_OCTETS_MAX`],
 //!   and [`FOLLOWER_LINES_MAX`] lines in the channel.
-//! - A follower gets every line after those it was given first, none twice.
+//! - A follower gets every line after those it was given first, none twice; or it is told how many of its level it lacks.
 //! - Nobody asks for debug events: they are not made. [`Tap::level`] says what is asked for.
 
 use super::Level;
@@ -41,7 +41,13 @@ pub struct Tapped {
     pub line: Line,
     /// The same as JSON.
     pub json: String,
+    /// How many lines there were of each level and more severe, this one among them: by it a follower knows how many of its
+    /// own it has missed.
+    sent: Counts,
 }
+
+/// A number for each of [`Level::ALL`].
+type Counts = [u64; Level::ALL.len()];
 
 /// Where lines can be followed.
 #[derive(Debug)]
@@ -57,6 +63,8 @@ pub struct Tap {
 struct State {
     recent: VecDeque<Arc<Tapped>>,
     recent_octets: usize,
+    /// As [`Tapped::sent`] of the last line.
+    sent: Counts,
     /// How many follow at each level.
     followers: [usize; Level::ALL.len()],
 }
@@ -67,6 +75,10 @@ pub struct Follower {
     tap: Arc<Tap>,
     level: Level,
     lines: Receiver<Arc<Tapped>>,
+    /// How many lines of its level there were, up to the last one taken.
+    seen: u64,
+    /// The line after those that were lost.
+    held: Option<Arc<Tapped>>,
 }
 
 /// What a follower gets.
@@ -74,7 +86,7 @@ pub struct Follower {
 pub enum Next {
     /// A line.
     Line(Arc<Tapped>),
-    /// So many lines were lost, since they were not taken in time.
+    /// So many lines of the level were lost, since they were not taken in time.
     Dropped(u64),
     /// There will be no more.
     End,
@@ -94,15 +106,16 @@ impl Tap {
 
     /// Takes a line in.
     pub(super) fn put(&self, line: Line, json: String) {
-        let tapped = if json.len() > LINE_OCTETS_MAX {
+        let (line, json) = if json.len() > LINE_OCTETS_MAX {
             let line = line.shortened(SHORTENED_CHARACTERS);
             let json = line.to_json();
-            Tapped { line, json }
+            (line, json)
         } else {
-            Tapped { line, json }
+            (line, json)
         };
-        let tapped = Arc::new(tapped);
         let mut state = self.state();
+        state.sent.iter_mut().skip(line.level as usize).for_each(|count| *count += 1);
+        let tapped = Arc::new(Tapped { line, json, sent: state.sent });
         if tapped.line.level <= RECENT_LEVEL {
             state.keep(Arc::clone(&tapped));
         }
@@ -121,7 +134,9 @@ impl Tap {
             *count += 1;
         }
         let recent = state.recent.iter().cloned().collect();
-        let follower = Follower { tap: Arc::clone(self), level, lines: self.lines.subscribe() };
+        let seen = state.sent.get(level as usize).copied().unwrap_or_default();
+        let (tap, lines) = (Arc::clone(self), self.lines.subscribe());
+        let follower = Follower { tap, level, lines, seen, held: None };
         self.ask_for(state);
         Some((recent, follower))
     }
@@ -157,10 +172,17 @@ impl Follower {
     /// Waits for what comes next. May be dropped and called again.
     pub async fn next(&mut self) -> Next {
         loop {
+            if let Some(tapped) = self.held.take() {
+                return Next::Line(tapped);
+            }
             match self.lines.recv().await {
-                Ok(tapped) if tapped.line.level > self.level => {}
-                Ok(tapped) => return Next::Line(tapped),
-                Err(RecvError::Lagged(lines)) => return Next::Dropped(lines),
+                Ok(tapped) => {
+                    if let Some(next) = self.take(tapped) {
+                        return next;
+                    }
+                }
+                // The next line says how many of them were for this follower.
+                Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Next::End,
             }
         }
@@ -169,13 +191,32 @@ impl Follower {
     /// What is there already; `None` for nothing.
     pub fn next_waiting(&mut self) -> Option<Next> {
         loop {
+            if let Some(tapped) = self.held.take() {
+                return Some(Next::Line(tapped));
+            }
             match self.lines.try_recv() {
-                Ok(tapped) if tapped.line.level > self.level => {}
-                Ok(tapped) => return Some(Next::Line(tapped)),
-                Err(TryRecvError::Lagged(lines)) => return Some(Next::Dropped(lines)),
+                Ok(tapped) => {
+                    if let Some(next) = self.take(tapped) {
+                        return Some(next);
+                    }
+                }
+                Err(TryRecvError::Lagged(_)) => {}
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
             }
         }
+    }
+
+    /// What a line is to this follower; `None` for nothing.
+    fn take(&mut self, tapped: Arc<Tapped>) -> Option<Next> {
+        let is_wanted = tapped.line.level <= self.level;
+        let sent = tapped.sent.get(self.level as usize).copied().unwrap_or_default();
+        let lost = sent.saturating_sub(self.seen).saturating_sub(u64::from(is_wanted));
+        self.seen = sent;
+        if lost > 0 {
+            self.held = is_wanted.then_some(tapped);
+            return Some(Next::Dropped(lost));
+        }
+        is_wanted.then_some(Next::Line(tapped))
     }
 }
 
@@ -267,6 +308,28 @@ mod tests {
         let left = waiting(&mut stuck);
         assert_eq!(dropped + left.len() as u64, lines as u64);
         assert_eq!(left.last(), Some(&(lines as u64 - 1)));
+    }
+
+    #[test]
+    fn lines_a_follower_did_not_ask_for_are_not_among_those_it_lost() {
+        let tap = Tap::new(|| {});
+        let (_, mut plain) = tap.follow(Level::Info).unwrap();
+        let (_, mut curious) = tap.follow(Level::Debug).unwrap();
+        let pairs = 5_000;
+        for n in 0..pairs {
+            put(&tap, Level::Debug, n);
+            put(&tap, Level::Warn, n);
+        }
+        for (follower, lines) in [(&mut plain, pairs), (&mut curious, 2 * pairs)] {
+            let Some(Next::Dropped(dropped)) = follower.next_waiting() else { panic!("nothing was lost") };
+            assert_eq!(dropped + waiting(follower).len() as u64, lines as u64);
+        }
+        // Nothing of its own was lost: nothing is said.
+        for n in 0..pairs {
+            put(&tap, Level::Debug, n);
+        }
+        put(&tap, Level::Error, 7);
+        assert_eq!(waiting(&mut plain), [7]);
     }
 
     #[test]
