@@ -45,7 +45,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let mut good = Vec::new();
     for wanted in wanted(settings, ports.as_ref()) {
         let outcome = match &subject.view {
-            View::Store(_) | View::Closed(_) => bind(&wanted),
+            View::Store(_) | View::Closed(_) | View::Unopened => bind(&wanted),
             View::Server(_) | View::Silent(_) => knock(&wanted, &settings.hostname),
             // Whether one runs is not known.
             View::Foreign => match knock(&wanted, &settings.hostname) {
