@@ -32,6 +32,7 @@ mod finding;
 mod mailboxes;
 mod occupant;
 mod ports;
+mod reader;
 mod server;
 mod test_report;
 
