@@ -20,12 +20,15 @@ use examined::{
 use nameserver::Nameserver;
 use serde_json::Value;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 use support::{DOMAIN, HOST, Server, Site, USERS, corpus, wait_until};
 
 const REPORT: &str = "demo/report.eml";
+/// A loopback address that no other test takes ports of: one that was bound there and let go stays free.
+const NOBODY_ELSE: &str = "127.0.0.77:0";
 
 #[test]
 fn a_healthy_site_has_no_problem_and_nothing_stays_behind() {
@@ -98,7 +101,11 @@ fn a_site_as_it_comes_warns_of_its_self_signed_certificate_only() {
     create(&site, "Contoso");
     let _server = site.serve();
     let found = doctor(&site, &[OFFLINE]);
-    assert!(found.fix("certificate", "warning", "self-signed").contains("certbot certonly"));
+    let fix = found.fix("certificate", "warning", "self-signed");
+    assert!(
+        quoted(&fix, "certbot certonly").ends_with("--deploy-hook /etc/daybook/certbot-hook.sh"),
+        "{fix}"
+    );
     assert!(found.fix("last-report", "warning", "no message has come yet").contains("Get-JournalRule"));
     found.all("self-delivery", "ok");
     assert_eq!(found.code, 0);
@@ -138,7 +145,7 @@ fn a_configuration_that_is_not_there_or_open_to_all_is_a_problem() {
 #[test]
 fn a_port_that_is_taken_names_who_has_it() {
     let site = Site::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind(NOBODY_ELSE).unwrap();
     let address = taken.local_addr().unwrap().to_string();
     replace(&site, "daybook.toml", "127.0.0.1:0", &address);
     let found = check(&site, "ports");
@@ -152,7 +159,7 @@ fn a_port_that_is_taken_names_who_has_it() {
 #[test]
 fn an_address_that_was_changed_under_a_running_server_does_not_answer() {
     let site = Site::new();
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = TcpListener::bind(NOBODY_ELSE).unwrap().local_addr().unwrap().to_string();
     let mut server = site.serve();
     replace(&site, "daybook.toml", "127.0.0.1:0", &free);
     let fix = check(&site, "ports").fix("ports", "problem", &format!("{free} does not answer"));
@@ -263,7 +270,9 @@ fn names_that_do_not_lead_here_are_problems_until_the_records_are_as_told() {
     }
     look().all("dns", "ok");
 
-    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // Bound, so that nobody else answers there, and silent.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nobody = silent.local_addr().unwrap().to_string();
     let found = doctor(&site, &["--check", "dns", "--nameserver", &nobody]);
     assert!(found.fix("dns", "warning", "no name server").contains("--offline"));
     check(&site, "dns").all("dns", "skipped");
@@ -315,7 +324,8 @@ fn a_clock_that_is_off_is_a_problem() {
         let server = time_server::start(Duration::from_secs(ahead)).to_string();
         doctor(&site, &["--check", "clock", "--time-server", &server]).all("clock", status);
     }
-    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nobody = silent.local_addr().unwrap().to_string();
     doctor(&site, &["--check", "clock", "--time-server", &nobody]).all("clock", "warning");
 }
 
@@ -323,9 +333,9 @@ fn a_clock_that_is_off_is_a_problem() {
 fn a_message_from_tomorrow_tells_that_the_clock_is_or_was_wrong() {
     let site = Site::new();
     create(&site, "Contoso");
-    check(&site, "clock").all("clock", "ok");
+    doctor(&site, &[OFFLINE]).all("clock", "ok");
     receive_tomorrow(&site);
-    let without = check(&site, "clock").fix("clock", "problem", "hours later");
+    let without = doctor(&site, &[OFFLINE]).fix("clock", "problem", "hours later");
     assert!(without.contains("timedatectl set-ntp true") && without.contains("nothing is lost"), "{without}");
     let _server = site.serve();
     check(&site, "clock").all("clock", "problem");
@@ -434,6 +444,56 @@ fn a_self_test_that_lost_its_password_is_made_anew() {
     site.run(&["mailbox", "suspend", "daybook self-test"]).expect(0);
     paste(&site, &doctor(&site, &[OFFLINE]).fix("self-delivery", "problem", "is suspended"), "daybook");
     doctor(&site, &[OFFLINE]).all("self-delivery", "ok");
+}
+
+#[test]
+fn a_report_that_is_in_although_sending_failed_is_taken_out() {
+    let site = site_with(&certificate(HOST, 60));
+    let config = fs::read_to_string(site.path("daybook.toml")).unwrap();
+    let on = "listen = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n";
+    assert!(config.contains(on), "{config}");
+    site.write("daybook.toml", &config.replace(on, "listen = []\nlisten_tls = []\n"));
+    let server = site.serve();
+    doctor(&site, &[OFFLINE]).all("self-delivery", "ok");
+    // As a run leaves it that never saw its 250.
+    let reply = server.send(own(&site)[0]["address"].as_str().unwrap(), &corpus(REPORT));
+    assert!(reply.starts_with("250 "), "{reply}");
+    certificate(HOST, 60).install(&site);
+    doctor(&site, &[OFFLINE]).one("self-delivery", "skipped", "another certificate");
+    assert_nothing_is_left(&site);
+}
+
+#[test]
+fn the_store_is_opened_only_for_a_look_into_it_and_what_that_mended_is_told() {
+    let site = Site::new();
+    create(&site, "Contoso");
+    // Half a group, as a power cut leaves it.
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg");
+    let mut log = fs::read_dir(site.path("data/log")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = log.find(is_segment).unwrap();
+    let whole = fs::read(&segment).unwrap();
+    let group = whole.windows(4).position(|octets| octets == b"DBG1").unwrap();
+    let torn = [&whole, &whole[group..group + 100]].concat();
+    fs::write(&segment, &torn).unwrap();
+    let aside = || fs::read_dir(site.path("data/log/torn")).map_or(0, Iterator::count);
+    for name in ["clock", "server", "disk", "ports", "file-rights"] {
+        check(&site, name);
+        assert_eq!(aside(), 0, "{name} mended the store");
+    }
+    let outcome = site.run(&["doctor", OFFLINE, "--json", "--check", "gateway-mailbox"]).expect(0);
+    assert_eq!(aside(), 1);
+    assert!(outcome.stderr.contains("store.torn"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_data_dir_that_is_not_there_yet_leaves_the_folder_above_alone() {
+    let site = Site::new();
+    replace(&site, "daybook.toml", "data_dir = \"data\"", "data_dir = \"lib/daybook/data\"");
+    fs::create_dir(site.path("lib")).unwrap();
+    let before = fs::metadata(site.path("lib")).unwrap().modified().unwrap();
+    let found = check(&site, "disk");
+    assert_eq!(fs::metadata(site.path("lib")).unwrap().modified().unwrap(), before, "it was written to");
+    assert!(found.checks.iter().all(|check| check["status"] != "problem"), "{:?}", found.checks);
 }
 
 #[test]

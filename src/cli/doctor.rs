@@ -1,12 +1,14 @@
 //! `daybook doctor`: finds who can be asked, has everything examined, and shows it.
 
 use super::args::DoctorArguments;
+use super::configuration::{self, Unfound};
 use super::output::{self, Failure, counted, safe};
+use super::reach;
 use super::start::store_options;
-use super::{configuration, reach};
 use crate::admin::doctor::{self, CHECKS, Finding, Scope, Status, Subject, View};
 use crate::admin::{self, AskError, OpError, Request, Response};
 use crate::config::{self, Settings};
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
@@ -36,10 +38,14 @@ pub(super) fn run(named: Option<&Path>, arguments: DoctorArguments, json: bool) 
 fn examine(named: Option<&Path>, scope: &Scope) -> Vec<Finding> {
     let file = match configuration::find(named) {
         Ok(file) => file,
-        Err(failure) => return doctor::examine_without_file(failure.why(), scope),
+        Err(Unfound::Hidden(file)) => return doctor::examine_without_sight(&file, scope),
+        Err(nowhere @ Unfound::Nowhere) => return doctor::examine_without_file(&nowhere.why(), scope),
     };
     // Texts name it, and may be pasted elsewhere.
     let file = std::path::absolute(&file).unwrap_or(file);
+    if File::open(&file).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        return doctor::examine_without_sight(&file, scope);
+    }
     let settings = match config::load(&file) {
         Ok(settings) => settings,
         Err(errors) => return doctor::examine_without_settings(&file, &errors, scope),
@@ -48,18 +54,20 @@ fn examine(named: Option<&Path>, scope: &Scope) -> Vec<Finding> {
         config_named: named.is_some(),
         notices: configuration::notices(&settings),
         reserve_octets: store_options(&settings).reserve_octets,
-        view: view(&settings),
+        view: view(&settings, scope),
         config_file: file,
         settings,
     };
     doctor::examine(&subject, scope)
 }
 
-/// The server's view if there is one, else the store's.
-fn view(settings: &Settings) -> View {
+/// The server's view if there is one, else the store's: that only when a check needs it, since opening the store mends it. What was
+/// mended is logged.
+fn view(settings: &Settings, scope: &Scope) -> View {
     match admin::ask(&settings.data_dir, &Request::Examine) {
         Ok(Response::Examined(examined)) => View::Server(*examined),
         Ok(_) => View::Silent("it gave another answer than asked for".to_owned()),
+        Err(AskError::NobodyListens) if !scope.needs_store() => View::Unopened,
         Err(AskError::NobodyListens) => match reach::perform(settings, Request::Examine) {
             Ok(Response::Examined(examined)) if examined.readiness.is_some() => View::Server(*examined),
             Ok(Response::Examined(examined)) => View::Store(*examined),

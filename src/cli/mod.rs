@@ -73,11 +73,10 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     if let Command::Serve = command {
         return serve::run(configuration::load(config)?);
     }
-    // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration and
-    // doctor show what is odd themselves.
-    let shows_itself = matches!(command, Command::Demo { .. } | Command::Doctor(_));
-    let level = if shows_itself { Level::Error } else { Level::Warn };
+    // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration shows
+    // what is odd itself. So does doctor, but for what opening the store mended.
     let tap = matches!(command, Command::Demo { .. });
+    let level = if tap { Level::Error } else { Level::Warn };
     let setup = observe::Setup { format: Format::Text, level, file: None, tap };
     observe::init(setup).map_err(|error| Failure::from(error.to_string()))?;
     match command {

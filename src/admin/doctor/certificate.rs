@@ -19,6 +19,12 @@ const LEFT_PROBLEM_MS: i64 = 3 * DAY_MS;
 /// With less left, renewal should have happened.
 const LEFT_WARNING_MS: i64 = 21 * DAY_MS;
 
+/// Where certbot keeps what it got; root's alone, and replaced at every renewal.
+pub(super) const CERTBOT_DIR: &str = "/etc/letsencrypt";
+/// How the server gets copies of that which it may read.
+pub(super) const HOOK: &str = "install the deploy hook that comes with Daybook, config/certbot-hook.sh, as \
+    /etc/daybook/certbot-hook.sh with mode 755 (it gives the server a copy in /etc/daybook/tls now and after every renewal)";
+
 /// The configured certificate and key, as they lie in their files.
 pub(super) struct Pair {
     certificate: PathBuf,
@@ -126,6 +132,7 @@ impl Judge<'_> {
                 "put it there, or correct certificate and private_key under [tls] in {}, then start the server",
                 self.subject.config_file.display()
             ),
+            TlsError::File { path, .. } if path.starts_with(CERTBOT_DIR) => from_certbot(self.subject),
             TlsError::File { .. } => {
                 "let the server's user read certificate, key and every folder that leads to them; to see it as that user \
                  does, run doctor as it"
@@ -241,9 +248,9 @@ impl Judge<'_> {
     fn get_one(&self) -> String {
         let hostname = &self.subject.settings.hostname;
         format!(
-            "get one, such as by `certbot certonly --standalone -d {hostname}`; under [tls] in {} set certificate = \
-             \"/etc/letsencrypt/live/{hostname}/fullchain.pem\" and private_key = \"/etc/letsencrypt/live/{hostname}/privkey.pem\", \
-             let the server's user read them, and {}",
+            "get one, such as from certbot: {HOOK}, then `certbot certonly --standalone --domain {hostname} --deploy-hook \
+             /etc/daybook/certbot-hook.sh`; under [tls] in {} set certificate = \"/etc/daybook/tls/fullchain.pem\" and \
+             private_key = \"/etc/daybook/tls/privkey.pem\", and {}",
             self.subject.config_file.display(),
             self.restart()
         )
@@ -259,6 +266,17 @@ impl Judge<'_> {
             None => "`systemctl reload daybook`".to_owned(),
         }
     }
+}
+
+/// What to do when the server is to read certbot's own files: they are root's, and a right given to one goes with the renewal.
+pub(super) fn from_certbot(subject: &Subject) -> String {
+    let hostname = &subject.settings.hostname;
+    format!(
+        "leave certbot's files as they are: {HOOK}, have it run by `certbot renew --force-renewal --cert-name {hostname} \
+         --deploy-hook /etc/daybook/certbot-hook.sh`, and under [tls] in {} set certificate = \"/etc/daybook/tls/fullchain.pem\" and \
+         private_key = \"/etc/daybook/tls/privkey.pem\"",
+        subject.config_file.display()
+    )
 }
 
 /// Whether a name of a certificate stands for `host`: the same, or `*` in place of its first label (RFC 9525 §6.3).
@@ -331,7 +349,10 @@ mod tests {
             &[(Problem, "for other.example, not for gw.example")],
         );
         check(&pair("gw.example", 61 * DAY_MS, false, 1), Shown::Same, &[(Warning, "fullchain.pem")]);
-        check(&pair("gw.example", 61 * DAY_MS, true, 1), Shown::Same, &[(Warning, "certbot certonly")]);
+        let hook = "--domain gw.example --deploy-hook /etc/daybook/certbot-hook.sh`";
+        check(&pair("gw.example", 61 * DAY_MS, true, 1), Shown::Same, &[(Warning, hook)]);
+        let copy = "private_key = \"/etc/daybook/tls/privkey.pem\"";
+        check(&pair("gw.example", 61 * DAY_MS, true, 1), Shown::Same, &[(Warning, copy)]);
         let ours = Pair { ours: true, ..pair("old.example", 61 * DAY_MS, true, 1) };
         check(&ours, Shown::Unknown, &[(Problem, "`rm /c.pem`"), (Warning, "self-signed")]);
     }

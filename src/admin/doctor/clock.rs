@@ -22,7 +22,7 @@ const SET_IT: &str = "have it set by a time server: `timedatectl set-ntp true`, 
 /// What was seen of the clock.
 #[derive(Debug, Default)]
 struct Clock {
-    /// When the newest message was received.
+    /// When the newest message was received; unknown when the store was left closed.
     newest: Option<Timestamp>,
     /// When the certificate begins to be valid.
     not_before: Option<Timestamp>,

@@ -51,6 +51,15 @@ pub(super) fn faults(file: &Path, errors: &ConfigErrors) -> Vec<Finding> {
     errors.errors().iter().map(one).collect()
 }
 
+/// It is there, or may be, and this user may not look.
+pub(super) fn hidden(file: &Path) -> Finding {
+    Finding::problem(
+        NAME,
+        format!("{} may not be looked at by this user", file.display()),
+        "run this with sudo",
+    )
+}
+
 /// There is none.
 pub(super) fn missing(why: &str) -> Finding {
     let fix = "name it with --config FILE, or write /etc/daybook/daybook.toml: hostname, domains and data_dir are \

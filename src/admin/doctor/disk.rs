@@ -1,6 +1,10 @@
 //! `disk`: room for mail, a file system that keeps its word, and a sync that is not slow.
+//!
+//! Only `data_dir` itself is written to. While it is not there its parent tells of the room, and no text names that parent in
+//! a command that changes anything.
 
 use super::{Finding, Subject, View, finding::or_ok, quoted, size};
+use crate::admin::self_test::random;
 use crate::mail::Timestamp;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,8 +13,8 @@ use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 pub(super) const NAME: &str = "disk";
-/// Written to see whether and how fast it can be.
-const TEST_FILE: &str = "doctor.test";
+/// Begins the name of what is written to see whether and how fast it can be. The rest is random: no file of anybody's is hit.
+const TEST_FILE: &str = "doctor-test-";
 const TEST_OCTETS: usize = 64 * 1024;
 /// A sync that takes longer holds up every message.
 const SYNC_SLOW: Duration = Duration::from_millis(250);
@@ -37,11 +41,18 @@ struct Disk {
     reserve_octets: u64,
     intake_octets: u64,
     kind: u64,
-    sync: io::Result<Duration>,
+    /// `None` while there is no `data_dir` to write to.
+    sync: Option<io::Result<Duration>>,
 }
 
 pub(super) fn check(subject: &Subject, now: Timestamp) -> Vec<Finding> {
     let data_dir = &subject.settings.data_dir;
+    let is_there = match fs::metadata(data_dir) {
+        Ok(metadata) if metadata.is_dir() => true,
+        Ok(_) => return vec![unseen(data_dir, &io::ErrorKind::NotADirectory.into())],
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return vec![unseen(data_dir, &error)],
+    };
     // Before the first start there is only the folder it will be made in.
     let Some(place) = data_dir.ancestors().find(|place| place.is_dir()) else {
         return vec![Finding::problem(
@@ -69,36 +80,51 @@ pub(super) fn check(subject: &Subject, now: Timestamp) -> Vec<Finding> {
         intake_octets: intake(data_dir, now),
         // The kernel's type is signed or not, depending on the machine; the magic numbers have 32 bits.
         kind: (kind.f_type as u64) & 0xffff_ffff,
-        sync: sync(place),
+        sync: is_there.then(|| sync(data_dir)),
     };
     // Another user's folder is not for us to write to, and that is no fault of it.
-    let is_foreign = place == data_dir
+    let is_foreign = is_there
         && fs::metadata(place).is_ok_and(|metadata| metadata.uid() != rustix::process::geteuid().as_raw());
     judge(place, &disk, matches!(subject.view, View::Server(_)), is_foreign)
 }
 
+/// What is said when `data_dir` cannot be looked at.
+fn unseen(data_dir: &Path, error: &io::Error) -> Finding {
+    let shown = data_dir.display();
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let we = rustix::process::geteuid().as_raw();
+        return Finding::skipped(
+            NAME,
+            format!("{shown} may not be looked at by user {we}: run doctor as root or as the server's user"),
+        );
+    }
+    Finding::problem(
+        NAME,
+        format!("{shown} cannot be looked at: {error}"),
+        format!("see what is wrong on the way to it: `namei -l {}`", quoted(data_dir)),
+    )
+}
+
 /// Writes a file, syncs it, and takes it away.
-fn sync(place: &Path) -> io::Result<Duration> {
-    let path = place.join(TEST_FILE);
-    remove(&path)?;
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+fn sync(data_dir: &Path) -> io::Result<Duration> {
+    let name: [u8; 8] = random().map_err(|error| io::Error::other(error.to_string()))?;
+    sync_by(data_dir, &format!("{TEST_FILE}{:016x}", u64::from_be_bytes(name)))
+}
+
+fn sync_by(data_dir: &Path, name: &str) -> io::Result<Duration> {
+    let path = data_dir.join(name);
+    // From here on the file is ours: one that was there before is an error.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut write = || {
         let began = Instant::now();
         file.write_all(&[0; TEST_OCTETS])?;
         file.sync_all()?;
-        File::open(place)?.sync_all()?;
+        File::open(data_dir)?.sync_all()?;
         Ok(began.elapsed())
     };
     let outcome = write();
-    remove(&path)?;
+    fs::remove_file(&path)?;
     outcome
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Octets of the store's files written to within the span: what came in, and a little more.
@@ -150,38 +176,42 @@ fn judge(place: &Path, disk: &Disk, served: bool, is_foreign: bool) -> Vec<Findi
         ));
     }
     match &disk.sync {
-        Ok(took) if *took > SYNC_SLOW => findings.push(Finding::warning(
+        Some(Ok(took)) if *took > SYNC_SLOW => findings.push(Finding::warning(
             NAME,
             format!("{shown}: writing and syncing {} took {} ms", size(TEST_OCTETS as u64), took.as_millis()),
             "every message waits so long for its 250: find out what else loads the disk (`iostat -x 5`), or use a faster one",
         )),
-        Ok(_) => {}
-        Err(error) if is_foreign && error.kind() == io::ErrorKind::PermissionDenied => {
+        Some(Ok(_)) | None => {}
+        Some(Err(error)) if is_foreign && error.kind() == io::ErrorKind::PermissionDenied => {
             let why = format!("{shown}: {free} free; it is another user's, so that no sync could be tried");
             findings.push(Finding::skipped(NAME, why));
         }
-        Err(error) => findings.push(Finding::problem(
+        Some(Err(error)) => findings.push(Finding::problem(
             NAME,
             format!("{shown}: a test file cannot be written: {error}"),
             unwritable(place, error),
         )),
     }
-    or_ok(findings, NAME, || {
-        let took = disk.sync.as_ref().map(Duration::as_millis).unwrap_or_default();
-        format!("{shown}: {free} free, reserve {reserve}, synced in {took} ms")
+    or_ok(findings, NAME, || match &disk.sync {
+        Some(Ok(took)) => {
+            format!("{shown}: {free} free, reserve {reserve}, synced in {} ms", took.as_millis())
+        }
+        _ => format!("{shown}: {free} free, reserve {reserve}; data_dir is not made yet"),
     })
 }
 
-fn unwritable(place: &Path, error: &io::Error) -> String {
-    let place = quoted(place);
+/// How to mend a `data_dir` of our own that takes no file.
+fn unwritable(data_dir: &Path, error: &io::Error) -> String {
+    let place = quoted(data_dir);
     match error.kind() {
-        io::ErrorKind::PermissionDenied => format!(
-            "run doctor as the server's user or as root; if it was, give that user the folder: `chown -R USER {place}`"
-        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("let its owner write to it: `chmod u+rwx {place}`; see file-rights too")
+        }
+        // Written to again before it is checked, a damaged file system loses more.
         io::ErrorKind::ReadOnlyFilesystem => {
-            format!(
-                "it is mounted read-only, perhaps after a disk error: see `dmesg`, then `mount -o remount,rw {place}`"
-            )
+            "it is mounted read-only, as after a disk error: find that error in `dmesg`, stop the server, have the file \
+             system checked, and only then mount it for writing again"
+                .to_owned()
         }
         _ => format!(
             "make room on that disk, and see `dmesg` for errors of it; `df -h {place}` and `df -i {place}` show what is full"
@@ -197,7 +227,8 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn check(free: u64, intake: u64, kind: u64, sync: io::Result<Duration>, expect: &[(Status, &str)]) {
-        let disk = Disk { free_octets: free, reserve_octets: GIB, intake_octets: intake, kind, sync };
+        let disk =
+            Disk { free_octets: free, reserve_octets: GIB, intake_octets: intake, kind, sync: Some(sync) };
         let found = judge(Path::new("/data"), &disk, true, false);
         assert_eq!(found.len(), expect.len(), "{found:?}");
         for (found, (status, word)) in found.iter().zip(expect) {
@@ -244,5 +275,48 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         sync(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_was_there_before_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["doctor.test", "doctor-test-1"] {
+            fs::write(dir.path().join(name), "somebody's").unwrap();
+        }
+        sync(dir.path()).unwrap();
+        assert_eq!(sync_by(dir.path(), "doctor-test-1").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        for name in ["doctor.test", "doctor-test-1"] {
+            assert_eq!(fs::read_to_string(dir.path().join(name)).unwrap(), "somebody's");
+        }
+    }
+
+    #[test]
+    fn a_folder_above_data_dir_is_neither_written_to_nor_named_in_a_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut subject = crate::admin::doctor::tests::subject(&dir.path().join("lib/data"));
+        let before = fs::metadata(dir.path()).unwrap().modified().unwrap();
+        let found = super::check(&subject, crate::observe::now());
+        assert!(found.iter().all(|finding| finding.status < Status::Problem), "{found:?}");
+        assert_eq!(fs::metadata(dir.path()).unwrap().modified().unwrap(), before, "it was written to");
+
+        // Not to be seen, which for root only something else than a lack of rights can do.
+        std::os::unix::fs::symlink("round", dir.path().join("round")).unwrap();
+        subject.settings.data_dir = dir.path().join("round/data");
+        let found = super::check(&subject, crate::observe::now());
+        assert_eq!((found.len(), found[0].status), (1, Status::Problem), "{found:?}");
+        let denied = unseen(Path::new("/var/lib/daybook"), &io::ErrorKind::PermissionDenied.into());
+        assert_eq!((denied.status, denied.fix), (Status::Skipped, None));
+    }
+
+    #[test]
+    fn no_text_has_a_disk_remounted_or_a_folder_given_away() {
+        for kind in
+            [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::StorageFull]
+        {
+            let fix = unwritable(Path::new("/var/lib/daybook"), &kind.into());
+            assert!(!fix.contains("remount") && !fix.contains("chown"), "{fix}");
+        }
+        let fix = unwritable(Path::new("/data"), &io::ErrorKind::ReadOnlyFilesystem.into());
+        assert!(fix.contains("`dmesg`") && fix.contains("checked"), "{fix}");
     }
 }

@@ -1,4 +1,4 @@
-//! `dns`: the host name has an address, and mail for every domain comes to it.
+//! `dns`: the host name has an address others can reach, and mail for every domain goes to it.
 
 use super::{Finding, Scope, Subject, finding::or_ok};
 use hickory_resolver::TokioResolver;
@@ -7,7 +7,7 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 pub(super) const NAME: &str = "dns";
@@ -56,7 +56,7 @@ pub(super) fn check(subject: &Subject, scope: &Scope) -> Vec<Finding> {
         })
     });
     match asked {
-        Ok((host, domains)) => judge(&settings.hostname, &host, &domains),
+        Ok((host, domains)) => judge(&settings.hostname, &host, &domains, is_local),
         Err(why) => vec![unreachable_resolver(&why)],
     }
 }
@@ -150,7 +150,64 @@ fn nothing<T>(error: &NetError) -> Looked<T> {
     if error.is_no_records_found() { Looked::Nothing } else { Looked::Unknown(error.to_string()) }
 }
 
-fn judge(hostname: &str, host: &Looked<BTreeSet<IpAddr>>, domains: &[Domain]) -> Vec<Finding> {
+/// Whether it is an address of this machine: only to such can a socket be bound.
+fn is_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// What kind of address it is, if mail from the internet cannot come to it.
+fn unreachable_from_outside(address: IpAddr) -> Option<&'static str> {
+    // An IPv4 address written as IPv6 is that address.
+    match address.to_canonical() {
+        ip if ip.is_loopback() => Some("loopback"),
+        ip if ip.is_unspecified() => Some("no host's"),
+        IpAddr::V4(ip) if ip.is_private() => Some("private"),
+        IpAddr::V4(ip) if ip.is_link_local() => Some("link-local"),
+        IpAddr::V6(ip) if ip.is_unique_local() => Some("private"),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("link-local"),
+        _ => None,
+    }
+}
+
+/// Addresses at which nobody outside finds this host.
+fn judge_reach(hostname: &str, here: &BTreeSet<IpAddr>) -> Option<Finding> {
+    let named =
+        |address: &IpAddr| unreachable_from_outside(*address).map(|kind| format!("{address} ({kind})"));
+    let bad: Vec<String> = here.iter().filter_map(named).collect();
+    if bad.is_empty() {
+        return None;
+    }
+    let seen = format!("{hostname} is {}: mail from the internet cannot come there", bad.join(", "));
+    let fix = format!(
+        "where the DNS of its domain is kept, have `{hostname}. A <public IPv4 address of this host>` (AAAA for IPv6) instead; \
+         leave it if all mail comes from this network, or if others are given another answer than this host is"
+    );
+    Some(Finding::warning(NAME, seen, fix))
+}
+
+/// The addresses of this host, and which of them are not this machine's: behind NAT none is, so that it is not for us to judge.
+fn whose(hostname: &str, here: &BTreeSet<IpAddr>, is_local: impl Fn(IpAddr) -> bool) -> String {
+    let list =
+        |addresses: &[&IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let (own, foreign): (Vec<&IpAddr>, Vec<&IpAddr>) = here.iter().partition(|address| is_local(**address));
+    let mut told = format!("{hostname} is {}", list(&own));
+    if !foreign.is_empty() {
+        let and = if own.is_empty() { "" } else { " and " };
+        let what = if foreign.len() == 1 { "is no address" } else { "are no addresses" };
+        told.push_str(&format!(
+            "{and}{}, which {what} of this machine: right behind NAT, wrong otherwise",
+            list(&foreign)
+        ));
+    }
+    told
+}
+
+fn judge(
+    hostname: &str,
+    host: &Looked<BTreeSet<IpAddr>>,
+    domains: &[Domain],
+    is_local: impl Fn(IpAddr) -> bool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     match host {
         Looked::Found(_) => {}
@@ -170,11 +227,11 @@ fn judge(hostname: &str, host: &Looked<BTreeSet<IpAddr>>, domains: &[Domain]) ->
         Looked::Found(addresses) => addresses,
         _ => &none,
     };
+    findings.extend(judge_reach(hostname, here));
     findings.extend(domains.iter().filter_map(|domain| judge_domain(hostname, here, domain)));
     or_ok(findings, NAME, || {
-        let addresses: Vec<String> = here.iter().map(ToString::to_string).collect();
         let names: Vec<&str> = domains.iter().map(|domain| domain.name.as_str()).collect();
-        format!("{hostname} is {}; mail for {} comes to it", addresses.join(", "), names.join(", "))
+        format!("{}; mail for {} goes to {hostname}", whose(hostname, here, is_local), names.join(", "))
     })
 }
 
@@ -242,7 +299,7 @@ mod tests {
         expect: &[(Status, &str)],
     ) {
         let domain = Domain { name: "j.example".to_owned(), exchanges, addresses };
-        let found = judge("gw.example", &host, &[domain]);
+        let found = judge("gw.example", &host, &[domain], |_| true);
         assert_eq!(found.len(), expect.len(), "{found:?}");
         for (found, (status, word)) in found.iter().zip(expect) {
             assert_eq!(found.status, *status, "{found:?}");
@@ -279,6 +336,52 @@ mod tests {
             &[(Status::Problem, "goes to .,")],
         );
         check(here(), Unknown("timed out".to_owned()), Nothing, &[(Status::Warning, "timed out")]);
+    }
+
+    #[test]
+    fn an_address_nobody_outside_can_reach_is_a_warning() {
+        for (address, kind) in [
+            ("127.0.0.1", "loopback"),
+            ("10.1.2.3", "private"),
+            ("192.168.1.1", "private"),
+            ("169.254.1.1", "link-local"),
+            ("::1", "loopback"),
+            ("fd00::1", "private"),
+            ("fe80::1", "link-local"),
+            ("::ffff:10.1.2.3", "private"),
+        ] {
+            let found = [(Status::Warning, kind)];
+            check(
+                at(&["203.0.113.1", address]),
+                to(&[("gw.example", "203.0.113.1")]),
+                Looked::Nothing,
+                &found,
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_this_machines_is_said_and_left_to_the_reader() {
+        let found = |addresses: &[&str]| {
+            let domain = Domain {
+                name: "j.example".to_owned(),
+                exchanges: to(&[("gw.example", "203.0.113.1")]),
+                addresses: Looked::Nothing,
+            };
+            let own: IpAddr = "203.0.113.1".parse().unwrap();
+            let mut found = judge("gw.example", &at(addresses), &[domain], |address| address == own);
+            assert_eq!((found.len(), found[0].status), (1, Status::Ok), "{found:?}");
+            found.remove(0).seen
+        };
+        assert_eq!(
+            found(&["203.0.113.1"]),
+            "gw.example is 203.0.113.1; mail for j.example goes to gw.example"
+        );
+        let nat = found(&["203.0.113.9"]);
+        assert!(nat.contains("203.0.113.9, which is no address of this machine: right behind NAT"), "{nat}");
+        let one = found(&["203.0.113.1", "2001:db8::9"]);
+        assert!(one.contains("is 203.0.113.1 and 2001:db8::9, which is no address"), "{one}");
+        assert!(is_local("127.0.0.1".parse().unwrap()) && !is_local("192.0.2.25".parse().unwrap()));
     }
 
     #[test]

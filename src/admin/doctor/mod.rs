@@ -32,6 +32,7 @@ mod finding;
 mod mailboxes;
 mod occupant;
 mod ports;
+mod reader;
 mod server;
 mod test_report;
 
@@ -80,6 +81,12 @@ impl Scope {
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|wanted| wanted == name)
     }
+
+    /// Whether a check is in scope that has nothing to look at without the store. Opening it takes off torn ends and puts
+    /// orphans aside: not for a look at something else.
+    pub fn needs_store(&self) -> bool {
+        [mailboxes::NAME, mailboxes::LAST_REPORT, mailboxes::LAST_FETCH].iter().any(|name| self.wants(name))
+    }
 }
 
 /// Who could be asked about what is stored.
@@ -91,6 +98,8 @@ pub enum View {
     Store(Examined),
     /// None runs, and the store cannot be asked; says why.
     Closed(String),
+    /// None runs, and the store was left closed: opening it mends it, and no check in scope needs that.
+    Unopened,
     /// `data_dir` is another user's, and neither it nor a server that may run on it says anything to us.
     Foreign,
     /// One runs, and could not be asked; says why.
@@ -102,7 +111,7 @@ impl View {
     fn examined(&self) -> Option<&Examined> {
         match self {
             View::Server(examined) | View::Store(examined) => Some(examined),
-            View::Closed(_) | View::Foreign | View::Silent(_) => None,
+            View::Closed(_) | View::Unopened | View::Foreign | View::Silent(_) => None,
         }
     }
 
@@ -116,6 +125,7 @@ impl View {
         match self {
             View::Server(_) | View::Store(_) => String::new(),
             View::Closed(why) => format!("no server runs, and the store says nothing: {why}"),
+            View::Unopened => "no server runs, and the store was not opened".to_owned(),
             View::Foreign => "data_dir and its server belong to another user".to_owned(),
             View::Silent(_) => "the server does not answer".to_owned(),
         }
@@ -184,6 +194,11 @@ pub fn examine_without_settings(file: &Path, errors: &ConfigErrors, scope: &Scop
     examine_little(config::faults(file, errors), scope)
 }
 
+/// The same when this user may not read it.
+pub fn examine_without_sight(file: &Path, scope: &Scope) -> Vec<Finding> {
+    examine_little(vec![config::hidden(file)], scope)
+}
+
 /// The same when there is no configuration at all; `why` says where it was looked for.
 pub fn examine_without_file(why: &str, scope: &Scope) -> Vec<Finding> {
     examine_little(vec![config::missing(why)], scope)
@@ -237,6 +252,29 @@ fn size(octets: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of a site that never ran.
+    pub(super) fn subject(data_dir: &Path) -> Subject {
+        Subject {
+            config_file: data_dir.join("daybook.toml"),
+            config_named: false,
+            settings: Settings::with_defaults("gw.example", &["gw.example"], data_dir),
+            notices: Vec::new(),
+            reserve_octets: 0,
+            view: View::Unopened,
+        }
+    }
+
+    #[test]
+    fn the_store_is_opened_only_for_checks_that_look_into_it() {
+        let scope = |only: &[&str]| Scope {
+            only: only.iter().map(|name| (*name).to_owned()).collect(),
+            ..Scope::default()
+        };
+        assert!(scope(&[]).needs_store());
+        assert!(scope(&["clock", "last-fetch"]).needs_store());
+        assert!(!scope(&["clock", "server", "disk", "self-delivery"]).needs_store());
+    }
 
     #[test]
     fn paths_are_quoted_when_the_shell_would_read_them_otherwise() {

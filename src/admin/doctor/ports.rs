@@ -12,6 +12,8 @@ pub(super) const NAME: &str = "ports";
 const HTTP: &str = "http";
 /// Characters shown of a greeting that is none.
 const SAID_SHOWN: usize = 80;
+/// Ports below need a privilege (capabilities(7), `CAP_NET_BIND_SERVICE`).
+const FREE_FOR_ALL: u16 = 1024;
 
 /// One address of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +40,12 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let settings = &subject.settings;
     let ports = served(&subject.view);
     let runs = subject.view.server_runs();
+    let we = rustix::process::geteuid().as_raw();
     let mut findings = Vec::new();
     let mut good = Vec::new();
     for wanted in wanted(settings, ports.as_ref()) {
         let outcome = match &subject.view {
-            View::Store(_) | View::Closed(_) => bind(&wanted),
+            View::Store(_) | View::Closed(_) | View::Unopened => bind(&wanted),
             View::Server(_) | View::Silent(_) => knock(&wanted, &settings.hostname),
             // Whether one runs is not known.
             View::Foreign => match knock(&wanted, &settings.hostname) {
@@ -50,10 +53,12 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
                 answered => answered,
             },
         };
-        match judge(&wanted, &outcome) {
+        match judge(&wanted, &outcome, we) {
             None => good.push(format!("{} {}", wanted.service, wanted.address)),
             // Where nobody asked for it, the server goes on without it.
-            Some(finding) if wanted.service == HTTP && settings.http.is_none() => {
+            Some(finding)
+                if wanted.service == HTTP && settings.http.is_none() && finding.status == Status::Problem =>
+            {
                 findings.push(Finding { status: Status::Warning, ..finding });
             }
             Some(finding) => findings.push(finding),
@@ -133,7 +138,8 @@ fn bind(wanted: &Wanted) -> Outcome {
     }
 }
 
-fn judge(wanted: &Wanted, outcome: &Outcome) -> Option<Finding> {
+/// `we` are the user who looked.
+fn judge(wanted: &Wanted, outcome: &Outcome, we: u32) -> Option<Finding> {
     let Wanted { service, key, address } = wanted;
     let begins = match *service {
         "smtp" => "220 ",
@@ -151,15 +157,30 @@ fn judge(wanted: &Wanted, outcome: &Outcome) -> Option<Finding> {
             ),
         ),
         Outcome::Unanswered(error) => (
-            format!("{service} {} does not answer: {error}", reachable(*address)),
+            format!("{service} {} does not answer: {error}", tried(*address)),
             format!(
                 "if {key} was changed since the server started, restart it: `systemctl restart daybook`; if not, a \
                  firewall on this machine stands between"
             ),
         ),
+        Outcome::Unbindable(error, _) if lacks_privilege(error, address.port()) && we != 0 => {
+            let why = format!(
+                "{service} {address} cannot be tried as user {we}: ports below {FREE_FOR_ALL} need a privilege, which the \
+                 unit that comes with Daybook has"
+            );
+            return Some(Finding::skipped(NAME, why));
+        }
         Outcome::Unbindable(error, who) => unbindable(wanted, error, who.as_deref()),
     };
     Some(Finding::problem(NAME, seen, fix))
+}
+
+fn lacks_privilege(error: &io::Error, port: u16) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && port < FREE_FOR_ALL
+}
+
+fn tried(address: SocketAddr) -> String {
+    reachable(address).iter().map(ToString::to_string).collect::<Vec<_>>().join(" nor ")
 }
 
 /// As much of what a stranger says as is worth showing.
@@ -183,13 +204,12 @@ fn unbindable(wanted: &Wanted, error: &io::Error, who: Option<&str>) -> (String,
                 format!("end what has it, or give another address in {key}{find}"),
             )
         }
-        io::ErrorKind::PermissionDenied => {
-            let program = std::env::current_exe().unwrap_or_default();
-            (
-                format!("{service} {address} needs a privilege this user has not: ports below 1024 do"),
-                privilege(&program),
-            )
-        }
+        _ if lacks_privilege(error, address.port()) => (
+            format!(
+                "{service} {address} needs a privilege that even root has not here: ports below {FREE_FOR_ALL} do"
+            ),
+            privilege(&std::env::current_exe().unwrap_or_default()),
+        ),
         io::ErrorKind::AddrNotAvailable => (
             format!("{service} {address} is no address of this machine"),
             format!(
@@ -205,6 +225,9 @@ fn unbindable(wanted: &Wanted, error: &io::Error, who: Option<&str>) -> (String,
 }
 
 fn privilege(program: &Path) -> String {
+    // What Linux adds when the file was replaced while it runs (proc_pid_exe(5)).
+    let shown = program.to_string_lossy();
+    let program = Path::new(shown.strip_suffix(" (deleted)").unwrap_or(&shown));
     format!(
         "under systemd, give the unit `AmbientCapabilities=CAP_NET_BIND_SERVICE`, as the one that comes with Daybook has; \
          else, as root, `setcap cap_net_bind_service=+ep {}`",
@@ -216,9 +239,12 @@ fn privilege(program: &Path) -> String {
 mod tests {
     use super::*;
 
+    fn wanted_at(service: &'static str, address: &str) -> Wanted {
+        Wanted { service, key: "[smtp] listen", address: address.parse().unwrap() }
+    }
+
     fn check(service: &'static str, outcome: Outcome, words: &[&str]) {
-        let wanted = Wanted { service, key: "[smtp] listen", address: "192.0.2.1:25".parse().unwrap() };
-        let found = judge(&wanted, &outcome);
+        let found = judge(&wanted_at(service, "192.0.2.1:25"), &outcome, 0);
         let text = found.map(|found| format!("{} / {}", found.seen, found.fix.unwrap())).unwrap_or_default();
         assert_eq!(text.is_empty(), words.is_empty(), "{text}");
         words.iter().for_each(|word| assert!(text.contains(word), "{word} is not in {text}"));
@@ -246,6 +272,23 @@ mod tests {
         check("smtp", refused(io::ErrorKind::AddrInUse, None), &["taken", "ss -ltnp 'sport = :25'"]);
         check("smtp", refused(io::ErrorKind::PermissionDenied, None), &["setcap", "AmbientCapabilities"]);
         check("smtp", refused(io::ErrorKind::AddrNotAvailable, None), &["\"[::]:25\""]);
+    }
+
+    #[test]
+    fn a_low_port_that_only_the_server_may_bind_is_no_problem_of_whoever_looks() {
+        let denied = || Outcome::Unbindable(io::ErrorKind::PermissionDenied.into(), None);
+        let found = judge(&wanted_at("smtp", "[::]:25"), &denied(), 1000).unwrap();
+        assert_eq!((found.status, found.fix), (Status::Skipped, None));
+        assert!(found.seen.contains("[::]:25 cannot be tried as user 1000"), "{}", found.seen);
+        let found = judge(&wanted_at("smtp", "[::]:2525"), &denied(), 1000).unwrap();
+        assert_eq!(found.status, Status::Problem);
+        assert!(!found.seen.contains("privilege"), "{}", found.seen);
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_is_named_as_it_can_be_pasted() {
+        let told = privilege(Path::new("/usr/local/bin/daybook (deleted)"));
+        assert!(told.contains("`setcap cap_net_bind_service=+ep /usr/local/bin/daybook`"), "{told}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn judge(view: &View, owner: Option<u32>, we: u32, version: &str, serve: &str, d
     };
     match view {
         View::Server(examined) => running(examined, version),
-        View::Store(_) => vec![stopped("no server runs".to_owned(), &as_owner(serve))],
+        View::Store(_) | View::Unopened => vec![stopped("no server runs".to_owned(), &as_owner(serve))],
         View::Closed(why) => {
             let seen = format!("no server runs, and what is stored cannot be looked at: {why}");
             let mut finding = stopped(seen, &as_owner(serve));

@@ -25,18 +25,32 @@ const GREETING_WAIT: Duration = Duration::from_secs(10);
 /// Longest line taken, in octets; our own messages have short ones.
 const LINE_OCTETS_MAX: u64 = 1024 * 1024;
 
-/// Where to connect to for a listener bound to `address`: one bound to all addresses is reached on loopback.
-pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
-    let loopback = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        given => given,
+/// Where to connect to for a listener bound to `address`, the first first: one bound to all addresses is reached on loopback.
+/// One bound to all of IPv6 serves IPv4 too, and a machine may have no IPv6 on its loopback.
+pub(crate) fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
+    let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let hosts = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![v4],
+        IpAddr::V6(ip) if ip.is_unspecified() => vec![v6, v4],
+        given => vec![given],
     };
-    SocketAddr::new(loopback, address.port())
+    hosts.into_iter().map(|host| SocketAddr::new(host, address.port())).collect()
+}
+
+/// Tries each of [`reachable`]; the last error, when none answers.
+fn first_of<T>(address: SocketAddr, mut begin: impl FnMut(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
+    for address in reachable(address) {
+        outcome = begin(address);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
 }
 
 fn connect(address: SocketAddr, wait: Duration) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect_timeout(&reachable(address), CONNECT_WAIT)?;
+    let socket = first_of(address, |address| TcpStream::connect_timeout(&address, CONNECT_WAIT))?;
     socket.set_read_timeout(Some(wait))?;
     socket.set_write_timeout(Some(wait))?;
     Ok(socket)
@@ -78,4 +92,25 @@ fn line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     Read::take(reader, LINE_OCTETS_MAX).read_until(b'\n', &mut line)?;
     if line.ends_with(b"\n") { Ok(line) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_listener_on_all_of_ipv6_is_also_looked_for_at_ipv4() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            socket.write_all(b"220 here\r\n").unwrap();
+        });
+        let all = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+        assert_eq!(greeting(all).unwrap(), "220 here");
+        server.join().unwrap();
+        let given: SocketAddr = "192.0.2.1:25".parse().unwrap();
+        assert_eq!(reachable(given), [given]);
+    }
 }

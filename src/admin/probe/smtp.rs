@@ -1,6 +1,6 @@
 //! SMTP with STARTTLS, as Exchange speaks it (RFC 5321, 3207).
 
-use super::{ANSWER_WAIT, reachable};
+use super::{ANSWER_WAIT, first_of};
 use crate::mail::ReceiptId;
 use lettre::address::Envelope;
 use lettre::transport::smtp::client::{CertificateStore, SmtpConnection, TlsParameters};
@@ -28,9 +28,9 @@ impl Smtp {
             .build()
             .map_err(io::Error::other)?;
         let hello = ClientId::Domain(host.to_owned());
-        let mut connection =
-            SmtpConnection::connect(reachable(address), Some(ANSWER_WAIT), &hello, None, None)
-                .map_err(io::Error::other)?;
+        let mut connection = first_of(address, |address| {
+            SmtpConnection::connect(address, Some(ANSWER_WAIT), &hello, None, None).map_err(io::Error::other)
+        })?;
         connection.starttls(&tls, &hello).map_err(io::Error::other)?;
         Ok(Smtp { connection })
     }
