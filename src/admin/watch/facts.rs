@@ -29,10 +29,13 @@ pub(super) struct Health {
 }
 
 /// What was counted, for alarms and for people.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Counts {
     pub(super) facts: Vec<MailboxFacts>,
+    /// What was counted last stands in where the store cannot say now.
     pub(super) shown: Vec<MailboxStatus>,
+    /// Every gateway mailbox is shown.
+    pub(super) is_known: bool,
 }
 
 /// Counts, and remembers what is costly to find out.
@@ -94,14 +97,16 @@ impl Counter {
         let all = self.context.store.gateway_mailboxes();
         self.counted.retain(|id, _| all.iter().any(|mailbox| mailbox.id == *id));
         self.learned.retain(|id, _| all.iter().any(|mailbox| mailbox.id == *id));
-        let mut counts = Counts::default();
+        let mut counts = Counts { facts: Vec::new(), shown: Vec::new(), is_known: true };
         for mailbox in all.iter().filter(|mailbox| !mailbox.is_self_test()) {
             let counted = self.count(mailbox, now, fresh);
             if is_watched(mailbox) {
                 let numbers = counted.as_ref().map(|counted| self.numbers(mailbox, counted));
                 counts.facts.push(MailboxFacts { subject: subject(mailbox), numbers });
             }
-            counts.shown.extend(counted.map(|counted| counted.status));
+            let shown = counted.or_else(|| self.counted.get(&mailbox.id).cloned());
+            counts.is_known &= shown.is_some();
+            counts.shown.extend(shown.map(|counted| counted.status));
         }
         counts
     }

@@ -81,6 +81,8 @@ struct Memory {
     alarms: Alarms,
     /// What was counted last.
     shown: Vec<MailboxStatus>,
+    /// Every gateway mailbox is among it.
+    is_known: bool,
     watching_since: Timestamp,
     last_report: Timestamp,
     saved: Option<State>,
@@ -145,6 +147,7 @@ impl Watch {
             memory: tokio::sync::Mutex::new(Memory {
                 alarms: Alarms::new(limits, state.raised),
                 shown: Vec::new(),
+                is_known: false,
                 watching_since: if was_there { state.watching_since.min(now) } else { now },
                 last_report: state.last_report,
                 saved: None,
@@ -232,12 +235,13 @@ impl Watch {
         let counts = limited(&self.counter, move |counter| counter.count_all(now, fresh)).await;
         let gateway_mailboxes = match counts {
             Some(counts) => {
-                memory.shown = counts.shown;
+                (memory.shown, memory.is_known) = (counts.shown, counts.is_known);
                 counts.facts
             }
             None => facts::uncounted(&self.context),
         };
-        let daily_octets = memory.shown.iter().map(|mailbox| mailbox.last_day.octets).sum();
+        let octets = memory.shown.iter().map(|mailbox| mailbox.last_day.octets);
+        let daily_octets = memory.is_known.then(|| octets.sum());
         let space = |space: Space| SpaceFacts {
             free_octets: space.free_octets,
             reserve_octets: space.reserve_octets,

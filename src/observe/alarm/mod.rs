@@ -6,7 +6,7 @@
 //! | alarm | about | raised when | cleared when |
 //! |---|---|---|---|
 //! | `store-not-acknowledging` | the gateway | the store failed for a minute | it worked for two |
-//! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more than that is free |
+//! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more is free than the largest day since needs |
 //! | `certificate-expiring` | the gateway | fewer than 21 days are left, critical from 3 on | another is shown |
 //! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
 //! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
@@ -66,8 +66,8 @@ pub struct SpaceFacts {
     pub free_octets: u64,
     /// Below this mail is refused.
     pub reserve_octets: u64,
-    /// Octets of mail received in the last day.
-    pub daily_octets: u64,
+    /// Octets of mail received in the last day; `None` when they are not counted yet.
+    pub daily_octets: Option<u64>,
 }
 
 /// What is known of one gateway mailbox.
@@ -160,8 +160,11 @@ pub enum Cause {
         free_octets: u64,
         /// Below this mail is refused.
         reserve_octets: u64,
-        /// Octets of mail received in the last day.
+        /// Octets of mail received in a day, the most since the alarm was raised.
         daily_octets: u64,
+        /// Mail is refused, or was when last seen.
+        #[serde(default)]
+        refuses: bool,
     },
     /// The certificate ends soon, or has ended.
     CertificateExpiring {
@@ -291,7 +294,7 @@ impl Alarms {
         let mut changes = Vec::new();
         let store = self.check_store(&facts.store, now);
         self.settle("store-not-acknowledging", None, store, now, &mut changes);
-        let disk = check::disk(facts, self.limits.disk_margin_octets, now);
+        let disk = check::disk(facts, self.limits.disk_margin_octets, self.find("disk-low", None), now);
         self.settle("disk-low", None, disk, now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
@@ -299,9 +302,9 @@ impl Alarms {
             let Some(numbers) = numbers else { continue };
             let since = facts.watching_since;
             let (limit, id) = (self.limits.fetch_silence_ms, subject.id);
-            let silence = check::silence(numbers, since, self.find("no-report", id), now);
+            let silence = check::silence(numbers, since, self.find("no-report", Some(id)), now);
             self.settle("no-report", Some(subject), silence, now, &mut changes);
-            let fetch = check::fetch(numbers, since, limit, self.find("nobody-fetched", id), now);
+            let fetch = check::fetch(numbers, since, limit, self.find("nobody-fetched", Some(id)), now);
             self.settle("nobody-fetched", Some(subject), fetch, now, &mut changes);
             self.settle(
                 "quarantine-growing",
@@ -328,8 +331,8 @@ impl Alarms {
         changes
     }
 
-    fn find(&self, alarm: &str, gateway_mailbox: GatewayMailboxId) -> Option<&Raised> {
-        self.raised.iter().find(|raised| raised.is(alarm, Some(gateway_mailbox)))
+    fn find(&self, alarm: &str, gateway_mailbox: Option<GatewayMailboxId>) -> Option<&Raised> {
+        self.raised.iter().find(|raised| raised.is(alarm, gateway_mailbox))
     }
 
     fn check_store(&mut self, store: &StoreState, now: Timestamp) -> Verdict {
