@@ -503,6 +503,31 @@ fn nobody_fetching_is_told_of_after_a_day_and_over_with_a_login() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_for_a_while_silences_nothing() {
+    let mut given = Given::start();
+    let start = now();
+    given.receive(start);
+    let ahead = later(start, 10 * DAY_MS);
+    given.receive(ahead);
+    given.running.context().visits.note(given.mailbox.id, ahead);
+    assert_eq!(given.alarms(ahead), NONE);
+    given.subjects(1);
+    // It is right again.
+    let back = given.look(later(start, HOUR_MS));
+    let mailbox = &back.gateway_mailboxes[0];
+    assert_eq!((back.alarms.len(), mailbox.last_login), (0, None));
+    let last_report = mailbox.last_report.unwrap();
+    assert!(last_report <= later(start, 10 * MINUTE_MS), "{last_report}");
+    assert_eq!(given.alarms(later(start, 25 * HOUR_MS)), ["nobody-fetched"]);
+    // The report of each day comes, too.
+    given.look(later(start, 30 * HOUR_MS));
+    let reports =
+        || given.sink.mails().iter().filter(|mail| mail.header("Subject").contains("Status: ")).count();
+    wait_until("the next daily report", || reports() >= 2);
+    given.stop();
+}
+
+#[test]
 fn a_login_counts_even_if_nothing_was_there() {
     let site = Site::new();
     let made = json_of(&site.run(&["mailbox", "create", "--name", "Contoso", "--json"]).expect(0));

@@ -8,9 +8,9 @@ use crate::admin::Context;
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, Timestamp};
 use crate::net::certificate::{self, CertificateFacts};
 use crate::net::tls::TlsIdentity;
-use crate::observe::alarm::{MailboxFacts, MailboxNumbers, StoreState, Subject};
+use crate::observe::alarm::{MailboxFacts, MailboxNumbers, StoreState, Subject, is_ahead};
 use crate::observe::rhythm::{HISTORY_MS, Rhythm};
-use crate::store::{Activity, Space, StoreError};
+use crate::store::{ARRIVALS_SPAN_MS, Activity, Space, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -135,7 +135,7 @@ impl Counter {
     fn count_anew(&mut self, mailbox: &GatewayMailbox, now: Timestamp) -> Result<Counted, StoreError> {
         let store = Arc::clone(&self.context.store);
         let tally = store.tally(mailbox.id, later(now, -DAY_MS))?;
-        let activity = store.activity(mailbox.id, now)?;
+        let activity = self.activity(mailbox, now)?;
         self.learn(mailbox, &activity, now)?;
         let status = MailboxStatus {
             id: mailbox.id,
@@ -150,6 +150,19 @@ impl Counter {
             last_day: tally.into(),
         };
         Ok(Counted { at: now, status })
+    }
+
+    /// When mail last came and went, but for what was noted while the clock was ahead.
+    fn activity(&self, mailbox: &GatewayMailbox, now: Timestamp) -> Result<Activity, StoreError> {
+        let store = &self.context.store;
+        let mut activity = store.activity(mailbox.id, now)?;
+        activity.last_fetched = activity.last_fetched.filter(|at| !is_ahead(*at, now));
+        if activity.last_received.is_some_and(|at| is_ahead(at, now)) {
+            let arrivals = store.activity(mailbox.id, later(now, -HISTORY_MS))?.arrivals;
+            let past = arrivals.iter().rev().map(|(span, _)| *span).find(|span| *span <= now);
+            activity.last_received = past.map(|span| later(span, ARRIVALS_SPAN_MS).min(now));
+        }
+        Ok(activity)
     }
 
     fn learn(

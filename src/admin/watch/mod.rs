@@ -37,7 +37,9 @@ use super::Context;
 use crate::mail::{AddressKey, Timestamp};
 use crate::net::drain::Drain;
 use crate::net::tls::TlsIdentity;
-use crate::observe::alarm::{Alarms, Change, Facts, Limits, Raised, Severity, SpaceFacts, StoreState};
+use crate::observe::alarm::{
+    AHEAD_MS, Alarms, Change, Facts, Limits, Raised, Severity, SpaceFacts, StoreState,
+};
 use crate::observe::now;
 use crate::store::Space;
 use arc_swap::ArcSwap;
@@ -205,6 +207,10 @@ impl Watch {
     pub async fn look(&self, now: Timestamp, fresh: bool) -> StatusView {
         // One look after the other, or a change would be told twice.
         let mut memory = self.memory.lock().await;
+        // The clock may have been ahead.
+        memory.watching_since = memory.watching_since.min(now);
+        memory.last_report = memory.last_report.min(now);
+        self.context.visits.forget_after(Timestamp::from_unix_ms(now.unix_ms().saturating_add(AHEAD_MS)));
         let (facts, health) = self.gather(&mut memory, now, fresh).await;
         let changes = memory.alarms.step(&facts, now);
         self.raised.store(Arc::new(memory.alarms.raised().to_vec()));

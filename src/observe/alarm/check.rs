@@ -1,6 +1,6 @@
 //! The causes of alarms, one function each: what is known to what it means.
 
-use super::{Cause, Facts, MailboxNumbers, Raised, Severity, StoreState, Verdict, elapsed_ms};
+use super::{Cause, Facts, MailboxNumbers, Raised, Severity, StoreState, Verdict, elapsed_ms, is_ahead};
 use crate::mail::Timestamp;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -88,12 +88,15 @@ pub(super) fn fetch(
     now: Timestamp,
 ) -> Verdict {
     let (Some(limit_ms), Some(oldest)) = (limit_ms, numbers.oldest_waiting) else { return Verdict::Good };
-    let last_visit = numbers.last_visit;
+    let last_visit = numbers.last_visit.filter(|visit| !is_ahead(*visit, now));
     let since = match raised {
         Some(raised) if last_visit.is_some_and(|visit| visit > raised.since) => return Verdict::Good,
         Some(raised) => raised.since,
         // While the server was down nobody could come.
-        None => oldest.max(watching_since).max(last_visit.unwrap_or(oldest)),
+        None => {
+            let oldest = if is_ahead(oldest, now) { watching_since } else { oldest };
+            oldest.max(watching_since).max(last_visit.unwrap_or(oldest))
+        }
     };
     if raised.is_none() && elapsed_ms(since, now) < limit_ms {
         return Verdict::Good;

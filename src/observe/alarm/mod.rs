@@ -15,7 +15,8 @@
 //!
 //! Between "raised" and "cleared" there is room in which nothing changes, so that no alarm flaps. One that lasts is told
 //! again at the configured interval; one that becomes critical is told at once, and stays critical until it clears.
-//! What cannot be found out now changes nothing. A gateway mailbox that is no longer watched (suspended, deleted) has no
+//! What cannot be found out now changes nothing. A clock that was ahead for a while silences nothing: times it has not reached
+//! are none ([`is_ahead`]). A gateway mailbox that is no longer watched (suspended, deleted) has no
 //! alarms.
 
 mod check;
@@ -36,6 +37,15 @@ pub const ALARMS: [&str; 7] = [
     "quarantine-growing",
     "unassigned-growing",
 ];
+
+/// What seems to lie further ahead of now than this many milliseconds was noted while the clock was ahead, and counts for
+/// nothing. Less than that is what happened while somebody looked.
+pub const AHEAD_MS: i64 = 5 * 60 * 1000;
+
+/// Whether a time was noted while the clock was ahead. See [`AHEAD_MS`].
+pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at.unix_ms() > now.unix_ms().saturating_add(AHEAD_MS)
+}
 
 /// What the admin chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,6 +249,15 @@ impl Raised {
         self.cause.name() == alarm
             && self.gateway_mailbox.as_ref().map(|subject| subject.id) == gateway_mailbox
     }
+
+    /// Takes back times the clock had not reached: what is to come after them would not end the alarm.
+    fn set_back(&mut self, now: Timestamp) {
+        self.since = self.since.min(now);
+        self.raised_at = self.raised_at.min(now);
+        if let Cause::NoReport { last_received, .. } = &mut self.cause {
+            *last_received = (*last_received).min(now);
+        }
+    }
 }
 
 /// What changed, to be told.
@@ -292,6 +311,7 @@ impl Alarms {
     /// Looks at what is known now; gives what changed.
     pub fn step(&mut self, facts: &Facts, now: Timestamp) -> Vec<Change> {
         let mut changes = Vec::new();
+        self.raised.iter_mut().for_each(|raised| raised.set_back(now));
         let store = self.check_store(&facts.store, now);
         self.settle("store-not-acknowledging", None, store, now, &mut changes);
         let disk = check::disk(facts, self.limits.disk_margin_octets, self.find("disk-low", None), now);
@@ -338,7 +358,8 @@ impl Alarms {
     fn check_store(&mut self, store: &StoreState, now: Timestamp) -> Verdict {
         let StoreState::Failing(why) = store else {
             self.store_failing_since = None;
-            let since = *self.store_working_since.get_or_insert(now);
+            let since = now.min(*self.store_working_since.get_or_insert(now));
+            self.store_working_since = Some(since);
             return if elapsed_ms(since, now) >= check::STORE_CALM_MS {
                 Verdict::Good
             } else {
@@ -346,7 +367,8 @@ impl Alarms {
             };
         };
         self.store_working_since = None;
-        let since = *self.store_failing_since.get_or_insert(now);
+        let since = now.min(*self.store_failing_since.get_or_insert(now));
+        self.store_failing_since = Some(since);
         if elapsed_ms(since, now) < check::STORE_TROUBLE_MS {
             return Verdict::Unclear;
         }
@@ -387,7 +409,8 @@ impl Alarms {
             }
             Verdict::Unclear => {}
         }
-        let is_due = |remind_ms| elapsed_ms(raised.told_at, now) >= remind_ms;
+        let told_at = raised.told_at;
+        let is_due = |remind_ms| is_ahead(told_at, now) || elapsed_ms(told_at, now) >= remind_ms;
         if worse || self.limits.remind_ms.is_some_and(is_due) {
             raised.told_at = now;
             let raised = raised.clone();

@@ -242,6 +242,41 @@ fn time_in_which_the_server_was_down_is_nobodys_silence() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_silences_nothing() {
+    let rhythm = steady();
+    // Everything was noted a month ahead; then the clock is right again.
+    let month = 30 * 1440;
+    let facts = |last_visit: i64, last_received: i64, store| {
+        let mut silent = silent(last_received, &rhythm);
+        if let Some(numbers) = &mut silent.numbers {
+            let waiting = 7;
+            let oldest_waiting = Some(at((last_visit - 2000) * MINUTE_MS));
+            let last_visit = Some(at(last_visit * MINUTE_MS));
+            *numbers = MailboxNumbers { waiting, oldest_waiting, last_visit, ..numbers.clone() };
+        }
+        Facts { watching_since: at(0), gateway_mailboxes: vec![silent], store, ..healthy() }
+    };
+    let mut alarms = Alarms::new(Limits { remind_ms: Some(10 * HOUR_MS), ..limits() }, Vec::new());
+    let failing = || StoreState::Failing("EIO".to_owned());
+    let ahead = course(&mut alarms, month..month + 2, |_| facts(month - 1500, month - 60, failing()));
+    assert_eq!(ahead.len(), 3, "{ahead:?}");
+    let told = course(&mut alarms, 0..1, |_| facts(month, -1, failing()));
+    let lasts =
+        ["store-not-acknowledging", "no-report", "nobody-fetched"].map(|name| (0, format!("{name} lasts")));
+    assert_eq!(told, lasts);
+    let told = course(&mut alarms, 1..5, |minute| facts(minute, minute, StoreState::Ready));
+    let over = [
+        (1, "no-report cleared".to_owned()),
+        (1, "nobody-fetched cleared".to_owned()),
+        (3, "store-not-acknowledging cleared".to_owned()),
+    ];
+    assert_eq!(told, over);
+    // Nor does a visit that is still to come stand for one.
+    let told = course(&mut alarms, 5..1500, |minute| facts(month, minute, StoreState::Ready));
+    assert_eq!(told, [(1440, "nobody-fetched raised warning".to_owned())]);
+}
+
+#[test]
 fn mail_that_waits_a_day_without_a_login_is_told_of() {
     let facts = |last_visit: fn(i64) -> Option<i64>, waiting: fn(i64) -> u64| {
         move |minute: i64| {
