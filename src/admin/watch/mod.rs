@@ -22,6 +22,7 @@ mod facts;
 mod mailer;
 mod outbox;
 mod page;
+mod presence;
 mod sending;
 mod state;
 mod status;
@@ -46,6 +47,7 @@ use arc_swap::ArcSwap;
 use facts::{Counter, Health};
 use mailer::Mailer;
 use outbox::{Kind, Outbox};
+use presence::{Counting, RESTART_MS_MAX, WatchedSince, note_watched, was_away};
 use sending::{letter, report};
 use state::{NoState, State};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -58,8 +60,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 const LOOK_WAIT: Duration = Duration::from_secs(20);
 /// What is kept is written at least so often, so that a restart is known to be a short one.
 const SAVE_INTERVAL_MS: i64 = 5 * 60 * 1000;
-/// A server that was away for less has been there all the time, as far as silence is concerned.
-const RESTART_MS_MAX: i64 = 15 * 60 * 1000;
 const HOUR_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
@@ -85,7 +85,11 @@ struct Memory {
     shown: Vec<MailboxStatus>,
     /// Every gateway mailbox is among it.
     is_known: bool,
+    counting: Counting,
     watching_since: Timestamp,
+    watched_since: WatchedSince,
+    /// When [`Watch::run`] looked last.
+    last_look: Timestamp,
     last_report: Timestamp,
     saved: Option<State>,
     save_fails: bool,
@@ -120,6 +124,7 @@ impl Watch {
                 raised: Vec::new(),
                 letters: Vec::new(),
                 visits: Default::default(),
+                watched_since: WatchedSince::new(),
                 last_report: now,
                 watching_since: now,
                 seen_at: now,
@@ -150,7 +155,10 @@ impl Watch {
                 alarms: Alarms::new(limits, state.raised),
                 shown: Vec::new(),
                 is_known: false,
+                counting: Counting::new(now),
                 watching_since: if was_there { state.watching_since.min(now) } else { now },
+                watched_since: state.watched_since,
+                last_look: now,
                 last_report: state.last_report,
                 saved: None,
                 save_fails: false,
@@ -170,7 +178,9 @@ impl Watch {
         self.say_what_is_odd();
         let look = async {
             loop {
-                self.look(now(), false).await;
+                let at = now();
+                self.come_back(at).await;
+                self.look(at, false).await;
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
@@ -182,6 +192,16 @@ impl Watch {
         let at = now();
         let mut memory = self.memory.lock().await;
         self.save(&mut memory, at, true).await;
+    }
+
+    /// While the machine was paused, or the clock was set, nobody was here: that was nobody's silence.
+    async fn come_back(&self, now: Timestamp) {
+        let mut memory = self.memory.lock().await;
+        if was_away(memory.last_look, now) {
+            memory.watching_since = now;
+            memory.counting.begin_anew(now);
+        }
+        memory.last_look = now;
     }
 
     /// Says at the start what an admin should know of who is written to, and how.
@@ -223,7 +243,9 @@ impl Watch {
             let text = words::changes(&changes, hostname, remind_hours, now);
             self.post(letter(Kind::Alert, subject, text, None, now));
         }
+        // A report without numbers says nothing; it waits for them.
         if let Some(minute) = self.context.settings.alerts.daily_report_minute
+            && memory.counting.last.is_some()
             && is_due(minute, memory.last_report, now)
         {
             memory.last_report = now;
@@ -239,13 +261,22 @@ impl Watch {
         let health = health.unwrap_or_else(facts::no_answer);
         // Much takes long to count. That is no trouble: it is known at a later look.
         let counts = limited(&self.counter, move |counter| counter.count_all(now, fresh)).await;
-        let gateway_mailboxes = match counts {
+        let is_counted = counts.as_ref().is_some_and(|counts| counts.is_whole);
+        if let Some(since) = memory.counting.note(is_counted, now) {
+            let consequence = "alarms about gateway mailboxes stay as they are until they are counted";
+            tracing::warn!(event = "alarm.uncounted", %since, consequence);
+        }
+        let mut gateway_mailboxes = match counts {
             Some(counts) => {
                 (memory.shown, memory.is_known) = (counts.shown, counts.is_known);
                 counts.facts
             }
             None => facts::uncounted(&self.context),
         };
+        note_watched(&mut memory.watched_since, facts::watched(&self.context), now);
+        for mailbox in &mut gateway_mailboxes {
+            mailbox.watched_since = memory.watched_since.get(&mailbox.subject.id).copied().flatten();
+        }
         let octets = memory.shown.iter().map(|mailbox| mailbox.last_day.octets);
         let daily_octets = memory.is_known.then(|| octets.sum());
         let space = |space: Space| SpaceFacts {
@@ -287,6 +318,7 @@ impl Watch {
                 waiting: outbox.len(),
                 failure: outbox.failure().map(str::to_owned),
             }),
+            counted_at: memory.counting.last,
             gateway_mailboxes: memory.shown.clone(),
         }
     }
@@ -298,11 +330,13 @@ impl Watch {
             visits: self.context.visits.all(),
             last_report: memory.last_report,
             watching_since: memory.watching_since,
+            watched_since: memory.watched_since.clone(),
             seen_at: now,
         };
         let is_new = memory.saved.as_ref().is_none_or(|saved| {
             saved.letters != state.letters
                 || saved.last_report != state.last_report
+                || saved.watched_since != state.watched_since
                 || (now.unix_ms() - saved.seen_at.unix_ms()).abs() >= SAVE_INTERVAL_MS
         });
         if !at_once && !is_new {

@@ -31,8 +31,10 @@ pub fn page(status: &StatusView) -> String {
     for mailbox in &status.gateway_mailboxes {
         out.push_str(&mailbox_lines(mailbox, now));
     }
-    if status.gateway_mailboxes.is_empty() {
-        out.push_str("\nThere is no gateway mailbox yet.\n");
+    match (status.counted_at, status.gateway_mailboxes.is_empty()) {
+        (None, _) => out.push_str("\nGateway mailboxes: not counted yet.\n"),
+        (Some(_), true) => out.push_str("\nThere is no gateway mailbox yet.\n"),
+        (Some(_), false) => {}
     }
     out.push('\n');
     match &status.store_trouble {

@@ -85,6 +85,8 @@ pub struct SpaceFacts {
 pub struct MailboxFacts {
     /// Which one.
     pub subject: Subject,
+    /// Since when it is watched over, where that is later than for the gateway: it was suspended before.
+    pub watched_since: Option<Timestamp>,
     /// Its numbers; `None` when they cannot be read now.
     pub numbers: Option<MailboxNumbers>,
 }
@@ -318,9 +320,9 @@ impl Alarms {
         self.settle("disk-low", None, disk, now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
-        for MailboxFacts { subject, numbers } in &facts.gateway_mailboxes {
+        for MailboxFacts { subject, watched_since, numbers } in &facts.gateway_mailboxes {
             let Some(numbers) = numbers else { continue };
-            let since = facts.watching_since;
+            let since = watched_since.map_or(facts.watching_since, |at| at.max(facts.watching_since));
             let (limit, id) = (self.limits.fetch_silence_ms, subject.id);
             let silence = check::silence(numbers, since, self.find("no-report", Some(id)), now);
             self.settle("no-report", Some(subject), silence, now, &mut changes);

@@ -22,7 +22,8 @@ fn id(n: u8) -> GatewayMailboxId {
 }
 
 fn mailbox(n: u8, numbers: MailboxNumbers) -> MailboxFacts {
-    MailboxFacts { subject: Subject { id: id(n), name: format!("Tenant {n}") }, numbers: Some(numbers) }
+    let subject = Subject { id: id(n), name: format!("Tenant {n}") };
+    MailboxFacts { subject, watched_since: None, numbers: Some(numbers) }
 }
 
 /// Nothing is wrong.
@@ -274,6 +275,20 @@ fn a_clock_that_was_ahead_silences_nothing() {
     // Nor does a visit that is still to come stand for one.
     let told = course(&mut alarms, 5..1500, |minute| facts(month, minute, StoreState::Ready));
     assert_eq!(told, [(1440, "nobody-fetched raised warning".to_owned())]);
+}
+
+#[test]
+fn time_in_which_a_gateway_mailbox_was_suspended_is_nobodys_silence() {
+    let rhythm = steady();
+    let facts = |_| {
+        let mut resumed = silent(-9 * 1440, &rhythm);
+        resumed.watched_since = Some(at(0));
+        if let Some(numbers) = &mut resumed.numbers {
+            (numbers.waiting, numbers.oldest_waiting) = (7, Some(at(-9 * DAY_MS)));
+        }
+        Facts { gateway_mailboxes: vec![resumed], ..healthy() }
+    };
+    check(&[(40, "no-report raised warning"), (1440, "nobody-fetched raised warning")], 1500, facts);
 }
 
 #[test]
