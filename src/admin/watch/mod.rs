@@ -142,13 +142,12 @@ impl Watch {
             disk_margin_octets: settings.alerts.disk_margin_bytes,
         };
         let mailer = settings.alerts.mail.clone().map(|mail| Mailer::new(mail, &settings.hostname));
-        // Nobody would ever send them.
-        let letters = if mailer.is_some() { state.letters } else { Vec::new() };
+        let recipients = mailer.as_ref().map(Mailer::recipients).unwrap_or_default();
         Watch {
             tls,
             asking: Arc::default(),
             counter: Arc::new(Mutex::new(Counter::new(context.clone()))),
-            outbox: Mutex::new(Outbox::new(letters, now)),
+            outbox: Mutex::new(Outbox::new(state.letters, &recipients, now)),
             posted: Notify::new(),
             raised: ArcSwap::from_pointee(state.raised.clone()),
             memory: tokio::sync::Mutex::new(Memory {
