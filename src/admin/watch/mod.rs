@@ -71,6 +71,8 @@ pub struct Watch {
     /// Held by a question to the store that is not answered yet.
     asking: Arc<Mutex<()>>,
     counter: Arc<Mutex<Counter>>,
+    /// Held by a writing that has not ended yet.
+    saving: Arc<Mutex<()>>,
     outbox: Mutex<Outbox>,
     /// Something was put into the outbox.
     posted: Notify,
@@ -95,6 +97,17 @@ struct Memory {
     save_fails: bool,
 }
 
+/// When what is kept is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Saving {
+    /// If something of it changed, or some time has passed.
+    IfNew,
+    /// Something was told.
+    AtOnce,
+    /// There will be no other time, and another writing may still be under way.
+    AtTheEnd,
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -107,6 +120,14 @@ async fn limited<S: Send + 'static, T: Send + 'static>(
     if state.try_lock().is_err_and(|error| matches!(error, TryLockError::WouldBlock)) {
         return None;
     }
+    waited(state, work).await
+}
+
+/// The same, but waits its turn: for what must not be left out. A disk that hangs keeps a thread for each.
+async fn waited<S: Send + 'static, T: Send + 'static>(
+    state: &Arc<Mutex<S>>,
+    work: impl FnOnce(&mut S) -> T + Send + 'static,
+) -> Option<T> {
     let state = Arc::clone(state);
     let working = tokio::task::spawn_blocking(move || work(&mut lock(&state)));
     tokio::time::timeout(LOOK_WAIT, working).await.ok()?.ok()
@@ -146,6 +167,7 @@ impl Watch {
         Watch {
             tls,
             asking: Arc::default(),
+            saving: Arc::default(),
             counter: Arc::new(Mutex::new(Counter::new(context.clone()))),
             outbox: Mutex::new(Outbox::new(state.letters, &recipients, now)),
             posted: Notify::new(),
@@ -190,7 +212,7 @@ impl Watch {
         }
         let at = now();
         let mut memory = self.memory.lock().await;
-        self.save(&mut memory, at, true).await;
+        self.save(&mut memory, at, Saving::AtTheEnd).await;
     }
 
     /// While the machine was paused, or the clock was set, nobody was here: that was nobody's silence.
@@ -250,7 +272,8 @@ impl Watch {
             memory.last_report = now;
             self.post(report(&status));
         }
-        self.save(&mut memory, now, !changes.is_empty()).await;
+        let when = if changes.is_empty() { Saving::IfNew } else { Saving::AtOnce };
+        self.save(&mut memory, now, when).await;
         status
     }
 
@@ -322,7 +345,7 @@ impl Watch {
         }
     }
 
-    async fn save(&self, memory: &mut Memory, now: Timestamp, at_once: bool) {
+    async fn save(&self, memory: &mut Memory, now: Timestamp, when: Saving) {
         let state = State {
             raised: memory.alarms.raised().to_vec(),
             letters: lock(&self.outbox).waiting(),
@@ -338,16 +361,19 @@ impl Watch {
                 || saved.watched_since != state.watched_since
                 || (now.unix_ms() - saved.seen_at.unix_ms()).abs() >= SAVE_INTERVAL_MS
         });
-        if !at_once && !is_new {
+        if when == Saving::IfNew && !is_new {
             return;
         }
         let (data_dir, written) = (self.context.settings.data_dir.clone(), state.clone());
-        let saving = tokio::task::spawn_blocking(move || state::save(&data_dir, &written));
-        let failed = match tokio::time::timeout(LOOK_WAIT, saving).await {
-            Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(error))) => Some(error.to_string()),
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("the disk does not answer".to_owned()),
+        let write = move |_: &mut ()| state::save(&data_dir, &written);
+        let saved = match when {
+            Saving::AtTheEnd => waited(&self.saving, write).await,
+            Saving::AtOnce | Saving::IfNew => limited(&self.saving, write).await,
+        };
+        let failed = match saved {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(error.to_string()),
+            None => Some("the disk does not answer".to_owned()),
         };
         if let Some(error) = &failed
             && !memory.save_fails
@@ -392,6 +418,27 @@ fn log(change: &Change, now: Timestamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn work_that_hangs_is_not_begun_again_and_the_last_one_waits_its_turn() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let hanging = waited(&done, move |done| {
+            begin.send(()).ok();
+            released.recv().ok();
+            done.push("hung");
+        });
+        let others = async {
+            begun.await.unwrap();
+            assert_eq!(limited(&done, |done| done.push("again")).await, None);
+            let last = waited(&done, |done| done.push("last"));
+            let release = async { release.send(()).unwrap() };
+            assert_eq!(tokio::join!(last, release).0, Some(()));
+        };
+        tokio::join!(hanging, others);
+        assert_eq!(*lock(&done), ["hung", "last"]);
+    }
 
     #[test]
     fn the_daily_report_is_due_once_a_day_also_when_its_minute_was_missed() {
