@@ -139,7 +139,7 @@ impl Counter {
             Some(counted) if !fresh => counted.clone(),
             _ => {
                 let counted = self.count_anew(mailbox, now).inspect_err(
-                    |error| tracing::debug!(event = "alarm.blind", mailbox_id = %mailbox.id, %error),
+                    |error| tracing::debug!(event = "alarm.blind", mailbox = mailbox.login(), mailbox_id = %mailbox.id, %error),
                 );
                 let counted = counted.ok()?;
                 self.counted.insert(mailbox.id, counted.clone());

@@ -255,7 +255,7 @@ impl Watch {
         let (facts, health) = self.gather(&mut memory, now, fresh).await;
         let changes = memory.alarms.step(&facts, now);
         self.raised.store(Arc::new(memory.alarms.raised().to_vec()));
-        changes.iter().for_each(|change| log(change, now));
+        changes.iter().for_each(|change| log(change, &self.context, now));
         let status = self.status(&memory, health, now);
         if !changes.is_empty() {
             let hostname = &self.context.settings.hostname;
@@ -392,25 +392,29 @@ fn is_due(minute: u16, last: Timestamp, now: Timestamp) -> bool {
     days(now) > days(last)
 }
 
-fn log(change: &Change, now: Timestamp) {
+/// The log alone names the login, by which it is searched; no mail does.
+fn log(change: &Change, context: &Context, now: Timestamp) {
     let alarm = change.alarm();
     let name = alarm.cause.name();
     let mailbox = alarm.gateway_mailbox.as_ref();
     let (id, called) = (mailbox.map(|m| m.id.to_string()), mailbox.map(|m| m.name.as_str()));
+    let all = context.store.gateway_mailboxes();
+    let known = all.iter().find(|known| mailbox.is_some_and(|mailbox| mailbox.id == known.id));
+    let login = known.map(|known| known.login());
     let (since, severity) = (alarm.since, alarm.severity);
     let what = words::headline(alarm, now);
     match change {
         Change::Raised(_) if severity == Severity::Critical => {
-            tracing::error!(event = "alarm.raised", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
+            tracing::error!(event = "alarm.raised", alarm = name, mailbox = login, mailbox_id = id, name = called, %severity, %since, what);
         }
         Change::Raised(_) => {
-            tracing::warn!(event = "alarm.raised", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
+            tracing::warn!(event = "alarm.raised", alarm = name, mailbox = login, mailbox_id = id, name = called, %severity, %since, what);
         }
         Change::Lasts(_) => {
-            tracing::warn!(event = "alarm.lasts", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
+            tracing::warn!(event = "alarm.lasts", alarm = name, mailbox = login, mailbox_id = id, name = called, %severity, %since, what);
         }
         Change::Cleared(_) => {
-            tracing::info!(event = "alarm.cleared", alarm = name, mailbox_id = id, name = called, %since);
+            tracing::info!(event = "alarm.cleared", alarm = name, mailbox = login, mailbox_id = id, name = called, %since);
         }
     }
 }
