@@ -133,6 +133,9 @@ fn a_quarantined_message_is_told_of_once_also_over_a_restart() {
     assert!(!mail.text.contains(&login) && !mail.text.contains("Annual review"), "{}", mail.text);
     server.wait_for("alert.mail_sent");
     assert_eq!((count_of(&server, "alarm.raised"), count_of(&server, "alarm.cleared")), (1, 0));
+    let log = server.log();
+    let raised = log.lines().find(|line| line.contains("\"event\":\"alarm.raised\"")).unwrap();
+    assert!(raised.contains(&format!("\"mailbox\":\"{login}\"")), "{raised}");
     assert_eq!(server.terminate(), 0);
     let kept = fs::metadata(site.path("data/watch.json")).unwrap().permissions().mode();
     assert_eq!(kept & 0o777, 0o600);
@@ -500,6 +503,53 @@ fn nobody_fetching_is_told_of_after_a_day_and_over_with_a_login() {
     // The admin named no time for the daily report: it came at seven.
     assert!(subjects.iter().any(|subject| subject.contains("Status: ")), "{subjects:?}");
     given.stop();
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_while_silences_nothing() {
+    let mut given = Given::start();
+    let start = now();
+    given.receive(start);
+    let ahead = later(start, 10 * DAY_MS);
+    given.receive(ahead);
+    given.running.context().visits.note(given.mailbox.id, ahead);
+    assert_eq!(given.alarms(ahead), NONE);
+    given.subjects(1);
+    // It is right again.
+    let back = given.look(later(start, HOUR_MS));
+    let mailbox = &back.gateway_mailboxes[0];
+    assert_eq!((back.alarms.len(), mailbox.last_login), (0, None));
+    let last_report = mailbox.last_report.unwrap();
+    assert!(last_report <= later(start, 10 * MINUTE_MS), "{last_report}");
+    assert_eq!(given.alarms(later(start, 25 * HOUR_MS)), ["nobody-fetched"]);
+    // The report of each day comes, too.
+    given.look(later(start, 30 * HOUR_MS));
+    let reports =
+        || given.sink.mails().iter().filter(|mail| mail.header("Subject").contains("Status: ")).count();
+    wait_until("the next daily report", || reports() >= 2);
+    given.stop();
+}
+
+#[test]
+fn a_gateway_mailbox_that_is_resumed_begins_anew() {
+    let mut given = Given::start();
+    let start = now();
+    given.receive(start);
+    let change = |change: GatewayMailboxChange| {
+        let store = &given.running.store;
+        let changing = store.change_gateway_mailbox(given.mailbox.id, vec![change], "test");
+        given.runtime.block_on(changing).unwrap();
+    };
+    change(GatewayMailboxChange::Suspend);
+    let suspended = given.look(later(start, DAY_MS));
+    assert_eq!((suspended.alarms.len(), suspended.counted_at), (0, Some(suspended.at)));
+    change(GatewayMailboxChange::Resume);
+    let resumed = later(start, 9 * DAY_MS);
+    assert_eq!(given.alarms(resumed), NONE);
+    assert_eq!(given.alarms(later(resumed, 23 * HOUR_MS)), NONE);
+    assert_eq!(given.alarms(later(resumed, 25 * HOUR_MS)), ["nobody-fetched"]);
+    let kept = fs::read_to_string(given.stop().path().join("data/watch.json")).unwrap();
+    assert!(kept.contains("\"watched_since\":{\""), "{kept}");
 }
 
 #[test]

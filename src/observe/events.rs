@@ -105,10 +105,11 @@
 //!
 //! | event | level | fields | meaning |
 //! |---|---|---|---|
-//! | `alarm.raised` | error, warn | alarm, mailbox_id, name, severity, since, what | Something must not stay unseen, or became critical; `name` is what the gateway mailbox is called. |
-//! | `alarm.lasts` | warn | alarm, mailbox_id, name, severity, since, what | It is still so. |
-//! | `alarm.cleared` | info | alarm, mailbox_id, name, since | It is over. |
-//! | `alarm.blind` | debug | mailbox_id, error | The numbers of a gateway mailbox cannot be read now: its alarms stay as they are. |
+//! | `alarm.raised` | error, warn | alarm, mailbox, mailbox_id, name, severity, since, what | Something must not stay unseen, or became critical; `name` is what the gateway mailbox is called. |
+//! | `alarm.lasts` | warn | alarm, mailbox, mailbox_id, name, severity, since, what | It is still so. |
+//! | `alarm.cleared` | info | alarm, mailbox, mailbox_id, name, since | It is over. |
+//! | `alarm.blind` | debug | mailbox, mailbox_id, error | The numbers of a gateway mailbox cannot be read now: its alarms stay as they are. |
+//! | `alarm.uncounted` | warn | since, consequence | No count of all gateway mailboxes ended for a quarter of an hour; logged once until one does. |
 //! | `alarm.forgotten` | warn | file, error | What was raised before the start cannot be read: alarms may be told again. |
 //! | `alarm.not_kept` | warn | file, error | It cannot be written. |
 //! | `alert.mail_sent` | info | about, title, to, answer | The relay took an alert or a report. |

@@ -21,6 +21,12 @@ impl Visits {
         *known = at.max(*known);
     }
 
+    /// Forgets logins later than `at`, which were noted while the clock was ahead: with them the next ones would count for
+    /// nothing.
+    pub fn forget_after(&self, at: Timestamp) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, last| *last <= at);
+    }
+
     /// The last login, as far as is known.
     pub fn last(&self, gateway_mailbox: GatewayMailboxId) -> Option<Timestamp> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).get(&gateway_mailbox).copied()
@@ -45,5 +51,10 @@ mod tests {
         visits.note(one, at(3));
         assert_eq!((visits.last(one), visits.last(two)), (Some(at(5)), None));
         assert_eq!(visits.all().len(), 1);
+        visits.forget_after(at(5));
+        assert_eq!(visits.last(one), Some(at(5)));
+        visits.forget_after(at(4));
+        visits.note(one, at(3));
+        assert_eq!(visits.last(one), Some(at(3)), "noted by a clock that was ahead");
     }
 }

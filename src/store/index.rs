@@ -58,6 +58,10 @@ CREATE INDEX folder_event_uids ON folder_event (folder, first);
 CREATE TABLE name (value TEXT NOT NULL, receipt BLOB NOT NULL, PRIMARY KEY (value, receipt)) WITHOUT ROWID;
 ";
 
+/// What came after the first release of this version: made at each opening where it is missing, which costs an older file
+/// one pass over a table instead of being made anew.
+const ADDED: &str = "CREATE INDEX IF NOT EXISTS folder_event_at ON folder_event (folder, at);";
+
 const FLAG_BARE_LINE_ENDS: i64 = 1;
 const FLAG_ENDS_WITH_LINE_END: i64 = 2;
 
@@ -66,6 +70,24 @@ const ARRIVAL_ORDER_SLACK_MS: i64 = 60 * 60 * 1000;
 /// The receipts of mail about Daybook's own notices: the first parameter is what their Message-IDs begin with, the second
 /// is the first text behind all of those.
 const NOTICES: &str = "SELECT receipt FROM name WHERE value >= ?1 AND value < ?2";
+
+/// What became of the receipts since some time. The order of the joins is forced: left to itself, SQLite begins with the
+/// folders of the gateway mailbox and walks every placement ever made.
+const OUTCOMES: &str = "
+SELECT CASE WHEN f.name IN ('inbox', 'unassigned', 'quarantine') THEN f.name ELSE 'user' END,
+       count(*), sum(p.deleted_at IS NULL), coalesce(sum(m.octets), 0)
+FROM receipt r CROSS JOIN placement p ON p.receipt = r.id
+CROSS JOIN folder f ON f.id = p.folder AND f.gateway_mailbox = r.gateway_mailbox
+LEFT JOIN message m ON m.id = p.message
+WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND r.id NOT IN (";
+const FETCHED: &str = "SELECT coalesce(sum(last - first + 1), 0) FROM folder_event
+WHERE folder = ? AND kind = 'fetched' AND at >= ?";
+/// One look at the end of an index for each folder: a join would read every event.
+const LAST_EVENT: &str = "SELECT max((SELECT max(e.at) FROM folder_event e WHERE e.folder = f.id))
+FROM folder f WHERE f.gateway_mailbox = ?";
+/// The `+` keeps SQLite from reading all events of a folder in the order of their times.
+const EVENTS: &str = "SELECT at, kind, client FROM folder_event
+WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
 
 /// UIDs left out in every folder after entries were lost.
 const UIDS_SKIPPED: u32 = 1 << 20;
@@ -235,7 +257,11 @@ impl Index {
         } else if version < INDEX_VERSION {
             return Err(StoreError::IndexDamaged(format!("version {version} is no longer read")));
         }
-        Ok(Index { connection })
+        match connection.execute_batch(ADDED).map_err(StoreError::from) {
+            // It only makes answers come sooner; a full disk must still be readable. The next opening tries again.
+            Ok(()) | Err(StoreError::Full) => Ok(Index { connection }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens the index for reading beside the writer.
@@ -842,9 +868,7 @@ impl Index {
         }
         activity.arrivals =
             spans.into_iter().map(|(span, count)| (Timestamp::from_unix_ms(span), count)).collect();
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT max(e.at) FROM folder f JOIN folder_event e ON e.folder = f.id WHERE f.gateway_mailbox = ?")?;
+        let mut select = self.connection.prepare_cached(LAST_EVENT)?;
         let at: Option<i64> = select.query_row([gateway_mailbox.as_bytes()], |row| row.get(0))?;
         activity.last_fetched = at.map(Timestamp::from_unix_ms);
         Ok(activity)
@@ -864,14 +888,7 @@ impl Index {
         // A receipt's id is drawn when its transaction begins, its time when that ends.
         let from_ms = since.unix_ms().saturating_sub(ARRIVAL_ORDER_SLACK_MS);
         let from = ReceiptId::new(unsigned(from_ms), [0; 10]);
-        let mut select = self.connection.prepare_cached(&format!(
-            "SELECT CASE WHEN f.name IN ('inbox', 'unassigned', 'quarantine') THEN f.name ELSE 'user' END,
-                    count(*), sum(p.deleted_at IS NULL), coalesce(sum(m.octets), 0)
-             FROM receipt r JOIN placement p ON p.receipt = r.id
-             JOIN folder f ON f.id = p.folder AND f.gateway_mailbox = r.gateway_mailbox
-             LEFT JOIN message m ON m.id = p.message
-             WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND r.id NOT IN ({NOTICES}) GROUP BY 1"
-        ))?;
+        let mut select = self.connection.prepare_cached(&format!("{OUTCOMES}{NOTICES}) GROUP BY 1"))?;
         let id = gateway_mailbox.as_bytes();
         let mut rows = select.query(params![first, behind, from.as_bytes(), id, since.unix_ms()])?;
         while let Some(row) = rows.next()? {
@@ -883,9 +900,7 @@ impl Index {
                 _ => tally.in_user_folders = made,
             }
         }
-        let mut select = self.connection.prepare_cached(
-            "SELECT coalesce(sum(last - first + 1), 0) FROM folder_event WHERE folder = ? AND kind = 'fetched' AND at >= ?",
-        )?;
+        let mut select = self.connection.prepare_cached(FETCHED)?;
         tally.fetched =
             unsigned(select.query_row(params![int(inbox.id), since.unix_ms()], |row| row.get(0))?);
         let mut select = self.connection.prepare_cached(&format!(
@@ -902,9 +917,7 @@ impl Index {
 
     /// What happened to one placement after it was made, and whether it is still there.
     pub(super) fn events(&self, folder: u64, uid: Uid) -> Result<Vec<EventRow>, StoreError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT at, kind, client FROM folder_event WHERE folder = ? AND first <= ? AND last >= ? ORDER BY at")?;
+        let mut select = self.connection.prepare_cached(EVENTS)?;
         let rows = select.query_map(params![int(folder), uid.value(), uid.value()], |row| {
             Ok(EventRow { at: Timestamp::from_unix_ms(row.get(0)?), kind: row.get(1)?, client: row.get(2)? })
         })?;
@@ -937,4 +950,64 @@ fn names(fact: &ReceivedFact) -> Vec<String> {
     names.dedup();
     names.retain(|name| !name.is_empty());
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How SQLite goes about a question, one line a step.
+    fn plan(index: &Index, sql: &str) -> Vec<String> {
+        let mut select = index.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        for parameter in 1..=select.parameter_count() {
+            select.raw_bind_parameter(parameter, 1).unwrap();
+        }
+        let mut rows = select.raw_query();
+        let mut steps = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            steps.push(row.get(3).unwrap());
+        }
+        steps
+    }
+
+    fn position(plan: &[String], step: &str) -> usize {
+        let place = plan.iter().position(|line| line.starts_with(step));
+        place.unwrap_or_else(|| panic!("no step {step} in {plan:#?}"))
+    }
+
+    #[test]
+    fn what_became_of_a_day_is_read_from_that_days_receipts_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index")).unwrap();
+        let outcomes = plan(&index, &format!("{OUTCOMES}{NOTICES}) GROUP BY 1"));
+        let steps = [
+            "SEARCH r USING PRIMARY KEY (id>?)",
+            "SEARCH p USING INDEX placement_receipt (receipt=?)",
+            "SEARCH f USING INTEGER PRIMARY KEY (rowid=?)",
+        ];
+        assert!(steps.map(|step| position(&outcomes, step)).is_sorted(), "{outcomes:#?}");
+        position(
+            &plan(&index, FETCHED),
+            "SEARCH folder_event USING INDEX folder_event_at (folder=? AND at>?)",
+        );
+        let last = plan(&index, LAST_EVENT);
+        position(&last, "SEARCH e USING COVERING INDEX folder_event_at (folder=?)");
+        assert!(!last.iter().any(|step| step.starts_with("SCAN e")), "{last:#?}");
+        let of_one = plan(&index, EVENTS);
+        position(&of_one, "SEARCH folder_event USING INDEX folder_event_uids (folder=? AND first<?)");
+    }
+
+    #[test]
+    fn an_older_file_gets_the_index_it_lacks_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let older = Index::open(&path).unwrap();
+        let kept = "DROP INDEX folder_event_at; INSERT INTO meta VALUES ('kept', 1)";
+        older.connection.execute_batch(kept).unwrap();
+        drop(older);
+        let index = Index::open(&path).unwrap();
+        let count = |sql| index.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT count(*) FROM sqlite_master WHERE name = 'folder_event_at'"), 1);
+        assert_eq!(count("SELECT count(*) FROM meta WHERE key = 'kept'"), 1);
+    }
 }

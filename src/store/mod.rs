@@ -561,11 +561,13 @@ pub trait Store: Send + Sync {
     /// Every folder of a gateway mailbox.
     fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError>;
 
-    /// When mail came and went; arrivals since `since`. Reads as many rows as messages arrived since.
+    /// When mail came and went; arrivals since `since`. Reads as many rows as messages arrived since, or within an hour of
+    /// the last, and one for each folder.
     fn activity(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Activity, StoreError>;
 
-    /// What became of the mail received since `since`, and what waits. Reads as many rows as messages arrived since, and as
-    /// INBOX ever held.
+    /// What became of the mail received since `since`, and what waits. Reads as many rows as transactions ended since, in
+    /// all gateway mailboxes, as this one's messages of them have entries, as events of INBOX came since, and as INBOX ever
+    /// held.
     fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError>;
 
     /// How much room there is.

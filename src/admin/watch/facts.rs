@@ -8,11 +8,12 @@ use crate::admin::Context;
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, Timestamp};
 use crate::net::certificate::{self, CertificateFacts};
 use crate::net::tls::TlsIdentity;
-use crate::observe::alarm::{MailboxFacts, MailboxNumbers, StoreState, Subject};
+use crate::observe::alarm::{MailboxFacts, MailboxNumbers, StoreState, Subject, is_ahead};
 use crate::observe::rhythm::{HISTORY_MS, Rhythm};
-use crate::store::{Activity, Space, StoreError};
+use crate::store::{ARRIVALS_SPAN_MS, Activity, Space, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The numbers of a gateway mailbox are counted anew after so long.
 const COUNT_INTERVAL_MS: i64 = 5 * 60 * 1000;
@@ -29,10 +30,15 @@ pub(super) struct Health {
 }
 
 /// What was counted, for alarms and for people.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Counts {
     pub(super) facts: Vec<MailboxFacts>,
+    /// What was counted last stands in where the store cannot say now.
     pub(super) shown: Vec<MailboxStatus>,
+    /// Every gateway mailbox is shown.
+    pub(super) is_known: bool,
+    /// The store could say for every one of them.
+    pub(super) is_whole: bool,
 }
 
 /// Counts, and remembers what is costly to find out.
@@ -44,7 +50,10 @@ pub(super) struct Counter {
 
 #[derive(Clone)]
 struct Counted {
+    /// When counting it began.
     at: Timestamp,
+    /// When counting all of them ended: what takes longer than the interval would never be known otherwise.
+    done_at: Timestamp,
     status: MailboxStatus,
 }
 
@@ -81,7 +90,15 @@ pub(super) fn no_answer() -> Health {
 pub(super) fn uncounted(context: &Context) -> Vec<MailboxFacts> {
     let all = context.store.gateway_mailboxes();
     let watched = all.iter().filter(|mailbox| is_watched(mailbox));
-    watched.map(|mailbox| MailboxFacts { subject: subject(mailbox), numbers: None }).collect()
+    watched
+        .map(|mailbox| MailboxFacts { subject: subject(mailbox), watched_since: None, numbers: None })
+        .collect()
+}
+
+/// Which gateway mailboxes there are, and whether each is watched over.
+pub(super) fn watched(context: &Context) -> impl Iterator<Item = (GatewayMailboxId, bool)> {
+    let all = context.store.gateway_mailboxes();
+    all.into_iter().map(|mailbox| (mailbox.id, is_watched(&mailbox)))
 }
 
 impl Counter {
@@ -91,30 +108,38 @@ impl Counter {
 
     /// Counts what each gateway mailbox holds. Blocks. With `fresh` anew, however lately it was done.
     pub(super) fn count_all(&mut self, now: Timestamp, fresh: bool) -> Counts {
+        let began = Instant::now();
+        let present = || later(now, i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX));
         let all = self.context.store.gateway_mailboxes();
         self.counted.retain(|id, _| all.iter().any(|mailbox| mailbox.id == *id));
         self.learned.retain(|id, _| all.iter().any(|mailbox| mailbox.id == *id));
-        let mut counts = Counts::default();
+        let mut counts = Counts { facts: Vec::new(), shown: Vec::new(), is_known: true, is_whole: true };
         for mailbox in all.iter().filter(|mailbox| !mailbox.is_self_test()) {
-            let counted = self.count(mailbox, now, fresh);
+            let counted = self.count(mailbox, present(), fresh);
             if is_watched(mailbox) {
                 let numbers = counted.as_ref().map(|counted| self.numbers(mailbox, counted));
-                counts.facts.push(MailboxFacts { subject: subject(mailbox), numbers });
+                counts.facts.push(MailboxFacts { subject: subject(mailbox), watched_since: None, numbers });
             }
-            counts.shown.extend(counted.map(|counted| counted.status));
+            counts.is_whole &= counted.is_some();
+            let shown = counted.or_else(|| self.counted.get(&mailbox.id).cloned());
+            counts.is_known &= shown.is_some();
+            counts.shown.extend(shown.map(|counted| counted.status));
         }
+        let done_at = present();
+        let newly = |counted: &&mut Counted| counted.at >= now;
+        self.counted.values_mut().filter(newly).for_each(|counted| counted.done_at = done_at);
         counts
     }
 
     /// `None` when the store cannot say.
     fn count(&mut self, mailbox: &GatewayMailbox, now: Timestamp, fresh: bool) -> Option<Counted> {
         let is_new =
-            |counted: &&Counted| (0..COUNT_INTERVAL_MS).contains(&(now.unix_ms() - counted.at.unix_ms()));
+            |counted: &&Counted| (now.unix_ms() - counted.done_at.unix_ms()).abs() < COUNT_INTERVAL_MS;
         let mut counted = match self.counted.get(&mailbox.id).filter(is_new) {
             Some(counted) if !fresh => counted.clone(),
             _ => {
                 let counted = self.count_anew(mailbox, now).inspect_err(
-                    |error| tracing::debug!(event = "alarm.blind", mailbox_id = %mailbox.id, %error),
+                    |error| tracing::debug!(event = "alarm.blind", mailbox = mailbox.login(), mailbox_id = %mailbox.id, %error),
                 );
                 let counted = counted.ok()?;
                 self.counted.insert(mailbox.id, counted.clone());
@@ -130,7 +155,7 @@ impl Counter {
     fn count_anew(&mut self, mailbox: &GatewayMailbox, now: Timestamp) -> Result<Counted, StoreError> {
         let store = Arc::clone(&self.context.store);
         let tally = store.tally(mailbox.id, later(now, -DAY_MS))?;
-        let activity = store.activity(mailbox.id, now)?;
+        let activity = self.activity(mailbox, now)?;
         self.learn(mailbox, &activity, now)?;
         let status = MailboxStatus {
             id: mailbox.id,
@@ -144,7 +169,20 @@ impl Counter {
             oldest_waiting: tally.oldest_waiting,
             last_day: tally.into(),
         };
-        Ok(Counted { at: now, status })
+        Ok(Counted { at: now, done_at: now, status })
+    }
+
+    /// When mail last came and went, but for what was noted while the clock was ahead.
+    fn activity(&self, mailbox: &GatewayMailbox, now: Timestamp) -> Result<Activity, StoreError> {
+        let store = &self.context.store;
+        let mut activity = store.activity(mailbox.id, now)?;
+        activity.last_fetched = activity.last_fetched.filter(|at| !is_ahead(*at, now));
+        if activity.last_received.is_some_and(|at| is_ahead(at, now)) {
+            let arrivals = store.activity(mailbox.id, later(now, -HISTORY_MS))?.arrivals;
+            let past = arrivals.iter().rev().map(|(span, _)| *span).find(|span| *span <= now);
+            activity.last_received = past.map(|span| later(span, ARRIVALS_SPAN_MS).min(now));
+        }
+        Ok(activity)
     }
 
     fn learn(

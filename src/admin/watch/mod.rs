@@ -22,6 +22,7 @@ mod facts;
 mod mailer;
 mod outbox;
 mod page;
+mod presence;
 mod sending;
 mod state;
 mod status;
@@ -37,13 +38,16 @@ use super::Context;
 use crate::mail::{AddressKey, Timestamp};
 use crate::net::drain::Drain;
 use crate::net::tls::TlsIdentity;
-use crate::observe::alarm::{Alarms, Change, Facts, Limits, Raised, Severity, SpaceFacts, StoreState};
+use crate::observe::alarm::{
+    AHEAD_MS, Alarms, Change, Facts, Limits, Raised, Severity, SpaceFacts, StoreState,
+};
 use crate::observe::now;
 use crate::store::Space;
 use arc_swap::ArcSwap;
 use facts::{Counter, Health};
 use mailer::Mailer;
 use outbox::{Kind, Outbox};
+use presence::{Counting, RESTART_MS_MAX, WatchedSince, note_watched, was_away};
 use sending::{letter, report};
 use state::{NoState, State};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -56,8 +60,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 const LOOK_WAIT: Duration = Duration::from_secs(20);
 /// What is kept is written at least so often, so that a restart is known to be a short one.
 const SAVE_INTERVAL_MS: i64 = 5 * 60 * 1000;
-/// A server that was away for less has been there all the time, as far as silence is concerned.
-const RESTART_MS_MAX: i64 = 15 * 60 * 1000;
 const HOUR_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
@@ -69,6 +71,8 @@ pub struct Watch {
     /// Held by a question to the store that is not answered yet.
     asking: Arc<Mutex<()>>,
     counter: Arc<Mutex<Counter>>,
+    /// Held by a writing that has not ended yet.
+    saving: Arc<Mutex<()>>,
     outbox: Mutex<Outbox>,
     /// Something was put into the outbox.
     posted: Notify,
@@ -81,10 +85,27 @@ struct Memory {
     alarms: Alarms,
     /// What was counted last.
     shown: Vec<MailboxStatus>,
+    /// Every gateway mailbox is among it.
+    is_known: bool,
+    counting: Counting,
     watching_since: Timestamp,
+    watched_since: WatchedSince,
+    /// When [`Watch::run`] looked last.
+    last_look: Timestamp,
     last_report: Timestamp,
     saved: Option<State>,
     save_fails: bool,
+}
+
+/// When what is kept is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Saving {
+    /// If something of it changed, or some time has passed.
+    IfNew,
+    /// Something was told.
+    AtOnce,
+    /// There will be no other time, and another writing may still be under way.
+    AtTheEnd,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -99,6 +120,14 @@ async fn limited<S: Send + 'static, T: Send + 'static>(
     if state.try_lock().is_err_and(|error| matches!(error, TryLockError::WouldBlock)) {
         return None;
     }
+    waited(state, work).await
+}
+
+/// The same, but waits its turn: for what must not be left out. A disk that hangs keeps a thread for each.
+async fn waited<S: Send + 'static, T: Send + 'static>(
+    state: &Arc<Mutex<S>>,
+    work: impl FnOnce(&mut S) -> T + Send + 'static,
+) -> Option<T> {
     let state = Arc::clone(state);
     let working = tokio::task::spawn_blocking(move || work(&mut lock(&state)));
     tokio::time::timeout(LOOK_WAIT, working).await.ok()?.ok()
@@ -116,6 +145,7 @@ impl Watch {
                 raised: Vec::new(),
                 letters: Vec::new(),
                 visits: Default::default(),
+                watched_since: WatchedSince::new(),
                 last_report: now,
                 watching_since: now,
                 seen_at: now,
@@ -133,19 +163,23 @@ impl Watch {
             disk_margin_octets: settings.alerts.disk_margin_bytes,
         };
         let mailer = settings.alerts.mail.clone().map(|mail| Mailer::new(mail, &settings.hostname));
-        // Nobody would ever send them.
-        let letters = if mailer.is_some() { state.letters } else { Vec::new() };
+        let recipients = mailer.as_ref().map(Mailer::recipients).unwrap_or_default();
         Watch {
             tls,
             asking: Arc::default(),
+            saving: Arc::default(),
             counter: Arc::new(Mutex::new(Counter::new(context.clone()))),
-            outbox: Mutex::new(Outbox::new(letters, now)),
+            outbox: Mutex::new(Outbox::new(state.letters, &recipients, now)),
             posted: Notify::new(),
             raised: ArcSwap::from_pointee(state.raised.clone()),
             memory: tokio::sync::Mutex::new(Memory {
                 alarms: Alarms::new(limits, state.raised),
                 shown: Vec::new(),
+                is_known: false,
+                counting: Counting::new(now),
                 watching_since: if was_there { state.watching_since.min(now) } else { now },
+                watched_since: state.watched_since,
+                last_look: now,
                 last_report: state.last_report,
                 saved: None,
                 save_fails: false,
@@ -165,7 +199,9 @@ impl Watch {
         self.say_what_is_odd();
         let look = async {
             loop {
-                self.look(now(), false).await;
+                let at = now();
+                self.come_back(at).await;
+                self.look(at, false).await;
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
@@ -176,7 +212,17 @@ impl Watch {
         }
         let at = now();
         let mut memory = self.memory.lock().await;
-        self.save(&mut memory, at, true).await;
+        self.save(&mut memory, at, Saving::AtTheEnd).await;
+    }
+
+    /// While the machine was paused, or the clock was set, nobody was here: that was nobody's silence.
+    async fn come_back(&self, now: Timestamp) {
+        let mut memory = self.memory.lock().await;
+        if was_away(memory.last_look, now) {
+            memory.watching_since = now;
+            memory.counting.begin_anew(now);
+        }
+        memory.last_look = now;
     }
 
     /// Says at the start what an admin should know of who is written to, and how.
@@ -202,10 +248,14 @@ impl Watch {
     pub async fn look(&self, now: Timestamp, fresh: bool) -> StatusView {
         // One look after the other, or a change would be told twice.
         let mut memory = self.memory.lock().await;
+        // The clock may have been ahead.
+        memory.watching_since = memory.watching_since.min(now);
+        memory.last_report = memory.last_report.min(now);
+        self.context.visits.forget_after(Timestamp::from_unix_ms(now.unix_ms().saturating_add(AHEAD_MS)));
         let (facts, health) = self.gather(&mut memory, now, fresh).await;
         let changes = memory.alarms.step(&facts, now);
         self.raised.store(Arc::new(memory.alarms.raised().to_vec()));
-        changes.iter().for_each(|change| log(change, now));
+        changes.iter().for_each(|change| log(change, &self.context, now));
         let status = self.status(&memory, health, now);
         if !changes.is_empty() {
             let hostname = &self.context.settings.hostname;
@@ -214,13 +264,16 @@ impl Watch {
             let text = words::changes(&changes, hostname, remind_hours, now);
             self.post(letter(Kind::Alert, subject, text, None, now));
         }
+        // A report without numbers says nothing; it waits for them.
         if let Some(minute) = self.context.settings.alerts.daily_report_minute
+            && memory.counting.last.is_some()
             && is_due(minute, memory.last_report, now)
         {
             memory.last_report = now;
             self.post(report(&status));
         }
-        self.save(&mut memory, now, !changes.is_empty()).await;
+        let when = if changes.is_empty() { Saving::IfNew } else { Saving::AtOnce };
+        self.save(&mut memory, now, when).await;
         status
     }
 
@@ -230,14 +283,24 @@ impl Watch {
         let health = health.unwrap_or_else(facts::no_answer);
         // Much takes long to count. That is no trouble: it is known at a later look.
         let counts = limited(&self.counter, move |counter| counter.count_all(now, fresh)).await;
-        let gateway_mailboxes = match counts {
+        let is_counted = counts.as_ref().is_some_and(|counts| counts.is_whole);
+        if let Some(since) = memory.counting.note(is_counted, now) {
+            let consequence = "alarms about gateway mailboxes stay as they are until they are counted";
+            tracing::warn!(event = "alarm.uncounted", %since, consequence);
+        }
+        let mut gateway_mailboxes = match counts {
             Some(counts) => {
-                memory.shown = counts.shown;
+                (memory.shown, memory.is_known) = (counts.shown, counts.is_known);
                 counts.facts
             }
             None => facts::uncounted(&self.context),
         };
-        let daily_octets = memory.shown.iter().map(|mailbox| mailbox.last_day.octets).sum();
+        note_watched(&mut memory.watched_since, facts::watched(&self.context), now);
+        for mailbox in &mut gateway_mailboxes {
+            mailbox.watched_since = memory.watched_since.get(&mailbox.subject.id).copied().flatten();
+        }
+        let octets = memory.shown.iter().map(|mailbox| mailbox.last_day.octets);
+        let daily_octets = memory.is_known.then(|| octets.sum());
         let space = |space: Space| SpaceFacts {
             free_octets: space.free_octets,
             reserve_octets: space.reserve_octets,
@@ -277,34 +340,40 @@ impl Watch {
                 waiting: outbox.len(),
                 failure: outbox.failure().map(str::to_owned),
             }),
+            counted_at: memory.counting.last,
             gateway_mailboxes: memory.shown.clone(),
         }
     }
 
-    async fn save(&self, memory: &mut Memory, now: Timestamp, at_once: bool) {
+    async fn save(&self, memory: &mut Memory, now: Timestamp, when: Saving) {
         let state = State {
             raised: memory.alarms.raised().to_vec(),
             letters: lock(&self.outbox).waiting(),
             visits: self.context.visits.all(),
             last_report: memory.last_report,
             watching_since: memory.watching_since,
+            watched_since: memory.watched_since.clone(),
             seen_at: now,
         };
         let is_new = memory.saved.as_ref().is_none_or(|saved| {
             saved.letters != state.letters
                 || saved.last_report != state.last_report
+                || saved.watched_since != state.watched_since
                 || (now.unix_ms() - saved.seen_at.unix_ms()).abs() >= SAVE_INTERVAL_MS
         });
-        if !at_once && !is_new {
+        if when == Saving::IfNew && !is_new {
             return;
         }
         let (data_dir, written) = (self.context.settings.data_dir.clone(), state.clone());
-        let saving = tokio::task::spawn_blocking(move || state::save(&data_dir, &written));
-        let failed = match tokio::time::timeout(LOOK_WAIT, saving).await {
-            Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(error))) => Some(error.to_string()),
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("the disk does not answer".to_owned()),
+        let write = move |_: &mut ()| state::save(&data_dir, &written);
+        let saved = match when {
+            Saving::AtTheEnd => waited(&self.saving, write).await,
+            Saving::AtOnce | Saving::IfNew => limited(&self.saving, write).await,
+        };
+        let failed = match saved {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(error.to_string()),
+            None => Some("the disk does not answer".to_owned()),
         };
         if let Some(error) = &failed
             && !memory.save_fails
@@ -323,25 +392,29 @@ fn is_due(minute: u16, last: Timestamp, now: Timestamp) -> bool {
     days(now) > days(last)
 }
 
-fn log(change: &Change, now: Timestamp) {
+/// The log alone names the login, by which it is searched; no mail does.
+fn log(change: &Change, context: &Context, now: Timestamp) {
     let alarm = change.alarm();
     let name = alarm.cause.name();
     let mailbox = alarm.gateway_mailbox.as_ref();
     let (id, called) = (mailbox.map(|m| m.id.to_string()), mailbox.map(|m| m.name.as_str()));
+    let all = context.store.gateway_mailboxes();
+    let known = all.iter().find(|known| mailbox.is_some_and(|mailbox| mailbox.id == known.id));
+    let login = known.map(|known| known.login());
     let (since, severity) = (alarm.since, alarm.severity);
     let what = words::headline(alarm, now);
     match change {
         Change::Raised(_) if severity == Severity::Critical => {
-            tracing::error!(event = "alarm.raised", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
+            tracing::error!(event = "alarm.raised", alarm = name, mailbox = login, mailbox_id = id, name = called, %severity, %since, what);
         }
         Change::Raised(_) => {
-            tracing::warn!(event = "alarm.raised", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
+            tracing::warn!(event = "alarm.raised", alarm = name, mailbox = login, mailbox_id = id, name = called, %severity, %since, what);
         }
         Change::Lasts(_) => {
-            tracing::warn!(event = "alarm.lasts", alarm = name, mailbox_id = id, name = called, %severity, %since, what);
+            tracing::warn!(event = "alarm.lasts", alarm = name, mailbox = login, mailbox_id = id, name = called, %severity, %since, what);
         }
         Change::Cleared(_) => {
-            tracing::info!(event = "alarm.cleared", alarm = name, mailbox_id = id, name = called, %since);
+            tracing::info!(event = "alarm.cleared", alarm = name, mailbox = login, mailbox_id = id, name = called, %since);
         }
     }
 }
@@ -349,6 +422,27 @@ fn log(change: &Change, now: Timestamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn work_that_hangs_is_not_begun_again_and_the_last_one_waits_its_turn() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let hanging = waited(&done, move |done| {
+            begin.send(()).ok();
+            released.recv().ok();
+            done.push("hung");
+        });
+        let others = async {
+            begun.await.unwrap();
+            assert_eq!(limited(&done, |done| done.push("again")).await, None);
+            let last = waited(&done, |done| done.push("last"));
+            let release = async { release.send(()).unwrap() };
+            assert_eq!(tokio::join!(last, release).0, Some(()));
+        };
+        tokio::join!(hanging, others);
+        assert_eq!(*lock(&done), ["hung", "last"]);
+    }
 
     #[test]
     fn the_daily_report_is_due_once_a_day_also_when_its_minute_was_missed() {

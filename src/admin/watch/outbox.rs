@@ -61,8 +61,17 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Begins with what waited when the server ended; it is tried at once.
-    pub(super) fn new(waiting: Vec<Waiting>, now: Timestamp) -> Outbox {
+    /// Begins with what waited when the server ended; it is tried at once. Who is no longer one of the `recipients` gets
+    /// nothing any more; what only such people were to get goes to all who are.
+    pub(super) fn new(mut waiting: Vec<Waiting>, recipients: &[String], now: Timestamp) -> Outbox {
+        for Waiting { to, .. } in &mut waiting {
+            to.retain(|recipient| recipients.contains(recipient));
+            if to.is_empty() {
+                *to = recipients.to_vec();
+            }
+        }
+        // Nobody would ever send them.
+        waiting.retain(|waiting| !waiting.to.is_empty());
         let mut outbox = Outbox { waiting: waiting.into(), failure: None };
         outbox.waiting.truncate(LETTERS_MAX);
         outbox.hurry(now);
@@ -209,10 +218,22 @@ mod tests {
         outbox.hurry(at(0));
         assert_eq!(outbox.due(at(0)).unwrap().to, ["b@example.net"]);
         let saved = serde_json::to_string(&outbox.waiting()).unwrap();
-        let mut again = Outbox::new(serde_json::from_str(&saved).unwrap(), at(9));
+        let mut again = Outbox::new(serde_json::from_str(&saved).unwrap(), &to(), at(9));
         assert_eq!(again.due(at(9)).unwrap().to, ["b@example.net"]);
         again.sent("1", "b@example.net");
         assert_eq!(again.len(), 0);
+    }
+
+    #[test]
+    fn what_waits_goes_to_those_who_are_configured_now() {
+        let mut outbox = Outbox::default();
+        outbox.push(letter(1, Kind::Alert), to(), at(0));
+        outbox.push(letter(2, Kind::Alert), to()[..1].to_vec(), at(0));
+        let now = ["b@example.net".to_owned(), "c@example.net".to_owned()];
+        let again = Outbox::new(outbox.waiting(), &now, at(9));
+        let to: Vec<Vec<String>> = again.waiting().into_iter().map(|waiting| waiting.to).collect();
+        assert_eq!(to, [now[..1].to_vec(), now.to_vec()]);
+        assert_eq!(Outbox::new(outbox.waiting(), &[], at(9)).len(), 0);
     }
 
     #[test]

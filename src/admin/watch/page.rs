@@ -31,8 +31,10 @@ pub fn page(status: &StatusView) -> String {
     for mailbox in &status.gateway_mailboxes {
         out.push_str(&mailbox_lines(mailbox, now));
     }
-    if status.gateway_mailboxes.is_empty() {
-        out.push_str("\nThere is no gateway mailbox yet.\n");
+    match (status.counted_at, status.gateway_mailboxes.is_empty()) {
+        (None, _) => out.push_str("\nGateway mailboxes: not counted yet.\n"),
+        (Some(_), true) => out.push_str("\nThere is no gateway mailbox yet.\n"),
+        (Some(_), false) => {}
     }
     out.push('\n');
     match &status.store_trouble {
@@ -103,4 +105,29 @@ fn mailbox_lines(mailbox: &MailboxStatus, now: Timestamp) -> String {
     out.push_str(&format!("  last login: {}\n", when(mailbox.last_login)));
     out.push_str(&format!("  last fetch: {}\n", when(mailbox.last_fetched)));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_counted_yet_is_not_called_none() {
+        let at = Timestamp::from_unix_ms(1_794_787_200_000);
+        let status = |counted_at| StatusView {
+            at,
+            hostname: "gw".to_owned(),
+            version: "1".to_owned(),
+            watching_since: at,
+            alarms: Vec::new(),
+            store_trouble: None,
+            disk: None,
+            certificate: None,
+            mail: None,
+            counted_at,
+            gateway_mailboxes: Vec::new(),
+        };
+        assert!(page(&status(None)).contains("Gateway mailboxes: not counted yet."));
+        assert!(page(&status(Some(at))).contains("There is no gateway mailbox yet."));
+    }
 }

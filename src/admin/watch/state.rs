@@ -4,6 +4,7 @@
 //! means that an alarm is told once more and the daily report begins anew, so it is written without a sync.
 
 use super::outbox::Waiting;
+use super::presence::WatchedSince;
 use crate::mail::{GatewayMailboxId, Timestamp};
 use crate::observe::alarm::Raised;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub(super) struct State {
     pub(super) last_report: Timestamp,
     /// Since when this server has been there.
     pub(super) watching_since: Timestamp,
+    /// Since when each gateway mailbox is watched over, where it was not all the time.
+    #[serde(default)]
+    pub(super) watched_since: WatchedSince,
     /// When it was last seen to be there.
     pub(super) seen_at: Timestamp,
 }
@@ -79,6 +83,7 @@ mod tests {
             visits: BTreeMap::from([(GatewayMailboxId::new(1, [1; 10]), at)]),
             last_report: at,
             watching_since: at,
+            watched_since: BTreeMap::from([(GatewayMailboxId::new(1, [2; 10]), None)]),
             seen_at: at,
         };
         save(dir.path(), &state).unwrap();

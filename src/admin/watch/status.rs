@@ -26,6 +26,9 @@ pub struct StatusView {
     pub certificate: Option<CertificateView>,
     /// How alerts leave; `None` when they are not mailed.
     pub mail: Option<MailView>,
+    /// When all gateway mailboxes were last counted; `None` when they are not yet.
+    #[serde(default)]
+    pub counted_at: Option<Timestamp>,
     /// Every gateway mailbox but the one for self-tests, oldest first.
     pub gateway_mailboxes: Vec<MailboxStatus>,
 }

@@ -4,7 +4,7 @@
 //! Nothing here comes from a message, and a gateway mailbox goes by its name: its address is a secret.
 
 use crate::mail::{Timestamp, Untrusted};
-use crate::observe::alarm::{Cause, Change, Raised, Severity};
+use crate::observe::alarm::{Cause, Change, Raised};
 
 const MINUTE_MS: i64 = 60 * 1000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -76,7 +76,7 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
         Cause::StoreNotAcknowledging { .. } => {
             format!("The store has not taken mail since {}", lately(alarm.since, now))
         }
-        Cause::DiskLow { free_octets, .. } if alarm.severity == Severity::Critical => {
+        Cause::DiskLow { free_octets, refuses: true, .. } => {
             format!("The disk is full, mail is refused for now: {} free", size(*free_octets))
         }
         Cause::DiskLow { free_octets, .. } => format!("The disk is filling up: {} free", size(*free_octets)),
@@ -116,8 +116,8 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
         Cause::StoreNotAcknowledging { why } => {
             format!("The store has failed since {}: {}.", ago(alarm.since, now), Untrusted(why))
         }
-        Cause::DiskLow { free_octets, reserve_octets, daily_octets } => format!(
-            "{} are free, {} are kept in reserve, {} of mail came in the last 24 hours.",
+        Cause::DiskLow { free_octets, reserve_octets, daily_octets, .. } => format!(
+            "{} are free, {} are kept in reserve, up to {} of mail came in 24 hours.",
             size(*free_octets),
             size(*reserve_octets),
             size(*daily_octets)
@@ -155,7 +155,7 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
             "No. Senders are told to try again; Exchange Online does for 24 hours, then it returns reports to the \
              address for undeliverable journal reports."
         }
-        Cause::DiskLow { .. } if alarm.severity == Severity::Critical => {
+        Cause::DiskLow { refuses: true, .. } => {
             "No. Senders are told to try again; Exchange Online does for 24 hours, then it returns reports to the \
              address for undeliverable journal reports. Fetching goes on."
         }
@@ -281,7 +281,7 @@ pub(super) fn subject(changes: &[Change], hostname: &str, now: Timestamp) -> Str
 mod tests {
     use super::*;
     use crate::mail::GatewayMailboxId;
-    use crate::observe::alarm::Subject;
+    use crate::observe::alarm::{Severity, Subject};
 
     fn at(text: &str) -> Timestamp {
         Timestamp::parse(text).unwrap()
@@ -320,11 +320,24 @@ mod tests {
         }
     }
 
+    fn disk(refuses: bool) -> Cause {
+        Cause::DiskLow { free_octets: 3 << 30, reserve_octets: 1 << 30, daily_octets: 5 << 20, refuses }
+    }
+
+    #[test]
+    fn a_disk_that_takes_mail_again_is_not_called_full() {
+        let now = at("2026-11-22T10:50:00Z");
+        let told =
+            |refuses| changes(&[Change::Lasts(raised(disk(refuses), Severity::Critical))], "gw", 24, now);
+        assert!(told(true).contains("Still: The disk is full, mail is refused for now"), "{}", told(true));
+        assert!(told(false).contains("Still: The disk is filling up: 3.0 GiB free"), "{}", told(false));
+        assert!(told(false).contains("Mail is taken until only the reserve is left"), "{}", told(false));
+    }
+
     #[test]
     fn several_changes_make_one_mail_led_by_the_most_urgent() {
         let now = at("2026-11-22T10:50:00Z");
-        let disk = Cause::DiskLow { free_octets: 3 << 30, reserve_octets: 1 << 30, daily_octets: 5 << 20 };
-        let mut full = raised(disk, Severity::Critical);
+        let mut full = raised(disk(true), Severity::Critical);
         full.gateway_mailbox = None;
         let fetched = Cause::NobodyFetched { waiting: 1, oldest_waiting: None, last_visit: None };
         let all = [

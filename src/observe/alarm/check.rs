@@ -1,6 +1,6 @@
 //! The causes of alarms, one function each: what is known to what it means.
 
-use super::{Cause, Facts, MailboxNumbers, Raised, Severity, StoreState, Verdict, elapsed_ms};
+use super::{Cause, Facts, MailboxNumbers, Raised, Severity, StoreState, Verdict, elapsed_ms, is_ahead};
 use crate::mail::Timestamp;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -22,21 +22,26 @@ const UNASSIGNED_PERCENT: u64 = 25;
 /// The alarm is over below this share, in percent.
 const UNASSIGNED_CALM_PERCENT: u64 = 10;
 
-pub(super) fn disk(facts: &Facts, margin_octets: u64, now: Timestamp) -> Verdict {
+/// While the alarm is raised, a day's mail is the largest seen since: a weekend needs less room than the Monday after it.
+pub(super) fn disk(facts: &Facts, margin_octets: u64, raised: Option<&Raised>, now: Timestamp) -> Verdict {
     let Some(space) = facts.space else { return Verdict::Unclear };
+    let known = match raised.map(|raised| &raised.cause) {
+        Some(Cause::DiskLow { daily_octets, .. }) => *daily_octets,
+        _ => 0,
+    };
+    let daily_octets = space.daily_octets.unwrap_or(0).max(known);
     let left = space.free_octets.saturating_sub(space.reserve_octets);
-    let wanted = margin_octets.max(space.daily_octets.saturating_mul(DISK_DAYS));
+    let wanted = margin_octets.max(daily_octets.saturating_mul(DISK_DAYS));
     let refuses = facts.store == StoreState::Full || left == 0;
-    if refuses || left < wanted {
-        let severity = if refuses { Severity::Critical } else { Severity::Warning };
-        let cause = Cause::DiskLow {
-            free_octets: space.free_octets,
-            reserve_octets: space.reserve_octets,
-            daily_octets: space.daily_octets,
-        };
-        return Verdict::Bad(severity, cause, now);
+    let is_over = space.daily_octets.is_some() && left >= wanted.saturating_add(wanted / 4);
+    if !refuses && (is_over || raised.is_none() && left >= wanted) {
+        return Verdict::Good;
     }
-    if left >= wanted.saturating_add(wanted / 4) { Verdict::Good } else { Verdict::Unclear }
+    let severity = if refuses { Severity::Critical } else { Severity::Warning };
+    let (free_octets, reserve_octets) = (space.free_octets, space.reserve_octets);
+    // Also where nothing changes what is seen does: mail refused before may be taken again.
+    let cause = Cause::DiskLow { free_octets, reserve_octets, daily_octets, refuses };
+    Verdict::Bad(severity, cause, now)
 }
 
 pub(super) fn certificate(facts: &Facts, now: Timestamp) -> Verdict {
@@ -83,12 +88,15 @@ pub(super) fn fetch(
     now: Timestamp,
 ) -> Verdict {
     let (Some(limit_ms), Some(oldest)) = (limit_ms, numbers.oldest_waiting) else { return Verdict::Good };
-    let last_visit = numbers.last_visit;
+    let last_visit = numbers.last_visit.filter(|visit| !is_ahead(*visit, now));
     let since = match raised {
         Some(raised) if last_visit.is_some_and(|visit| visit > raised.since) => return Verdict::Good,
         Some(raised) => raised.since,
         // While the server was down nobody could come.
-        None => oldest.max(watching_since).max(last_visit.unwrap_or(oldest)),
+        None => {
+            let oldest = if is_ahead(oldest, now) { watching_since } else { oldest };
+            oldest.max(watching_since).max(last_visit.unwrap_or(oldest))
+        }
     };
     if raised.is_none() && elapsed_ms(since, now) < limit_ms {
         return Verdict::Good;

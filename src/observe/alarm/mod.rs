@@ -6,7 +6,7 @@
 //! | alarm | about | raised when | cleared when |
 //! |---|---|---|---|
 //! | `store-not-acknowledging` | the gateway | the store failed for a minute | it worked for two |
-//! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more than that is free |
+//! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more is free than the largest day since needs |
 //! | `certificate-expiring` | the gateway | fewer than 21 days are left, critical from 3 on | another is shown |
 //! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
 //! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
@@ -15,7 +15,8 @@
 //!
 //! Between "raised" and "cleared" there is room in which nothing changes, so that no alarm flaps. One that lasts is told
 //! again at the configured interval; one that becomes critical is told at once, and stays critical until it clears.
-//! What cannot be found out now changes nothing. A gateway mailbox that is no longer watched (suspended, deleted) has no
+//! What cannot be found out now changes nothing. A clock that was ahead for a while silences nothing: times it has not reached
+//! are none ([`is_ahead`]). A gateway mailbox that is no longer watched (suspended, deleted) has no
 //! alarms.
 
 mod check;
@@ -36,6 +37,15 @@ pub const ALARMS: [&str; 7] = [
     "quarantine-growing",
     "unassigned-growing",
 ];
+
+/// What seems to lie further ahead of now than this many milliseconds was noted while the clock was ahead, and counts for
+/// nothing. Less than that is what happened while somebody looked.
+pub const AHEAD_MS: i64 = 5 * 60 * 1000;
+
+/// Whether a time was noted while the clock was ahead. See [`AHEAD_MS`].
+pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at.unix_ms() > now.unix_ms().saturating_add(AHEAD_MS)
+}
 
 /// What the admin chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +76,8 @@ pub struct SpaceFacts {
     pub free_octets: u64,
     /// Below this mail is refused.
     pub reserve_octets: u64,
-    /// Octets of mail received in the last day.
-    pub daily_octets: u64,
+    /// Octets of mail received in the last day; `None` when they are not counted yet.
+    pub daily_octets: Option<u64>,
 }
 
 /// What is known of one gateway mailbox.
@@ -75,6 +85,8 @@ pub struct SpaceFacts {
 pub struct MailboxFacts {
     /// Which one.
     pub subject: Subject,
+    /// Since when it is watched over, where that is later than for the gateway: it was suspended before.
+    pub watched_since: Option<Timestamp>,
     /// Its numbers; `None` when they cannot be read now.
     pub numbers: Option<MailboxNumbers>,
 }
@@ -160,8 +172,11 @@ pub enum Cause {
         free_octets: u64,
         /// Below this mail is refused.
         reserve_octets: u64,
-        /// Octets of mail received in the last day.
+        /// Octets of mail received in a day, the most since the alarm was raised.
         daily_octets: u64,
+        /// Mail is refused, or was when last seen.
+        #[serde(default)]
+        refuses: bool,
     },
     /// The certificate ends soon, or has ended.
     CertificateExpiring {
@@ -236,6 +251,15 @@ impl Raised {
         self.cause.name() == alarm
             && self.gateway_mailbox.as_ref().map(|subject| subject.id) == gateway_mailbox
     }
+
+    /// Takes back times the clock had not reached: what is to come after them would not end the alarm.
+    fn set_back(&mut self, now: Timestamp) {
+        self.since = self.since.min(now);
+        self.raised_at = self.raised_at.min(now);
+        if let Cause::NoReport { last_received, .. } = &mut self.cause {
+            *last_received = (*last_received).min(now);
+        }
+    }
 }
 
 /// What changed, to be told.
@@ -289,19 +313,20 @@ impl Alarms {
     /// Looks at what is known now; gives what changed.
     pub fn step(&mut self, facts: &Facts, now: Timestamp) -> Vec<Change> {
         let mut changes = Vec::new();
+        self.raised.iter_mut().for_each(|raised| raised.set_back(now));
         let store = self.check_store(&facts.store, now);
         self.settle("store-not-acknowledging", None, store, now, &mut changes);
-        let disk = check::disk(facts, self.limits.disk_margin_octets, now);
+        let disk = check::disk(facts, self.limits.disk_margin_octets, self.find("disk-low", None), now);
         self.settle("disk-low", None, disk, now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
-        for MailboxFacts { subject, numbers } in &facts.gateway_mailboxes {
+        for MailboxFacts { subject, watched_since, numbers } in &facts.gateway_mailboxes {
             let Some(numbers) = numbers else { continue };
-            let since = facts.watching_since;
+            let since = watched_since.map_or(facts.watching_since, |at| at.max(facts.watching_since));
             let (limit, id) = (self.limits.fetch_silence_ms, subject.id);
-            let silence = check::silence(numbers, since, self.find("no-report", id), now);
+            let silence = check::silence(numbers, since, self.find("no-report", Some(id)), now);
             self.settle("no-report", Some(subject), silence, now, &mut changes);
-            let fetch = check::fetch(numbers, since, limit, self.find("nobody-fetched", id), now);
+            let fetch = check::fetch(numbers, since, limit, self.find("nobody-fetched", Some(id)), now);
             self.settle("nobody-fetched", Some(subject), fetch, now, &mut changes);
             self.settle(
                 "quarantine-growing",
@@ -328,14 +353,15 @@ impl Alarms {
         changes
     }
 
-    fn find(&self, alarm: &str, gateway_mailbox: GatewayMailboxId) -> Option<&Raised> {
-        self.raised.iter().find(|raised| raised.is(alarm, Some(gateway_mailbox)))
+    fn find(&self, alarm: &str, gateway_mailbox: Option<GatewayMailboxId>) -> Option<&Raised> {
+        self.raised.iter().find(|raised| raised.is(alarm, gateway_mailbox))
     }
 
     fn check_store(&mut self, store: &StoreState, now: Timestamp) -> Verdict {
         let StoreState::Failing(why) = store else {
             self.store_failing_since = None;
-            let since = *self.store_working_since.get_or_insert(now);
+            let since = now.min(*self.store_working_since.get_or_insert(now));
+            self.store_working_since = Some(since);
             return if elapsed_ms(since, now) >= check::STORE_CALM_MS {
                 Verdict::Good
             } else {
@@ -343,7 +369,8 @@ impl Alarms {
             };
         };
         self.store_working_since = None;
-        let since = *self.store_failing_since.get_or_insert(now);
+        let since = now.min(*self.store_failing_since.get_or_insert(now));
+        self.store_failing_since = Some(since);
         if elapsed_ms(since, now) < check::STORE_TROUBLE_MS {
             return Verdict::Unclear;
         }
@@ -384,7 +411,8 @@ impl Alarms {
             }
             Verdict::Unclear => {}
         }
-        let is_due = |remind_ms| elapsed_ms(raised.told_at, now) >= remind_ms;
+        let told_at = raised.told_at;
+        let is_due = |remind_ms| is_ahead(told_at, now) || elapsed_ms(told_at, now) >= remind_ms;
         if worse || self.limits.remind_ms.is_some_and(is_due) {
             raised.told_at = now;
             let raised = raised.clone();

@@ -22,7 +22,8 @@ fn id(n: u8) -> GatewayMailboxId {
 }
 
 fn mailbox(n: u8, numbers: MailboxNumbers) -> MailboxFacts {
-    MailboxFacts { subject: Subject { id: id(n), name: format!("Tenant {n}") }, numbers: Some(numbers) }
+    let subject = Subject { id: id(n), name: format!("Tenant {n}") };
+    MailboxFacts { subject, watched_since: None, numbers: Some(numbers) }
 }
 
 /// Nothing is wrong.
@@ -30,7 +31,7 @@ fn healthy() -> Facts {
     Facts {
         watching_since: at(-30 * DAY_MS),
         store: StoreState::Ready,
-        space: Some(SpaceFacts { free_octets: 50 * GIB, reserve_octets: GIB, daily_octets: GIB }),
+        space: Some(SpaceFacts { free_octets: 50 * GIB, reserve_octets: GIB, daily_octets: Some(GIB) }),
         certificate_ends: Some(at(60 * DAY_MS)),
         gateway_mailboxes: vec![mailbox(
             1,
@@ -96,7 +97,7 @@ fn a_disk_that_fills_warns_becomes_critical_and_clears_with_room_to_spare() {
     };
     let facts = |minute: i64| {
         let free_octets = gib(minute) * GIB;
-        let space = Some(SpaceFacts { free_octets, reserve_octets: GIB, daily_octets: GIB });
+        let space = Some(SpaceFacts { free_octets, reserve_octets: GIB, daily_octets: Some(GIB) });
         Facts { space, ..healthy() }
     };
     check(
@@ -107,12 +108,57 @@ fn a_disk_that_fills_warns_becomes_critical_and_clears_with_room_to_spare() {
     // Just above the limit nothing changes either way.
     let edge = |minute: i64| {
         let free_octets = 3 * GIB + if minute % 2 == 0 { 0 } else { GIB / 4 };
-        Facts { space: Some(SpaceFacts { free_octets, reserve_octets: GIB, daily_octets: GIB }), ..healthy() }
+        Facts {
+            space: Some(SpaceFacts { free_octets, reserve_octets: GIB, daily_octets: Some(GIB) }),
+            ..healthy()
+        }
     };
     check(&[], 50, edge);
     // A quota the free space does not show, or what cannot be found out.
     check(&[(0, "disk-low raised critical")], 3, |_| Facts { store: StoreState::Full, ..healthy() });
     check(&[], 3, |_| Facts { space: None, ..healthy() });
+}
+
+#[test]
+fn a_weekend_and_a_restart_do_not_end_a_low_disk() {
+    let space = |left_gib: u64, daily_octets| SpaceFacts {
+        free_octets: (left_gib + 1) * GIB,
+        reserve_octets: GIB,
+        daily_octets,
+    };
+    let facts = |minute: i64| {
+        let seen = match minute {
+            0..10 => space(9, Some(5 * GIB)),
+            // Two weekend days, and a server that has counted nothing yet.
+            10..20 => space(11, Some(GIB)),
+            20..30 => space(90, None),
+            30..40 => space(9, Some(5 * GIB)),
+            _ => space(13, Some(GIB)),
+        };
+        Facts { space: Some(seen), ..healthy() }
+    };
+    check(&[(0, "disk-low raised warning"), (40, "disk-low cleared")], 60, facts);
+}
+
+#[test]
+fn a_disk_that_was_full_is_not_said_to_refuse_mail_it_takes_again() {
+    let mut alarms = Alarms::new(limits(), Vec::new());
+    let mut seen = |left_octets: u64| {
+        let (free_octets, daily_octets) = (GIB + left_octets, Some(GIB));
+        let space = Some(SpaceFacts { free_octets, reserve_octets: GIB, daily_octets });
+        alarms.step(&Facts { space, ..healthy() }, at(0));
+        match &alarms.raised()[0] {
+            Raised { cause: Cause::DiskLow { refuses, .. }, severity, .. } => (*refuses, *severity),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(seen(0), (true, Severity::Critical));
+    assert_eq!(seen(GIB), (false, Severity::Critical));
+    assert_eq!(seen(0), (true, Severity::Critical));
+    // Neither low nor enough.
+    assert_eq!(seen(2 * GIB + GIB / 4), (false, Severity::Critical));
+    let older = r#"{"alarm":"disk-low","free_octets":1,"reserve_octets":2,"daily_octets":3}"#;
+    assert!(matches!(serde_json::from_str(older).unwrap(), Cause::DiskLow { refuses: false, .. }));
 }
 
 #[test]
@@ -192,6 +238,55 @@ fn time_in_which_the_server_was_down_is_nobodys_silence() {
             ),
         ],
         ..healthy()
+    };
+    check(&[(40, "no-report raised warning"), (1440, "nobody-fetched raised warning")], 1500, facts);
+}
+
+#[test]
+fn a_clock_that_was_ahead_silences_nothing() {
+    let rhythm = steady();
+    // Everything was noted a month ahead; then the clock is right again.
+    let month = 30 * 1440;
+    let facts = |last_visit: i64, last_received: i64, store| {
+        let mut silent = silent(last_received, &rhythm);
+        if let Some(numbers) = &mut silent.numbers {
+            let waiting = 7;
+            let oldest_waiting = Some(at((last_visit - 2000) * MINUTE_MS));
+            let last_visit = Some(at(last_visit * MINUTE_MS));
+            *numbers = MailboxNumbers { waiting, oldest_waiting, last_visit, ..numbers.clone() };
+        }
+        Facts { watching_since: at(0), gateway_mailboxes: vec![silent], store, ..healthy() }
+    };
+    let mut alarms = Alarms::new(Limits { remind_ms: Some(10 * HOUR_MS), ..limits() }, Vec::new());
+    let failing = || StoreState::Failing("EIO".to_owned());
+    let ahead = course(&mut alarms, month..month + 2, |_| facts(month - 1500, month - 60, failing()));
+    assert_eq!(ahead.len(), 3, "{ahead:?}");
+    let told = course(&mut alarms, 0..1, |_| facts(month, -1, failing()));
+    let lasts =
+        ["store-not-acknowledging", "no-report", "nobody-fetched"].map(|name| (0, format!("{name} lasts")));
+    assert_eq!(told, lasts);
+    let told = course(&mut alarms, 1..5, |minute| facts(minute, minute, StoreState::Ready));
+    let over = [
+        (1, "no-report cleared".to_owned()),
+        (1, "nobody-fetched cleared".to_owned()),
+        (3, "store-not-acknowledging cleared".to_owned()),
+    ];
+    assert_eq!(told, over);
+    // Nor does a visit that is still to come stand for one.
+    let told = course(&mut alarms, 5..1500, |minute| facts(month, minute, StoreState::Ready));
+    assert_eq!(told, [(1440, "nobody-fetched raised warning".to_owned())]);
+}
+
+#[test]
+fn time_in_which_a_gateway_mailbox_was_suspended_is_nobodys_silence() {
+    let rhythm = steady();
+    let facts = |_| {
+        let mut resumed = silent(-9 * 1440, &rhythm);
+        resumed.watched_since = Some(at(0));
+        if let Some(numbers) = &mut resumed.numbers {
+            (numbers.waiting, numbers.oldest_waiting) = (7, Some(at(-9 * DAY_MS)));
+        }
+        Facts { gateway_mailboxes: vec![resumed], ..healthy() }
     };
     check(&[(40, "no-report raised warning"), (1440, "nobody-fetched raised warning")], 1500, facts);
 }
@@ -346,7 +441,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
     check(&[], 24 * 60, facts);
     let causes = [
         Cause::StoreNotAcknowledging { why: String::new() },
-        Cause::DiskLow { free_octets: 0, reserve_octets: 0, daily_octets: 0 },
+        Cause::DiskLow { free_octets: 0, reserve_octets: 0, daily_octets: 0, refuses: false },
         Cause::CertificateExpiring { ends: at(0) },
         Cause::NoReport { last_received: at(0), usual_silence_ms: 0 },
         Cause::NobodyFetched { waiting: 0, oldest_waiting: None, last_visit: None },
