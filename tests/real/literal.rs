@@ -19,6 +19,9 @@ const PATIENCE: &str = "300";
 const UNTIL_READY: &str =
     "for try in $(seq 600); do daybook $CONFIG readyz >/dev/null 2>&1 && break; sleep 0.1; done\n";
 
+/// Backups are named by the second; nobody makes two in one.
+const NEXT_SECOND: &str = "began=$(date +%s); while [ \"$(date +%s)\" = \"$began\" ]; do :; done";
+
 const SUDO: &str = "#!/bin/sh\nexec \"$@\"\n";
 const CARGO: &str = "#!/bin/sh\ntest \"$1\" = build\n";
 
@@ -170,7 +173,7 @@ fn who_follows_the_setup_to_the_letter_has_a_gateway_that_takes_reports() {
     let said = follow(
         dir.path(),
         &format!(
-            "{setup}\n{exchange}\n{running}\n{running}\n{archive}\nls -d /var/backups/daybook-*/log\nsystemctl stop\n"
+            "{setup}\n{exchange}\n{running}\n{NEXT_SECOND}\n{running}\n{archive}\nls -d /var/backups/daybook-*/log\nsystemctl stop\n"
         ),
     );
     let report = String::from_utf8(corpus("demo/report.eml")).unwrap();
