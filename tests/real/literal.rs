@@ -108,8 +108,8 @@ fn follow(dir: &Path, script: &str) -> String {
     }
     let world = "mount -t tmpfs none layers
         for top in etc usr/local var; do
-            mkdir -p layers/$top layers/work/$top
-            mount -t overlay none -o lowerdir=/$top,upperdir=layers/$top,workdir=layers/work/$top /$top
+            mkdir -p layers/$top layers/scratch/$top
+            mount -t overlay none -o lowerdir=/$top,upperdir=layers/$top,workdir=layers/scratch/$top /$top
         done
         ip link set lo up
         echo '127.0.0.1 localhost gateway.example.com' > /etc/hosts\n";

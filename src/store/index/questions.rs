@@ -1,0 +1,470 @@
+//! What the index is asked. Nothing here changes it.
+//!
+//! Questions that are asked again and again must not read what has piled up since the beginning: where SQLite would, the
+//! order of its steps is forced, and a test looks at its plan.
+
+use super::{
+    EventRow, FLAG_BARE_LINE_ENDS, FLAG_ENDS_WITH_LINE_END, FolderRow, Index, MessageRow, ObjectPlace,
+    ObjectRow, PlacementRow, bytes32, gateway_mailbox_id, int, json_error, receipt_id, unsigned,
+};
+use crate::mail::{
+    CanonicalSize, GatewayMailboxId, NOTICE_ID_BEGINNING, ReceiptId, Timestamp, Uid, UidValidity,
+};
+use crate::store::{ARRIVALS_SPAN_MS, Activity, Digest, FolderName, FolderStatus, StoreError, Tally};
+use rusqlite::{OptionalExtension, params};
+use std::collections::BTreeMap;
+
+/// How far a message's time may lie before that of one with a lower UID, and behind that in its receipt id.
+const ARRIVAL_ORDER_SLACK_MS: i64 = 60 * 60 * 1000;
+/// The receipts of mail about Daybook's own notices: the first parameter is what their Message-IDs begin with, the second
+/// is the first text behind all of those.
+const NOTICES: &str = "SELECT receipt FROM name WHERE value >= ?1 AND value < ?2";
+
+/// What became of the receipts since some time. The order of the joins is forced: left to itself, SQLite begins with the
+/// folders of the gateway mailbox and walks every placement ever made.
+const OUTCOMES: &str = "
+SELECT CASE WHEN f.name IN ('inbox', 'unassigned', 'quarantine') THEN f.name ELSE 'user' END,
+       count(*), sum(p.deleted_at IS NULL), coalesce(sum(m.octets), 0)
+FROM receipt r CROSS JOIN placement p ON p.receipt = r.id
+CROSS JOIN folder f ON f.id = p.folder AND f.gateway_mailbox = r.gateway_mailbox
+LEFT JOIN message m ON m.id = p.message
+WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND r.id NOT IN (";
+const FETCHED: &str = "SELECT coalesce(sum(last - first + 1), 0) FROM folder_event
+WHERE folder = ? AND kind = 'fetched' AND at >= ?";
+/// One look at the end of an index for each folder: a join would read every event.
+const LAST_EVENT: &str = "SELECT max((SELECT max(e.at) FROM folder_event e WHERE e.folder = f.id))
+FROM folder f WHERE f.gateway_mailbox = ?";
+/// The `+` keeps SQLite from reading all events of a folder in the order of their times.
+const EVENTS: &str = "SELECT at, kind, client FROM folder_event
+WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
+
+impl Index {
+    /// Every gateway mailbox, deleted ones too, with its digest key.
+    pub(in crate::store) fn gateway_mailboxes(
+        &self,
+    ) -> Result<Vec<(crate::mail::GatewayMailbox, Digest)>, StoreError> {
+        let mut select =
+            self.connection.prepare_cached("SELECT state, digest_key FROM gateway_mailbox ORDER BY id")?;
+        let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, bytes32(row, 1)?)))?;
+        rows.map(|row| {
+            let (state, key) = row?;
+            Ok((serde_json::from_str(&state).map_err(json_error)?, key))
+        })
+        .collect()
+    }
+
+    pub(in crate::store) fn folder(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        name: &FolderName,
+    ) -> Result<Option<FolderRow>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT id, uid_validity, uid_next FROM folder WHERE gateway_mailbox = ? AND name = ?",
+        )?;
+        Ok(select
+            .query_row(params![gateway_mailbox.as_bytes(), name.key()], |row| {
+                Ok(FolderRow {
+                    id: unsigned(row.get(0)?),
+                    uid_validity: UidValidity::new(row.get(1)?)
+                        .unwrap_or(UidValidity(std::num::NonZeroU32::MIN)),
+                    uid_next: Uid::new(row.get(2)?).unwrap_or(Uid::FIRST),
+                })
+            })
+            .optional()?)
+    }
+
+    /// Every folder of a gateway mailbox: its name, slug, and how many entries of how many octets it holds, the oldest
+    /// entry's time.
+    pub(in crate::store) fn folders(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+    ) -> Result<Vec<FolderStatus>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT f.name, f.slug, f.uid_validity, f.uid_next, count(p.uid), coalesce(sum(m.octets), 0), min(p.at)
+             FROM folder f LEFT JOIN placement p ON p.folder = f.id AND p.deleted_at IS NULL LEFT JOIN message m ON m.id = p.message
+             WHERE f.gateway_mailbox = ? GROUP BY f.id ORDER BY f.id",
+        )?;
+        let rows = select.query_map([gateway_mailbox.as_bytes()], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, Option<String>>(1)?,
+                row.get::<_, u32>(2)?,
+                row.get::<_, u32>(3)?,
+                row.get::<_, i64>(4)?,
+                row.get::<_, i64>(5)?,
+                row.get::<_, Option<i64>>(6)?,
+            ))
+        })?;
+        let mut folders = Vec::new();
+        for row in rows {
+            let (name, slug, uid_validity, uid_next, entries, octets, oldest) = row?;
+            let name = FolderName::from_key(&name)
+                .ok_or_else(|| StoreError::IndexDamaged("a row: folder name".to_owned()))?;
+            folders.push(FolderStatus {
+                path: name.path(slug.as_deref()),
+                name,
+                uid_validity,
+                uid_next,
+                entries: unsigned(entries),
+                octets: unsigned(octets),
+                oldest: oldest.map(Timestamp::from_unix_ms),
+            });
+        }
+        Ok(folders)
+    }
+
+    /// The path of a folder by its number, for trails.
+    pub(in crate::store) fn folder_path(&self, folder: u64) -> Result<String, StoreError> {
+        let mut select = self.connection.prepare_cached("SELECT name, slug FROM folder WHERE id = ?")?;
+        let (name, slug): (String, Option<String>) =
+            select.query_row([int(folder)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(FolderName::from_key(&name).map(|n| n.path(slug.as_deref())).unwrap_or(name))
+    }
+
+    /// The slug a user's folders already have in a gateway mailbox.
+    pub(in crate::store) fn slug_of(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        user: &str,
+    ) -> Result<Option<String>, StoreError> {
+        for folder in [crate::mail::UserFolder::Incoming, crate::mail::UserFolder::Outgoing] {
+            let name = FolderName::User { user: user.to_owned(), folder };
+            let mut select = self
+                .connection
+                .prepare_cached("SELECT slug FROM folder WHERE gateway_mailbox = ? AND name = ?")?;
+            let slug: Option<Option<String>> = select
+                .query_row(params![gateway_mailbox.as_bytes(), name.key()], |row| row.get(0))
+                .optional()?;
+            if let Some(Some(slug)) = slug {
+                return Ok(Some(slug));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(in crate::store) fn slug_is_taken(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        slug: &str,
+    ) -> Result<bool, StoreError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT 1 FROM folder WHERE gateway_mailbox = ? AND slug = ? LIMIT 1")?;
+        Ok(select.exists(params![gateway_mailbox.as_bytes(), slug])?)
+    }
+
+    /// The receipt that has this identity already.
+    pub(in crate::store) fn receipt_with_identity(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        identity: &Digest,
+    ) -> Result<Option<ReceiptId>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT id FROM receipt WHERE gateway_mailbox = ? AND identity = ? ORDER BY id DESC LIMIT 1",
+        )?;
+        Ok(select
+            .query_row(params![gateway_mailbox.as_bytes(), identity.0], |row| receipt_id(row, 0))
+            .optional()?)
+    }
+
+    /// The first entry of a folder with this join, deleted ones included: what a client took stays taken.
+    pub(in crate::store) fn entry_with_join(
+        &self,
+        folder: u64,
+        join: &Digest,
+    ) -> Result<Option<Uid>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT uid FROM placement WHERE folder = ? AND join_digest = ? ORDER BY uid LIMIT 1",
+        )?;
+        let uid: Option<u32> = select.query_row(params![int(folder), join.0], |row| row.get(0)).optional()?;
+        Ok(uid.and_then(Uid::new))
+    }
+
+    /// A message of these exact octets.
+    pub(in crate::store) fn message_with_exact(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        exact: &Digest,
+    ) -> Result<Option<(u64, MessageRow)>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT id FROM message WHERE gateway_mailbox = ? AND exact = ? ORDER BY id DESC LIMIT 1",
+        )?;
+        let id: Option<i64> =
+            select.query_row(params![gateway_mailbox.as_bytes(), exact.0], |row| row.get(0)).optional()?;
+        id.map(|id| Ok((unsigned(id), self.message(unsigned(id))?))).transpose()
+    }
+
+    /// # Errors
+    /// [`StoreError::Gone`] when there is no such message.
+    pub(in crate::store) fn message(&self, message: u64) -> Result<MessageRow, StoreError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT gateway_mailbox, extents, octets, sha256 FROM message WHERE id = ?")?;
+        let row = select
+            .query_row([int(message)], |row| {
+                Ok((
+                    gateway_mailbox_id(row, 0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, i64>(2)?,
+                    row.get::<_, Option<[u8; 32]>>(3)?,
+                ))
+            })
+            .optional()?
+            .ok_or(StoreError::Gone)?;
+        Ok(MessageRow {
+            gateway_mailbox: row.0,
+            extents: serde_json::from_str(&row.1).map_err(json_error)?,
+            octets: unsigned(row.2),
+            sha256: row.3.map(Digest),
+        })
+    }
+
+    /// # Errors
+    /// [`StoreError::Gone`] when there is no such object.
+    pub(in crate::store) fn object(&self, object: u64) -> Result<ObjectRow, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT sealed_octets, sealed_sha256, segment, place, file FROM object WHERE id = ?",
+        )?;
+        let row = select
+            .query_row([int(object)], |row| {
+                let file: Option<String> = row.get(4)?;
+                let place = match file {
+                    Some(file) => ObjectPlace::File(file),
+                    None => {
+                        ObjectPlace::Log { segment: unsigned(row.get(2)?), offset: unsigned(row.get(3)?) }
+                    }
+                };
+                Ok(ObjectRow { sealed_octets: unsigned(row.get(0)?), sealed_sha256: bytes32(row, 1)?, place })
+            })
+            .optional()?;
+        row.ok_or(StoreError::Gone)
+    }
+
+    /// True when some object lies in this content file.
+    pub(in crate::store) fn names_content_file(&self, file: &str) -> Result<bool, StoreError> {
+        let mut select = self.connection.prepare_cached("SELECT 1 FROM object WHERE file = ? LIMIT 1")?;
+        Ok(select.exists([file])?)
+    }
+
+    /// The live entries of a folder, in UID order.
+    pub(in crate::store) fn placements(&self, folder: u64) -> Result<Vec<PlacementRow>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT p.uid, p.message, p.receipt, p.at, p.epoch, m.octets, m.canonical_octets, m.lines, m.flags
+             FROM placement p JOIN message m ON m.id = p.message WHERE p.folder = ? AND p.deleted_at IS NULL ORDER BY p.uid",
+        )?;
+        let rows = select.query_map([int(folder)], |row| {
+            let flags: i64 = row.get(8)?;
+            Ok(PlacementRow {
+                uid: Uid::new(row.get(0)?).unwrap_or(Uid::FIRST),
+                message: unsigned(row.get(1)?),
+                receipt_id: receipt_id(row, 2)?,
+                at: Timestamp::from_unix_ms(row.get(3)?),
+                epoch: row.get(4)?,
+                octets: unsigned(row.get(5)?),
+                canonical: CanonicalSize {
+                    octets: unsigned(row.get(6)?),
+                    lines: unsigned(row.get(7)?),
+                    bare_line_ends: flags & FLAG_BARE_LINE_ENDS != 0,
+                    ends_with_line_end: flags & FLAG_ENDS_WITH_LINE_END != 0,
+                },
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Those of `uids` that are live in `folder`.
+    pub(in crate::store) fn live_uids(&self, folder: u64, uids: &[Uid]) -> Result<Vec<Uid>, StoreError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT 1 FROM placement WHERE folder = ? AND uid = ? AND deleted_at IS NULL")?;
+        let mut live = Vec::new();
+        for uid in uids {
+            if select.exists(params![int(folder), uid.value()])? {
+                live.push(*uid);
+            }
+        }
+        Ok(live)
+    }
+
+    /// Where the entries of a receipt stand in the log, one for each gateway mailbox.
+    pub(in crate::store) fn receipt_entries(
+        &self,
+        receipt: ReceiptId,
+    ) -> Result<Vec<(u64, u64, u32)>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT segment, place, octets FROM receipt WHERE id = ? ORDER BY gateway_mailbox",
+        )?;
+        let rows = select.query_map([receipt.as_bytes()], |row| {
+            Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Receipts that name `value` (folded address or Message-ID), newest first.
+    pub(in crate::store) fn receipts_naming(
+        &self,
+        value: &str,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<ReceiptId>, StoreError> {
+        // A receipt id begins with its time: the key itself is the range.
+        let from = ReceiptId::new(unsigned(since.unix_ms()), [0; 10]);
+        let mut select = self.connection.prepare_cached(
+            "SELECT receipt FROM name WHERE value = ? AND receipt >= ? ORDER BY receipt DESC LIMIT ?",
+        )?;
+        let rows =
+            select.query_map(params![value, from.as_bytes(), int(most as u64)], |row| receipt_id(row, 0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Receipts since a time, newest first.
+    pub(in crate::store) fn receipts_since(
+        &self,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<ReceiptId>, StoreError> {
+        let from = ReceiptId::new(unsigned(since.unix_ms()), [0; 10]);
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT DISTINCT id FROM receipt WHERE id >= ? ORDER BY id DESC LIMIT ?")?;
+        let rows = select.query_map(params![from.as_bytes(), int(most as u64)], |row| receipt_id(row, 0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// When mail came and went. Everything accepted has an entry in INBOX, and their order is that of their arrival.
+    pub(in crate::store) fn activity(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        since: Timestamp,
+    ) -> Result<Activity, StoreError> {
+        let Some(inbox) = self.folder(gateway_mailbox, &FolderName::Inbox)? else {
+            return Ok(Activity::default());
+        };
+        let mut activity = Activity::default();
+        let (first, behind) = notice_ids();
+        let mut select = self.connection.prepare_cached(&format!(
+            "SELECT at FROM placement WHERE folder = ?3 AND receipt NOT IN ({NOTICES}) ORDER BY uid DESC"
+        ))?;
+        let mut rows = select.query(params![first, behind, int(inbox.id)])?;
+        let mut spans = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let at: i64 = row.get(0)?;
+            let last = activity.last_received.get_or_insert(Timestamp::from_unix_ms(at));
+            *last = Timestamp::from_unix_ms(last.unix_ms().max(at));
+            // Sessions that end together may be numbered in another order than they began in.
+            if at < since.unix_ms().min(last.unix_ms()).saturating_sub(ARRIVAL_ORDER_SLACK_MS) {
+                break;
+            }
+            if at >= since.unix_ms() {
+                *spans.entry(at - at.rem_euclid(ARRIVALS_SPAN_MS)).or_insert(0_u64) += 1;
+            }
+        }
+        activity.arrivals =
+            spans.into_iter().map(|(span, count)| (Timestamp::from_unix_ms(span), count)).collect();
+        let mut select = self.connection.prepare_cached(LAST_EVENT)?;
+        let at: Option<i64> = select.query_row([gateway_mailbox.as_bytes()], |row| row.get(0))?;
+        activity.last_fetched = at.map(Timestamp::from_unix_ms);
+        Ok(activity)
+    }
+
+    /// What became of the mail since, and what waits.
+    pub(in crate::store) fn tally(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        since: Timestamp,
+    ) -> Result<Tally, StoreError> {
+        let Some(inbox) = self.folder(gateway_mailbox, &FolderName::Inbox)? else {
+            return Ok(Tally::default());
+        };
+        let mut tally = Tally::default();
+        let (first, behind) = notice_ids();
+        // A receipt's id is drawn when its transaction begins, its time when that ends.
+        let from_ms = since.unix_ms().saturating_sub(ARRIVAL_ORDER_SLACK_MS);
+        let from = ReceiptId::new(unsigned(from_ms), [0; 10]);
+        let mut select = self.connection.prepare_cached(&format!("{OUTCOMES}{NOTICES}) GROUP BY 1"))?;
+        let id = gateway_mailbox.as_bytes();
+        let mut rows = select.query(params![first, behind, from.as_bytes(), id, since.unix_ms()])?;
+        while let Some(row) = rows.next()? {
+            let (made, there) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
+            match row.get_ref(0)?.as_str().unwrap_or_default() {
+                "inbox" => (tally.received, tally.octets) = (made, unsigned(row.get(3)?)),
+                "unassigned" => tally.unassigned = there,
+                "quarantine" => tally.quarantined = there,
+                _ => tally.in_user_folders = made,
+            }
+        }
+        let mut select = self.connection.prepare_cached(FETCHED)?;
+        tally.fetched =
+            unsigned(select.query_row(params![int(inbox.id), since.unix_ms()], |row| row.get(0))?);
+        let mut select = self.connection.prepare_cached(&format!(
+            "SELECT count(*), coalesce(sum(m.octets), 0), min(p.at) FROM placement p LEFT JOIN message m ON m.id = p.message
+             WHERE p.folder = ?3 AND p.deleted_at IS NULL AND p.receipt NOT IN ({NOTICES})"
+        ))?;
+        let (waiting, octets, oldest) = select.query_row(params![first, behind, int(inbox.id)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<i64>>(2)?))
+        })?;
+        (tally.waiting, tally.waiting_octets) = (unsigned(waiting), unsigned(octets));
+        tally.oldest_waiting = oldest.map(Timestamp::from_unix_ms);
+        Ok(tally)
+    }
+
+    /// What happened to one placement after it was made, and whether it is still there.
+    pub(in crate::store) fn events(&self, folder: u64, uid: Uid) -> Result<Vec<EventRow>, StoreError> {
+        let mut select = self.connection.prepare_cached(EVENTS)?;
+        let rows = select.query_map(params![int(folder), uid.value(), uid.value()], |row| {
+            Ok(EventRow { at: Timestamp::from_unix_ms(row.get(0)?), kind: row.get(1)?, client: row.get(2)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+/// The first Message-ID a notice can have, and the first text behind all of them.
+fn notice_ids() -> (&'static str, String) {
+    (NOTICE_ID_BEGINNING, format!("{NOTICE_ID_BEGINNING}\u{10ffff}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How SQLite goes about a question, one line a step.
+    fn plan(index: &Index, sql: &str) -> Vec<String> {
+        let mut select = index.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        for parameter in 1..=select.parameter_count() {
+            select.raw_bind_parameter(parameter, 1).unwrap();
+        }
+        let mut rows = select.raw_query();
+        let mut steps = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            steps.push(row.get(3).unwrap());
+        }
+        steps
+    }
+
+    fn position(plan: &[String], step: &str) -> usize {
+        let place = plan.iter().position(|line| line.starts_with(step));
+        place.unwrap_or_else(|| panic!("no step {step} in {plan:#?}"))
+    }
+
+    #[test]
+    fn what_became_of_a_day_is_read_from_that_days_receipts_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index")).unwrap();
+        let outcomes = plan(&index, &format!("{OUTCOMES}{NOTICES}) GROUP BY 1"));
+        let steps = [
+            "SEARCH r USING PRIMARY KEY (id>?)",
+            "SEARCH p USING INDEX placement_receipt (receipt=?)",
+            "SEARCH f USING INTEGER PRIMARY KEY (rowid=?)",
+        ];
+        assert!(steps.map(|step| position(&outcomes, step)).is_sorted(), "{outcomes:#?}");
+        position(
+            &plan(&index, FETCHED),
+            "SEARCH folder_event USING INDEX folder_event_at (folder=? AND at>?)",
+        );
+        let last = plan(&index, LAST_EVENT);
+        position(&last, "SEARCH e USING COVERING INDEX folder_event_at (folder=?)");
+        assert!(!last.iter().any(|step| step.starts_with("SCAN e")), "{last:#?}");
+        let of_one = plan(&index, EVENTS);
+        position(&of_one, "SEARCH folder_event USING INDEX folder_event_uids (folder=? AND first<?)");
+    }
+}
