@@ -105,9 +105,10 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         admin_drain: Drain::new(),
         admin: JoinSet::new(),
     };
+    running.raise_alarms().await?;
+    // No waiting from here on: whoever is told to end while starting ends at once, and must not leave connections behind.
     running.serve_mail(bound.smtp, bound.pop3, bound.pop3s);
     running.services.spawn(watch(Arc::clone(&running.directory), running.drain.clone()));
-    running.raise_alarms().await?;
     let (context, admin_drain) = (running.context(), running.admin_drain.clone());
     running.admin.spawn(admin::http::serve(bound.http, context.clone(), admin_drain.clone()));
     running.admin.spawn(bound.admin.serve(context, admin_drain));
