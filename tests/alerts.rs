@@ -419,6 +419,7 @@ impl Given {
             reports: vec![],
             defects: vec![],
             unmatched: vec![],
+            judgement: None,
             identity: stage.digest_key().identity(&[&body]),
             heals: false,
             objects: vec![seal(&body)],

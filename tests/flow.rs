@@ -6,7 +6,7 @@ use daybook::config::{DirectoryKind, DirectorySource};
 use daybook::directory::Directory;
 use daybook::mail::*;
 use daybook::pipeline::Pipeline;
-use daybook::smtp::{Fault, Receiver, RecipientVerdict};
+use daybook::smtp::{Fault, Peer, Receiver, RecipientVerdict};
 use daybook::store::*;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -328,7 +328,9 @@ fn recipients_are_known_active_and_not_too_many() {
     let gateway = Gateway::new();
     let mailboxes: Vec<_> = (0..9).map(|_| gateway.create(Profile::Microsoft365).0).collect();
     let addresses: Vec<Address> = mailboxes.iter().map(|m| m.address().unwrap().clone()).collect();
-    let verdict = |address: &Address, already: &[Address]| gateway.pipeline.recipient(address, already);
+    let peer = Peer { address: "192.0.2.1".parse().unwrap(), tls: None };
+    let verdict =
+        |address: &Address, already: &[Address]| gateway.pipeline.recipient(address, already, &peer);
     assert_eq!(verdict(&addresses[0], &[]), RecipientVerdict::Accept);
     assert_eq!(verdict(&addresses[8], &addresses[..8]), RecipientVerdict::TooMany);
     assert_eq!(

@@ -8,7 +8,7 @@ use daybook::mail::{Address, ReceiptId, SessionId, TransportEnvelope};
 use daybook::net::drain::Drain;
 use daybook::net::listen;
 use daybook::smtp::server::{self, PaceLimits, Settings};
-use daybook::smtp::{BoxFuture, Fault, Receiver, Reception, RecipientVerdict};
+use daybook::smtp::{BoxFuture, Fault, Peer, Receiver, Reception, RecipientVerdict};
 use smtp_fake::{Fake, Faults};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -89,8 +89,12 @@ struct HeldReception {
 }
 
 impl Receiver for Held {
-    fn recipient(&self, address: &Address, already: &[Address]) -> RecipientVerdict {
-        self.fake.recipient(address, already)
+    fn recipient(&self, address: &Address, already: &[Address], peer: &Peer<'_>) -> RecipientVerdict {
+        self.fake.recipient(address, already, peer)
+    }
+
+    fn room(&self, octets: Option<u64>) -> Result<(), Fault> {
+        self.fake.room(octets)
     }
 
     fn session_id(&self) -> SessionId {
@@ -154,8 +158,12 @@ async fn a_panic_in_the_commit_is_a_451() {
     struct Panics(Fake);
     struct PanicsReception;
     impl Receiver for Panics {
-        fn recipient(&self, address: &Address, already: &[Address]) -> RecipientVerdict {
-            self.0.recipient(address, already)
+        fn recipient(&self, address: &Address, already: &[Address], peer: &Peer<'_>) -> RecipientVerdict {
+            self.0.recipient(address, already, peer)
+        }
+
+        fn room(&self, octets: Option<u64>) -> Result<(), Fault> {
+            self.0.room(octets)
         }
         fn session_id(&self) -> SessionId {
             self.0.session_id()

@@ -85,6 +85,7 @@ fn delivery(
         reports: vec![],
         defects: vec![],
         unmatched: vec![],
+        judgement: None,
         identity: stage.digest_key().identity(&[identity.as_bytes()]),
         heals: false,
         objects: vec![seal(body)],

@@ -116,10 +116,27 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
 }
 
 fn smtp_settings(settings: &Settings) -> smtp::server::Settings {
+    let limits = &settings.smtp;
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     smtp::server::Settings {
-        message_octets_max: settings.smtp.max_message_bytes,
-        require_tls: settings.smtp.require_tls,
-        ..smtp::server::Settings::new(&settings.hostname)
+        hostname: settings.hostname.clone(),
+        message_octets_max: limits.max_message_bytes,
+        require_tls: limits.require_tls,
+        connections_max: count(limits.max_connections),
+        recipients_max: count(limits.max_recipients),
+        errors_max: u32::try_from(limits.max_errors).unwrap_or(u32::MAX),
+        timeouts: smtp::server::Timeouts {
+            command: Duration::from_secs(limits.command_seconds),
+            handshake: Duration::from_secs(limits.handshake_seconds),
+            reply: Duration::from_secs(limits.reply_seconds),
+            body: smtp::server::PaceLimits {
+                idle: Duration::from_secs(limits.data_idle_seconds),
+                grace: Duration::from_secs(limits.data_grace_seconds),
+                octets_per_second_min: limits.min_data_bytes_per_second,
+                total: Duration::from_secs(limits.max_data_seconds),
+            },
+            drain: Duration::from_secs(limits.drain_seconds),
+        },
     }
 }
 

@@ -76,6 +76,7 @@ impl Reader<'_> {
         let data_dir = data_dir.and_then(|dir| self.path(root, "data_dir", dir));
         let tls = root.section("tls", "[tls]", self.problems).and_then(|section| self.tls(section));
         let smtp = root.section("smtp", "[smtp]", self.problems);
+        let exchange = root.section("exchange", "[exchange]", self.problems);
         let pop3 = root.section("pop3", "[pop3]", self.problems);
         let imap = root.section("imap", "[imap]", self.problems);
         let http = root.section("http", "[http]", self.problems);
@@ -90,6 +91,7 @@ impl Reader<'_> {
             tls,
             // Read even when absent: the defaults, too, take part in the check for ports used twice.
             smtp: self.smtp(smtp),
+            exchange: exchange.map(|section| self.exchange(section)).unwrap_or_default(),
             pop3: self.pop3(pop3),
             imap: imap.map(|section| self.imap(section)),
             http: http.map(|section| self.http(section)),
@@ -156,28 +158,6 @@ impl Reader<'_> {
             }
             _ => None,
         }
-    }
-
-    fn smtp(&mut self, section: Option<Section<'_, '_>>) -> Smtp {
-        let mut smtp = Smtp::default();
-        let Some(mut section) = section else {
-            self.claim_defaults("[smtp] listen", &smtp.listen);
-            return smtp;
-        };
-        let line = self.listeners(&mut section, "listen", "[smtp] listen", &mut smtp.listen);
-        if smtp.listen.is_empty() {
-            let why = "must name at least one address: a gateway that does not listen receives nothing";
-            section.bad_value("listen", line, why, self.problems);
-        }
-        let bounds = MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX;
-        if let Some(bytes) = section.number("max_message_bytes", bounds, "octets", self.problems) {
-            smtp.max_message_bytes = bytes;
-        }
-        if let Some(require_tls) = section.boolean("require_tls", self.problems) {
-            smtp.require_tls = require_tls;
-        }
-        section.finish(self.problems);
-        smtp
     }
 
     fn pop3(&mut self, section: Option<Section<'_, '_>>) -> Pop3 {
@@ -312,7 +292,7 @@ impl Reader<'_> {
     }
 
     /// Replaces `listen` by what the file gives, if it does. Returns the line to complain about.
-    fn listeners(
+    pub(super) fn listeners(
         &mut self,
         section: &mut Section<'_, '_>,
         key: &'static str,
@@ -362,7 +342,7 @@ impl Reader<'_> {
     }
 
     /// As `claim`, for a section the file does not have.
-    fn claim_defaults(&mut self, service: &str, addresses: &[SocketAddr]) {
+    pub(super) fn claim_defaults(&mut self, service: &str, addresses: &[SocketAddr]) {
         for address in addresses {
             if let Some(other) = self.bound.insert(*address, service.to_owned()) {
                 self.problems

@@ -22,16 +22,20 @@
 mod alerts;
 mod check;
 mod error;
+mod exchange;
 mod nearest;
 mod section;
 mod settings;
+mod smtp;
 
 pub use alerts::{ALERT_RECIPIENTS_MAX, AlertMail, Alerts, RelayLogin, RelaySecurity};
 pub use check::{load, parse};
 pub use error::{ConfigError, ConfigErrors};
+pub use exchange::Exchange;
 pub(crate) use section::{Problems, Section, parse_document};
 pub use settings::{DIRECTORY_SOURCES_MAX, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN};
 pub use settings::{
-    DirectoryKind, DirectorySource, Http, Imap, Log, LogFormat, LogLevel, Pop3, Settings, Smtp, TlsFiles,
+    DirectoryKind, DirectorySource, Http, Imap, Log, LogFormat, LogLevel, Pop3, Settings, TlsFiles,
 };
 pub use settings::{LOG_KEEP_MAX, LOG_ROTATE_BYTES_MAX, LOG_ROTATE_BYTES_MIN, LOG_ROTATE_DAYS_MAX};
+pub use smtp::Smtp;

@@ -1,6 +1,8 @@
 //! The checked settings: every key of the file, its meaning, unit and default.
 
 use super::alerts::{Alerts, RelaySecurity};
+use super::exchange::Exchange;
+use super::smtp::Smtp;
 use serde::Serialize;
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,10 +18,6 @@ pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Most `[[directory]]` sections: the sources serving one gateway mailbox are kept as bits of one word.
 pub const DIRECTORY_SOURCES_MAX: usize = 64;
 
-/// Where SMTP listens unless told otherwise.
-const SMTP_LISTEN: &str = "[::]:25";
-/// `[smtp] max_message_bytes` unless told otherwise: 400 MiB.
-const SMTP_MAX_MESSAGE_BYTES: u64 = 400 * 1024 * 1024;
 const POP3_LISTEN: &str = "[::]:110";
 const POP3_LISTEN_TLS: &str = "[::]:995";
 const IMAP_LISTEN: &str = "[::]:143";
@@ -47,6 +45,8 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// `[smtp]`.
     pub smtp: Smtp,
+    /// `[exchange]`.
+    pub exchange: Exchange,
     /// `[pop3]`.
     pub pop3: Pop3,
     /// `[imap]`; `None` when the file has no such section. Accepted, but not served yet.
@@ -70,18 +70,6 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// `private_key`: PEM file with its key.
     pub private_key: PathBuf,
-}
-
-/// Receiving.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Smtp {
-    /// `listen`: addresses and ports; port 0 takes any free one. At least one. Default `["[::]:25"]`.
-    pub listen: Vec<SocketAddr>,
-    /// `max_message_bytes`: largest message taken, in octets, as SIZE announces it (RFC 1870). From
-    /// [`MESSAGE_BYTES_MIN`] to [`MESSAGE_BYTES_MAX`]. Default 419430400 (400 MiB).
-    pub max_message_bytes: u64,
-    /// `require_tls`: MAIL is refused before STARTTLS. Default false.
-    pub require_tls: bool,
 }
 
 /// Fetching over POP3.
@@ -223,12 +211,6 @@ fn listener(text: &str) -> Vec<SocketAddr> {
     text.parse().into_iter().collect()
 }
 
-impl Default for Smtp {
-    fn default() -> Smtp {
-        Smtp { listen: listener(SMTP_LISTEN), max_message_bytes: SMTP_MAX_MESSAGE_BYTES, require_tls: false }
-    }
-}
-
 impl Default for Pop3 {
     fn default() -> Pop3 {
         Pop3 { listen: listener(POP3_LISTEN), listen_tls: listener(POP3_LISTEN_TLS) }
@@ -269,6 +251,7 @@ impl Settings {
             data_dir: data_dir.to_owned(),
             tls: None,
             smtp: Smtp::default(),
+            exchange: Exchange::default(),
             pop3: Pop3::default(),
             imap: None,
             http: None,
@@ -317,10 +300,8 @@ impl Settings {
             out.key("certificate", path(&tls.certificate));
             out.key("private_key", path(&tls.private_key));
         }
-        out.section("[smtp]");
-        out.key("listen", array(&self.smtp.listen));
-        out.key("max_message_bytes", self.smtp.max_message_bytes);
-        out.key("require_tls", self.smtp.require_tls);
+        self.smtp.to_toml(&mut out);
+        self.exchange.to_toml(&mut out);
         out.section("[pop3]");
         out.key("listen", array(&self.pop3.listen));
         out.key("listen_tls", array(&self.pop3.listen_tls));
@@ -381,14 +362,14 @@ impl Settings {
 
 /// A TOML file being written.
 #[derive(Default)]
-struct Toml(String);
+pub(super) struct Toml(String);
 
 impl Toml {
-    fn section(&mut self, name: &str) {
+    pub(super) fn section(&mut self, name: &str) {
         self.0.push_str(&format!("\n{name}\n"));
     }
 
-    fn key(&mut self, key: &str, value: impl fmt::Display) {
+    pub(super) fn key(&mut self, key: &str, value: impl fmt::Display) {
         self.0.push_str(&format!("{key} = {value}\n"));
     }
 }
@@ -397,11 +378,11 @@ fn text(value: impl fmt::Display) -> toml::Value {
     toml::Value::String(value.to_string())
 }
 
-fn path(value: &Path) -> toml::Value {
+pub(super) fn path(value: &Path) -> toml::Value {
     text(value.display())
 }
 
-fn array<T: fmt::Display>(values: &[T]) -> toml::Value {
+pub(super) fn array<T: fmt::Display>(values: &[T]) -> toml::Value {
     toml::Value::Array(values.iter().map(text).collect())
 }
 
@@ -411,10 +392,11 @@ mod tests {
 
     #[test]
     fn built_in_addresses_are_addresses() {
-        let built_in = [SMTP_LISTEN, POP3_LISTEN, POP3_LISTEN_TLS, IMAP_LISTEN, IMAP_LISTEN_TLS, HTTP_LISTEN];
+        let built_in = [POP3_LISTEN, POP3_LISTEN_TLS, IMAP_LISTEN, IMAP_LISTEN_TLS, HTTP_LISTEN];
         for address in built_in {
             assert_eq!(listener(address).len(), 1, "{address}");
         }
+        assert_eq!(Smtp::default().listen.len(), 1);
         assert_eq!(Http::default().listen, HTTP_LISTEN.parse().ok());
     }
 

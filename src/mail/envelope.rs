@@ -46,6 +46,55 @@ pub struct TlsFacts {
     pub version: String,
     /// The IANA name of the cipher suite.
     pub cipher: String,
+    /// The certificate the peer showed; most show none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// A certificate the peer showed in the handshake. It is never required, and what is wrong with it is recorded, not
+/// refused: whoever changes a certificate at Microsoft must not stop the mail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientCertificate {
+    /// SHA-256 of the leaf's DER, in lower-case hex.
+    pub sha256: String,
+    /// The dNSName entries of its subjectAltName, in ASCII lower case, the first of them.
+    pub dns_names: Vec<String>,
+    /// Whether somebody we know vouches for it.
+    pub chain: ChainVerdict,
+    /// The peer signed the handshake with its key.
+    pub proven: bool,
+}
+
+/// What checking a certificate chain against the roots gave (RFC 5280 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChainVerdict {
+    /// A root we know vouches for it, for use by a client or by a server: public authorities no longer issue for clients.
+    Good,
+    /// Its time, or that of a certificate above it, is over.
+    Expired,
+    /// Its time has not begun.
+    NotYetValid,
+    /// No root we know stands above it.
+    UnknownIssuer,
+    /// It is good for neither clients nor servers.
+    WrongPurpose,
+    /// It cannot be read, or breaks another rule.
+    Unusable,
+}
+
+impl ChainVerdict {
+    /// The name used in logs and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ChainVerdict::Good => "good",
+            ChainVerdict::Expired => "expired",
+            ChainVerdict::NotYetValid => "not-yet-valid",
+            ChainVerdict::UnknownIssuer => "unknown-issuer",
+            ChainVerdict::WrongPurpose => "wrong-purpose",
+            ChainVerdict::Unusable => "unusable",
+        }
+    }
 }
 
 /// How a message reached us: peer, greeting, TLS and the paths of the SMTP transaction.

@@ -1,6 +1,6 @@
 //! Gateway mailboxes: the RCPT addresses Daybook serves.
 
-use super::{Address, GatewayMailboxId, Timestamp};
+use super::{Address, GatewayMailboxId, Timestamp, Trust};
 use serde::{Deserialize, Serialize};
 
 /// How messages of a gateway mailbox are read.
@@ -46,7 +46,7 @@ pub struct GatewayMailbox {
     pub name: String,
     /// Current address first, then rotated ones.
     pub addresses: Vec<GatewayAddress>,
-    /// The tenant the admin named, e.g. `contoso.onmicrosoft.com`.
+    /// The tenant the admin named, e.g. `contoso.onmicrosoft.com`: what `X-OriginatorOrg` must say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// How its messages are read.
@@ -59,6 +59,9 @@ pub struct GatewayMailbox {
     pub created_at: Timestamp,
     /// Content is sealed to this `age` recipient.
     pub public_key: String,
+    /// Who may deliver to it.
+    #[serde(default)]
+    pub trust: Trust,
 }
 
 /// Name of the gateway mailbox in which Daybook tries itself out: it holds no customer's mail, and nobody is alarmed about it.

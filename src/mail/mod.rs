@@ -12,16 +12,20 @@ mod envelope;
 mod gateway;
 mod id;
 mod message;
+mod network;
 mod timestamp;
 mod untrusted;
+mod verdict;
 
 pub use address::{Address, AddressError, AddressKey};
 pub use envelope::{
-    JournaledEnvelope, JournaledRecipient, RecipientField, Redirection, ReversePath, TlsFacts,
-    TransportEnvelope, WrittenAddress,
+    ChainVerdict, ClientCertificate, JournaledEnvelope, JournaledRecipient, RecipientField, Redirection,
+    ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
 };
 pub use gateway::{GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile, SELF_TEST_NAME};
 pub use id::{GatewayMailboxId, IdError, ReceiptId, SessionId, Uid, UidValidity};
 pub use message::{CanonicalSize, Class, Extent, NOTICE_ID_BEGINNING, Rendition, UserFolder};
+pub use network::{Network, NetworkError};
 pub use timestamp::Timestamp;
 pub use untrusted::Untrusted;
+pub use verdict::{CertificateWorth, Evidence, Judgement, MARKS_MAX, Mode, OriginMarks, Trust, Verdict};

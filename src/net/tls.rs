@@ -270,7 +270,7 @@ pub fn facts_of(connection: &ServerConnection) -> TlsFacts {
         Some(rest) => format!("TLS_{rest}"),
         None => suite.unwrap_or("unknown").to_owned(),
     };
-    TlsFacts { version: version.to_owned(), cipher }
+    TlsFacts { version: version.to_owned(), cipher, client_certificate: None }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ mod summary;
 use crate::directory::Directory;
 use crate::mail::{Address, GatewayMailbox, GatewayMailboxState, ReceiptId, SessionId, TransportEnvelope};
 use crate::observe::{metrics, now};
-use crate::smtp::{Fault, Receiver, Reception, RecipientVerdict};
+use crate::smtp::{Fault, Peer, Receiver, Reception, RecipientVerdict};
 use crate::store::{Store, StoreError};
 use reception::Gathering;
 use std::sync::Arc;
@@ -73,7 +73,11 @@ impl Inner {
 }
 
 impl Receiver for Pipeline {
-    fn recipient(&self, address: &Address, already: &[Address]) -> RecipientVerdict {
+    fn room(&self, octets: Option<u64>) -> Result<(), Fault> {
+        self.inner.store.admits(octets.unwrap_or(0)).map_err(|error| fault(&error))
+    }
+
+    fn recipient(&self, address: &Address, already: &[Address], _peer: &Peer<'_>) -> RecipientVerdict {
         let Some(gateway_mailbox) = self.inner.store.gateway_mailbox(&address.key()) else {
             return RecipientVerdict::Unknown;
         };
@@ -104,7 +108,7 @@ impl Receiver for Pipeline {
             return Err(Fault::Busy);
         }
         let gateway_mailboxes = self.inner.gateway_mailboxes(&envelope.recipients);
-        if let Err(error) = self.inner.store.admits() {
+        if let Err(error) = self.inner.store.admits(0) {
             metrics::report_deferred();
             tracing::error!(event = "journal.deferred", %receipt_id, session_id = %envelope.session_id, %error);
             return Err(fault(&error));

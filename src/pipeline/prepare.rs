@@ -282,6 +282,7 @@ fn deliver_to(
         reports,
         defects,
         unmatched,
+        judgement: None,
         objects: sealed,
         summary: seal_summary(stage, read)?,
         messages,

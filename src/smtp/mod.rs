@@ -29,9 +29,10 @@ pub mod reply;
 pub mod server;
 pub mod session;
 
-use crate::mail::{Address, ReceiptId, SessionId, TransportEnvelope};
+use crate::mail::{Address, ReceiptId, SessionId, TlsFacts, TransportEnvelope};
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 /// A boxed future that can move between threads.
@@ -39,9 +40,16 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Who takes the mail. Shared by all sessions.
 pub trait Receiver: Send + Sync + 'static {
-    /// Whether this address is served. `already` are the recipients accepted so far in this transaction.
+    /// Whether a message of this many octets, if the peer declared it, is worth sending. Asked at MAIL, before anything is
+    /// on the way; the answer is a guess at best, since the size is the peer's word.
+    ///
+    /// # Errors
+    /// [`Fault`]: there is no room for it now.
+    fn room(&self, octets: Option<u64>) -> Result<(), Fault>;
+
+    /// Whether this address is served to this peer. `already` are the recipients accepted so far in this transaction.
     /// Must answer from memory: the session waits for it.
-    fn recipient(&self, address: &Address, already: &[Address]) -> RecipientVerdict;
+    fn recipient(&self, address: &Address, already: &[Address], peer: &Peer<'_>) -> RecipientVerdict;
 
     /// A new id for a connection.
     fn session_id(&self) -> SessionId;
@@ -73,6 +81,15 @@ pub trait Reception: Send {
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>>;
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// Its address.
+    pub address: IpAddr,
+    /// What the handshake agreed on; `None` in clear.
+    pub tls: Option<&'a TlsFacts>,
+}
+
 /// What the [`Receiver`] says of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecipientVerdict {
@@ -80,6 +97,8 @@ pub enum RecipientVerdict {
     Accept,
     /// Not served here; `550 5.1.1`.
     Unknown,
+    /// Served, but not to this peer: its admin takes mail only from those that can prove who they are; `550 5.7.1`.
+    Forbidden,
     /// Served, but mail is not taken at present; `450 4.2.1`.
     Suspended,
     /// Served, but not together with so many others; `452 4.5.3`.

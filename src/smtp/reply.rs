@@ -106,6 +106,8 @@ pub enum Outcome {
     TooManyRecipients,
     /// An address that is not served.
     UnknownRecipient,
+    /// An address that is not served to this peer.
+    RecipientForbidden,
     /// A gateway mailbox that takes no mail at present.
     RecipientSuspended,
     /// It cannot be told whether an address is served.
@@ -177,6 +179,7 @@ fn look_up(outcome: Outcome) -> Row {
         Outcome::TooManyErrors => last(421, "4.7.0", Peer, "Too many errors"),
         Outcome::TooManyRecipients => row(452, "4.5.3", Peer, "Too many recipients"),
         Outcome::UnknownRecipient => row(550, "5.1.1", Peer, "No such recipient here"),
+        Outcome::RecipientForbidden => row(550, "5.7.1", Peer, "Delivery not authorised"),
         Outcome::RecipientSuspended => row(450, "4.2.1", Operator, "Recipient takes no mail at present"),
         Outcome::RecipientUnclear => row(451, "4.3.0", Ours, "Cannot check the recipient now"),
         Outcome::MessageTooLarge => row(552, "5.3.4", Peer, "Message too large"),
@@ -197,6 +200,7 @@ impl From<RecipientVerdict> for Outcome {
         match verdict {
             RecipientVerdict::Accept => Outcome::RecipientAccepted,
             RecipientVerdict::Unknown => Outcome::UnknownRecipient,
+            RecipientVerdict::Forbidden => Outcome::RecipientForbidden,
             RecipientVerdict::Suspended => Outcome::RecipientSuspended,
             RecipientVerdict::TooMany => Outcome::TooManyRecipients,
             RecipientVerdict::TryLater => Outcome::RecipientUnclear,
@@ -312,6 +316,7 @@ mod tests {
             TooManyErrors,
             TooManyRecipients,
             UnknownRecipient,
+            RecipientForbidden,
             RecipientSuspended,
             RecipientUnclear,
             MessageTooLarge,

@@ -296,12 +296,14 @@ impl<'s> Talk<'s> {
                 Effect::Discard => self.reception = None,
                 Effect::Commit => self.commit().await,
                 Effect::Reply(reply) => self.say(&reply),
-                Effect::Open => {
-                    let reply = self.session.opened(self.server.receiver.receipt_id());
+                Effect::Open(octets) => {
+                    let receiver = &self.server.receiver;
+                    let reply = self.session.opened(receiver.room(octets).map(|()| receiver.receipt_id()));
                     self.say(&reply);
                 }
                 Effect::Recipient(address) => {
-                    let verdict = self.server.receiver.recipient(&address, self.session.recipients());
+                    let (already, peer) = (self.session.recipients(), self.session.peer());
+                    let verdict = self.server.receiver.recipient(&address, already, &peer);
                     let reply = self.session.recipient(verdict);
                     self.say(&reply);
                 }

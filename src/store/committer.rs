@@ -430,6 +430,7 @@ impl Committer {
             reports: delivery.reports,
             defects: delivery.defects,
             unmatched: delivery.unmatched,
+            judgement: delivery.judgement,
             identity: delivery.identity,
             repeats,
             messages,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::mail::{
     Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp,
-    Uid,
+    Trust, Uid,
 };
 use crate::observe::now;
 use arc_swap::ArcSwap;
@@ -216,8 +216,10 @@ impl Shared {
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
-    fn check_free_space(&self) -> Result<(), StoreError> {
-        if self.free_octets()? < self.reserve_octets { Err(StoreError::Full) } else { Ok(()) }
+    /// Whether `octets` more leave the reserve untouched.
+    fn check_free_space(&self, octets: u64) -> Result<(), StoreError> {
+        let wanted = self.reserve_octets.saturating_add(octets);
+        if self.free_octets()? < wanted { Err(StoreError::Full) } else { Ok(()) }
     }
 }
 
@@ -458,6 +460,7 @@ impl Store for Embedded {
                 archive: true,
                 created_at: at,
                 public_key,
+                trust: Trust::default(),
             };
             let fact = Box::new(GatewayMailboxFact {
                 at,
@@ -488,7 +491,7 @@ impl Store for Embedded {
     }
 
     fn stage(&self, gateway_mailbox: GatewayMailboxId) -> Result<Box<dyn Stage>, StoreError> {
-        self.shared.check_free_space()?;
+        self.shared.check_free_space(0)?;
         Ok(Box::new(EmbeddedStage::new(self.shared.clone(), self.route(gateway_mailbox)?)))
     }
 
@@ -600,13 +603,13 @@ impl Store for Embedded {
         super::view::receipts(&self.shared, query, since, most)
     }
 
-    fn admits(&self) -> Result<(), StoreError> {
-        self.shared.check_free_space()?;
+    fn admits(&self, octets: u64) -> Result<(), StoreError> {
+        self.shared.check_free_space(octets)?;
         if self.commands.is_closed() { Err(StoreError::closed()) } else { Ok(()) }
     }
 
     fn ready(&self) -> Result<(), StoreError> {
-        self.admits()?;
+        self.admits(0)?;
         if self.shared.failing.load(Ordering::Relaxed) {
             return Err(StoreError::io(
                 "writing the log",

@@ -15,8 +15,8 @@
 
 use super::{Client, Digest, FolderName};
 use crate::mail::{
-    CanonicalSize, Class, GatewayMailbox, GatewayMailboxId, JournaledEnvelope, ReceiptId, Rendition,
-    Timestamp, TransportEnvelope, Uid, UidValidity,
+    CanonicalSize, Class, GatewayMailbox, GatewayMailboxId, JournaledEnvelope, Judgement, ReceiptId,
+    Rendition, Timestamp, TransportEnvelope, Uid, UidValidity,
 };
 use serde::{Deserialize, Serialize};
 
@@ -161,6 +161,9 @@ pub(super) struct ReceivedFact {
     /// Addresses nobody was found for, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) unmatched: Vec<String>,
+    /// Who really sent it; absent in entries written before verdicts were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) judgement: Option<Judgement>,
     /// What makes another receipt "the same again"; see [`super::Delivery`].
     pub(super) identity: Digest,
     /// The receipt this one repeats: nothing was placed.

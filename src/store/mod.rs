@@ -50,8 +50,8 @@ pub use stage::{DigestKey, Held, Holding, Sealed, Sealer, Stage};
 pub use view::{EventView, PlacementView, ReceiptView};
 
 use crate::mail::{
-    AddressKey, CanonicalSize, Class, Extent, GatewayMailbox, GatewayMailboxId, Profile, ReceiptId,
-    Rendition, SessionId, Timestamp, TransportEnvelope, Uid, UidValidity, UserFolder,
+    AddressKey, CanonicalSize, Class, Extent, GatewayMailbox, GatewayMailboxId, Judgement, Profile,
+    ReceiptId, Rendition, SessionId, Timestamp, TransportEnvelope, Uid, UidValidity, UserFolder,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -428,6 +428,8 @@ pub struct Delivery {
     pub defects: Vec<(String, String)>,
     /// Addresses nobody was found for, each with why.
     pub unmatched: Vec<String>,
+    /// Who really sent it, as far as can be told.
+    pub judgement: Option<Judgement>,
     /// Equal to another's: the same report again, to which nothing is added.
     pub identity: Digest,
     /// A copy held of it is damaged: it is placed anew, whatever is there already.
@@ -603,11 +605,12 @@ pub trait Store: Send + Sync {
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError>;
 
-    /// `Ok` when it is worth trying to store a message: there is room, and the store is open.
+    /// `Ok` when it is worth trying to store a message of so many octets, 0 if that is not known: there is room, and the store
+    /// is open.
     ///
     /// # Errors
-    /// [`StoreError::Full`] when free space is below the reserve.
-    fn admits(&self) -> Result<(), StoreError>;
+    /// [`StoreError::Full`] when free space is below the reserve, or would be with it.
+    fn admits(&self, octets: u64) -> Result<(), StoreError>;
 
     /// `Ok` when the store admits mail and its last write succeeded: for health checks. A store that is not ready still
     /// tries the next message, by which it recovers.

@@ -6,7 +6,9 @@ use super::format::ENTRY_OCTETS_MAX;
 use super::index::Index;
 use super::log::segment_path;
 use super::{Client, Digest, ReceiptQuery, StoreError};
-use crate::mail::{AddressKey, Class, GatewayMailboxId, ReceiptId, Timestamp, TransportEnvelope, Uid};
+use crate::mail::{
+    AddressKey, Class, GatewayMailboxId, Judgement, ReceiptId, Timestamp, TransportEnvelope, Uid,
+};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -70,6 +72,9 @@ pub struct ReceiptView {
     pub defects: Vec<(String, String)>,
     /// Addresses nobody was found for.
     pub unmatched: Vec<String>,
+    /// Who really sent it; absent for receipts older than verdicts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judgement: Option<Judgement>,
     /// The receipt this one repeats.
     pub repeats: Option<ReceiptId>,
     /// Where its messages are.
@@ -159,6 +164,7 @@ fn view(shared: &Shared, index: &Index, fact: ReceivedFact) -> Result<ReceiptVie
         reports: fact.reports,
         defects: fact.defects,
         unmatched: fact.unmatched,
+        judgement: fact.judgement,
         repeats: fact.repeats,
         placements,
     })

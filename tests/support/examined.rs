@@ -193,6 +193,7 @@ pub(crate) fn receive_tomorrow(site: &Site) {
         reports: vec![],
         defects: vec![],
         unmatched: vec![],
+        judgement: None,
         identity: stage.digest_key().identity(&[b"tomorrow"]),
         heals: false,
         objects: vec![seal(body)],

@@ -1,13 +1,14 @@
 //! A receiver that keeps messages in memory and fails where told to.
 
 use daybook::mail::{Address, ReceiptId, SessionId, TransportEnvelope};
-use daybook::smtp::{BoxFuture, Fault, Receiver, Reception, RecipientVerdict};
+use daybook::smtp::{BoxFuture, Fault, Peer, Receiver, Reception, RecipientVerdict};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Where a fault is to be met.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
+    pub(crate) open: Option<Fault>,
     pub(crate) begin: Option<Fault>,
     pub(crate) write: Option<Fault>,
     pub(crate) commit: Option<Fault>,
@@ -39,12 +40,17 @@ impl Fake {
 }
 
 impl Receiver for Fake {
-    fn recipient(&self, address: &Address, already: &[Address]) -> RecipientVerdict {
+    fn room(&self, _octets: Option<u64>) -> Result<(), Fault> {
+        self.faults.open.map_or(Ok(()), Err)
+    }
+
+    fn recipient(&self, address: &Address, already: &[Address], _peer: &Peer<'_>) -> RecipientVerdict {
         if address.domain() != "gateway.example" {
             return RecipientVerdict::Unknown;
         }
         match address.local() {
             "journal" | "other" | "\"a b\"" | "zoë" => RecipientVerdict::Accept,
+            "forbidden" => RecipientVerdict::Forbidden,
             "suspended" => RecipientVerdict::Suspended,
             "unclear" => RecipientVerdict::TryLater,
             "alone" if already.is_empty() => RecipientVerdict::Accept,

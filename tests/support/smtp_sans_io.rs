@@ -56,7 +56,11 @@ impl<'f> SansIo<'f> {
         assert!(self.wants_tls, "nobody asked for a handshake");
         assert!(self.unread.is_empty(), "octets received in clear would be read as if over TLS");
         self.wants_tls = false;
-        let facts = TlsFacts { version: "TLSv1.3".to_owned(), cipher: "TLS_AES_256_GCM_SHA384".to_owned() };
+        let facts = TlsFacts {
+            version: "TLSv1.3".to_owned(),
+            cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
+            client_certificate: None,
+        };
         self.session.tls_started(facts);
         self.run();
     }
@@ -82,12 +86,13 @@ impl<'f> SansIo<'f> {
         match effect {
             Effect::Input => return false,
             Effect::Reply(reply) => self.say(&reply),
-            Effect::Open => {
-                let reply = self.session.opened(self.fake.receipt_id());
+            Effect::Open(octets) => {
+                let reply = self.session.opened(self.fake.room(octets).map(|()| self.fake.receipt_id()));
                 self.say(&reply);
             }
             Effect::Recipient(address) => {
-                let verdict = self.fake.recipient(&address, self.session.recipients());
+                let (already, peer) = (self.session.recipients(), self.session.peer());
+                let verdict = self.fake.recipient(&address, already, &peer);
                 let reply = self.session.recipient(verdict);
                 self.say(&reply);
             }

@@ -7,13 +7,17 @@ use super::{Phase, Question, Session, Transaction};
 use crate::mail::{Address, ReceiptId, TlsFacts};
 use crate::smtp::data::DataScanner;
 use crate::smtp::reply::{Outcome, Reply};
-use crate::smtp::{Fault, RecipientVerdict};
+use crate::smtp::{Fault, Peer, RecipientVerdict};
 
 impl Session {
     /// Answers [`Effect::Open`](super::Effect::Open).
-    pub fn opened(&mut self, receipt_id: ReceiptId) -> Reply {
+    pub fn opened(&mut self, result: Result<ReceiptId, Fault>) -> Reply {
         let Phase::Asked(Question::Open(mail)) = std::mem::replace(&mut self.phase, Phase::Command) else {
             return self.unasked();
+        };
+        let receipt_id = match result {
+            Ok(receipt_id) => receipt_id,
+            Err(fault) => return self.reply(Outcome::Fault(fault)),
         };
         self.receipt_id = Some(receipt_id);
         self.transaction = Some(Transaction {
@@ -30,6 +34,11 @@ impl Session {
     /// The recipients accepted so far in this transaction.
     pub fn recipients(&self) -> &[Address] {
         self.transaction.as_ref().map(|transaction| transaction.recipients.as_slice()).unwrap_or_default()
+    }
+
+    /// Who the session is with.
+    pub fn peer(&self) -> Peer<'_> {
+        Peer { address: self.peer.ip(), tls: self.tls.as_ref() }
     }
 
     /// Answers [`Effect::Recipient`](super::Effect::Recipient).

@@ -143,8 +143,9 @@ impl Session {
         if mail.size_octets.is_some_and(|octets| octets > self.policy.message_octets_max) {
             return self.say(Outcome::MessageTooLarge);
         }
+        let size_octets = mail.size_octets;
         self.phase = Phase::Asked(Question::Open(mail));
-        Effect::Open
+        Effect::Open(size_octets)
     }
 
     fn rcpt(&mut self, path: ForwardPath) -> Effect<'static> {

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! octets ─▶ step ─▶ Reply            say it
-//!                ├▶ Open             opened(id)            MAIL is good
+//!                ├▶ Open             opened(result)        MAIL is good
 //!                ├▶ Recipient        recipient(verdict)    RCPT is well formed
 //!                ├▶ Begin            begun(result)         a body is about to come
 //!                ├▶ Body             (body_failed(fault))  octets of it
@@ -74,8 +74,9 @@ pub enum Effect<'i> {
     Input,
     /// Say this, in order, at the latest at the next [`Effect::Input`].
     Reply(Reply),
-    /// A transaction may start: draw its id and call [`Session::opened`].
-    Open,
+    /// A transaction may start with a message of this many octets, if the peer declared it: see whether there is room,
+    /// draw its id and call [`Session::opened`].
+    Open(Option<u64>),
     /// Ask whether this address is served and call [`Session::recipient`].
     Recipient(Address),
     /// Open the reception of a message and call [`Session::begun`].
