@@ -74,7 +74,7 @@ fn every_page_answers_and_head_says_the_same_without_its_body() {
     assert_eq!(get(port(&server), "/readyz").body, "ready\n");
     let version: Value = serde_json::from_str(&get(port(&server), "/version").body).unwrap();
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
-    for name in ["listeners", "store", "disk", "directory", "certificate"] {
+    for name in ["listeners", "store", "disk", "directory", "certificate", "configuration"] {
         assert_eq!(check(&server, name)["good"], true, "{name}");
     }
 }

@@ -181,7 +181,8 @@ fn checked_name(name: &str) -> Result<String, OpError> {
 }
 
 pub(super) fn checked_domain(context: &Context, domain: Option<String>) -> Result<String, OpError> {
-    let domains = &context.settings.domains;
+    let settings = context.settings.current();
+    let domains = &settings.domains;
     let Some(wanted) = domain else {
         return domains.first().cloned().ok_or_else(|| OpError::Usage("no domain is configured".to_owned()));
     };

@@ -40,6 +40,7 @@ pub(super) fn readiness(context: &Context) -> Result<Readiness, OpError> {
     checks.extend(store(context));
     checks.push(advising("directory", directory(context)));
     checks.push(advising("certificate", certificate(context)));
+    checks.push(advising("configuration", configuration(context)));
     let ready = checks.iter().all(|check| check.good || check.advisory);
     Ok(Readiness { ready, checks, version: env!("CARGO_PKG_VERSION").to_owned(), ports })
 }
@@ -50,6 +51,11 @@ fn deciding(name: &str, why: Option<String>) -> Check {
 
 fn advising(name: &str, why: Option<String>) -> Check {
     Check { advisory: true, ..deciding(name, why) }
+}
+
+fn configuration(context: &Context) -> Option<String> {
+    let fault = context.settings.fault()?;
+    Some(format!("the file was read again and has a fault, so what it said before is in force: {fault}"))
 }
 
 fn listeners(serving: &Serving) -> Option<String> {

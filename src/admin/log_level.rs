@@ -34,7 +34,7 @@ pub(super) fn log_level(
 ) -> Result<LogLevelView, OpError> {
     let nobody = || OpError::Unavailable("no server is running".to_owned());
     let present = context.ports.as_ref().and_then(|_| observe::level()).ok_or_else(nobody)?;
-    let configured = configured_level(&context.settings);
+    let configured = configured_level(&context.settings.current());
     let mut last = last();
     let Some(level) = level else {
         return Ok(LogLevelView { level: present, configured, until: last.until });

@@ -4,7 +4,7 @@ use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, users};
-use crate::config::Settings;
+use crate::config::Live;
 use crate::directory::Directory;
 use crate::observe::{Visits, now};
 use crate::store::{ReceiptQuery, Store};
@@ -18,7 +18,7 @@ pub struct Context {
     /// The users in force.
     pub directory: Arc<Directory>,
     /// The configuration in force.
-    pub settings: Arc<Settings>,
+    pub settings: Live,
     /// Where this process listens; `None` when it serves nobody.
     pub ports: Option<Ports>,
     /// What a process that serves knows of itself.

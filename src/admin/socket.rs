@@ -206,7 +206,7 @@ fn line(answer: &Answer) -> Zeroizing<Vec<u8>> {
 mod tests {
     use super::super::client::{AskError, ask};
     use super::*;
-    use crate::config::Settings;
+    use crate::config::{Live, Settings};
     use crate::directory::Directory;
     use crate::store::{Embedded, Options};
     use std::io::{Read, Write};
@@ -227,7 +227,7 @@ mod tests {
         let context = Context {
             store: Arc::new(store),
             directory: Arc::new(Directory::open(&[]).0),
-            settings: Arc::new(Settings::with_defaults("gw.example", &["gw.example"], &data_dir)),
+            settings: Live::new(Settings::with_defaults("gw.example", &["gw.example"], &data_dir)),
             ports: Some(super::super::Ports::default()),
             serving: super::super::Serving::default(),
             visits: crate::observe::Visits::default(),

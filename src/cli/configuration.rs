@@ -58,7 +58,7 @@ fn choose<'p>(
     Err(Unfound::Nowhere)
 }
 
-fn found(named: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) fn found(named: Option<&Path>) -> Result<PathBuf, Failure> {
     find(named).map_err(|unfound| Failure::usage(unfound.why()))
 }
 

@@ -31,6 +31,7 @@ mod notify;
 mod output;
 mod reach;
 mod receipts;
+mod reload;
 mod serve;
 mod service;
 mod signals;
@@ -71,7 +72,8 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { config, json, command } = arguments;
     let config = config.as_deref();
     if let Command::Serve = command {
-        return serve::run(configuration::load(config)?);
+        let file = configuration::found(config)?;
+        return serve::run(configuration::load(Some(&file))?, file);
     }
     // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration shows
     // what is odd itself. So does doctor, but for what opening the store mended.

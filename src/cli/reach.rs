@@ -4,7 +4,7 @@ use super::output::Failure;
 use super::service::log_directory;
 use super::start::store_options;
 use crate::admin::{self, AskError, Context, OpError, Request, Response, Serving};
-use crate::config::Settings;
+use crate::config::{Live, Settings};
 use crate::directory::Directory;
 use crate::observe::Visits;
 use crate::store::{Embedded, Store, StoreError};
@@ -88,7 +88,7 @@ fn perform_here(settings: &Settings, store: Embedded, request: Request) -> Resul
     let context = Context {
         store: Arc::clone(&store) as Arc<dyn Store>,
         directory: Arc::new(directory),
-        settings: Arc::new(settings.clone()),
+        settings: Live::new(settings.clone()),
         ports: None,
         serving: Serving::default(),
         visits: Visits::default(),

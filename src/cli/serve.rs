@@ -1,7 +1,7 @@
 //! `daybook serve`: the gateway as a process, with its signals, its log and its exit code.
 //!
-//! SIGTERM and SIGINT end it in good order, a second one at once; SIGHUP reads the directory and the certificate again and
-//! opens the log file anew. A service manager that asks for it is told of each of these steps.
+//! SIGTERM and SIGINT end it in good order, a second one at once; SIGHUP reads the configuration, the directory and the
+//! certificate again and opens the log file anew. A service manager that asks for it is told of each of these steps.
 
 use super::configuration::notices;
 use super::notify::Notify;
@@ -11,6 +11,7 @@ use super::signals::Signals;
 use crate::admin::configured_level;
 use crate::config::{Log, LogFormat, Settings};
 use crate::observe::{self, FileLog, Format, Level, Setup};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Exit code of a process that was told twice to end.
@@ -18,7 +19,8 @@ const CODE_ABORTED: u8 = 3;
 /// How long work that is left over may keep the process once everything has ended.
 const RUNTIME_END_WAIT: Duration = Duration::from_secs(2);
 
-pub(super) fn run(settings: Settings) -> Result<u8, Failure> {
+/// `file` is where the settings were read from: SIGHUP has them read again.
+pub(super) fn run(settings: Settings, file: PathBuf) -> Result<u8, Failure> {
     let setup = log_setup(&settings.log, configured_level(&settings));
     // Not wrong usage, although a wrong path may be the reason: a disk that is full or read-only now need not be so in an
     // hour, and whoever restarts us gives up at code 2.
@@ -28,7 +30,7 @@ pub(super) fn run(settings: Settings) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::from(format!("start: {error}")))?;
-    let code = runtime.block_on(serve(settings));
+    let code = runtime.block_on(serve(settings, file));
     runtime.shutdown_timeout(RUNTIME_END_WAIT);
     Ok(code)
 }
@@ -58,7 +60,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(settings: Settings) -> u8 {
+async fn serve(settings: Settings, file: PathBuf) -> u8 {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -88,7 +90,7 @@ async fn serve(settings: Settings) -> u8 {
         }
     };
     match started {
-        Ok(running) => until_the_end(running, signals, &notify).await,
+        Ok(running) => until_the_end(running.reading(file), signals, &notify).await,
         Err(error) => {
             tracing::error!(event = "service.failed", %error);
             notify.failed(error.to_string()).await;

@@ -15,7 +15,7 @@ use super::start::{StartError, bind, identity, open_directory, open_store};
 use super::vitals::Vitals;
 use crate::admin::watch::Watch;
 use crate::admin::{self, Context, PORTS_FILE, Ports, Serving};
-use crate::config::Settings;
+use crate::config::{Live, Settings};
 use crate::directory::{Directory, ReloadReport};
 use crate::fetch::pop3::server::{Pop3, Waits};
 use crate::fetch::stored::StoredMaildrops;
@@ -28,6 +28,7 @@ use crate::pipeline::Pipeline;
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Store};
 use rustls::pki_types::CertificateDer;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
@@ -54,12 +55,15 @@ pub struct Running {
     /// Who the users are.
     pub directory: Arc<Directory>,
     /// The configuration in force.
-    pub settings: Arc<Settings>,
-    embedded: Arc<Embedded>,
+    pub settings: Live,
+    /// Where they are read from again.
+    pub(super) config_file: Option<PathBuf>,
+    pub(super) embedded: Arc<Embedded>,
+    pub(super) smtp: smtp::server::LiveSettings,
     visits: Visits,
     /// None until it has begun.
-    alarms: Option<Arc<Watch>>,
-    tls: Arc<TlsIdentity>,
+    pub(super) alarms: Option<Arc<Watch>>,
+    pub(super) tls: Arc<TlsIdentity>,
     drain: Drain,
     services: JoinSet<()>,
     /// Those of them without which there is no mail.
@@ -75,7 +79,6 @@ impl Daybook {
     /// [`StartError`]; nothing is left running then, and the store is closed.
     pub async fn start(settings: Settings) -> Result<Running, StartError> {
         metrics::begin();
-        let settings = Arc::new(settings);
         let embedded = Arc::new(open_store(&settings).await?);
         let started = start_on(Arc::clone(&embedded), settings).await;
         if started.is_err() {
@@ -85,7 +88,7 @@ impl Daybook {
     }
 }
 
-async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Running, StartError> {
+async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running, StartError> {
     let tls = Arc::new(identity(&settings)?);
     let directory = Arc::new(open_directory(settings.directories.clone()).await?);
     let bound = bind(&settings).await?;
@@ -94,7 +97,9 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         ports: bound.ports,
         store: Arc::clone(&embedded) as Arc<dyn Store>,
         directory,
-        settings,
+        smtp: Arc::new(smtp_settings(&settings)).into(),
+        settings: Live::new(settings),
+        config_file: None,
         embedded,
         visits: Visits::default(),
         alarms: None,
@@ -115,7 +120,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
     Ok(running)
 }
 
-fn smtp_settings(settings: &Settings) -> smtp::server::Settings {
+pub(super) fn smtp_settings(settings: &Settings) -> smtp::server::Settings {
     let limits = &settings.smtp;
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     smtp::server::Settings {
@@ -160,7 +165,7 @@ impl Running {
         let receiver = Pipeline::new(Arc::clone(&self.store), Arc::clone(&self.directory));
         let task = self.services.spawn(smtp::server::serve(
             smtp,
-            Arc::new(smtp_settings(&self.settings)),
+            self.smtp.clone(),
             Some(Arc::clone(&self.tls)),
             receiver,
             self.drain.clone(),
@@ -197,24 +202,6 @@ impl Running {
         Ok(())
     }
 
-    /// Opens the log file anew and reads the directory's files and the certificate again; what is bad stays as it was, and
-    /// the log says so.
-    pub async fn reload(&self) {
-        // May wait for the log's thread. When it failed, the others are read all the same.
-        tokio::task::spawn_blocking(crate::observe::reopen).await.ok();
-        let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
-        let reloaded = tokio::task::spawn_blocking(move || (directory.reload(), tls.reload())).await;
-        let Ok((report, tls)) = reloaded else { return };
-        log_directory(&report, false);
-        match tls {
-            Ok(()) => tracing::info!(event = "tls.reloaded"),
-            Err(error) => {
-                let error = StartError::Tls(error);
-                tracing::error!(event = "tls.kept", %error);
-            }
-        }
-    }
-
     /// Resolves when the process is told to end by SIGTERM or SIGINT; reloads at each SIGHUP until then. Without signals,
     /// at once.
     pub async fn run_until_told(&self) {
@@ -231,6 +218,11 @@ impl Running {
         self.tls.certificate()
     }
 
+    /// Has the configuration read from `file` at each reload; else it stays as it is.
+    pub fn reading(self, file: PathBuf) -> Running {
+        Running { config_file: Some(file), ..self }
+    }
+
     /// What it cannot do without.
     pub(super) fn vitals(&self) -> Vitals {
         Vitals::new(self.ports.clone(), Arc::downgrade(&self.embedded), self.vital.clone())
@@ -241,7 +233,7 @@ impl Running {
         Context {
             store: Arc::clone(&self.store),
             directory: Arc::clone(&self.directory),
-            settings: Arc::clone(&self.settings),
+            settings: self.settings.clone(),
             ports: Some(self.ports.clone()),
             serving: Serving {
                 tls: Some(Arc::clone(&self.tls)),
@@ -257,7 +249,7 @@ impl Running {
     pub async fn stop(mut self) {
         self.drain.start();
         while self.services.join_next().await.is_some() {}
-        if let Err(error) = Ports::remove(&self.settings.data_dir) {
+        if let Err(error) = Ports::remove(&self.settings.current().data_dir) {
             tracing::warn!(event = "service.file_left", file = PORTS_FILE, %error);
         }
         self.admin_drain.start();

@@ -115,8 +115,12 @@ pub(super) async fn open_store(settings: &Settings) -> Result<Embedded, StartErr
 
 /// How the store of these settings is opened.
 pub(super) fn store_options(settings: &Settings) -> Options {
-    let reserve_octets = settings.smtp.max_message_bytes.saturating_mul(RESERVE_MESSAGES);
-    Options { data_dir: settings.data_dir.clone(), reserve_octets }
+    Options { data_dir: settings.data_dir.clone(), reserve_octets: reserve_octets(settings) }
+}
+
+/// What must stay free for mail to be taken.
+pub(super) fn reserve_octets(settings: &Settings) -> u64 {
+    settings.smtp.max_message_bytes.saturating_mul(RESERVE_MESSAGES)
 }
 
 pub(super) fn identity(settings: &Settings) -> Result<TlsIdentity, StartError> {

@@ -9,6 +9,9 @@
 //! names the nearest known one: an operator who restarts a gateway at night gets one list to work through.
 //! A configuration with a fault is never served from; there are no "best effort" settings.
 //!
+//! A running server reads the file again when told to: [`Live`] holds what is in force, and [`Settings::for_running`] keeps
+//! what only a start can change. A bad file changes nothing.
+//!
 //! Relative paths mean *relative to the file*, not to where the server was started from.
 //! Gateway mailboxes, users' state and keys are not configuration: they live in the store, and no secret has a
 //! key here (at most the name of the file it is in), so [`Settings`] may be shown and logged in full.
@@ -23,6 +26,7 @@ mod alerts;
 mod check;
 mod error;
 mod exchange;
+mod live;
 mod nearest;
 mod section;
 mod settings;
@@ -32,6 +36,7 @@ pub use alerts::{ALERT_RECIPIENTS_MAX, AlertMail, Alerts, RelayLogin, RelaySecur
 pub use check::{load, parse};
 pub use error::{ConfigError, ConfigErrors};
 pub use exchange::Exchange;
+pub use live::Live;
 pub(crate) use section::{Problems, Section, parse_document};
 pub use settings::{DIRECTORY_SOURCES_MAX, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN};
 pub use settings::{

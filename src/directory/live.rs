@@ -33,6 +33,15 @@ struct Source {
 }
 
 impl Source {
+    fn of(configured: &DirectorySource) -> Source {
+        let DirectoryKind::File { path } = &configured.kind;
+        let names = configured.mailboxes.as_ref();
+        Source {
+            path: path.clone(),
+            mailboxes: names.map(|names| names.iter().map(|name| AddressKey::of(name)).collect()),
+        }
+    }
+
     fn serves(&self, names: &[AddressKey]) -> bool {
         match &self.mailboxes {
             None => true,
@@ -43,6 +52,7 @@ impl Source {
 
 /// What the sources said last, merged for every set of them that serves some gateway mailbox.
 struct State {
+    sources: Arc<[Source]>,
     lists: Vec<Arc<[Arc<User>]>>,
     readings: Vec<Reading>,
     /// Grows when a gateway mailbox turns up that two names in different sources both mean.
@@ -50,6 +60,16 @@ struct State {
 }
 
 impl State {
+    /// What was last read of each of these sources; nothing of those it did not have.
+    fn carried_over(&self, sources: &[Source]) -> (Vec<Arc<[Arc<User>]>>, Vec<Reading>) {
+        let had = |source: &Source| {
+            let place = self.sources.iter().position(|had| had.path == source.path)?;
+            Some((Arc::clone(self.lists.get(place)?), *self.readings.get(place)?))
+        };
+        let none = || (Arc::from(Vec::new()), Reading::default());
+        sources.iter().map(|source| had(source).unwrap_or_else(none)).unzip()
+    }
+
     fn snapshot(&self, set: SourceSet) -> Arc<Snapshot> {
         let mut snapshots = lock(&self.snapshots);
         Arc::clone(snapshots.entry(set).or_insert_with(|| Arc::new(merge(&self.lists, set))))
@@ -74,7 +94,6 @@ struct Watch {
 
 /// All sources and what is in force of them. Shared between the tasks of a server; every method takes `&self`.
 pub struct Directory {
-    sources: Vec<Source>,
     current: ArcSwap<State>,
     watch: Mutex<Watch>,
     /// Held while reloading: two reloads at once could put the older list in force.
@@ -127,56 +146,49 @@ impl Directory {
     /// Reads all sources for the first time. Never fails: a source that cannot be read has no users, and the
     /// report says so.
     pub fn open(sources: &[DirectorySource]) -> (Directory, ReloadReport) {
-        let sources: Vec<Source> = sources
-            .iter()
-            .take(DIRECTORY_SOURCES_MAX)
-            .map(|source| {
-                let DirectoryKind::File { path } = &source.kind;
-                let names = source.mailboxes.as_ref();
-                Source {
-                    path: path.clone(),
-                    mailboxes: names.map(|names| names.iter().map(|name| AddressKey::of(name)).collect()),
-                }
-            })
-            .collect();
-        let lists = sources.iter().map(|_| Arc::from(Vec::new())).collect();
-        let readings = vec![Reading::default(); sources.len()];
+        let nothing = State {
+            sources: Arc::from(Vec::new()),
+            lists: Vec::new(),
+            readings: Vec::new(),
+            snapshots: Mutex::default(),
+        };
         let directory = Directory {
-            current: ArcSwap::from_pointee(State { lists, readings, snapshots: Mutex::default() }),
-            sources,
+            current: ArcSwap::from_pointee(nothing),
             watch: Mutex::default(),
             reloading: Mutex::default(),
         };
-        let report = directory.reload();
+        let report = directory.reconfigure(sources);
         (directory, report)
+    }
+
+    /// Reads these sources in place of those it had. One that it had too keeps its list when it cannot be read now.
+    /// Blocks on the disk.
+    pub fn reconfigure(&self, sources: &[DirectorySource]) -> ReloadReport {
+        let _one_at_a_time = lock(&self.reloading);
+        let sources = sources.iter().take(DIRECTORY_SOURCES_MAX).map(Source::of).collect();
+        self.read_all(sources)
     }
 
     /// The users of the gateway mailbox with this login (local part) and address.
     pub fn snapshot_for(&self, login: &str, address: &str) -> Arc<Snapshot> {
-        let set = self.serving(&[AddressKey::of(login), AddressKey::of(address)]);
-        self.current.load().snapshot(set)
-    }
-
-    fn serving(&self, names: &[AddressKey]) -> SourceSet {
-        let mut set = SourceSet::default();
-        for (index, source) in self.sources.iter().enumerate() {
-            if source.serves(names) {
-                set = set.with(index);
-            }
-        }
-        set
+        let state = self.current.load();
+        state.snapshot(serving(&state.sources, &[AddressKey::of(login), AddressKey::of(address)]))
     }
 
     /// Reads all sources again and puts in force those that are good. Blocks on the disk.
     pub fn reload(&self) -> ReloadReport {
         let _one_at_a_time = lock(&self.reloading);
+        self.read_all(Arc::clone(&self.current.load().sources))
+    }
+
+    /// Only while `reloading` is held.
+    fn read_all(&self, sources: Arc<[Source]>) -> ReloadReport {
         // Looked at before reading: a write in between makes the next look differ, so it is not missed.
-        let looks: Vec<Option<Fingerprint>> = self.look();
+        let looks = look(&sources);
         let before = self.current.load_full();
-        let mut lists = before.lists.clone();
-        let mut report = ReloadReport { sources: Vec::with_capacity(self.sources.len()) };
-        let mut readings = before.readings.clone();
-        for ((source, list), reading) in self.sources.iter().zip(&mut lists).zip(&mut readings) {
+        let (mut lists, mut readings) = before.carried_over(&sources);
+        let mut report = ReloadReport { sources: Vec::with_capacity(sources.len()) };
+        for ((source, list), reading) in sources.iter().zip(&mut lists).zip(&mut readings) {
             let read = reload_source(&source.path, list);
             reading.is_good = read.error.is_none();
             if reading.is_good {
@@ -184,14 +196,17 @@ impl Directory {
             }
             report.sources.push(read);
         }
-        let mut known: Vec<SourceSet> = lock(&before.snapshots).keys().copied().collect();
-        known.extend(self.named_sets());
+        let mut known: Vec<SourceSet> = Vec::new();
+        if Arc::ptr_eq(&before.sources, &sources) {
+            known.extend(lock(&before.snapshots).keys());
+        }
+        known.extend(named_sets(&sources));
         known.sort_unstable();
         known.dedup();
         let snapshots: HashMap<SourceSet, Arc<Snapshot>> =
             known.into_iter().map(|set| (set, Arc::new(merge(&lists, set)))).collect();
         report_conflicts(&mut report, &snapshots);
-        self.current.store(Arc::new(State { lists, readings, snapshots: Mutex::new(snapshots) }));
+        self.current.store(Arc::new(State { sources, lists, readings, snapshots: Mutex::new(snapshots) }));
         let mut watch = lock(&self.watch);
         watch.read.clone_from(&looks);
         watch.looked = looks;
@@ -201,7 +216,7 @@ impl Directory {
     /// How every source stands, in the order of the configuration.
     pub fn sources(&self) -> Vec<SourceStatus> {
         let state = self.current.load();
-        let sources = self.sources.iter().zip(&state.lists).zip(&state.readings);
+        let sources = state.sources.iter().zip(&state.lists).zip(&state.readings);
         sources
             .map(|((source, list), reading)| SourceStatus {
                 path: source.path.clone(),
@@ -215,27 +230,32 @@ impl Directory {
     /// True when some file differs from what was last read and has stopped changing: it looked the same at the
     /// call before. To be polled every few seconds; cheap, no file is read.
     pub fn changed(&self) -> bool {
-        let looks = self.look();
+        let looks = look(&self.current.load().sources);
         let mut watch = lock(&self.watch);
         let settled = watch.looked.iter().zip(&looks).all(|(last, now)| last == now);
         let differs = watch.read != looks;
         watch.looked = looks;
         differs && settled
     }
+}
 
-    fn look(&self) -> Vec<Option<Fingerprint>> {
-        self.sources.iter().map(|source| Fingerprint::look(&source.path)).collect()
-    }
+fn look(sources: &[Source]) -> Vec<Option<Fingerprint>> {
+    sources.iter().map(|source| Fingerprint::look(&source.path)).collect()
+}
 
-    /// The sets of sources that the configuration lets one expect: one for each name in it, and one for all
-    /// gateway mailboxes it does not name.
-    fn named_sets(&self) -> HashSet<SourceSet> {
-        let names = self.sources.iter().filter_map(|source| source.mailboxes.as_ref()).flatten();
-        let mut sets: HashSet<SourceSet> =
-            names.map(|name| self.serving(std::slice::from_ref(name))).collect();
-        sets.insert(self.serving(&[]));
-        sets
-    }
+fn serving(sources: &[Source], names: &[AddressKey]) -> SourceSet {
+    let serving = sources.iter().enumerate().filter(|(_, source)| source.serves(names));
+    serving.fold(SourceSet::default(), |set, (index, _)| set.with(index))
+}
+
+/// The sets of sources that the configuration lets one expect: one for each name in it, and one for all
+/// gateway mailboxes it does not name.
+fn named_sets(sources: &[Source]) -> HashSet<SourceSet> {
+    let names = sources.iter().filter_map(|source| source.mailboxes.as_ref()).flatten();
+    let mut sets: HashSet<SourceSet> =
+        names.map(|name| serving(sources, std::slice::from_ref(name))).collect();
+    sets.insert(serving(sources, &[]));
+    sets
 }
 
 fn reload_source(path: &Path, list: &mut Arc<[Arc<User>]>) -> SourceReport {
@@ -323,6 +343,24 @@ mod tests {
         ));
         let counts: Vec<usize> = report.sources.iter().map(|source| source.conflicts.len()).collect();
         assert_eq!(counts, [0, 1]);
+    }
+
+    #[test]
+    fn other_sources_take_the_place_of_the_old_and_known_ones_keep_their_lists() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = ["one.toml", "two.toml"].map(|name| dir.path().join(name));
+        std::fs::write(&one, user("a", &["a@x.example"])).unwrap();
+        std::fs::write(&two, user("b", &["b@x.example"])).unwrap();
+        let (directory, _) = Directory::open(&[source(&one, None)]);
+        assert_eq!(ids(&directory, "mbx-1"), ["a"]);
+        std::fs::write(&one, "not a list").unwrap();
+        let report = directory.reconfigure(&[source(&two, Some(&["mbx-1"])), source(&one, None)]);
+        assert!(!report.is_good());
+        assert_eq!(ids(&directory, "mbx-1"), ["b", "a"], "a bad file never replaces a good list");
+        assert_eq!(ids(&directory, "mbx-2"), ["a"]);
+        assert!(directory.reconfigure(&[]).is_good());
+        assert_eq!(ids(&directory, "mbx-1"), Vec::<String>::new());
+        assert!(!directory.changed());
     }
 
     #[test]

@@ -74,6 +74,10 @@
 //!
 //! | event | level | fields | meaning |
 //! |---|---|---|---|
+//! | `config.kept` | error | error | The configuration was read again and has a fault; what it said before stays in force. |
+//! | `config.needs_restart` | warn | keys | These keys changed and keep their values until the next start. |
+//! | `config.reloaded` | info | changed | It was read again; what these keys say now is in force. |
+//! | `config.unchanged` | info |  | It was read again and says nothing new that can be put in force. |
 //! | `config.notice` | warn | notice | The configuration is right, and yet an operator should know this. |
 //! | `directory.loaded` | info | path, users | A list of users was read at start. |
 //! | `directory.reloaded` | info | path, users, changed | It was read again. |

@@ -28,6 +28,7 @@ use crate::net::stream::{Stream, TLS_HANDSHAKE_DEADLINE, UpgradeError};
 use crate::net::tls::TlsIdentity;
 use crate::net::wire::{IDLE_OCTETS, Wire, WireError};
 use crate::observe::metrics;
+use arc_swap::ArcSwap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,6 +61,27 @@ pub struct Settings {
     pub errors_max: u32,
     /// How long things may take.
     pub timeouts: Timeouts,
+}
+
+/// The settings in force, replaceable while the server runs; a connection keeps those it began with. Clones share them.
+#[derive(Clone, Debug)]
+pub struct LiveSettings(Arc<ArcSwap<Settings>>);
+
+impl LiveSettings {
+    /// Puts others in force for new connections.
+    pub fn replace(&self, settings: Settings) {
+        self.0.store(Arc::new(settings));
+    }
+
+    fn current(&self) -> Arc<Settings> {
+        self.0.load_full()
+    }
+}
+
+impl From<Arc<Settings>> for LiveSettings {
+    fn from(settings: Arc<Settings>) -> LiveSettings {
+        LiveSettings(Arc::new(ArcSwap::new(settings)))
+    }
 }
 
 /// How long things may take.
@@ -108,16 +130,17 @@ impl Settings {
 /// `settings.timeouts.drain` has passed. Without `tls` STARTTLS is not offered.
 pub async fn serve(
     listeners: Vec<Listener>,
-    settings: Arc<Settings>,
+    settings: impl Into<LiveSettings>,
     tls: Option<Arc<TlsIdentity>>,
     receiver: Arc<dyn Receiver>,
     drain: Drain,
 ) {
+    let settings: LiveSettings = settings.into();
     let mut over_cap = Vec::new();
     let too_many = Reply::from(Outcome::TooManyConnections);
     too_many.write_to(&mut over_cap);
-    let cap = ConnectionCap::new(settings.connections_max);
-    let drain_deadline = settings.timeouts.drain;
+    let cap = ConnectionCap::new(settings.current().connections_max);
+    let drain_deadline = settings.current().timeouts.drain;
     let server = Arc::new(Server {
         settings,
         tls,
@@ -131,7 +154,7 @@ pub async fn serve(
 }
 
 struct Server {
-    settings: Arc<Settings>,
+    settings: LiveSettings,
     tls: Option<Arc<TlsIdentity>>,
     receiver: Arc<dyn Receiver>,
     drain: Drain,
@@ -223,6 +246,8 @@ enum Waited {
 /// One connection in progress.
 struct Talk<'s> {
     server: &'s Server,
+    /// In force when the connection began.
+    settings: Arc<Settings>,
     session: Session,
     session_id: SessionId,
     peer: SocketAddr,
@@ -237,7 +262,7 @@ struct Talk<'s> {
 
 impl<'s> Talk<'s> {
     fn new(server: &'s Server, session_id: SessionId, peer: SocketAddr) -> Talk<'s> {
-        let settings = &server.settings;
+        let settings = server.settings.current();
         let policy = Policy {
             hostname: settings.hostname.clone(),
             message_octets_max: settings.message_octets_max,
@@ -248,6 +273,7 @@ impl<'s> Talk<'s> {
         };
         Talk {
             server,
+            settings,
             session: Session::new(policy, session_id, peer),
             session_id,
             peer,
@@ -363,7 +389,7 @@ impl<'s> Talk<'s> {
         self.say(&Outcome::SendHandshake.into());
         self.flush(&mut wire).await?;
         self.reception = None;
-        let upgraded = wire.upgrade(tls.server_config(), self.server.settings.timeouts.handshake).await;
+        let upgraded = wire.upgrade(tls.server_config(), self.settings.timeouts.handshake).await;
         match upgraded {
             Ok(wire) => {
                 if let Some(facts) = wire.stream().tls_facts() {
@@ -407,7 +433,7 @@ impl<'s> Talk<'s> {
         if !receiving {
             self.pace = Pace::default();
         }
-        let limit = self.server.settings.timeouts.command;
+        let limit = self.settings.timeouts.command;
         let deadline = *self.line_deadline.get_or_insert_with(|| Instant::now() + limit);
         let filled = tokio::select! {
             biased;
@@ -419,7 +445,7 @@ impl<'s> Talk<'s> {
 
     async fn await_body(&mut self, wire: &mut Wire) -> Result<Waited, End> {
         let began = Instant::now();
-        let allowance = self.pace.allowance(&self.server.settings.timeouts.body);
+        let allowance = self.pace.allowance(&self.settings.timeouts.body);
         let filled = wire.fill(BODY_OCTETS, began + allowance).await;
         if let Ok(octets) = &filled {
             self.pace.read(began.elapsed(), *octets);
@@ -431,7 +457,7 @@ impl<'s> Talk<'s> {
         if self.replies.is_empty() {
             return Ok(());
         }
-        let deadline = Instant::now() + self.server.settings.timeouts.reply;
+        let deadline = Instant::now() + self.settings.timeouts.reply;
         wire.send(&self.replies, deadline).await?;
         self.replies.clear();
         self.replies.shrink_to(IDLE_OCTETS);

@@ -78,7 +78,7 @@ struct Routes {
 /// What sessions and the committer share.
 pub(super) struct Shared {
     data_dir: PathBuf,
-    reserve_octets: u64,
+    reserve_octets: AtomicU64,
     readers: Mutex<Vec<Index>>,
     routes: ArcSwap<Routes>,
     /// The last group could not be made durable.
@@ -218,7 +218,7 @@ impl Shared {
 
     /// Whether `octets` more leave the reserve untouched.
     fn check_free_space(&self, octets: u64) -> Result<(), StoreError> {
-        let wanted = self.reserve_octets.saturating_add(octets);
+        let wanted = self.reserve_octets.load(Ordering::Relaxed).saturating_add(octets);
         if self.free_octets()? < wanted { Err(StoreError::Full) } else { Ok(()) }
     }
 }
@@ -240,7 +240,7 @@ impl Embedded {
         let data_dir = &options.data_dir;
         let shared = Arc::new(Shared {
             data_dir: data_dir.clone(),
-            reserve_octets: options.reserve_octets,
+            reserve_octets: AtomicU64::new(options.reserve_octets),
             readers: Mutex::new(Vec::new()),
             routes: ArcSwap::default(),
             failing: AtomicBool::new(false),
@@ -302,6 +302,11 @@ impl Embedded {
             _lock: lock,
         };
         Ok((store, report))
+    }
+
+    /// Refuses new mail from now on when less than this is free, in octets.
+    pub fn set_reserve(&self, octets: u64) {
+        self.shared.reserve_octets.store(octets, Ordering::Relaxed);
     }
 
     /// Ends what is queued, marks the log as cleanly closed and stops the threads. Later calls fail.
@@ -554,7 +559,7 @@ impl Store for Embedded {
 
     fn space(&self) -> Result<Space, StoreError> {
         let free_octets = self.shared.free_octets()?;
-        Ok(Space { free_octets, reserve_octets: self.shared.reserve_octets })
+        Ok(Space { free_octets, reserve_octets: self.shared.reserve_octets.load(Ordering::Relaxed) })
     }
 
     fn open(&self, key: &Unlocked, message: MessageKey) -> Result<Box<dyn io::Read + Send>, StoreError> {

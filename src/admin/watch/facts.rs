@@ -214,7 +214,8 @@ impl Counter {
             let address = mailbox.address().map(|address| address.as_str().to_ascii_lowercase());
             names.iter().any(|name| *name == mailbox.login() || Some(name) == address.as_ref())
         };
-        let mut sources = self.context.settings.directories.iter();
+        let settings = self.context.settings.current();
+        let mut sources = settings.directories.iter();
         let somebody_is_known = mailbox.archive
             && mailbox.profile == Profile::Microsoft365
             && sources.any(|source| source.mailboxes.as_ref().is_none_or(is_named));

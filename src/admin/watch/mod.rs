@@ -35,6 +35,7 @@ pub use status::{
 };
 
 use super::Context;
+use crate::config::Settings;
 use crate::mail::{AddressKey, Timestamp};
 use crate::net::drain::Drain;
 use crate::net::tls::TlsIdentity;
@@ -43,7 +44,7 @@ use crate::observe::alarm::{
 };
 use crate::observe::now;
 use crate::store::Space;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use facts::{Counter, Health};
 use mailer::Mailer;
 use outbox::{Kind, Outbox};
@@ -66,7 +67,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// The watch over one running gateway.
 pub struct Watch {
     context: Context,
-    mailer: Option<Mailer>,
+    mailer: ArcSwapOption<Mailer>,
     tls: Arc<TlsIdentity>,
     /// Held by a question to the store that is not answered yet.
     asking: Arc<Mutex<()>>,
@@ -95,6 +96,21 @@ struct Memory {
     last_report: Timestamp,
     saved: Option<State>,
     save_fails: bool,
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let hours =
+        |hours: u64| (hours > 0).then(|| i64::try_from(hours).unwrap_or(i64::MAX / HOUR_MS) * HOUR_MS);
+    Limits {
+        fetch_silence_ms: hours(settings.alerts.fetch_silence_hours),
+        remind_ms: hours(settings.alerts.remind_hours),
+        disk_margin_octets: settings.alerts.disk_margin_bytes,
+    }
+}
+
+fn mailer(settings: &Settings) -> Option<Arc<Mailer>> {
+    let mail = settings.alerts.mail.clone()?;
+    Some(Arc::new(Mailer::new(mail, &settings.hostname)))
 }
 
 /// When what is kept is written.
@@ -136,7 +152,7 @@ async fn waited<S: Send + 'static, T: Send + 'static>(
 impl Watch {
     /// Takes up what the watch before left in `data_dir`. Blocks on the disk. `tls` is the certificate shown to peers.
     pub fn new(context: Context, tls: Arc<TlsIdentity>, now: Timestamp) -> Watch {
-        let settings = &context.settings;
+        let settings = context.settings.current();
         let state = state::load(&settings.data_dir).unwrap_or_else(|no_state| {
             if let NoState::Damaged(error) = no_state {
                 tracing::warn!(event = "alarm.forgotten", file = WATCH_FILE, %error);
@@ -155,15 +171,9 @@ impl Watch {
             context.visits.note(*id, *at);
         }
         let was_there = (0..RESTART_MS_MAX).contains(&(now.unix_ms() - state.seen_at.unix_ms()));
-        let hours =
-            |hours: u64| (hours > 0).then(|| i64::try_from(hours).unwrap_or(i64::MAX / HOUR_MS) * HOUR_MS);
-        let limits = Limits {
-            fetch_silence_ms: hours(settings.alerts.fetch_silence_hours),
-            remind_ms: hours(settings.alerts.remind_hours),
-            disk_margin_octets: settings.alerts.disk_margin_bytes,
-        };
-        let mailer = settings.alerts.mail.clone().map(|mail| Mailer::new(mail, &settings.hostname));
-        let recipients = mailer.as_ref().map(Mailer::recipients).unwrap_or_default();
+        let limits = limits(&settings);
+        let mailer = mailer(&settings);
+        let recipients = mailer.as_ref().map(|mailer| mailer.recipients()).unwrap_or_default();
         Watch {
             tls,
             asking: Arc::default(),
@@ -184,7 +194,7 @@ impl Watch {
                 saved: None,
                 save_fails: false,
             }),
-            mailer,
+            mailer: ArcSwapOption::new(mailer),
             context,
         }
     }
@@ -225,9 +235,21 @@ impl Watch {
         memory.last_look = now;
     }
 
+    /// Goes by the configuration now in force. What waits for those who are no longer written to goes to those who are.
+    pub async fn reconfigure(&self) {
+        let settings = self.context.settings.current();
+        self.memory.lock().await.alarms.set_limits(limits(&settings));
+        let mailer = mailer(&settings);
+        let recipients = mailer.as_ref().map(|mailer| mailer.recipients()).unwrap_or_default();
+        self.mailer.store(mailer);
+        lock(&self.outbox).readdress(&recipients, now());
+        self.posted.notify_one();
+        self.say_what_is_odd();
+    }
+
     /// Says at the start what an admin should know of who is written to, and how.
     fn say_what_is_odd(&self) {
-        let Some(mailer) = &self.mailer else { return };
+        let Some(mailer) = self.mailer.load_full() else { return };
         if let Some(why) = mailer.password_trouble() {
             tracing::warn!(event = "alerts.password_file", why);
         }
@@ -257,15 +279,14 @@ impl Watch {
         self.raised.store(Arc::new(memory.alarms.raised().to_vec()));
         changes.iter().for_each(|change| log(change, &self.context, now));
         let status = self.status(&memory, health, now);
+        let settings = self.context.settings.current();
         if !changes.is_empty() {
-            let hostname = &self.context.settings.hostname;
-            let remind_hours = self.context.settings.alerts.remind_hours;
-            let subject = words::subject(&changes, hostname, now);
-            let text = words::changes(&changes, hostname, remind_hours, now);
+            let subject = words::subject(&changes, &settings.hostname, now);
+            let text = words::changes(&changes, &settings.hostname, settings.alerts.remind_hours, now);
             self.post(letter(Kind::Alert, subject, text, None, now));
         }
         // A report without numbers says nothing; it waits for them.
-        if let Some(minute) = self.context.settings.alerts.daily_report_minute
+        if let Some(minute) = settings.alerts.daily_report_minute
             && memory.counting.last.is_some()
             && is_due(minute, memory.last_report, now)
         {
@@ -320,7 +341,7 @@ impl Watch {
         let outbox = lock(&self.outbox);
         StatusView {
             at,
-            hostname: self.context.settings.hostname.clone(),
+            hostname: self.context.settings.current().hostname.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             watching_since: memory.watching_since,
             alarms: memory.alarms.raised().to_vec(),
@@ -334,7 +355,7 @@ impl Watch {
                 ends: certificate.not_after,
                 self_signed: certificate.self_signed,
             }),
-            mail: self.mailer.as_ref().map(|mailer| MailView {
+            mail: self.mailer.load().as_deref().map(|mailer| MailView {
                 to: mailer.recipients(),
                 relay: mailer.relay().to_owned(),
                 waiting: outbox.len(),
@@ -364,7 +385,7 @@ impl Watch {
         if when == Saving::IfNew && !is_new {
             return;
         }
-        let (data_dir, written) = (self.context.settings.data_dir.clone(), state.clone());
+        let (data_dir, written) = (self.context.settings.current().data_dir.clone(), state.clone());
         let write = move |_: &mut ()| state::save(&data_dir, &written);
         let saved = match when {
             Saving::AtTheEnd => waited(&self.saving, write).await,

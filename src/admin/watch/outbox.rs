@@ -63,19 +63,24 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Begins with what waited when the server ended; it is tried at once. Who is no longer one of the `recipients` gets
     /// nothing any more; what only such people were to get goes to all who are.
-    pub(super) fn new(mut waiting: Vec<Waiting>, recipients: &[String], now: Timestamp) -> Outbox {
-        for Waiting { to, .. } in &mut waiting {
+    pub(super) fn new(waiting: Vec<Waiting>, recipients: &[String], now: Timestamp) -> Outbox {
+        let mut outbox = Outbox { waiting: waiting.into(), failure: None };
+        outbox.readdress(recipients, now);
+        outbox.waiting.truncate(LETTERS_MAX);
+        outbox
+    }
+
+    /// The same for what waits now, with others to be written to.
+    pub(super) fn readdress(&mut self, recipients: &[String], now: Timestamp) {
+        for Waiting { to, .. } in &mut self.waiting {
             to.retain(|recipient| recipients.contains(recipient));
             if to.is_empty() {
                 *to = recipients.to_vec();
             }
         }
         // Nobody would ever send them.
-        waiting.retain(|waiting| !waiting.to.is_empty());
-        let mut outbox = Outbox { waiting: waiting.into(), failure: None };
-        outbox.waiting.truncate(LETTERS_MAX);
-        outbox.hurry(now);
-        outbox
+        self.waiting.retain(|waiting| !waiting.to.is_empty());
+        self.hurry(now);
     }
 
     /// Puts a letter into the queue; gives the one that found no room, if any: the oldest report, or the oldest alert

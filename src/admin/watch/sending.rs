@@ -18,7 +18,7 @@ const STATUS_MAIL_WAIT: Duration = Duration::from_secs(50);
 impl Watch {
     /// Puts a letter into the outbox.
     pub(super) fn post(&self, letter: Letter) {
-        let Some(mailer) = &self.mailer else { return };
+        let Some(mailer) = self.mailer.load_full() else { return };
         if let Some(dropped) = lock(&self.outbox).push(letter, mailer.recipients(), now()) {
             let (about, title) = (dropped.kind.as_str(), dropped.subject);
             tracing::warn!(event = "alert.mail_dropped", about, title, why = "too many wait");
@@ -28,10 +28,9 @@ impl Watch {
 
     /// Sends what is due, for ever.
     pub(super) async fn send_all(&self) {
-        let Some(mailer) = &self.mailer else { return std::future::pending().await };
         loop {
             let due = lock(&self.outbox).due(now());
-            let Some(due) = due else {
+            let (Some(mailer), Some(due)) = (self.mailer.load_full(), due) else {
                 // Those to be tried again become due at some look or other.
                 tokio::select! {
                     () = self.posted.notified() => {}
@@ -93,7 +92,7 @@ impl Watch {
         if !send {
             return Ok(view);
         }
-        let Some(mailer) = &self.mailer else {
+        let Some(mailer) = self.mailer.load_full() else {
             let why = "no mail leaves: [alerts] in the configuration has no \"to\" and \"relay\"";
             return Err(OpError::Usage(why.to_owned()));
         };

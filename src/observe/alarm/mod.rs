@@ -305,6 +305,11 @@ impl Alarms {
         Alarms { limits, raised, store_failing_since: None, store_working_since: None }
     }
 
+    /// Judges by other limits from the next step on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Every alarm that is raised, in the order they were.
     pub fn raised(&self) -> &[Raised] {
         &self.raised

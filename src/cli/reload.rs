@@ -1,0 +1,102 @@
+//! SIGHUP: everything that can be read again is, and what is bad stays as it was.
+//!
+//! ```text
+//! log file ─▶ configuration ─▶ what is made of it: SMTP limits, users, alarms, log level ─▶ certificate
+//! ```
+//! A configuration with a fault changes nothing, and the log, `readyz` and `/healthz` say so. Keys that only a start can
+//! change keep their values, and are named.
+
+use super::configuration::notices;
+use super::service::{Running, log_directory, smtp_settings};
+use super::start::{StartError, reserve_octets};
+use crate::admin::configured_level;
+use crate::config::{self, Settings};
+use crate::observe;
+use std::sync::Arc;
+
+impl Running {
+    /// Opens the log file anew and reads the configuration, the directory's files and the certificate again; what is bad
+    /// stays as it was, and the log says so.
+    pub async fn reload(&self) {
+        // May wait for the log's thread. When it failed, the others are read all the same.
+        tokio::task::spawn_blocking(observe::reopen).await.ok();
+        let read_again = match self.read_configuration().await {
+            Some(wanted) => self.reconfigure(wanted).await,
+            None => false,
+        };
+        let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
+        let reloaded = tokio::task::spawn_blocking(move || {
+            let report = (!read_again).then(|| directory.reload());
+            (report, tls.reload())
+        });
+        let Ok((report, tls)) = reloaded.await else { return };
+        if let Some(report) = report {
+            log_directory(&report, false);
+        }
+        match tls {
+            Ok(()) => tracing::info!(event = "tls.reloaded"),
+            Err(error) => {
+                let error = StartError::Tls(error);
+                tracing::error!(event = "tls.kept", %error);
+            }
+        }
+    }
+
+    /// What the file says now; `None` when there is none, or it has a fault.
+    async fn read_configuration(&self) -> Option<Settings> {
+        let file = self.config_file.clone()?;
+        let read = tokio::task::spawn_blocking(move || config::load(&file)).await.ok()?;
+        match read {
+            Ok(wanted) => {
+                self.settings.note_fault(None);
+                Some(wanted)
+            }
+            Err(errors) => {
+                let error = errors.to_string().lines().collect::<Vec<_>>().join("; ");
+                tracing::error!(event = "config.kept", error);
+                self.settings.note_fault(Some(error));
+                None
+            }
+        }
+    }
+
+    /// Puts other settings in force as far as a running gateway can; true when the directory was read anew for it.
+    async fn reconfigure(&self, wanted: Settings) -> bool {
+        let before = self.settings.current();
+        let settings = wanted.clone().for_running(&before);
+        let late = wanted.differences(&settings);
+        if !late.is_empty() {
+            tracing::warn!(event = "config.needs_restart", keys = late.join(", "));
+        }
+        let changed = before.differences(&settings);
+        if changed.is_empty() {
+            tracing::info!(event = "config.unchanged");
+            return false;
+        }
+        for notice in notices(&settings) {
+            tracing::warn!(event = "config.notice", notice);
+        }
+        self.settings.replace(settings.clone());
+        self.smtp.replace(smtp_settings(&settings));
+        self.embedded.set_reserve(reserve_octets(&settings));
+        if before.log.level != settings.log.level {
+            observe::set_level(configured_level(&settings));
+        }
+        if before.alerts != settings.alerts
+            && let Some(alarms) = &self.alarms
+        {
+            alarms.reconfigure().await;
+        }
+        // Last of all, so that whoever reads of it sees it done.
+        let other_sources = before.directories != settings.directories;
+        if other_sources {
+            let (directory, sources) = (Arc::clone(&self.directory), settings.directories.clone());
+            let read = tokio::task::spawn_blocking(move || directory.reconfigure(&sources)).await;
+            if let Ok(report) = read {
+                log_directory(&report, false);
+            }
+        }
+        tracing::info!(event = "config.reloaded", changed = changed.join(", "));
+        other_sources
+    }
+}

@@ -1,0 +1,151 @@
+//! A running server told to read its files again (SIGHUP) and told to end (SIGTERM): what is bad stays as it was, what is
+//! on its way in is finished, and no connection is cut for it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "support/http.rs"]
+mod http;
+#[path = "support/daybook.rs"]
+mod support;
+
+use std::fs;
+use std::net::TcpStream;
+use support::{Server, Site, Smtp, corpus, wait_until};
+
+/// Changes the configuration of the site, a text at a time.
+fn rewrite(site: &Site, changes: &[(&str, &str)]) {
+    let mut text = fs::read_to_string(site.path("daybook.toml")).unwrap();
+    for (old, new) in changes {
+        assert!(text.contains(old), "{old} in\n{text}");
+        text = text.replacen(old, new, 1);
+    }
+    site.write("daybook.toml", &text);
+}
+
+/// Has the server read its files again, and waits until it says `event`; gives that line.
+fn hang_up(server: &Server<'_>, event: &str) -> String {
+    let (before, wanted) = (server.log().len(), format!("\"event\":\"{event}\""));
+    server.signal("HUP");
+    let mut line = String::new();
+    wait_until(event, || {
+        let log = server.log();
+        let said = log.get(before..).unwrap_or_default().lines().find(|line| line.contains(&wanted));
+        line = said.unwrap_or_default().to_owned();
+        !line.is_empty()
+    });
+    line
+}
+
+fn create(site: &Site) -> String {
+    let made = site.run(&["--json", "mailbox", "create", "--name", "Reload"]).expect(0).stdout;
+    let (_, rest) = made.split_once("\"address\":\"").or_else(|| made.split_once("\"address\": \"")).unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn other_limits_are_in_force_for_the_next_connection_and_old_ones_for_those_that_are_open() {
+    let site = Site::new();
+    let server = site.serve();
+    let address = create(&site);
+    let mut old = Smtp::connect(server.port("smtp"));
+    rewrite(&site, &[("[smtp]\n", "[smtp]\nmax_message_bytes = 100_000\nmax_recipients = 100\n")]);
+    let said = hang_up(&server, "config.reloaded");
+    assert!(said.contains("\"changed\":\"[smtp] max_message_bytes, [smtp] max_recipients\""), "{said}");
+    let too_large = "MAIL FROM:<> SIZE=100001";
+    assert!(old.say(too_large).starts_with("250 "));
+    assert!(Smtp::connect(server.port("smtp")).say(too_large).starts_with("552 5.3.4 "));
+    rewrite(&site, &[("max_recipients = 100\n", "require_tls = true\n")]);
+    hang_up(&server, "config.reloaded");
+    assert!(server.send(&address, b"x\r\n").starts_with("530 5.7.0 "));
+    assert!(old.say("RSET").starts_with("250 "));
+    assert!(old.send(&address, &corpus("journal/s01_basic_recipient.eml")).starts_with("250 2.0.0 Ok "));
+    hang_up(&server, "config.unchanged");
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_the_old_one_in_force() {
+    let site = Site::new();
+    let server = site.serve();
+    let address = create(&site);
+    rewrite(&site, &[("[smtp]\n", "[smtp]\nmax_message_bytes = 100_000\nmax_errors = 0\nrequire = true\n")]);
+    let said = hang_up(&server, "config.kept");
+    assert!(said.contains("max_errors") && said.contains("unknown key"), "every fault is named: {said}");
+    assert!(server.send(&address, &corpus("journal/s01_basic_recipient.eml")).starts_with("250 2.0.0 Ok "));
+    let mut smtp = Smtp::connect(server.port("smtp"));
+    assert!(smtp.say("MAIL FROM:<> SIZE=100001").starts_with("250 "));
+    let health = http::get(server.port("http"), "/healthz");
+    assert!(health.status == 200 && health.body.contains("max_errors"), "{}", health.body);
+    rewrite(&site, &[("max_errors = 0\nrequire = true\n", "")]);
+    hang_up(&server, "config.reloaded");
+    assert_eq!(site.run(&["readyz"]).expect(0).stdout, "ready\n");
+    assert!(Smtp::connect(server.port("smtp")).say("MAIL FROM:<> SIZE=100001").starts_with("552 5.3.4 "));
+}
+
+#[test]
+fn what_only_a_start_can_change_is_named_and_stays() {
+    let site = Site::new();
+    let server = site.serve();
+    let port = server.port("smtp");
+    rewrite(
+        &site,
+        &[
+            ("hostname = \"localhost\"", "hostname = \"other.example\""),
+            ("[pop3]\nlisten = [\"127.0.0.1:0\"]", "[pop3]\nlisten = []"),
+            ("\"second.example\"", "\"third.example\""),
+        ],
+    );
+    let late = hang_up(&server, "config.needs_restart");
+    assert!(late.contains("\"keys\":\"hostname, [pop3] listen\""), "{late}");
+    wait_until("config.reloaded", || server.log().contains("\"changed\":\"domains\""));
+    assert!(Smtp::connect(port).say("NOOP").starts_with("250 "));
+    assert!(TcpStream::connect(server.port("pop3")).is_ok());
+    site.run(&["mailbox", "create", "--name", "Third", "--domain", "third.example"]).expect(0);
+    site.run(&["mailbox", "create", "--name", "Second", "--domain", "second.example"]).expect(2);
+}
+
+#[test]
+fn other_users_log_level_and_alarms_are_taken_too() {
+    let site = Site::new();
+    let server = site.serve();
+    let address = create(&site);
+    site.write(
+        "others.toml",
+        "[[user]]\nid = \"zoe\"\nname = \"Zoe\"\naddresses = [\"bob@contoso.example\"]\n",
+    );
+    rewrite(
+        &site,
+        &[
+            ("path = \"users.toml\"", "path = \"others.toml\""),
+            ("[http]", "[log]\nlevel = \"debug\"\n[alerts]\nremind_hours = 1\ndisk_margin_bytes = 0\n[http]"),
+        ],
+    );
+    hang_up(&server, "config.reloaded");
+    assert!(server.log().contains("others.toml"), "{}", server.log());
+    assert_eq!(site.run(&["log-level"]).expect(0).stdout, "debug\n");
+    assert!(server.send(&address, &corpus("journal/s01_basic_recipient.eml")).starts_with("250 2.0.0 Ok "));
+    wait_until("journal.committed", || server.log().contains("\"event\":\"journal.committed\""));
+    let log = server.log();
+    assert!(!log.contains("Users/alice"), "alice is nobody any more: {log}");
+    assert!(log.contains("\"event\":\"smtp.connected\""), "said at debug only");
+}
+
+#[test]
+fn told_to_end_it_says_so_between_commands_and_finishes_what_is_on_its_way() {
+    let site = Site::new();
+    let mut server = site.serve();
+    let address = create(&site);
+    let (mut idle, mut sending) = (Smtp::connect(server.port("smtp")), Smtp::connect(server.port("smtp")));
+    for command in ["MAIL FROM:<>", &format!("RCPT TO:<{address}>"), "DATA"] {
+        assert!(sending.say(command).starts_with(['2', '3']), "{command}");
+    }
+    let port = server.port("smtp");
+    server.signal("TERM");
+    assert!(idle.reply().starts_with("421 4.3.2 "));
+    wait_until("no new connection", || TcpStream::connect(port).is_err());
+    let taken = sending.say("Subject: last\r\n\r\nIt is not lost.\r\n.");
+    assert!(taken.starts_with("250 2.0.0 Ok "), "{taken}");
+    assert!(sending.reply().starts_with("421 4.3.2 "));
+    assert_eq!(server.wait(), 0);
+    let server = site.serve();
+    let shown = site.run(&["mailbox", "show", &address]).expect(0).stdout;
+    assert!(shown.contains("INBOX") && !server.log().contains("store.torn"), "{shown}");
+}
