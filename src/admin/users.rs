@@ -50,7 +50,7 @@ fn chosen(context: &Context, gateway_mailbox: Option<&str>) -> Result<Vec<Arc<Ga
 
 fn users_of(context: &Context, mailbox: &GatewayMailbox) -> Result<Vec<UserView>, OpError> {
     let address = mailbox.address().map(Address::as_str).unwrap_or_default();
-    let snapshot = context.directory.snapshot_for(mailbox.login(), address);
+    let snapshot = context.directory.snapshot_of(mailbox);
     let mut folders: BTreeMap<String, Vec<FolderView>> = BTreeMap::new();
     for status in context.store.folders(mailbox.id)? {
         if let FolderName::User { user, .. } = &status.name {

@@ -3,7 +3,7 @@
 use super::file::{self, Fingerprint, SourceError};
 use super::snapshot::{Conflict, Snapshot, User};
 use crate::config::{DIRECTORY_SOURCES_MAX, DirectoryKind, DirectorySource};
-use crate::mail::{AddressKey, Timestamp};
+use crate::mail::{AddressKey, GatewayMailbox, Timestamp};
 use crate::observe::now;
 use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
@@ -169,10 +169,14 @@ impl Directory {
         self.read_all(sources)
     }
 
-    /// The users of the gateway mailbox with this login (local part) and address.
-    pub fn snapshot_for(&self, login: &str, address: &str) -> Arc<Snapshot> {
+    /// The users of a gateway mailbox. A source may name it by any address it ever had, or its local part: a new address
+    /// must not take its users away.
+    pub fn snapshot_of(&self, gateway_mailbox: &GatewayMailbox) -> Arc<Snapshot> {
+        let addresses = gateway_mailbox.addresses.iter().map(|served| &served.address);
+        let names: Vec<AddressKey> =
+            addresses.flat_map(|address| [address.key(), AddressKey::of(address.local())]).collect();
         let state = self.current.load();
-        state.snapshot(serving(&state.sources, &[AddressKey::of(login), AddressKey::of(address)]))
+        state.snapshot(serving(&state.sources, &names))
     }
 
     /// Reads all sources again and puts in force those that are good. Blocks on the disk.
@@ -302,6 +306,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::{GatewayAddress, GatewayMailboxId, GatewayMailboxState, Profile, Trust};
     use std::fmt::Write as _;
 
     fn user(id: &str, addresses: &[&str]) -> String {
@@ -315,8 +320,28 @@ mod tests {
         }
     }
 
+    /// One with these local parts, the current one first.
+    fn gateway_mailbox(logins: &[&str]) -> GatewayMailbox {
+        let address = |login: &&str| GatewayAddress {
+            address: format!("{login}@gw.example").parse().unwrap(),
+            until: None,
+        };
+        GatewayMailbox {
+            id: GatewayMailboxId::new(1, [0; 10]),
+            name: "one".to_owned(),
+            addresses: logins.iter().map(address).collect(),
+            tenant: None,
+            profile: Profile::default(),
+            state: GatewayMailboxState::default(),
+            archive: true,
+            created_at: Timestamp::from_unix_ms(0),
+            public_key: String::new(),
+            trust: Trust::default(),
+        }
+    }
+
     fn ids(directory: &Directory, login: &str) -> Vec<String> {
-        let snapshot = directory.snapshot_for(login, &format!("{login}@gw.example"));
+        let snapshot = directory.snapshot_of(&gateway_mailbox(&[login]));
         snapshot.users().iter().map(|user| user.id.clone()).collect()
     }
 
@@ -337,10 +362,9 @@ mod tests {
         assert_eq!(ids(&directory, "mbx-1"), ["a", "n"]);
         assert_eq!(ids(&directory, "Mbx-2"), ["a", "n"]);
         assert_eq!(ids(&directory, "mbx-3"), ["a"]);
-        assert!(Arc::ptr_eq(
-            &directory.snapshot_for("mbx-1", ""),
-            &directory.snapshot_for("", "mbx-2@gw.example")
-        ));
+        let snapshot_of = |logins: &[&str]| directory.snapshot_of(&gateway_mailbox(logins));
+        assert!(Arc::ptr_eq(&snapshot_of(&["mbx-1"]), &snapshot_of(&["mbx-2"])));
+        assert!(Arc::ptr_eq(&snapshot_of(&["mbx-new", "mbx-2"]), &snapshot_of(&["mbx-2"])), "a new address");
         let counts: Vec<usize> = report.sources.iter().map(|source| source.conflicts.len()).collect();
         assert_eq!(counts, [0, 1]);
     }
@@ -374,7 +398,7 @@ mod tests {
         std::fs::write(&path, user("a", &["al@x.example"])).unwrap();
         let report = directory.reload();
         assert!(report.is_good() && report.sources[0].changed);
-        let kept = directory.snapshot_for("m", "");
+        let kept = directory.snapshot_of(&gateway_mailbox(&["m"]));
         let good = directory.sources();
         assert!(good[0].is_good && good[0].users == 1 && good[0].last_good.is_some(), "{good:?}");
         for bad in ["", "[[user]]\nid = 3", "[[user"] {
@@ -445,8 +469,12 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let (directory, report) = Directory::open(&[source(&path, None)]);
         assert_eq!((report.sources[0].users, report.is_good()), (10_000, true));
-        let found =
-            directory.snapshot_for("m", "").find(&AddressKey::of("A9999@x.example")).unwrap().id.clone();
+        let found = directory
+            .snapshot_of(&gateway_mailbox(&["m"]))
+            .find(&AddressKey::of("A9999@x.example"))
+            .unwrap()
+            .id
+            .clone();
         assert_eq!(found, "9999");
     }
 
@@ -454,6 +482,6 @@ mod tests {
     fn without_sources_nobody_is_known() {
         let (directory, report) = Directory::open(&[]);
         assert!(report.is_good() && !directory.changed());
-        assert!(directory.snapshot_for("m", "m@gw.example").users().is_empty());
+        assert!(directory.snapshot_of(&gateway_mailbox(&["m"])).users().is_empty());
     }
 }

@@ -502,8 +502,7 @@ fn assign_safely(
     extraction: &Extraction,
     receipt_id: ReceiptId,
 ) -> assign::Assignment {
-    let address = gateway_mailbox.address().map(ToString::to_string).unwrap_or_default();
-    let snapshot = inner.directory.snapshot_for(gateway_mailbox.login(), &address);
+    let snapshot = inner.directory.snapshot_of(gateway_mailbox);
     let envelopes: Vec<_> = extraction.reports.iter().map(|r| r.envelope.clone()).collect();
     let assignment = catch_unwind(AssertUnwindSafe(|| assign(&envelopes, &snapshot, &Policy::default())));
     assignment.unwrap_or_else(|_| {

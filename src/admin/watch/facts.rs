@@ -211,8 +211,11 @@ impl Counter {
         let status = &counted.status;
         // Without a directory nobody is known, and without an archive nobody is asked for.
         let is_named = |names: &Vec<String>| {
-            let address = mailbox.address().map(|address| address.as_str().to_ascii_lowercase());
-            names.iter().any(|name| *name == mailbox.login() || Some(name) == address.as_ref())
+            let mut addresses = mailbox.addresses.iter().map(|served| &served.address);
+            addresses.any(|address| {
+                let whole = address.as_str().to_ascii_lowercase();
+                names.iter().any(|name| *name == whole || *name == address.local().to_ascii_lowercase())
+            })
         };
         let settings = self.context.settings.current();
         let mut sources = settings.directories.iter();

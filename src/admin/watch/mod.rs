@@ -256,8 +256,7 @@ impl Watch {
         for to in mailer.recipients() {
             let key = AddressKey::of(&to);
             let knows = |mailbox: &Arc<crate::mail::GatewayMailbox>| {
-                let address = mailbox.address().map(crate::mail::Address::as_str).unwrap_or_default();
-                self.context.directory.snapshot_for(mailbox.login(), address).find(&key).is_some()
+                self.context.directory.snapshot_of(mailbox).find(&key).is_some()
             };
             if self.context.store.gateway_mailboxes().iter().any(knows) {
                 let consequence = "reports about alerts will arrive here; no alarm counts them";
