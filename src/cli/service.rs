@@ -157,7 +157,8 @@ async fn watch(directory: Arc<Directory>, drain: Drain) {
 
 impl Running {
     fn serve_mail(&mut self, smtp: Vec<Listener>, pop3: Vec<Listener>, pop3s: Vec<Listener>) {
-        let receiver = Pipeline::new(Arc::clone(&self.store), Arc::clone(&self.directory));
+        let receiver =
+            Pipeline::new(Arc::clone(&self.store), Arc::clone(&self.directory), &self.settings.exchange);
         let task = self.services.spawn(smtp::server::serve(
             smtp,
             Arc::new(smtp_settings(&self.settings)),
