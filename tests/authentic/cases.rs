@@ -7,25 +7,25 @@ use daybook::mail::*;
 use std::path::Path;
 
 /// The pinned tenant.
-pub const TENANT: &str = "contoso.onmicrosoft.example";
+pub(crate) const TENANT: &str = "contoso.onmicrosoft.example";
 /// In the networks of Exchange Online.
-pub const EXCHANGE: &str = "198.51.100.7:25000";
+pub(crate) const EXCHANGE: &str = "198.51.100.7:25000";
 /// In the trusted network of the gateway mailbox.
-pub const RELAY: &str = "203.0.113.9:25000";
+pub(crate) const RELAY: &str = "203.0.113.9:25000";
 /// Somewhere else.
-pub const STRANGER: &str = "192.0.2.1:25000";
+pub(crate) const STRANGER: &str = "192.0.2.1:25000";
 /// SHA-256 of the pinned certificate.
-pub const PIN: &str = "0000000000000000000000000000000000000000000000000000000000000abc";
+pub(crate) const PIN: &str = "0000000000000000000000000000000000000000000000000000000000000abc";
 
 const MARK: &str = "X-OriginatorOrg: contoso.onmicrosoft.example\r\n";
 const THEIRS: &str = "X-OriginatorOrg: fabrikam.onmicrosoft.example\r\n";
 
-pub struct Case {
-    pub name: &'static str,
-    pub peer: &'static str,
-    pub tls: Option<TlsFacts>,
-    pub message: fn(usize) -> String,
-    pub verdict: Verdict,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) peer: &'static str,
+    pub(crate) tls: Option<TlsFacts>,
+    pub(crate) message: fn(usize) -> String,
+    pub(crate) verdict: Verdict,
 }
 
 fn corpus(name: &str) -> String {
@@ -34,14 +34,14 @@ fn corpus(name: &str) -> String {
 }
 
 /// A report as Exchange Online sends it.
-pub fn report(n: usize) -> String {
+pub(crate) fn report(n: usize) -> String {
     corpus("report.eml")
         .replace("-0001-4a1e", &format!("-{n:04}-4a1e"))
         .replace("<quarter-1@", &format!("<q-{n}@"))
 }
 
 /// An NDR that returns one.
-pub fn ndr(n: usize) -> String {
+pub(crate) fn ndr(n: usize) -> String {
     corpus("ndr.eml")
         .replace("-0003-4a1e", &format!("-{n:04}-4a1e"))
         .replace("<offer-7@", &format!("<o-{n}@"))
@@ -79,7 +79,7 @@ fn tls(certificate: Option<ClientCertificate>) -> Option<TlsFacts> {
 }
 
 /// A session in which the peer showed the certificate of Exchange Online.
-pub fn exchange_tls() -> Option<TlsFacts> {
+pub(crate) fn exchange_tls() -> Option<TlsFacts> {
     shown("mail.protection.outlook.com", ChainVerdict::Good, true)
 }
 
@@ -89,7 +89,7 @@ fn shown(name: &str, chain: ChainVerdict, proven: bool) -> Option<TlsFacts> {
 }
 
 /// A certificate made by its holder, for nobody's name.
-pub fn self_made(sha256: &str, proven: bool) -> Option<TlsFacts> {
+pub(crate) fn self_made(sha256: &str, proven: bool) -> Option<TlsFacts> {
     let chain = ChainVerdict::UnknownIssuer;
     tls(Some(ClientCertificate { sha256: sha256.to_owned(), dns_names: Vec::new(), chain, proven }))
 }
@@ -112,7 +112,7 @@ fn copied(name: &'static str, peer: &'static str, tls: Option<TlsFacts>, verdict
     Case { name, peer, tls, message: report, verdict }
 }
 
-pub fn forged() -> Vec<Case> {
+pub(crate) fn forged() -> Vec<Case> {
     [by_the_peer(), by_the_mark(), by_the_place(), by_an_ndr()].into_iter().flatten().collect()
 }
 
@@ -233,7 +233,7 @@ fn by_an_ndr() -> Vec<Case> {
     ]
 }
 
-pub fn genuine() -> Vec<Case> {
+pub(crate) fn genuine() -> Vec<Case> {
     let ours = |name, message| from_exchange(name, Verdict::Authentic, message);
     let by = |name, peer, tls, message| Case { name, peer, tls, message, verdict: Verdict::Authentic };
     vec![
