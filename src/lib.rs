@@ -10,6 +10,8 @@
 //!    arrives.
 //! 4. [`extract`] finds the journal report, also inside an NDR, and cuts out the original message by offsets: the octets are
 //!    never rebuilt. It never fails; what it cannot read it names as defects.
+//!    Beside it, [`authentic`] judges who really sent it, from the peer and the outermost header; what a gateway mailbox in enforce
+//!    or strict mode cannot prove goes to `Quarantine` alone, read all the same.
 //! 5. [`assign`] matches the recorded envelope with the users of the [`directory`] and says, with reasons, whose `Journal
 //!    Outgoing` and `Journal Incoming` the message belongs in. Nobody known: `Unassigned`. Unreadable: `Quarantine`.
 //! 6. The [`store`] seals the content to the gateway mailbox's key. One committer groups what all sessions deliver, decides what
@@ -33,7 +35,7 @@
 //! # Who may know whom
 //!
 //! ```text
-//! mail ◀─ config, extract, assign, directory, store ◀─ net, smtp, fetch, pipeline ◀─ admin ◀─ cli
+//! mail ◀─ config, extract, authentic, assign, directory, store ◀─ net, smtp, fetch, pipeline ◀─ admin ◀─ cli
 //! ```
 //!
 //! | room | holds | never knows |
@@ -42,6 +44,7 @@
 //! | [`config`] | the checked settings | sockets, secrets |
 //! | [`smtp`] | receiving | journals, users, folders |
 //! | [`extract`] | reading reports | files, users, transport, clocks |
+//! | [`authentic`] | the verdict on who sent a report | store, users |
 //! | [`directory`] | who the users are | messages |
 //! | [`assign`] | whose a message is | octets, store, network, time |
 //! | [`pipeline`] | the order of the steps, failure → answer | protocol syntax |
@@ -52,8 +55,8 @@
 //! | [`observe`] | log, metrics, judgement of alarms | message content |
 //! | [`net`] | listeners, TLS, deadlines, drain | protocols |
 //!
-//! `tests/tidy.rs` reads the imports and fails on an arrow that runs back. The pure rooms ([`mail`], [`extract`], [`assign`], the
-//! session cores) take values and return values: time and randomness are arguments.
+//! `tests/tidy.rs` reads the imports and fails on an arrow that runs back. The pure rooms ([`mail`], [`extract`], [`authentic`],
+//! [`assign`], the session cores) take values and return values: time and randomness are arguments.
 //!
 //! # Invariants
 //!
@@ -61,7 +64,8 @@
 //!   way is a 4xx: the sender keeps the message.
 //! - Octets are kept as received. Extraction cuts, it does not rebuild; the canonical form that POP3 needs exists only on
 //!   the wire.
-//! - Nothing is dropped. What cannot be read is in `Quarantine`, what belongs to nobody in `Unassigned`, both in INBOX too.
+//! - Nothing is dropped. What cannot be read is in `Quarantine`, what belongs to nobody in `Unassigned`, both in INBOX too;
+//!   what is held back for its verdict is in `Quarantine` alone.
 //! - The same report again adds nothing; another body is always kept, whatever its Message-ID.
 //! - UIDs only rise, UIDLs are never reused.
 //! - The server cannot read what it stores: only a password opens a keyring.
@@ -71,6 +75,7 @@
 
 pub mod admin;
 pub mod assign;
+pub mod authentic;
 pub mod cli;
 pub mod config;
 pub mod directory;

@@ -251,6 +251,7 @@ fn the_whole_life_of_a_report_can_be_asked_for() {
     assert_eq!(receipts.as_array().unwrap().len(), 1);
     assert_eq!(receipt["class"], "journal-report");
     assert_eq!(receipt["octets"], report.len());
+    assert_eq!(receipt["judgement"]["verdict"], "suspect", "it says it is Exchange's, and comes from here");
     let inbox = receipt["placements"].as_array().unwrap().iter().find(|p| p["folder"] == "INBOX").unwrap();
     let kinds: Vec<&str> = inbox["events"].as_array().unwrap().iter().map(|e| text(e, "kind")).collect();
     assert_eq!(kinds, ["fetched", "deleted"]);
@@ -261,6 +262,9 @@ fn the_whole_life_of_a_report_can_be_asked_for() {
         address,
         "client.example",
         "no TLS",
+        "suspect, not held back in observe mode",
+        "X-OriginatorOrg comes from a peer that is not in Exchange Online's networks",
+        "no client certificate",
         "Journal Outgoing",
         "because",
         "fetched by pop3 from 127.0.0.1",
@@ -271,6 +275,7 @@ fn the_whole_life_of_a_report_can_be_asked_for() {
     assert!(repeated.contains(&format!("receipt {id}")), "{repeated}");
     let explained = site.run(&["explain", &id]).expect(0).stdout;
     assert!(explained.contains("matched proxy address of user alice"), "{explained}");
+    assert!(explained.contains("suspect, not held back"), "{explained}");
 
     let by_address =
         json_of(&site.run(&["trace", "Alice@contoso.example", "--since", "1h", "--json"]).expect(0));

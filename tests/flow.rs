@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use daybook::config::{DirectoryKind, DirectorySource};
+use daybook::config::{DirectoryKind, DirectorySource, Exchange};
 use daybook::directory::Directory;
 use daybook::mail::*;
 use daybook::pipeline::Pipeline;
@@ -39,7 +39,7 @@ impl Gateway {
         let (directory, report) = Directory::open(&[source]);
         assert!(report.is_good());
         let store = Arc::new(store);
-        let pipeline = Pipeline::new(store.clone(), Arc::new(directory));
+        let pipeline = Pipeline::new(store.clone(), Arc::new(directory), &Exchange::default());
         Gateway { store, pipeline, runtime: tokio::runtime::Runtime::new().unwrap(), _dir: dir }
     }
 
@@ -328,7 +328,12 @@ fn recipients_are_known_active_and_not_too_many() {
     let gateway = Gateway::new();
     let mailboxes: Vec<_> = (0..9).map(|_| gateway.create(Profile::Microsoft365).0).collect();
     let addresses: Vec<Address> = mailboxes.iter().map(|m| m.address().unwrap().clone()).collect();
-    let peer = Peer { address: "192.0.2.1".parse().unwrap(), tls: None };
+    let peer = Peer {
+        session_id: gateway.pipeline.session_id(),
+        receipt_id: None,
+        address: "192.0.2.1".parse().unwrap(),
+        tls: None,
+    };
     let verdict =
         |address: &Address, already: &[Address]| gateway.pipeline.recipient(address, already, &peer);
     assert_eq!(verdict(&addresses[0], &[]), RecipientVerdict::Accept);

@@ -326,7 +326,12 @@ fn tail_shows_the_last_lines_that_meet_every_condition() {
     assert!(line.contains(&format!(" I journal.committed {report} {short} report ")), "{line}");
     assert!(line.contains("alice/out bob/in"), "{line}");
     let wide = show(&["--event", "journal.committed", "--class", "journal-report", "--wide"]).stdout;
-    for whole in [format!("mailbox={}", mailbox["login"]), "sender=".to_owned(), "sha256=".to_owned()] {
+    for whole in [
+        format!("mailbox={}", mailbox["login"]),
+        "sender=".to_owned(),
+        "sha256=".to_owned(),
+        "verdict=suspect".to_owned(),
+    ] {
         assert!(wide.contains(&whole), "{whole}: {wide}");
     }
     assert!(!server.log().contains("journal.committed"), "the log itself was told to be quiet");

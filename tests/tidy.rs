@@ -25,7 +25,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("net", &["mail", "config", "observe"]),
     ("smtp", &["mail", "net", "observe", "config"]),
     ("fetch", &["mail", "store", "net", "observe", "config"]),
-    ("pipeline", &["mail", "config", "smtp", "extract", "assign", "directory", "store", "observe"]),
+    (
+        "pipeline",
+        &["mail", "config", "smtp", "extract", "authentic", "assign", "directory", "store", "observe"],
+    ),
     (
         "admin",
         &[

@@ -1,5 +1,6 @@
 //! A store with one gateway mailbox on the disk under TMPDIR, a pipeline into it, and reports to send.
 
+use daybook::config::Exchange;
 use daybook::directory::Directory;
 use daybook::mail::{GatewayMailbox, Profile, ReversePath, TransportEnvelope};
 use daybook::pipeline::Pipeline;
@@ -32,7 +33,7 @@ impl Gateway {
         };
         let created = runtime.block_on(store.create_gateway_mailbox(new, "bench"));
         let (to, password) = created.expect("a gateway mailbox");
-        let pipeline = Pipeline::new(store.clone(), Arc::new(Directory::open(&[]).0));
+        let pipeline = Pipeline::new(store.clone(), Arc::new(Directory::open(&[]).0), &Exchange::default());
         Arc::new(Gateway { store, pipeline, to, password: password.to_string(), _dir: dir })
     }
 

@@ -2,7 +2,10 @@
 
 use super::output::{counted, grouped, safe};
 use crate::admin::Response;
-use crate::mail::{Address, JournaledRecipient, ReceiptId, RecipientField, Redirection, ReversePath};
+use crate::mail::{
+    Address, CertificateWorth, JournaledRecipient, OriginMarks, ReceiptId, RecipientField, Redirection,
+    ReversePath,
+};
 use crate::store::{EventView, PlacementView, ReceiptView, ReportRecord};
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -16,6 +19,7 @@ pub(super) fn trace(response: &Response, limit: usize) -> String {
         let mut out = Lines::default();
         heading(&mut out, receipt);
         transport(&mut out, receipt);
+        authenticity(&mut out, receipt);
         content(&mut out, receipt, RECIPIENTS_SHOWN);
         for placement in &receipt.placements {
             place(&mut out, placement);
@@ -41,6 +45,7 @@ pub(super) fn explain(response: &Response) -> String {
     join(response, |receipt| {
         let mut out = Lines::default();
         heading(&mut out, receipt);
+        authenticity(&mut out, receipt);
         content(&mut out, receipt, usize::MAX);
         if receipt.placements.is_empty() && receipt.repeats.is_none() {
             out.add("placed", "nowhere");
@@ -92,6 +97,66 @@ fn transport(out: &mut Lines, receipt: &ReceiptView) {
         transport.recipients.iter().map(Address::as_str).map(|to| format!("<{}>", safe(to))).collect();
     out.add("RCPT TO", &recipients.join(" "));
     out.add("session", &transport.session_id.to_string());
+}
+
+/// The verdict on who really sent it, why, and what it rests on.
+fn authenticity(out: &mut Lines, receipt: &ReceiptView) {
+    let Some(judgement) = &receipt.judgement else { return };
+    let so = if judgement.held_back { "held back" } else { "not held back" };
+    let mode = judgement.mode.as_str();
+    out.add("verdict", &format!("{}, {so} in {mode} mode", judgement.verdict.as_str()));
+    for reason in &judgement.reasons {
+        out.add("", &format!("  because {}", safe(reason)));
+    }
+    let evidence = &judgement.evidence;
+    let networks = match (evidence.exchange_network, evidence.trusted_network) {
+        (_, Some(network)) => format!("peer {} in trusted network {network}", receipt.transport.peer.ip()),
+        (Some(network), None) => {
+            format!("peer {} in Exchange Online's network {network}", receipt.transport.peer.ip())
+        }
+        (None, None) => format!("peer {} in no known network", receipt.transport.peer.ip()),
+    };
+    out.add("evidence", &networks);
+    certificate(out, receipt, evidence.certificate);
+    marks(out, "outermost header", &evidence.outer);
+    if let Some(returned) = &evidence.returned {
+        marks(out, "returned report", returned);
+    }
+}
+
+fn certificate(out: &mut Lines, receipt: &ReceiptView, worth: CertificateWorth) {
+    let Some(shown) = receipt.transport.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) else {
+        return out.add("", "no client certificate");
+    };
+    let whose = match worth {
+        CertificateWorth::None | CertificateWorth::Other => "of no known peer",
+        CertificateWorth::False => "not Exchange Online's, but says so",
+        CertificateWorth::Exchange => "Exchange Online's",
+        CertificateWorth::Pinned => "pinned",
+    };
+    let proven = if shown.proven { "key proven" } else { "key not proven" };
+    out.add("", &format!("client certificate {whose}; chain {}, {proven}", shown.chain.as_str()));
+    out.add("", &format!("  sha256 {}", safe(&shown.sha256)));
+    if !shown.dns_names.is_empty() {
+        let names: Vec<String> = shown.dns_names.iter().map(|name| safe(name)).collect();
+        out.add("", &format!("  names {}", names.join(" ")));
+    }
+}
+
+fn marks(out: &mut Lines, of: &str, marks: &OriginMarks) {
+    let fields = [
+        ("X-OriginatorOrg", &marks.originator_orgs),
+        ("X-LD-Processed", &marks.ld_processed),
+        ("Sender", &marks.senders),
+    ];
+    for (field, values) in fields {
+        for value in values {
+            out.add("", &format!("{of}: {field} \"{}\"", safe(value)));
+        }
+    }
+    if marks.unclear {
+        out.add("", &format!("{of}: can be read in more than one way"));
+    }
 }
 
 fn content(out: &mut Lines, receipt: &ReceiptView, recipients_shown: usize) {
@@ -173,4 +238,52 @@ fn happened(event: &EventView) -> String {
         None => String::new(),
     };
     format!("{} {}{by}", event.at, safe(&event.kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_verdict_is_shown_with_its_reasons_and_all_it_rests_on() {
+        let receipt = json!({
+            "receipt_id": "019aa5b0-7e21-7c43-a1b2-0123456789ab",
+            "gateway_mailbox": "019aa5b0-7e21-7c43-a1b2-0123456789ac",
+            "address": null, "name": null, "at": "2026-11-21T09:30:00Z",
+            "transport": {
+                "session_id": "019aa5b0-7e21-7c43-a1b2-0123456789ad", "peer": "40.107.22.83:38114", "helo": "x",
+                "tls": {"version": "TLSv1.3", "cipher": "c", "client_certificate": {
+                    "sha256": "ab12", "dns_names": ["mail.protection.outlook.com"], "chain": "expired", "proven": true}},
+                "reverse_path": "", "recipients": [], "smtputf8": false},
+            "class": "journal-ndr", "octets": 1, "sha256": "00".repeat(32),
+            "message_id": null, "parent_message_id": null, "reports": [], "defects": [], "unmatched": [],
+            "judgement": {
+                "verdict": "suspect", "reasons": ["first", "second"], "mode": "enforce", "held_back": true,
+                "evidence": {
+                    "exchange_network": "40.107.0.0/16", "certificate": "false",
+                    "outer": {"originator_orgs": ["evil\u{1b}.example"], "unclear": true},
+                    "returned": {"ld_processed": ["guid,ExtAddr"]}}},
+            "repeats": null, "placements": [],
+        });
+        let receipt: ReceiptView = serde_json::from_value(receipt).unwrap();
+        let response = Response::Receipts(vec![receipt]);
+        for text in [trace(&response, 1), explain(&response)] {
+            for wanted in [
+                "verdict     suspect, held back in enforce mode",
+                "because first",
+                "because second",
+                "peer 40.107.22.83 in Exchange Online's network 40.107.0.0/16",
+                "client certificate not Exchange Online's, but says so; chain expired, key proven",
+                "sha256 ab12",
+                "names mail.protection.outlook.com",
+                "outermost header: X-OriginatorOrg \"evil",
+                "outermost header: can be read in more than one way",
+                "returned report: X-LD-Processed \"guid,ExtAddr\"",
+            ] {
+                assert!(text.contains(wanted), "{wanted} is not in\n{text}");
+            }
+            assert!(!text.contains('\u{1b}'));
+        }
+    }
 }

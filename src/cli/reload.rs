@@ -78,6 +78,7 @@ impl Running {
         }
         self.settings.replace(settings.clone());
         self.smtp.replace(smtp_settings(&settings));
+        self.pipeline.replace_exchange(&settings.exchange);
         self.embedded.set_reserve(reserve_octets(&settings));
         if before.log.level != settings.log.level {
             observe::set_level(configured_level(&settings));

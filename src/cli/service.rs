@@ -59,6 +59,7 @@ pub struct Running {
     /// Where they are read from again.
     pub(super) config_file: Option<PathBuf>,
     pub(super) embedded: Arc<Embedded>,
+    pub(super) pipeline: Arc<Pipeline>,
     pub(super) smtp: smtp::server::LiveSettings,
     visits: Visits,
     /// None until it has begun.
@@ -93,9 +94,11 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
     let directory = Arc::new(open_directory(settings.directories.clone()).await?);
     let bound = bind(&settings).await?;
 
+    let store = Arc::clone(&embedded) as Arc<dyn Store>;
     let mut running = Running {
         ports: bound.ports,
-        store: Arc::clone(&embedded) as Arc<dyn Store>,
+        pipeline: Pipeline::new(Arc::clone(&store), Arc::clone(&directory), &settings.exchange),
+        store,
         directory,
         smtp: Arc::new(smtp_settings(&settings)).into(),
         settings: Live::new(settings),
@@ -162,12 +165,11 @@ async fn watch(directory: Arc<Directory>, drain: Drain) {
 
 impl Running {
     fn serve_mail(&mut self, smtp: Vec<Listener>, pop3: Vec<Listener>, pop3s: Vec<Listener>) {
-        let receiver = Pipeline::new(Arc::clone(&self.store), Arc::clone(&self.directory));
         let task = self.services.spawn(smtp::server::serve(
             smtp,
             self.smtp.clone(),
             Some(Arc::clone(&self.tls)),
-            receiver,
+            Arc::clone(&self.pipeline) as Arc<dyn smtp::Receiver>,
             self.drain.clone(),
         ));
         self.vital.push(("smtp", task));

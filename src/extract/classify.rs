@@ -10,8 +10,9 @@ use super::journal;
 use super::message::Message;
 use super::mime::Scanned;
 use super::ndr;
+use super::origin;
 use super::{DerivedObject, Destination, Extraction, Report};
-use crate::mail::{Class, Profile};
+use crate::mail::{Class, OriginMarks, Profile};
 
 /// Most NDRs taken off one another, and most journal reports found inside one another.
 pub const LAYERS_MAX: usize = 8;
@@ -38,6 +39,8 @@ pub fn extract(scanned: &Scanned, profile: Profile) -> Extraction {
         derived: walk.derived,
         destination,
         parent_message_id: walk.parent_message_id,
+        outer: origin::marks(&root),
+        returned: walk.returned,
         defects: walk.defects.into_list(),
     }
 }
@@ -48,6 +51,8 @@ pub(super) struct Walk {
     pub(super) reports: Vec<Report>,
     pub(super) derived: Vec<DerivedObject>,
     pub(super) parent_message_id: Option<String>,
+    /// Of each message taken out of an NDR, when the last is a report.
+    returned: Vec<OriginMarks>,
     pub(super) defects: Defects,
     /// A multipart around an original lacks its close delimiter: the original may be cut.
     pub(super) may_be_cut: bool,
@@ -64,9 +69,11 @@ impl Walk {
         let mut message = root;
         self.absorb_limits(&root);
         let mut layers = 0;
+        let mut returned = Vec::new();
         let class = loop {
             match nature(&message) {
                 Nature::Report => {
+                    self.returned = returned;
                     journal::read(self, message);
                     break match self.reports.first() {
                         Some(report) if layers > 0 && report.originals.is_empty() => Class::NdrWithoutReport,
@@ -81,7 +88,10 @@ impl Walk {
                 Nature::Ndr => {
                     self.absorb(&message);
                     match ndr::returned(self, &message) {
-                        Some(next) => message = next,
+                        Some(next) => {
+                            returned.push(origin::marks(&next));
+                            message = next;
+                        }
                         None => break ndr::without_message(self, &message),
                     }
                     layers += 1;

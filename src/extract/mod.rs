@@ -33,6 +33,7 @@ mod journal;
 mod message;
 pub mod mime;
 mod ndr;
+mod origin;
 mod part;
 mod recipient;
 mod report;
@@ -46,7 +47,7 @@ pub use join::join_prefix;
 pub use mime::{Scanned, Scanner};
 pub use part::Part;
 
-use crate::mail::{CanonicalSize, Class, Extent, JournaledEnvelope, Rendition};
+use crate::mail::{CanonicalSize, Class, Extent, JournaledEnvelope, OriginMarks, Rendition};
 use serde::{Deserialize, Serialize};
 
 /// Where a message belongs before any directory is asked.
@@ -138,6 +139,11 @@ pub struct Extraction {
     pub destination: Destination,
     /// Message-ID of the original as the wrapper names it: all that is left when an NDR returns a header only.
     pub parent_message_id: Option<String>,
+    /// What the outermost header block says of where the message comes from.
+    pub outer: OriginMarks,
+    /// When an NDR returned a report: what each message says that was taken out of another, the report's wrapper last. Never an
+    /// original, nor what is inside one.
+    pub returned: Vec<OriginMarks>,
     /// Faults found.
     pub defects: Vec<Defect>,
 }

@@ -321,3 +321,39 @@ fn redirections_reach_the_envelope() {
         matches!(&envelope.recipients[1].redirection, Some(Redirection::Expanded(g)) if g.as_str() == "g@x.example")
     );
 }
+
+#[test]
+fn marks_are_those_of_the_outermost_header_and_of_what_an_ndr_returns() {
+    let mark = |org: &str, message: Vec<u8>| {
+        [format!("X-OriginatorOrg: {org}\r\n").as_bytes(), message.as_slice()].concat()
+    };
+    let original = || mark("original", b"Message-ID: <o@x>\r\n\r\nhello\r\n".to_vec());
+    let report = || mark("report", journal(&[original()]));
+    let inner = || mark("inner", ndr("inner", part("message/rfc822", &report())));
+    let outer = || mark("outer", ndr("outer", part("message/rfc822", &inner())));
+    let attached = |message: Vec<u8>| {
+        mark("plain", multipart("", "mixed", "plain", &[part("message/rfc822", &message)]))
+    };
+    let orgs = |message: &[u8], profile: Profile| {
+        let mut scanner = Scanner::new();
+        message.chunks(7).for_each(|chunk| scanner.push(chunk));
+        let found = extract(&scanner.finish(), profile);
+        std::iter::once(&found.outer)
+            .chain(&found.returned)
+            .flat_map(|m| m.originator_orgs.clone())
+            .collect::<Vec<_>>()
+    };
+    let exchange = Profile::Microsoft365;
+    assert_eq!(orgs(&original(), exchange), ["original"]);
+    assert_eq!(orgs(&report(), exchange), ["report"], "never the original's");
+    assert_eq!(orgs(&inner(), exchange), ["inner", "report"]);
+    assert_eq!(orgs(&outer(), exchange), ["outer", "inner", "report"]);
+    assert_eq!(orgs(&attached(report()), exchange), ["plain"]);
+    assert_eq!(orgs(&attached(inner()), exchange), ["plain"]);
+    assert_eq!(
+        orgs(&ndr("b", part("message/rfc822", &original())), exchange),
+        Vec::<String>::new(),
+        "no report"
+    );
+    assert_eq!(orgs(&outer(), Profile::Generic), ["outer"], "nothing is unwrapped");
+}

@@ -28,4 +28,6 @@ pub use message::{CanonicalSize, Class, Extent, NOTICE_ID_BEGINNING, Rendition, 
 pub use network::{Network, NetworkError};
 pub use timestamp::Timestamp;
 pub use untrusted::Untrusted;
-pub use verdict::{CertificateWorth, Evidence, Judgement, MARKS_MAX, Mode, OriginMarks, Trust, Verdict};
+pub use verdict::{
+    CertificateWorth, Evidence, Judgement, MARK_CHARACTERS_MAX, MARKS_MAX, Mode, OriginMarks, Trust, Verdict,
+};

@@ -39,6 +39,19 @@ pub enum Mode {
     Strict,
 }
 
+impl CertificateWorth {
+    /// The name used in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CertificateWorth::None => "none",
+            CertificateWorth::Other => "other",
+            CertificateWorth::False => "false",
+            CertificateWorth::Exchange => "exchange",
+            CertificateWorth::Pinned => "pinned",
+        }
+    }
+}
+
 impl Mode {
     /// The name used in commands and output.
     pub fn as_str(self) -> &'static str {
@@ -66,7 +79,7 @@ pub struct Trust {
 
 /// What the header block of a report's wrapper says of where it comes from. Text that anybody can write: it counts only
 /// together with who the peer is. Every occurrence, in order, unfolded, surrounding blanks and tabs trimmed and nothing
-/// else, at most [`MARKS_MAX`] of a kind.
+/// else, at most [`MARKS_MAX`] of a kind; one longer than [`MARK_CHARACTERS_MAX`] is cut, and ends in `…` to show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginMarks {
     /// `X-OriginatorOrg`.
@@ -78,10 +91,17 @@ pub struct OriginMarks {
     /// `Sender`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub senders: Vec<String>,
+    /// There may be more than these, or fewer: the header block is longer than what is kept of it, or holds a lone CR, a lone
+    /// LF or a NUL, so that two readers could find its end, or the end of a line, at different places.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unclear: bool,
 }
 
 /// Occurrences of one header field kept; one more than one is a contradiction already.
 pub const MARKS_MAX: usize = 8;
+
+/// Longest value of one kept, in characters: a domain has at most 253.
+pub const MARK_CHARACTERS_MAX: usize = 256;
 
 /// What the client certificate of the peer is worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,9 +110,10 @@ pub enum CertificateWorth {
     /// None was shown, or no TLS was spoken.
     #[default]
     None,
-    /// It is in order, and names somebody else.
+    /// It does not name Exchange Online; whether it is in order makes no difference.
     Other,
-    /// It names Exchange Online, but nobody who may vouches for it: expired, unknown issuer, wrong purpose.
+    /// It names Exchange Online, but nobody who may vouches for it (expired, unknown issuer, wrong purpose), or the peer did
+    /// not prove to hold its key.
     False,
     /// Exchange Online's.
     Exchange,

@@ -28,8 +28,10 @@
 //! | `smtp.over_cap` | warn | peer, refused | Too many connections; logged at 1, 2, 4, 8, … refusals. |
 //! | `smtp.accept_failed` | error | error | The system gives no more connections. |
 //! | `journal.received` | info | receipt_id, session_id, bytes | A message is here, whole; nothing is promised yet. |
-//! | `journal.committed` | info | receipt_id, session_id, mailbox, peer, tls, class, bytes, sender, recipients, recipient_count, sha256, message_id, placements, already, repeats, unmatched, defects, receive_seconds, extract_seconds, seal_seconds, commit_seconds, sync_seconds, group | It is durable and placed, once for each gateway mailbox. Without a report, `sender` is that of MAIL FROM. `repeats` names the receipt whose report this is again. |
+//! | `journal.committed` | info | receipt_id, session_id, mailbox, peer, tls, verdict, class, bytes, sender, recipients, recipient_count, sha256, message_id, placements, already, repeats, unmatched, defects, receive_seconds, extract_seconds, seal_seconds, commit_seconds, sync_seconds, group | It is durable and placed, once for each gateway mailbox. Without a report, `sender` is that of MAIL FROM. `verdict` says whether it is what it says it is: `authentic`, `unverified`, `suspect`. `repeats` names the receipt whose report this is again. |
 //! | `journal.quarantined` | warn | receipt_id, session_id, mailbox, class, defects | It could not be read; it is kept under Quarantine. |
+//! | `journal.held_back` | warn | receipt_id, session_id, mailbox, verdict, class, reason | The gateway mailbox is in enforce or strict mode and it is not authentic; it is kept under Quarantine alone. `reason` is the first of those that `daybook explain` shows. |
+//! | `journal.forbidden` | warn | receipt_id, session_id, mailbox_id, peer | A recipient was refused: the gateway mailbox is in strict mode and nothing from that peer could be authentic. |
 //! | `journal.unassigned` | warn | receipt_id, session_id, mailbox, class, unmatched | It belongs to nobody known; it is kept under Unassigned. |
 //! | `journal.deferred` | error | receipt_id, session_id, error | It could not be stored; the peer keeps it. |
 //! | `journal.extraction_failed` | error | receipt_id, session_id, error | A bug: extraction failed; the message goes to Quarantine. |

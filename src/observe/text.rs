@@ -77,6 +77,7 @@ fn head(event: &str) -> Option<&'static [Part]> {
             &[Receipt, Mailbox, Class, Size("bytes"), Folders, Correspondents, Key("repeats")]
         }
         "journal.quarantined" => &[Receipt, Mailbox, Class, Bare("defects")],
+        "journal.held_back" => &[Receipt, Mailbox, Class, Bare("verdict"), Bare("reason")],
         "journal.unassigned" => &[Receipt, Mailbox, Class, Key("unmatched")],
         "smtp.accepted" => &[Receipt, Bare("peer")],
         "smtp.refused" | "smtp.deferred" => {

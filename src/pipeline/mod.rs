@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! smtp ─▶ Reception: gather (memory, then an encrypted spool) and scan
-//!           └─ at the end ─▶ extract ─▶ digest ─▶ per gateway mailbox: assign, seal ─▶ store.deliver ─▶ 250
+//!           └─ at the end ─▶ extract ─▶ digest ─▶ per gateway mailbox: judge, assign, seal ─▶ store.deliver ─▶ 250
 //! ```
 //!
 //! This room calls the pure cores in order and maps every failure to an answer. It holds no protocol and no format of its
@@ -11,23 +11,30 @@
 //! Invariants:
 //! - A message is either delivered to the store whole, for every gateway mailbox it was addressed to, or answered 4xx.
 //! - A bug in extraction or assignment loses nothing: the panic is caught, the message goes to Quarantine as it came.
+//! - What is held back for its verdict is read and stored as any other message, and placed in Quarantine alone. It is never
+//!   "the same again" as a message that was delivered, nor the other way round.
 //! - Work on the processor and the disk runs in blocking tasks, [`WORKERS_EXTRA`] more than there are cores at once; what
 //!   waits for one of them waits with at most [`BATCH_OCTETS`] of a message in memory.
 //! - One log line, `journal.committed`, says everything about a stored message except what is in it.
 
 mod objects;
+mod place;
 mod prepare;
 mod reception;
 mod summary;
 
+use crate::authentic::{self, Exchange};
+use crate::config;
 use crate::directory::Directory;
-use crate::mail::{Address, GatewayMailbox, GatewayMailboxState, ReceiptId, SessionId, TransportEnvelope};
+use crate::mail::{
+    Address, GatewayMailbox, GatewayMailboxState, Mode, ReceiptId, SessionId, TransportEnvelope,
+};
 use crate::observe::{metrics, now};
 use crate::smtp::{Fault, Peer, Receiver, Reception, RecipientVerdict};
 use crate::store::{Store, StoreError};
+use arc_swap::ArcSwap;
 use reception::Gathering;
 use std::sync::Arc;
-
 use tokio::sync::Semaphore;
 
 /// Distinct gateway mailboxes one transaction may be addressed to; the rest is asked to come again.
@@ -45,16 +52,32 @@ pub struct Pipeline {
 struct Inner {
     store: Arc<dyn Store>,
     directory: Arc<Directory>,
+    /// Replaced when the configuration is read again; each message is judged by one state of it.
+    exchange: ArcSwap<Exchange>,
     workers: Arc<Semaphore>,
 }
 
 impl Pipeline {
-    /// A pipeline into this store, assigning by this directory.
-    pub fn new(store: Arc<dyn Store>, directory: Arc<Directory>) -> Arc<Pipeline> {
+    /// A pipeline into this store, assigning by this directory and telling Exchange Online by these settings.
+    pub fn new(
+        store: Arc<dyn Store>,
+        directory: Arc<Directory>,
+        exchange: &config::Exchange,
+    ) -> Arc<Pipeline> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let workers = Arc::new(Semaphore::new(cores + WORKERS_EXTRA));
-        Arc::new(Pipeline { inner: Arc::new(Inner { store, directory, workers }) })
+        let exchange = ArcSwap::from_pointee(known_by(exchange));
+        Arc::new(Pipeline { inner: Arc::new(Inner { store, directory, exchange, workers }) })
     }
+
+    /// Tells Exchange Online by these settings from now on: at the next RCPT, and at the end of every message on its way.
+    pub fn replace_exchange(&self, exchange: &config::Exchange) {
+        self.inner.exchange.store(Arc::new(known_by(exchange)));
+    }
+}
+
+fn known_by(settings: &config::Exchange) -> Exchange {
+    Exchange { networks: settings.networks.clone(), certificate_names: settings.certificate_names.clone() }
 }
 
 impl Inner {
@@ -70,6 +93,25 @@ impl Inner {
         }
         found
     }
+
+    /// In strict mode only peers are heard whose mail could be authentic. To refuse one may lose a report, should Exchange
+    /// Online send it from where nobody expects: the log says so, and a person is told.
+    fn forbids(&self, gateway_mailbox: &GatewayMailbox, peer: &Peer<'_>) -> bool {
+        let trust = &gateway_mailbox.trust;
+        let who = authentic::Peer { address: peer.address, tls: peer.tls };
+        if trust.mode != Mode::Strict || authentic::may_deliver(&self.exchange.load(), who, trust) {
+            return false;
+        }
+        metrics::report_forbidden();
+        tracing::warn!(
+            event = "journal.forbidden",
+            receipt_id = peer.receipt_id.map(|id| id.to_string()),
+            session_id = %peer.session_id,
+            mailbox_id = %gateway_mailbox.id,
+            peer = %peer.address,
+        );
+        true
+    }
 }
 
 impl Receiver for Pipeline {
@@ -77,7 +119,7 @@ impl Receiver for Pipeline {
         self.inner.store.admits(octets.unwrap_or(0)).map_err(|error| fault(&error))
     }
 
-    fn recipient(&self, address: &Address, already: &[Address], _peer: &Peer<'_>) -> RecipientVerdict {
+    fn recipient(&self, address: &Address, already: &[Address], peer: &Peer<'_>) -> RecipientVerdict {
         let Some(gateway_mailbox) = self.inner.store.gateway_mailbox(&address.key()) else {
             return RecipientVerdict::Unknown;
         };
@@ -89,6 +131,9 @@ impl Receiver for Pipeline {
         let before = self.inner.gateway_mailboxes(already);
         if before.len() >= GATEWAY_MAILBOXES_MAX && !before.iter().any(|b| b.id == gateway_mailbox.id) {
             return RecipientVerdict::TooMany;
+        }
+        if self.inner.forbids(&gateway_mailbox, peer) {
+            return RecipientVerdict::Forbidden;
         }
         RecipientVerdict::Accept
     }

@@ -2,16 +2,17 @@
 
 use super::Inner;
 use super::objects::{Layout, Tap, decode_all, each_chunk, run_taps};
+use super::place::place;
 use super::summary::{self, MessageSummary};
-use crate::assign::{self, Policy, assign, slug};
-use crate::extract::{self, Destination, Extraction, MessageFacts, Original, Scanned};
+use crate::authentic::{self, Peer, Pins, Said};
+use crate::extract::{self, Extraction, MessageFacts, Original, Scanned};
 use crate::mail::{
-    CanonicalSize, Class, Extent, GatewayMailbox, Profile, ReceiptId, Rendition, Timestamp, TransportEnvelope,
+    CanonicalSize, Class, Extent, GatewayMailbox, Judgement, OriginMarks, Profile, ReceiptId, Rendition,
+    Timestamp, TransportEnvelope,
 };
 use crate::observe::now;
 use crate::store::{
-    DeliveredMessage, Delivery, Digest, FolderName, Held, Holding, ReportRecord, Sealed, Spooled, Stage,
-    StoreError, WantedPlacement,
+    DeliveredMessage, Delivery, Digest, Held, Holding, ReportRecord, Sealed, Spooled, Stage, StoreError,
 };
 use std::io::{ErrorKind, Write};
 use std::ops::Range;
@@ -21,8 +22,6 @@ use std::time::Instant;
 
 /// Originals shorter than this are stored again rather than referenced: opening two objects costs more than they do.
 const SHARE_OCTETS_MIN: u64 = 4 * 1024;
-/// Originals of one report that are placed one by one; a report with more is no report, and goes to Quarantine.
-const ORIGINALS_PLACED_MAX: usize = 16;
 
 /// A message at the end of its reception.
 pub(super) struct Gathered {
@@ -48,8 +47,8 @@ pub(super) struct Prepared {
 }
 
 /// What is known of a message before any gateway mailbox's keys are asked.
-struct Read {
-    extraction: Option<Extraction>,
+pub(super) struct Read {
+    pub(super) extraction: Option<Extraction>,
     objects: Vec<Arc<Spooled>>,
     messages: Vec<ReadMessage>,
     sha256: Digest,
@@ -256,8 +255,9 @@ fn deliver_to(
         })
         .collect();
     let reports = reports(read.extraction.as_ref());
-    let (placements, unmatched) = place(inner, gateway_mailbox, read, receipt.receipt_id);
     let extraction = read.extraction.as_ref();
+    let judgement = judge(inner, gateway_mailbox, extraction, receipt.envelope);
+    let (placements, unmatched) = place(inner, gateway_mailbox, read, receipt.receipt_id, &judgement);
     let mut defects: Vec<(String, String)> = extraction
         .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
         .unwrap_or_default();
@@ -277,17 +277,38 @@ fn deliver_to(
         sha256: read.sha256,
         message_id: extraction.and_then(|e| e.whole.message_id.clone()),
         parent_message_id: extraction.and_then(|e| e.parent_message_id.clone()),
-        identity: identity(stage, read, &reports, &exacts, &joins)?,
+        identity: match judgement.held_back {
+            true => held_back_identity(stage, &exacts),
+            false => identity(stage, read, &reports, &exacts, &joins)?,
+        },
         heals,
         reports,
         defects,
         unmatched,
-        judgement: None,
+        judgement: Some(judgement),
         objects: sealed,
         summary: seal_summary(stage, read)?,
         messages,
         placements,
     })
+}
+
+/// Who really sent it. Of a message that nobody could read nothing is known but the peer.
+fn judge(
+    inner: &Inner,
+    gateway_mailbox: &GatewayMailbox,
+    extraction: Option<&Extraction>,
+    envelope: &TransportEnvelope,
+) -> Judgement {
+    let nothing = OriginMarks::default();
+    let said = Said {
+        class: extraction.map_or(Class::Unreadable, |e| e.class),
+        outer: extraction.map_or(&nothing, |e| &e.outer),
+        returned: extraction.map(|e| e.returned.as_slice()).unwrap_or_default(),
+    };
+    let peer = Peer { address: envelope.peer.ip(), tls: envelope.tls.as_ref() };
+    let pins = Pins { trust: &gateway_mailbox.trust, tenant: gateway_mailbox.tenant.as_deref() };
+    authentic::judge(&inner.exchange.load(), peer, pins, said)
 }
 
 fn range(extent: &Extent) -> Range<u64> {
@@ -412,103 +433,12 @@ fn identity(
     Ok(stage.digest_key().identity(&parts))
 }
 
-/// Where the messages go, and which addresses nobody was found for.
-fn place(
-    inner: &Inner,
-    gateway_mailbox: &GatewayMailbox,
-    read: &Read,
-    receipt_id: ReceiptId,
-) -> (Vec<WantedPlacement>, Vec<String>) {
-    let mut placements =
-        vec![wanted(FolderName::Inbox, 0, false, vec![format!("accepted for {}", gateway_mailbox.login())])];
-    if !gateway_mailbox.archive {
-        return (placements, Vec::new());
-    }
-    let quarantine = |why: String| wanted(FolderName::Quarantine, 0, false, vec![why]);
-    let Some(extraction) = &read.extraction else {
-        placements.push(quarantine("the message could not be read".to_owned()));
-        return (placements, Vec::new());
-    };
-    let shown = shown_messages(extraction);
-    if extraction.destination == Destination::Quarantine || shown.len() > ORIGINALS_PLACED_MAX {
-        placements.push(quarantine(quarantine_reason(extraction, shown.len())));
-        return (placements, Vec::new());
-    }
-    let mut unmatched = Vec::new();
-    let mut unassigned = "nobody is named as sender or recipient in a journal report".to_owned();
-    if extraction.destination == Destination::Assign {
-        let assignment = assign_safely(inner, gateway_mailbox, extraction, receipt_id);
-        unmatched = assignment.unmatched.iter().map(ToString::to_string).collect();
-        for placement in assignment.placements {
-            let folder = FolderName::User { user: placement.user_id.clone(), folder: placement.folder };
-            let reasons: Vec<String> = placement.reasons.iter().map(ToString::to_string).collect();
-            for message in &shown {
-                let mut wanted = wanted(folder.clone(), *message, true, reasons.clone());
-                wanted.slug = Some(slug(placement.primary_address.as_str()));
-                placements.push(wanted);
-            }
-        }
-        if placements.len() > 1 {
-            return (placements, unmatched);
-        }
-        unassigned = "no sender or recipient of the report is a known user".to_owned();
-    }
-    for message in shown {
-        placements.push(wanted(FolderName::Unassigned, message, true, vec![unassigned.clone()]));
-    }
-    (placements, unmatched)
-}
-
-fn wanted(folder: FolderName, message: u32, once_per_join: bool, reasons: Vec<String>) -> WantedPlacement {
-    WantedPlacement { folder, slug: None, message, once_per_join, reasons }
-}
-
-fn quarantine_reason(extraction: &Extraction, originals: usize) -> String {
-    if originals > ORIGINALS_PLACED_MAX {
-        return format!("{}: {originals} originals in one report", extraction.class);
-    }
-    let defects: Vec<String> = extraction.defects.iter().map(|d| d.kind.to_string()).collect();
-    if defects.is_empty() {
-        extraction.class.to_string()
-    } else {
-        format!("{}: {}", extraction.class, defects.join(", "))
-    }
-}
-
-/// The messages users see: of the innermost report that has originals the clear copy of a protected pair, else all of
-/// them; without one, the received message.
-fn shown_messages(extraction: &Extraction) -> Vec<u32> {
-    let mut shown = vec![0];
-    let mut first = 1;
-    for report in &extraction.reports {
-        let count = u32::try_from(report.originals.len()).unwrap_or(u32::MAX);
-        let paired = report.originals.iter().any(|o| o.rendition != Rendition::Original);
-        let primary = report.primary.and_then(|p| u32::try_from(p).ok());
-        if count > 0 {
-            shown = match primary {
-                Some(primary) if paired => vec![first + primary],
-                _ => (first..first + count).collect(),
-            };
-        }
-        first += count;
-    }
-    shown
-}
-
-/// Assignment must not fail; if a bug makes it, nobody is assigned and the message is kept under Unassigned.
-fn assign_safely(
-    inner: &Inner,
-    gateway_mailbox: &GatewayMailbox,
-    extraction: &Extraction,
-    receipt_id: ReceiptId,
-) -> assign::Assignment {
-    let snapshot = inner.directory.snapshot_of(gateway_mailbox);
-    let envelopes: Vec<_> = extraction.reports.iter().map(|r| r.envelope.clone()).collect();
-    let assignment = catch_unwind(AssertUnwindSafe(|| assign(&envelopes, &snapshot, &Policy::default())));
-    assignment.unwrap_or_else(|_| {
-        tracing::error!(event = "journal.assignment_failed", %receipt_id, mailbox = gateway_mailbox.login());
-        assign::Assignment::default()
-    })
+/// The same for a message that is held back: only its very octets make another one the same again, so that none hides another
+/// that merely resembles it. The shape of the parts is none that [`identity`] makes: a forged copy of a report can neither
+/// keep the genuine one out nor be taken for it.
+fn held_back_identity(stage: &dyn Stage, exacts: &[Digest]) -> Digest {
+    let exact = exacts.first().map(|exact| exact.0.as_slice()).unwrap_or_default();
+    stage.digest_key().identity(&[b"", b"held back", exact])
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::prepare::{Gathered, Prepared, Steps, is_about_the_message, prepare};
 use super::{BATCH_OCTETS, Inner, fault};
 use crate::extract::Scanner;
 use crate::mail::{
-    Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted, WrittenAddress,
+    Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted, Verdict, WrittenAddress,
 };
 use crate::observe::metrics::{self, Fate, Phase};
 use crate::smtp::{BoxFuture, Fault, Reception};
@@ -135,6 +135,7 @@ impl Gathering {
             mailbox = login.unwrap_or_default(),
             peer = %self.envelope.peer,
             tls,
+            verdict = story.verdict.map(Verdict::as_str),
             class = story.class.as_str(),
             bytes = story.octets,
             sender = story.sender,
@@ -154,8 +155,22 @@ impl Gathering {
             sync_seconds = round(delivered.sync_seconds),
             group = delivered.group,
         );
-        let fate = fate(delivered);
+        let fate = fate(delivered, story.held_back.is_some());
         metrics::report(story.class, fate, delivered.spared.len(), story.unmatched);
+        if let Some(verdict) = story.verdict {
+            metrics::verdict(verdict, story.held_back.is_some());
+        }
+        if let Some(reason) = &story.held_back {
+            tracing::warn!(
+                event = "journal.held_back",
+                receipt_id = %self.receipt_id,
+                session_id = %self.envelope.session_id,
+                mailbox = login.unwrap_or_default(),
+                verdict = story.verdict.map(Verdict::as_str),
+                class = story.class.as_str(),
+                reason,
+            );
+        }
         if fate == Fate::Quarantined {
             tracing::warn!(
                 event = "journal.quarantined",
@@ -218,10 +233,11 @@ impl Timing {
 }
 
 /// What became of a message, at its worst: one report may hold an original for somebody and one for nobody.
-fn fate(delivered: &Delivered) -> Fate {
+fn fate(delivered: &Delivered, held_back: bool) -> Fate {
     let is_in = |folder: &str| delivered.placements.iter().any(|(path, _)| path == folder);
     match delivered.repeats {
         Some(_) => Fate::Repeated,
+        None if held_back => Fate::HeldBack,
         None if is_in("Quarantine") => Fate::Quarantined,
         None if is_in("Unassigned") => Fate::Unassigned,
         None => Fate::Stored,
@@ -241,6 +257,9 @@ struct Story {
     message_id: String,
     unmatched: usize,
     defects: String,
+    verdict: Option<Verdict>,
+    /// The first reason, when the verdict keeps it out of INBOX.
+    held_back: Option<String>,
 }
 
 /// Recipients a log line names; the others are only counted.
@@ -271,6 +290,12 @@ impl Story {
             message_id: delivery.message_id.clone().unwrap_or_default(),
             unmatched: delivery.unmatched.len(),
             defects: kinds.join(" "),
+            verdict: delivery.judgement.as_ref().map(|judgement| judgement.verdict),
+            held_back: delivery
+                .judgement
+                .as_ref()
+                .filter(|judgement| judgement.held_back)
+                .map(|judgement| judgement.reasons.first().cloned().unwrap_or_default()),
         }
     }
 }

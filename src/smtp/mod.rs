@@ -84,6 +84,10 @@ pub trait Reception: Send {
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer<'a> {
+    /// The connection.
+    pub session_id: SessionId,
+    /// The transaction, from MAIL on.
+    pub receipt_id: Option<ReceiptId>,
     /// Its address.
     pub address: IpAddr,
     /// What the handshake agreed on; `None` in clear.

@@ -729,6 +729,7 @@ fn change(
             GatewayMailboxChange::Tenant(tenant) => state.tenant.clone_from(tenant),
             GatewayMailboxChange::Profile(profile) => state.profile = *profile,
             GatewayMailboxChange::Archive(archive) => state.archive = *archive,
+            GatewayMailboxChange::Trust(trust) => state.trust.clone_from(trust),
             GatewayMailboxChange::Suspend => {
                 (state.state, action) = (GatewayMailboxState::Suspended, "suspend");
             }

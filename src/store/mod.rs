@@ -51,7 +51,7 @@ pub use view::{EventView, PlacementView, ReceiptView};
 
 use crate::mail::{
     AddressKey, CanonicalSize, Class, Extent, GatewayMailbox, GatewayMailboxId, Judgement, Profile,
-    ReceiptId, Rendition, SessionId, Timestamp, TransportEnvelope, Uid, UidValidity, UserFolder,
+    ReceiptId, Rendition, SessionId, Timestamp, TransportEnvelope, Trust, Uid, UidValidity, UserFolder,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -489,6 +489,8 @@ pub enum GatewayMailboxChange {
     Profile(Profile),
     /// Place mail in user folders, or only in INBOX, from now on.
     Archive(bool),
+    /// Trust these peers, and do this with mail of others, from now on.
+    Trust(Trust),
     /// Take no mail; fetching goes on.
     Suspend,
     /// Take mail again.

@@ -140,7 +140,7 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
             format!("{} waiting{oldest}. {visit}", messages(*waiting))
         }
         Cause::QuarantineGrowing { in_a_day } => format!(
-            "Put into Quarantine in the last 24 hours, not being readable as journal reports: {}.",
+            "Put into Quarantine in the last 24 hours, not being readable as journal reports or not proven to come from where they should: {}.",
             messages(*in_a_day)
         ),
         Cause::UnassignedGrowing { in_a_day, received } => format!(
@@ -172,7 +172,7 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
         }
         Cause::NobodyFetched { .. } => "No. Everything is kept here until it is fetched.",
         Cause::QuarantineGrowing { .. } => {
-            "No. Everything is kept as received, in INBOX too, where clients fetch it."
+            "No. Everything is kept as received; in INBOX too, where clients fetch it, unless it was held back for its verdict."
         }
         Cause::UnassignedGrowing { .. } => {
             "No. Everything is kept, in INBOX too; only users' folders lack it."
@@ -211,6 +211,7 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
         ],
         Cause::QuarantineGrowing { .. } => &[
             "in the log journal.quarantined names the receipt and what is wrong; daybook explain RECEIPT says more",
+            "journal.held_back names those that are not authentic: forged, or genuine and not recognised? explain shows the evidence",
             "daybook mailbox show MAILBOX: how full is its Quarantine?",
             "mail other than journal reports does not belong here: does somebody know the address?",
         ],

@@ -14,7 +14,9 @@
 //! | `daybook_smtp_sessions_total` | `result` | SMTP connections that ended: `closed` in good order, `hung_up` by the peer, `stuck` (it took no replies), `broken`, failed `handshake`, or `over_cap` |
 //! | `daybook_smtp_replies_total` | `code` | SMTP replies by their code |
 //! | `daybook_smtp_connections` | – | SMTP connections open now |
-//! | `daybook_reports_total` | `class`, `result` | messages, one for each gateway mailbox they are for: `stored`, `quarantined`, `unassigned`, `repeated` (nothing was added); `deferred` (4xx after its body or at DATA; class `unknown`) |
+//! | `daybook_reports_total` | `class`, `result` | messages, one for each gateway mailbox they are for: `stored`, `quarantined`, `held_back` (in Quarantine alone, for its verdict), `unassigned`, `repeated` (nothing was added); `deferred` (4xx after its body or at DATA; class `unknown`) |
+//! | `daybook_verdicts_total` | `verdict`, `held_back` | messages by who really sent them, as far as can be told: `authentic`, `unverified`, `suspect`; `held_back` is `true` for those that are in Quarantine alone because of it |
+//! | `daybook_forbidden_recipients_total` | – | RCPT refused because the gateway mailbox is in strict mode and nothing from that peer could be authentic |
 //! | `daybook_report_bytes` | – | size of received messages, a histogram |
 //! | `daybook_ingest_seconds` | `phase` | time of one message in `receive`, `extract`, `seal`, `commit`, a histogram |
 //! | `daybook_unmatched_addresses_total` | – | recorded addresses nobody was found for |
@@ -54,7 +56,7 @@ mod set;
 pub use exposition::Form;
 pub use set::{Fate, Phase};
 
-use crate::mail::Class;
+use crate::mail::{Class, Verdict};
 use prometheus_client::registry::Registry;
 use set::METRICS;
 use std::fmt;
@@ -120,6 +122,16 @@ pub fn report(class: Class, fate: Fate, spared: usize, unmatched: usize) {
 /// A message was not taken now, by no fault of the peer.
 pub fn report_deferred() {
     METRICS.reports.get_or_create(&set::DEFERRED).inc();
+}
+
+/// A message was judged for a gateway mailbox; `held_back`: it is in Quarantine alone because of it.
+pub fn verdict(verdict: Verdict, held_back: bool) {
+    METRICS.verdicts.get_or_create(&set::judged(verdict, held_back)).inc();
+}
+
+/// A recipient was refused to a peer from which nothing could be authentic.
+pub fn report_forbidden() {
+    METRICS.forbidden.inc();
 }
 
 /// A message of this size was received.

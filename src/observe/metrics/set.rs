@@ -1,7 +1,7 @@
 //! The set of metrics of this process: names, help, labels, and what is there from the start.
 
 use super::registry;
-use crate::mail::Class;
+use crate::mail::{Class, Verdict};
 use crate::observe::now;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -52,6 +52,8 @@ pub enum Fate {
     Stored,
     /// Placed in Quarantine.
     Quarantined,
+    /// Placed in Quarantine alone, for its verdict.
+    HeldBack,
     /// Placed in Unassigned.
     Unassigned,
     /// Held already: nothing was added.
@@ -59,12 +61,14 @@ pub enum Fate {
 }
 
 impl Fate {
-    const ALL: [Fate; 4] = [Fate::Stored, Fate::Quarantined, Fate::Unassigned, Fate::Repeated];
+    const ALL: [Fate; 5] =
+        [Fate::Stored, Fate::Quarantined, Fate::HeldBack, Fate::Unassigned, Fate::Repeated];
 
     fn as_str(self) -> &'static str {
         match self {
             Fate::Stored => "stored",
             Fate::Quarantined => "quarantined",
+            Fate::HeldBack => "held_back",
             Fate::Unassigned => "unassigned",
             Fate::Repeated => "repeated",
         }
@@ -103,6 +107,19 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 /// The labels of what was not taken: nobody has looked what it is.
 pub(super) const DEFERRED: Labels<2> = [("class", "unknown"), ("result", "deferred")];
 
+/// What can be said of who sent a message. What is authentic is never held back.
+const VERDICTS: [(Verdict, bool); 5] = [
+    (Verdict::Authentic, false),
+    (Verdict::Unverified, false),
+    (Verdict::Unverified, true),
+    (Verdict::Suspect, false),
+    (Verdict::Suspect, true),
+];
+
+pub(super) fn judged(verdict: Verdict, held_back: bool) -> Labels<2> {
+    [("verdict", verdict.as_str()), ("held_back", if held_back { "true" } else { "false" })]
+}
+
 pub(super) fn handled(class: Class, fate: Fate) -> Labels<2> {
     [("class", class.as_str()), ("result", fate.as_str())]
 }
@@ -114,6 +131,8 @@ pub(super) struct Metrics {
     pub(super) smtp_replies: Family<[(&'static str, u32); 1], Counter>,
     pub(super) smtp_connections: Gauge,
     pub(super) reports: Family<Labels<2>, Counter>,
+    pub(super) verdicts: Family<Labels<2>, Counter>,
+    pub(super) forbidden: Counter,
     pub(super) report_bytes: Histogram,
     pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
     pub(super) unmatched_addresses: Counter,
@@ -150,6 +169,13 @@ impl Metrics {
             smtp_replies: add(r, "smtp_replies", "SMTP replies by code", Family::default()),
             smtp_connections: add(r, "smtp_connections", "SMTP connections open now", Gauge::default()),
             reports: add(r, "reports", "Messages by class and what became of them", Family::default()),
+            verdicts: add(r, "verdicts", "Messages by who really sent them", Family::default()),
+            forbidden: add(
+                r,
+                "forbidden_recipients",
+                "RCPT refused since nothing from that peer could be authentic",
+                Counter::default(),
+            ),
             report_bytes: add(r, "report_bytes", "Size of received messages", Histogram::new(OCTETS_BUCKETS)),
             ingest_seconds: add(
                 r,
@@ -213,6 +239,9 @@ impl Metrics {
             }
         }
         drop(self.reports.get_or_create(&DEFERRED));
+        for (verdict, held_back) in VERDICTS {
+            drop(self.verdicts.get_or_create(&judged(verdict, held_back)));
+        }
         for phase in Phase::ALL.map(Phase::as_str) {
             drop(self.ingest_seconds.get_or_create(&[("phase", phase)]));
         }

@@ -38,7 +38,12 @@ impl Session {
 
     /// Who the session is with.
     pub fn peer(&self) -> Peer<'_> {
-        Peer { address: self.peer.ip(), tls: self.tls.as_ref() }
+        Peer {
+            session_id: self.session_id,
+            receipt_id: self.receipt_id,
+            address: self.peer.ip(),
+            tls: self.tls.as_ref(),
+        }
     }
 
     /// Answers [`Effect::Recipient`](super::Effect::Recipient).

@@ -1,0 +1,272 @@
+//! What is not authentic reaches no archive in enforce and strict mode, what is genuine always does, and nothing is lost.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "authentic/cases.rs"]
+mod cases;
+
+use cases::{
+    Case, EXCHANGE, PIN, RELAY, STRANGER, TENANT, exchange_tls, forged, genuine, ndr, report, self_made,
+};
+use daybook::config::{DirectoryKind, DirectorySource, Exchange};
+use daybook::directory::Directory;
+use daybook::mail::*;
+use daybook::pipeline::Pipeline;
+use daybook::smtp::{Peer, Receiver, RecipientVerdict};
+use daybook::store::*;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+struct Gateway {
+    store: Arc<Embedded>,
+    pipeline: Arc<Pipeline>,
+    runtime: tokio::runtime::Runtime,
+    _dir: tempfile::TempDir,
+}
+
+fn networks(written: &[&str]) -> Vec<Network> {
+    written.iter().map(|network| network.parse().unwrap()).collect()
+}
+
+fn exchange() -> Exchange {
+    Exchange { networks: networks(&["198.51.100.0/24", "2001:db8:ec::/48"]), ..Exchange::default() }
+}
+
+impl Gateway {
+    fn new() -> Gateway {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) =
+            Embedded::open(&Options { data_dir: dir.path().to_owned(), reserve_octets: 0 }).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/demo/users.toml");
+        let source = DirectorySource { kind: DirectoryKind::File { path }, mailboxes: None };
+        let (directory, report) = Directory::open(&[source]);
+        assert!(report.is_good());
+        let store = Arc::new(store);
+        let pipeline = Pipeline::new(store.clone(), Arc::new(directory), &exchange());
+        Gateway { store, pipeline, runtime: tokio::runtime::Runtime::new().unwrap(), _dir: dir }
+    }
+
+    /// A gateway mailbox pinned to the tenant, with a trusted network and a pinned certificate.
+    fn create(&self, mode: Mode, changes: &[GatewayMailboxChange]) -> (Arc<GatewayMailbox>, Unlocked) {
+        let new = NewGatewayMailbox {
+            name: "Contoso".to_owned(),
+            domain: "gw.example".to_owned(),
+            tenant: Some(TENANT.to_owned()),
+            profile: Profile::Microsoft365,
+        };
+        let (made, password) = self.runtime.block_on(self.store.create_gateway_mailbox(new, "test")).unwrap();
+        let trust =
+            Trust { mode, networks: networks(&["203.0.113.0/24"]), certificates: vec![PIN.to_owned()] };
+        let changes = [&[GatewayMailboxChange::Trust(trust)], changes].concat();
+        self.runtime.block_on(self.store.change_gateway_mailbox(made.id, changes, "test")).unwrap();
+        let key = self.store.unlock(made.login(), &password).unwrap();
+        (self.store.gateway_mailbox(&made.address().unwrap().key()).unwrap(), key)
+    }
+
+    fn send(&self, to: &[&GatewayMailbox], peer: &str, tls: Option<TlsFacts>, message: &str) -> ReceiptId {
+        let receipt_id = self.pipeline.receipt_id();
+        let envelope = TransportEnvelope {
+            session_id: self.pipeline.session_id(),
+            peer: peer.parse().unwrap(),
+            helo: "mail.example".to_owned(),
+            tls,
+            reverse_path: ReversePath::Null,
+            recipients: to.iter().map(|m| m.address().unwrap().clone()).collect(),
+            smtputf8: false,
+        };
+        self.runtime.block_on(async {
+            let mut reception = self.pipeline.begin(receipt_id, envelope).unwrap();
+            for chunk in message.as_bytes().chunks(4096) {
+                reception.write(chunk).await.unwrap();
+            }
+            reception.commit().await.unwrap();
+        });
+        receipt_id
+    }
+
+    fn try_case(&self, to: &GatewayMailbox, n: usize, case: &Case) -> ReceiptView {
+        let id = self.send(&[to], case.peer, case.tls.clone(), &(case.message)(n));
+        let mut views = self.receipts(id);
+        assert_eq!(views.len(), 1);
+        let view = views.remove(0);
+        let judgement = view.judgement.as_ref().unwrap();
+        assert_eq!(judgement.verdict, case.verdict, "{}: {:?}", case.name, judgement.reasons);
+        assert!(!judgement.reasons.is_empty(), "{}", case.name);
+        view
+    }
+
+    fn receipts(&self, id: ReceiptId) -> Vec<ReceiptView> {
+        self.store.receipts(&ReceiptQuery::Id(id), Timestamp::from_unix_ms(0), 10).unwrap()
+    }
+
+    /// How many entries each folder has that is not empty; Quarantine last.
+    fn folders(&self, of: &GatewayMailbox) -> Vec<(String, u64)> {
+        let all = self.store.folders(of.id).unwrap().into_iter().map(|f| (f.path, f.entries));
+        let mut all: Vec<_> = all.filter(|(_, entries)| *entries > 0).collect();
+        all.sort_by_key(|(path, _)| path == "Quarantine");
+        all
+    }
+
+    fn last_in(&self, key: &Unlocked, folder: &FolderName) -> String {
+        let listing = self.store.list(key.gateway_mailbox.id, folder).unwrap();
+        let mut octets = Vec::new();
+        self.store
+            .open(key, listing.entries.last().unwrap().message)
+            .unwrap()
+            .read_to_end(&mut octets)
+            .unwrap();
+        String::from_utf8(octets).unwrap()
+    }
+}
+
+fn named(folders: &[(String, u64)]) -> Vec<(&str, u64)> {
+    folders.iter().map(|(path, n)| (path.as_str(), *n)).collect()
+}
+
+#[test]
+fn no_forgery_reaches_inbox_or_a_user_in_enforce_mode_and_all_are_kept_whole() {
+    let forged = forged();
+    assert!(forged.len() >= 24);
+    for mode in [Mode::Enforce, Mode::Strict] {
+        let gateway = Gateway::new();
+        let (mailbox, key) = gateway.create(mode, &[]);
+        for (n, case) in forged.iter().enumerate() {
+            let view = gateway.try_case(&mailbox, n, case);
+            assert!(view.judgement.as_ref().unwrap().held_back, "{}", case.name);
+            assert_eq!(named(&gateway.folders(&mailbox)), [("Quarantine", n as u64 + 1)], "{}", case.name);
+            assert!(gateway.last_in(&key, &FolderName::Quarantine) == (case.message)(n), "{}", case.name);
+            let [placement] = view.placements.as_slice() else { panic!("{}: {view:?}", case.name) };
+            let why = placement.reasons.join("; ");
+            assert!(
+                why.contains(case.verdict.as_str()) && why.contains(mode.as_str()),
+                "{}: {why}",
+                case.name
+            );
+        }
+    }
+}
+
+#[test]
+fn everything_genuine_reaches_inbox_and_its_users_in_enforce_mode() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Mode::Enforce, &[]);
+    for (n, case) in genuine().iter().enumerate() {
+        let view = gateway.try_case(&mailbox, n, case);
+        assert_eq!(gateway.last_in(&key, &FolderName::Inbox), (case.message)(n), "{}", case.name);
+        let bob = FolderName::User { user: "bob".to_owned(), folder: UserFolder::Incoming };
+        let entries = |folder| gateway.store.list(mailbox.id, folder).unwrap().entries.len();
+        assert_eq!((entries(&FolderName::Inbox), entries(&bob)), (n + 1, n + 1), "{}", case.name);
+        assert!(!view.judgement.unwrap().held_back);
+    }
+    assert!(gateway.folders(&mailbox).iter().all(|(path, _)| path != "Quarantine"));
+}
+
+#[test]
+fn in_observe_mode_everything_is_delivered_and_judged_all_the_same() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Mode::Observe, &[]);
+    for (n, case) in genuine().iter().chain(&forged()).enumerate() {
+        let view = gateway.try_case(&mailbox, n, case);
+        assert!(!view.judgement.unwrap().held_back, "{}", case.name);
+        assert!(gateway.last_in(&key, &FolderName::Inbox) == (case.message)(n), "{}", case.name);
+        let inbox = gateway.store.list(mailbox.id, &FolderName::Inbox).unwrap();
+        assert_eq!(inbox.entries.len(), n + 1, "{}", case.name);
+    }
+}
+
+const DELIVERED: [(&str, u64); 4] = [
+    ("INBOX", 1),
+    ("Users/alice@contoso.example/Journal Outgoing", 1),
+    ("Users/bob@contoso.example/Journal Incoming", 1),
+    ("Users/carol@contoso.example/Journal Incoming", 1),
+];
+
+#[test]
+fn a_forged_copy_neither_keeps_the_genuine_report_out_nor_comes_in_with_it() {
+    for genuine_first in [false, true] {
+        let gateway = Gateway::new();
+        let (mailbox, _) = gateway.create(Mode::Enforce, &[]);
+        let genuine = || gateway.send(&[&mailbox], EXCHANGE, exchange_tls(), &report(1));
+        let copy = || gateway.send(&[&mailbox], STRANGER, None, &report(1));
+        let similar = || gateway.send(&[&mailbox], STRANGER, None, &format!("X: y\r\n{}", report(1)));
+        let first = if genuine_first { genuine() } else { copy() };
+        similar();
+        let second = if genuine_first { copy() } else { genuine() };
+        let mut expect = DELIVERED.to_vec();
+        expect.push(("Quarantine", 2));
+        assert_eq!(named(&gateway.folders(&mailbox)), expect, "genuine first: {genuine_first}");
+        // The same octets again add nothing, each to its own kind.
+        let (genuine, copy) = (genuine(), copy());
+        assert_eq!(named(&gateway.folders(&mailbox)), expect);
+        let repeats = |id| gateway.receipts(id)[0].repeats;
+        let expect = if genuine_first { (first, second) } else { (second, first) };
+        assert_eq!((repeats(genuine), repeats(copy)), (Some(expect.0), Some(expect.1)));
+    }
+}
+
+#[test]
+fn what_is_held_back_is_read_as_any_other_so_that_releasing_it_needs_no_key() {
+    let gateway = Gateway::new();
+    let (mailbox, _) = gateway.create(Mode::Enforce, &[]);
+    let view = gateway.receipts(gateway.send(&[&mailbox], STRANGER, None, &ndr(1))).remove(0);
+    assert_eq!(view.class, Class::JournalNdr);
+    assert_eq!(view.reports[0].originals, [1]);
+    assert_eq!(view.reports[0].envelope.recipients[0].address.as_str(), "carol@contoso.example");
+    let returned = view.judgement.unwrap().evidence.returned.unwrap();
+    assert_eq!(returned.originator_orgs, [TENANT]);
+    assert_eq!(returned.senders, [format!("<MicrosoftExchange329e71ec88ae4615bbc36ab6ce41109e@{TENANT}>")]);
+}
+
+#[test]
+fn a_pure_gateway_and_a_generic_one_hold_back_too() {
+    let gateway = Gateway::new();
+    let (pure, _) = gateway.create(Mode::Enforce, &[GatewayMailboxChange::Archive(false)]);
+    let (generic, _) = gateway.create(Mode::Enforce, &[GatewayMailboxChange::Profile(Profile::Generic)]);
+    let (open, _) = gateway.create(Mode::Observe, &[]);
+    // One transaction to all: each judges for itself.
+    let id = gateway.send(&[&pure, &generic, &open], STRANGER, None, &report(1));
+    assert_eq!(named(&gateway.folders(&pure)), [("Quarantine", 1)]);
+    assert_eq!(named(&gateway.folders(&generic)), [("Quarantine", 1)]);
+    assert_eq!(named(&gateway.folders(&open)), DELIVERED);
+    let held_back = gateway.receipts(id).iter().filter(|v| v.judgement.as_ref().unwrap().held_back).count();
+    assert_eq!(held_back, 2);
+    gateway.send(&[&pure, &generic], EXCHANGE, exchange_tls(), &report(1));
+    assert_eq!(named(&gateway.folders(&pure)), [("INBOX", 1), ("Quarantine", 1)]);
+    assert_eq!(named(&gateway.folders(&generic)), [("INBOX", 1), ("Unassigned", 1), ("Quarantine", 1)]);
+}
+
+#[test]
+fn strict_mode_hears_only_peers_whose_mail_could_be_authentic() {
+    let gateway = Gateway::new();
+    let (strict, _) = gateway.create(Mode::Strict, &[]);
+    let (enforce, _) = gateway.create(Mode::Enforce, &[]);
+    let ask = |address: &Address, peer: &str, tls: Option<&TlsFacts>| {
+        let address_of_peer = peer.parse::<std::net::SocketAddr>().unwrap().ip();
+        let session_id = gateway.pipeline.session_id();
+        let peer = Peer { session_id, receipt_id: None, address: address_of_peer, tls };
+        gateway.pipeline.recipient(address, &[], &peer)
+    };
+    let address = |of: &GatewayMailbox| of.address().unwrap().clone();
+    let strict_address = address(&strict);
+    assert_eq!(ask(&strict_address, STRANGER, exchange_tls().as_ref()), RecipientVerdict::Forbidden);
+    assert_eq!(ask(&strict_address, STRANGER, self_made(PIN, false).as_ref()), RecipientVerdict::Forbidden);
+    assert_eq!(ask(&strict_address, "[::198.51.100.7]:25", None), RecipientVerdict::Forbidden);
+    for (peer, tls) in [
+        (EXCHANGE, None),
+        ("[::ffff:198.51.100.7]:25", None),
+        (RELAY, None),
+        (STRANGER, self_made(PIN, true)),
+    ] {
+        assert_eq!(ask(&strict_address, peer, tls.as_ref()), RecipientVerdict::Accept, "{peer}");
+    }
+    assert_eq!(ask(&address(&enforce), STRANGER, None), RecipientVerdict::Accept);
+    assert_eq!(ask(&"mbx-0@gw.example".parse().unwrap(), STRANGER, None), RecipientVerdict::Unknown);
+
+    // The ranges have changed: they hold from the next question on, and for the verdict too.
+    gateway.pipeline.replace_exchange(&Exchange { networks: networks(&["192.0.2.0/24"]), ..exchange() });
+    assert_eq!(ask(&strict_address, STRANGER, None), RecipientVerdict::Accept);
+    assert_eq!(ask(&strict_address, EXCHANGE, None), RecipientVerdict::Forbidden);
+    gateway.send(&[&strict], STRANGER, exchange_tls(), &report(1));
+    assert_eq!(named(&gateway.folders(&strict)), DELIVERED);
+}
