@@ -31,6 +31,7 @@ mod notify;
 mod output;
 mod reach;
 mod receipts;
+mod renewal;
 mod serve;
 mod service;
 mod signals;

@@ -10,6 +10,7 @@
 //! - The store is closed in every ending, so that the next start finds it clean.
 
 use super::notify::Notify;
+use super::renewal;
 use super::signals::Signals;
 use super::start::{StartError, bind, identity, open_directory, open_store};
 use super::vitals::Vitals;
@@ -109,6 +110,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
     // No waiting from here on: whoever is told to end while starting ends at once, and must not leave connections behind.
     running.serve_mail(bound.smtp, bound.pop3, bound.pop3s);
     running.services.spawn(watch(Arc::clone(&running.directory), running.drain.clone()));
+    running.services.spawn(renewal::watch(Arc::clone(&running.tls), running.drain.clone()));
     let (context, admin_drain) = (running.context(), running.admin_drain.clone());
     running.admin.spawn(admin::http::serve(bound.http, context.clone(), admin_drain.clone()));
     running.admin.spawn(bound.admin.serve(context, admin_drain));
@@ -203,16 +205,12 @@ impl Running {
         // May wait for the log's thread. When it failed, the others are read all the same.
         tokio::task::spawn_blocking(crate::observe::reopen).await.ok();
         let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
-        let reloaded = tokio::task::spawn_blocking(move || (directory.reload(), tls.reload())).await;
-        let Ok((report, tls)) = reloaded else { return };
-        log_directory(&report, false);
-        match tls {
-            Ok(()) => tracing::info!(event = "tls.reloaded"),
-            Err(error) => {
-                let error = StartError::Tls(error);
-                tracing::error!(event = "tls.kept", %error);
-            }
-        }
+        let ca_file = self.settings.exchange.ca_file.clone();
+        let reloaded = tokio::task::spawn_blocking(move || {
+            log_directory(&directory.reload(), false);
+            renewal::reload(&tls, ca_file.as_deref());
+        });
+        reloaded.await.ok();
     }
 
     /// Resolves when the process is told to end by SIGTERM or SIGINT; reloads at each SIGHUP until then. Without signals,

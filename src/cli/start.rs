@@ -120,6 +120,12 @@ pub(super) fn store_options(settings: &Settings) -> Options {
 }
 
 pub(super) fn identity(settings: &Settings) -> Result<TlsIdentity, StartError> {
+    let identity = pair(settings)?;
+    identity.trust(settings.exchange.ca_file.as_deref()).map_err(StartError::Tls)?;
+    Ok(identity)
+}
+
+fn pair(settings: &Settings) -> Result<TlsIdentity, StartError> {
     match &settings.tls {
         Some(files) => TlsIdentity::load(&files.certificate, &files.private_key).map_err(StartError::Tls),
         None => {

@@ -11,16 +11,18 @@
 //!   default is a panic in `rustls`.
 //! - A pair that cannot be read, or whose key does not fit the certificate, never replaces a good one.
 //! - A key we generate is readable by its owner only, from its first octet on.
-//!
-//! Client certificates are not asked for here.
+//! - Who is asked for a client certificate resumes no session: [`client_certificate`](super::client_certificate) says why.
 
+use super::authorities::Authorities;
 use super::certificate::facts;
+use super::client_certificate::{Asking, Proof};
+use super::renewal::{Files, Renewal};
 use crate::mail::{Timestamp, TlsFacts};
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, ResolvesServerCert, ServerConnection};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConnection};
 use rustls::sign::CertifiedKey;
-use rustls::{ProtocolVersion, ServerConfig};
+use rustls::{ConfigBuilder, ProtocolVersion, ServerConfig, WantsVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
@@ -28,7 +30,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Largest certificate or key file read, in octets. A chain is a few thousand.
 const PEM_OCTETS_MAX: u64 = 1024 * 1024;
@@ -49,6 +51,8 @@ pub enum TlsError {
     Key,
     /// Key and certificate do not belong together, or the key is of an unusable kind.
     Pair(rustls::Error),
+    /// A file of authorities holds none, or one that cannot be read.
+    Authorities(PathBuf),
     /// A self-signed pair could not be made, mostly because the host name is not one.
     SelfSign(rcgen::Error),
 }
@@ -60,6 +64,7 @@ impl fmt::Display for TlsError {
             TlsError::Certificate => f.write_str("find a certificate in the PEM file"),
             TlsError::Key => f.write_str("find a private key in the PEM file"),
             TlsError::Pair(_) => f.write_str("use the key with the certificate"),
+            TlsError::Authorities(path) => write!(f, "find an authority in {}", path.display()),
             TlsError::SelfSign(_) => f.write_str("make a self-signed certificate"),
         }
     }
@@ -71,24 +76,26 @@ impl std::error::Error for TlsError {
             TlsError::File { source, .. } => Some(source),
             TlsError::Pair(source) => Some(source),
             TlsError::SelfSign(source) => Some(source),
-            TlsError::Certificate | TlsError::Key => None,
+            TlsError::Certificate | TlsError::Key | TlsError::Authorities(_) => None,
         }
     }
 }
 
-/// The certificate chain and key shown to peers, replaceable while in use.
-#[derive(Debug)]
+/// The certificate chain and key shown to peers, replaceable while in use, and whom we believe about theirs.
 pub struct TlsIdentity {
     current: Arc<Current>,
     config: Arc<ServerConfig>,
-    files: PairFiles,
+    /// A configuration up to the verifier of client certificates, which is made for each handshake.
+    asking: ConfigBuilder<ServerConfig, WantsVerifier>,
+    authorities: ArcSwap<Authorities>,
+    files: Files,
+    renewal: Mutex<Renewal>,
 }
 
-/// Where the pair is kept.
-#[derive(Clone, Debug)]
-struct PairFiles {
-    certificate: PathBuf,
-    key: PathBuf,
+impl fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsIdentity").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -108,16 +115,21 @@ impl TlsIdentity {
     /// # Errors
     /// [`TlsError`] says which file or which half is bad.
     pub fn load(certificate: &Path, key: &Path) -> Result<TlsIdentity, TlsError> {
-        let files = PairFiles { certificate: certificate.to_owned(), key: key.to_owned() };
+        let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
         let provider = provider();
+        // Looked at before they are read: what changes in between is seen at the next look.
+        let renewal = Mutex::new(Renewal::new(files.stamp()));
         let pair = read_pair(&files, &provider)?;
         let current = Arc::new(Current { pair: ArcSwap::from_pointee(pair) });
-        let config = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(TlsError::Pair)?
+            .map_err(TlsError::Pair)?;
+        let config = builder
+            .clone()
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        Ok(TlsIdentity { current, config: Arc::new(config), files })
+        let authorities = ArcSwap::from_pointee(Authorities::public());
+        Ok(TlsIdentity { current, config: Arc::new(config), asking: builder, authorities, files, renewal })
     }
 
     /// Uses `tls/cert.pem` and `tls/key.pem` under `directory`, making a self-signed pair for `hostname`
@@ -127,26 +139,86 @@ impl TlsIdentity {
     /// [`TlsError`]; a pair that is there but bad is reported, never overwritten.
     pub fn self_signed(directory: &Path, hostname: &str) -> Result<TlsIdentity, TlsError> {
         let directory = directory.join("tls");
-        let files = PairFiles { certificate: directory.join("cert.pem"), key: directory.join("key.pem") };
+        let files = Files { certificate: directory.join("cert.pem"), key: directory.join("key.pem") };
         if !files.certificate.exists() || !files.key.exists() {
             write_self_signed(&directory, &files, hostname)?;
         }
         TlsIdentity::load(&files.certificate, &files.key)
     }
 
-    /// The configuration to accept connections with. One for the life of the identity.
+    /// The configuration to accept connections with that are not asked for a certificate. One for the life of the identity.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 
-    /// Reads the files again. On success new handshakes show the new pair.
+    /// What to accept one connection with that is asked for a certificate.
+    pub fn asking(&self) -> Asking {
+        let algorithms = self.config.crypto_provider().signature_verification_algorithms;
+        let proof = Arc::new(Proof::new(algorithms));
+        let mut config = self
+            .asking
+            .clone()
+            .with_client_cert_verifier(Arc::clone(&proof) as _)
+            .with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Asking { config: Arc::new(config), proof, authorities: self.authorities.load_full() }
+    }
+
+    /// Believes from now on what the authorities of this PEM file say of client certificates, and nobody else; without a
+    /// file, the public ones. Blocks.
+    ///
+    /// # Errors
+    /// [`TlsError::File`] or [`TlsError::Authorities`]; who was believed stays so.
+    pub fn trust(&self, ca_file: Option<&Path>) -> Result<(), TlsError> {
+        let authorities = ca_file.map_or_else(|| Ok(Authorities::public()), Authorities::read)?;
+        self.authorities.store(Arc::new(authorities));
+        Ok(())
+    }
+
+    /// Reads the files again. On success new handshakes show the new pair. Blocks.
     ///
     /// # Errors
     /// [`TlsError`]; the pair in use stays.
     pub fn reload(&self) -> Result<(), TlsError> {
+        let mut renewal = self.renewal();
+        let stamp = self.files.stamp();
+        let read = self.read_and_show();
+        renewal.told(stamp, read.as_ref().err().map(in_words));
+        read
+    }
+
+    /// Looks whether the files changed since they were last read, and reads them if so; see [`renewal`](super::renewal).
+    /// Blocks.
+    pub fn look(&self) -> Look {
+        let mut renewal = self.renewal();
+        let stamp = self.files.stamp();
+        if !renewal.is_due(&stamp) {
+            return Look::Same;
+        }
+        match self.read_and_show() {
+            Ok(()) => {
+                renewal.told(stamp, None);
+                Look::Reloaded
+            }
+            Err(error) if renewal.failed(stamp, in_words(&error)) => Look::Kept(error),
+            Err(_) => Look::Same,
+        }
+    }
+
+    /// Why the files cannot be used as they are now, when they have been so for a while; the pair before is shown then.
+    pub fn fault(&self) -> Option<String> {
+        self.renewal().fault().map(str::to_owned)
+    }
+
+    fn read_and_show(&self) -> Result<(), TlsError> {
         let pair = read_pair(&self.files, self.config.crypto_provider())?;
         self.current.pair.store(Arc::new(pair));
         Ok(())
+    }
+
+    fn renewal(&self) -> MutexGuard<'_, Renewal> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows another pair, given as PEM, from now on.
@@ -170,6 +242,25 @@ impl TlsIdentity {
     }
 }
 
+/// What looking at the files brought.
+#[derive(Debug)]
+pub enum Look {
+    /// Nothing, or nothing that was not said before.
+    Same,
+    /// They hold another pair, which is shown from now on.
+    Reloaded,
+    /// What they hold cannot be used; the pair before stays. Said once for each state of the files.
+    Kept(TlsError),
+}
+
+/// An error with its cause.
+fn in_words(error: &TlsError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("cannot {error}: {cause}"),
+        None => format!("cannot {error}"),
+    }
+}
+
 /// The one provider, reduced to suites this page allows.
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
@@ -181,11 +272,11 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-fn read_pair(files: &PairFiles, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+fn read_pair(files: &Files, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     parse_pair(&read_file(&files.certificate)?, &read_file(&files.key)?, provider)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
     let at = |source| TlsError::File { path: path.to_owned(), source };
     let file = File::open(path).map_err(at)?;
     let mut octets = Vec::new();
@@ -210,7 +301,7 @@ fn parse_pair(
 
 /// Writes key, then certificate. The certificate comes last so that a crash between the two leaves a
 /// missing half, which the next start makes anew, and never two halves that do not fit.
-fn write_self_signed(directory: &Path, files: &PairFiles, hostname: &str) -> Result<(), TlsError> {
+fn write_self_signed(directory: &Path, files: &Files, hostname: &str) -> Result<(), TlsError> {
     let (certificate, key) = self_sign(hostname).map_err(TlsError::SelfSign)?;
     fs::DirBuilder::new()
         .recursive(true)
