@@ -7,9 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the files are looked at. Two looks in a row must fail before a pair counts as bad, so a renewal may take this
-/// long between its two files.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the files are looked at. A bad pair counts as such after several looks, see [`crate::net::renewal`].
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Looks until the drain starts.
 pub(super) async fn watch(identity: Arc<TlsIdentity>, drain: Drain) {

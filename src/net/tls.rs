@@ -185,7 +185,7 @@ impl TlsIdentity {
         let stamp = self.files.stamp();
         let read = self.read_and_show();
         renewal.told(stamp, read.as_ref().err().map(in_words));
-        read
+        read.map(|_| ())
     }
 
     /// Looks whether the files changed since they were last read, and reads them if so; see [`renewal`](super::renewal).
@@ -197,9 +197,10 @@ impl TlsIdentity {
             return Look::Same;
         }
         match self.read_and_show() {
-            Ok(()) => {
+            Ok(is_new) => {
+                let was_bad = renewal.fault().is_some();
                 renewal.told(stamp, None);
-                Look::Reloaded
+                if is_new || was_bad { Look::Reloaded } else { Look::Same }
             }
             Err(error) if renewal.failed(stamp, in_words(&error)) => Look::Kept(error),
             Err(_) => Look::Same,
@@ -211,10 +212,12 @@ impl TlsIdentity {
         self.renewal().fault().map(str::to_owned)
     }
 
-    fn read_and_show(&self) -> Result<(), TlsError> {
+    /// True when it is another pair than the one shown before.
+    fn read_and_show(&self) -> Result<bool, TlsError> {
         let pair = read_pair(&self.files, self.config.crypto_provider())?;
+        let is_new = self.current.pair.load().cert != pair.cert;
         self.current.pair.store(Arc::new(pair));
-        Ok(())
+        Ok(is_new)
     }
 
     fn renewal(&self) -> MutexGuard<'_, Renewal> {
@@ -247,7 +250,7 @@ impl TlsIdentity {
 pub enum Look {
     /// Nothing, or nothing that was not said before.
     Same,
-    /// They hold another pair, which is shown from now on.
+    /// They hold another pair, which is shown from now on, or are good again.
     Reloaded,
     /// What they hold cannot be used; the pair before stays. Said once for each state of the files.
     Kept(TlsError),
