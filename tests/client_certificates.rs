@@ -4,6 +4,8 @@
 
 #[path = "support/smtp_fake.rs"]
 mod smtp_fake;
+#[path = "support/daybook.rs"]
+mod support;
 
 use daybook::mail::{ChainVerdict, ClientCertificate, TlsFacts};
 use daybook::net::client_certificate::sha256;
@@ -13,18 +15,20 @@ use daybook::net::tls::TlsIdentity;
 use daybook::smtp::server::{self, Settings};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::client::ResolvesClientCert;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use smtp_fake::{Fake, Faults};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use support::{SOON, Site, USERS};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-const SOON: Duration = Duration::from_secs(60);
+/// What every server here is called and its certificate is for.
+const HOST: &str = support::HOST;
 const NAME: &str = "mail.protection.outlook.com";
 const CLIENT: ExtendedKeyUsagePurpose = ExtendedKeyUsagePurpose::ClientAuth;
 const SERVER: ExtendedKeyUsagePurpose = ExtendedKeyUsagePurpose::ServerAuth;
@@ -107,13 +111,14 @@ impl ResolvesClientCert for Shows {
     }
 }
 
+/// Trusts one certificate of a server's.
 fn client_config(
-    identity: &TlsIdentity,
+    server: CertificateDer<'static>,
     version: &'static SupportedProtocolVersion,
     shown: Option<&Shown>,
 ) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(identity.certificate().unwrap()).unwrap();
+    roots.add(server).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let pair = shown.map(|shown| {
         let key = PrivateKeyDer::try_from(shown.key.clone()).unwrap();
@@ -139,14 +144,14 @@ struct Fixture {
 impl Fixture {
     async fn start(root: &Authority) -> Fixture {
         let directory = tempfile::tempdir().unwrap();
-        let identity = Arc::new(TlsIdentity::self_signed(directory.path(), "mx.example").unwrap());
+        let identity = Arc::new(TlsIdentity::self_signed(directory.path(), HOST).unwrap());
         let ca_file = directory.path().join("ca.pem");
         std::fs::write(&ca_file, &root.pem).unwrap();
         identity.trust(Some(&ca_file)).unwrap();
         let fake = Arc::new(Fake::new(Faults::default()));
         let listeners = listen::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = listeners[0].address();
-        let settings = Arc::new(Settings::new("mx.example"));
+        let settings = Arc::new(Settings::new(HOST));
         tokio::spawn(server::serve(
             listeners,
             settings,
@@ -157,20 +162,14 @@ impl Fixture {
         Fixture { address, identity, fake, _directory: directory }
     }
 
-    /// Delivers a message over STARTTLS; gives how the handshake went and what is on record about it.
+    fn certificate(&self) -> CertificateDer<'static> {
+        self.identity.certificate().unwrap()
+    }
+
+    /// Delivers a message; gives how the handshake went and what is on record about it.
     async fn deliver(&self, config: Arc<ClientConfig>) -> (HandshakeKind, TlsFacts) {
         let before = self.fake.kept().len();
-        let mut clear = BufReader::new(TcpStream::connect(self.address).await.unwrap());
-        talk(&mut clear, &["", "EHLO client.example", "STARTTLS"]).await;
-        let name = ServerName::try_from("mx.example").unwrap();
-        let stream = TlsConnector::from(config).connect(name, clear.into_inner()).await.unwrap();
-        let mut stream = BufReader::new(stream);
-        let message = "Subject: a\r\n\r\nb\r\n.";
-        let lines =
-            ["EHLO client.example", "MAIL FROM:<>", "RCPT TO:<journal@gateway.example>", "DATA", message];
-        talk(&mut stream, &lines).await;
-        let kind = stream.get_ref().get_ref().1.handshake_kind().unwrap();
-        talk(&mut stream, &["QUIT"]).await;
+        let kind = deliver(self.address, config, "journal@gateway.example").await;
         let kept = self.fake.kept();
         assert_eq!(kept.len(), before + 1);
         (kind, kept[before].envelope.tls.clone().unwrap())
@@ -178,7 +177,7 @@ impl Fixture {
 
     async fn check(&self, what: &str, shown: Option<&Shown>, expect: Option<(ChainVerdict, bool)>) {
         for version in VERSIONS {
-            let config = client_config(&self.identity, version, shown);
+            let config = client_config(self.certificate(), version, shown);
             let delivering = tokio::time::timeout(SOON, self.deliver(config));
             let (_, facts) = delivering.await.unwrap_or_else(|_| panic!("{what}: not in time"));
             let expect_version =
@@ -194,6 +193,19 @@ impl Fixture {
             assert_eq!(found, expect, "{what}, {expect_version}");
         }
     }
+}
+
+/// Delivers a message over STARTTLS; gives how the handshake went.
+async fn deliver(address: SocketAddr, config: Arc<ClientConfig>, to: &str) -> HandshakeKind {
+    let mut clear = BufReader::new(TcpStream::connect(address).await.unwrap());
+    talk(&mut clear, &["", "EHLO client.example", "STARTTLS"]).await;
+    let name = ServerName::try_from(HOST).unwrap();
+    let stream = TlsConnector::from(config).connect(name, clear.into_inner()).await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let rcpt = format!("RCPT TO:<{to}>");
+    let message = "Subject: a\r\n\r\nb\r\n.";
+    talk(&mut stream, &["EHLO client.example", "MAIL FROM:<>", &rcpt, "DATA", message, "QUIT"]).await;
+    stream.get_ref().get_ref().1.handshake_kind().unwrap()
 }
 
 /// Says each line, the first one being the silence before the greeting, and expects each to be agreed to.
@@ -287,7 +299,7 @@ async fn the_names_on_record_are_those_of_the_certificate_in_lower_case() {
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         parameters.subject_alt_names = CertificateParams::new(names).unwrap().subject_alt_names;
         let shown = issued(&root, &parameters);
-        let config = client_config(&fixture.identity, &rustls::version::TLS13, Some(&shown));
+        let config = client_config(fixture.certificate(), &rustls::version::TLS13, Some(&shown));
         let (_, facts) = fixture.deliver(config).await;
         assert_eq!(facts.client_certificate.unwrap().dns_names, expect);
     }
@@ -300,7 +312,7 @@ async fn no_session_is_resumed_so_each_proves_itself() {
     let shown = leaf(&root, &[SERVER]);
     for version in VERSIONS {
         // One configuration: it would offer to resume if it had been given something to resume with.
-        let config = client_config(&fixture.identity, version, Some(&shown));
+        let config = client_config(fixture.certificate(), version, Some(&shown));
         for _ in 0..2 {
             let (kind, facts) = fixture.deliver(Arc::clone(&config)).await;
             assert_ne!(kind, HandshakeKind::Resumed);
@@ -327,4 +339,42 @@ async fn other_authorities_are_believed_from_the_next_handshake_on_and_a_bad_fil
     // Without a file, the public ones.
     fixture.identity.trust(None).unwrap();
     fixture.check("of the stranger", Some(&shown), Some((ChainVerdict::UnknownIssuer, true))).await;
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[tokio::test]
+async fn a_stored_receipt_and_the_log_say_what_the_peer_showed() {
+    let root = Authority::root("a root");
+    let site = Site::with("[exchange]\nca_file = \"ca.pem\"\n", USERS);
+    site.write("ca.pem", &root.pem);
+    let made = json(&site.run(&["mailbox", "create", "--name", "Contoso", "--json"]).expect(0).stdout);
+    let mut server = site.serve();
+    let certificate = CertificateDer::from_pem_file(site.path("data/tls/cert.pem")).unwrap();
+    let shown = leaf(&root, &[SERVER]);
+    let config = client_config(certificate, &rustls::version::TLS13, Some(&shown));
+    deliver(server.port("smtp"), config, made["address"].as_str().unwrap()).await;
+    let event = |name: &str| {
+        let log = server.log();
+        let lines = log.lines().map(json).filter(|line| line["event"] == name);
+        lines.last().unwrap_or_else(|| panic!("no {name} in {log}"))
+    };
+    let receipt_id = event("smtp.accepted")["receipt_id"].as_str().unwrap().to_owned();
+    let receipt = json(&site.run(&["explain", &receipt_id, "--json"]).expect(0).stdout).to_string();
+    let (sha256, handshake) = (sha256(&shown.chain[0]), event("smtp.tls"));
+    let stored = format!(
+        "\"client_certificate\":{{\"chain\":\"good\",\"dns_names\":[\"{NAME}\"],\"proven\":true,\"sha256\":\"{sha256}\"}}"
+    );
+    assert!(receipt.contains(&stored), "{receipt}");
+    for (field, expect) in [
+        ("client_certificate", serde_json::Value::from(sha256.as_str())),
+        ("client_chain", "good".into()),
+        ("client_proven", true.into()),
+        ("client_names", NAME.into()),
+    ] {
+        assert_eq!(handshake[field], expect, "{handshake}");
+    }
+    assert_eq!(server.terminate(), 0);
 }
