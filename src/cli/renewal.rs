@@ -1,9 +1,9 @@
 //! Puts a renewed certificate in force: at SIGHUP, and by itself when its files change.
 
 use super::start::StartError;
+use crate::config::Settings;
 use crate::net::drain::Drain;
 use crate::net::tls::{Look, TlsError, TlsIdentity};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,13 +26,17 @@ pub(super) async fn watch(identity: Arc<TlsIdentity>, drain: Drain) {
     }
 }
 
-/// Reads everything again, being told to. What is bad stays as it was. Blocks.
-pub(super) fn reload(identity: &TlsIdentity, ca_file: Option<&Path>) {
-    match identity.reload() {
+/// Reads everything these settings name again, being told to. What is bad stays as it was. Blocks.
+pub(super) fn reload(identity: &TlsIdentity, settings: &Settings) {
+    let [certificate, key] = match &settings.tls {
+        Some(files) => [files.certificate.clone(), files.private_key.clone()],
+        None => TlsIdentity::self_signed_files(&settings.data_dir),
+    };
+    match identity.reload_from(&certificate, &key) {
         Ok(()) => log_reloaded(identity),
         Err(error) => log_kept(error),
     }
-    if let Err(error) = identity.trust(ca_file) {
+    if let Err(error) = identity.trust(settings.exchange.ca_file.as_deref()) {
         let error = StartError::Tls(error);
         tracing::error!(event = "tls.authorities_kept", %error);
     }

@@ -205,10 +205,10 @@ impl Running {
         // May wait for the log's thread. When it failed, the others are read all the same.
         tokio::task::spawn_blocking(crate::observe::reopen).await.ok();
         let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
-        let ca_file = self.settings.exchange.ca_file.clone();
+        let settings = Arc::clone(&self.settings);
         let reloaded = tokio::task::spawn_blocking(move || {
             log_directory(&directory.reload(), false);
-            renewal::reload(&tls, ca_file.as_deref());
+            renewal::reload(&tls, &settings);
         });
         reloaded.await.ok();
     }

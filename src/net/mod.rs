@@ -22,6 +22,7 @@ pub mod client_certificate;
 pub mod drain;
 pub mod listen;
 pub mod renewal;
+mod self_signed;
 pub mod stream;
 pub mod tls;
 pub mod wire;

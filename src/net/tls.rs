@@ -10,13 +10,13 @@
 //! - The provider is named, never taken from the process default: two providers in one process and no
 //!   default is a panic in `rustls`.
 //! - A pair that cannot be read, or whose key does not fit the certificate, never replaces a good one.
-//! - A key we generate is readable by its owner only, from its first octet on.
 //! - Who is asked for a client certificate resumes no session: [`client_certificate`](super::client_certificate) says why.
 
 use super::authorities::Authorities;
 use super::certificate::facts;
 use super::client_certificate::{Asking, Proof};
 use super::renewal::{Files, Renewal};
+use super::self_signed;
 use crate::mail::{Timestamp, TlsFacts};
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -26,9 +26,8 @@ use rustls::{ConfigBuilder, ProtocolVersion, ServerConfig, WantsVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -88,13 +87,19 @@ pub struct TlsIdentity {
     /// A configuration up to the verifier of client certificates, which is made for each handshake.
     asking: ConfigBuilder<ServerConfig, WantsVerifier>,
     authorities: ArcSwap<Authorities>,
+    followed: Mutex<Followed>,
+}
+
+/// The files the pair came from, and what is known of them.
+#[derive(Debug)]
+struct Followed {
     files: Files,
-    renewal: Mutex<Renewal>,
+    renewal: Renewal,
 }
 
 impl fmt::Debug for TlsIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsIdentity").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("TlsIdentity").field("followed", &self.followed).finish_non_exhaustive()
     }
 }
 
@@ -118,7 +123,7 @@ impl TlsIdentity {
         let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
         let provider = provider();
         // Looked at before they are read: what changes in between is seen at the next look.
-        let renewal = Mutex::new(Renewal::new(files.stamp()));
+        let renewal = Renewal::new(files.stamp());
         let pair = read_pair(&files, &provider)?;
         let current = Arc::new(Current { pair: ArcSwap::from_pointee(pair) });
         let builder = ServerConfig::builder_with_provider(provider)
@@ -129,7 +134,8 @@ impl TlsIdentity {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
         let authorities = ArcSwap::from_pointee(Authorities::public());
-        Ok(TlsIdentity { current, config: Arc::new(config), asking: builder, authorities, files, renewal })
+        let followed = Mutex::new(Followed { files, renewal });
+        Ok(TlsIdentity { current, config: Arc::new(config), asking: builder, authorities, followed })
     }
 
     /// Uses `tls/cert.pem` and `tls/key.pem` under `directory`, making a self-signed pair for `hostname`
@@ -138,12 +144,17 @@ impl TlsIdentity {
     /// # Errors
     /// [`TlsError`]; a pair that is there but bad is reported, never overwritten.
     pub fn self_signed(directory: &Path, hostname: &str) -> Result<TlsIdentity, TlsError> {
-        let directory = directory.join("tls");
-        let files = Files { certificate: directory.join("cert.pem"), key: directory.join("key.pem") };
+        let [certificate, key] = TlsIdentity::self_signed_files(directory);
+        let files = Files { certificate, key };
         if !files.certificate.exists() || !files.key.exists() {
-            write_self_signed(&directory, &files, hostname)?;
+            self_signed::write(&directory.join("tls"), &files, hostname)?;
         }
         TlsIdentity::load(&files.certificate, &files.key)
+    }
+
+    /// Where [`TlsIdentity::self_signed`] keeps certificate and key.
+    pub fn self_signed_files(directory: &Path) -> [PathBuf; 2] {
+        ["cert.pem", "key.pem"].map(|name| directory.join("tls").join(name))
     }
 
     /// The configuration to accept connections with that are not asked for a certificate. One for the life of the identity.
@@ -181,47 +192,64 @@ impl TlsIdentity {
     /// # Errors
     /// [`TlsError`]; the pair in use stays.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let mut renewal = self.renewal();
-        let stamp = self.files.stamp();
-        let read = self.read_and_show();
-        renewal.told(stamp, read.as_ref().err().map(in_words));
+        let mut followed = self.followed();
+        let stamp = followed.files.stamp();
+        let read = self.read_and_show(&followed.files);
+        followed.renewal.told(stamp, read.as_ref().err().map(in_words));
         read.map(|_| ())
+    }
+
+    /// The same from these files, which are followed from now on. Blocks.
+    ///
+    /// # Errors
+    /// [`TlsError`]; the pair in use stays, and the files it came from are followed as before.
+    pub fn reload_from(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
+        let mut followed = self.followed();
+        if followed.files.certificate == certificate && followed.files.key == key {
+            drop(followed);
+            return self.reload();
+        }
+        let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
+        let renewal = Renewal::new(files.stamp());
+        self.read_and_show(&files)?;
+        *followed = Followed { files, renewal };
+        Ok(())
     }
 
     /// Looks whether the files changed since they were last read, and reads them if so; see [`renewal`](super::renewal).
     /// Blocks.
     pub fn look(&self) -> Look {
-        let mut renewal = self.renewal();
-        let stamp = self.files.stamp();
-        if !renewal.is_due(&stamp) {
+        let mut followed = self.followed();
+        let stamp = followed.files.stamp();
+        if !followed.renewal.is_due(&stamp) {
             return Look::Same;
         }
-        match self.read_and_show() {
+        match self.read_and_show(&followed.files) {
             Ok(is_new) => {
-                let was_bad = renewal.fault().is_some();
-                renewal.told(stamp, None);
+                let was_bad = followed.renewal.fault().is_some();
+                followed.renewal.told(stamp, None);
                 if is_new || was_bad { Look::Reloaded } else { Look::Same }
             }
-            Err(error) if renewal.failed(stamp, in_words(&error)) => Look::Kept(error),
+            Err(error) if followed.renewal.failed(stamp, in_words(&error)) => Look::Kept(error),
             Err(_) => Look::Same,
         }
     }
 
     /// Why the files cannot be used as they are now, when they have been so for a while; the pair before is shown then.
     pub fn fault(&self) -> Option<String> {
-        self.renewal().fault().map(str::to_owned)
+        self.followed().renewal.fault().map(str::to_owned)
     }
 
     /// True when it is another pair than the one shown before.
-    fn read_and_show(&self) -> Result<bool, TlsError> {
-        let pair = read_pair(&self.files, self.config.crypto_provider())?;
+    fn read_and_show(&self, files: &Files) -> Result<bool, TlsError> {
+        let pair = read_pair(files, self.config.crypto_provider())?;
         let is_new = self.current.pair.load().cert != pair.cert;
         self.current.pair.store(Arc::new(pair));
         Ok(is_new)
     }
 
-    fn renewal(&self) -> MutexGuard<'_, Renewal> {
-        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+    fn followed(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows another pair, given as PEM, from now on.
@@ -302,55 +330,6 @@ fn parse_pair(
     CertifiedKey::from_der(chain, key, provider).map_err(TlsError::Pair)
 }
 
-/// Writes key, then certificate. The certificate comes last so that a crash between the two leaves a
-/// missing half, which the next start makes anew, and never two halves that do not fit.
-fn write_self_signed(directory: &Path, files: &Files, hostname: &str) -> Result<(), TlsError> {
-    let (certificate, key) = self_sign(hostname).map_err(TlsError::SelfSign)?;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(|source| TlsError::File { path: directory.to_owned(), source })?;
-    match fs::remove_file(&files.certificate) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(TlsError::File { path: files.certificate.clone(), source });
-        }
-        _ => {}
-    }
-    write_file(&files.key, key.as_bytes(), 0o600)?;
-    write_file(&files.certificate, certificate.as_bytes(), 0o644)
-}
-
-/// A certificate naming `hostname` and its key, both PEM.
-fn self_sign(hostname: &str) -> Result<(String, String), rcgen::Error> {
-    let mut parameters = rcgen::CertificateParams::new(vec![hostname.to_owned()])?;
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(rcgen::DnType::CommonName, hostname);
-    let key = rcgen::KeyPair::generate()?;
-    let certificate = parameters.self_signed(&key)?;
-    Ok((certificate.pem(), key.serialize_pem()))
-}
-
-/// Writes the file whole or not at all: beside it, synced, then renamed, then the directory synced.
-fn write_file(path: &Path, octets: &[u8], mode: u32) -> Result<(), TlsError> {
-    let write = || -> io::Result<()> {
-        let beside = path.with_extension("new");
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-        file.write_all(octets)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().map_err(|source| TlsError::File { path: path.to_owned(), source })
-}
-
 /// What the handshake of this connection agreed on.
 pub fn facts_of(connection: &ServerConnection) -> TlsFacts {
     let version = match connection.protocol_version() {
@@ -370,6 +349,7 @@ pub fn facts_of(connection: &ServerConnection) -> TlsFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -409,6 +389,25 @@ mod tests {
         fs::write(directory.path().join("tls/key.pem"), other.signing_key.serialize_pem()).unwrap();
         identity.reload().unwrap();
         assert_ne!(identity.certificate(), good);
+    }
+
+    #[test]
+    fn other_files_are_followed_once_they_were_read_well() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let identity = TlsIdentity::self_signed(one.path(), "mx.example").unwrap();
+        let good = identity.certificate();
+        let [certificate, key] = TlsIdentity::self_signed_files(other.path());
+        assert!(identity.reload_from(&certificate, &key).is_err());
+        assert_eq!(identity.certificate(), good);
+        assert!(matches!(identity.look(), Look::Same), "those before are followed");
+        TlsIdentity::self_signed(other.path(), "mx.example").unwrap();
+        identity.reload_from(&certificate, &key).unwrap();
+        let moved = identity.certificate();
+        assert_ne!(moved, good);
+        fs::remove_file(&certificate).unwrap();
+        TlsIdentity::self_signed(other.path(), "mx.example").unwrap();
+        assert!(matches!(identity.look(), Look::Reloaded));
+        assert_ne!(identity.certificate(), moved);
     }
 
     #[test]

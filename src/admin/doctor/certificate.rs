@@ -39,9 +39,9 @@ pub(super) struct Pair {
 impl Pair {
     /// Reads what the settings name. What cannot be read is a fault to be judged later.
     pub(super) fn read(settings: &Settings) -> Pair {
-        let (certificate, key) = match &settings.tls {
-            Some(tls) => (tls.certificate.clone(), tls.private_key.clone()),
-            None => (settings.data_dir.join("tls/cert.pem"), settings.data_dir.join("tls/key.pem")),
+        let [certificate, key] = match &settings.tls {
+            Some(tls) => [tls.certificate.clone(), tls.private_key.clone()],
+            None => TlsIdentity::self_signed_files(&settings.data_dir),
         };
         let chain = CertificateDer::pem_file_iter(&certificate)
             .map(|certificates| certificates.filter_map(Result::ok).collect::<Vec<_>>())
