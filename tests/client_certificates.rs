@@ -358,8 +358,8 @@ async fn a_stored_receipt_and_the_log_say_what_the_peer_showed() {
     deliver(server.port("smtp"), config, made["address"].as_str().unwrap()).await;
     let event = |name: &str| {
         let log = server.log();
-        let lines = log.lines().map(json).filter(|line| line["event"] == name);
-        lines.last().unwrap_or_else(|| panic!("no {name} in {log}"))
+        let mut lines = log.lines().map(json).filter(|line| line["event"] == name);
+        lines.next_back().unwrap_or_else(|| panic!("no {name} in {log}"))
     };
     let receipt_id = event("smtp.accepted")["receipt_id"].as_str().unwrap().to_owned();
     let receipt = json(&site.run(&["explain", &receipt_id, "--json"]).expect(0).stdout).to_string();
