@@ -180,6 +180,10 @@ fn show_health(registry: &mut Registry, context: &Context) {
         let help = "When the certificate shown to peers ends";
         show_one(registry, "tls_cert_expiry_timestamp_seconds", help, ends.unix_seconds());
     }
+    if let Some(tls) = &context.serving.tls {
+        let help = "Whether certificate and key in their files are what is shown to peers";
+        show_one(registry, "tls_cert_files_good", help, i64::from(tls.fault().is_none()));
+    }
 }
 
 /// Those that are not raised are shown too, as 0.

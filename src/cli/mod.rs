@@ -32,6 +32,7 @@ mod output;
 mod reach;
 mod receipts;
 mod reload;
+mod renewal;
 mod serve;
 mod service;
 mod signals;

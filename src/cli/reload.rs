@@ -7,8 +7,9 @@
 //! change keep their values, and are named.
 
 use super::configuration::notices;
+use super::renewal;
 use super::service::{Running, log_directory, smtp_settings};
-use super::start::{StartError, reserve_octets};
+use super::start::reserve_octets;
 use crate::admin::configured_level;
 use crate::config::{self, Settings};
 use crate::observe;
@@ -25,21 +26,14 @@ impl Running {
             None => false,
         };
         let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
+        let settings = self.settings.current();
         let reloaded = tokio::task::spawn_blocking(move || {
-            let report = (!read_again).then(|| directory.reload());
-            (report, tls.reload())
-        });
-        let Ok((report, tls)) = reloaded.await else { return };
-        if let Some(report) = report {
-            log_directory(&report, false);
-        }
-        match tls {
-            Ok(()) => tracing::info!(event = "tls.reloaded"),
-            Err(error) => {
-                let error = StartError::Tls(error);
-                tracing::error!(event = "tls.kept", %error);
+            if !read_again {
+                log_directory(&directory.reload(), false);
             }
-        }
+            renewal::reload(&tls, &settings);
+        });
+        reloaded.await.ok();
     }
 
     /// What the file says now; `None` when there is none, or it has a fault.

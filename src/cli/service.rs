@@ -10,6 +10,7 @@
 //! - The store is closed in every ending, so that the next start finds it clean.
 
 use super::notify::Notify;
+use super::renewal;
 use super::signals::Signals;
 use super::start::{StartError, bind, identity, open_directory, open_store};
 use super::vitals::Vitals;
@@ -117,6 +118,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
     // No waiting from here on: whoever is told to end while starting ends at once, and must not leave connections behind.
     running.serve_mail(bound.smtp, bound.pop3, bound.pop3s);
     running.services.spawn(watch(Arc::clone(&running.directory), running.drain.clone()));
+    running.services.spawn(renewal::watch(Arc::clone(&running.tls), running.drain.clone()));
     let (context, admin_drain) = (running.context(), running.admin_drain.clone());
     running.admin.spawn(admin::http::serve(bound.http, context.clone(), admin_drain.clone()));
     running.admin.spawn(bound.admin.serve(context, admin_drain));

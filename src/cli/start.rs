@@ -124,6 +124,12 @@ pub(super) fn reserve_octets(settings: &Settings) -> u64 {
 }
 
 pub(super) fn identity(settings: &Settings) -> Result<TlsIdentity, StartError> {
+    let identity = pair(settings)?;
+    identity.trust(settings.exchange.ca_file.as_deref()).map_err(StartError::Tls)?;
+    Ok(identity)
+}
+
+fn pair(settings: &Settings) -> Result<TlsIdentity, StartError> {
     match &settings.tls {
         Some(files) => TlsIdentity::load(&files.certificate, &files.private_key).map_err(StartError::Tls),
         None => {

@@ -11,12 +11,18 @@
 //!   just before each read would time out could otherwise hold a connection for ever.
 //! - Octets that arrived in clear are never read as if they had come over TLS.
 //! - Running out of file descriptors slows the accept loop down; it neither spins nor ends.
+//! - A client certificate is asked for where that is wanted ([`client_certificate`]) and never required; what is wrong with one is
+//!   recorded beside the handshake, which goes on.
 //!
 //! This room knows no protocol: what to say to a peer that is one too many comes from the service.
 
+pub mod authorities;
 pub mod certificate;
+pub mod client_certificate;
 pub mod drain;
 pub mod listen;
+pub mod renewal;
+mod self_signed;
 pub mod stream;
 pub mod tls;
 pub mod wire;

@@ -8,6 +8,7 @@
 use super::tls::facts_of;
 use crate::mail::TlsFacts;
 use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -88,11 +89,20 @@ impl Stream {
         }
     }
 
-    /// What the handshake agreed on; `None` in clear.
+    /// What the handshake agreed on; `None` in clear. What the peer showed of itself is for
+    /// [`Asking`](super::client_certificate::Asking) to say.
     pub fn tls_facts(&self) -> Option<TlsFacts> {
         match self {
             Stream::Plain(_) => None,
             Stream::Tls(stream) => Some(facts_of(stream.get_ref().1)),
+        }
+    }
+
+    /// The certificates the peer showed, its own first; none in clear, or when it showed none.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        match self {
+            Stream::Plain(_) => &[],
+            Stream::Tls(stream) => stream.get_ref().1.peer_certificates().unwrap_or_default(),
         }
     }
 

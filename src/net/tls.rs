@@ -10,25 +10,26 @@
 //! - The provider is named, never taken from the process default: two providers in one process and no
 //!   default is a panic in `rustls`.
 //! - A pair that cannot be read, or whose key does not fit the certificate, never replaces a good one.
-//! - A key we generate is readable by its owner only, from its first octet on.
-//!
-//! Client certificates are not asked for here.
+//! - Who is asked for a client certificate resumes no session: [`client_certificate`](super::client_certificate) says why.
 
+use super::authorities::Authorities;
 use super::certificate::facts;
+use super::client_certificate::{Asking, Proof};
+use super::renewal::{Files, Renewal};
+use super::self_signed;
 use crate::mail::{Timestamp, TlsFacts};
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, ResolvesServerCert, ServerConnection};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConnection};
 use rustls::sign::CertifiedKey;
-use rustls::{ProtocolVersion, ServerConfig};
+use rustls::{ConfigBuilder, ProtocolVersion, ServerConfig, WantsVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Largest certificate or key file read, in octets. A chain is a few thousand.
 const PEM_OCTETS_MAX: u64 = 1024 * 1024;
@@ -49,6 +50,8 @@ pub enum TlsError {
     Key,
     /// Key and certificate do not belong together, or the key is of an unusable kind.
     Pair(rustls::Error),
+    /// A file of authorities holds none, or one that cannot be read.
+    Authorities(PathBuf),
     /// A self-signed pair could not be made, mostly because the host name is not one.
     SelfSign(rcgen::Error),
 }
@@ -60,6 +63,7 @@ impl fmt::Display for TlsError {
             TlsError::Certificate => f.write_str("find a certificate in the PEM file"),
             TlsError::Key => f.write_str("find a private key in the PEM file"),
             TlsError::Pair(_) => f.write_str("use the key with the certificate"),
+            TlsError::Authorities(path) => write!(f, "find an authority in {}", path.display()),
             TlsError::SelfSign(_) => f.write_str("make a self-signed certificate"),
         }
     }
@@ -71,24 +75,32 @@ impl std::error::Error for TlsError {
             TlsError::File { source, .. } => Some(source),
             TlsError::Pair(source) => Some(source),
             TlsError::SelfSign(source) => Some(source),
-            TlsError::Certificate | TlsError::Key => None,
+            TlsError::Certificate | TlsError::Key | TlsError::Authorities(_) => None,
         }
     }
 }
 
-/// The certificate chain and key shown to peers, replaceable while in use.
-#[derive(Debug)]
+/// The certificate chain and key shown to peers, replaceable while in use, and whom we believe about theirs.
 pub struct TlsIdentity {
     current: Arc<Current>,
     config: Arc<ServerConfig>,
-    files: PairFiles,
+    /// A configuration up to the verifier of client certificates, which is made for each handshake.
+    asking: ConfigBuilder<ServerConfig, WantsVerifier>,
+    authorities: ArcSwap<Authorities>,
+    followed: Mutex<Followed>,
 }
 
-/// Where the pair is kept.
-#[derive(Clone, Debug)]
-struct PairFiles {
-    certificate: PathBuf,
-    key: PathBuf,
+/// The files the pair came from, and what is known of them.
+#[derive(Debug)]
+struct Followed {
+    files: Files,
+    renewal: Renewal,
+}
+
+impl fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsIdentity").field("followed", &self.followed).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -108,16 +120,22 @@ impl TlsIdentity {
     /// # Errors
     /// [`TlsError`] says which file or which half is bad.
     pub fn load(certificate: &Path, key: &Path) -> Result<TlsIdentity, TlsError> {
-        let files = PairFiles { certificate: certificate.to_owned(), key: key.to_owned() };
+        let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
         let provider = provider();
+        // Looked at before they are read: what changes in between is seen at the next look.
+        let renewal = Renewal::new(files.stamp());
         let pair = read_pair(&files, &provider)?;
         let current = Arc::new(Current { pair: ArcSwap::from_pointee(pair) });
-        let config = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(TlsError::Pair)?
+            .map_err(TlsError::Pair)?;
+        let config = builder
+            .clone()
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        Ok(TlsIdentity { current, config: Arc::new(config), files })
+        let authorities = ArcSwap::from_pointee(Authorities::public());
+        let followed = Mutex::new(Followed { files, renewal });
+        Ok(TlsIdentity { current, config: Arc::new(config), asking: builder, authorities, followed })
     }
 
     /// Uses `tls/cert.pem` and `tls/key.pem` under `directory`, making a self-signed pair for `hostname`
@@ -126,27 +144,112 @@ impl TlsIdentity {
     /// # Errors
     /// [`TlsError`]; a pair that is there but bad is reported, never overwritten.
     pub fn self_signed(directory: &Path, hostname: &str) -> Result<TlsIdentity, TlsError> {
-        let directory = directory.join("tls");
-        let files = PairFiles { certificate: directory.join("cert.pem"), key: directory.join("key.pem") };
+        let [certificate, key] = TlsIdentity::self_signed_files(directory);
+        let files = Files { certificate, key };
         if !files.certificate.exists() || !files.key.exists() {
-            write_self_signed(&directory, &files, hostname)?;
+            self_signed::write(&directory.join("tls"), &files, hostname)?;
         }
         TlsIdentity::load(&files.certificate, &files.key)
     }
 
-    /// The configuration to accept connections with. One for the life of the identity.
+    /// Where [`TlsIdentity::self_signed`] keeps certificate and key.
+    pub fn self_signed_files(directory: &Path) -> [PathBuf; 2] {
+        ["cert.pem", "key.pem"].map(|name| directory.join("tls").join(name))
+    }
+
+    /// The configuration to accept connections with that are not asked for a certificate. One for the life of the identity.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 
-    /// Reads the files again. On success new handshakes show the new pair.
+    /// What to accept one connection with that is asked for a certificate.
+    pub fn asking(&self) -> Asking {
+        let algorithms = self.config.crypto_provider().signature_verification_algorithms;
+        let proof = Arc::new(Proof::new(algorithms));
+        let mut config = self
+            .asking
+            .clone()
+            .with_client_cert_verifier(Arc::clone(&proof) as _)
+            .with_cert_resolver(Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Asking { config: Arc::new(config), proof, authorities: self.authorities.load_full() }
+    }
+
+    /// Believes from now on what the authorities of this PEM file say of client certificates, and nobody else; without a
+    /// file, the public ones. Blocks.
+    ///
+    /// # Errors
+    /// [`TlsError::File`] or [`TlsError::Authorities`]; who was believed stays so.
+    pub fn trust(&self, ca_file: Option<&Path>) -> Result<(), TlsError> {
+        let authorities = ca_file.map_or_else(|| Ok(Authorities::public()), Authorities::read)?;
+        self.authorities.store(Arc::new(authorities));
+        Ok(())
+    }
+
+    /// Reads the files again. On success new handshakes show the new pair. Blocks.
     ///
     /// # Errors
     /// [`TlsError`]; the pair in use stays.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let pair = read_pair(&self.files, self.config.crypto_provider())?;
-        self.current.pair.store(Arc::new(pair));
+        let mut followed = self.followed();
+        let stamp = followed.files.stamp();
+        let read = self.read_and_show(&followed.files);
+        followed.renewal.told(stamp, read.as_ref().err().map(in_words));
+        read.map(|_| ())
+    }
+
+    /// The same from these files, which are followed from now on. Blocks.
+    ///
+    /// # Errors
+    /// [`TlsError`]; the pair in use stays, and the files it came from are followed as before.
+    pub fn reload_from(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
+        let mut followed = self.followed();
+        if followed.files.certificate == certificate && followed.files.key == key {
+            drop(followed);
+            return self.reload();
+        }
+        let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
+        let renewal = Renewal::new(files.stamp());
+        self.read_and_show(&files)?;
+        *followed = Followed { files, renewal };
         Ok(())
+    }
+
+    /// Looks whether the files changed since they were last read, and reads them if so; see [`renewal`](super::renewal).
+    /// Blocks.
+    pub fn look(&self) -> Look {
+        let mut followed = self.followed();
+        let stamp = followed.files.stamp();
+        if !followed.renewal.is_due(&stamp) {
+            return Look::Same;
+        }
+        match self.read_and_show(&followed.files) {
+            Ok(is_new) => {
+                let was_bad = followed.renewal.fault().is_some();
+                followed.renewal.told(stamp, None);
+                if is_new || was_bad { Look::Reloaded } else { Look::Same }
+            }
+            Err(error) if followed.renewal.failed(stamp, in_words(&error)) => Look::Kept(error),
+            Err(_) => Look::Same,
+        }
+    }
+
+    /// Why the files cannot be used as they are now, when they have been so for a while; the pair before is shown then.
+    pub fn fault(&self) -> Option<String> {
+        self.followed().renewal.fault().map(str::to_owned)
+    }
+
+    /// True when it is another pair than the one shown before.
+    fn read_and_show(&self, files: &Files) -> Result<bool, TlsError> {
+        let pair = read_pair(files, self.config.crypto_provider())?;
+        let is_new = self.current.pair.load().cert != pair.cert;
+        self.current.pair.store(Arc::new(pair));
+        Ok(is_new)
+    }
+
+    fn followed(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows another pair, given as PEM, from now on.
@@ -170,6 +273,25 @@ impl TlsIdentity {
     }
 }
 
+/// What looking at the files brought.
+#[derive(Debug)]
+pub enum Look {
+    /// Nothing, or nothing that was not said before.
+    Same,
+    /// They hold another pair, which is shown from now on, or are good again.
+    Reloaded,
+    /// What they hold cannot be used; the pair before stays. Said once for each state of the files.
+    Kept(TlsError),
+}
+
+/// An error with its cause.
+fn in_words(error: &TlsError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("cannot {error}: {cause}"),
+        None => format!("cannot {error}"),
+    }
+}
+
 /// The one provider, reduced to suites this page allows.
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
@@ -181,11 +303,11 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-fn read_pair(files: &PairFiles, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+fn read_pair(files: &Files, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     parse_pair(&read_file(&files.certificate)?, &read_file(&files.key)?, provider)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
     let at = |source| TlsError::File { path: path.to_owned(), source };
     let file = File::open(path).map_err(at)?;
     let mut octets = Vec::new();
@@ -208,55 +330,6 @@ fn parse_pair(
     CertifiedKey::from_der(chain, key, provider).map_err(TlsError::Pair)
 }
 
-/// Writes key, then certificate. The certificate comes last so that a crash between the two leaves a
-/// missing half, which the next start makes anew, and never two halves that do not fit.
-fn write_self_signed(directory: &Path, files: &PairFiles, hostname: &str) -> Result<(), TlsError> {
-    let (certificate, key) = self_sign(hostname).map_err(TlsError::SelfSign)?;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .map_err(|source| TlsError::File { path: directory.to_owned(), source })?;
-    match fs::remove_file(&files.certificate) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(TlsError::File { path: files.certificate.clone(), source });
-        }
-        _ => {}
-    }
-    write_file(&files.key, key.as_bytes(), 0o600)?;
-    write_file(&files.certificate, certificate.as_bytes(), 0o644)
-}
-
-/// A certificate naming `hostname` and its key, both PEM.
-fn self_sign(hostname: &str) -> Result<(String, String), rcgen::Error> {
-    let mut parameters = rcgen::CertificateParams::new(vec![hostname.to_owned()])?;
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(rcgen::DnType::CommonName, hostname);
-    let key = rcgen::KeyPair::generate()?;
-    let certificate = parameters.self_signed(&key)?;
-    Ok((certificate.pem(), key.serialize_pem()))
-}
-
-/// Writes the file whole or not at all: beside it, synced, then renamed, then the directory synced.
-fn write_file(path: &Path, octets: &[u8], mode: u32) -> Result<(), TlsError> {
-    let write = || -> io::Result<()> {
-        let beside = path.with_extension("new");
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-        file.write_all(octets)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().map_err(|source| TlsError::File { path: path.to_owned(), source })
-}
-
 /// What the handshake of this connection agreed on.
 pub fn facts_of(connection: &ServerConnection) -> TlsFacts {
     let version = match connection.protocol_version() {
@@ -276,6 +349,7 @@ pub fn facts_of(connection: &ServerConnection) -> TlsFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -315,6 +389,25 @@ mod tests {
         fs::write(directory.path().join("tls/key.pem"), other.signing_key.serialize_pem()).unwrap();
         identity.reload().unwrap();
         assert_ne!(identity.certificate(), good);
+    }
+
+    #[test]
+    fn other_files_are_followed_once_they_were_read_well() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let identity = TlsIdentity::self_signed(one.path(), "mx.example").unwrap();
+        let good = identity.certificate();
+        let [certificate, key] = TlsIdentity::self_signed_files(other.path());
+        assert!(identity.reload_from(&certificate, &key).is_err());
+        assert_eq!(identity.certificate(), good);
+        assert!(matches!(identity.look(), Look::Same), "those before are followed");
+        TlsIdentity::self_signed(other.path(), "mx.example").unwrap();
+        identity.reload_from(&certificate, &key).unwrap();
+        let moved = identity.certificate();
+        assert_ne!(moved, good);
+        fs::remove_file(&certificate).unwrap();
+        TlsIdentity::self_signed(other.path(), "mx.example").unwrap();
+        assert!(matches!(identity.look(), Look::Reloaded));
+        assert_ne!(identity.certificate(), moved);
     }
 
     #[test]

@@ -19,7 +19,7 @@
 //! | event | level | fields | meaning |
 //! |---|---|---|---|
 //! | `smtp.connected` | debug | session_id, peer | A peer connected. |
-//! | `smtp.tls` | info | session_id, version, cipher | The session is encrypted from here on. |
+//! | `smtp.tls` | info | session_id, version, cipher, client_certificate, client_chain, client_proven, client_names | The session is encrypted from here on. Where the peer showed a certificate: its SHA-256, what its chain is worth, whether the peer holds its key, whom it names. |
 //! | `smtp.tls_failed` | warn | session_id, peer, error, cause | The handshake failed; the session is over. |
 //! | `smtp.accepted` | info | receipt_id, session_id, peer | The 250 is on its way: the message is ours. |
 //! | `smtp.refused` | warn | receipt_id, session_id, peer, helo, code, enhanced | The peer was told that it is at fault. |
@@ -86,8 +86,9 @@
 //! | `directory.kept` | error | path, users, reason | It is bad; the one before stays in force. |
 //! | `directory.conflict` | warn | path, conflict, unlogged | Two users claim an address, or so many more do. |
 //! | `tls.self_signed` | warn | hostname, advice | No certificate is configured. |
-//! | `tls.reloaded` | info | | The certificate was read again. |
-//! | `tls.kept` | error | error | It is bad; the one before stays in force. |
+//! | `tls.reloaded` | info | not_after | The certificate was read again, being told to or having changed, and is shown from now on. |
+//! | `tls.kept` | error | error | Certificate or key is bad; the pair before stays in force. Logged once for each state of the files. |
+//! | `tls.authorities_kept` | error | error | The `ca_file` of `[exchange]` is bad; whom we believed before stays in force. |
 //!
 //! # The store
 //!

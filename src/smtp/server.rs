@@ -21,7 +21,7 @@ pub use super::pace::PaceLimits;
 use super::reply::{Blame, Outcome, Reply};
 use super::session::{Effect, Policy, Session, Step};
 use super::{Fault, Receiver, Reception};
-use crate::mail::{ReceiptId, SessionId, Untrusted};
+use crate::mail::{ReceiptId, SessionId, TlsFacts, Untrusted};
 use crate::net::drain::Drain;
 use crate::net::listen::{self, ConnectionCap, Listener, Service};
 use crate::net::stream::{Stream, TLS_HANDSHAKE_DEADLINE, UpgradeError};
@@ -29,6 +29,7 @@ use crate::net::tls::TlsIdentity;
 use crate::net::wire::{IDLE_OCTETS, Wire, WireError};
 use crate::observe::metrics;
 use arc_swap::ArcSwap;
+use rustls_pki_types::UnixTime;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -389,16 +390,13 @@ impl<'s> Talk<'s> {
         self.say(&Outcome::SendHandshake.into());
         self.flush(&mut wire).await?;
         self.reception = None;
-        let upgraded = wire.upgrade(tls.server_config(), self.settings.timeouts.handshake).await;
-        match upgraded {
+        let asking = tls.asking();
+        match wire.upgrade(asking.config(), self.settings.timeouts.handshake).await {
             Ok(wire) => {
-                if let Some(facts) = wire.stream().tls_facts() {
-                    tracing::info!(
-                        event = "smtp.tls",
-                        session_id = %self.session_id,
-                        version = facts.version,
-                        cipher = facts.cipher,
-                    );
+                if let Some(mut facts) = wire.stream().tls_facts() {
+                    facts.client_certificate =
+                        asking.client_certificate(wire.stream(), UnixTime::now()).await;
+                    self.log_handshake(&facts);
                     self.session.tls_started(facts);
                 }
                 Ok(wire)
@@ -489,6 +487,21 @@ impl<'s> Talk<'s> {
                 tracing::warn!(event = "smtp.refused", receipt_id, %session_id, %peer, helo, code, enhanced);
             }
         }
+    }
+
+    fn log_handshake(&self, facts: &TlsFacts) {
+        let shown = facts.client_certificate.as_ref();
+        let names = shown.map(|shown| shown.dns_names.join(" "));
+        tracing::info!(
+            event = "smtp.tls",
+            session_id = %self.session_id,
+            version = facts.version,
+            cipher = facts.cipher,
+            client_certificate = shown.map(|shown| shown.sha256.as_str()),
+            client_chain = shown.map(|shown| shown.chain.as_str()),
+            client_proven = shown.map(|shown| shown.proven),
+            client_names = names.as_deref().map(|names| tracing::field::display(Untrusted(names))),
+        );
     }
 
     fn log_failed_handshake(&self, error: &UpgradeError) {

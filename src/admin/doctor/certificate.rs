@@ -15,9 +15,9 @@ use std::path::PathBuf;
 pub(super) const NAME: &str = "certificate";
 const DAY_MS: i64 = 86_400_000;
 /// With less left, the next outage is near.
-const LEFT_PROBLEM_MS: i64 = 3 * DAY_MS;
+const LEFT_PROBLEM_MS: i64 = 7 * DAY_MS;
 /// With less left, renewal should have happened.
-const LEFT_WARNING_MS: i64 = 21 * DAY_MS;
+const LEFT_WARNING_MS: i64 = 28 * DAY_MS;
 
 /// Where certbot keeps what it got; root's alone, and replaced at every renewal.
 pub(super) const CERTBOT_DIR: &str = "/etc/letsencrypt";
@@ -39,9 +39,9 @@ pub(super) struct Pair {
 impl Pair {
     /// Reads what the settings name. What cannot be read is a fault to be judged later.
     pub(super) fn read(settings: &Settings) -> Pair {
-        let (certificate, key) = match &settings.tls {
-            Some(tls) => (tls.certificate.clone(), tls.private_key.clone()),
-            None => (settings.data_dir.join("tls/cert.pem"), settings.data_dir.join("tls/key.pem")),
+        let [certificate, key] = match &settings.tls {
+            Some(tls) => [tls.certificate.clone(), tls.private_key.clone()],
+            None => TlsIdentity::self_signed_files(&settings.data_dir),
         };
         let chain = CertificateDer::pem_file_iter(&certificate)
             .map(|certificates| certificates.filter_map(Result::ok).collect::<Vec<_>>())
@@ -142,7 +142,7 @@ impl Judge<'_> {
                 "name the key that this certificate was requested with under [tls] private_key: `openssl x509 -in \
                  {certificate} -noout -pubkey` and `openssl pkey -in {key} -pubout` must print the same"
             ),
-            TlsError::Certificate | TlsError::Key | TlsError::SelfSign(_) => format!(
+            TlsError::Certificate | TlsError::Key | TlsError::Authorities(_) | TlsError::SelfSign(_) => format!(
                 "both files are PEM text: {certificate} begins with the certificate, {key} holds its key without a password"
             ),
         };
@@ -339,8 +339,8 @@ mod tests {
         use Status::{Ok, Problem, Warning};
         let good = |days: i64| pair("gw.example", days * DAY_MS, false, 2);
         check(&good(61), Shown::Same, &[(Ok, "gw.example, 61 days left, shown by the server")]);
-        check(&good(20), Shown::Same, &[(Warning, "expires in 20 days")]);
-        check(&good(2), Shown::Same, &[(Problem, "expires in 2 days")]);
+        check(&good(27), Shown::Same, &[(Warning, "expires in 27 days")]);
+        check(&good(6), Shown::Same, &[(Problem, "expires in 6 days")]);
         check(&good(-1), Shown::Same, &[(Problem, "expired 24 hours ago")]);
         check(&good(61), Shown::Other, &[(Problem, "`kill -HUP 7`")]);
         check(

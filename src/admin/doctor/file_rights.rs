@@ -84,6 +84,7 @@ fn check_for(subject: &Subject, server: Option<&Reader>) -> Vec<Finding> {
         let DirectoryKind::File { path } = &source.kind;
         files.push((path.clone(), Role::List));
     }
+    files.extend(settings.exchange.ca_file.clone().map(|file| (file, Role::Readable)));
     let login = settings.alerts.mail.as_ref().and_then(|mail| mail.login.as_ref());
     files.extend(login.map(|login| (login.password_file.clone(), Role::OperatorsSecret)));
     let seen: Vec<Seen> = files.into_iter().map(|(path, role)| look(path, role, server)).collect();

@@ -8,7 +8,7 @@ use crate::admin::Context;
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, Timestamp};
 use crate::net::certificate::{self, CertificateFacts};
 use crate::net::tls::TlsIdentity;
-use crate::observe::alarm::{MailboxFacts, MailboxNumbers, StoreState, Subject, is_ahead};
+use crate::observe::alarm::{CertificateFiles, MailboxFacts, MailboxNumbers, StoreState, Subject, is_ahead};
 use crate::observe::rhythm::{HISTORY_MS, Rhythm};
 use crate::store::{ARRIVALS_SPAN_MS, Activity, Space, StoreError};
 use std::collections::HashMap;
@@ -27,6 +27,7 @@ pub(super) struct Health {
     pub(super) store: StoreState,
     pub(super) space: Option<Space>,
     pub(super) certificate: Option<CertificateFacts>,
+    pub(super) certificate_files: Option<CertificateFiles>,
 }
 
 /// What was counted, for alarms and for people.
@@ -77,13 +78,14 @@ pub(super) fn health(context: &Context, tls: &TlsIdentity) -> Health {
         Err(error) => StoreState::Failing(error.to_string()),
     };
     let certificate = tls.certificate().and_then(|certificate| certificate::facts(&certificate));
-    Health { store, space: context.store.space().ok(), certificate }
+    let certificate_files = Some(tls.fault().map_or(CertificateFiles::Shown, CertificateFiles::Bad));
+    Health { store, space: context.store.space().ok(), certificate, certificate_files }
 }
 
 /// What can be said when the store does not even say that it fails.
 pub(super) fn no_answer() -> Health {
     let store = StoreState::Failing("the disk does not answer".to_owned());
-    Health { store, space: None, certificate: None }
+    Health { store, space: None, certificate: None, certificate_files: None }
 }
 
 /// Every gateway mailbox that is watched over, without numbers: for when counting takes too long.

@@ -40,7 +40,7 @@ use crate::mail::{AddressKey, Timestamp};
 use crate::net::drain::Drain;
 use crate::net::tls::TlsIdentity;
 use crate::observe::alarm::{
-    AHEAD_MS, Alarms, Change, Facts, Limits, Raised, Severity, SpaceFacts, StoreState,
+    AHEAD_MS, Alarms, Change, Facts, Limits, Raised, Severity, SpaceFacts, StoreState, Validity,
 };
 use crate::observe::now;
 use crate::store::Space;
@@ -330,7 +330,11 @@ impl Watch {
             watching_since: memory.watching_since,
             store: health.store.clone(),
             space: health.space.map(space),
-            certificate_ends: health.certificate.as_ref().map(|certificate| certificate.not_after),
+            certificate: health
+                .certificate
+                .as_ref()
+                .map(|certificate| Validity { begins: certificate.not_before, ends: certificate.not_after }),
+            certificate_files: health.certificate_files.clone(),
             gateway_mailboxes,
         };
         (facts, health)

@@ -80,12 +80,13 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
             format!("The disk is full, mail is refused for now: {} free", size(*free_octets))
         }
         Cause::DiskLow { free_octets, .. } => format!("The disk is filling up: {} free", size(*free_octets)),
-        Cause::CertificateExpiring { ends } if *ends <= now => {
+        Cause::CertificateExpiring { ends, .. } if *ends <= now => {
             format!("The certificate ended at {}", minute(*ends))
         }
-        Cause::CertificateExpiring { ends } => {
+        Cause::CertificateExpiring { ends, .. } => {
             format!("The certificate ends in {}", span(ends.unix_ms() - now.unix_ms()))
         }
+        Cause::CertificateNotLoaded { .. } => "The new certificate cannot be used".to_owned(),
         Cause::NoReport { last_received, .. } => {
             format!("No report for {name} since {}", lately(*last_received, now))
         }
@@ -122,8 +123,14 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
             size(*reserve_octets),
             size(*daily_octets)
         ),
-        Cause::CertificateExpiring { ends } => {
+        Cause::CertificateExpiring { ends, .. } => {
             format!("The certificate shown to peers ends at {}.", minute(*ends))
+        }
+        Cause::CertificateNotLoaded { why } => {
+            format!(
+                "The files named in [tls] changed, and Daybook {}. The pair before is shown.",
+                Untrusted(why)
+            )
         }
         Cause::NoReport { last_received, usual_silence_ms } => format!(
             "The last report came at {}. In the last four weeks the longest silence at this time of the week was {}.",
@@ -166,6 +173,9 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
             "No. But once it has ended, a connector that checks certificates stops delivering, and clients that fetch \
              stop too."
         }
+        Cause::CertificateNotLoaded { .. } => {
+            "No. Everything goes on with the certificate shown before, until that ends."
+        }
         Cause::NoReport { .. } => {
             "Nothing that was received. What Exchange Online could not deliver it keeps for 24 hours and brings later; \
              what was never journaled, because a rule is off, is missing."
@@ -193,9 +203,14 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "the limit is disk_margin_bytes in [alerts], or two days of mail",
         ],
         Cause::CertificateExpiring { .. } => &[
-            "renew it, then: systemctl reload daybook (SIGHUP reads it again)",
+            "renew it: once the new one lies in the files named in [tls] it is shown within seconds",
             "does the renewal run, and does it write the files named in [tls]?",
             "daybook doctor",
+        ],
+        Cause::CertificateNotLoaded { .. } => &[
+            "daybook doctor: it reads the same files and says what to do",
+            "after a renewal both must be replaced, by files that the server's user can read: config/certbot-hook.sh does that",
+            "the files are read again by themselves until they are good",
         ],
         Cause::NoReport { .. } => &[
             "daybook doctor: can senders reach this host?",

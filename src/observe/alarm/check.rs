@@ -1,6 +1,9 @@
 //! The causes of alarms, one function each: what is known to what it means.
 
-use super::{Cause, Facts, MailboxNumbers, Raised, Severity, StoreState, Verdict, elapsed_ms, is_ahead};
+use super::{
+    Cause, CertificateFiles, Facts, MailboxNumbers, Raised, Severity, StoreState, Validity, Verdict,
+    elapsed_ms, is_ahead,
+};
 use crate::mail::Timestamp;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -11,10 +14,13 @@ pub(super) const STORE_TROUBLE_MS: i64 = 60 * 1000;
 pub(super) const STORE_CALM_MS: i64 = 2 * 60 * 1000;
 /// The disk is low when less room is left than so many days of mail need.
 const DISK_DAYS: u64 = 2;
-/// A certificate should have been replaced so long before it ends: those with 90 days are renewed at 30.
-const CERTIFICATE_WARNING_MS: i64 = 21 * DAY_MS;
-/// Peers will refuse it soon.
-const CERTIFICATE_CRITICAL_MS: i64 = 3 * DAY_MS;
+/// An ending certificate is told of when so many days are left. Those with 90 days are renewed at 30, so the first is a
+/// renewal that failed.
+const CERTIFICATE_STAGES_DAYS: [u16; 4] = [28, 14, 7, 1];
+/// From this one on it is critical: peers will refuse it soon.
+const CERTIFICATE_CRITICAL_DAYS: u16 = 7;
+/// Whatever lives shorter is renewed when this part of its life is left: what is usual is no alarm.
+const CERTIFICATE_RENEWED_AT: i64 = 3;
 /// Fewer messages for nobody are no alarm.
 const UNASSIGNED_MIN: u64 = 20;
 /// Nor is a smaller share of what was received, in percent.
@@ -44,16 +50,31 @@ pub(super) fn disk(facts: &Facts, margin_octets: u64, raised: Option<&Raised>, n
     Verdict::Bad(severity, cause, now)
 }
 
+/// The stage of an alarm that was written before there were stages.
+pub(super) fn first_stage_days() -> u16 {
+    CERTIFICATE_STAGES_DAYS[0]
+}
+
 pub(super) fn certificate(facts: &Facts, now: Timestamp) -> Verdict {
-    let Some(ends) = facts.certificate_ends else { return Verdict::Unclear };
-    let left_ms = ends.unix_ms() - now.unix_ms();
-    let cause = Cause::CertificateExpiring { ends };
-    if left_ms < CERTIFICATE_CRITICAL_MS {
-        Verdict::Bad(Severity::Critical, cause, now)
-    } else if left_ms < CERTIFICATE_WARNING_MS {
-        Verdict::Bad(Severity::Warning, cause, now)
-    } else {
-        Verdict::Good
+    let Some(Validity { begins, ends }) = facts.certificate else { return Verdict::Unclear };
+    let left_ms = ends.unix_ms().saturating_sub(now.unix_ms());
+    let renewed_at_ms = ends.unix_ms().saturating_sub(begins.unix_ms()) / CERTIFICATE_RENEWED_AT;
+    let is_reached = |days: &u16| left_ms < (i64::from(*days) * DAY_MS).min(renewed_at_ms);
+    let Some(within_days) = CERTIFICATE_STAGES_DAYS.into_iter().filter(is_reached).min() else {
+        return Verdict::Good;
+    };
+    let is_critical = within_days <= CERTIFICATE_CRITICAL_DAYS;
+    let severity = if is_critical { Severity::Critical } else { Severity::Warning };
+    Verdict::Bad(severity, Cause::CertificateExpiring { ends, within_days }, now)
+}
+
+pub(super) fn certificate_files(facts: &Facts, now: Timestamp) -> Verdict {
+    match &facts.certificate_files {
+        None => Verdict::Unclear,
+        Some(CertificateFiles::Shown) => Verdict::Good,
+        Some(CertificateFiles::Bad(why)) => {
+            Verdict::Bad(Severity::Warning, Cause::CertificateNotLoaded { why: why.clone() }, now)
+        }
     }
 }
 

@@ -7,14 +7,16 @@
 //! |---|---|---|---|
 //! | `store-not-acknowledging` | the gateway | the store failed for a minute | it worked for two |
 //! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more is free than the largest day since needs |
-//! | `certificate-expiring` | the gateway | fewer than 21 days are left, critical from 3 on | another is shown |
+//! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
+//! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
 //! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
 //! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
 //! | `quarantine-growing` | a gateway mailbox | a message was quarantined | none was for a day, or those that were are gone |
 //! | `unassigned-growing` | a gateway mailbox | a quarter of a day's mail, and at least twenty, belong to nobody | less than a tenth does |
 //!
 //! Between "raised" and "cleared" there is room in which nothing changes, so that no alarm flaps. One that lasts is told
-//! again at the configured interval; one that becomes critical is told at once, and stays critical until it clears.
+//! again at the configured interval; one that becomes critical, or comes a stage nearer, is told at once, and stays critical
+//! until it clears.
 //! What cannot be found out now changes nothing. A clock that was ahead for a while silences nothing: times it has not reached
 //! are none ([`is_ahead`]). A gateway mailbox that is no longer watched (suspended, deleted) has no
 //! alarms.
@@ -28,10 +30,11 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 7] = [
+pub const ALARMS: [&str; 8] = [
     "store-not-acknowledging",
     "disk-low",
     "certificate-expiring",
+    "certificate-not-loaded",
     "no-report",
     "nobody-fetched",
     "quarantine-growing",
@@ -67,6 +70,24 @@ pub enum StoreState {
     Full,
     /// It cannot store; why.
     Failing(String),
+}
+
+/// When a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Not before.
+    pub begins: Timestamp,
+    /// Not after.
+    pub ends: Timestamp,
+}
+
+/// Certificate and key as they lie in their files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateFiles {
+    /// They are what is shown to peers.
+    Shown,
+    /// They cannot be used, and the pair before is shown; why.
+    Bad(String),
 }
 
 /// Room on the disk, and what needs it.
@@ -123,8 +144,10 @@ pub struct Facts {
     pub store: StoreState,
     /// Room on the disk; `None` when it cannot be found out now.
     pub space: Option<SpaceFacts>,
-    /// When the certificate shown to peers ends; `None` when it cannot be read.
-    pub certificate_ends: Option<Timestamp>,
+    /// When the certificate shown to peers begins and ends; `None` when it cannot be read.
+    pub certificate: Option<Validity>,
+    /// Whether the one in the files can be used; `None` when it cannot be found out now.
+    pub certificate_files: Option<CertificateFiles>,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -182,6 +205,14 @@ pub enum Cause {
     CertificateExpiring {
         /// When.
         ends: Timestamp,
+        /// Fewer days than this are left: the stage that was told of.
+        #[serde(default = "check::first_stage_days")]
+        within_days: u16,
+    },
+    /// A new certificate lies in its file and cannot be used.
+    CertificateNotLoaded {
+        /// What is wrong with the files.
+        why: String,
     },
     /// No report came for longer than usual.
     NoReport {
@@ -220,10 +251,22 @@ impl Cause {
             Cause::StoreNotAcknowledging { .. } => "store-not-acknowledging",
             Cause::DiskLow { .. } => "disk-low",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
+            Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
             Cause::NoReport { .. } => "no-report",
             Cause::NobodyFetched { .. } => "nobody-fetched",
             Cause::QuarantineGrowing { .. } => "quarantine-growing",
             Cause::UnassignedGrowing { .. } => "unassigned-growing",
+        }
+    }
+
+    /// It has come a stage nearer than it was.
+    fn is_nearer_than(&self, before: &Cause) -> bool {
+        match (self, before) {
+            (
+                Cause::CertificateExpiring { within_days, .. },
+                Cause::CertificateExpiring { within_days: before, .. },
+            ) => within_days < before,
+            _ => false,
         }
     }
 }
@@ -265,7 +308,7 @@ impl Raised {
 /// What changed, to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It was raised, or became critical.
+    /// It was raised, became critical, or came a stage nearer.
     Raised(Raised),
     /// It lasts.
     Lasts(Raised),
@@ -325,6 +368,8 @@ impl Alarms {
         self.settle("disk-low", None, disk, now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
+        let files = check::certificate_files(facts, now);
+        self.settle("certificate-not-loaded", None, files, now, &mut changes);
         for MailboxFacts { subject, watched_since, numbers } in &facts.gateway_mailboxes {
             let Some(numbers) = numbers else { continue };
             let since = watched_since.map_or(facts.watching_since, |at| at.max(facts.watching_since));
@@ -410,7 +455,7 @@ impl Alarms {
                 return;
             }
             Verdict::Bad(severity, cause, _) => {
-                worse = severity > raised.severity;
+                worse = severity > raised.severity || cause.is_nearer_than(&raised.cause);
                 raised.severity = raised.severity.max(severity);
                 raised.cause = cause;
             }

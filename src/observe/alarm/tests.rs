@@ -26,13 +26,19 @@ fn mailbox(n: u8, numbers: MailboxNumbers) -> MailboxFacts {
     MailboxFacts { subject, watched_since: None, numbers: Some(numbers) }
 }
 
+/// One that lived 90 days when it ends.
+fn certificate(ends_ms: i64) -> Option<Validity> {
+    Some(Validity { begins: at(ends_ms - 90 * DAY_MS), ends: at(ends_ms) })
+}
+
 /// Nothing is wrong.
 fn healthy() -> Facts {
     Facts {
         watching_since: at(-30 * DAY_MS),
         store: StoreState::Ready,
         space: Some(SpaceFacts { free_octets: 50 * GIB, reserve_octets: GIB, daily_octets: Some(GIB) }),
-        certificate_ends: Some(at(60 * DAY_MS)),
+        certificate: certificate(60 * DAY_MS),
+        certificate_files: Some(CertificateFiles::Shown),
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -162,22 +168,73 @@ fn a_disk_that_was_full_is_not_said_to_refuse_mail_it_takes_again() {
 }
 
 #[test]
-fn a_certificate_warns_three_weeks_and_three_days_before_its_end() {
+fn a_certificate_is_told_of_once_at_28_14_7_and_1_days_before_its_end() {
     let day = 24 * 60;
     let facts = |minute: i64| {
-        let ends = if minute < 60 * day { at(50 * DAY_MS) } else { at(150 * DAY_MS) };
-        Facts { certificate_ends: Some(ends), ..healthy() }
+        let ends_ms = if minute < 60 * day { 50 * DAY_MS } else { 150 * DAY_MS };
+        Facts { certificate: certificate(ends_ms), ..healthy() }
     };
     check(
         &[
-            (29 * day + 1, "certificate-expiring raised warning"),
-            (47 * day + 1, "certificate-expiring raised critical"),
+            (22 * day + 1, "certificate-expiring raised warning"),
+            (36 * day + 1, "certificate-expiring raised warning"),
+            (43 * day + 1, "certificate-expiring raised critical"),
+            (49 * day + 1, "certificate-expiring raised critical"),
             (60 * day, "certificate-expiring cleared"),
         ],
         100 * day,
         facts,
     );
-    check(&[], 5, |_| Facts { certificate_ends: None, ..healthy() });
+    check(&[], 5, |_| Facts { certificate: None, ..healthy() });
+}
+
+#[test]
+fn a_stage_told_of_before_a_restart_is_not_told_again_and_an_older_alarm_has_the_first() {
+    let facts = |_| Facts { certificate: certificate(10 * DAY_MS), ..healthy() };
+    let mut before = Alarms::new(limits(), Vec::new());
+    assert_eq!(course(&mut before, 0..2, facts).len(), 1);
+    let saved = serde_json::to_string(before.raised()).unwrap();
+    let mut after = Alarms::new(limits(), serde_json::from_str(&saved).unwrap());
+    assert_eq!(course(&mut after, 2..4, facts), []);
+    let older = saved.replace(",\"within_days\":14", "");
+    assert_ne!(older, saved);
+    let mut after = Alarms::new(limits(), serde_json::from_str(&older).unwrap());
+    assert_eq!(course(&mut after, 2..4, facts), [(2, "certificate-expiring raised warning".to_owned())]);
+}
+
+#[test]
+fn a_certificate_that_lives_for_days_is_no_alarm_as_long_as_it_is_renewed_in_time() {
+    let hours = |minute: i64| minute / 60;
+    // Six days, renewed when two are left.
+    let renewed = |minute: i64| {
+        let begins = (hours(minute) / 96) * 96;
+        let validity = Validity { begins: at(begins * HOUR_MS), ends: at((begins + 144) * HOUR_MS) };
+        Facts { certificate: Some(validity), ..healthy() }
+    };
+    check(&[], 30 * 24 * 60, renewed);
+    let forgotten = |_| Facts { certificate: renewed(0).certificate, ..healthy() };
+    let expect = [
+        (96 * 60 + 1, "certificate-expiring raised critical"),
+        (120 * 60 + 1, "certificate-expiring raised critical"),
+    ];
+    check(&expect, 10 * 24 * 60, forgotten);
+}
+
+#[test]
+fn a_new_certificate_that_cannot_be_used_is_told_once_until_it_can() {
+    let facts = |minute: i64| {
+        let certificate_files = match minute {
+            10..20 => Some(CertificateFiles::Bad("cannot use the key with the certificate".to_owned())),
+            20..30 => None,
+            _ => Some(CertificateFiles::Shown),
+        };
+        Facts { certificate_files, ..healthy() }
+    };
+    check(
+        &[(10, "certificate-not-loaded raised warning"), (30, "certificate-not-loaded cleared")],
+        40,
+        facts,
+    );
 }
 
 /// The rhythm of a mailbox with a report every five minutes, always.
@@ -386,7 +443,7 @@ fn a_gateway_mailbox_that_is_not_watched_any_more_has_no_alarms() {
 
 #[test]
 fn an_alarm_that_lasts_is_told_again_as_often_as_asked() {
-    let facts = |_| Facts { certificate_ends: Some(at(DAY_MS)), ..healthy() };
+    let facts = |_| Facts { certificate: certificate(6 * DAY_MS), ..healthy() };
     let mut alarms = Alarms::new(Limits { remind_ms: Some(10 * HOUR_MS), ..limits() }, Vec::new());
     let told = course(&mut alarms, 0..1300, facts);
     let expect = [
@@ -401,7 +458,7 @@ fn an_alarm_that_lasts_is_told_again_as_often_as_asked() {
 fn a_restart_neither_repeats_nor_forgets() {
     let rhythm = steady();
     let facts = |last: i64| Facts {
-        certificate_ends: Some(at(DAY_MS)),
+        certificate: certificate(6 * DAY_MS),
         watching_since: at(0),
         gateway_mailboxes: vec![silent(last, &rhythm)],
         ..healthy()
@@ -414,7 +471,7 @@ fn a_restart_neither_repeats_nor_forgets() {
     let restarted = |last| Facts { watching_since: at(100 * MINUTE_MS), ..facts(last) };
     assert_eq!(course(&mut after, 100..200, |_| restarted(0)), []);
     let told =
-        course(&mut after, 200..201, |_| Facts { certificate_ends: Some(at(90 * DAY_MS)), ..restarted(199) });
+        course(&mut after, 200..201, |_| Facts { certificate: certificate(90 * DAY_MS), ..restarted(199) });
     assert_eq!(
         told,
         [(200, "certificate-expiring cleared".to_owned()), (200, "no-report cleared".to_owned())]
@@ -442,7 +499,8 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
     let causes = [
         Cause::StoreNotAcknowledging { why: String::new() },
         Cause::DiskLow { free_octets: 0, reserve_octets: 0, daily_octets: 0, refuses: false },
-        Cause::CertificateExpiring { ends: at(0) },
+        Cause::CertificateExpiring { ends: at(0), within_days: 28 },
+        Cause::CertificateNotLoaded { why: String::new() },
         Cause::NoReport { last_received: at(0), usual_silence_ms: 0 },
         Cause::NobodyFetched { waiting: 0, oldest_waiting: None, last_visit: None },
         Cause::QuarantineGrowing { in_a_day: 0 },
