@@ -92,15 +92,11 @@ fn attacks() -> Vec<Attack> {
     let mut attacks = Vec::new();
     for (place, sent, received) in leads() {
         for (sequence, kind) in SEQUENCES {
-            for smuggled in [SMUGGLED, SMUGGLED_CHUNK] {
+            for (smuggled, how) in [(SMUGGLED, "DATA"), (SMUGGLED_CHUNK, "BDAT")] {
                 // Kept is what stands before the end, with its CRLF.
                 let message = if kind == Kind::End { format!("{received}\r\n") } else { String::new() };
                 attacks.push(Attack {
-                    name: format!(
-                        "{:?} {place}, before {:?}",
-                        String::from_utf8_lossy(sequence),
-                        &smuggled[71..75]
-                    ),
+                    name: format!("{:?} {place}, before {how}", String::from_utf8_lossy(sequence)),
                     kind,
                     sent: [sent.as_bytes(), sequence, smuggled.as_bytes()].concat(),
                     sequence: sent.len()..sent.len() + sequence.len(),
