@@ -1,5 +1,5 @@
-//! Plays every dialogue of `corpus/smtp`: against the sans-IO session, whole and cut in two at every octet,
-//! and against a real server over a loopback socket, whole and octet by octet.
+//! Plays every dialogue of `corpus/smtp`, against the sans-IO session and against a real server over a loopback socket:
+//! whole, cut in two at every octet, and octet by octet.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Tests fail by panicking.
 
 #[path = "support/smtp_fake.rs"]
@@ -8,25 +8,20 @@ mod smtp_fake;
 mod smtp_play;
 #[path = "support/smtp_sans_io.rs"]
 mod smtp_sans_io;
+#[path = "support/smtp_socket.rs"]
+mod smtp_socket;
 
-use daybook::net::drain::Drain;
-use daybook::net::listen;
-use daybook::net::tls::TlsIdentity;
-use daybook::smtp::server::{self, Settings};
-use rustls::pki_types::ServerName;
-use smtp_fake::Fake;
+use daybook::mail::{Address, ReceiptId, SessionId, TransportEnvelope};
+use daybook::smtp::server::Settings;
+use daybook::smtp::{BoxFuture, Fault, Peer, Receiver, Reception, RecipientVerdict};
+use smtp_fake::{Fake, Faults, Kept};
 use smtp_play::{Play, Scene, written};
 use smtp_sans_io::{SansIo, policy};
+use smtp_socket::{Connection, Hosted, News, SOON, identity, read_lines, send_pieces};
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-
-const SOON: Duration = Duration::from_secs(20);
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn plays() -> Vec<Play> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/smtp");
@@ -60,121 +55,123 @@ fn play_sans_io(play: &Play, cut: usize) {
         scene.check(&std::mem::take(&mut driver.said), &whence);
         assert_eq!(driver.closed, scene.closed, "{whence}: closed");
     }
-    check_messages(play, &fake, &whence);
+    check_messages(play, &fake.kept(), &whence);
 }
 
-fn check_messages(play: &Play, fake: &Fake, whence: &str) {
-    let kept: Vec<String> = fake.kept().iter().map(written).collect();
+fn check_messages(play: &Play, kept: &[Kept], whence: &str) {
+    let kept: Vec<String> = kept.iter().map(written).collect();
     assert_eq!(kept, play.messages, "{whence}: messages");
+}
+
+/// Where to cut a play. A long line makes thousands of cuts that differ in nothing; every one near the ends and a sample
+/// of the rest will do.
+fn cuts(play: &Play) -> impl Iterator<Item = usize> {
+    let octets: usize = play.scenes.iter().map(|scene| scene.sent.len()).sum();
+    let last = if play.unsplit { 0 } else { octets };
+    (0..=last).filter(move |cut| octets < 4_000 || *cut < 600 || cut % 97 == 0 || octets - cut < 600)
 }
 
 #[test]
 fn every_dialogue_goes_as_written_wherever_it_is_cut() {
     for play in plays() {
-        let octets: usize = play.scenes.iter().map(|scene| scene.sent.len()).sum();
-        let cuts = if play.unsplit { 0..=0 } else { 0..=octets };
-        // A long line makes thousands of cuts that differ in nothing; every one near the ends and a sample of
-        // the rest will do.
-        for cut in cuts.filter(|cut| octets < 4_000 || *cut < 600 || cut % 97 == 0 || octets - cut < 600) {
+        for cut in cuts(&play) {
             play_sans_io(&play, cut);
         }
     }
 }
 
-#[tokio::test]
-async fn every_dialogue_goes_as_written_over_a_socket() {
-    for play in plays() {
-        play_over_socket(&play, usize::MAX).await;
-    }
+#[test]
+fn every_dialogue_goes_as_written_over_a_socket_wherever_it_is_cut() {
+    over_sockets(|play| cuts(play).map(Pieces::Two).collect());
 }
 
-#[tokio::test]
-async fn every_dialogue_goes_as_written_over_a_socket_octet_by_octet() {
-    for play in plays().iter().filter(|play| !play.unsplit) {
-        play_over_socket(play, 1).await;
-    }
+#[test]
+fn every_dialogue_goes_as_written_over_a_socket_octet_by_octet() {
+    over_sockets(|play| if play.unsplit { Vec::new() } else { vec![Pieces::Octets] });
 }
 
-async fn play_over_socket(play: &Play, piece_octets: usize) {
-    let directory = tempfile::tempdir().unwrap();
-    let tls = Arc::new(TlsIdentity::self_signed(directory.path(), "mx.example").unwrap());
+/// How what the client sends is cut into reads.
+#[derive(Clone, Copy, Debug)]
+enum Pieces {
+    /// In two, so many octets into the play. Zero leaves it whole.
+    Two(usize),
+    Octets,
+}
+
+/// Plays all dialogues in each of these ways, on as many threads as there are cores: each has a server of its own.
+fn over_sockets(ways: fn(&Play) -> Vec<Pieces>) {
+    let tls = identity();
+    let plays = Mutex::new(plays().into_iter());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                loop {
+                    let play = plays.lock().unwrap().next();
+                    let Some(play) = play else { break };
+                    runtime.block_on(play_over_socket(&play, &tls, &ways(&play)));
+                }
+            });
+        }
+    });
+}
+
+async fn play_over_socket(play: &Play, tls: &Arc<daybook::net::tls::TlsIdentity>, ways: &[Pieces]) {
     let fake = Arc::new(Fake::new(play.faults));
     let mut settings = Settings::new("mx.example");
     settings.require_tls = play.require_tls;
     settings.message_octets_max = play.message_octets_max;
     settings.recipients_max = play.recipients_max;
     settings.errors_max = play.errors_max;
-    let listeners = listen::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
-    let address = listeners[0].address();
-    let drain = Drain::new();
-    let serving = tokio::spawn(server::serve(
-        listeners,
-        Arc::new(settings),
-        Some(Arc::clone(&tls)),
-        fake.clone(),
-        drain.clone(),
-    ));
-    let whence = format!("{} over a socket in pieces of {piece_octets}", play.name);
-    tokio::time::timeout(SOON, act(play, address, &tls, piece_octets, &whence))
-        .await
-        .expect(&whence)
-        .unwrap();
-    drain.start();
-    tokio::time::timeout(SOON, serving).await.unwrap().unwrap();
-    check_messages(play, &fake, &whence);
+    let hosted = Hosted::start(settings, tls, fake.clone()).await;
+    let mut news = News::of(&fake);
+    for pieces in ways {
+        let whence = format!("{} over a socket, cut: {pieces:?}", play.name);
+        tokio::time::timeout(SOON, act(play, &hosted, *pieces, &whence))
+            .await
+            .expect(&whence)
+            .expect(&whence);
+        check_messages(play, &news.kept(), &whence);
+    }
+    hosted.end().await;
 }
 
-trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
-
-async fn act(
-    play: &Play,
-    address: SocketAddr,
-    tls: &TlsIdentity,
-    piece_octets: usize,
-    whence: &str,
-) -> io::Result<()> {
+async fn act(play: &Play, hosted: &Hosted, pieces: Pieces, whence: &str) -> io::Result<()> {
     let split = play.scenes.iter().position(|scene| scene.handshake).unwrap_or(play.scenes.len());
     let (clear, encrypted) = play.scenes.split_at(split);
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    act_scenes(&mut stream, clear, piece_octets, whence).await?;
+    let mut stream = hosted.connect().await?;
+    act_scenes(&mut stream, clear, 0, pieces, whence).await?;
     if encrypted.is_empty() {
         return expect_silence(stream, play, whence).await;
     }
-    let name = ServerName::try_from("mx.example").unwrap();
-    let mut stream = connector(tls).connect(name, stream).await?;
-    act_scenes(&mut stream, encrypted, piece_octets, whence).await?;
+    let before = clear.iter().map(|scene| scene.sent.len()).sum();
+    let mut stream = hosted.handshake(stream).await?;
+    act_scenes(&mut stream, encrypted, before, pieces, whence).await?;
     expect_silence(stream, play, whence).await
 }
 
+/// `before` octets of the play have been sent already.
 async fn act_scenes(
     stream: &mut impl Connection,
     scenes: &[Scene],
-    piece_octets: usize,
+    mut before: usize,
+    pieces: Pieces,
     whence: &str,
 ) -> io::Result<()> {
     for scene in scenes {
-        for piece in scene.sent.chunks(piece_octets) {
-            stream.write_all(piece).await?;
-            stream.flush().await?;
+        match pieces {
+            Pieces::Two(cut) => {
+                let (left, right) = scene.sent.split_at(cut.saturating_sub(before).min(scene.sent.len()));
+                send_pieces(stream, &[left, right]).await?;
+            }
+            Pieces::Octets => send_pieces(stream, &scene.sent.chunks(1).collect::<Vec<_>>()).await?,
         }
+        before += scene.sent.len();
         let said = read_lines(stream, scene.said.len()).await?;
         scene.check(&said, whence);
     }
     Ok(())
-}
-
-async fn read_lines(stream: &mut impl Connection, lines: usize) -> io::Result<Vec<u8>> {
-    let mut said = Vec::new();
-    let mut octet = [0];
-    while said.iter().filter(|octet| **octet == b'\n').count() < lines {
-        if stream.read(&mut octet).await? == 0 {
-            break;
-        }
-        said.push(octet[0]);
-    }
-    Ok(said)
 }
 
 /// Nothing may come behind the last line of a play; when the play says so, because the server has closed.
@@ -188,14 +185,84 @@ async fn expect_silence(mut stream: impl Connection, play: &Play, whence: &str) 
     Ok(())
 }
 
-fn connector(identity: &TlsIdentity) -> TlsConnector {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(identity.certificate().unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
+/// Notes how many octets each read of a body brought.
+struct Reads {
+    fake: Fake,
+    octets: Arc<Mutex<Vec<usize>>>,
+}
+
+struct ReadsReception(Arc<Mutex<Vec<usize>>>);
+
+impl Receiver for Reads {
+    fn room(&self, octets: Option<u64>) -> Result<(), Fault> {
+        self.fake.room(octets)
+    }
+    fn recipient(&self, address: &Address, already: &[Address], peer: &Peer<'_>) -> RecipientVerdict {
+        self.fake.recipient(address, already, peer)
+    }
+    fn session_id(&self) -> SessionId {
+        self.fake.session_id()
+    }
+    fn receipt_id(&self) -> ReceiptId {
+        self.fake.receipt_id()
+    }
+    fn begin(&self, _: ReceiptId, _: TransportEnvelope) -> Result<Box<dyn Reception>, Fault> {
+        Ok(Box::new(ReadsReception(self.octets.clone())))
+    }
+}
+
+impl Reception for ReadsReception {
+    fn write<'a>(&'a mut self, octets: &'a [u8]) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            self.0.lock().unwrap().push(octets.len());
+            Ok(())
+        })
+    }
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+const BODY: &[u8] = b"Subject: cut here\r\n\r\nor there\r\n";
+
+/// The reads of one body sent in two writes.
+async fn reads_of(hosted: &Hosted, reads: &Reads, over_tls: bool, cut: usize) -> io::Result<Vec<usize>> {
+    let mut stream = hosted.connect().await?;
+    let envelope = format!(
+        "HELO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<journal@gateway.example>\r\nBDAT {} LAST\r\n",
+        BODY.len()
+    );
+    let (left, right) = BODY.split_at(cut);
+    let pieces = [envelope.as_bytes(), left, right];
+    read_lines(&mut stream, 1).await?;
+    if over_tls {
+        send_pieces(&mut stream, &[b"STARTTLS\r\n"]).await?;
+        read_lines(&mut stream, 1).await?;
+        let mut stream = hosted.handshake(stream).await?;
+        send_pieces(&mut stream, &pieces).await?;
+        read_lines(&mut stream, 4).await?;
+    } else {
+        send_pieces(&mut stream, &pieces).await?;
+        read_lines(&mut stream, 4).await?;
+    }
+    Ok(std::mem::take(&mut *reads.octets.lock().unwrap()))
+}
+
+/// Without this the tests over sockets would prove nothing about cuts.
+#[tokio::test]
+async fn what_is_sent_in_two_is_read_in_two() {
+    let octets = Arc::new(Mutex::new(Vec::new()));
+    let reads = Arc::new(Reads { fake: Fake::new(Faults::default()), octets });
+    let hosted = Hosted::start(Settings::new("mx.example"), &identity(), reads.clone()).await;
+    for over_tls in [false, true] {
+        for cut in 1..BODY.len() {
+            // The machine may be so busy that a packet is late, but not again and again.
+            let mut tries = 0;
+            while reads_of(&hosted, &reads, over_tls, cut).await.unwrap() != [cut, BODY.len() - cut] {
+                tries += 1;
+                assert!(tries < 10, "cut at {cut}, over TLS: {over_tls}");
+            }
+        }
+    }
+    hosted.end().await;
 }

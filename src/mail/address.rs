@@ -93,7 +93,8 @@ impl Address {
 
     /// What this address is compared by.
     pub fn key(&self) -> AddressKey {
-        AddressKey::of(&self.text)
+        // Nothing to trim: blanks beyond ASCII are characters of the address (RFC 6531), and belong to somebody else.
+        AddressKey(self.text.to_ascii_lowercase())
     }
 }
 
@@ -102,11 +103,12 @@ fn quoted_local_end(text: &str) -> Result<usize, AddressError> {
     let mut escaped = false;
     for (index, byte) in text.bytes().enumerate().skip(1) {
         match byte {
+            // A backslash excuses no control character (`quoted-pairSMTP`).
+            0..=31 | 127 => return Err(AddressError::LocalPart),
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' if text.as_bytes().get(index + 1) == Some(&b'@') => return Ok(index + 1),
             b'"' => return Err(AddressError::LocalPart),
-            0..=31 | 127 => return Err(AddressError::LocalPart),
             _ => {}
         }
     }
@@ -216,7 +218,16 @@ mod tests {
         check("a b@c", Err(AddressError::LocalPart));
         check("\"a@c", Err(AddressError::LocalPart));
         check("\"a\rb\"@c", Err(AddressError::LocalPart));
+        check("\"a\\\rb\"@c", Err(AddressError::LocalPart));
+        check("\"a\\\0b\"@c", Err(AddressError::LocalPart));
         check(&format!("{}@c", "a".repeat(65)), Err(AddressError::Length));
+    }
+
+    #[test]
+    fn keys_of_addresses_keep_blanks_beyond_ascii() {
+        let key = |text: &str| Address::parse(text).unwrap().key();
+        assert_ne!(key("\u{a0}k@x.example"), key("k@x.example"));
+        assert_ne!(key("k@x.example\u{3000}"), key("k@x.example"));
     }
 
     #[test]

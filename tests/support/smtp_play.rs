@@ -139,8 +139,8 @@ fn fault(name: &str) -> Fault {
     }
 }
 
-/// `\r \n \0 \\`, `\xNN`, and `{N*c}` for N times the character c.
-fn unescape(text: &str) -> Vec<u8> {
+/// `\r \n \t \0 \\`, `\xNN`, and `{N*c}` for N times the character c.
+pub(crate) fn unescape(text: &str) -> Vec<u8> {
     let mut octets = Vec::new();
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
@@ -148,6 +148,7 @@ fn unescape(text: &str) -> Vec<u8> {
             '\\' => match characters.next().unwrap() {
                 'r' => octets.push(b'\r'),
                 'n' => octets.push(b'\n'),
+                't' => octets.push(b'\t'),
                 '0' => octets.push(0),
                 '\\' => octets.push(b'\\'),
                 'x' => {
