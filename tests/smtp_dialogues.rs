@@ -47,6 +47,7 @@ fn play_sans_io(play: &Play, cut: usize) {
     policy.message_octets_max = play.message_octets_max;
     policy.recipients_max = play.recipients_max;
     policy.errors_max = play.errors_max;
+    policy.messages_max = play.messages_max;
     let mut driver = SansIo::new(&fake, policy);
     let mut sent = 0;
     for scene in &play.scenes {
@@ -104,6 +105,9 @@ async fn play_over_socket(play: &Play, piece_octets: usize) {
     settings.message_octets_max = play.message_octets_max;
     settings.recipients_max = play.recipients_max;
     settings.errors_max = play.errors_max;
+    settings.messages_max = play.messages_max;
+    // What waiting does is seen elsewhere.
+    settings.tarpit_max = Duration::ZERO;
     let listeners = listen::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
     let address = listeners[0].address();
     let drain = Drain::new();

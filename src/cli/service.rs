@@ -125,6 +125,8 @@ fn smtp_settings(settings: &Settings) -> smtp::server::Settings {
         connections_max: count(limits.max_connections),
         recipients_max: count(limits.max_recipients),
         errors_max: u32::try_from(limits.max_errors).unwrap_or(u32::MAX),
+        messages_max: limits.max_messages,
+        tarpit_max: Duration::from_secs(limits.tarpit_seconds),
         timeouts: smtp::server::Timeouts {
             command: Duration::from_secs(limits.command_seconds),
             handshake: Duration::from_secs(limits.handshake_seconds),
@@ -135,6 +137,7 @@ fn smtp_settings(settings: &Settings) -> smtp::server::Settings {
                 octets_per_second_min: limits.min_data_bytes_per_second,
                 total: Duration::from_secs(limits.max_data_seconds),
             },
+            session: Duration::from_secs(limits.max_session_seconds),
             drain: Duration::from_secs(limits.drain_seconds),
         },
     }

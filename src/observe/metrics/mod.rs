@@ -14,6 +14,8 @@
 //! | `daybook_smtp_sessions_total` | `result` | SMTP connections that ended: `closed` in good order, `hung_up` by the peer, `stuck` (it took no replies), `broken`, failed `handshake`, or `over_cap` |
 //! | `daybook_smtp_replies_total` | `code` | SMTP replies by their code |
 //! | `daybook_smtp_connections` | – | SMTP connections open now |
+//! | `daybook_smtp_refused_bodies_total` | `reason` | messages for a served address refused for good, which may have been reports: `bare-cr`, `bare-lf` or `nul` in DATA, `too-large`. One refused at MAIL for its declared size is not among them: anybody can do that |
+//! | `daybook_smtp_in_flight_bytes` | – | octets of messages begun and not yet stored or dropped |
 //! | `daybook_reports_total` | `class`, `result` | messages, one for each gateway mailbox they are for: `stored`, `quarantined`, `unassigned`, `repeated` (nothing was added); `deferred` (4xx after its body or at DATA; class `unknown`) |
 //! | `daybook_report_bytes` | – | size of received messages, a histogram |
 //! | `daybook_ingest_seconds` | `phase` | time of one message in `receive`, `extract`, `seal`, `commit`, a histogram |
@@ -103,6 +105,16 @@ pub fn smtp_session(result: &'static str) {
 /// An SMTP reply was given.
 pub fn smtp_reply(code: u16) {
     METRICS.smtp_replies.get_or_create(&[("code", u32::from(code))]).inc();
+}
+
+/// A message was refused for good.
+pub fn smtp_refused_body(reason: &'static str) {
+    METRICS.smtp_refused_bodies.get_or_create(&[("reason", reason)]).inc();
+}
+
+/// So many octets more are in flight, or so many fewer.
+pub fn smtp_in_flight(change: i64) {
+    METRICS.smtp_in_flight_bytes.inc_by(change);
 }
 
 /// A message was stored for a gateway mailbox. `spared` placements were there already; for `unmatched` addresses nobody was
