@@ -24,7 +24,7 @@ use crate::net::drain::Drain;
 use crate::net::listen::{self, ConnectionCap, Listener};
 use crate::net::tls::TlsIdentity;
 use crate::observe::{Visits, metrics, now};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{InFlightLimits, Pipeline};
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Store};
 use rustls::pki_types::CertificateDer;
@@ -57,6 +57,7 @@ pub struct Running {
     pub settings: Arc<Settings>,
     embedded: Arc<Embedded>,
     visits: Visits,
+    pipeline: Arc<Pipeline>,
     /// None until it has begun.
     alarms: Option<Arc<Watch>>,
     tls: Arc<TlsIdentity>,
@@ -89,6 +90,8 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
     let tls = Arc::new(identity(&settings)?);
     let directory = Arc::new(open_directory(settings.directories.clone()).await?);
     let bound = bind(&settings).await?;
+    let pipeline = Pipeline::new(Arc::clone(&embedded) as Arc<dyn Store>, Arc::clone(&directory));
+    pipeline.limit_in_flight(in_flight_limits(&settings));
 
     let mut running = Running {
         ports: bound.ports,
@@ -97,6 +100,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Arc<Settings>) -> Result<Ru
         settings,
         embedded,
         visits: Visits::default(),
+        pipeline,
         alarms: None,
         tls,
         drain: Drain::new(),
@@ -143,6 +147,14 @@ fn smtp_settings(settings: &Settings) -> smtp::server::Settings {
     }
 }
 
+fn in_flight_limits(settings: &Settings) -> InFlightLimits {
+    InFlightLimits {
+        octets_max: settings.smtp.max_in_flight_bytes,
+        message_octets_max: settings.smtp.max_message_bytes,
+        wait: Duration::from_secs(settings.smtp.in_flight_seconds),
+    }
+}
+
 /// Puts changes of the directory's files in force as they come.
 async fn watch(directory: Arc<Directory>, drain: Drain) {
     loop {
@@ -160,7 +172,7 @@ async fn watch(directory: Arc<Directory>, drain: Drain) {
 
 impl Running {
     fn serve_mail(&mut self, smtp: Vec<Listener>, pop3: Vec<Listener>, pop3s: Vec<Listener>) {
-        let receiver = Pipeline::new(Arc::clone(&self.store), Arc::clone(&self.directory));
+        let receiver = Arc::clone(&self.pipeline);
         let task = self.services.spawn(smtp::server::serve(
             smtp,
             Arc::new(smtp_settings(&self.settings)),
