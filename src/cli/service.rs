@@ -264,6 +264,7 @@ impl Running {
                 services: self.vital.clone(),
             },
             visits: self.visits.clone(),
+            refused_bodies: self.pipeline.refused_bodies(),
             watch: self.alarms.clone(),
         }
     }

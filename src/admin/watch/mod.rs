@@ -311,6 +311,7 @@ impl Watch {
             store: health.store.clone(),
             space: health.space.map(space),
             certificate_ends: health.certificate.as_ref().map(|certificate| certificate.not_after),
+            refused_bodies: facts::refused_bodies(&self.context, now),
             gateway_mailboxes,
         };
         (facts, health)

@@ -8,6 +8,7 @@
 //! | `store-not-acknowledging` | the gateway | the store failed for a minute | it worked for two |
 //! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more is free than the largest day since needs |
 //! | `certificate-expiring` | the gateway | fewer than 21 days are left, critical from 3 on | another is shown |
+//! | `mail-refused` | the gateway | a message for a served address was refused for good, as broken or too large | none was for a day |
 //! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
 //! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
 //! | `quarantine-growing` | a gateway mailbox | a message was quarantined | none was for a day, or those that were are gone |
@@ -28,10 +29,11 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 7] = [
+pub const ALARMS: [&str; 8] = [
     "store-not-acknowledging",
     "disk-low",
     "certificate-expiring",
+    "mail-refused",
     "no-report",
     "nobody-fetched",
     "quarantine-growing",
@@ -80,6 +82,15 @@ pub struct SpaceFacts {
     pub daily_octets: Option<u64>,
 }
 
+/// Messages refused for good although a recipient had been accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusedFacts {
+    /// How many in the last day, as far as this process remembers.
+    pub in_a_day: u64,
+    /// When the last of them was refused.
+    pub last: Option<Timestamp>,
+}
+
 /// What is known of one gateway mailbox.
 #[derive(Clone, Debug)]
 pub struct MailboxFacts {
@@ -125,6 +136,8 @@ pub struct Facts {
     pub space: Option<SpaceFacts>,
     /// When the certificate shown to peers ends; `None` when it cannot be read.
     pub certificate_ends: Option<Timestamp>,
+    /// What was refused for good.
+    pub refused_bodies: RefusedFacts,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -183,6 +196,13 @@ pub enum Cause {
         /// When.
         ends: Timestamp,
     },
+    /// Messages for a served address were refused for good.
+    MailRefused {
+        /// How many in a day, the most since the alarm was raised.
+        in_a_day: u64,
+        /// When the last of them was refused.
+        last: Timestamp,
+    },
     /// No report came for longer than usual.
     NoReport {
         /// When the last one came.
@@ -220,6 +240,7 @@ impl Cause {
             Cause::StoreNotAcknowledging { .. } => "store-not-acknowledging",
             Cause::DiskLow { .. } => "disk-low",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
+            Cause::MailRefused { .. } => "mail-refused",
             Cause::NoReport { .. } => "no-report",
             Cause::NobodyFetched { .. } => "nobody-fetched",
             Cause::QuarantineGrowing { .. } => "quarantine-growing",
@@ -256,8 +277,9 @@ impl Raised {
     fn set_back(&mut self, now: Timestamp) {
         self.since = self.since.min(now);
         self.raised_at = self.raised_at.min(now);
-        if let Cause::NoReport { last_received, .. } = &mut self.cause {
-            *last_received = (*last_received).min(now);
+        if let Cause::NoReport { last_received: last, .. } | Cause::MailRefused { last, .. } = &mut self.cause
+        {
+            *last = (*last).min(now);
         }
     }
 }
@@ -320,6 +342,8 @@ impl Alarms {
         self.settle("disk-low", None, disk, now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
+        let refused = check::refused(&facts.refused_bodies, self.find("mail-refused", None), now);
+        self.settle("mail-refused", None, refused, now, &mut changes);
         for MailboxFacts { subject, watched_since, numbers } in &facts.gateway_mailboxes {
             let Some(numbers) = numbers else { continue };
             let since = watched_since.map_or(facts.watching_since, |at| at.max(facts.watching_since));
