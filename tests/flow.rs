@@ -5,7 +5,7 @@
 use daybook::config::{DirectoryKind, DirectorySource, Exchange};
 use daybook::directory::Directory;
 use daybook::mail::*;
-use daybook::pipeline::Pipeline;
+use daybook::pipeline::{InFlightLimits, Pipeline};
 use daybook::smtp::{Fault, Peer, Receiver, RecipientVerdict};
 use daybook::store::*;
 use std::io::Read;
@@ -397,4 +397,80 @@ fn a_report_sent_again_heals_a_copy_that_rotted() {
     assert_eq!(bob.entries.len(), 2, "placed anew for its users too");
     let third = gateway.receipt(gateway.send(&mailbox, &report));
     assert_eq!(third.repeats, Some(again.receipt_id), "and then it is the same again");
+}
+
+#[test]
+fn one_gateway_mailbox_of_two_that_cannot_take_it_leaves_nothing_in_the_other() {
+    let gateway = Gateway::new();
+    let (one, _) = gateway.create(Profile::Microsoft365);
+    let (other, _) = gateway.create(Profile::Microsoft365);
+    let report = eml("demo/report.eml");
+    let ended = gateway.runtime.block_on(async {
+        let envelope = gateway.envelope(&[&one, &other]);
+        let mut reception = gateway.pipeline.begin(gateway.pipeline.receipt_id(), envelope)?;
+        reception.write(&report).await?;
+        // Its admin deletes it while the report is on its way.
+        let delete = vec![GatewayMailboxChange::Suspend, GatewayMailboxChange::Delete { force: true }];
+        gateway.store.change_gateway_mailbox(other.id, delete, "test").await.unwrap();
+        reception.commit().await
+    });
+    assert_eq!(ended, Err(Fault::Busy));
+    assert_eq!(as_str(&gateway.folders(&one)), []);
+    assert_eq!(gateway.pipeline.octets_in_flight(), 0);
+    gateway.send(&one, &report);
+    assert_eq!(as_str(&gateway.folders(&one))[0], ("INBOX", 1));
+}
+
+#[test]
+fn more_large_messages_than_fit_at_once_end_or_come_again_and_none_hangs() {
+    const MESSAGE: usize = 3 * 1024 * 1024;
+    let gateway = Gateway::new();
+    let (mailbox, _) = gateway.create(Profile::Microsoft365);
+    let limits = |octets_max, milliseconds| InFlightLimits {
+        octets_max,
+        message_octets_max: MESSAGE as u64,
+        wait: std::time::Duration::from_millis(milliseconds),
+    };
+    // Alone, the largest message fits a budget of its size without waiting.
+    gateway.pipeline.limit_in_flight(limits(MESSAGE as u64, 0));
+    gateway.try_send(&[&mailbox], &vec![b'a'; MESSAGE], 64 * 1024).unwrap();
+
+    gateway.pipeline.limit_in_flight(limits(2 * MESSAGE as u64, 500));
+    let begun = Arc::new(tokio::sync::Barrier::new(8));
+    let messages: Vec<_> = (b'b'..b'j')
+        .map(|letter| {
+            let (pipeline, envelope) = (gateway.pipeline.clone(), gateway.envelope(&[&mailbox]));
+            let begun = begun.clone();
+            gateway.runtime.spawn(async move {
+                let mut reception = pipeline.begin(pipeline.receipt_id(), envelope)?;
+                let first = reception.write(&[letter; 1024]).await;
+                begun.wait().await;
+                first?;
+                for _ in 1..MESSAGE / 1024 {
+                    reception.write(&[letter; 1024]).await?;
+                }
+                reception.commit().await
+            })
+        })
+        .collect();
+    let mut stored = 1;
+    for message in messages {
+        match gateway.runtime.block_on(message).unwrap() {
+            Ok(()) => stored += 1,
+            fault => assert_eq!(fault, Err(Fault::Busy)),
+        }
+    }
+    assert!(stored > 1);
+    assert_eq!(as_str(&gateway.folders(&mailbox))[0], ("INBOX", stored));
+    assert_eq!(gateway.pipeline.octets_in_flight(), 0);
+}
+
+#[test]
+fn a_message_that_spool_and_store_have_no_room_for_together_is_not_sent() {
+    let gateway = Gateway::new();
+    let free = gateway.store.space().unwrap().free_octets;
+    assert_eq!(gateway.pipeline.room(None), Ok(()));
+    assert_eq!(gateway.pipeline.room(Some(free / 4)), Ok(()));
+    assert_eq!(gateway.pipeline.room(Some(free / 4 * 3)), Err(Fault::StoreFull));
+    assert_eq!(gateway.pipeline.room(Some(u64::MAX)), Err(Fault::StoreFull));
 }

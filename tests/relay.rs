@@ -12,6 +12,7 @@ mod smtp_play;
 #[expect(dead_code, reason = "no TLS and no fake here")]
 mod smtp_socket;
 
+use daybook::config::Exchange;
 use daybook::directory::Directory;
 use daybook::mail::{GatewayMailbox, Profile};
 use daybook::pipeline::Pipeline;
@@ -34,8 +35,11 @@ impl Gateway {
         let directory = tempfile::tempdir().unwrap();
         let options = Options { data_dir: directory.path().to_owned(), reserve_octets: 0 };
         let store = Arc::new(Embedded::open(&options).unwrap().0);
-        let pipeline = Pipeline::new(store.clone(), Arc::new(Directory::open(&[]).0));
-        let hosted = Hosted::start(Settings::new("mx.example"), &identity(), pipeline).await;
+        let pipeline = Pipeline::new(store.clone(), Arc::new(Directory::open(&[]).0), &Exchange::default());
+        let mut settings = Settings::new("mx.example");
+        // Who guesses waits; what is answered is the same.
+        settings.tarpit_max = std::time::Duration::ZERO;
+        let hosted = Hosted::start(settings, &identity(), pipeline).await;
         Gateway { hosted, store, _directory: directory }
     }
 

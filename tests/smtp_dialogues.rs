@@ -42,6 +42,7 @@ fn play_sans_io(play: &Play, cut: usize) {
     policy.message_octets_max = play.message_octets_max;
     policy.recipients_max = play.recipients_max;
     policy.errors_max = play.errors_max;
+    policy.messages_max = play.messages_max;
     let mut driver = SansIo::new(&fake, policy);
     let mut sent = 0;
     for scene in &play.scenes {
@@ -124,6 +125,9 @@ async fn play_over_socket(play: &Play, tls: &Arc<daybook::net::tls::TlsIdentity>
     settings.message_octets_max = play.message_octets_max;
     settings.recipients_max = play.recipients_max;
     settings.errors_max = play.errors_max;
+    settings.messages_max = play.messages_max;
+    // What waiting does is seen elsewhere.
+    settings.tarpit_max = std::time::Duration::ZERO;
     let hosted = Hosted::start(settings, tls, fake.clone()).await;
     let mut news = News::of(&fake);
     for pieces in ways {

@@ -328,3 +328,58 @@ async fn a_large_body_arrives_whole() {
     client.expect(&["250 2.0.0 Ok "]).await;
     assert!(fake.kept()[0].body == body.as_bytes());
 }
+
+#[tokio::test]
+async fn who_guesses_addresses_waits_and_a_drain_ends_the_waiting() {
+    let fixture = Fixture::start(settings(), Arc::new(Fake::new(Faults::default()))).await;
+    let mut client = Client::connect(fixture.address).await;
+    // Nine guesses: after the first two they wait 1, 2, 4, 8, 8, 8 and 8 seconds, longer than this test may take.
+    let guesses = "RCPT TO:<nobody@gateway.example>\r\n".repeat(9);
+    client.send(&format!("HELO client.example\r\nMAIL FROM:<>\r\n{guesses}")).await;
+    client.expect(&["220", "250", "250", "550", "550"]).await;
+    fixture.drain.start();
+    client.expect(&["550"; 7]).await;
+    client.expect(&["421 4.3.2"]).await;
+    client.expect_end().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_has_lasted_long_enough_is_ended_between_messages() {
+    let mut settings = settings();
+    settings.timeouts.session = Duration::from_millis(50);
+    let fixture = Fixture::start(settings, Arc::new(Fake::new(Faults::default()))).await;
+    let mut client = Client::connect(fixture.address).await;
+    client.expect(&["220", "421 4.4.2 Connected long enough"]).await;
+    client.expect_end().await;
+}
+
+#[tokio::test]
+async fn waiting_between_chunks_is_the_messages_time() {
+    let fake = Arc::new(Fake::new(Faults::default()));
+    let mut settings = settings();
+    settings.timeouts.body = PaceLimits { grace: Duration::from_millis(100), ..PaceLimits::default() };
+    let fixture = Fixture::start(settings, fake.clone()).await;
+    let mut client = Client::connect(fixture.address).await;
+    client.send(&format!("{ENVELOPE}BDAT 1\r\nx")).await;
+    client.expect(&["220", "250", "250", "250", "250 2.0.0 1 octets received"]).await;
+    client.expect(&["421 4.4.2 Waited too long"]).await;
+    client.expect_end().await;
+    assert!(fake.kept().is_empty());
+}
+
+#[tokio::test]
+async fn thousands_of_chunks_of_one_octet_make_one_message() {
+    const CHUNKS: usize = 5_000;
+    let fake = Arc::new(Fake::new(Faults::default()));
+    let fixture = Fixture::start(settings(), fake.clone()).await;
+    let mut client = Client::connect(fixture.address).await;
+    client.send(ENVELOPE).await;
+    client.expect(&["220", "250", "250", "250"]).await;
+    for _ in 0..CHUNKS / 100 {
+        client.send(&"BDAT 1\r\n\n".repeat(100)).await;
+        client.expect(&["250 2.0.0 1 octets received"; 100]).await;
+    }
+    client.send("BDAT 0 LAST\r\n").await;
+    client.expect(&["250 2.0.0 Ok "]).await;
+    assert!(fake.kept()[0].body == b"\n".repeat(CHUNKS));
+}

@@ -6,7 +6,7 @@ use super::watch::Watch;
 use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, users};
 use crate::config::Live;
 use crate::directory::Directory;
-use crate::observe::{Visits, now};
+use crate::observe::{RefusedBodies, Visits, now};
 use crate::store::{ReceiptQuery, Store};
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub struct Context {
     pub serving: Serving,
     /// Who logged in to fetch, and when.
     pub visits: Visits,
+    /// When messages were refused for good.
+    pub refused_bodies: RefusedBodies,
     /// Watches over the gateway; `None` where none runs.
     pub watch: Option<Arc<Watch>>,
 }

@@ -8,7 +8,7 @@
 
 use super::configuration::notices;
 use super::renewal;
-use super::service::{Running, log_directory, smtp_settings};
+use super::service::{Running, in_flight_limits, log_directory, smtp_settings};
 use super::start::reserve_octets;
 use crate::admin::configured_level;
 use crate::config::{self, Settings};
@@ -73,6 +73,7 @@ impl Running {
         self.settings.replace(settings.clone());
         self.smtp.replace(smtp_settings(&settings));
         self.pipeline.replace_exchange(&settings.exchange);
+        self.pipeline.limit_in_flight(in_flight_limits(&settings));
         self.embedded.set_reserve(reserve_octets(&settings));
         if before.log.level != settings.log.level {
             observe::set_level(configured_level(&settings));

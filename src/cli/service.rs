@@ -25,7 +25,7 @@ use crate::net::drain::Drain;
 use crate::net::listen::{self, ConnectionCap, Listener};
 use crate::net::tls::TlsIdentity;
 use crate::observe::{Visits, metrics, now};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{InFlightLimits, Pipeline};
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Store};
 use rustls::pki_types::CertificateDer;
@@ -94,11 +94,12 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
     let tls = Arc::new(identity(&settings)?);
     let directory = Arc::new(open_directory(settings.directories.clone()).await?);
     let bound = bind(&settings).await?;
-
     let store = Arc::clone(&embedded) as Arc<dyn Store>;
+    let pipeline = Pipeline::new(Arc::clone(&store), Arc::clone(&directory), &settings.exchange);
+    pipeline.limit_in_flight(in_flight_limits(&settings));
+
     let mut running = Running {
         ports: bound.ports,
-        pipeline: Pipeline::new(Arc::clone(&store), Arc::clone(&directory), &settings.exchange),
         store,
         directory,
         smtp: Arc::new(smtp_settings(&settings)).into(),
@@ -106,6 +107,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
         config_file: None,
         embedded,
         visits: Visits::default(),
+        pipeline,
         alarms: None,
         tls,
         drain: Drain::new(),
@@ -135,6 +137,8 @@ pub(super) fn smtp_settings(settings: &Settings) -> smtp::server::Settings {
         connections_max: count(limits.max_connections),
         recipients_max: count(limits.max_recipients),
         errors_max: u32::try_from(limits.max_errors).unwrap_or(u32::MAX),
+        messages_max: limits.max_messages,
+        tarpit_max: Duration::from_secs(limits.tarpit_seconds),
         timeouts: smtp::server::Timeouts {
             command: Duration::from_secs(limits.command_seconds),
             handshake: Duration::from_secs(limits.handshake_seconds),
@@ -145,8 +149,17 @@ pub(super) fn smtp_settings(settings: &Settings) -> smtp::server::Settings {
                 octets_per_second_min: limits.min_data_bytes_per_second,
                 total: Duration::from_secs(limits.max_data_seconds),
             },
+            session: Duration::from_secs(limits.max_session_seconds),
             drain: Duration::from_secs(limits.drain_seconds),
         },
+    }
+}
+
+pub(super) fn in_flight_limits(settings: &Settings) -> InFlightLimits {
+    InFlightLimits {
+        octets_max: settings.smtp.max_in_flight_bytes,
+        message_octets_max: settings.smtp.max_message_bytes,
+        wait: Duration::from_secs(settings.smtp.in_flight_seconds),
     }
 }
 
@@ -245,6 +258,7 @@ impl Running {
                 services: self.vital.clone(),
             },
             visits: self.visits.clone(),
+            refused_bodies: self.pipeline.refused_bodies(),
             watch: self.alarms.clone(),
         }
     }

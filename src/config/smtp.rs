@@ -50,7 +50,8 @@ pub struct Smtp {
     /// doubles from one second. 0 never waits. At most 60. Default 8.
     pub tarpit_seconds: u64,
     /// `max_in_flight_bytes`: of all messages being received and not yet stored, together; beyond it peers are read more
-    /// slowly, and after `in_flight_seconds` asked to come again. At least `max_message_bytes`. Default 1073741824 (1 GiB).
+    /// slowly, and after `in_flight_seconds` asked to come again. At least `max_message_bytes`, for which there is always room once;
+    /// the others share what is more. Default 1073741824 (1 GiB).
     pub max_in_flight_bytes: u64,
     /// `in_flight_seconds`: how long a message waits for room among those in flight. Default 60.
     pub in_flight_seconds: u64,

@@ -13,10 +13,14 @@
 //! - A bug in extraction or assignment loses nothing: the panic is caught, the message goes to Quarantine as it came.
 //! - What is held back for its verdict is read and stored as any other message, and placed in Quarantine alone. It is never
 //!   "the same again" as a message that was delivered, nor the other way round.
-//! - Work on the processor and the disk runs in blocking tasks, [`WORKERS_EXTRA`] more than there are cores at once; what
-//!   waits for one of them waits with at most [`BATCH_OCTETS`] of a message in memory.
+//! - Work on the processor and the disk runs in blocking tasks, [`WORKERS_EXTRA`] more than there are cores at once. A message
+//!   on its way in has at most [`BATCH_OCTETS`] and one read in memory, while it waits for one of them too: a longer one is in
+//!   the sealed temporary file but for its last batch.
+//! - All messages on their way in together are bounded ([`InFlightLimits`]); beyond that peers are read more slowly, and nobody
+//!   waits for ever (`in_flight.rs` says why).
 //! - One log line, `journal.committed`, says everything about a stored message except what is in it.
 
+mod in_flight;
 mod objects;
 mod place;
 mod prepare;
@@ -29,17 +33,21 @@ use crate::directory::Directory;
 use crate::mail::{
     Address, GatewayMailbox, GatewayMailboxState, Mode, ReceiptId, SessionId, TransportEnvelope,
 };
-use crate::observe::{metrics, now};
+use crate::observe::{RefusedBodies, metrics, now};
+use crate::smtp::session::RefusedBody;
 use crate::smtp::{Fault, Peer, Receiver, Reception, RecipientVerdict};
 use crate::store::{Store, StoreError};
 use arc_swap::ArcSwap;
+use in_flight::InFlight;
+pub use in_flight::InFlightLimits;
 use reception::Gathering;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// Distinct gateway mailboxes one transaction may be addressed to; the rest is asked to come again.
 pub const GATEWAY_MAILBOXES_MAX: usize = 8;
-/// Octets gathered before they are scanned and spooled.
+/// Octets gathered before they are scanned and spooled: as many as the spool would keep in memory, so that a message is in one
+/// place or the other and never in memory twice.
 pub const BATCH_OCTETS: usize = crate::store::SPOOL_MEMORY_OCTETS_MAX;
 /// Blocking tasks at once beyond the number of cores: some of them wait for the disk.
 pub const WORKERS_EXTRA: usize = 2;
@@ -55,6 +63,8 @@ struct Inner {
     /// Replaced when the configuration is read again; each message is judged by one state of it.
     exchange: ArcSwap<Exchange>,
     workers: Arc<Semaphore>,
+    in_flight: Arc<InFlight>,
+    refused_bodies: RefusedBodies,
 }
 
 impl Pipeline {
@@ -67,7 +77,25 @@ impl Pipeline {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let workers = Arc::new(Semaphore::new(cores + WORKERS_EXTRA));
         let exchange = ArcSwap::from_pointee(known_by(exchange));
-        Arc::new(Pipeline { inner: Arc::new(Inner { store, directory, exchange, workers }) })
+        let (in_flight, refused_bodies) = (Arc::default(), RefusedBodies::default());
+        Arc::new(Pipeline {
+            inner: Arc::new(Inner { store, directory, exchange, workers, in_flight, refused_bodies }),
+        })
+    }
+
+    /// Bounds what is on its way in at once, from now on. Without, [`InFlightLimits::default`] holds.
+    pub fn limit_in_flight(&self, limits: InFlightLimits) {
+        self.inner.in_flight.limit(limits);
+    }
+
+    /// The octets of messages begun and not yet stored or dropped.
+    pub fn octets_in_flight(&self) -> u64 {
+        self.inner.in_flight.octets()
+    }
+
+    /// When messages were refused for good. The register is shared.
+    pub fn refused_bodies(&self) -> RefusedBodies {
+        self.inner.refused_bodies.clone()
     }
 
     /// Tells Exchange Online by these settings from now on: at the next RCPT, and at the end of every message on its way.
@@ -159,6 +187,10 @@ impl Receiver for Pipeline {
             return Err(fault(&error));
         }
         Ok(Box::new(Gathering::new(self.inner.clone(), receipt_id, envelope, gateway_mailboxes)))
+    }
+
+    fn body_refused(&self, _body: &RefusedBody) {
+        self.inner.refused_bodies.note(now());
     }
 }
 

@@ -1,5 +1,6 @@
 //! One message on its way in: gathered and scanned batch by batch, then prepared and delivered.
 
+use super::in_flight::{Crowded, Share};
 use super::prepare::{Gathered, Prepared, Steps, is_about_the_message, prepare};
 use super::{BATCH_OCTETS, Inner, fault};
 use crate::extract::Scanner;
@@ -20,7 +21,9 @@ pub(super) struct Gathering {
     receipt_id: ReceiptId,
     envelope: TransportEnvelope,
     gateway_mailboxes: Vec<Arc<GatewayMailbox>>,
+    /// At most [`BATCH_OCTETS`] and what came last.
     batch: Vec<u8>,
+    share: Share,
     /// Absent while a blocking task has it.
     taken: Option<Taken>,
     started: Instant,
@@ -55,6 +58,7 @@ impl Gathering {
         envelope: TransportEnvelope,
         gateway_mailboxes: Vec<Arc<GatewayMailbox>>,
     ) -> Gathering {
+        let share = inner.in_flight.share();
         let taken = Some(Taken { spool: inner.store.spool(), scanner: Some(Scanner::new()) });
         Gathering {
             inner,
@@ -62,6 +66,7 @@ impl Gathering {
             envelope,
             gateway_mailboxes,
             batch: Vec::new(),
+            share,
             taken,
             started: Instant::now(),
         }
@@ -305,6 +310,7 @@ enum Trouble {
     Store(StoreError),
     Panicked,
     Stopped,
+    Crowded,
 }
 
 fn defer(receipt_id: ReceiptId, session_id: SessionId, trouble: &Trouble) -> Fault {
@@ -312,6 +318,7 @@ fn defer(receipt_id: ReceiptId, session_id: SessionId, trouble: &Trouble) -> Fau
         Trouble::Store(e) => (fault(e), e.to_string()),
         Trouble::Panicked => (Fault::Internal, "a task panicked".to_owned()),
         Trouble::Stopped => (Fault::ShuttingDown, "the service is stopping".to_owned()),
+        Trouble::Crowded => (Fault::Busy, "no room among the messages in flight".to_owned()),
     };
     metrics::report_deferred();
     tracing::error!(event = "journal.deferred", %receipt_id, %session_id, error);
@@ -320,11 +327,14 @@ fn defer(receipt_id: ReceiptId, session_id: SessionId, trouble: &Trouble) -> Fau
 
 impl Reception for Gathering {
     fn write<'a>(&'a mut self, octets: &'a [u8]) -> BoxFuture<'a, Result<(), Fault>> {
-        self.batch.extend_from_slice(octets);
-        if self.batch.len() < BATCH_OCTETS {
-            return Box::pin(std::future::ready(Ok(())));
-        }
         Box::pin(async move {
+            let room = self.share.take(octets.len() as u64).await;
+            room.map_err(|Crowded| self.defer(&Trouble::Crowded))?;
+            self.batch.extend_from_slice(octets);
+            // A batch that is handed on is larger than what the spool keeps in memory, so that all of it goes to the disk.
+            if self.batch.len() <= BATCH_OCTETS {
+                return Ok(());
+            }
             let mut taken = self.taken.take().ok_or(Fault::Internal)?;
             let batch = std::mem::take(&mut self.batch);
             let absorbed = Self::blocking(&self.inner, move || {

@@ -30,6 +30,7 @@ pub mod server;
 pub mod session;
 
 use crate::mail::{Address, ReceiptId, SessionId, TlsFacts, TransportEnvelope};
+use session::RefusedBody;
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
@@ -62,11 +63,16 @@ pub trait Receiver: Send + Sync + 'static {
     /// # Errors
     /// [`Fault`]: the message is not taken now.
     fn begin(&self, receipt_id: ReceiptId, envelope: TransportEnvelope) -> Result<Box<dyn Reception>, Fault>;
+
+    /// A message was refused for good after one of its recipients had been accepted: it may be a report that nobody brings
+    /// again. Must not block. For those who keep count; the default does nothing.
+    fn body_refused(&self, _body: &RefusedBody) {}
 }
 
 /// One message on its way in. Dropping it discards the message.
 pub trait Reception: Send {
-    /// Takes the next octets of the body.
+    /// Takes the next octets of the body. May wait until there is room for them; meanwhile nothing is read from the peer, and
+    /// the time is not counted as the peer's.
     ///
     /// # Errors
     /// The fault is remembered, the reception dropped, and the rest of the body read, discarded and then

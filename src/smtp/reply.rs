@@ -7,16 +7,72 @@
 //! Texts are fixed and neutral. Nothing the peer sent is ever repeated in a reply: an echo is a way to make
 //! us say something else. Enhanced codes (RFC 3463, RFC 5248) stand in every 2xx, 4xx and 5xx reply except
 //! the greeting and those to EHLO and HELO (RFC 2034 §4).
+//!
+//! Who is to blame: `peer` made a mistake or asks for too much; with `ours` Daybook is in trouble, with `operator` somebody must act or
+//! chose so; `nobody`: all is well. The last five are the [`Fault`]s that a [`Receiver`](super::Receiver) can meet. Four replies
+//! are made here and not from the table: the greeting, the one to EHLO and HELO, `250 2.0.0 Ok <receipt id>` for a message that is
+//! durable, and `250 2.0.0 <n> octets received` for a chunk.
+//!
+//! | outcome | code | enhanced | blame | | text |
+//! |---|---|---|---|---|---|
+//! | Done | 250 | 2.0.0 | nobody |  | `Ok` |
+//! | SenderAccepted | 250 | 2.1.0 | nobody |  | `Sender ok` |
+//! | RecipientAccepted | 250 | 2.1.5 | nobody |  | `Recipient ok` |
+//! | SendBody | 354 | – | nobody |  | `End data with <CR><LF>.<CR><LF>` |
+//! | SendHandshake | 220 | 2.0.0 | nobody |  | `Ready to start TLS` |
+//! | Goodbye | 221 | 2.0.0 | nobody | closes | `Bye` |
+//! | Helped | 214 | 2.0.0 | nobody |  | `See RFC 5321` |
+//! | NotVerified | 252 | 2.0.0 | nobody |  | `Not verified; send mail and see` |
+//! | UnknownCommand | 500 | 5.5.1 | peer |  | `Command unknown` |
+//! | BadSyntax | 501 | 5.5.4 | peer |  | `Syntax error` |
+//! | LineTooLong | 500 | 5.5.2 | peer |  | `Line too long` |
+//! | LineGarbled | 500 | 5.5.2 | peer | closes | `Bare CR, bare LF or NUL in command` |
+//! | BadParameter | 555 | 5.5.4 | peer |  | `Parameter unknown or malformed` |
+//! | BinaryMimeNotOffered | 555 | 5.6.1 | peer |  | `BINARYMIME not offered` |
+//! | BadSender | 501 | 5.1.7 | peer |  | `Bad sender address` |
+//! | BadRecipient | 501 | 5.1.3 | peer |  | `Bad recipient address` |
+//! | NeedsSmtpUtf8 | 553 | 5.6.7 | peer |  | `Address needs SMTPUTF8` |
+//! | HelloFirst | 503 | 5.5.1 | peer |  | `Say EHLO first` |
+//! | MailAlready | 503 | 5.5.1 | peer |  | `Sender already given` |
+//! | MailFirst | 503 | 5.5.1 | peer |  | `Say MAIL first` |
+//! | BdatBegun | 503 | 5.5.1 | peer |  | `BDAT already begun` |
+//! | RecipientFirst | 503 | 5.5.1 | peer |  | `Say RCPT first` |
+//! | NoValidRecipient | 554 | 5.5.1 | peer |  | `No valid recipients` |
+//! | TlsRequired | 530 | 5.7.0 | peer |  | `Say STARTTLS first` |
+//! | TlsAlready | 503 | 5.5.1 | peer |  | `TLS already active` |
+//! | TlsNotOffered | 502 | 5.5.1 | peer |  | `TLS not offered` |
+//! | Pipelined | 554 | 5.5.0 | peer | closes | `Octets sent before the reply` |
+//! | ExpnNotOffered | 502 | 5.5.1 | peer |  | `EXPN not offered` |
+//! | AuthNotOffered | 502 | 5.5.1 | peer |  | `AUTH not offered` |
+//! | TooManyErrors | 421 | 4.7.0 | peer | closes | `Too many errors` |
+//! | TooManyRecipients | 452 | 4.5.3 | peer |  | `Too many recipients` |
+//! | UnknownRecipient | 550 | 5.1.1 | peer |  | `No such recipient here` |
+//! | RecipientForbidden | 550 | 5.7.1 | peer |  | `Delivery not authorised` |
+//! | RecipientSuspended | 450 | 4.2.1 | operator |  | `Recipient takes no mail at present` |
+//! | RecipientUnclear | 451 | 4.3.0 | ours |  | `Cannot check the recipient now` |
+//! | MessageTooLarge | 552 | 5.3.4 | peer |  | `Message too large` |
+//! | BareLineEnd | 554 | 5.6.0 | peer | closes | `Bare CR, bare LF or NUL in message` |
+//! | BadChunkSize | 501 | 5.5.4 | peer | closes | `Chunk size unreadable` |
+//! | TooSlow | 421 | 4.4.2 | peer | closes | `Waited too long` |
+//! | TooManyConnections | 421 | 4.7.0 | peer | closes | `Too many connections` |
+//! | EnoughMessages | 421 | 4.7.0 | nobody | closes | `Enough messages, go on over a new connection` |
+//! | SessionTooOld | 421 | 4.4.2 | nobody | closes | `Connected long enough, come again` |
+//! | StoreFull | 452 | 4.3.1 | operator |  | `Insufficient storage` |
+//! | StoreTrouble | 451 | 4.3.0 | ours |  | `Cannot store mail now` |
+//! | Busy | 451 | 4.3.2 | ours |  | `Too busy now` |
+//! | ShuttingDown | 421 | 4.3.2 | operator | closes | `Shutting down` |
+//! | Internal | 451 | 4.3.0 | ours |  | `Cannot take mail now` |
 
 use super::{Fault, RecipientVerdict};
 use crate::mail::ReceiptId;
 use std::borrow::Cow;
 use std::io::Write;
+use std::time::Duration;
 
 /// Who must do something about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// Nobody: all is well.
+    /// Nobody: all is well. With 421, that a connection has been of enough use.
     Nobody,
     /// The peer made a mistake.
     Peer,
@@ -122,6 +178,10 @@ pub enum Outcome {
     TooSlow,
     /// More connections than allowed. Close.
     TooManyConnections,
+    /// MAIL behind as many messages as one connection may bring. Close: nothing is wrong, and the peer comes again.
+    EnoughMessages,
+    /// A connection that has lasted long enough, between two messages. Close: as before.
+    SessionTooOld,
     /// Trouble on our side.
     Fault(Fault),
 }
@@ -187,6 +247,8 @@ fn look_up(outcome: Outcome) -> Row {
         Outcome::BadChunkSize => last(501, "5.5.4", Peer, "Chunk size unreadable"),
         Outcome::TooSlow => last(421, "4.4.2", Peer, "Waited too long"),
         Outcome::TooManyConnections => last(421, "4.7.0", Peer, "Too many connections"),
+        Outcome::EnoughMessages => last(421, "4.7.0", Nobody, "Enough messages, go on over a new connection"),
+        Outcome::SessionTooOld => last(421, "4.4.2", Nobody, "Connected long enough, come again"),
         Outcome::Fault(Fault::StoreFull) => row(452, "4.3.1", Operator, "Insufficient storage"),
         Outcome::Fault(Fault::StoreTrouble) => row(451, "4.3.0", Ours, "Cannot store mail now"),
         Outcome::Fault(Fault::Busy) => row(451, "4.3.2", Ours, "Too busy now"),
@@ -221,12 +283,14 @@ pub struct Reply {
     pub blame: Blame,
     /// The connection ends behind this reply.
     pub closes: bool,
+    /// How long to wait before it is sent, once everything before it was: for those who guess addresses.
+    pub delay: Duration,
 }
 
 impl From<Outcome> for Reply {
     fn from(outcome: Outcome) -> Reply {
         let Row { code, enhanced, text, blame, closes } = look_up(outcome);
-        Reply { code, enhanced, lines: vec![Cow::Borrowed(text)], blame, closes }
+        Reply { code, enhanced, lines: vec![Cow::Borrowed(text)], blame, closes, delay: Duration::ZERO }
     }
 }
 
@@ -254,7 +318,7 @@ impl Reply {
     }
 
     fn good(code: u16, enhanced: &'static str, lines: Vec<Cow<'static, str>>) -> Reply {
-        Reply { code, enhanced, lines, blame: Blame::Nobody, closes: false }
+        Reply { code, enhanced, lines, blame: Blame::Nobody, closes: false, delay: Duration::ZERO }
     }
 
     /// True for 4xx and 5xx.
@@ -278,55 +342,64 @@ impl Reply {
 mod tests {
     use super::*;
 
-    const FAULTS: [Fault; 5] =
-        [Fault::StoreFull, Fault::StoreTrouble, Fault::Busy, Fault::ShuttingDown, Fault::Internal];
+    /// Lists outcomes and faults; one that is missing does not compile.
+    macro_rules! list {
+        ($($outcome:ident),*; faults: $($fault:ident),*) => {
+            fn all() -> Vec<Outcome> {
+                let is_listed = |outcome| match outcome {
+                    $(Outcome::$outcome)|* | Outcome::Fault($(Fault::$fault)|*) => true,
+                };
+                let all = vec![$(Outcome::$outcome,)* $(Outcome::Fault(Fault::$fault),)*];
+                assert!(all.iter().copied().all(is_listed));
+                all
+            }
+        };
+    }
 
-    fn all() -> Vec<Outcome> {
-        use Outcome::*;
-        let mut all = vec![
-            Done,
-            SenderAccepted,
-            RecipientAccepted,
-            SendBody,
-            SendHandshake,
-            Goodbye,
-            Helped,
-            NotVerified,
-            UnknownCommand,
-            BadSyntax,
-            LineTooLong,
-            LineGarbled,
-            BadParameter,
-            BinaryMimeNotOffered,
-            BadSender,
-            BadRecipient,
-            NeedsSmtpUtf8,
-            HelloFirst,
-            MailAlready,
-            MailFirst,
-            BdatBegun,
-            RecipientFirst,
-            NoValidRecipient,
-            TlsRequired,
-            TlsAlready,
-            TlsNotOffered,
-            Pipelined,
-            ExpnNotOffered,
-            AuthNotOffered,
-            TooManyErrors,
-            TooManyRecipients,
-            UnknownRecipient,
-            RecipientForbidden,
-            RecipientSuspended,
-            RecipientUnclear,
-            MessageTooLarge,
-            BareLineEnd,
-            BadChunkSize,
-            TooSlow,
-            TooManyConnections,
-        ];
-        all.extend(FAULTS.map(Fault));
-        all
+    list! {
+        Done,
+        SenderAccepted,
+        RecipientAccepted,
+        SendBody,
+        SendHandshake,
+        Goodbye,
+        Helped,
+        NotVerified,
+        UnknownCommand,
+        BadSyntax,
+        LineTooLong,
+        LineGarbled,
+        BadParameter,
+        BinaryMimeNotOffered,
+        BadSender,
+        BadRecipient,
+        NeedsSmtpUtf8,
+        HelloFirst,
+        MailAlready,
+        MailFirst,
+        BdatBegun,
+        RecipientFirst,
+        NoValidRecipient,
+        TlsRequired,
+        TlsAlready,
+        TlsNotOffered,
+        Pipelined,
+        ExpnNotOffered,
+        AuthNotOffered,
+        TooManyErrors,
+        TooManyRecipients,
+        UnknownRecipient,
+        RecipientForbidden,
+        RecipientSuspended,
+        RecipientUnclear,
+        MessageTooLarge,
+        BareLineEnd,
+        BadChunkSize,
+        TooSlow,
+        TooManyConnections,
+        EnoughMessages,
+        SessionTooOld;
+        faults: StoreFull, StoreTrouble, Busy, ShuttingDown, Internal
     }
 
     fn check(reply: Reply, expect: &str) {
@@ -340,11 +413,27 @@ mod tests {
         for outcome in all() {
             let reply = Reply::from(outcome);
             match reply.blame {
-                Blame::Nobody => assert!(reply.code < 400, "{outcome:?}"),
+                Blame::Nobody => assert!(reply.code < 400 || reply.code == 421, "{outcome:?}"),
                 Blame::Ours | Blame::Operator => assert!((400..500).contains(&reply.code), "{outcome:?}"),
                 Blame::Peer => assert!(reply.code >= 400, "{outcome:?}"),
             }
         }
+    }
+
+    #[test]
+    fn the_table_in_the_documentation_is_the_one_in_force() {
+        let rows = |outcome: Outcome| {
+            let Reply { code, enhanced, lines, blame, closes, .. } = outcome.into();
+            let name = format!("{outcome:?}").replace("Fault(", "").replace(')', "");
+            let enhanced = if enhanced.is_empty() { "–" } else { enhanced };
+            let (text, closes) = (&lines[0], if closes { "closes" } else { "" });
+            format!("//! | {name} | {code} | {enhanced} | {} | {closes} | `{text}` |", blame.as_str())
+        };
+        let table: Vec<String> = all().into_iter().map(rows).collect();
+        let source = include_str!("reply.rs");
+        let documented: Vec<&str> =
+            source.lines().filter(|line| line.starts_with("//! | ")).skip(1).collect();
+        assert_eq!(documented, table, "it should read:\n{}", table.join("\n"));
     }
 
     #[test]

@@ -8,18 +8,19 @@
 //!   and one buffer of replies not larger than `REPLIES_OCTETS_MAX` and the reply that overran it.
 //! - A commit runs in a task of its own: a peer that hangs up, or a connection dropped at the end of a
 //!   drain, does not stop it half-way.
+//! - Whoever guesses addresses waits for the refusal, holding nothing but its connection; a drain ends the wait.
 //! - A drain is noticed between commands, where it is answered `421`; a message on its way in may be
 //!   finished until the drain deadline of the accept loop.
 //! - What a peer sent is logged only through [`Untrusted`]; addresses and content never are.
 //!
 //! Events: `smtp.connected`, `smtp.tls`, `smtp.accepted`, `smtp.refused` (5xx, and 4xx for which the peer
-//! is to blame), `smtp.deferred` (4xx of ours or the operator's), `smtp.over_cap` (at every doubling of
-//! their number), `smtp.disconnected`.
+//! is to blame), `smtp.deferred` (4xx of ours or the operator's), `smtp.body_refused` (it may have been a report), `smtp.enough`
+//! (a connection that was of enough use), `smtp.over_cap` (at every doubling of their number), `smtp.disconnected`.
 
 use super::pace::Pace;
 pub use super::pace::PaceLimits;
 use super::reply::{Blame, Outcome, Reply};
-use super::session::{Effect, Policy, Session, Step};
+use super::session::{Effect, Policy, RefusedBody, Session, Step};
 use super::{Fault, Receiver, Reception};
 use crate::mail::{ReceiptId, SessionId, TlsFacts, Untrusted};
 use crate::net::drain::Drain;
@@ -60,6 +61,10 @@ pub struct Settings {
     pub recipients_max: usize,
     /// Mistakes of one session.
     pub errors_max: u32,
+    /// Messages stored over one connection; behind them the peer is asked to come anew.
+    pub messages_max: u64,
+    /// Longest wait before a refused recipient is answered; zero never waits.
+    pub tarpit_max: Duration,
     /// How long things may take.
     pub timeouts: Timeouts,
 }
@@ -96,6 +101,8 @@ pub struct Timeouts {
     pub reply: Duration,
     /// The sending of a body.
     pub body: PaceLimits,
+    /// From the greeting until the peer is asked to come anew, between two messages.
+    pub session: Duration,
     /// From the start of a drain until connections are dropped.
     pub drain: Duration,
 }
@@ -107,6 +114,7 @@ impl Default for Timeouts {
             handshake: TLS_HANDSHAKE_DEADLINE,
             reply: Duration::from_secs(60),
             body: PaceLimits::default(),
+            session: Duration::from_secs(7200),
             drain: Duration::from_secs(30),
         }
     }
@@ -122,6 +130,8 @@ impl Settings {
             connections_max: 1000,
             recipients_max: 1000,
             errors_max: 20,
+            messages_max: 1000,
+            tarpit_max: Duration::from_secs(8),
             timeouts: Timeouts::default(),
         }
     }
@@ -239,7 +249,8 @@ impl From<WireError> for End {
 
 /// What waiting for the peer brought.
 enum Waited {
-    Octets,
+    /// Octets, or the age at which the session ends by itself.
+    GoOn,
     TooLong,
     Drained,
 }
@@ -257,6 +268,8 @@ struct Talk<'s> {
     replies: Vec<u8>,
     /// By when the command line being awaited must be complete.
     line_deadline: Option<Instant>,
+    /// From when on the session ends between two messages.
+    old_at: Instant,
     pace: Pace,
     messages: u64,
 }
@@ -271,16 +284,19 @@ impl<'s> Talk<'s> {
             require_tls: settings.require_tls,
             recipients_max: settings.recipients_max,
             errors_max: settings.errors_max,
+            messages_max: settings.messages_max,
+            tarpit_max: settings.tarpit_max,
         };
         Talk {
             server,
-            settings,
             session: Session::new(policy, session_id, peer),
             session_id,
             peer,
             reception: None,
             replies: Vec::new(),
             line_deadline: None,
+            old_at: Instant::now() + settings.timeouts.session,
+            settings,
             pace: Pace::default(),
             messages: 0,
         }
@@ -299,6 +315,9 @@ impl<'s> Talk<'s> {
     /// Steps until the session is over. `Ok` is the connection to close in good order.
     async fn converse(&mut self, mut wire: Wire) -> Result<Wire, End> {
         loop {
+            if Instant::now() >= self.old_at {
+                self.session.grow_old();
+            }
             let Step { consumed, effect } = self.session.step(wire.buffered());
             if !matches!(effect, Effect::Input) {
                 self.line_deadline = None;
@@ -322,7 +341,7 @@ impl<'s> Talk<'s> {
                 }
                 Effect::Discard => self.reception = None,
                 Effect::Commit => self.commit().await,
-                Effect::Reply(reply) => self.say(&reply),
+                Effect::Reply(reply) => self.answer(&mut wire, &reply).await?,
                 Effect::Open(octets) => {
                     let receiver = &self.server.receiver;
                     let reply = self.session.opened(receiver.room(octets).map(|()| receiver.receipt_id()));
@@ -332,7 +351,7 @@ impl<'s> Talk<'s> {
                     let (already, peer) = (self.session.recipients(), self.session.peer());
                     let verdict = self.server.receiver.recipient(&address, already, &peer);
                     let reply = self.session.recipient(verdict);
-                    self.say(&reply);
+                    self.answer(&mut wire, &reply).await?;
                 }
                 Effect::Begin(envelope) => self.begin(envelope),
             }
@@ -417,7 +436,7 @@ impl<'s> Talk<'s> {
             self.await_line(wire).await?
         };
         let farewell = match waited {
-            Waited::Octets => return Ok(()),
+            Waited::GoOn => return Ok(()),
             Waited::TooLong => self.session.timed_out(),
             Waited::Drained => self.session.shut_down(),
         };
@@ -431,14 +450,25 @@ impl<'s> Talk<'s> {
         if !receiving {
             self.pace = Pace::default();
         }
-        let limit = self.settings.timeouts.command;
-        let deadline = *self.line_deadline.get_or_insert_with(|| Instant::now() + limit);
+        let (began, timeouts) = (Instant::now(), &self.settings.timeouts);
+        let line_deadline = *self.line_deadline.get_or_insert(began + timeouts.command);
+        let old_at = (!self.session.is_in_transaction()).then_some(self.old_at);
+        // Between two chunks the message is under way: a peer that drips lines must not hold it for longer than one that
+        // drips octets.
+        let paced = receiving.then(|| began + self.pace.allowance(&timeouts.body));
+        let deadline = [old_at, paced].into_iter().flatten().fold(line_deadline, Instant::min);
         let filled = tokio::select! {
             biased;
             () = self.server.drain.started(), if !receiving => return Ok(Waited::Drained),
             filled = wire.fill(IDLE_OCTETS, deadline) => filled,
         };
-        waited(filled)
+        if receiving {
+            self.pace.read(began.elapsed(), *filled.as_ref().unwrap_or(&0));
+        }
+        match waited(filled)? {
+            Waited::TooLong if old_at == Some(deadline) => Ok(Waited::GoOn),
+            waited => Ok(waited),
+        }
     }
 
     async fn await_body(&mut self, wire: &mut Wire) -> Result<Waited, End> {
@@ -462,12 +492,37 @@ impl<'s> Talk<'s> {
         Ok(())
     }
 
+    /// Says it, and not before its time. What was said before does not wait with it.
+    async fn answer(&mut self, wire: &mut Wire, reply: &Reply) -> Result<(), End> {
+        if !reply.delay.is_zero() {
+            self.flush(wire).await?;
+            tokio::select! {
+                () = self.server.drain.started() => {}
+                () = tokio::time::sleep(reply.delay) => {}
+            }
+        }
+        self.say(reply);
+        Ok(())
+    }
+
     fn say(&mut self, reply: &Reply) {
         reply.write_to(&mut self.replies);
         metrics::smtp_reply(reply.code);
         if reply.is_refusal() {
             self.log_refusal(reply, self.session.receipt_id());
         }
+        if let Some(body) = self.session.take_refused_body() {
+            self.tell_refused_body(&body);
+        }
+    }
+
+    /// The peer is at fault, and yet a person must look: the report may be lost.
+    fn tell_refused_body(&self, body: &RefusedBody) {
+        let RefusedBody { receipt_id, reason, octets } = body;
+        let (session_id, peer, reason) = (&self.session_id, &self.peer, reason.as_str());
+        tracing::error!(event = "smtp.body_refused", %receipt_id, %session_id, %peer, reason, octets);
+        metrics::smtp_refused_body(reason);
+        self.server.receiver.body_refused(body);
     }
 
     fn log_refusal(&self, reply: &Reply, receipt_id: Option<ReceiptId>) {
@@ -483,7 +538,10 @@ impl<'s> Talk<'s> {
             Blame::Operator => {
                 tracing::warn!(event = "smtp.deferred", receipt_id, %session_id, %peer, code, enhanced, blame);
             }
-            Blame::Peer | Blame::Nobody => {
+            Blame::Nobody => {
+                tracing::info!(event = "smtp.enough", %session_id, %peer, code, enhanced, messages = self.messages);
+            }
+            Blame::Peer => {
                 tracing::warn!(event = "smtp.refused", receipt_id, %session_id, %peer, helo, code, enhanced);
             }
         }
@@ -519,7 +577,7 @@ impl<'s> Talk<'s> {
 
 fn waited(filled: Result<usize, WireError>) -> Result<Waited, End> {
     match filled {
-        Ok(_) => Ok(Waited::Octets),
+        Ok(_) => Ok(Waited::GoOn),
         Err(WireError::Deadline) => Ok(Waited::TooLong),
         Err(error) => Err(error.into()),
     }

@@ -8,6 +8,7 @@ use super::index::Index;
 use super::read::MessageReader;
 use super::replay::{open_log_and_index, put_index_aside};
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
+use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
 use super::{
     Activity, BoxFuture, Client, Delivered, Delivery, Digest, Entry, FolderName, FolderStatus,
@@ -609,7 +610,9 @@ impl Store for Embedded {
     }
 
     fn admits(&self, octets: u64) -> Result<(), StoreError> {
-        self.shared.check_free_space(octets)?;
+        // A message that does not stay in memory lies in the spool while its sealed copy is written.
+        let spooled = if octets > SPOOL_MEMORY_OCTETS_MAX as u64 { octets } else { 0 };
+        self.shared.check_free_space(octets.saturating_add(spooled))?;
         if self.commands.is_closed() { Err(StoreError::closed()) } else { Ok(()) }
     }
 

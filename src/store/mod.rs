@@ -608,7 +608,8 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<ReceiptView>, StoreError>;
 
     /// `Ok` when it is worth trying to store a message of so many octets, 0 if that is not known: there is room, and the store
-    /// is open.
+    /// is open. A message needs room once where it is kept, and once more while it is received, when it does not stay in memory.
+    /// Copies for further gateway mailboxes are not known of yet; for those the reserve is there.
     ///
     /// # Errors
     /// [`StoreError::Full`] when free space is below the reserve, or would be with it.

@@ -13,6 +13,7 @@ pub(crate) struct Play {
     pub(crate) message_octets_max: u64,
     pub(crate) recipients_max: usize,
     pub(crate) errors_max: u32,
+    pub(crate) messages_max: u64,
     /// The outcome depends on what arrives together, which is the point of the play.
     pub(crate) unsplit: bool,
     pub(crate) scenes: Vec<Scene>,
@@ -41,6 +42,7 @@ impl Play {
             message_octets_max: 1_000_000,
             recipients_max: 100,
             errors_max: 20,
+            messages_max: 1000,
             unsplit: false,
             // The first scene is the greeting: nothing is sent.
             scenes: vec![Scene::default()],
@@ -86,6 +88,8 @@ impl Play {
             "message_octets_max" => self.message_octets_max = value.parse().unwrap(),
             "recipients_max" => self.recipients_max = value.parse().unwrap(),
             "errors_max" => self.errors_max = value.parse().unwrap(),
+            "messages_max" => self.messages_max = value.parse().unwrap(),
+            "open" => self.faults.open = Some(fault(value)),
             "begin" => self.faults.begin = Some(fault(value)),
             "write" => self.faults.write = Some(fault(value)),
             "commit" => self.faults.commit = Some(fault(value)),

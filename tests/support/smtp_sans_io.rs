@@ -6,6 +6,7 @@ use daybook::smtp::reply::{Outcome, Reply};
 use daybook::smtp::session::{Effect, Policy, Session, Step};
 use daybook::smtp::{BoxFuture, Fault, Receiver, Reception};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 pub(crate) struct SansIo<'f> {
     fake: &'f Fake,
@@ -26,6 +27,8 @@ pub(crate) fn policy() -> Policy {
         require_tls: false,
         recipients_max: 100,
         errors_max: 20,
+        messages_max: 1000,
+        tarpit_max: Duration::from_secs(8),
     }
 }
 

@@ -8,7 +8,9 @@ use crate::admin::Context;
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, Timestamp};
 use crate::net::certificate::{self, CertificateFacts};
 use crate::net::tls::TlsIdentity;
-use crate::observe::alarm::{CertificateFiles, MailboxFacts, MailboxNumbers, StoreState, Subject, is_ahead};
+use crate::observe::alarm::{
+    AHEAD_MS, CertificateFiles, MailboxFacts, MailboxNumbers, RefusedFacts, StoreState, Subject, is_ahead,
+};
 use crate::observe::rhythm::{HISTORY_MS, Rhythm};
 use crate::store::{ARRIVALS_SPAN_MS, Activity, Space, StoreError};
 use std::collections::HashMap;
@@ -86,6 +88,12 @@ pub(super) fn health(context: &Context, tls: &TlsIdentity) -> Health {
 pub(super) fn no_answer() -> Health {
     let store = StoreState::Failing("the disk does not answer".to_owned());
     Health { store, space: None, certificate: None, certificate_files: None }
+}
+
+/// What was refused for good in the last day.
+pub(super) fn refused_bodies(context: &Context, now: Timestamp) -> RefusedFacts {
+    let (in_a_day, last) = context.refused_bodies.between(later(now, -DAY_MS), later(now, AHEAD_MS));
+    RefusedFacts { in_a_day, last }
 }
 
 /// Every gateway mailbox that is watched over, without numbers: for when counting takes too long.

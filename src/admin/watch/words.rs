@@ -87,6 +87,9 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
             format!("The certificate ends in {}", span(ends.unix_ms() - now.unix_ms()))
         }
         Cause::CertificateNotLoaded { .. } => "The new certificate cannot be used".to_owned(),
+        Cause::MailRefused { in_a_day, .. } => {
+            format!("{} refused for good, maybe journal reports", messages(*in_a_day))
+        }
         Cause::NoReport { last_received, .. } => {
             format!("No report for {name} since {}", lately(*last_received, now))
         }
@@ -132,6 +135,12 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
                 Untrusted(why)
             )
         }
+        Cause::MailRefused { in_a_day, last } => format!(
+            "Refused with 5xx in 24 hours, after an address served here was named: {}, the last at {}. They were too large, or \
+             held a bare CR, a bare LF or a NUL where SMTP allows none.",
+            messages(*in_a_day),
+            ago(*last, now)
+        ),
         Cause::NoReport { last_received, usual_silence_ms } => format!(
             "The last report came at {}. In the last four weeks the longest silence at this time of the week was {}.",
             ago(*last_received, now),
@@ -176,6 +185,10 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
         Cause::CertificateNotLoaded { .. } => {
             "No. Everything goes on with the certificate shown before, until that ends."
         }
+        Cause::MailRefused { .. } => {
+            "Perhaps. The sender will not try again: Exchange Online returns a refused report to the address for \
+             undeliverable journal reports. If that mailbox is read by Daybook or by somebody, it is there."
+        }
         Cause::NoReport { .. } => {
             "Nothing that was received. What Exchange Online could not deliver it keeps for 24 hours and brings later; \
              what was never journaled, because a rule is off, is missing."
@@ -211,6 +224,12 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "daybook doctor: it reads the same files and says what to do",
             "after a renewal both must be replaced, by files that the server's user can read: config/certbot-hook.sh does that",
             "the files are read again by themselves until they are good",
+        ],
+        Cause::MailRefused { .. } => &[
+            "in the log smtp.body_refused names each: receipt, peer, reason, octets",
+            "reason too-large: is max_message_bytes in [smtp] at least what your senders may send?",
+            "peer: is it Exchange Online, a relay of yours, or a stranger who knows the address?",
+            "look into the mailbox for undeliverable journal reports, and bring what is there",
         ],
         Cause::NoReport { .. } => &[
             "daybook doctor: can senders reach this host?",

@@ -1,8 +1,8 @@
 //! The causes of alarms, one function each: what is known to what it means.
 
 use super::{
-    Cause, CertificateFiles, Facts, MailboxNumbers, Raised, Severity, StoreState, Validity, Verdict,
-    elapsed_ms, is_ahead,
+    Cause, CertificateFiles, Facts, MailboxNumbers, Raised, RefusedFacts, Severity, StoreState, Validity,
+    Verdict, elapsed_ms, is_ahead,
 };
 use crate::mail::Timestamp;
 
@@ -76,6 +76,20 @@ pub(super) fn certificate_files(facts: &Facts, now: Timestamp) -> Verdict {
             Verdict::Bad(Severity::Warning, Cause::CertificateNotLoaded { why: why.clone() }, now)
         }
     }
+}
+
+/// What this process remembers ends with it, so a raised alarm brings what was known over a restart.
+pub(super) fn refused(facts: &RefusedFacts, raised: Option<&Raised>, now: Timestamp) -> Verdict {
+    let known = match raised.map(|raised| &raised.cause) {
+        Some(Cause::MailRefused { in_a_day, last }) => Some((*in_a_day, *last)),
+        _ => None,
+    };
+    let Some(last) = facts.last.max(known.map(|(_, last)| last)) else { return Verdict::Good };
+    if elapsed_ms(last, now) >= DAY_MS {
+        return Verdict::Good;
+    }
+    let in_a_day = facts.in_a_day.max(known.map_or(0, |(in_a_day, _)| in_a_day));
+    Verdict::Bad(Severity::Critical, Cause::MailRefused { in_a_day, last }, last)
 }
 
 /// Only a report ends the alarm: silence that has become usual is still silence.

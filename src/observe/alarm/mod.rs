@@ -9,6 +9,7 @@
 //! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more is free than the largest day since needs |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
+//! | `mail-refused` | the gateway | a message for a served address was refused for good, as broken or too large | none was for a day |
 //! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
 //! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
 //! | `quarantine-growing` | a gateway mailbox | a message was quarantined | none was for a day, or those that were are gone |
@@ -30,11 +31,12 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 8] = [
+pub const ALARMS: [&str; 9] = [
     "store-not-acknowledging",
     "disk-low",
     "certificate-expiring",
     "certificate-not-loaded",
+    "mail-refused",
     "no-report",
     "nobody-fetched",
     "quarantine-growing",
@@ -101,6 +103,15 @@ pub struct SpaceFacts {
     pub daily_octets: Option<u64>,
 }
 
+/// Messages refused for good although a recipient had been accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusedFacts {
+    /// How many in the last day, as far as this process remembers.
+    pub in_a_day: u64,
+    /// When the last of them was refused.
+    pub last: Option<Timestamp>,
+}
+
 /// What is known of one gateway mailbox.
 #[derive(Clone, Debug)]
 pub struct MailboxFacts {
@@ -148,6 +159,8 @@ pub struct Facts {
     pub certificate: Option<Validity>,
     /// Whether the one in the files can be used; `None` when it cannot be found out now.
     pub certificate_files: Option<CertificateFiles>,
+    /// What was refused for good.
+    pub refused_bodies: RefusedFacts,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -214,6 +227,13 @@ pub enum Cause {
         /// What is wrong with the files.
         why: String,
     },
+    /// Messages for a served address were refused for good.
+    MailRefused {
+        /// How many in a day, the most since the alarm was raised.
+        in_a_day: u64,
+        /// When the last of them was refused.
+        last: Timestamp,
+    },
     /// No report came for longer than usual.
     NoReport {
         /// When the last one came.
@@ -252,6 +272,7 @@ impl Cause {
             Cause::DiskLow { .. } => "disk-low",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
             Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
+            Cause::MailRefused { .. } => "mail-refused",
             Cause::NoReport { .. } => "no-report",
             Cause::NobodyFetched { .. } => "nobody-fetched",
             Cause::QuarantineGrowing { .. } => "quarantine-growing",
@@ -299,8 +320,9 @@ impl Raised {
     fn set_back(&mut self, now: Timestamp) {
         self.since = self.since.min(now);
         self.raised_at = self.raised_at.min(now);
-        if let Cause::NoReport { last_received, .. } = &mut self.cause {
-            *last_received = (*last_received).min(now);
+        if let Cause::NoReport { last_received: last, .. } | Cause::MailRefused { last, .. } = &mut self.cause
+        {
+            *last = (*last).min(now);
         }
     }
 }
@@ -370,6 +392,8 @@ impl Alarms {
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);
         self.settle("certificate-not-loaded", None, files, now, &mut changes);
+        let refused = check::refused(&facts.refused_bodies, self.find("mail-refused", None), now);
+        self.settle("mail-refused", None, refused, now, &mut changes);
         for MailboxFacts { subject, watched_since, numbers } in &facts.gateway_mailboxes {
             let Some(numbers) = numbers else { continue };
             let since = watched_since.map_or(facts.watching_since, |at| at.max(facts.watching_since));

@@ -39,6 +39,7 @@ fn healthy() -> Facts {
         space: Some(SpaceFacts { free_octets: 50 * GIB, reserve_octets: GIB, daily_octets: Some(GIB) }),
         certificate: certificate(60 * DAY_MS),
         certificate_files: Some(CertificateFiles::Shown),
+        refused_bodies: RefusedFacts::default(),
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -501,6 +502,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::DiskLow { free_octets: 0, reserve_octets: 0, daily_octets: 0, refuses: false },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
+        Cause::MailRefused { in_a_day: 0, last: at(0) },
         Cause::NoReport { last_received: at(0), usual_silence_ms: 0 },
         Cause::NobodyFetched { waiting: 0, oldest_waiting: None, last_visit: None },
         Cause::QuarantineGrowing { in_a_day: 0 },
@@ -512,4 +514,25 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         let written = serde_json::to_value(&cause).unwrap();
         assert_eq!(written["alarm"], cause.name());
     }
+}
+
+#[test]
+fn mail_refused_for_good_calls_once_and_is_over_a_day_after_the_last_also_over_a_restart() {
+    let refused = |in_a_day, last: i64| RefusedFacts { in_a_day, last: Some(at(last * MINUTE_MS)) };
+    let day = DAY_MS / MINUTE_MS;
+    check(&[(10, "mail-refused raised critical"), (40 + day, "mail-refused cleared")], 60 + day, |minute| {
+        let refused_bodies = match minute {
+            ..10 => RefusedFacts::default(),
+            10..40 => refused(1, 10),
+            40..80 => refused(2, 40),
+            // The process started anew, and remembers nothing.
+            _ => RefusedFacts::default(),
+        };
+        Facts { refused_bodies, ..healthy() }
+    });
+    let mut alarms = Alarms::new(limits(), Vec::new());
+    alarms.step(&Facts { refused_bodies: refused(3, 1), ..healthy() }, at(MINUTE_MS));
+    alarms.step(&Facts { refused_bodies: refused(1, 5), ..healthy() }, at(6 * MINUTE_MS));
+    let cause = Cause::MailRefused { in_a_day: 3, last: at(5 * MINUTE_MS) };
+    assert_eq!(alarms.raised()[0].cause, cause);
 }

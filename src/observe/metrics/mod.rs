@@ -17,6 +17,8 @@
 //! | `daybook_reports_total` | `class`, `result` | messages, one for each gateway mailbox they are for: `stored`, `quarantined`, `held_back` (in Quarantine alone, for its verdict), `unassigned`, `repeated` (nothing was added); `deferred` (4xx after its body or at DATA; class `unknown`) |
 //! | `daybook_verdicts_total` | `verdict`, `held_back` | messages by who really sent them, as far as can be told: `authentic`, `unverified`, `suspect`; `held_back` is `true` for those that are in Quarantine alone because of it |
 //! | `daybook_forbidden_recipients_total` | – | RCPT refused because the gateway mailbox is in strict mode and nothing from that peer could be authentic |
+//! | `daybook_smtp_refused_bodies_total` | `reason` | messages for a served address refused for good, which may have been reports: `bare-cr`, `bare-lf` or `nul` in DATA, `too-large`. One refused at MAIL for its declared size is not among them: anybody can do that |
+//! | `daybook_smtp_in_flight_bytes` | – | octets of messages begun and not yet stored or dropped |
 //! | `daybook_report_bytes` | – | size of received messages, a histogram |
 //! | `daybook_ingest_seconds` | `phase` | time of one message in `receive`, `extract`, `seal`, `commit`, a histogram |
 //! | `daybook_unmatched_addresses_total` | – | recorded addresses nobody was found for |
@@ -106,6 +108,16 @@ pub fn smtp_session(result: &'static str) {
 /// An SMTP reply was given.
 pub fn smtp_reply(code: u16) {
     METRICS.smtp_replies.get_or_create(&[("code", u32::from(code))]).inc();
+}
+
+/// A message was refused for good.
+pub fn smtp_refused_body(reason: &'static str) {
+    METRICS.smtp_refused_bodies.get_or_create(&[("reason", reason)]).inc();
+}
+
+/// So many octets more are in flight, or so many fewer.
+pub fn smtp_in_flight(change: i64) {
+    METRICS.smtp_in_flight_bytes.inc_by(change);
 }
 
 /// A message was stored for a gateway mailbox. `spared` placements were there already; for `unmatched` addresses nobody was

@@ -33,6 +33,7 @@ const GROUP_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 25
 const SMTP_RESULTS: [&str; 6] = ["closed", "hung_up", "stuck", "broken", "handshake", "over_cap"];
 const SMTP_CODES: [u32; 20] =
     [214, 220, 221, 250, 252, 354, 421, 450, 451, 452, 500, 501, 502, 503, 530, 550, 552, 553, 554, 555];
+const REFUSED_BODIES: [&str; 4] = ["bare-cr", "bare-lf", "nul", "too-large"];
 const PROTOCOLS: [&str; 1] = ["pop3"];
 const FETCH_RESULTS: [&str; 5] = ["quit", "drop", "timeout", "shutdown", "error"];
 const LOGIN_REFUSALS: [&str; 4] = ["wrong", "clear", "in-use", "unavailable"];
@@ -130,6 +131,8 @@ pub(super) struct Metrics {
     pub(super) smtp_sessions: Family<Labels<1>, Counter>,
     pub(super) smtp_replies: Family<[(&'static str, u32); 1], Counter>,
     pub(super) smtp_connections: Gauge,
+    pub(super) smtp_refused_bodies: Family<Labels<1>, Counter>,
+    pub(super) smtp_in_flight_bytes: Gauge,
     pub(super) reports: Family<Labels<2>, Counter>,
     pub(super) verdicts: Family<Labels<2>, Counter>,
     pub(super) forbidden: Counter,
@@ -168,6 +171,18 @@ impl Metrics {
             smtp_sessions: add(r, "smtp_sessions", "SMTP connections that ended", Family::default()),
             smtp_replies: add(r, "smtp_replies", "SMTP replies by code", Family::default()),
             smtp_connections: add(r, "smtp_connections", "SMTP connections open now", Gauge::default()),
+            smtp_refused_bodies: add(
+                r,
+                "smtp_refused_bodies",
+                "Messages refused for good, by what was wrong with them",
+                Family::default(),
+            ),
+            smtp_in_flight_bytes: add(
+                r,
+                "smtp_in_flight_bytes",
+                "Octets of messages begun and not yet stored or dropped",
+                Gauge::default(),
+            ),
             reports: add(r, "reports", "Messages by class and what became of them", Family::default()),
             verdicts: add(r, "verdicts", "Messages by who really sent them", Family::default()),
             forbidden: add(
@@ -232,6 +247,9 @@ impl Metrics {
         }
         for code in SMTP_CODES {
             drop(self.smtp_replies.get_or_create(&[("code", code)]));
+        }
+        for reason in REFUSED_BODIES {
+            drop(self.smtp_refused_bodies.get_or_create(&[("reason", reason)]));
         }
         for class in CLASSES {
             for fate in Fate::ALL {

@@ -58,7 +58,7 @@ impl Session {
         } else {
             transaction.refused_recipients = true;
         }
-        self.reply(verdict.into())
+        self.recipient_reply(verdict.into())
     }
 
     /// Answers [`Effect::Begin`](super::Effect::Begin). `None`: there is nothing to say yet.
@@ -110,6 +110,7 @@ impl Session {
             Ok(()) => {
                 self.errors = 0;
                 self.idle_commands = 0;
+                self.messages = self.messages.saturating_add(1);
                 Reply::stored(transaction.receipt_id)
             }
             Err(fault) => self.reply(Outcome::Fault(fault)),

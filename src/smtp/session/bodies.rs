@@ -1,7 +1,7 @@
 //! Bodies: the octets of DATA and BDAT, kept or refused, always consumed to their end.
 
-use super::{Effect, Phase, Question, Session, Step};
-use crate::smtp::data::{ChunkCounter, Scanned};
+use super::{Effect, Phase, Question, RefusedBody, RefusedReason, Session, Step};
+use crate::smtp::data::{ChunkCounter, Defect, Scanned};
 use crate::smtp::reply::{Outcome, Reply};
 
 impl Session {
@@ -18,6 +18,7 @@ impl Session {
         if scanner.defect().is_some() {
             *refusal = Some(Outcome::BareLineEnd);
         }
+        let defect = scanner.defect();
         let effect = match scanned {
             Scanned::Body(body) => {
                 *octets = octets.saturating_add(body.len() as u64);
@@ -32,7 +33,11 @@ impl Session {
             }
             Scanned::End => match refusal.take() {
                 None => self.commit(),
-                Some(outcome) => self.refuse_body(outcome),
+                Some(outcome) => {
+                    let octets = *octets;
+                    self.note_refused(outcome, defect, octets);
+                    self.refuse_body(outcome)
+                }
             },
         };
         Step { consumed, effect }
@@ -54,6 +59,15 @@ impl Session {
         }
         self.phase = Phase::Command;
         let refusal = stray.or_else(|| self.chunks().and_then(|chunks| chunks.refusal));
+        if stray.is_none()
+            && let Some(outcome) = refusal
+            && let Some(chunks) = self.chunks().filter(|chunks| !chunks.noted)
+        {
+            // A peer gives up when one chunk is refused: there may be no last one to note it at.
+            chunks.noted = true;
+            let octets = chunks.octets;
+            self.note_refused(outcome, None, octets);
+        }
         let effect = match refusal {
             Some(outcome) if stray.is_none() && last => self.refuse_body(outcome),
             Some(outcome) => self.say(outcome),
@@ -70,6 +84,17 @@ impl Session {
     pub(super) fn commit(&mut self) -> Effect<'static> {
         self.phase = Phase::Asked(Question::Commit);
         Effect::Commit
+    }
+
+    /// Keeps for the shell that a body was refused for good. Whoever gets as far knows an address that is served.
+    fn note_refused(&mut self, outcome: Outcome, defect: Option<Defect>, octets: u64) {
+        let reason = match (outcome, defect) {
+            (Outcome::BareLineEnd, Some(defect)) => RefusedReason::Octet(defect),
+            (Outcome::MessageTooLarge, _) => RefusedReason::TooLarge,
+            _ => return,
+        };
+        let receipt_id = self.transaction.as_ref().map(|transaction| transaction.receipt_id);
+        self.refused_body = receipt_id.map(|receipt_id| RefusedBody { receipt_id, reason, octets });
     }
 
     pub(super) fn refuse_body(&mut self, outcome: Outcome) -> Effect<'static> {

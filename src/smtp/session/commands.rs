@@ -140,6 +140,9 @@ impl Session {
         if self.transaction.is_some() {
             return self.say(Outcome::MailAlready);
         }
+        if self.messages >= self.policy.messages_max {
+            return self.say(Outcome::EnoughMessages);
+        }
         if mail.size_octets.is_some_and(|octets| octets > self.policy.message_octets_max) {
             return self.say(Outcome::MessageTooLarge);
         }
@@ -167,7 +170,7 @@ impl Session {
             }
         };
         transaction.refused_recipients = true;
-        self.say(outcome)
+        Effect::Reply(self.recipient_reply(outcome))
     }
 
     fn data_command(&mut self, followed: bool) -> Effect<'static> {

@@ -24,22 +24,36 @@
 //! - A body is always consumed to its end, refused or not, before the next line is read as a command.
 //! - Nothing learned in clear outlives STARTTLS.
 //! - [`Effect::Commit`] is the only way to a 250 for a message.
+//! - A session that may go on no longer ([`Policy::messages_max`], [`Session::grow_old`]) ends at a command boundary outside
+//!   a transaction: a message that was begun may be finished.
+//!
+//! Who guesses addresses waits for each refusal: the session says how long with the reply, the shell waits.
 
 mod answers;
 mod bodies;
 mod commands;
+#[cfg(test)]
+mod tests;
 
 use super::Fault;
 use super::command::Mail;
-use super::data::{ChunkCounter, DataScanner};
+use super::data::{ChunkCounter, DataScanner, Defect};
 use super::reply::{Blame, Outcome, Reply};
 use crate::mail::{Address, ReceiptId, ReversePath, SessionId, TlsFacts, TransportEnvelope};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// How much of an over-long command line is read before the peer is given up, in octets.
 const LINE_DRAIN_OCTETS_MAX: usize = 64 * 1024;
 /// Commands that carry no message (EHLO, NOOP, RSET, VRFY, HELP, MAIL) between two messages.
 const IDLE_COMMANDS_MAX: u32 = 100;
+/// Recipients in a session that may be asked for beyond those a transaction may have before they count as mistakes: a sender
+/// that pipelines a long list hears about the limit only when all of it is on its way (RFC 5321 §4.5.3.1.10).
+const RECIPIENTS_BEYOND_MAX: u32 = 1000;
+/// How many recipients in a row are refused at once. The one behind them waits [`TARPIT_FIRST`].
+const GUESSES_FREE: u32 = 2;
+/// The first wait of one who guesses addresses; it doubles with every further guess.
+const TARPIT_FIRST: Duration = Duration::from_secs(1);
 
 /// What the session must know of the configuration.
 #[derive(Clone, Debug)]
@@ -56,6 +70,10 @@ pub struct Policy {
     pub recipients_max: usize,
     /// Mistakes of one session; a stored message wipes the slate.
     pub errors_max: u32,
+    /// Messages stored over one session. Behind them MAIL is answered 421: the peer goes on over a new connection.
+    pub messages_max: u64,
+    /// The longest wait before a refused recipient is answered. Zero: nobody waits.
+    pub tarpit_max: Duration,
 }
 
 /// How much was consumed, and what to do now.
@@ -110,6 +128,47 @@ pub struct Session {
     overlong: Option<Overlong>,
     errors: u32,
     idle_commands: u32,
+    /// Messages stored.
+    messages: u64,
+    /// Recipients refused since one was accepted.
+    guesses: u32,
+    recipients_beyond: u32,
+    /// To end when no transaction runs.
+    old: bool,
+    refused_body: Option<RefusedBody>,
+}
+
+/// A message that was refused for good at its end, or where it became too large, after a recipient had been accepted. It may
+/// be a report that nobody will bring again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedBody {
+    /// The transaction.
+    pub receipt_id: ReceiptId,
+    /// What was wrong with it.
+    pub reason: RefusedReason,
+    /// Its octets, as far as they were read or announced.
+    pub octets: u64,
+}
+
+/// Why a message was refused for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedReason {
+    /// A bare CR, bare LF or NUL in DATA: the first that was met.
+    Octet(Defect),
+    /// Over the limit.
+    TooLarge,
+}
+
+impl RefusedReason {
+    /// The name used in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefusedReason::Octet(Defect::BareCr) => "bare-cr",
+            RefusedReason::Octet(Defect::BareLf) => "bare-lf",
+            RefusedReason::Octet(Defect::Nul) => "nul",
+            RefusedReason::TooLarge => "too-large",
+        }
+    }
 }
 
 /// MAIL was accepted.
@@ -128,6 +187,8 @@ struct Transaction {
 #[derive(Debug, Default)]
 struct Chunks {
     octets: u64,
+    /// The refusal was noted as a [`RefusedBody`].
+    noted: bool,
     /// Why the message is refused; stays until the transaction ends, since the octets lost do not come back.
     refusal: Option<Outcome>,
 }
@@ -181,6 +242,11 @@ impl Session {
             overlong: None,
             errors: 0,
             idle_commands: 0,
+            messages: 0,
+            guesses: 0,
+            recipients_beyond: 0,
+            old: false,
+            refused_body: None,
         }
     }
 
@@ -209,12 +275,30 @@ impl Session {
         matches!(self.phase, Phase::Data { .. } | Phase::Chunk { .. })
     }
 
+    /// True from MAIL until the message is stored, refused or given up.
+    pub fn is_in_transaction(&self) -> bool {
+        self.transaction.is_some() || matches!(self.phase, Phase::Asked(Question::Open(_)))
+    }
+
+    /// The session has lasted long enough: the next step outside a transaction ends it.
+    pub fn grow_old(&mut self) {
+        self.old = true;
+    }
+
+    /// The message the last reply refused for good, once. To be asked after every reply.
+    pub fn take_refused_body(&mut self) -> Option<RefusedBody> {
+        self.refused_body.take()
+    }
+
     /// Looks at the octets there are and says what to do.
     pub fn step<'i>(&mut self, input: &'i [u8]) -> Step<'i> {
         if let Some(reply) = self.pending.take() {
             return Step { consumed: 0, effect: Effect::Reply(reply) };
         }
         match &self.phase {
+            Phase::Command if self.old && self.transaction.is_none() => {
+                Step { consumed: 0, effect: self.say(Outcome::SessionTooOld) }
+            }
             Phase::Command if self.overlong.is_some() => self.overlong_line(input),
             Phase::Command => self.command_line(input),
             Phase::Data { .. } => self.data(input),
@@ -248,8 +332,13 @@ impl Session {
     /// The reply for an outcome; counts mistakes and ends the session where the table says so.
     fn reply(&mut self, outcome: Outcome) -> Reply {
         let mut reply = Reply::from(outcome);
-        // More recipients than fit is no mistake: the peer sends the rest in another transaction.
-        if reply.blame == Blame::Peer && outcome != Outcome::TooManyRecipients {
+        // More recipients than fit is no mistake: the peer sends the rest in another transaction. One who never stops
+        // is wrong all the same.
+        let forgiven = outcome == Outcome::TooManyRecipients && {
+            self.recipients_beyond = self.recipients_beyond.saturating_add(1);
+            self.recipients_beyond <= RECIPIENTS_BEYOND_MAX
+        };
+        if reply.blame == Blame::Peer && !forgiven {
             self.errors = self.errors.saturating_add(1);
             if self.errors > self.policy.errors_max && !reply.closes {
                 reply = Outcome::TooManyErrors.into();
@@ -258,6 +347,24 @@ impl Session {
         if reply.closes {
             self.transaction = None;
             self.phase = Phase::Closed;
+        }
+        reply
+    }
+
+    /// The reply to a recipient, with the wait it costs to have guessed several in a row that are not served. Ours and the
+    /// operator's refusals are no guesses, and neither is one recipient too many.
+    fn recipient_reply(&mut self, outcome: Outcome) -> Reply {
+        let mut reply = self.reply(outcome);
+        match outcome {
+            Outcome::RecipientAccepted => self.guesses = 0,
+            Outcome::UnknownRecipient | Outcome::RecipientForbidden | Outcome::NeedsSmtpUtf8 => {
+                self.guesses = self.guesses.saturating_add(1);
+                if let Some(doublings) = self.guesses.checked_sub(GUESSES_FREE + 1) {
+                    let wait = TARPIT_FIRST.saturating_mul(2_u32.saturating_pow(doublings));
+                    reply.delay = wait.min(self.policy.tarpit_max);
+                }
+            }
+            _ => {}
         }
         reply
     }

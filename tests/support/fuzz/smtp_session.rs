@@ -109,6 +109,8 @@ impl<'i> Shell<'i> {
             require_tls: settings & 0x80 != 0,
             recipients_max: if small { 2 } else { 100 },
             errors_max: if small { 3 } else { 20 },
+            messages_max: if small { 2 } else { 100 },
+            tarpit_max: std::time::Duration::from_secs(8),
         };
         let session = Session::new(policy, SessionId::new(1, [0; 10]), "192.0.2.1:25".parse().unwrap());
         Shell {

@@ -1,0 +1,137 @@
+//! What a session says besides replies: how long to wait, that it ends, what was refused for good.
+
+use super::*;
+use crate::smtp::RecipientVerdict;
+
+const BEFORE: &str = "HELO client.example\r\nMAIL FROM:<>\r\n";
+
+fn session(policy: impl FnOnce(&mut Policy)) -> Session {
+    let mut wanted = Policy {
+        hostname: "mx.example".to_owned(),
+        message_octets_max: 10,
+        tls_offered: false,
+        require_tls: false,
+        recipients_max: 100,
+        errors_max: 10_000,
+        messages_max: 1_000,
+        tarpit_max: Duration::from_secs(8),
+    };
+    policy(&mut wanted);
+    Session::new(wanted, SessionId::new(1, [1; 10]), "192.0.2.1:25".parse().unwrap())
+}
+
+/// Shows it these octets at once, accepting the recipient `journal`; gives the replies.
+fn feed(session: &mut Session, octets: &str) -> Vec<Reply> {
+    let mut rest = octets.as_bytes();
+    let mut replies = Vec::new();
+    loop {
+        let Step { consumed, effect } = session.step(rest);
+        let reply = match effect {
+            Effect::Input | Effect::Close => return replies,
+            Effect::Reply(reply) => Some(reply),
+            Effect::Open(_) => Some(session.opened(Ok(ReceiptId::new(1, [2; 10])))),
+            Effect::Recipient(address) => Some(session.recipient(match address.local() {
+                "journal" => RecipientVerdict::Accept,
+                "suspended" => RecipientVerdict::Suspended,
+                _ => RecipientVerdict::Unknown,
+            })),
+            Effect::Begin(_) => session.begun(Ok(())),
+            Effect::Commit => Some(session.committed(Ok(()))),
+            Effect::Body(_) | Effect::Discard => None,
+            Effect::StartTls => panic!("not offered"),
+        };
+        replies.extend(reply);
+        rest = &rest[consumed..];
+    }
+}
+
+fn to(local: &str) -> String {
+    format!("RCPT TO:<{local}@gateway.example>\r\n")
+}
+
+#[test]
+fn guessing_costs_more_with_every_guess_and_an_accepted_recipient_nothing() {
+    let check = |tarpit_seconds: u64, recipients: &[&str], expect: &[u64]| {
+        let mut session = session(|policy| policy.tarpit_max = Duration::from_secs(tarpit_seconds));
+        feed(&mut session, BEFORE);
+        let sent: String = recipients.iter().map(|local| to(local)).collect();
+        let waits: Vec<u64> = feed(&mut session, &sent).iter().map(|reply| reply.delay.as_secs()).collect();
+        assert_eq!(waits, expect, "{tarpit_seconds} {recipients:?}");
+    };
+    check(8, &["no"; 8], &[0, 0, 1, 2, 4, 8, 8, 8]);
+    check(0, &["no"; 8], &[0; 8]);
+    check(60, &["no"; 12], &[0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+    check(8, &["no", "no", "no", "journal", "no", "no", "no"], &[0, 0, 1, 0, 0, 0, 1]);
+    check(8, &["suspended"; 5], &[0; 5]);
+    check(8, &["no", "no", "suspended", "no"], &[0, 0, 0, 1]);
+}
+
+#[test]
+fn a_new_transaction_does_not_forget_the_guesses() {
+    let mut session = session(|_| {});
+    feed(&mut session, BEFORE);
+    feed(&mut session, &to("no").repeat(2));
+    let replies = feed(&mut session, &format!("RSET\r\nMAIL FROM:<>\r\n{}", to("no")));
+    assert_eq!(replies[2].delay, Duration::from_secs(1));
+}
+
+#[test]
+fn an_old_session_ends_at_once_when_nothing_runs_and_behind_its_message_when_one_does() {
+    let mut idle = session(|_| {});
+    feed(&mut idle, "HELO client.example\r\n");
+    idle.grow_old();
+    assert_eq!(feed(&mut idle, "")[0], Outcome::SessionTooOld.into());
+
+    let mut busy = session(|_| {});
+    feed(&mut busy, BEFORE);
+    busy.grow_old();
+    let codes: Vec<u16> = feed(&mut busy, &format!("{}BDAT 1\r\nxNOOP\r\nBDAT 1 LAST\r\nx", to("journal")))
+        .iter()
+        .map(|reply| reply.code)
+        .collect();
+    assert_eq!(codes, [250, 250, 250, 250, 421]);
+}
+
+#[test]
+fn one_recipient_too_many_is_forgiven_until_it_is_a_habit() {
+    let mut session = session(|policy| (policy.recipients_max, policy.errors_max) = (1, 3));
+    feed(&mut session, BEFORE);
+    let replies = feed(&mut session, &to("journal").repeat(2 * RECIPIENTS_BEYOND_MAX as usize));
+    assert_eq!(replies.len(), 1 + RECIPIENTS_BEYOND_MAX as usize + 4);
+    assert_eq!(replies.last().unwrap().code, 421);
+}
+
+#[test]
+fn a_body_refused_for_good_is_told_once_with_its_reason() {
+    let check = |body: &str, expect: Option<(&str, u64)>| {
+        let mut session = session(|_| {});
+        feed(&mut session, BEFORE);
+        feed(&mut session, &to("journal"));
+        // Octets behind DATA must not come with it.
+        let (first, rest) = body.split_once('|').unwrap_or((body, ""));
+        feed(&mut session, first);
+        feed(&mut session, rest);
+        let told = session.take_refused_body();
+        assert_eq!(told.map(|told| (told.reason.as_str(), told.octets)), expect, "{body:?}");
+        assert_eq!(session.take_refused_body(), None);
+        feed(&mut session, "BDAT 1\r\nxBDAT 1 LAST\r\nx");
+        assert_eq!(session.take_refused_body(), None, "{body:?}");
+    };
+    check("DATA\r\n|a\nb\r\n.\r\n", Some(("bare-lf", 5)));
+    check("DATA\r\n|a\rb\nc\r\n.\r\n", Some(("bare-cr", 7)));
+    check("DATA\r\n|\0\r\n.\r\n", Some(("nul", 3)));
+    check("DATA\r\n|0123456789\r\n.\r\n", Some(("too-large", 12)));
+    check("DATA\r\n|01234567\r\n.\r\n", None);
+    check("BDAT 11 LAST\r\n01234567890", Some(("too-large", 11)));
+    check("BDAT 11\r\n01234567890", Some(("too-large", 11)));
+    check("BDAT 10 LAST\r\n0123456789", None);
+}
+
+#[test]
+fn a_body_refused_to_nobody_served_is_nothing_lost() {
+    let mut session = session(|_| {});
+    feed(&mut session, BEFORE);
+    feed(&mut session, &format!("{}BDAT 11 LAST\r\n01234567890", to("no")));
+    feed(&mut session, "RSET\r\nMAIL FROM:<> SIZE=11\r\n");
+    assert_eq!(session.take_refused_body(), None);
+}
