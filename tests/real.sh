@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # libnet-ssleay-perl is what gives swaks its TLS; setpriv, unshare and prlimit are in util-linux, which is always there; systemd is for
-# systemd-analyze, systemd-sysusers and systemd-tmpfiles, and need not be running; prometheus brings promtool.
-packages=(swaks libnet-ssleay-perl fetchmail getmail6 python3 strace systemd logrotate curl openssl iproute2 prometheus)
+# systemd-analyze, systemd-sysusers and systemd-tmpfiles, and need not be running; prometheus brings promtool; the libraries are for Exim.
+packages=(postfix libidn12 libgnutls-dane0 swaks libnet-ssleay-perl fetchmail getmail6 python3 strace systemd logrotate curl openssl iproute2 prometheus)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -20,11 +20,22 @@ if [ ${#missing[@]} -gt 0 ]; then
         chmod +x /usr/sbin/policy-rc.d
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     fi
+    echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
-    if [[ " ${missing[*]} " == *" prometheus "* ]] && command -v systemctl > /dev/null; then
-        systemctl disable --quiet prometheus || true
-    fi
+    for service in prometheus postfix; do
+        if [[ " ${missing[*]} " == *" $service "* ]] && command -v systemctl > /dev/null; then
+            systemctl disable --quiet "$service" || true
+        fi
+    done
+fi
+# Exim's package cannot be installed beside Postfix: it is only unpacked.
+exim=$(realpath -m "${CARGO_TARGET_DIR:-target}/exim")
+export DAYBOOK_EXIM="$exim/usr/sbin/exim4"
+if [ ! -x "$DAYBOOK_EXIM" ]; then
+    mkdir -p "$exim"
+    (cd "$exim" && { apt-get download -qq exim4-daemon-light || { apt-get update -qq && apt-get download -qq exim4-daemon-light; }; })
+    dpkg-deb -x "$exim"/exim4-daemon-light_*.deb "$exim"
 fi
 
 # The server under test is the optimised one: crash and load tests should meet it as users do. Their figures are shown.
-cargo test --locked --release --features real --test real --test faults --test departures --test logs --test readme -- --show-output
+cargo test --locked --release --features real --test real --test faults --test departures --test logs --test readme --test senders -- --show-output

@@ -112,6 +112,15 @@ impl Gateway {
         self.start_again();
     }
 
+    /// From its next start on it takes mail at this port, and no longer at any free one: for senders that are told once.
+    pub(crate) fn take_mail_at(&self, port: u16) {
+        let any = "[smtp]\nlisten = [\"127.0.0.1:0\"]";
+        let configuration = fs::read_to_string(self.site.path("daybook.toml")).unwrap();
+        assert!(configuration.contains(any), "{configuration}");
+        let this = format!("[smtp]\nlisten = [\"127.0.0.1:{port}\"]");
+        self.site.write("daybook.toml", &configuration.replace(any, &this));
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.as_mut().unwrap().try_wait().unwrap().is_some()
     }
@@ -171,6 +180,11 @@ impl Gateway {
             Some((name.as_str()?.to_owned(), line.to_owned()))
         });
         named.collect()
+    }
+
+    /// The log since the first start.
+    pub(crate) fn whole_log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
     }
 
     /// Fails when the server said since its start that something stored is damaged.

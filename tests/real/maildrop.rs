@@ -91,9 +91,21 @@ impl Maildrop {
 
     /// Fetches one message.
     pub(crate) fn fetch(&mut self, number: u32) -> Fetched {
-        let announced = self.ok(&format!("RETR {number}")).unwrap();
         let mut context = Context::new(&SHA256);
-        let (mut octets, mut header, mut line) = (0, Vec::new(), Vec::new());
+        let mut header = Vec::new();
+        let octets = self.lines(number, |line| {
+            if header.len() < HEADER_OCTETS_MAX {
+                header.extend_from_slice(line);
+            }
+            context.update(line);
+        });
+        Fetched { message_id: message_id(&header), sha256: finish(context), octets }
+    }
+
+    /// Shows the lines of one message, with their ends; gives the octets they are in all.
+    pub(crate) fn lines(&mut self, number: u32, mut show: impl FnMut(&[u8])) -> u64 {
+        let announced = self.ok(&format!("RETR {number}")).unwrap();
+        let (mut octets, mut line) = (0, Vec::new());
         loop {
             line.clear();
             self.stream.read_until(b'\n', &mut line).unwrap();
@@ -102,15 +114,12 @@ impl Maildrop {
                 break;
             }
             let content = line.strip_prefix(b".").unwrap_or(&line);
-            if header.len() < HEADER_OCTETS_MAX {
-                header.extend_from_slice(content);
-            }
-            context.update(content);
+            show(content);
             octets += content.len() as u64;
         }
         let announced = announced.split(' ').next().and_then(|n| n.parse().ok());
         assert!(announced.is_none_or(|n: u64| n == octets), "{announced:?} octets announced, {octets} sent");
-        Fetched { message_id: message_id(&header), sha256: finish(context), octets }
+        octets
     }
 
     pub(crate) fn delete(&mut self, number: u32) {
@@ -124,7 +133,7 @@ impl Maildrop {
 }
 
 /// The Message-ID in a header block, unfolded lines only.
-fn message_id(header: &[u8]) -> Option<String> {
+pub(crate) fn message_id(header: &[u8]) -> Option<String> {
     let lines = header.split(|octet| *octet == b'\n').map(|line| line.trim_ascii_end());
     let mut header = lines.take_while(|line| !line.is_empty());
     header.find_map(|line| {
