@@ -9,6 +9,7 @@ mod smtp_play;
 #[path = "support/smtp_sans_io.rs"]
 mod smtp_sans_io;
 
+use daybook::net::admission::{Admission, AdmissionPolicy};
 use daybook::net::drain::Drain;
 use daybook::net::listen;
 use daybook::net::tls::TlsIdentity;
@@ -109,6 +110,7 @@ async fn play_over_socket(play: &Play, piece_octets: usize) {
     let drain = Drain::new();
     let serving = tokio::spawn(server::serve(
         listeners,
+        Admission::new(AdmissionPolicy::in_all(1000)),
         Arc::new(settings),
         Some(Arc::clone(&tls)),
         fake.clone(),

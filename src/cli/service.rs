@@ -9,6 +9,7 @@
 //! - `ports.json` appears when everything in it answers, and `admin.sock` does too; both go before the store closes.
 //! - The store is closed in every ending, so that the next start finds it clean.
 
+use super::limits;
 use super::notify::Notify;
 use super::signals::Signals;
 use super::start::{StartError, bind, identity, open_directory, open_store};
@@ -20,8 +21,9 @@ use crate::directory::{Directory, ReloadReport};
 use crate::fetch::pop3::server::{Pop3, Waits};
 use crate::fetch::stored::StoredMaildrops;
 use crate::mail::Untrusted;
+use crate::net::admission::Admission;
 use crate::net::drain::Drain;
-use crate::net::listen::{self, ConnectionCap, Listener};
+use crate::net::listen::{self, Listener};
 use crate::net::tls::TlsIdentity;
 use crate::observe::{Visits, metrics, now};
 use crate::pipeline::Pipeline;
@@ -32,8 +34,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// POP3 connections open at once, over all its ports.
-const POP3_CONNECTIONS_MAX: usize = 256;
 /// How long POP3 connections may go on once the server ends: a message being fetched may be finished.
 const POP3_DRAIN_WAIT: Duration = Duration::from_secs(30);
 /// How often the files of the directory are looked at.
@@ -122,7 +122,6 @@ fn smtp_settings(settings: &Settings) -> smtp::server::Settings {
         hostname: settings.hostname.clone(),
         message_octets_max: limits.max_message_bytes,
         require_tls: limits.require_tls,
-        connections_max: count(limits.max_connections),
         recipients_max: count(limits.max_recipients),
         errors_max: u32::try_from(limits.max_errors).unwrap_or(u32::MAX),
         timeouts: smtp::server::Timeouts {
@@ -157,15 +156,20 @@ async fn watch(directory: Arc<Directory>, drain: Drain) {
 
 impl Running {
     fn serve_mail(&mut self, smtp: Vec<Listener>, pop3: Vec<Listener>, pop3s: Vec<Listener>) {
+        let descriptors = limits::descriptors();
+        limits::warn_of_few_descriptors(&self.settings, descriptors);
         let receiver = Pipeline::new(Arc::clone(&self.store), Arc::clone(&self.directory));
         let task = self.services.spawn(smtp::server::serve(
             smtp,
+            Admission::new(limits::smtp(&self.settings, descriptors)),
             Arc::new(smtp_settings(&self.settings)),
             Some(Arc::clone(&self.tls)),
             receiver,
             self.drain.clone(),
         ));
         self.vital.push(("smtp", task));
+        // One for all its ports.
+        let admission = Admission::new(limits::pop3(descriptors));
         let maildrops = StoredMaildrops::new(Arc::clone(&self.store), self.visits.clone());
         let server =
             Arc::new(Pop3::new(maildrops, self.tls.server_config(), self.drain.clone(), Waits::default()));
@@ -176,7 +180,7 @@ impl Running {
             let task = self.services.spawn(listen::serve(
                 listeners,
                 port,
-                ConnectionCap::new(POP3_CONNECTIONS_MAX),
+                admission.clone(),
                 self.drain.clone(),
                 POP3_DRAIN_WAIT,
             ));

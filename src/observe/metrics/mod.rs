@@ -14,6 +14,8 @@
 //! | `daybook_smtp_sessions_total` | `result` | SMTP connections that ended: `closed` in good order, `hung_up` by the peer, `stuck` (it took no replies), `broken`, failed `handshake`, or `over_cap` |
 //! | `daybook_smtp_replies_total` | `code` | SMTP replies by their code |
 //! | `daybook_smtp_connections` | – | SMTP connections open now |
+//! | `daybook_smtp_favoured_connections` | – | those of them from `[exchange] networks` or `reserved_networks` |
+//! | `daybook_smtp_turned_away_total` | `limit`, `from` | SMTP connections there was no room for, in all (`total`), from one `address`, or from one `network`; `from` tells `favoured` networks from `others` |
 //! | `daybook_reports_total` | `class`, `result` | messages, one for each gateway mailbox they are for: `stored`, `quarantined`, `unassigned`, `repeated` (nothing was added); `deferred` (4xx after its body or at DATA; class `unknown`) |
 //! | `daybook_report_bytes` | – | size of received messages, a histogram |
 //! | `daybook_ingest_seconds` | `phase` | time of one message in `receive`, `extract`, `seal`, `commit`, a histogram |
@@ -79,25 +81,34 @@ pub fn begin() {
 
 /// An SMTP connection while it is open.
 #[derive(Debug)]
-pub struct SmtpConnection(());
+pub struct SmtpConnection {
+    is_favoured: bool,
+}
 
 impl SmtpConnection {
     /// One more is open, until this is dropped.
-    pub fn open() -> SmtpConnection {
+    pub fn open(is_favoured: bool) -> SmtpConnection {
         METRICS.smtp_connections.inc();
-        SmtpConnection(())
+        METRICS.smtp_favoured_connections.inc_by(i64::from(is_favoured));
+        SmtpConnection { is_favoured }
     }
 }
 
 impl Drop for SmtpConnection {
     fn drop(&mut self) {
         METRICS.smtp_connections.dec();
+        METRICS.smtp_favoured_connections.dec_by(i64::from(self.is_favoured));
     }
 }
 
 /// An SMTP connection ended.
 pub fn smtp_session(result: &'static str) {
     METRICS.smtp_sessions.get_or_create(&[("result", result)]).inc();
+}
+
+/// An SMTP connection was not let in, by this limit.
+pub fn smtp_turned_away(limit: &'static str, is_favoured: bool) {
+    METRICS.smtp_turned_away.get_or_create(&set::turned_away(limit, is_favoured)).inc();
 }
 
 /// An SMTP reply was given.

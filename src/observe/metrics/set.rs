@@ -31,6 +31,7 @@ const GROUP_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 25
 
 /// What exists from the start, with 0.
 const SMTP_RESULTS: [&str; 6] = ["closed", "hung_up", "stuck", "broken", "handshake", "over_cap"];
+const SMTP_LIMITS: [&str; 3] = ["total", "address", "network"];
 const SMTP_CODES: [u32; 20] =
     [214, 220, 221, 250, 252, 354, 421, 450, 451, 452, 500, 501, 502, 503, 530, 550, 552, 553, 554, 555];
 const PROTOCOLS: [&str; 1] = ["pop3"];
@@ -107,12 +108,18 @@ pub(super) fn handled(class: Class, fate: Fate) -> Labels<2> {
     [("class", class.as_str()), ("result", fate.as_str())]
 }
 
+pub(super) fn turned_away(limit: &'static str, is_favoured: bool) -> Labels<2> {
+    [("limit", limit), ("from", if is_favoured { "favoured" } else { "others" })]
+}
+
 /// All that is counted, and the registry that shows it.
 pub(super) struct Metrics {
     pub(super) registry: Registry,
     pub(super) smtp_sessions: Family<Labels<1>, Counter>,
     pub(super) smtp_replies: Family<[(&'static str, u32); 1], Counter>,
     pub(super) smtp_connections: Gauge,
+    pub(super) smtp_favoured_connections: Gauge,
+    pub(super) smtp_turned_away: Family<Labels<2>, Counter>,
     pub(super) reports: Family<Labels<2>, Counter>,
     pub(super) report_bytes: Histogram,
     pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
@@ -149,6 +156,18 @@ impl Metrics {
             smtp_sessions: add(r, "smtp_sessions", "SMTP connections that ended", Family::default()),
             smtp_replies: add(r, "smtp_replies", "SMTP replies by code", Family::default()),
             smtp_connections: add(r, "smtp_connections", "SMTP connections open now", Gauge::default()),
+            smtp_favoured_connections: add(
+                r,
+                "smtp_favoured_connections",
+                "SMTP connections open now from networks that are favoured",
+                Gauge::default(),
+            ),
+            smtp_turned_away: add(
+                r,
+                "smtp_turned_away",
+                "SMTP connections there was no room for",
+                Family::default(),
+            ),
             reports: add(r, "reports", "Messages by class and what became of them", Family::default()),
             report_bytes: add(r, "report_bytes", "Size of received messages", Histogram::new(OCTETS_BUCKETS)),
             ingest_seconds: add(
@@ -203,6 +222,9 @@ impl Metrics {
     fn begin(&self) {
         for result in SMTP_RESULTS {
             drop(self.smtp_sessions.get_or_create(&[("result", result)]));
+        }
+        for (limit, is_favoured) in SMTP_LIMITS.iter().flat_map(|limit| [(limit, false), (limit, true)]) {
+            drop(self.smtp_turned_away.get_or_create(&turned_away(limit, is_favoured)));
         }
         for code in SMTP_CODES {
             drop(self.smtp_replies.get_or_create(&[("code", code)]));
