@@ -27,4 +27,4 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # The server under test is the optimised one: crash and load tests should meet it as users do. Their figures are shown.
-cargo test --locked --release --features real --test real --test faults --test departures --test logs --test readme -- --show-output
+cargo test --locked --release --features real --test real --test faults --test memory --test departures --test logs --test readme -- --show-output
