@@ -15,6 +15,7 @@ mod smtp_client;
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use daybook::mail::{Address, ReceiptId, SessionId, TransportEnvelope};
+use daybook::net::admission::{Admission, AdmissionPolicy};
 use daybook::net::drain::Drain;
 use daybook::net::listen;
 use daybook::net::tls::TlsIdentity;
@@ -85,6 +86,8 @@ fn session() -> Session {
         require_tls: false,
         recipients_max: settings.recipients_max,
         errors_max: settings.errors_max,
+        messages_max: u64::MAX,
+        tarpit_max: std::time::Duration::ZERO,
     };
     Session::new(policy, SessionId::new(1, [0; 10]), ([127, 0, 0, 1], 25).into())
 }
@@ -181,8 +184,14 @@ fn acknowledged(criterion: &mut Criterion) {
     let address = listeners[0].address();
     let settings = Arc::new(Settings::new(HOST));
     let drain = Drain::new();
-    let serving =
-        server::serve(listeners, settings, Some(tls.clone()), Arc::new(Null::default()), drain.clone());
+    let serving = server::serve(
+        listeners,
+        Admission::new(AdmissionPolicy::in_all(1000)),
+        settings,
+        Some(tls.clone()),
+        Arc::new(Null::default()),
+        drain.clone(),
+    );
     let serving = runtime.spawn(serving);
     let body = text(REPORT_OCTETS);
     for (way, tls) in [("plain", None), ("STARTTLS", Some(&*tls))] {

@@ -8,6 +8,7 @@ mod smtp_fake;
 mod support;
 
 use daybook::mail::{ChainVerdict, ClientCertificate, TlsFacts};
+use daybook::net::admission::{Admission, AdmissionPolicy};
 use daybook::net::client_certificate::sha256;
 use daybook::net::drain::Drain;
 use daybook::net::listen;
@@ -154,6 +155,7 @@ impl Fixture {
         let settings = Arc::new(Settings::new(HOST));
         tokio::spawn(server::serve(
             listeners,
+            Admission::new(AdmissionPolicy::in_all(1000)),
             settings,
             Some(Arc::clone(&identity)),
             fake.clone(),

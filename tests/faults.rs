@@ -13,6 +13,7 @@
 mod support;
 
 #[path = "support/load.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod load;
 
 #[path = "real/gateway.rs"]
@@ -25,9 +26,8 @@ mod maildrop;
 #[path = "real/strace.rs"]
 mod strace;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use gateway::{Account, Gateway, until};
-use load::{Dice, Loader, Outcome, Report, Sha256, Smtp, awkward_text, finish, report, sha256};
+use load::{Dice, Loader, Outcome, Report, Sha256, Smtp, report, sha256};
 use maildrop::Fetched;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -454,98 +454,4 @@ fn syncs_that_fail_under_load_cost_nothing_acknowledged() {
         acknowledged.len()
     );
     assert!(hits > 0 && deferred > 0, "no sync failed");
-}
-
-/// Memory of a process, in KiB, by its name in `/proc/PID/status`.
-fn memory_kib(pid: u32, key: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-/// Makes the peak start again from what is in use now.
-fn forget_peak(pid: u32) {
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
-}
-
-/// How a large body travels.
-#[derive(Clone, Copy, Debug)]
-enum By {
-    Data,
-    Bdat,
-}
-
-/// Sends a report of about `octets` piece by piece; its hash and its size.
-fn send_large(name: &str, octets: u64, by: By, gateway: &Gateway, account: &Account) -> (Sha256, u64) {
-    let mut smtp = Smtp::open(gateway.smtp()).unwrap();
-    let go_ahead = matches!(by, By::Data).then_some(b"DATA\r\n".as_slice());
-    smtp.begin(&account.address, go_ahead).unwrap().unwrap();
-    let (_, head, tail) = load::frame_of_report(name);
-    let mut context = Context::new(&SHA256);
-    let mut dice = Dice::new(octets);
-    let (mut sent, mut piece) = (0, head);
-    let send = |smtp: &mut Smtp, piece: &[u8], is_last: bool| match by {
-        By::Data => {
-            // Every piece ends with a line end, so that each can be stuffed by itself.
-            let stuffed = load::dot_stuffed(piece);
-            let end = if is_last { stuffed.len() } else { stuffed.len() - 3 };
-            smtp.send(&stuffed[..end]).unwrap();
-        }
-        By::Bdat => {
-            smtp.send(format!("BDAT {}{}\r\n", piece.len(), if is_last { " LAST" } else { "" }).as_bytes())
-                .unwrap();
-            smtp.send(piece).unwrap();
-            if !is_last {
-                assert!(smtp.reply().unwrap().is_ok());
-            }
-        }
-    };
-    while sent < octets {
-        context.update(&piece);
-        sent += piece.len() as u64;
-        send(&mut smtp, &piece, false);
-        piece.clear();
-        awkward_text(&mut dice, 1 << 20, &mut piece);
-    }
-    context.update(&tail);
-    send(&mut smtp, &tail, true);
-    let reply = smtp.reply().unwrap();
-    assert_eq!(reply.code, 250, "{reply:?}");
-    (finish(context), sent + tail.len() as u64)
-}
-
-#[test]
-fn a_200_mb_report_takes_64_mb_of_memory_at_most_and_comes_back_identical() {
-    const OCTETS: u64 = 200_000_000;
-    const GROWTH_KIB_MAX: u64 = 64 * 1024;
-    let gateway = Gateway::start();
-    let account = gateway.create_account();
-    let pid = gateway.pid();
-    // Both ways once, so that what stays allocated for good is there.
-    send_large("warm-up", 3_000_000, By::Data, &gateway, &account);
-    let mut maildrop = gateway.maildrop(&account);
-    maildrop.fetch(1);
-    maildrop.quit().unwrap();
-    for (number, by) in [(2, By::Data), (3, By::Bdat)] {
-        let idle = memory_kib(pid, "VmRSS");
-        forget_peak(pid);
-        let clock = Instant::now();
-        let (sent, octets) = send_large(&format!("large-{number}"), OCTETS, by, &gateway, &account);
-        let (receive_seconds, receive_peak) = (clock.elapsed().as_secs_f64(), memory_kib(pid, "VmHWM"));
-        forget_peak(pid);
-        let clock = Instant::now();
-        let mut maildrop = gateway.maildrop(&account);
-        let fetched = maildrop.fetch(number);
-        maildrop.quit().unwrap();
-        let (fetch_seconds, fetch_peak) = (clock.elapsed().as_secs_f64(), memory_kib(pid, "VmHWM"));
-        println!(
-            "{octets} octets by {by:?}: idle {idle} KiB, peak receiving {receive_peak} KiB (+{}) in {receive_seconds:.1} s, \
-             peak fetching {fetch_peak} KiB (+{}) in {fetch_seconds:.1} s",
-            receive_peak.saturating_sub(idle),
-            fetch_peak.saturating_sub(idle)
-        );
-        assert_eq!((fetched.sha256, fetched.octets), (sent, octets));
-        assert!(receive_peak.saturating_sub(idle) <= GROWTH_KIB_MAX, "receiving took too much memory");
-        assert!(fetch_peak.saturating_sub(idle) <= GROWTH_KIB_MAX, "fetching took too much memory");
-    }
 }

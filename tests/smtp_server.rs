@@ -5,6 +5,7 @@
 mod smtp_fake;
 
 use daybook::mail::{Address, ReceiptId, SessionId, TransportEnvelope};
+use daybook::net::admission::{Admission, AdmissionPolicy};
 use daybook::net::drain::Drain;
 use daybook::net::listen;
 use daybook::smtp::server::{self, PaceLimits, Settings};
@@ -29,11 +30,22 @@ struct Fixture {
 
 impl Fixture {
     async fn start(settings: Settings, receiver: Arc<dyn Receiver>) -> Fixture {
+        Fixture::start_with(settings, receiver, 1000).await
+    }
+
+    async fn start_with(settings: Settings, receiver: Arc<dyn Receiver>, connections_max: usize) -> Fixture {
         let listeners = listen::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = listeners[0].address();
         let drain = Drain::new();
-        let serving =
-            tokio::spawn(server::serve(listeners, Arc::new(settings), None, receiver, drain.clone()));
+        let admission = Admission::new(AdmissionPolicy::in_all(connections_max));
+        let serving = tokio::spawn(server::serve(
+            listeners,
+            admission,
+            Arc::new(settings),
+            None,
+            receiver,
+            drain.clone(),
+        ));
         Fixture { address, drain, serving }
     }
 
@@ -284,9 +296,7 @@ async fn a_body_below_the_lowest_rate_is_cut_off_and_not_kept() {
 
 #[tokio::test]
 async fn one_connection_too_many_hears_421() {
-    let mut settings = settings();
-    settings.connections_max = 1;
-    let fixture = Fixture::start(settings, Arc::new(Fake::new(Faults::default()))).await;
+    let fixture = Fixture::start_with(settings(), Arc::new(Fake::new(Faults::default())), 1).await;
     let mut first = Client::connect(fixture.address).await;
     first.expect(&["220"]).await;
     let mut second = Client::connect(fixture.address).await;

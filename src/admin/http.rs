@@ -21,8 +21,9 @@ use super::gauges::Gauges;
 use super::health::readiness;
 use super::ops::{Context, blocking};
 use super::request::{OpError, Readiness};
+use crate::net::admission::{Admission, AdmissionPolicy, Refusal};
 use crate::net::drain::Drain;
-use crate::net::listen::{self, ConnectionCap, Listener, Service};
+use crate::net::listen::{self, Arrival, Listener, Service};
 use crate::observe::metrics::{self, Form};
 use axum::Router;
 use axum::extract::State;
@@ -58,7 +59,8 @@ const JSON: &str = "application/json";
 /// Answers requests on these listeners until the drain starts.
 pub async fn serve(listeners: Vec<Listener>, context: Context, drain: Drain) {
     let server = Arc::new(Server { router: router(context) });
-    listen::serve(listeners, server, ConnectionCap::new(CONNECTIONS_MAX), drain, DRAIN_WAIT).await;
+    let admission = Admission::new(AdmissionPolicy::in_all(CONNECTIONS_MAX));
+    listen::serve(listeners, server, admission, drain, || DRAIN_WAIT).await;
 }
 
 struct Server {
@@ -66,7 +68,7 @@ struct Server {
 }
 
 impl Service for Server {
-    async fn connection(self: Arc<Self>, stream: TcpStream, _peer: SocketAddr) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, _arrival: Arrival) {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_WAIT)
@@ -79,12 +81,12 @@ impl Service for Server {
         }
     }
 
-    fn over_cap(&self, _peer: SocketAddr) -> &[u8] {
+    fn over_cap(&self, _peer: SocketAddr, _refusal: Refusal) -> &[u8] {
         OVER_CAP
     }
 
-    fn accept_failed(&self, error: &io::Error) {
-        tracing::error!(event = "http.accept_failed", %error);
+    fn accept_failed(&self, error: &io::Error, failed: u64) {
+        tracing::error!(event = "http.accept_failed", %error, failed);
     }
 }
 

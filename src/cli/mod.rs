@@ -27,6 +27,7 @@ mod doctor;
 mod gateway_mailbox;
 mod inspect;
 mod interrupt;
+mod limits;
 mod notify;
 mod output;
 mod reach;

@@ -7,6 +7,7 @@
 //! change keep their values, and are named.
 
 use super::configuration::notices;
+use super::limits;
 use super::renewal;
 use super::service::{Running, in_flight_limits, log_directory, smtp_settings};
 use super::start::reserve_octets;
@@ -72,6 +73,8 @@ impl Running {
         }
         self.settings.replace(settings.clone());
         self.smtp.replace(smtp_settings(&settings));
+        self.admission.replace(limits::smtp(&settings, limits::descriptors()));
+        limits::warn_of_few_descriptors(&settings, limits::descriptors());
         self.pipeline.replace_exchange(&settings.exchange);
         self.pipeline.limit_in_flight(in_flight_limits(&settings));
         self.embedded.set_reserve(reserve_octets(&settings));

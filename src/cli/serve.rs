@@ -4,6 +4,7 @@
 //! certificate again and opens the log file anew. A service manager that asks for it is told of each of these steps.
 
 use super::configuration::notices;
+use super::limits;
 use super::notify::Notify;
 use super::output::Failure;
 use super::service::{Daybook, Running};
@@ -25,7 +26,7 @@ pub(super) fn run(settings: Settings, file: PathBuf) -> Result<u8, Failure> {
     // Not wrong usage, although a wrong path may be the reason: a disk that is full or read-only now need not be so in an
     // hour, and whoever restarts us gives up at code 2.
     observe::init(setup).map_err(|error| Failure::from(error.to_string()))?;
-    raise_descriptor_limit();
+    limits::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -47,17 +48,6 @@ fn log_setup(log: &Log, level: Level) -> Setup {
         keep: usize::try_from(log.keep).unwrap_or(usize::MAX),
     });
     Setup { format, level, file, tap: true }
-}
-
-/// As many connections as the system allows: the soft limit is low for programs that use `select`, which we do not.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
-    {
-        tracing::warn!(event = "service.descriptor_limit", current, %error);
-    }
 }
 
 async fn serve(settings: Settings, file: PathBuf) -> u8 {

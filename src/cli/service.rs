@@ -9,6 +9,7 @@
 //! - `ports.json` appears when everything in it answers, and `admin.sock` does too; both go before the store closes.
 //! - The store is closed in every ending, so that the next start finds it clean.
 
+use super::limits;
 use super::notify::Notify;
 use super::renewal;
 use super::signals::Signals;
@@ -21,8 +22,9 @@ use crate::directory::{Directory, ReloadReport};
 use crate::fetch::pop3::server::{Pop3, Waits};
 use crate::fetch::stored::StoredMaildrops;
 use crate::mail::Untrusted;
+use crate::net::admission::Admission;
 use crate::net::drain::Drain;
-use crate::net::listen::{self, ConnectionCap, Listener};
+use crate::net::listen::{self, Listener};
 use crate::net::tls::TlsIdentity;
 use crate::observe::{Visits, metrics, now};
 use crate::pipeline::{InFlightLimits, Pipeline};
@@ -34,8 +36,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// POP3 connections open at once, over all its ports.
-const POP3_CONNECTIONS_MAX: usize = 256;
 /// How long POP3 connections may go on once the server ends: a message being fetched may be finished.
 const POP3_DRAIN_WAIT: Duration = Duration::from_secs(30);
 /// How often the files of the directory are looked at.
@@ -62,6 +62,8 @@ pub struct Running {
     pub(super) embedded: Arc<Embedded>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) smtp: smtp::server::LiveSettings,
+    /// Who may be connected to SMTP.
+    pub(super) admission: Admission,
     visits: Visits,
     /// None until it has begun.
     pub(super) alarms: Option<Arc<Watch>>,
@@ -103,6 +105,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
         store,
         directory,
         smtp: Arc::new(smtp_settings(&settings)).into(),
+        admission: Admission::new(limits::smtp(&settings, limits::descriptors())),
         settings: Live::new(settings),
         config_file: None,
         embedded,
@@ -117,6 +120,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
         admin: JoinSet::new(),
     };
     running.raise_alarms().await?;
+    limits::warn_of_few_descriptors(&running.settings.current(), limits::descriptors());
     // No waiting from here on: whoever is told to end while starting ends at once, and must not leave connections behind.
     running.serve_mail(bound.smtp, bound.pop3, bound.pop3s);
     running.services.spawn(watch(Arc::clone(&running.directory), running.drain.clone()));
@@ -134,7 +138,6 @@ pub(super) fn smtp_settings(settings: &Settings) -> smtp::server::Settings {
         hostname: settings.hostname.clone(),
         message_octets_max: limits.max_message_bytes,
         require_tls: limits.require_tls,
-        connections_max: count(limits.max_connections),
         recipients_max: count(limits.max_recipients),
         errors_max: u32::try_from(limits.max_errors).unwrap_or(u32::MAX),
         messages_max: limits.max_messages,
@@ -182,12 +185,15 @@ impl Running {
     fn serve_mail(&mut self, smtp: Vec<Listener>, pop3: Vec<Listener>, pop3s: Vec<Listener>) {
         let task = self.services.spawn(smtp::server::serve(
             smtp,
+            self.admission.clone(),
             self.smtp.clone(),
             Some(Arc::clone(&self.tls)),
             Arc::clone(&self.pipeline) as Arc<dyn smtp::Receiver>,
             self.drain.clone(),
         ));
         self.vital.push(("smtp", task));
+        // One for all its ports.
+        let admission = Admission::new(limits::pop3(limits::descriptors()));
         let maildrops = StoredMaildrops::new(Arc::clone(&self.store), self.visits.clone());
         let server =
             Arc::new(Pop3::new(maildrops, self.tls.server_config(), self.drain.clone(), Waits::default()));
@@ -198,9 +204,9 @@ impl Running {
             let task = self.services.spawn(listen::serve(
                 listeners,
                 port,
-                ConnectionCap::new(POP3_CONNECTIONS_MAX),
+                admission.clone(),
                 self.drain.clone(),
-                POP3_DRAIN_WAIT,
+                || POP3_DRAIN_WAIT,
             ));
             if !turned_off {
                 self.vital.push((name, task));

@@ -28,7 +28,8 @@ pub struct Smtp {
     pub max_message_bytes: u64,
     /// `require_tls`: MAIL is refused before STARTTLS. Default false.
     pub require_tls: bool,
-    /// `max_connections`: open at once. 1 to 1000000. Default 1024.
+    /// `max_connections`: open at once. 1 to 1000000. Fewer when the limit of open files is too low for them, which the log says
+    /// (`service.descriptor_limit`). Default 1024.
     pub max_connections: u64,
     /// `max_connections_per_address`: of those, from one IPv4 address or IPv6 /64. Default 128.
     pub max_connections_per_address: u64,

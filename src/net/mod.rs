@@ -1,6 +1,6 @@
 //! Listeners, TLS, deadlines, connection permits and drain: what every server here needs and no protocol.
 //!
-//! The flow of one connection: [`listen`] accepts it under a [`listen::ConnectionCap`] and hands it to a
+//! The flow of one connection: [`listen`] accepts it if [`admission`] has room for its peer and hands it to a
 //! [`listen::Service`]; the service wraps it in a [`stream::Stream`], which is plain or TLS and can turn from
 //! the first into the second once, and reads it through a [`wire::Wire`], whose buffer, line length and waits
 //! are all bounded. A [`drain::Drain`] tells accept loops and connections that the process wants to end.
@@ -16,6 +16,7 @@
 //!
 //! This room knows no protocol: what to say to a peer that is one too many comes from the service.
 
+pub mod admission;
 pub mod authorities;
 pub mod certificate;
 pub mod client_certificate;

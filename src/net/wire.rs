@@ -5,9 +5,9 @@
 //! [`Wire::fill`], or read whole lines with [`Wire::line`].
 //!
 //! Invariants:
-//! - The buffer never holds more than the size asked of [`Wire::fill`] or [`Wire::line`], and shrinks to
-//!   [`IDLE_OCTETS`] when it is empty and asked to: ten thousand idle connections must not hold ten
-//!   thousand body buffers.
+//! - The buffer never holds more than the size asked of [`Wire::fill`] or [`Wire::line`], begins with
+//!   `FIRST_OCTETS` and is given back when it is empty and asked to: ten thousand idle connections must not
+//!   hold ten thousand buffers for what they do not send.
 //! - Every wait takes the instant it must end by, so that one deadline can cover a whole line or body.
 //! - Reading is cancel-safe: dropping a future loses no octet.
 
@@ -22,6 +22,9 @@ use tokio::time::Instant;
 
 /// Size of the buffer of a connection that is between commands.
 pub const IDLE_OCTETS: usize = 4 * 1024;
+/// Size of a buffer that nothing has come into yet. Commands are short; a peer that sends more at once gets a larger one for what
+/// follows.
+const FIRST_OCTETS: usize = 512;
 /// How much of an over-long line is read and thrown away before the peer is given up.
 pub const LINE_DRAIN_OCTETS_MAX: usize = 64 * 1024;
 
@@ -107,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Gives back the memory of a large buffer that is empty.
     pub fn shrink(&mut self) {
-        if self.start == self.end && self.buffer.len() > IDLE_OCTETS {
+        if self.start == self.end && self.buffer.len() > FIRST_OCTETS {
             self.buffer = Vec::new();
             self.start = 0;
             self.end = 0;
@@ -121,7 +124,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// `octets_max` are buffered already.
     pub async fn fill(&mut self, octets_max: usize, deadline: Instant) -> Result<usize, WireError> {
         self.make_room(octets_max);
-        let Some(free) = self.buffer.get_mut(self.end..octets_max).filter(|free| !free.is_empty()) else {
+        let until = self.buffer.len().min(octets_max);
+        let Some(free) = self.buffer.get_mut(self.end..until).filter(|free| !free.is_empty()) else {
             return Err(WireError::Full);
         };
         let read = tokio::time::timeout_at(deadline, self.stream.read(free))
@@ -135,15 +139,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Ok(read)
     }
 
-    /// Moves the buffered octets to the front and makes the buffer at least `octets_max` long.
+    /// Moves the buffered octets to the front and makes the buffer at least `octets_max` long; if nothing came yet and no more
+    /// than commands are awaited, shorter.
     fn make_room(&mut self, octets_max: usize) {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        if self.buffer.len() < octets_max {
-            self.buffer.resize(octets_max, 0);
+        let is_first = self.buffer.is_empty() && octets_max <= IDLE_OCTETS;
+        let octets = if is_first { octets_max.min(FIRST_OCTETS) } else { octets_max };
+        // One that is not full has seen short commands only.
+        let has_room = octets_max <= IDLE_OCTETS && self.end < self.buffer.len();
+        if self.buffer.len() < octets && !has_room {
+            self.buffer.resize(octets, 0);
         }
     }
 
@@ -312,6 +321,24 @@ mod tests {
         assert!(matches!(ended, Err(WireError::Deadline)), "{ended:?}");
         drop(wire);
         dripping.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn waits_for_a_command_with_a_small_buffer_and_makes_room_for_many() {
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let mut wire = Wire::new(near);
+        far.write_all(b"NOOP\r\n").await.unwrap();
+        wire.fill(IDLE_OCTETS, soon()).await.unwrap();
+        assert_eq!(wire.buffer.len(), FIRST_OCTETS);
+        wire.consume(6);
+        wire.shrink();
+        far.write_all(&[b'x'; 2 * IDLE_OCTETS]).await.unwrap();
+        assert_eq!(wire.fill(IDLE_OCTETS, soon()).await.unwrap(), FIRST_OCTETS);
+        assert_eq!(wire.fill(IDLE_OCTETS, soon()).await.unwrap(), IDLE_OCTETS - FIRST_OCTETS);
+        assert!(matches!(wire.fill(IDLE_OCTETS, soon()).await, Err(WireError::Full)));
+        wire.consume(IDLE_OCTETS);
+        wire.shrink();
+        assert!(wire.buffer.is_empty());
     }
 
     #[tokio::test]

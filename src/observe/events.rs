@@ -27,8 +27,8 @@
 //! | `smtp.body_refused` | error | receipt_id, session_id, peer, reason, octets | A message for a served address was refused for good: `bare-cr`, `bare-lf`, `nul` or `too-large`. It may have been a report that nobody brings again. |
 //! | `smtp.enough` | info | session_id, peer, code, enhanced, messages | The connection brought as many messages, or lasted as long, as one may; the peer was asked to come anew. |
 //! | `smtp.disconnected` | debug | session_id, peer, reason, messages | The session is over. |
-//! | `smtp.over_cap` | warn | peer, refused | Too many connections; logged at 1, 2, 4, 8, … refusals. |
-//! | `smtp.accept_failed` | error | error | The system gives no more connections. |
+//! | `smtp.over_cap` | warn | peer, limit, favoured, refused | Too many connections in all (`total`), from its `address` or its `network`; logged at 1, 2, 4, 8, … refusals by that limit. |
+//! | `smtp.accept_failed` | error | error, failed | The system gives no more connections; logged at most once a minute for a listener, with how often. |
 //! | `journal.received` | info | receipt_id, session_id, bytes | A message is here, whole; nothing is promised yet. |
 //! | `journal.committed` | info | receipt_id, session_id, mailbox, peer, tls, verdict, class, bytes, sender, recipients, recipient_count, sha256, message_id, placements, already, repeats, unmatched, defects, receive_seconds, extract_seconds, seal_seconds, commit_seconds, sync_seconds, group | It is durable and placed, once for each gateway mailbox. Without a report, `sender` is that of MAIL FROM. `verdict` says whether it is what it says it is: `authentic`, `unverified`, `suspect`. `repeats` names the receipt whose report this is again. |
 //! | `journal.quarantined` | warn | receipt_id, session_id, mailbox, class, defects | It could not be read; it is kept under Quarantine. |
@@ -57,8 +57,8 @@
 //! | `fetch.commit_failed` | error | session_id, mailbox, error | What a client fetched and deleted could not be recorded; nothing was deleted. |
 //! | `fetch.tls_failed` | info, error | session_id, protocol, peer, error, cause | The handshake failed, by the client's fault (info) or ours (error). |
 //! | `fetch.tls_injection` | warn | session_id, protocol, peer, error | A client, or somebody between, sent commands before TLS to be taken for later ones. |
-//! | `fetch.over_cap` | warn | protocol, peer, refused | Too many connections; logged at 1, 2, 4, 8, … refusals. |
-//! | `fetch.accept_failed` | error | protocol, error | The system gives no more connections. |
+//! | `fetch.over_cap` | warn | protocol, peer, limit, refused | Too many connections, as `smtp.over_cap`; logged at 1, 2, 4, 8, … refusals. |
+//! | `fetch.accept_failed` | error | protocol, error, failed | As `smtp.accept_failed`. |
 //!
 //! # What admins do
 //!
@@ -134,7 +134,7 @@
 //! | `service.started` | info | version, hostname, data_dir, pid | The process begins. |
 //! | `listening` | info | service, addr | A service takes connections. |
 //! | `http.unavailable` | warn | error | Health and metrics are not served: nobody asked for the default port, and it is taken. |
-//! | `http.accept_failed` | error | error | The system gives no more connections. |
+//! | `http.accept_failed` | error | error, failed | As `smtp.accept_failed`. |
 //! | `metrics.incomplete` | warn | error | Something could not be found out for a scrape, and was left out of it. |
 //! | `service.stopping` | info | signal | It was told to end, and ends in good order. |
 //! | `service.stopped` | info | signal, seconds | It has ended. |
@@ -144,7 +144,7 @@
 //! | `service.unstuck` | warn | | It gets them again. |
 //! | `service.manager_deaf` | warn | error | The service manager could not be told something. |
 //! | `service.file_left` | warn | file, error | A file could not be removed at the end. |
-//! | `service.descriptor_limit` | warn | current, error | The limit of open files could not be raised. |
+//! | `service.descriptor_limit` | warn | current, error, max_connections, in_force | The limit of open files could not be raised, or is too low for `max_connections`: so many are `in_force`. |
 //! | `service.panicked` | error | place, message, thread | A bug. |
 //! | `service.randomness_failed` | error | | The system gives no random numbers. |
 //! | `log.level_changed` | info | now, was, until, actor | The log's level was changed while running. |

@@ -15,7 +15,8 @@
 //!
 //! Events: `smtp.connected`, `smtp.tls`, `smtp.accepted`, `smtp.refused` (5xx, and 4xx for which the peer
 //! is to blame), `smtp.deferred` (4xx of ours or the operator's), `smtp.body_refused` (it may have been a report), `smtp.enough`
-//! (a connection that was of enough use), `smtp.over_cap` (at every doubling of their number), `smtp.disconnected`.
+//! (a connection that was of enough use), `smtp.over_cap` (at every doubling of their number, for each limit),
+//! `smtp.disconnected`.
 
 use super::pace::Pace;
 pub use super::pace::PaceLimits;
@@ -23,8 +24,9 @@ use super::reply::{Blame, Outcome, Reply};
 use super::session::{Effect, Policy, RefusedBody, Session, Step};
 use super::{Fault, Receiver, Reception};
 use crate::mail::{ReceiptId, SessionId, TlsFacts, Untrusted};
+use crate::net::admission::{Admission, Limit, Refusal};
 use crate::net::drain::Drain;
-use crate::net::listen::{self, ConnectionCap, Listener, Service};
+use crate::net::listen::{self, Arrival, Listener, Service};
 use crate::net::stream::{Stream, TLS_HANDSHAKE_DEADLINE, UpgradeError};
 use crate::net::tls::TlsIdentity;
 use crate::net::wire::{IDLE_OCTETS, Wire, WireError};
@@ -55,8 +57,6 @@ pub struct Settings {
     pub message_octets_max: u64,
     /// Mail is taken over TLS only.
     pub require_tls: bool,
-    /// Connections open at once.
-    pub connections_max: usize,
     /// Recipients of one transaction (RFC 5321 §4.5.3.1.8 asks for 100).
     pub recipients_max: usize,
     /// Mistakes of one session.
@@ -127,7 +127,6 @@ impl Settings {
             hostname: hostname.to_owned(),
             message_octets_max: 419_430_400,
             require_tls: false,
-            connections_max: 1000,
             recipients_max: 1000,
             errors_max: 20,
             messages_max: 1000,
@@ -138,9 +137,10 @@ impl Settings {
 }
 
 /// Serves SMTP on all listeners until the drain has started and the connections have ended, or
-/// `settings.timeouts.drain` has passed. Without `tls` STARTTLS is not offered.
+/// `settings.timeouts.drain` has passed. `admission` says who may be connected. Without `tls` STARTTLS is not offered.
 pub async fn serve(
     listeners: Vec<Listener>,
+    admission: Admission,
     settings: impl Into<LiveSettings>,
     tls: Option<Arc<TlsIdentity>>,
     receiver: Arc<dyn Receiver>,
@@ -150,8 +150,8 @@ pub async fn serve(
     let mut over_cap = Vec::new();
     let too_many = Reply::from(Outcome::TooManyConnections);
     too_many.write_to(&mut over_cap);
-    let cap = ConnectionCap::new(settings.current().connections_max);
-    let drain_deadline = settings.current().timeouts.drain;
+    let in_force = settings.clone();
+    let drain_wait = move || in_force.current().timeouts.drain;
     let server = Arc::new(Server {
         settings,
         tls,
@@ -159,9 +159,9 @@ pub async fn serve(
         drain: drain.clone(),
         over_cap,
         over_cap_code: too_many.code,
-        refused: AtomicU64::new(0),
+        refused: Limit::ALL.map(|limit| (limit, AtomicU64::new(0))),
     });
-    listen::serve(listeners, server, cap, drain, drain_deadline).await;
+    listen::serve(listeners, server, admission, drain, drain_wait).await;
 }
 
 struct Server {
@@ -171,16 +171,14 @@ struct Server {
     drain: Drain,
     over_cap: Vec<u8>,
     over_cap_code: u16,
-    /// Connections there was no room for.
-    refused: AtomicU64,
+    /// Connections there was no room for, by what there was too much of.
+    refused: [(Limit, AtomicU64); Limit::ALL.len()],
 }
 
 impl Service for Server {
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d; logs and range checks want a.b.c.d.
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    async fn connection(self: Arc<Self>, stream: TcpStream, Arrival { peer, is_favoured }: Arrival) {
         let session_id = self.receiver.session_id();
-        let _open = metrics::SmtpConnection::open();
+        let _open = metrics::SmtpConnection::open(is_favoured);
         tracing::debug!(event = "smtp.connected", %session_id, %peer);
         let mut talk = Talk::new(&self, session_id, peer);
         let end = talk.run(Wire::new(Stream::Plain(stream))).await;
@@ -194,19 +192,23 @@ impl Service for Server {
         );
     }
 
-    fn over_cap(&self, peer: SocketAddr) -> &[u8] {
-        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+    fn over_cap(&self, peer: SocketAddr, Refusal { limit, is_favoured }: Refusal) -> &[u8] {
         metrics::smtp_session("over_cap");
+        metrics::smtp_turned_away(limit.as_str(), is_favoured);
         metrics::smtp_reply(self.over_cap_code);
-        // A line per refusal would let a flood of connections become a flood of log.
-        if refused.is_power_of_two() {
-            tracing::warn!(event = "smtp.over_cap", %peer, refused);
+        for (_, refused) in self.refused.iter().filter(|(of, _)| *of == limit) {
+            let refused = refused.fetch_add(1, Ordering::Relaxed) + 1;
+            // A line per refusal would let a flood of connections become a flood of log.
+            if refused.is_power_of_two() {
+                let limit = limit.as_str();
+                tracing::warn!(event = "smtp.over_cap", %peer, limit, favoured = is_favoured, refused);
+            }
         }
         &self.over_cap
     }
 
-    fn accept_failed(&self, error: &io::Error) {
-        tracing::error!(event = "smtp.accept_failed", %error);
+    fn accept_failed(&self, error: &io::Error, failed: u64) {
+        tracing::error!(event = "smtp.accept_failed", %error, failed);
     }
 }
 

@@ -105,6 +105,12 @@ impl Site {
         site
     }
 
+    /// Adds keys to the `[smtp]` section.
+    pub(crate) fn set_smtp(&self, keys: &str) {
+        let text = fs::read_to_string(self.path("daybook.toml")).unwrap();
+        self.write("daybook.toml", &text.replace("[smtp]\n", &format!("[smtp]\n{keys}\n")));
+    }
+
     /// A file of the site.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)

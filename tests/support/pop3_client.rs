@@ -2,8 +2,9 @@
 
 use super::pop3_fake::{Fake, PASSWORD};
 use daybook::fetch::pop3::server::{Pop3, Waits};
+use daybook::net::admission::{Admission, AdmissionPolicy};
 use daybook::net::drain::Drain;
-use daybook::net::listen::{ConnectionCap, bind, serve};
+use daybook::net::listen::{bind, serve};
 use daybook::net::tls::TlsIdentity;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -45,13 +46,13 @@ impl Server {
             .with_no_client_auth();
         let drain = Drain::new();
         let pop3 = Arc::new(Pop3::new(Arc::new(fake), identity.server_config(), drain.clone(), waits));
-        let cap = ConnectionCap::new(64);
+        let admission = Admission::new(AdmissionPolicy::in_all(64));
         let mut ports = Vec::new();
         let mut serving = Vec::new();
         for service in [pop3.plain(), pop3.implicit_tls()] {
             let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
             ports.push(listeners[0].address());
-            serving.push(tokio::spawn(serve(listeners, service, cap.clone(), drain.clone(), SOON)));
+            serving.push(tokio::spawn(serve(listeners, service, admission.clone(), drain.clone(), || SOON)));
         }
         let connector = TlsConnector::from(Arc::new(client));
         Server { plain: ports[0], tls: ports[1], connector, drain, serving, _directory: directory }

@@ -5,6 +5,7 @@
 //! delivers inside the write, so there is nothing to wait for but that turn.
 
 use super::smtp_fake::{Fake, Kept};
+use daybook::net::admission::{Admission, AdmissionPolicy};
 use daybook::net::drain::Drain;
 use daybook::net::listen;
 use daybook::net::tls::TlsIdentity;
@@ -49,8 +50,14 @@ impl Hosted {
         let listeners = listen::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = listeners[0].address();
         let drain = Drain::new();
-        let serving =
-            server::serve(listeners, Arc::new(settings), Some(tls.clone()), receiver, drain.clone());
+        let serving = server::serve(
+            listeners,
+            Admission::new(AdmissionPolicy::in_all(1000)),
+            Arc::new(settings),
+            Some(tls.clone()),
+            receiver,
+            drain.clone(),
+        );
         Hosted { address, tls: tls.clone(), drain, serving: tokio::spawn(serving) }
     }
 

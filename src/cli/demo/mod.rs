@@ -4,7 +4,7 @@
 //! report, and a message nobody can read, shows where each landed and why, fetches everything back over POP3S and compares the
 //! octets. Any step that does not hold ends it with exit code 1.
 
-use super::{Daybook, Running, output};
+use super::{Daybook, Running, limits, output};
 use crate::admin::probe::{Begin, Pop3, Smtp};
 use crate::config::{DirectoryKind, DirectorySource, Http, LogLevel, Settings};
 use crate::mail::{Class, GatewayMailbox, Profile, ReceiptId, Timestamp, Untrusted};
@@ -143,6 +143,7 @@ pub(crate) async fn run(keep: bool, json: bool, out: &mut (dyn Write + Send)) ->
     let mut place = Place::make(keep).map_err(step("making a directory"))?;
     let settings = settings(&place);
     fs::write(place.config_file(), settings.to_toml()).map_err(step("writing the configuration"))?;
+    limits::raise_descriptors();
     let running = Daybook::start(settings).await.map_err(step("starting the server"))?;
     let mut untold = io::sink();
     let told: &mut (dyn Write + Send) = if json { &mut untold } else { out };

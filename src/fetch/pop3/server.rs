@@ -11,8 +11,9 @@ use super::session::Session;
 use crate::fetch::auth::Logins;
 use crate::fetch::maildrop::{Client, Maildrops};
 use crate::mail::SessionId;
+use crate::net::admission::Refusal;
 use crate::net::drain::Drain;
-use crate::net::listen::Service;
+use crate::net::listen::{Arrival, Service};
 use crate::net::stream::{Stream, TLS_HANDSHAKE_DEADLINE, UpgradeError};
 use crate::net::wire::Wire;
 use rustls::ServerConfig;
@@ -139,21 +140,22 @@ impl Pop3 {
 }
 
 impl Service for Pop3Port {
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        self.pop3.serve(stream, self.implicit_tls, peer.ip().to_canonical()).await;
+    async fn connection(self: Arc<Self>, stream: TcpStream, arrival: Arrival) {
+        self.pop3.serve(stream, self.implicit_tls, arrival.peer.ip()).await;
     }
 
-    fn over_cap(&self, peer: SocketAddr) -> &[u8] {
+    fn over_cap(&self, peer: SocketAddr, refusal: Refusal) -> &[u8] {
+        let limit = refusal.limit.as_str();
         let refused = self.pop3.over_cap.fetch_add(1, Ordering::Relaxed) + 1;
         // A line per refusal would let a flood of connections become a flood of log.
         if refused.is_power_of_two() {
-            tracing::warn!(event = "fetch.over_cap", protocol = "pop3", %peer, refused);
+            tracing::warn!(event = "fetch.over_cap", protocol = "pop3", %peer, limit, refused);
         }
         if self.implicit_tls { b"" } else { b"-ERR [SYS/TEMP] too many connections, try again later\r\n" }
     }
 
-    fn accept_failed(&self, error: &io::Error) {
-        tracing::error!(event = "fetch.accept_failed", protocol = "pop3", %error);
+    fn accept_failed(&self, error: &io::Error, failed: u64) {
+        tracing::error!(event = "fetch.accept_failed", protocol = "pop3", %error, failed);
     }
 }
 

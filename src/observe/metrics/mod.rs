@@ -19,6 +19,8 @@
 //! | `daybook_forbidden_recipients_total` | – | RCPT refused because the gateway mailbox is in strict mode and nothing from that peer could be authentic |
 //! | `daybook_smtp_refused_bodies_total` | `reason` | messages for a served address refused for good, which may have been reports: `bare-cr`, `bare-lf` or `nul` in DATA, `too-large`. One refused at MAIL for its declared size is not among them: anybody can do that |
 //! | `daybook_smtp_in_flight_bytes` | – | octets of messages begun and not yet stored or dropped |
+//! | `daybook_smtp_favoured_connections` | – | those of them from `[exchange] networks` or `reserved_networks` |
+//! | `daybook_smtp_turned_away_total` | `limit`, `from` | SMTP connections there was no room for, in all (`total`), from one `address`, or from one `network`; `from` tells `favoured` networks from `others` |
 //! | `daybook_report_bytes` | – | size of received messages, a histogram |
 //! | `daybook_ingest_seconds` | `phase` | time of one message in `receive`, `extract`, `seal`, `commit`, a histogram |
 //! | `daybook_unmatched_addresses_total` | – | recorded addresses nobody was found for |
@@ -84,25 +86,34 @@ pub fn begin() {
 
 /// An SMTP connection while it is open.
 #[derive(Debug)]
-pub struct SmtpConnection(());
+pub struct SmtpConnection {
+    is_favoured: bool,
+}
 
 impl SmtpConnection {
     /// One more is open, until this is dropped.
-    pub fn open() -> SmtpConnection {
+    pub fn open(is_favoured: bool) -> SmtpConnection {
         METRICS.smtp_connections.inc();
-        SmtpConnection(())
+        METRICS.smtp_favoured_connections.inc_by(i64::from(is_favoured));
+        SmtpConnection { is_favoured }
     }
 }
 
 impl Drop for SmtpConnection {
     fn drop(&mut self) {
         METRICS.smtp_connections.dec();
+        METRICS.smtp_favoured_connections.dec_by(i64::from(self.is_favoured));
     }
 }
 
 /// An SMTP connection ended.
 pub fn smtp_session(result: &'static str) {
     METRICS.smtp_sessions.get_or_create(&[("result", result)]).inc();
+}
+
+/// An SMTP connection was not let in, by this limit.
+pub fn smtp_turned_away(limit: &'static str, is_favoured: bool) {
+    METRICS.smtp_turned_away.get_or_create(&set::turned_away(limit, is_favoured)).inc();
 }
 
 /// An SMTP reply was given.

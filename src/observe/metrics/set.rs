@@ -31,6 +31,7 @@ const GROUP_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 25
 
 /// What exists from the start, with 0.
 const SMTP_RESULTS: [&str; 6] = ["closed", "hung_up", "stuck", "broken", "handshake", "over_cap"];
+const SMTP_LIMITS: [&str; 3] = ["total", "address", "network"];
 const SMTP_CODES: [u32; 20] =
     [214, 220, 221, 250, 252, 354, 421, 450, 451, 452, 500, 501, 502, 503, 530, 550, 552, 553, 554, 555];
 const REFUSED_BODIES: [&str; 4] = ["bare-cr", "bare-lf", "nul", "too-large"];
@@ -125,6 +126,10 @@ pub(super) fn handled(class: Class, fate: Fate) -> Labels<2> {
     [("class", class.as_str()), ("result", fate.as_str())]
 }
 
+pub(super) fn turned_away(limit: &'static str, is_favoured: bool) -> Labels<2> {
+    [("limit", limit), ("from", if is_favoured { "favoured" } else { "others" })]
+}
+
 /// All that is counted, and the registry that shows it.
 pub(super) struct Metrics {
     pub(super) registry: Registry,
@@ -133,6 +138,8 @@ pub(super) struct Metrics {
     pub(super) smtp_connections: Gauge,
     pub(super) smtp_refused_bodies: Family<Labels<1>, Counter>,
     pub(super) smtp_in_flight_bytes: Gauge,
+    pub(super) smtp_favoured_connections: Gauge,
+    pub(super) smtp_turned_away: Family<Labels<2>, Counter>,
     pub(super) reports: Family<Labels<2>, Counter>,
     pub(super) verdicts: Family<Labels<2>, Counter>,
     pub(super) forbidden: Counter,
@@ -182,6 +189,18 @@ impl Metrics {
                 "smtp_in_flight_bytes",
                 "Octets of messages begun and not yet stored or dropped",
                 Gauge::default(),
+            ),
+            smtp_favoured_connections: add(
+                r,
+                "smtp_favoured_connections",
+                "SMTP connections open now from networks that are favoured",
+                Gauge::default(),
+            ),
+            smtp_turned_away: add(
+                r,
+                "smtp_turned_away",
+                "SMTP connections there was no room for",
+                Family::default(),
             ),
             reports: add(r, "reports", "Messages by class and what became of them", Family::default()),
             verdicts: add(r, "verdicts", "Messages by who really sent them", Family::default()),
@@ -244,6 +263,9 @@ impl Metrics {
     fn begin(&self) {
         for result in SMTP_RESULTS {
             drop(self.smtp_sessions.get_or_create(&[("result", result)]));
+        }
+        for (limit, is_favoured) in SMTP_LIMITS.iter().flat_map(|limit| [(limit, false), (limit, true)]) {
+            drop(self.smtp_turned_away.get_or_create(&turned_away(limit, is_favoured)));
         }
         for code in SMTP_CODES {
             drop(self.smtp_replies.get_or_create(&[("code", code)]));

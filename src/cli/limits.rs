@@ -1,0 +1,123 @@
+//! How many connections there may be: what is configured, and what the system's limit of open files allows.
+//!
+//! Every connection holds a descriptor, and so does every file. Were connections allowed to use all of them, the store could not
+//! open a segment, a spool or a piece of content, and would defer the mail of those that are connected. So connections never get
+//! more than a part, fixed here; accepting is never what runs out.
+//!
+//! | share of the limit | for |
+//! |---|---|
+//! | [`OWN_DESCRIPTORS`], or half if the limit is lower than twice that | half of it POP3, the rest the store, its index, the log, HTTP, `admin.sock` |
+//! | two thirds of the rest | SMTP |
+//! | one third of the rest | messages on their way in that are too large for memory |
+
+use crate::config::Settings;
+use crate::net::admission::AdmissionPolicy;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors that SMTP never gets.
+const OWN_DESCRIPTORS: usize = 512;
+/// POP3 connections open at once, over all its ports.
+const POP3_CONNECTIONS_MAX: usize = 256;
+/// Of those, from one address. An archive needs one or two; who guesses passwords must leave it some.
+const POP3_PER_ADDRESS_MAX: usize = 64;
+/// Of those, from one network.
+const POP3_PER_NETWORK_MAX: usize = 128;
+
+/// As many descriptors as the system allows: the soft limit is low for programs that use `select`, which we do not.
+pub(super) fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(event = "service.descriptor_limit", current, %error);
+    }
+}
+
+/// How many descriptors this process may have open.
+pub(super) fn descriptors() -> usize {
+    // None: there is no limit.
+    getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// Who may be connected to SMTP with so many descriptors. `connections_max` is lower than configured when they do not suffice.
+pub(super) fn smtp(settings: &Settings, descriptors: usize) -> AdmissionPolicy {
+    let limits = &settings.smtp;
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let configured = count(limits.max_connections);
+    let connections_max = configured.min(smtp_descriptors(descriptors));
+    // The share of the favoured stays what it was meant to be.
+    let reserved = if connections_max < configured {
+        let share = limits.reserved_connections as f64 / limits.max_connections as f64;
+        (connections_max as f64 * share) as usize
+    } else {
+        count(limits.reserved_connections)
+    };
+    AdmissionPolicy {
+        connections_max,
+        per_address_max: count(limits.max_connections_per_address),
+        per_network_max: count(limits.max_connections_per_network),
+        reserved,
+        favoured: settings.exchange.networks.iter().chain(&limits.reserved_networks).copied().collect(),
+    }
+}
+
+/// Who may be connected to POP3 with so many descriptors.
+pub(super) fn pop3(descriptors: usize) -> AdmissionPolicy {
+    AdmissionPolicy {
+        per_address_max: POP3_PER_ADDRESS_MAX,
+        per_network_max: POP3_PER_NETWORK_MAX,
+        ..AdmissionPolicy::in_all(POP3_CONNECTIONS_MAX.min(own(descriptors) / 2))
+    }
+}
+
+/// Says so when descriptors do not suffice for the connections that are configured.
+pub(super) fn warn_of_few_descriptors(settings: &Settings, descriptors: usize) {
+    let (configured, in_force) = (settings.smtp.max_connections, smtp(settings, descriptors).connections_max);
+    if u64::try_from(in_force).is_ok_and(|in_force| in_force < configured) {
+        tracing::warn!(
+            event = "service.descriptor_limit",
+            current = descriptors,
+            max_connections = configured,
+            in_force
+        );
+    }
+}
+
+fn own(descriptors: usize) -> usize {
+    OWN_DESCRIPTORS.min(descriptors / 2)
+}
+
+fn smtp_descriptors(descriptors: usize) -> usize {
+    let rest = descriptors.saturating_sub(own(descriptors));
+    (rest - rest / 3).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn connections_never_take_all_descriptors() {
+        for descriptors in (2..4_096).chain([20_000, 65_535, 1 << 20, usize::MAX]) {
+            let connections = smtp_descriptors(descriptors) + pop3(descriptors).connections_max;
+            assert!(connections < descriptors, "{descriptors}");
+            assert!(descriptors < 128 || descriptors - connections >= descriptors / 4, "{descriptors}");
+        }
+        assert_eq!(smtp_descriptors(65_535), 43_349);
+        assert_eq!(pop3(2_048).connections_max, POP3_CONNECTIONS_MAX);
+    }
+
+    #[test]
+    fn few_descriptors_lower_the_limit_and_keep_the_share_of_the_favoured() {
+        let settings = Settings::with_defaults("gateway.example", &["gateway.example"], Path::new("data"));
+        let enough = smtp(&settings, 65_535);
+        assert_eq!((enough.connections_max, enough.reserved), (1024, 256));
+        assert_eq!((enough.per_address_max, enough.per_network_max), (128, 256));
+        assert_eq!(enough.favoured, settings.exchange.networks);
+        let few = smtp(&settings, 256);
+        assert_eq!((few.connections_max, few.reserved), (86, 21));
+    }
+}
