@@ -15,6 +15,7 @@
 //!   waits for one of them waits with at most [`BATCH_OCTETS`] of a message in memory.
 //! - One log line, `journal.committed`, says everything about a stored message except what is in it.
 
+mod former;
 mod objects;
 mod prepare;
 mod reception;
@@ -77,8 +78,9 @@ impl Receiver for Pipeline {
         self.inner.store.admits(octets.unwrap_or(0)).map_err(|error| fault(&error))
     }
 
-    fn recipient(&self, address: &Address, already: &[Address], _peer: &Peer<'_>) -> RecipientVerdict {
+    fn recipient(&self, address: &Address, already: &[Address], peer: &Peer<'_>) -> RecipientVerdict {
         let Some(gateway_mailbox) = self.inner.store.gateway_mailbox(&address.key()) else {
+            former::note_refused(&self.inner, address, peer);
             return RecipientVerdict::Unknown;
         };
         match gateway_mailbox.state {
@@ -113,6 +115,7 @@ impl Receiver for Pipeline {
             tracing::error!(event = "journal.deferred", %receipt_id, session_id = %envelope.session_id, %error);
             return Err(fault(&error));
         }
+        former::note_used(receipt_id, &envelope, &gateway_mailboxes);
         Ok(Box::new(Gathering::new(self.inner.clone(), receipt_id, envelope, gateway_mailboxes)))
     }
 }

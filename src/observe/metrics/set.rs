@@ -45,6 +45,11 @@ const CLASSES: [Class; 6] = [
     Class::Unreadable,
 ];
 
+/// A message to a former address was taken, as long as that was served.
+pub(super) const FORMER_TAKEN: &str = "taken";
+/// It was refused, since its time was over.
+pub(super) const FORMER_REFUSED: &str = "refused";
+
 /// What became of a message in one gateway mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -118,6 +123,7 @@ pub(super) struct Metrics {
     pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
     pub(super) unmatched_addresses: Counter,
     pub(super) duplicates: Counter,
+    pub(super) former_addresses: Family<Labels<1>, Counter>,
     pub(super) fetch_sessions: Family<Labels<2>, Counter>,
     pub(super) fetched_messages: Counter,
     pub(super) deleted_messages: Counter,
@@ -169,6 +175,12 @@ impl Metrics {
                 "Messages and placements that were there already",
                 Counter::default(),
             ),
+            former_addresses: add(
+                r,
+                "former_address_uses",
+                "Mail to former addresses of gateway mailboxes",
+                Family::default(),
+            ),
             fetch_sessions: add(r, "fetch_sessions", "Fetch sessions that ended", Family::default()),
             fetched_messages: add(r, "fetched_messages", "Messages fetched", Counter::default()),
             deleted_messages: add(r, "deleted_messages", "Messages deleted by clients", Counter::default()),
@@ -206,6 +218,9 @@ impl Metrics {
         }
         for code in SMTP_CODES {
             drop(self.smtp_replies.get_or_create(&[("code", code)]));
+        }
+        for result in [FORMER_TAKEN, FORMER_REFUSED] {
+            drop(self.former_addresses.get_or_create(&[("result", result)]));
         }
         for class in CLASSES {
             for fate in Fate::ALL {
