@@ -27,7 +27,7 @@ pub(super) fn rotate(
     for former in addresses.iter_mut() {
         former.until = Some(former.until.map_or(end, |until| until.min(end)));
     }
-    while addresses.len() > FORMER_ADDRESSES_MAX - 1 {
+    while addresses.len() > FORMER_ADDRESSES_MAX {
         let ended = addresses.iter().enumerate().filter(|(_, former)| !former.is_served(now));
         // The last one is the oldest.
         let Some((oldest, _)) = ended.rev().min_by_key(|(_, former)| former.until) else {
