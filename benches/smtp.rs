@@ -87,7 +87,7 @@ fn session() -> Session {
         recipients_max: settings.recipients_max,
         errors_max: settings.errors_max,
         messages_max: u64::MAX,
-        tarpit_max: std::time::Duration::ZERO,
+        tarpit_max: Duration::ZERO,
     };
     Session::new(policy, SessionId::new(1, [0; 10]), ([127, 0, 0, 1], 25).into())
 }

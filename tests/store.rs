@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "store/addresses.rs"]
+mod addresses;
+
 use daybook::mail::*;
 use daybook::store::*;
 use std::fs;

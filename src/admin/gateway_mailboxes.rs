@@ -1,11 +1,14 @@
 //! Making, showing and changing gateway mailboxes.
 
-use super::Context;
+use super::learned::{learned, recent};
 use super::ops::blocking;
-use super::request::{CreatedView, FolderView, GatewayMailboxView, InboxView, OpError};
+use super::request::{AddressView, CreatedView, FolderView, GatewayMailboxView, InboxView, OpError};
+use super::{Context, trust};
 use crate::mail::{
-    Address, AddressKey, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, SELF_TEST_NAME,
+    Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile,
+    SELF_TEST_NAME, Timestamp,
 };
+use crate::observe::now;
 use crate::store::{FolderName, FolderStatus, GatewayMailboxChange, NewGatewayMailbox};
 use std::sync::Arc;
 
@@ -14,7 +17,12 @@ const NAME_CHARACTERS_MAX: usize = 200;
 /// Longest tenant, in octets: a domain name.
 const TENANT_OCTETS_MAX: usize = 253;
 /// Keys that `set` knows.
-const KEYS: &str = "name, tenant, profile, archive";
+const KEYS: &str = "name, tenant, profile, archive, mode, trusted_networks, pinned_certificates";
+/// How long a former address is served when nothing else is said, in days.
+pub const OVERLAP_DAYS_DEFAULT: u32 = 14;
+/// Longest time that it can be told to be served, in days.
+pub const OVERLAP_DAYS_MAX: u32 = 365;
+const DAY_MS: u64 = 86_400_000;
 
 /// The gateway mailbox that `text` means: by address (also a former one), login, id, or a name only one has.
 pub(super) fn resolve(context: &Context, text: &str) -> Result<Arc<GatewayMailbox>, OpError> {
@@ -76,7 +84,11 @@ pub(super) fn show(context: &Context, text: &str) -> Result<GatewayMailboxView, 
     let mailbox = resolve(context, text)?;
     let folders = context.store.folders(mailbox.id)?;
     let shown = folders.iter().map(folder_view).collect();
-    Ok(GatewayMailboxView { folders: Some(shown), ..view(&mailbox, &folders) })
+    let mut view = GatewayMailboxView { folders: Some(shown), ..view(&mailbox, &folders) };
+    view.learned = Some(learned(context, mailbox.id)?);
+    view.recent = Some(recent(context, mailbox.id, &mut view.addresses)?);
+    view.notes = trust::notes(&view, &context.settings.current().exchange);
+    Ok(view)
 }
 
 pub(super) fn show_id(context: &Context, id: GatewayMailboxId) -> Result<GatewayMailboxView, OpError> {
@@ -94,11 +106,17 @@ pub(super) async fn set(
         return Err(OpError::Usage(format!("give KEY=VALUE; keys are {KEYS}")));
     }
     let mut changes = Vec::new();
+    let mut trusted = mailbox.trust.clone();
     for (index, (key, value)) in settings.iter().enumerate() {
         if settings.iter().take(index).any(|(earlier, _)| earlier == key) {
             return Err(OpError::Usage(format!("{key} is given twice")));
         }
-        changes.push(change(key, value)?);
+        if !trust::set(&mut trusted, key, value)? {
+            changes.push(change(key, value)?);
+        }
+    }
+    if trusted != mailbox.trust {
+        changes.push(GatewayMailboxChange::Trust(trusted));
     }
     let changed = context.store.change_gateway_mailbox(mailbox.id, changes, actor).await?;
     log_change("mailbox.changed", &changed, actor);
@@ -136,6 +154,23 @@ pub(super) async fn resume(context: &Context, actor: &str, text: &str) -> Result
     let changed =
         context.store.change_gateway_mailbox(mailbox.id, vec![GatewayMailboxChange::Resume], actor).await?;
     log_change("mailbox.resumed", &changed, actor);
+    Ok(changed.id)
+}
+
+/// A new address; the others are served for so many days more.
+pub(super) async fn rotate(
+    context: &Context,
+    actor: &str,
+    text: &str,
+    overlap_days: u32,
+) -> Result<GatewayMailboxId, OpError> {
+    if overlap_days > OVERLAP_DAYS_MAX {
+        return Err(OpError::Usage(format!("an overlap has 0 to {OVERLAP_DAYS_MAX} days")));
+    }
+    let mailbox = resolve(context, text)?;
+    let change = GatewayMailboxChange::Rotate { overlap_ms: u64::from(overlap_days) * DAY_MS };
+    let changed = context.store.change_gateway_mailbox(mailbox.id, vec![change], actor).await?;
+    log_change("mailbox.rotated", &changed, actor);
     Ok(changed.id)
 }
 
@@ -197,7 +232,7 @@ pub(super) fn checked_domain(context: &Context, domain: Option<String>) -> Resul
 }
 
 /// Empty for none.
-fn checked_tenant(tenant: &str) -> Result<Option<String>, OpError> {
+pub(super) fn checked_tenant(tenant: &str) -> Result<Option<String>, OpError> {
     let tenant = tenant.trim();
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-' || b == b'_';
     if tenant.len() > TENANT_OCTETS_MAX || !tenant.bytes().all(is_name) {
@@ -224,6 +259,22 @@ pub(super) fn view(mailbox: &GatewayMailbox, folders: &[FolderStatus]) -> Gatewa
             .map(|f| InboxView { entries: f.entries, octets: f.octets, oldest: f.oldest })
             .unwrap_or_default(),
         folders: None,
+        addresses: mailbox.addresses.iter().map(|served| address_view(served, now())).collect(),
+        mode: mailbox.trust.mode,
+        trusted_networks: mailbox.trust.networks.clone(),
+        pinned_certificates: mailbox.trust.certificates.clone(),
+        learned: None,
+        recent: None,
+        notes: Vec::new(),
+    }
+}
+
+fn address_view(served: &GatewayAddress, now: Timestamp) -> AddressView {
+    AddressView {
+        address: served.address.as_str().to_owned(),
+        until: served.until,
+        retired: !served.is_served(now),
+        last_used: None,
     }
 }
 

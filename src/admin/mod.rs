@@ -31,6 +31,7 @@ mod gateway_mailboxes;
 mod gauges;
 mod health;
 pub mod http;
+mod learned;
 mod log_level;
 mod ops;
 mod ports;
@@ -40,17 +41,20 @@ mod request;
 mod self_test;
 mod socket;
 mod tail;
+mod trust;
 mod users;
 pub mod watch;
 
 pub use client::{AskError, TailLines, ask, tail};
+pub use gateway_mailboxes::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX};
 pub use health::Serving;
+pub use learned::{Counted, CountedCertificate, LEARNED_REPORTS_MAX, LearnedView, RecentView, Verdicts};
 pub use log_level::{LOG_LEVEL_SECONDS_MAX, configured_level};
 pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
 pub use receipts::RECEIPTS_MAX;
 pub use request::{
-    Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView, MailboxExamined,
-    OpError, Readiness, Request, Response, UserView,
+    AddressView, Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView,
+    MailboxExamined, OpError, Readiness, Request, Response, UserView,
 };
 pub use socket::{AdminSocket, SOCKET_FILE};

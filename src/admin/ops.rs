@@ -3,7 +3,7 @@
 use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
-use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, users};
+use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, trust, users};
 use crate::config::Live;
 use crate::directory::Directory;
 use crate::observe::{RefusedBodies, Visits, now};
@@ -49,6 +49,14 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         }
         Request::SetGatewayMailbox { gateway_mailbox, settings } => {
             let id = gateway_mailboxes::set(context, actor, &gateway_mailbox, &settings).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+        }
+        Request::RotateGatewayMailbox { gateway_mailbox, overlap_days } => {
+            let id = gateway_mailboxes::rotate(context, actor, &gateway_mailbox, overlap_days).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+        }
+        Request::PinGatewayMailbox { gateway_mailbox, tenant, certificate, approved } => {
+            let id = trust::pin(context, actor, &gateway_mailbox, tenant, certificate, approved).await?;
             gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
         }
         Request::SuspendGatewayMailbox { gateway_mailbox } => {

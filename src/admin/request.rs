@@ -8,8 +8,11 @@
 //! The values inside a [`Response`] are what `--json` prints: fields are added to them, never renamed or taken away.
 
 use super::Ports;
+use super::learned::{LearnedView, RecentView};
 use super::watch::{StatusMailView, StatusView};
-use crate::mail::{GatewayMailboxId, GatewayMailboxState, Profile, ReceiptId, Timestamp, Untrusted};
+use crate::mail::{
+    GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
+};
 use crate::observe::{Filter, Level};
 use crate::store::{ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
@@ -44,6 +47,24 @@ pub enum Request {
         gateway_mailbox: String,
         /// Keys and their new values.
         settings: Vec<(String, String)>,
+    },
+    /// Gives it a new address; the former ones are served for a while.
+    RotateGatewayMailbox {
+        /// Which one.
+        gateway_mailbox: String,
+        /// For so many days; 0 is not at all.
+        overlap_days: u32,
+    },
+    /// Confirms who sends to it.
+    PinGatewayMailbox {
+        /// Which one.
+        gateway_mailbox: String,
+        /// The tenant; when neither it nor a certificate is given, the one learned.
+        tenant: Option<String>,
+        /// SHA-256 of a client certificate to trust, in hex.
+        certificate: Option<String>,
+        /// False only says what would be pinned, as [`OpError::NeedsApproval`].
+        approved: bool,
     },
     /// Takes no mail for it any more; fetching goes on.
     SuspendGatewayMailbox {
@@ -201,6 +222,41 @@ pub struct GatewayMailboxView {
     /// Every folder; only when one gateway mailbox was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folders: Option<Vec<FolderView>>,
+    /// The current one first, then former ones, the last one first.
+    #[serde(default)]
+    pub addresses: Vec<AddressView>,
+    /// What is done with mail that is not authentic.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Peers in these are trusted.
+    #[serde(default)]
+    pub trusted_networks: Vec<Network>,
+    /// So are those with one of these certificates: SHA-256, in hex.
+    #[serde(default)]
+    pub pinned_certificates: Vec<String>,
+    /// What the first reports teach about their senders; only when one gateway mailbox was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<LearnedView>,
+    /// How the last messages were judged; only when one gateway mailbox was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent: Option<RecentView>,
+    /// What to know about the trust in force; only when one gateway mailbox was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// One address of a gateway mailbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressView {
+    /// The address.
+    pub address: String,
+    /// Served until then; absent for the current one.
+    pub until: Option<Timestamp>,
+    /// Its time is over: mail to it and logins by it are refused like unknown ones.
+    pub retired: bool,
+    /// When the last of the messages came to it that [`GatewayMailboxView::recent`] looks at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
 }
 
 /// How full an INBOX is.

@@ -1,7 +1,7 @@
 //! The arguments, as `daybook --help` shows them.
 
-use crate::admin::RECEIPTS_MAX;
 use crate::admin::doctor::CHECKS;
+use crate::admin::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX, RECEIPTS_MAX};
 use crate::mail::{Class, Profile, ReceiptId, Timestamp};
 use crate::observe::{Filter, Level};
 use clap::builder::PossibleValuesParser;
@@ -171,13 +171,38 @@ pub(super) enum MailboxCommand {
         #[command(flatten)]
         which: Which,
     },
-    /// Change what is per gateway mailbox: name, tenant, profile, archive
+    /// Change what is per gateway mailbox: name, tenant, profile, archive, mode, trusted_networks, pinned_certificates
+    #[command(after_help = "mode=observe|enforce|strict; trusted_networks=192.0.2.0/24,2001:db8::/32; \
+                            pinned_certificates=SHA256,SHA256. Nothing behind the = takes a value away.")]
     Set {
         #[command(flatten)]
         which: Which,
         /// What to change
         #[arg(required = true, value_name = "KEY=VALUE", value_parser = parse_setting)]
         settings: Vec<(String, String)>,
+    },
+    /// Give it a new address; the one before is served for a while
+    Rotate {
+        #[command(flatten)]
+        which: Which,
+        /// For so many days, 0 to 365
+        #[arg(long, value_name = "DAYS", default_value_t = OVERLAP_DAYS_DEFAULT,
+              value_parser = clap::value_parser!(u32).range(0..=i64::from(OVERLAP_DAYS_MAX)))]
+        overlap: u32,
+    },
+    /// Confirm who sends to it: the tenant that was learned, or another; a client certificate
+    Pin {
+        #[command(flatten)]
+        which: Which,
+        /// This tenant, such as contoso.onmicrosoft.com [default: the one learned]
+        #[arg(long, value_name = "ORG")]
+        tenant: Option<String>,
+        /// Trust who shows this certificate: its SHA-256 in hex. Without --tenant the tenant stays as it is
+        #[arg(long, value_name = "SHA256")]
+        certificate: Option<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Take no mail for it: senders are asked to try again later, fetching goes on
     Suspend {

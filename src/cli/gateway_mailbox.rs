@@ -1,8 +1,8 @@
 //! `daybook mailbox …`
 
 use super::args::MailboxCommand;
-use super::ask;
 use super::output::{Failure, counted, grouped, safe, table, time};
+use super::{ask, trust};
 use crate::admin::{CreatedView, FolderView, GatewayMailboxView, OpError, Request, Response};
 use crate::config::Settings;
 use crate::mail::{GatewayMailboxState, Profile};
@@ -23,6 +23,20 @@ pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> R
             let request = Request::SetGatewayMailbox { gateway_mailbox: which.mailbox, settings: changes };
             ask(settings, request, json, show)
         }
+        MailboxCommand::Rotate { which, overlap } => {
+            let request =
+                Request::RotateGatewayMailbox { gateway_mailbox: which.mailbox, overlap_days: overlap };
+            ask(settings, request, json, trust::rotated)
+        }
+        MailboxCommand::Pin { which, tenant, certificate, yes } => {
+            let request = |approved| Request::PinGatewayMailbox {
+                gateway_mailbox: which.mailbox.clone(),
+                tenant: tenant.clone(),
+                certificate: certificate.clone(),
+                approved,
+            };
+            trust::pin(settings, request, yes, json, show)
+        }
         MailboxCommand::Suspend { which } => {
             ask(settings, Request::SuspendGatewayMailbox { gateway_mailbox: which.mailbox }, json, changed)
         }
@@ -31,7 +45,11 @@ pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> R
         }
         MailboxCommand::Delete { which, force, yes } => {
             if !yes {
-                confirm(&format!("Delete gateway mailbox {}? It cannot be undone.", safe(&which.mailbox)))?;
+                let question =
+                    format!("Delete gateway mailbox {}? It cannot be undone.", safe(&which.mailbox));
+                confirm("", &question, || {
+                    OpError::NeedsApproval("this destroys something: say --yes".to_owned())
+                })?;
             }
             let request = Request::DeleteGatewayMailbox { gateway_mailbox: which.mailbox, force };
             ask(settings, request, json, deleted)
@@ -39,14 +57,14 @@ pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> R
     }
 }
 
-/// Asks the person at the terminal; without one, `--yes` must say it.
-fn confirm(question: &str) -> Result<(), Failure> {
+/// Asks the person at the terminal, telling what it is about; without one, `alone` says that it takes `--yes`.
+pub(super) fn confirm(about: &str, question: &str, alone: impl FnOnce() -> OpError) -> Result<(), Failure> {
     let refused = |why: &str| Failure::from(OpError::NeedsApproval(why.to_owned()));
     if !io::stdin().is_terminal() {
-        return Err(refused("this destroys something: say --yes"));
+        return Err(alone().into());
     }
     let mut answer = String::new();
-    write!(io::stderr(), "{question} [y/N] ")
+    write!(io::stderr(), "{about}{question} [y/N] ")
         .and_then(|()| io::stderr().flush())
         .and_then(|()| io::stdin().read_line(&mut answer))
         .map_err(|error| Failure::from(format!("ask for an approval: {error}")))?;
@@ -133,6 +151,8 @@ fn show(response: &Response) -> String {
         mailbox.tenant.as_deref().map(safe).unwrap_or_else(|| "-".to_owned()),
         time(mailbox.created_at),
     );
+    text.push_str(&trust::trust(mailbox));
+    text.push_str(&trust::former(mailbox));
     match mailbox.folders.as_deref() {
         None => {}
         Some([]) => text.push_str("\nNo message has come yet.\n"),
@@ -141,6 +161,7 @@ fn show(response: &Response) -> String {
             text.push_str(&folder_table(folders));
         }
     }
+    text.push_str(&trust::told(mailbox));
     text
 }
 

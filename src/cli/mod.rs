@@ -40,6 +40,7 @@ mod signals;
 mod start;
 mod status;
 mod tail;
+mod trust;
 mod user;
 mod vitals;
 

@@ -6,7 +6,7 @@
 use super::maildrop::{
     BoxFuture, Client, FetchError, LoginError, Maildrop, MaildropEntry, Maildrops, UnlockedMaildrop,
 };
-use crate::mail::{GatewayMailboxId, Uid};
+use crate::mail::{GatewayMailbox, GatewayMailboxId, Uid};
 use crate::observe::{Visits, metrics, now};
 use crate::store::{self, Entry, FolderName, Listing, Store, StoreError, UnlockError, Unlocked};
 use std::io::Read;
@@ -55,12 +55,29 @@ impl Maildrops for StoredMaildrops {
                 LoginError::Unavailable
             }
         })?;
+        note_former(&key.gateway_mailbox, login, client);
         let client = store::Client {
             protocol: client.protocol.to_owned(),
             peer: client.peer,
             session_id: client.session_id,
         };
         Ok(Box::new(UnlockedStored { store: self.store.clone(), visits: self.visits.clone(), key, client }))
+    }
+}
+
+/// Says that a client will soon be kept out, unless it is told its new login.
+fn note_former(gateway_mailbox: &GatewayMailbox, login: &str, client: &Client) {
+    let used = gateway_mailbox.address_of_login(login);
+    if let Some(until) = used.and_then(|address| address.until) {
+        tracing::info!(
+            event = "mailbox.former_login_used",
+            session_id = %client.session_id,
+            protocol = client.protocol,
+            peer = %client.peer,
+            mailbox = gateway_mailbox.login(),
+            mailbox_id = %gateway_mailbox.id,
+            %until,
+        );
     }
 }
 

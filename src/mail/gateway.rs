@@ -1,6 +1,6 @@
 //! Gateway mailboxes: the RCPT addresses Daybook serves.
 
-use super::{Address, GatewayMailboxId, Timestamp, Trust};
+use super::{Address, AddressKey, GatewayMailboxId, Timestamp, Trust};
 use serde::{Deserialize, Serialize};
 
 /// How messages of a gateway mailbox are read.
@@ -37,6 +37,13 @@ pub struct GatewayAddress {
     pub until: Option<Timestamp>,
 }
 
+impl GatewayAddress {
+    /// Whether mail and logins by it are taken at `now`.
+    pub fn is_served(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
 /// A gateway mailbox as the store keeps it. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayMailbox {
@@ -71,6 +78,18 @@ impl GatewayMailbox {
     /// Whether it is there for Daybook to try itself out in.
     pub fn is_self_test(&self) -> bool {
         self.name == SELF_TEST_NAME
+    }
+
+    /// The one of its addresses, current or former, that `key` is compared with and means.
+    pub fn address_of(&self, key: &AddressKey) -> Option<&GatewayAddress> {
+        self.addresses.iter().find(|served| served.address.key() == *key)
+    }
+
+    /// The one of its addresses that a client means by `login`: whole, or its local part.
+    pub fn address_of_login(&self, login: &str) -> Option<&GatewayAddress> {
+        let key = AddressKey::of(login);
+        let means = |address: &Address| address.key() == key || AddressKey::of(address.local()) == key;
+        self.addresses.iter().find(|served| means(&served.address))
     }
 
     /// The address to give to Exchange today.

@@ -51,6 +51,12 @@ impl Network {
         let address = address.to_canonical();
         address.is_ipv4() == self.first.is_ipv4() && cut(address, self.prefix_bits) == self.first
     }
+
+    /// Whether any address is in both.
+    pub fn overlaps(&self, other: &Network) -> bool {
+        // Two prefixes are apart, or one holds the other.
+        self.contains(other.first) || other.contains(self.first)
+    }
 }
 
 fn width(address: IpAddr) -> u8 {
@@ -145,6 +151,17 @@ mod tests {
         check("::/0", &["::1", "2a01::1"], &["127.0.0.1", "::ffff:127.0.0.1"]);
         check("127.0.0.1", &["127.0.0.1"], &["127.0.0.2"]);
         check("::1/128", &["::1"], &["::2"]);
+    }
+
+    #[test]
+    fn two_overlap_when_one_holds_the_other() {
+        let overlap = |a: &str, b: &str| {
+            let (a, b): (Network, Network) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(a.overlaps(&b), b.overlaps(&a));
+            a.overlaps(&b)
+        };
+        assert!(overlap("40.92.0.0/15", "40.93.1.0/24") && overlap("0.0.0.0/0", "40.92.0.0/15"));
+        assert!(!overlap("40.92.0.0/15", "40.94.0.0/15") && !overlap("0.0.0.0/0", "::/0"));
     }
 
     #[test]

@@ -29,6 +29,8 @@
 //! | `smtp.disconnected` | debug | session_id, peer, reason, messages | The session is over. |
 //! | `smtp.over_cap` | warn | peer, limit, favoured, refused | Too many connections in all (`total`), from its `address` or its `network`; logged at 1, 2, 4, 8, … refusals by that limit. |
 //! | `smtp.accept_failed` | error | error, failed | The system gives no more connections; logged at most once a minute for a listener, with how often. |
+//! | `mailbox.former_address_used` | info | receipt_id, session_id, mailbox, mailbox_id, peer, until | Mail is on its way to a former address, which is served until then. |
+//! | `mailbox.retired_address_asked` | warn | receipt_id, session_id, mailbox, mailbox_id, peer, until | Mail to a former address was refused, which was served until then: a report may be lost. `smtp.refused` follows. |
 //! | `journal.received` | info | receipt_id, session_id, bytes | A message is here, whole; nothing is promised yet. |
 //! | `journal.committed` | info | receipt_id, session_id, mailbox, peer, tls, verdict, class, bytes, sender, recipients, recipient_count, sha256, message_id, placements, already, repeats, unmatched, defects, receive_seconds, extract_seconds, seal_seconds, commit_seconds, sync_seconds, group | It is durable and placed, once for each gateway mailbox. Without a report, `sender` is that of MAIL FROM. `verdict` says whether it is what it says it is: `authentic`, `unverified`, `suspect`. `repeats` names the receipt whose report this is again. |
 //! | `journal.quarantined` | warn | receipt_id, session_id, mailbox, class, defects | It could not be read; it is kept under Quarantine. |
@@ -44,6 +46,7 @@
 //! | event | level | fields | meaning |
 //! |---|---|---|---|
 //! | `auth.ok` | info | session_id, protocol, peer, login, mailbox, mailbox_id | A client logged in. |
+//! | `mailbox.former_login_used` | info | session_id, protocol, peer, mailbox, mailbox_id, until | A client logged in by a former address, which is served until then. |
 //! | `auth.failed` | warn | session_id, protocol, peer, login, reason | A client did not get in: `wrong`, `unavailable`, `in-use`, or `clear` when it spoke of credentials without TLS. |
 //! | `auth.unavailable` | error | session_id, error | The password could not be checked. |
 //! | `auth.broken` | error | session_id, error | A bug: checking a password failed. |
@@ -66,6 +69,7 @@
 //! |---|---|---|---|
 //! | `mailbox.created` | info | mailbox, mailbox_id, address, state, actor | A gateway mailbox was made. |
 //! | `mailbox.changed` | info | mailbox, mailbox_id, address, state, actor | Keys of it were changed. |
+//! | `mailbox.rotated` | info | mailbox, mailbox_id, address, state, actor | It has a new address; `mailbox` and `address` are the new ones. |
 //! | `mailbox.suspended` | info | mailbox, mailbox_id, address, state, actor | It takes no mail any more. |
 //! | `mailbox.resumed` | info | mailbox, mailbox_id, address, state, actor | It takes mail again. |
 //! | `mailbox.deleted` | info | mailbox, mailbox_id, address, state, actor | It is served no more. |

@@ -20,6 +20,7 @@
 //!   waits for ever (`in_flight.rs` says why).
 //! - One log line, `journal.committed`, says everything about a stored message except what is in it.
 
+mod former;
 mod in_flight;
 mod objects;
 mod place;
@@ -149,6 +150,7 @@ impl Receiver for Pipeline {
 
     fn recipient(&self, address: &Address, already: &[Address], peer: &Peer<'_>) -> RecipientVerdict {
         let Some(gateway_mailbox) = self.inner.store.gateway_mailbox(&address.key()) else {
+            former::note_refused(&self.inner, address, peer);
             return RecipientVerdict::Unknown;
         };
         match gateway_mailbox.state {
@@ -186,6 +188,7 @@ impl Receiver for Pipeline {
             tracing::error!(event = "journal.deferred", %receipt_id, session_id = %envelope.session_id, %error);
             return Err(fault(&error));
         }
+        former::note_used(receipt_id, &envelope, &gateway_mailboxes);
         Ok(Box::new(Gathering::new(self.inner.clone(), receipt_id, envelope, gateway_mailboxes)))
     }
 

@@ -14,9 +14,11 @@ use super::fact::{
     Entry, FACT_VERSION, Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact,
     PlacementFact, ReceivedFact, SparedFact, runs,
 };
+use super::files::random_name;
 use super::format::GroupBuilder;
 use super::index::{Index, Numbers, Place};
 use super::log::Log;
+use super::rotation::rotate;
 use super::stage::SealedContent;
 use super::{
     Client, Delivered, Delivery, Digest, FolderName, GatewayMailboxChange, Sealed, Source, StoreError,
@@ -730,6 +732,11 @@ fn change(
             GatewayMailboxChange::Profile(profile) => state.profile = *profile,
             GatewayMailboxChange::Archive(archive) => state.archive = *archive,
             GatewayMailboxChange::Trust(trust) => state.trust.clone_from(trust),
+            GatewayMailboxChange::Rotate { overlap_ms } => {
+                let local = random_name().map_err(|e| StoreError::io("drawing randomness", e))?;
+                rotate(&mut state.addresses, &local, at, *overlap_ms)?;
+                action = "rotate";
+            }
             GatewayMailboxChange::Suspend => {
                 (state.state, action) = (GatewayMailboxState::Suspended, "suspend");
             }

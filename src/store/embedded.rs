@@ -7,17 +7,17 @@ use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
 use super::read::MessageReader;
 use super::replay::{open_log_and_index, put_index_aside};
+use super::rotation::gateway_address;
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
 use super::{
-    Activity, BoxFuture, Client, Delivered, Delivery, Digest, Entry, FolderName, FolderStatus,
-    GatewayMailboxChange, Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView, Space, Spool,
-    Stage, Store, StoreError, Tally, UnlockError, Unlocked,
+    Activity, Arrival, Arrivals, BoxFuture, Client, Delivered, Delivery, Digest, Entry, FolderName,
+    FolderStatus, GatewayMailboxChange, Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView,
+    Space, Spool, Stage, Store, StoreError, Tally, UnlockError, Unlocked,
 };
 use crate::mail::{
-    Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp,
-    Trust, Uid,
+    AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Trust, Uid,
 };
 use crate::observe::now;
 use arc_swap::ArcSwap;
@@ -429,11 +429,15 @@ impl Store for Embedded {
     fn gateway_mailbox(&self, address: &AddressKey) -> Option<Arc<GatewayMailbox>> {
         let routes = self.shared.routes.load();
         let route = routes.by_address.get(address)?;
-        let served = route.gateway_mailbox.addresses.iter().find(|a| a.address.key() == *address)?;
-        if served.until.is_some_and(|until| until < now()) {
-            return None;
-        }
-        Some(route.gateway_mailbox.clone())
+        let served = route.gateway_mailbox.address_of(address)?.is_served(now());
+        served.then(|| route.gateway_mailbox.clone())
+    }
+
+    fn retired(&self, address: &AddressKey) -> Option<Arc<GatewayMailbox>> {
+        let routes = self.shared.routes.load();
+        let route = routes.by_address.get(address)?;
+        let served = route.gateway_mailbox.address_of(address)?.is_served(now());
+        (!served).then(|| route.gateway_mailbox.clone())
     }
 
     fn gateway_mailboxes(&self) -> Vec<Arc<GatewayMailbox>> {
@@ -449,8 +453,7 @@ impl Store for Embedded {
             let at = now();
             let id = GatewayMailboxId::new(u64::try_from(at.unix_ms()).unwrap_or(0), random()?);
             let local = random_name().map_err(|e| StoreError::io("drawing randomness", e))?;
-            let address = Address::parse(&format!("mbx-{local}@{}", new.domain))
-                .map_err(|e| StoreError::Refused(format!("domain {}: {e}", new.domain)))?;
+            let address = gateway_address(&local, &new.domain)?;
             let password = generate_password()?;
             let (keys_dir, owner, secret) = (self.shared.keys_dir(), id.to_string(), password.clone());
             let public_key = tokio::task::spawn_blocking(move || create_keyring(&keys_dir, &owner, &secret))
@@ -510,7 +513,11 @@ impl Store for Embedded {
         let folded = login.trim().to_ascii_lowercase();
         let route =
             routes.by_local_part.get(&folded).or_else(|| routes.by_address.get(&AddressKey::of(&folded)));
-        let Some(route) = route else {
+        // By an address whose time is over nobody gets in, and it costs as much as any unknown one.
+        let is_served = |route: &&Arc<Route>| {
+            route.gateway_mailbox.address_of_login(&folded).is_some_and(|served| served.is_served(now()))
+        };
+        let Some(route) = route.filter(is_served) else {
             self.decoy.try_open(password);
             return Err(UnlockError::Wrong);
         };
@@ -607,6 +614,15 @@ impl Store for Embedded {
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError> {
         super::view::receipts(&self.shared, query, since, most)
+    }
+
+    fn arrivals(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        which: Arrivals,
+        most: usize,
+    ) -> Result<Vec<Arrival>, StoreError> {
+        super::view::arrivals(&self.shared, gateway_mailbox, which, most)
     }
 
     fn admits(&self, octets: u64) -> Result<(), StoreError> {

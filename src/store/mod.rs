@@ -37,6 +37,7 @@ mod index;
 mod log;
 mod read;
 mod replay;
+mod rotation;
 mod seal;
 mod spool;
 mod stage;
@@ -489,8 +490,14 @@ pub enum GatewayMailboxChange {
     Profile(Profile),
     /// Place mail in user folders, or only in INBOX, from now on.
     Archive(bool),
-    /// Trust these peers, and do this with mail of others, from now on.
+    /// Trust others from now on: replaces all that was trusted.
     Trust(Trust),
+    /// A new unguessable address in the domain of the current one, which becomes a former one. No former address is served
+    /// for longer than so many milliseconds from now; one that ends sooner keeps its end.
+    Rotate {
+        /// 0 is at once.
+        overlap_ms: u64,
+    },
     /// Take no mail; fetching goes on.
     Suspend,
     /// Take mail again.
@@ -500,6 +507,34 @@ pub enum GatewayMailboxChange {
         /// Although messages are left in it.
         force: bool,
     },
+}
+
+/// Former addresses kept of one gateway mailbox: served still, or kept to tell what they were. Beyond it those that ended
+/// first are forgotten.
+pub const FORMER_ADDRESSES_MAX: usize = 32;
+
+/// Which messages of a gateway mailbox [`Store::arrivals`] tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrivals {
+    /// The first that ever came.
+    First,
+    /// The last that came.
+    Last,
+}
+
+/// How one message came to a gateway mailbox, and who really sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The transaction.
+    pub receipt_id: ReceiptId,
+    /// When it was received.
+    pub at: Timestamp,
+    /// What it is.
+    pub class: Class,
+    /// How it came.
+    pub transport: TransportEnvelope,
+    /// Who really sent it; absent for receipts older than verdicts.
+    pub judgement: Option<Judgement>,
 }
 
 /// What [`Store::receipts`] looks for.
@@ -517,10 +552,13 @@ pub enum ReceiptQuery {
 /// The store as the rest of Daybook sees it.
 ///
 /// Methods that are not `async` may block for a disk read or a key derivation: call them from a blocking task.
-/// [`Store::gateway_mailbox`] and [`Store::spool`] never block.
+/// [`Store::gateway_mailbox`], [`Store::retired`] and [`Store::spool`] never block.
 pub trait Store: Send + Sync {
     /// The gateway mailbox served at this address, active or suspended.
     fn gateway_mailbox(&self, address: &AddressKey) -> Option<Arc<GatewayMailbox>>;
+
+    /// The gateway mailbox that was served at this former address until its time was over.
+    fn retired(&self, address: &AddressKey) -> Option<Arc<GatewayMailbox>>;
 
     /// Every gateway mailbox that is not deleted, oldest first.
     fn gateway_mailboxes(&self) -> Vec<Arc<GatewayMailbox>>;
@@ -555,8 +593,8 @@ pub trait Store: Send + Sync {
     /// Stores all deliveries or none. When this is `Ok`, nothing can lose them any more.
     fn deliver(&self, deliveries: Vec<Delivery>) -> BoxFuture<'_, Result<Vec<Delivered>, StoreError>>;
 
-    /// Opens the keyring of the gateway mailbox that `login` names, by local part or whole address. Takes about 50 ms and
-    /// 16 MB, for an unknown login too.
+    /// Opens the keyring of the gateway mailbox that `login` names, by local part or whole address, current or served still.
+    /// Takes about 50 ms and 16 MB, for an unknown login too.
     fn unlock(&self, login: &str, password: &str) -> Result<Unlocked, UnlockError>;
 
     /// The entries of a folder; empty when it does not exist yet.
@@ -606,6 +644,15 @@ pub trait Store: Send + Sync {
         since: Timestamp,
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError>;
+
+    /// How the first or the last messages came, at most `most`, in the order of their arrival. A report that came again is
+    /// told of once. Reads as many entries of the log; those that are damaged are left out.
+    fn arrivals(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        which: Arrivals,
+        most: usize,
+    ) -> Result<Vec<Arrival>, StoreError>;
 
     /// `Ok` when it is worth trying to store a message of so many octets, 0 if that is not known: there is room, and the store
     /// is open. A message needs room once where it is kept, and once more while it is received, when it does not stay in memory.

@@ -5,7 +5,7 @@ use super::fact::{Entry, Fact, ReceivedFact, ReportRecord};
 use super::format::ENTRY_OCTETS_MAX;
 use super::index::Index;
 use super::log::segment_path;
-use super::{Client, Digest, ReceiptQuery, StoreError};
+use super::{Arrival, Arrivals, Client, Digest, FolderName, ReceiptQuery, StoreError};
 use crate::mail::{
     AddressKey, Class, GatewayMailboxId, Judgement, ReceiptId, Timestamp, TransportEnvelope, Uid,
 };
@@ -100,6 +100,48 @@ pub(super) fn receipts(
             }
         }
         Ok(views)
+    })
+}
+
+/// Everything accepted has an entry in INBOX or, held back, in Quarantine; the order of entries is that of arrival.
+pub(super) fn arrivals(
+    shared: &Shared,
+    gateway_mailbox: GatewayMailboxId,
+    which: Arrivals,
+    most: usize,
+) -> Result<Vec<Arrival>, StoreError> {
+    shared.read(|index| {
+        let mut came = Vec::new();
+        for folder in [FolderName::Inbox, FolderName::Quarantine] {
+            if let Some(folder) = index.folder(gateway_mailbox, &folder)? {
+                came.extend(index.receipts_of_folder(folder.id, which, most)?);
+            }
+        }
+        came.sort_unstable();
+        came.dedup();
+        match which {
+            Arrivals::First => came.truncate(most),
+            Arrivals::Last => drop(came.drain(..came.len().saturating_sub(most))),
+        }
+        let mut arrivals = Vec::with_capacity(came.len());
+        for (_, receipt) in came {
+            let Some((segment, place, octets)) = index.receipt_entry(receipt, gateway_mailbox)? else {
+                continue;
+            };
+            match read_entry(shared, segment, place, octets) {
+                Ok(fact) => arrivals.push(Arrival {
+                    receipt_id: fact.receipt_id,
+                    at: fact.at,
+                    class: fact.class,
+                    transport: fact.transport,
+                    judgement: fact.judgement,
+                }),
+                // Its own damage is told where it is asked for; the others tell enough.
+                Err(StoreError::Damaged(_)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(arrivals)
     })
 }
 

@@ -1,7 +1,8 @@
 //! `gateway-mailbox`, `last-report` and `last-fetch`: there is one to take mail, mail comes, and mail is fetched.
 
 use super::{Finding, Subject, finding::or_ok, span};
-use crate::admin::{Examined, GatewayMailboxView, MailboxExamined};
+use crate::admin::{Examined, GatewayMailboxView, MailboxExamined, trust};
+use crate::config::Exchange;
 use crate::mail::{GatewayMailboxState, Profile, Timestamp};
 
 pub(super) const NAME: &str = "gateway-mailbox";
@@ -23,12 +24,12 @@ fn unknown(name: &'static str, subject: &Subject) -> Vec<Finding> {
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     match subject.view.examined() {
-        Some(examined) => judge(examined, |arguments| subject.command(arguments)),
+        Some(examined) => judge(examined, &subject.settings.exchange, |arguments| subject.command(arguments)),
         None => unknown(NAME, subject),
     }
 }
 
-fn judge(examined: &Examined, command: impl Fn(&str) -> String) -> Vec<Finding> {
+fn judge(examined: &Examined, exchange: &Exchange, command: impl Fn(&str) -> String) -> Vec<Finding> {
     let all: Vec<&GatewayMailboxView> = customers(examined).map(|mailbox| &mailbox.gateway_mailbox).collect();
     if all.is_empty() {
         let make = command("mailbox create --name NAME");
@@ -45,7 +46,25 @@ fn judge(examined: &Examined, command: impl Fn(&str) -> String) -> Vec<Finding> 
         );
         if active.is_empty() { Finding::problem(NAME, seen, fix) } else { Finding::warning(NAME, seen, fix) }
     };
-    let findings = suspended.iter().map(one).collect();
+    let mut findings: Vec<Finding> = suspended.iter().map(one).collect();
+    for mailbox in &active {
+        let about = |key: &str| command(&format!("mailbox {key} {}", mailbox.login));
+        let warning = |note: String, fix| Finding::warning(NAME, format!("{}: {note}", named(mailbox)), fix);
+        findings.extend(trust::holds_everything(mailbox, exchange).map(|note| {
+            let (show, pin) = (about("show"), about("pin"));
+            let fix = format!(
+                "see what was learned (`{show}`) and confirm the tenant (`{pin}`), or only observe (`{} mode=observe`)",
+                about("set")
+            );
+            warning(note, fix)
+        }));
+        findings.extend(trust::trusts_everybody(mailbox, exchange).map(|note| {
+            warning(
+                note,
+                format!("trust only relays of your own, or none: `{} trusted_networks=`", about("set")),
+            )
+        }));
+    }
     or_ok(findings, NAME, || active.iter().map(|mailbox| described(mailbox)).collect::<Vec<_>>().join(", "))
 }
 
@@ -161,6 +180,7 @@ mod tests {
     use super::super::Status;
     use super::*;
     use crate::admin::InboxView;
+    use crate::mail::Mode;
 
     const NOW_MS: i64 = 1_800_000_000_000;
 
@@ -182,6 +202,13 @@ mod tests {
                 created_at: now(),
                 inbox: InboxView::default(),
                 folders: None,
+                addresses: vec![],
+                mode: Mode::Observe,
+                trusted_networks: vec![],
+                pinned_certificates: vec![],
+                learned: None,
+                recent: None,
+                notes: vec![],
             },
             self_test: false,
             last_received: None,
@@ -192,7 +219,7 @@ mod tests {
     fn check(mailboxes: Vec<MailboxExamined>, expect: &[(Status, &str)]) {
         let examined =
             Examined { pid: 1, uid: 1, readiness: None, newest: None, gateway_mailboxes: mailboxes };
-        let found = judge(&examined, |arguments| format!("daybook {arguments}"));
+        let found = judge(&examined, &Exchange::default(), |arguments| format!("daybook {arguments}"));
         assert_eq!(found.len(), expect.len(), "{found:?}");
         for (found, (status, word)) in found.iter().zip(expect) {
             assert_eq!(found.status, *status, "{found:?}");
@@ -210,6 +237,23 @@ mod tests {
         check(vec![mailbox(Active)], &[(Status::Ok, "profile microsoft365, tenant contoso.example")]);
         check(vec![mailbox(Suspended)], &[(Status::Problem, "`daybook mailbox resume mbx-1`")]);
         check(vec![mailbox(Active), mailbox(Suspended)], &[(Status::Warning, "is suspended")]);
+    }
+
+    #[test]
+    fn holding_everything_back_and_trusting_everybody_are_told() {
+        let with = |mode, tenant: Option<&str>, trusted: &[&str]| {
+            let mut one = mailbox(GatewayMailboxState::Active);
+            one.gateway_mailbox.mode = mode;
+            one.gateway_mailbox.tenant = tenant.map(str::to_owned);
+            one.gateway_mailbox.trusted_networks = trusted.iter().map(|n| n.parse().unwrap()).collect();
+            vec![one]
+        };
+        check(with(Mode::Observe, None, &[]), &[(Status::Ok, "active")]);
+        check(with(Mode::Enforce, None, &[]), &[(Status::Warning, "`daybook mailbox pin mbx-1`")]);
+        check(with(Mode::Strict, None, &[]), &[(Status::Warning, "all mail is held back in Quarantine")]);
+        check(with(Mode::Enforce, Some("contoso.example"), &[]), &[(Status::Ok, "active")]);
+        check(with(Mode::Enforce, None, &["192.0.2.0/24"]), &[(Status::Ok, "active")]);
+        check(with(Mode::Observe, None, &["0.0.0.0/0"]), &[(Status::Warning, "every tenant of Microsoft")]);
     }
 
     fn hours_ago(hours: i64) -> Option<Timestamp> {

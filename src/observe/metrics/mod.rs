@@ -25,6 +25,7 @@
 //! | `daybook_ingest_seconds` | `phase` | time of one message in `receive`, `extract`, `seal`, `commit`, a histogram |
 //! | `daybook_unmatched_addresses_total` | – | recorded addresses nobody was found for |
 //! | `daybook_duplicates_total` | – | messages that came again, and placements not made because the folder had the message already |
+//! | `daybook_former_address_uses_total` | `result` | messages to a former address of a gateway mailbox, counted at DATA (`taken`), and recipients `refused` because its time is over |
 //! | `daybook_fetch_sessions_total` | `protocol`, `result` | sessions with a login that ended: `quit`, `drop`, `timeout`, `shutdown`, `error` |
 //! | `daybook_fetched_messages_total` | – | messages fetched whole and recorded |
 //! | `daybook_deleted_messages_total` | – | messages deleted by clients |
@@ -166,6 +167,16 @@ pub fn report_octets(octets: u64) {
 /// A message took so long in a phase.
 pub fn ingest(phase: Phase, seconds: f64) {
     METRICS.ingest_seconds.get_or_create(&[("phase", phase.as_str())]).observe(seconds);
+}
+
+/// Mail is on its way to a former address that is served still.
+pub fn former_address_used() {
+    METRICS.former_addresses.get_or_create(&[("result", set::FORMER_TAKEN)]).inc();
+}
+
+/// Mail to a former address whose time is over was refused.
+pub fn former_address_refused() {
+    METRICS.former_addresses.get_or_create(&[("result", set::FORMER_REFUSED)]).inc();
 }
 
 /// A fetch session with a login ended.

@@ -47,6 +47,11 @@ const CLASSES: [Class; 6] = [
     Class::Unreadable,
 ];
 
+/// A message to a former address was taken, as long as that was served.
+pub(super) const FORMER_TAKEN: &str = "taken";
+/// It was refused, since its time was over.
+pub(super) const FORMER_REFUSED: &str = "refused";
+
 /// What became of a message in one gateway mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -147,6 +152,7 @@ pub(super) struct Metrics {
     pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
     pub(super) unmatched_addresses: Counter,
     pub(super) duplicates: Counter,
+    pub(super) former_addresses: Family<Labels<1>, Counter>,
     pub(super) fetch_sessions: Family<Labels<2>, Counter>,
     pub(super) fetched_messages: Counter,
     pub(super) deleted_messages: Counter,
@@ -229,6 +235,12 @@ impl Metrics {
                 "Messages and placements that were there already",
                 Counter::default(),
             ),
+            former_addresses: add(
+                r,
+                "former_address_uses",
+                "Mail to former addresses of gateway mailboxes",
+                Family::default(),
+            ),
             fetch_sessions: add(r, "fetch_sessions", "Fetch sessions that ended", Family::default()),
             fetched_messages: add(r, "fetched_messages", "Messages fetched", Counter::default()),
             deleted_messages: add(r, "deleted_messages", "Messages deleted by clients", Counter::default()),
@@ -272,6 +284,9 @@ impl Metrics {
         }
         for reason in REFUSED_BODIES {
             drop(self.smtp_refused_bodies.get_or_create(&[("reason", reason)]));
+        }
+        for result in [FORMER_TAKEN, FORMER_REFUSED] {
+            drop(self.former_addresses.get_or_create(&[("result", result)]));
         }
         for class in CLASSES {
             for fate in Fate::ALL {

@@ -10,7 +10,9 @@ use super::{
 use crate::mail::{
     CanonicalSize, GatewayMailboxId, NOTICE_ID_BEGINNING, ReceiptId, Timestamp, Uid, UidValidity,
 };
-use crate::store::{ARRIVALS_SPAN_MS, Activity, Digest, FolderName, FolderStatus, StoreError, Tally};
+use crate::store::{
+    ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, FolderStatus, StoreError, Tally,
+};
 use rusqlite::{OptionalExtension, params};
 use std::collections::BTreeMap;
 
@@ -296,6 +298,38 @@ impl Index {
         )?;
         let rows = select.query_map([receipt.as_bytes()], |row| {
             Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Where the entry of a receipt for one gateway mailbox stands in the log.
+    pub(in crate::store) fn receipt_entry(
+        &self,
+        receipt: ReceiptId,
+        gateway_mailbox: GatewayMailboxId,
+    ) -> Result<Option<(u64, u64, u32)>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT segment, place, octets FROM receipt WHERE id = ? AND gateway_mailbox = ?",
+        )?;
+        let row = select.query_row(params![receipt.as_bytes(), gateway_mailbox.as_bytes()], |row| {
+            Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
+        });
+        Ok(row.optional()?)
+    }
+
+    /// The receipts of the first or the last entries of a folder, deleted ones included, with the times of their arrival.
+    pub(in crate::store) fn receipts_of_folder(
+        &self,
+        folder: u64,
+        which: Arrivals,
+        most: usize,
+    ) -> Result<Vec<(Timestamp, ReceiptId)>, StoreError> {
+        let mut select = self.connection.prepare_cached(match which {
+            Arrivals::First => "SELECT at, receipt FROM placement WHERE folder = ? ORDER BY uid LIMIT ?",
+            Arrivals::Last => "SELECT at, receipt FROM placement WHERE folder = ? ORDER BY uid DESC LIMIT ?",
+        })?;
+        let rows = select.query_map(params![int(folder), int(most as u64)], |row| {
+            Ok((Timestamp::from_unix_ms(row.get(0)?), receipt_id(row, 1)?))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
