@@ -28,6 +28,7 @@ mod pace;
 pub mod reply;
 pub mod server;
 pub mod session;
+mod talk;
 
 use crate::mail::{Address, ReceiptId, SessionId, TlsFacts, TransportEnvelope};
 use session::RefusedBody;
