@@ -53,7 +53,7 @@ impl Source {
 /// What the sources said last, merged for every set of them that serves some gateway mailbox.
 struct State {
     sources: Arc<[Source]>,
-    lists: Vec<Arc<[Arc<User>]>>,
+    lists: Vec<List>,
     readings: Vec<Reading>,
     /// Grows when a gateway mailbox turns up that two names in different sources both mean.
     snapshots: Mutex<HashMap<SourceSet, Arc<Snapshot>>>,
@@ -61,7 +61,7 @@ struct State {
 
 impl State {
     /// What was last read of each of these sources; nothing of those it did not have.
-    fn carried_over(&self, sources: &[Source]) -> (Vec<Arc<[Arc<User>]>>, Vec<Reading>) {
+    fn carried_over(&self, sources: &[Source]) -> (Vec<List>, Vec<Reading>) {
         let had = |source: &Source| {
             let place = self.sources.iter().position(|had| had.path == source.path)?;
             Some((Arc::clone(self.lists.get(place)?), *self.readings.get(place)?))
@@ -75,6 +75,9 @@ impl State {
         Arc::clone(snapshots.entry(set).or_insert_with(|| Arc::new(merge(&self.lists, set))))
     }
 }
+
+/// The users of one source.
+type List = Arc<[Arc<User>]>;
 
 /// How reading a source went.
 #[derive(Clone, Copy, Debug, Default)]
@@ -262,7 +265,7 @@ fn named_sets(sources: &[Source]) -> HashSet<SourceSet> {
     sets
 }
 
-fn reload_source(path: &Path, list: &mut Arc<[Arc<User>]>) -> SourceReport {
+fn reload_source(path: &Path, list: &mut List) -> SourceReport {
     let mut changed = false;
     let error = match file::read(path) {
         Ok(users) => {
@@ -278,7 +281,7 @@ fn reload_source(path: &Path, list: &mut Arc<[Arc<User>]>) -> SourceReport {
     SourceReport { path: path.to_owned(), users: list.len(), changed, conflicts: Vec::new(), error }
 }
 
-fn merge(lists: &[Arc<[Arc<User>]>], set: SourceSet) -> Snapshot {
+fn merge(lists: &[List], set: SourceSet) -> Snapshot {
     // Sources left out are merged as empty lists, so that a conflict's list is the number of its source.
     let lists = lists.iter().enumerate();
     Snapshot::merge(lists.map(|(index, list)| if set.holds(index) { &**list } else { &[] }))
