@@ -149,3 +149,67 @@ fn told_to_end_it_says_so_between_commands_and_finishes_what_is_on_its_way() {
     let shown = site.run(&["mailbox", "show", &address]).expect(0).stdout;
     assert!(shown.contains("INBOX") && !server.log().contains("store.torn"), "{shown}");
 }
+
+#[test]
+fn a_source_serves_whom_the_file_now_says_and_a_mistyped_path_changes_nothing() {
+    let site = Site::new();
+    let server = site.serve();
+    let address = create(&site);
+    let login = address.split('@').next().unwrap().to_owned();
+    site.write(
+        "others.toml",
+        "[[user]]\nid = \"zoe\"\nname = \"Zoe\"\naddresses = [\"zoe@contoso.example\"]\n",
+    );
+    let second = "[[directory]]\nkind = \"file\"\npath = \"others.toml\"\n";
+    let line = format!("mailboxes = [\"{login}\"]\n");
+    rewrite(&site, &[("path = \"users.toml\"\n", &format!("path = \"users.toml\"\n{line}{second}"))]);
+    hang_up(&server, "config.reloaded");
+    let users = || site.run(&["user", "list"]).expect(0).stdout;
+    assert!(users().contains("Alice") && users().contains("Zoe"), "{}", users());
+    // The same lines, one of them in the other section.
+    let others = "path = \"others.toml\"\n";
+    rewrite(&site, &[(&line, ""), (others, &format!("{others}{line}"))]);
+    hang_up(&server, "config.reloaded");
+    let made = site.run(&["--json", "mailbox", "create", "--name", "Other"]).expect(0).stdout;
+    assert!(made.contains("Other"));
+    let listed = site.run(&["user", "list", "--mailbox", "Other"]).expect(0).stdout;
+    assert!(listed.contains("Alice") && !listed.contains("Zoe"), "{listed}");
+    rewrite(&site, &[("path = \"others.toml\"", "path = \"other.toml\"")]);
+    let kept = hang_up(&server, "config.kept");
+    assert!(kept.contains("other.toml"), "{kept}");
+    assert!(users().contains("Zoe"), "{}", users());
+    let health = http::get(server.port("http"), "/healthz").body;
+    assert!(health.contains("other.toml"), "{health}");
+}
+
+#[test]
+fn a_pair_that_is_not_there_yet_is_shown_once_it_is_and_bad_authorities_are_told() {
+    let site = Site::new();
+    let pair = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        site.write(&format!("{name}.crt"), &made.cert.pem());
+        site.write(&format!("{name}.key"), &made.signing_key.serialize_pem());
+    };
+    pair("one");
+    rewrite(&site, &[("[smtp]\n", "[tls]\ncertificate = \"one.crt\"\nprivate_key = \"one.key\"\n[smtp]\n")]);
+    let server = site.serve();
+    rewrite(
+        &site,
+        &[
+            ("one.crt", "two.crt"),
+            ("one.key", "two.key"),
+            ("[http]", "[exchange]\nca_file = \"none.pem\"\n[http]"),
+        ],
+    );
+    hang_up(&server, "tls.kept");
+    wait_until("tls.authorities_kept", || server.log().contains("\"event\":\"tls.authorities_kept\""));
+    let health = || http::get(server.port("http"), "/healthz").body;
+    wait_until("none.pem in health", || health().contains("none.pem"));
+    wait_until("two.crt in health", || health().contains("two.crt"));
+    let before = server.log().len();
+    pair("two");
+    wait_until("tls.reloaded", || {
+        server.log().get(before..).is_some_and(|log| log.contains("\"event\":\"tls.reloaded\""))
+    });
+    wait_until("health", || !health().contains("two.crt"));
+}

@@ -55,7 +55,7 @@ fn advising(name: &str, why: Option<String>) -> Check {
 
 fn configuration(context: &Context) -> Option<String> {
     let fault = context.settings.fault()?;
-    Some(format!("the file was read again and has a fault, so what it said before is in force: {fault}"))
+    Some(format!("when it was read again there was a fault, and what was in force before stays: {fault}"))
 }
 
 fn listeners(serving: &Serving) -> Option<String> {
@@ -99,7 +99,11 @@ fn directory(context: &Context) -> Option<String> {
 }
 
 fn certificate(context: &Context) -> Option<String> {
-    let certificate = context.serving.tls.as_ref()?.certificate()?;
+    let tls = context.serving.tls.as_ref()?;
+    if let Some(fault) = tls.fault() {
+        return Some(format!("its files changed and the pair before is shown: Daybook {fault}"));
+    }
+    let certificate = tls.certificate()?;
     match facts(&certificate) {
         None => Some("cannot be read".to_owned()),
         Some(facts) if facts.not_after.unix_ms() - now().unix_ms() < CERTIFICATE_LEFT_MS_MIN => {

@@ -32,9 +32,11 @@ impl Running {
             if !read_again {
                 log_directory(&directory.reload(), false);
             }
-            renewal::reload(&tls, &settings);
+            renewal::reload(&tls, &settings)
         });
-        reloaded.await.ok();
+        if let Ok(Some(fault)) = reloaded.await {
+            self.settings.note_fault(Some(fault));
+        }
     }
 
     /// What the file says now; `None` when there is none, or it has a fault.
@@ -58,13 +60,16 @@ impl Running {
     /// Puts other settings in force as far as a running gateway can; true when the directory was read anew for it.
     async fn reconfigure(&self, wanted: Settings) -> bool {
         let before = self.settings.current();
-        let settings = wanted.clone().for_running(&before);
+        let mut settings = wanted.clone().for_running(&before);
         let late = wanted.differences(&settings);
         if !late.is_empty() {
             tracing::warn!(event = "config.needs_restart", keys = late.join(", "));
         }
-        let changed = before.differences(&settings);
-        if changed.is_empty() {
+        let read_again = before.directories != settings.directories && self.read_other_users(&settings).await;
+        if !read_again {
+            settings.directories.clone_from(&before.directories);
+        }
+        if *before == settings {
             tracing::info!(event = "config.unchanged");
             return false;
         }
@@ -87,15 +92,23 @@ impl Running {
             alarms.reconfigure().await;
         }
         // Last of all, so that whoever reads of it sees it done.
-        let other_sources = before.directories != settings.directories;
-        if other_sources {
-            let (directory, sources) = (Arc::clone(&self.directory), settings.directories.clone());
-            let read = tokio::task::spawn_blocking(move || directory.reconfigure(&sources)).await;
-            if let Ok(report) = read {
-                log_directory(&report, false);
-            }
+        tracing::info!(event = "config.reloaded", changed = before.differences(&settings).join(", "));
+        read_again
+    }
+
+    /// Puts other sources of users in force; false when one of them is bad and those before stay.
+    async fn read_other_users(&self, settings: &Settings) -> bool {
+        let (directory, sources) = (Arc::clone(&self.directory), settings.directories.clone());
+        let read = tokio::task::spawn_blocking(move || directory.reconfigure(&sources)).await;
+        let Ok(report) = read else { return false };
+        log_directory(&report, false);
+        if !report.taken {
+            let bad = report.sources.iter().filter(|source| source.error.is_some());
+            let bad: Vec<String> = bad.map(|source| source.path.display().to_string()).collect();
+            let error = format!("[[directory]] cannot be read: {}", bad.join(", "));
+            tracing::error!(event = "config.kept", error);
+            self.settings.note_fault(Some(error));
         }
-        tracing::info!(event = "config.reloaded", changed = changed.join(", "));
-        other_sources
+        report.taken
     }
 }

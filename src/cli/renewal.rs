@@ -26,8 +26,9 @@ pub(super) async fn watch(identity: Arc<TlsIdentity>, drain: Drain) {
     }
 }
 
-/// Reads everything these settings name again, being told to. What is bad stays as it was. Blocks.
-pub(super) fn reload(identity: &TlsIdentity, settings: &Settings) {
+/// Reads everything these settings name again, being told to. What is bad stays as it was. Gives what is wrong with the
+/// authorities, which nobody looks at again before the next time. Blocks.
+pub(super) fn reload(identity: &TlsIdentity, settings: &Settings) -> Option<String> {
     let [certificate, key] = match &settings.tls {
         Some(files) => [files.certificate.clone(), files.private_key.clone()],
         None => TlsIdentity::self_signed_files(&settings.data_dir),
@@ -36,10 +37,9 @@ pub(super) fn reload(identity: &TlsIdentity, settings: &Settings) {
         Ok(()) => log_reloaded(identity),
         Err(error) => log_kept(error),
     }
-    if let Err(error) = identity.trust(settings.exchange.ca_file.as_deref()) {
-        let error = StartError::Tls(error);
-        tracing::error!(event = "tls.authorities_kept", %error);
-    }
+    let error = StartError::Tls(identity.trust(settings.exchange.ca_file.as_deref()).err()?);
+    tracing::error!(event = "tls.authorities_kept", %error);
+    Some(format!("[exchange] ca_file: {error}"))
 }
 
 fn log_reloaded(identity: &TlsIdentity) {

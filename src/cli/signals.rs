@@ -38,7 +38,11 @@ impl Signals {
                 _ = self.hang_up.recv() => {}
             }
             notify.reloading().await;
-            running.reload().await;
+            // A disk that hangs must not keep the process from being told to end.
+            tokio::select! {
+                signal = self.end() => return signal,
+                () = running.reload() => {}
+            }
             notify.ready(running.vitals()).await;
         }
     }

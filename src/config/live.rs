@@ -81,13 +81,18 @@ impl Settings {
     }
 }
 
-/// Every key of a printed file, written `[section] key`, with its value.
+/// Every key of a printed file, written `[section] key` or `[[section]] 1: key`, with its value.
 fn keys_and_values(printed: &str) -> Vec<(String, String)> {
-    let mut section = "";
+    let mut section = String::new();
     let mut found = Vec::new();
+    let mut repeated = 0_usize;
     for line in printed.lines() {
-        if line.starts_with('[') {
-            section = line;
+        if line.starts_with("[[") {
+            // Which of them a value stands in is half of what it says.
+            repeated += 1;
+            section = format!("{line} {repeated}:");
+        } else if line.starts_with('[') {
+            section = line.to_owned();
         } else if let Some((key, value)) = line.split_once(" = ") {
             let name = if section.is_empty() { key.to_owned() } else { format!("{section} {key}") };
             found.push((name, value.to_owned()));
@@ -124,13 +129,22 @@ mod tests {
             "[smtp] max_errors",
             "[alerts] remind_hours",
             "[http] listen",
-            "[[directory]] kind",
-            "[[directory]] path",
+            "[[directory]] 1: kind",
+            "[[directory]] 1: path",
+            "[[directory]] 2: kind",
+            "[[directory]] 2: path",
         ];
         assert_eq!(settings().differences(&new), expect);
         let mut other = new.clone();
         other.directories.reverse();
-        assert_eq!(new.differences(&other), ["[[directory]] path"], "the order of sources counts");
+        let reversed = ["[[directory]] 1: path", "[[directory]] 2: path"];
+        assert_eq!(new.differences(&other), reversed, "the order of sources counts");
+        let mut served = new.clone();
+        served.directories[0].mailboxes = Some(vec!["mbx-1".to_owned()]);
+        let mut moved = new.clone();
+        moved.directories[1].mailboxes = Some(vec!["mbx-1".to_owned()]);
+        let both = ["[[directory]] 1: mailboxes", "[[directory]] 2: mailboxes"];
+        assert_eq!(served.differences(&moved), both, "so does which of them a value stands in");
     }
 
     #[test]

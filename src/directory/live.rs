@@ -108,6 +108,8 @@ pub struct Directory {
 pub struct ReloadReport {
     /// One for each source.
     pub sources: Vec<SourceReport>,
+    /// They are in force. If not, other sources are, as before.
+    pub taken: bool,
 }
 
 impl ReloadReport {
@@ -160,16 +162,19 @@ impl Directory {
             watch: Mutex::default(),
             reloading: Mutex::default(),
         };
-        let report = directory.reconfigure(sources);
+        let all = sources.iter().take(DIRECTORY_SOURCES_MAX).map(Source::of).collect();
+        let report = directory.read_all(all, false);
         (directory, report)
     }
 
     /// Reads these sources in place of those it had. One that it had too keeps its list when it cannot be read now.
     /// Blocks on the disk.
+    ///
+    /// When one that it did not have cannot be read, everything stays as it was, and [`ReloadReport::taken`] is false: a
+    /// mistyped path must not make nobody of all users.
     pub fn reconfigure(&self, sources: &[DirectorySource]) -> ReloadReport {
         let _one_at_a_time = lock(&self.reloading);
-        let sources = sources.iter().take(DIRECTORY_SOURCES_MAX).map(Source::of).collect();
-        self.read_all(sources)
+        self.read_all(sources.iter().take(DIRECTORY_SOURCES_MAX).map(Source::of).collect(), true)
     }
 
     /// The users of a gateway mailbox. A source may name it by any address it ever had, or its local part: a new address
@@ -185,16 +190,16 @@ impl Directory {
     /// Reads all sources again and puts in force those that are good. Blocks on the disk.
     pub fn reload(&self) -> ReloadReport {
         let _one_at_a_time = lock(&self.reloading);
-        self.read_all(Arc::clone(&self.current.load().sources))
+        self.read_all(Arc::clone(&self.current.load().sources), false)
     }
 
-    /// Only while `reloading` is held.
-    fn read_all(&self, sources: Arc<[Source]>) -> ReloadReport {
+    /// Only while `reloading` is held. With `all_or_none`, what is new and bad is not taken, nor is anything else then.
+    fn read_all(&self, sources: Arc<[Source]>, all_or_none: bool) -> ReloadReport {
         // Looked at before reading: a write in between makes the next look differ, so it is not missed.
         let looks = look(&sources);
         let before = self.current.load_full();
         let (mut lists, mut readings) = before.carried_over(&sources);
-        let mut report = ReloadReport { sources: Vec::with_capacity(sources.len()) };
+        let mut report = ReloadReport { sources: Vec::with_capacity(sources.len()), taken: true };
         for ((source, list), reading) in sources.iter().zip(&mut lists).zip(&mut readings) {
             let read = reload_source(&source.path, list);
             reading.is_good = read.error.is_none();
@@ -202,6 +207,13 @@ impl Directory {
                 reading.last_good = Some(now());
             }
             report.sources.push(read);
+        }
+        let is_known = |source: &Source| before.sources.iter().any(|had| had.path == source.path);
+        let bad =
+            sources.iter().zip(&readings).any(|(source, reading)| !reading.is_good && !is_known(source));
+        if all_or_none && bad {
+            report.taken = false;
+            return report;
         }
         let mut known: Vec<SourceSet> = Vec::new();
         if Arc::ptr_eq(&before.sources, &sources) {
@@ -385,6 +397,10 @@ mod tests {
         assert!(!report.is_good());
         assert_eq!(ids(&directory, "mbx-1"), ["b", "a"], "a bad file never replaces a good list");
         assert_eq!(ids(&directory, "mbx-2"), ["a"]);
+        let none = dir.path().join("none.toml");
+        let report = directory.reconfigure(&[source(&two, None), source(&none, None)]);
+        assert!(!report.taken && !report.is_good());
+        assert_eq!(ids(&directory, "mbx-2"), ["a"], "a mistyped path changes nothing");
         assert!(directory.reconfigure(&[]).is_good());
         assert_eq!(ids(&directory, "mbx-1"), Vec::<String>::new());
         assert!(!directory.changed());

@@ -199,21 +199,19 @@ impl TlsIdentity {
         read.map(|_| ())
     }
 
-    /// The same from these files, which are followed from now on. Blocks.
+    /// The same from these files, which are followed from now on, good or bad: that is where the admin will put them right.
+    /// Blocks.
     ///
     /// # Errors
-    /// [`TlsError`]; the pair in use stays, and the files it came from are followed as before.
+    /// [`TlsError`]; the pair in use stays.
     pub fn reload_from(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
         let mut followed = self.followed();
-        if followed.files.certificate == certificate && followed.files.key == key {
-            drop(followed);
-            return self.reload();
+        if followed.files.certificate != certificate || followed.files.key != key {
+            let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
+            *followed = Followed { renewal: Renewal::new(files.stamp()), files };
         }
-        let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
-        let renewal = Renewal::new(files.stamp());
-        self.read_and_show(&files)?;
-        *followed = Followed { files, renewal };
-        Ok(())
+        drop(followed);
+        self.reload()
     }
 
     /// Looks whether the files changed since they were last read, and reads them if so; see [`renewal`](super::renewal).

@@ -242,7 +242,11 @@ impl Watch {
         let mailer = mailer(&settings);
         let recipients = mailer.as_ref().map(|mailer| mailer.recipients()).unwrap_or_default();
         self.mailer.store(mailer);
-        lock(&self.outbox).readdress(&recipients, now());
+        let dropped = lock(&self.outbox).readdress(&recipients, now());
+        for letter in dropped {
+            let (about, title) = (letter.kind.as_str(), letter.subject);
+            tracing::warn!(event = "alert.mail_dropped", about, title, why = "nobody is written to any more");
+        }
         self.posted.notify_one();
         self.say_what_is_odd();
     }

@@ -65,22 +65,24 @@ impl Outbox {
     /// nothing any more; what only such people were to get goes to all who are.
     pub(super) fn new(waiting: Vec<Waiting>, recipients: &[String], now: Timestamp) -> Outbox {
         let mut outbox = Outbox { waiting: waiting.into(), failure: None };
-        outbox.readdress(recipients, now);
+        drop(outbox.readdress(recipients, now));
         outbox.waiting.truncate(LETTERS_MAX);
         outbox
     }
 
-    /// The same for what waits now, with others to be written to.
-    pub(super) fn readdress(&mut self, recipients: &[String], now: Timestamp) {
+    /// The same for what waits now, with others to be written to; gives what nobody is left for.
+    pub(super) fn readdress(&mut self, recipients: &[String], now: Timestamp) -> Vec<Letter> {
         for Waiting { to, .. } in &mut self.waiting {
             to.retain(|recipient| recipients.contains(recipient));
             if to.is_empty() {
                 *to = recipients.to_vec();
             }
         }
-        // Nobody would ever send them.
-        self.waiting.retain(|waiting| !waiting.to.is_empty());
+        let (kept, dropped): (VecDeque<Waiting>, VecDeque<Waiting>) =
+            self.waiting.drain(..).partition(|waiting| !waiting.to.is_empty());
+        self.waiting = kept;
         self.hurry(now);
+        dropped.into_iter().map(|waiting| waiting.letter).collect()
     }
 
     /// Puts a letter into the queue; gives the one that found no room, if any: the oldest report, or the oldest alert
