@@ -17,6 +17,7 @@ COPY corpus corpus
 RUN cargo build --locked --profile dist --bin daybook
 
 FROM debian:bookworm-slim
+# The label names Daybook's own licence. The root certificates built into it are under another: README.md, in the image below, says so.
 LABEL org.opencontainers.image.title="Daybook" \
       org.opencontainers.image.description="Journal report gateway: SMTP in, sealed and durable, POP3 out" \
       org.opencontainers.image.version="0.1.0" \
@@ -30,6 +31,7 @@ RUN apt-get update \
     && install --directory --mode=0700 --owner=65532 --group=65532 /var/lib/daybook
 COPY --from=build /build/target/dist/daybook /usr/local/bin/daybook
 COPY config/container.toml /etc/daybook/daybook.toml
+COPY README.md LICENSE-MIT LICENSE-APACHE /usr/share/doc/daybook/
 # By number, so that an orchestrator can see that it is not root.
 USER 65532:65532
 WORKDIR /var/lib/daybook

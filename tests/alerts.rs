@@ -6,6 +6,9 @@
 #[path = "support/daybook.rs"]
 mod support;
 
+#[path = "support/delivery.rs"]
+mod delivery;
+
 #[path = "support/sink.rs"]
 mod sink;
 
@@ -15,6 +18,7 @@ use daybook::config;
 use daybook::mail::*;
 use daybook::observe::now;
 use daybook::store::*;
+use delivery::delivery;
 use serde_json::Value;
 use sink::{Door, Mail, Sink};
 use std::fs;
@@ -388,66 +392,14 @@ impl Given {
     fn receive(&mut self, at: Timestamp) {
         self.count += 1;
         let store = &self.running.store;
-        let stage = store.stage(self.mailbox.id).unwrap();
-        let body = format!("message {}", self.count).into_bytes();
-        let seal = |octets: &[u8]| {
-            let mut sealer = stage.sealer(octets.len() as u64).unwrap();
-            sealer.write_all(octets).unwrap();
-            sealer.finish().unwrap()
-        };
-        let octets = body.len() as u64;
         let mut random = [0; 10];
         random[2..].copy_from_slice(&self.count.to_be_bytes());
+        let body = format!("message {}\r\n", self.count);
         let delivery = Delivery {
-            gateway_mailbox: self.mailbox.id,
-            receipt_id: ReceiptId::new(u64::try_from(at.unix_ms()).unwrap(), random),
-            received_at: at,
-            transport: TransportEnvelope {
-                session_id: SessionId::new(1, [0; 10]),
-                peer: "127.0.0.1:25".parse().unwrap(),
-                helo: "peer".to_owned(),
-                tls: None,
-                reverse_path: ReversePath::Null,
-                recipients: vec![self.mailbox.address().unwrap().clone()],
-                smtputf8: false,
-            },
             class: Class::JournalReport,
-            octets,
-            sha256: Digest::of(&body),
             message_id: Some(format!("<{}@wrapper>", self.count)),
-            parent_message_id: None,
-            reports: vec![],
-            defects: vec![],
-            unmatched: vec![],
-            judgement: None,
-            identity: stage.digest_key().identity(&[&body]),
-            heals: false,
-            objects: vec![seal(&body)],
-            summary: seal(b"{}"),
-            messages: vec![DeliveredMessage {
-                sources: vec![Source::New(Extent { object: 0, offset: 0, octets })],
-                octets,
-                canonical: CanonicalSize {
-                    octets,
-                    lines: 1,
-                    bare_line_ends: false,
-                    ends_with_line_end: true,
-                },
-                exact: stage.digest_key().exact(&Digest::of(&body)),
-                join: stage.digest_key().join(&Digest::of(&body)),
-                message_id: None,
-                rendition: Rendition::Original,
-                held: None,
-            }],
-            placements: vec![WantedPlacement {
-                folder: FolderName::Inbox,
-                slug: None,
-                message: 0,
-                once_per_join: false,
-                reasons: vec!["accepted".to_owned()],
-            }],
+            ..delivery(&**store, &self.mailbox, at, random, body.as_bytes())
         };
-        drop(stage);
         self.runtime.block_on(store.deliver(vec![delivery])).unwrap();
     }
 

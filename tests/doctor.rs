@@ -6,6 +6,8 @@
 #[path = "support/daybook.rs"]
 mod support;
 
+#[path = "support/delivery.rs"]
+mod delivery;
 #[path = "support/examined.rs"]
 mod examined;
 #[path = "support/nameserver.rs"]

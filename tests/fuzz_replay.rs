@@ -1,6 +1,9 @@
 //! Runs the fuzz targets of `tests/fuzz` over every input in `corpus/crashes`, and the session's over the dialogues of
 //! `corpus/smtp` as well, so that what was found once is looked for in every build.
 //!
+//! The targets themselves are built by nobody but who fuzzes: they hold nothing but a call, and a test here compares what there is of
+//! each.
+//!
 //! `FUZZ_SEEDS=directory cargo test --test fuzz_replay` writes the inputs the fuzzer starts from.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Tests fail by panicking.
 
@@ -31,13 +34,20 @@ fn files(directory: &str, extension: Option<&str>) -> Vec<PathBuf> {
     paths
 }
 
-fn replay(target: &str, run: fn(&[u8])) {
+type Run = fn(&[u8]);
+
+/// Every target and what it runs.
+const TARGETS: [(&str, Run); 3] =
+    [("address", address::run), ("data_scanner", data_scanner::run), ("smtp_session", smtp_session::run)];
+
+fn replay(target: &str) {
+    let (_, run) = TARGETS.into_iter().find(|(name, _)| *name == target).unwrap();
     for path in files(&format!("corpus/crashes/{target}"), None) {
         try_one(&path.display().to_string(), run, &std::fs::read(&path).unwrap());
     }
 }
 
-fn try_one(whence: &str, run: fn(&[u8]), input: &[u8]) {
+fn try_one(whence: &str, run: Run, input: &[u8]) {
     let ran = catch_unwind(AssertUnwindSafe(|| run(input)));
     assert!(ran.is_ok(), "{whence}: see above");
 }
@@ -59,7 +69,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn the_session_keeps_its_promises_over_all_that_was_ever_found() {
-    replay("smtp_session", smtp_session::run);
+    replay("smtp_session");
 }
 
 #[test]
@@ -75,19 +85,53 @@ fn the_session_keeps_its_promises_over_the_dialogues_whatever_the_receiver_does(
 
 #[test]
 fn the_scanner_agrees_with_the_reference_over_all_that_was_ever_found() {
-    replay("data_scanner", data_scanner::run);
+    replay("data_scanner");
 }
 
 #[test]
 fn addresses_are_read_as_written_over_all_that_was_ever_found() {
-    replay("address", address::run);
+    replay("address");
+}
+
+/// Names in a directory, without `.rs`.
+fn names(directory: &str) -> Vec<String> {
+    let stem = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+    let mut names: Vec<String> = files(directory, None).into_iter().map(stem).collect();
+    names.retain(|name| name != "README.md");
+    names
+}
+
+#[test]
+fn what_is_fuzzed_is_what_is_replayed() {
+    let ours = TARGETS.map(|(name, _)| name.to_owned()).to_vec();
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    let manifest: toml::Table = std::fs::read_to_string(package.join("Cargo.toml")).unwrap().parse().unwrap();
+    let bins = manifest["bin"].as_array().unwrap();
+    let mut named: Vec<String> = bins.iter().map(|bin| bin["name"].as_str().unwrap().to_owned()).collect();
+    named.sort();
+    assert_eq!(named, ours, "tests/fuzz/Cargo.toml");
+    for bin in bins {
+        let name = bin["name"].as_str().unwrap();
+        assert_eq!(bin["path"].as_str(), Some(format!("targets/{name}.rs").as_str()));
+        let wrapper = format!(
+            "//! See `tests/support/fuzz/{name}.rs`.\n#![no_main]\n\n#[path = \"../../support/fuzz/{name}.rs\"]\nmod {name};\n\n\
+             libfuzzer_sys::fuzz_target!(|octets: &[u8]| {name}::run(octets));\n"
+        );
+        let target = std::fs::read_to_string(package.join(format!("targets/{name}.rs"))).unwrap();
+        assert_eq!(target, wrapper, "what is not compiled here must not hold anything that can break");
+    }
+    for directory in ["tests/fuzz/targets", "tests/support/fuzz", "corpus/crashes"] {
+        assert_eq!(names(directory), ours, "{directory}");
+    }
+    let readme = std::fs::read_to_string(package.join("README.md")).unwrap();
+    assert!(ours.iter().all(|name| readme.contains(&format!("| `{name}` |"))), "tests/fuzz/README.md");
 }
 
 #[test]
 fn seeds_are_written_where_asked() {
     let Some(directory) = std::env::var_os("FUZZ_SEEDS") else { return };
     let directory = Path::new(&directory);
-    for target in ["smtp_session", "data_scanner", "address"] {
+    for (target, _) in TARGETS {
         std::fs::create_dir_all(directory.join(target)).unwrap();
     }
     for (name, seed) in seeds() {

@@ -131,8 +131,15 @@ fn a_200_mb_report_takes_64_mb_of_memory_at_most_and_comes_back_identical() {
     }
 }
 
+/// What becomes of the session after the answer.
+#[derive(Clone, Copy)]
+enum Then {
+    GoesOn,
+    IsClosed,
+}
+
 #[test]
-fn a_gigabyte_without_a_line_end_takes_no_memory_to_speak_of_and_is_answered() {
+fn a_gigabyte_without_a_line_end_takes_no_memory_to_speak_of_is_answered_and_ends_the_session_but_for_bdat() {
     const PIECE: usize = 1 << 20;
     const PIECES: usize = 1_000;
     const GROWTH_KIB_MAX: u64 = 32 * 1024;
@@ -141,15 +148,25 @@ fn a_gigabyte_without_a_line_end_takes_no_memory_to_speak_of_and_is_answered() {
     let pid = gateway.pid();
     let piece = vec![b'x'; PIECE];
     let idle = memory_kib(pid, "VmRSS");
-    let check = |what: &str, codes: &[u16], send: &dyn Fn(&mut Smtp) -> io::Result<Reply>| {
+    let check = |what: &str, codes: &[u16], then: Then, send: &dyn Fn(&mut Smtp) -> io::Result<Reply>| {
         forget_peak(pid);
         let clock = Instant::now();
         let mut smtp = Smtp::open(gateway.smtp()).unwrap();
-        // Whoever is told to go may be told so before having sent everything, and then cannot send the rest.
         let heard = match send(&mut smtp) {
             Ok(reply) => reply.code,
             Err(error) => panic!("{what}: {error}"),
         };
+        match then {
+            Then::GoesOn => {
+                smtp.send(b"QUIT\r\n").unwrap();
+                assert_eq!(smtp.reply().unwrap().code, 221, "{what}");
+            }
+            Then::IsClosed => {
+                let kind = smtp.reply().unwrap_err().kind();
+                let ends = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+                assert!(ends.contains(&kind), "{what}: {kind}");
+            }
+        }
         let (seconds, peak) = (clock.elapsed().as_secs_f64(), memory_kib(pid, "VmHWM"));
         let growth = peak.saturating_sub(idle);
         println!("{what}: heard {heard}, idle {idle} KiB, peak {peak} KiB (+{growth}) in {seconds:.1} s");
@@ -157,19 +174,14 @@ fn a_gigabyte_without_a_line_end_takes_no_memory_to_speak_of_and_is_answered() {
         assert!(growth <= GROWTH_KIB_MAX, "{what} took too much memory");
     };
     let all = |smtp: &mut Smtp| (0..PIECES).try_for_each(|_| smtp.send(&piece));
-    check("1 GB in DATA", &[552], &|smtp| {
-        smtp.begin(&account.address, By::Data.go_ahead())?.unwrap();
-        all(smtp)?;
-        smtp.send(b"\r\n.\r\n")?;
-        smtp.reply()
-    });
-    check("1 GB in one BDAT", &[552], &|smtp| {
+    // The peer said how long it is: it is read to its last octet, since no command can be told from it before.
+    check("1 GB in one BDAT", &[552], Then::GoesOn, &|smtp| {
         smtp.begin(&account.address, None)?.unwrap();
         smtp.send(format!("BDAT {} LAST\r\n", PIECE * PIECES).as_bytes())?;
         all(smtp)?;
         smtp.reply()
     });
-    check("1 GB in BDATs of a megabyte", &[552], &|smtp| {
+    check("1 GB in BDATs of a megabyte", &[552], Then::GoesOn, &|smtp| {
         smtp.begin(&account.address, None)?.unwrap();
         let mut last = None;
         for _ in 0..PIECES {
@@ -182,8 +194,14 @@ fn a_gigabyte_without_a_line_end_takes_no_memory_to_speak_of_and_is_answered() {
         }
         last.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     });
-    check("1 GB in a command", &[421, 500], &|smtp| {
+    check("1 GB in a command", &[421, 500], Then::IsClosed, &|smtp| {
         // It hangs up long before the end.
+        drop(all(smtp));
+        smtp.reply()
+    });
+    check("1 GB in DATA", &[552], Then::IsClosed, &|smtp| {
+        smtp.begin(&account.address, By::Data.go_ahead())?.unwrap();
+        // More than twice the limit: it is not listened to until its end, and cannot be sent whole.
         drop(all(smtp));
         smtp.reply()
     });

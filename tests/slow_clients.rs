@@ -2,7 +2,8 @@
 //! somebody who sends mail meanwhile does not notice.
 //!
 //! With the server's deadlines set to seconds. `DAYBOOK_LONG=1` takes them as they are unless told otherwise, with an octet every
-//! ten seconds: some six minutes.
+//! ten seconds: some six minutes. How long a delivery may take beside them is judged by `tests/real.sh` alone (feature `real`), on the
+//! optimised server.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "figures are to be read")]
 
@@ -24,6 +25,8 @@ const CLIENTS: usize = 125;
 const P99_MAX: Duration = Duration::from_secs(2);
 /// Fewer deliveries than this have no 99th percentile to speak of.
 const DELIVERIES_MIN: usize = 100;
+/// A delivery counts as one beside the slow ones while so many of them are connected.
+const BESIDE_MIN: usize = 4 * CLIENTS / 2;
 
 /// The seconds the server is given, between two octets, and for all clients to be cut off.
 struct Pace {
@@ -38,8 +41,10 @@ fn pace() -> Pace {
         let (drip, all_cut) = (Duration::from_secs(10), Duration::from_secs(400));
         return Pace { smtp: connections, drip, all_cut };
     }
-    let deadlines =
-        "command_seconds = 3\nhandshake_seconds = 3\ndata_idle_seconds = 3\ndata_grace_seconds = 3\n";
+    // Time for enough deliveries where they are judged.
+    let seconds = if cfg!(feature = "real") { 10 } else { 5 };
+    let deadlines = ["command", "handshake", "data_idle", "data_grace"];
+    let deadlines: String = deadlines.map(|what| format!("{what}_seconds = {seconds}\n")).concat();
     let smtp = Box::leak(format!("{connections}{deadlines}").into_boxed_str());
     Pace { smtp, drip: Duration::from_millis(100), all_cut: Duration::from_secs(60) }
 }
@@ -133,30 +138,33 @@ fn five_hundred_slow_clients_are_cut_off_and_nobody_else_is_slowed_down() {
         .block_on(async { tokio::time::timeout(all_cut, all_in.wait()).await.expect("all are connected") });
 
     let began = Instant::now();
-    let mut took = Vec::new();
-    let mut beside = 0;
-    while cut.load(Ordering::SeqCst) < clients.len() || took.len() < DELIVERIES_MIN {
-        assert!(began.elapsed() < all_cut, "{} of {} cut off", cut.load(Ordering::SeqCst), clients.len());
+    let connected = || clients.len() - cut.load(Ordering::SeqCst);
+    let (mut took, mut others) = (Vec::new(), 0);
+    while connected() > 0 {
+        assert!(began.elapsed() < all_cut, "{} of {} are still there", connected(), clients.len());
         let clock = Instant::now();
         let reply = server.send(&to, &report);
         assert!(reply.starts_with("250 "), "{reply}");
-        took.push(clock.elapsed());
-        beside += usize::from(cut.load(Ordering::SeqCst) < clients.len());
+        if connected() >= BESIDE_MIN { took.push(clock.elapsed()) } else { others += 1 }
     }
+    let seconds = began.elapsed().as_secs_f64();
     for client in clients {
         let (slow, said) = runtime.block_on(client).unwrap();
         // Who is in a handshake cannot be told anything.
         let expect = if matches!(slow, Slow::Handshake) { "" } else { "421 4.4.2 " };
         assert!(said.starts_with(expect) && said.lines().count() <= 1, "{slow:?}: {said:?}");
     }
+    assert!(!took.is_empty(), "nothing was delivered beside them");
     took.sort();
-    let p99 = took[(took.len() * 99 / 100).min(took.len() - 1)];
+    let p99 = took[took.len() * 99 / 100];
     println!(
-        "{} slow clients cut off in {:.1} s; {} deliveries, {beside} of them beside these: median {:?}, p99 {p99:?}",
+        "{} slow clients cut off in {seconds:.1} s; {} deliveries beside at least {BESIDE_MIN} of them: median {:?}, p99 {p99:?}; \
+         {others} beside fewer",
         kinds.len() * CLIENTS,
-        began.elapsed().as_secs_f64(),
         took.len(),
         took[took.len() / 2],
     );
-    assert!(beside > 0 && p99 < P99_MAX, "p99 {p99:?}");
+    if cfg!(feature = "real") {
+        assert!(took.len() >= DELIVERIES_MIN && p99 < P99_MAX, "p99 of {} is {p99:?}", took.len());
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::maildrop::Maildrop;
 use super::support::{SOON, Site};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -93,11 +94,11 @@ impl Gateway {
         child.wait().unwrap();
     }
 
-    /// Ends it in good order.
+    /// Ends it in good order, frozen or not.
     pub(crate) fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        self.thaw();
         let mut child = self.child.take().unwrap();
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = until("an orderly end", || child.try_wait().unwrap());
         assert!(status.success(), "{status}: {}", self.log());
     }
@@ -119,6 +120,37 @@ impl Gateway {
         assert!(configuration.contains(any), "{configuration}");
         let this = format!("[smtp]\nlisten = [\"127.0.0.1:{port}\"]");
         self.site.write("daybook.toml", &configuration.replace(any, &this));
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), signal).unwrap();
+    }
+
+    /// Stops it where it is, until [`Gateway::thaw`] or its end.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let status = format!("/proc/{}/status", self.pid());
+        until("the server to stand still", || {
+            fs::read_to_string(&status).unwrap().contains("\nState:\tT").then_some(())
+        });
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Connections to the SMTP port that it has taken and that are open at both ends.
+    pub(crate) fn smtp_connections(&self) -> usize {
+        // Columns: number, local and remote address, state, queues, timer, retransmissions, user, timeout, inode
+        // (proc_net_tcp.txt). One that waits to be taken has no inode.
+        const ESTABLISHED: &str = "01";
+        let local = format!(":{:04X}", self.smtp().port());
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let is_ours = |line: &&str| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            columns[1].ends_with(&local) && columns[3] == ESTABLISHED && columns[9] != "0"
+        };
+        table.lines().skip(1).filter(is_ours).count()
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {

@@ -1,16 +1,16 @@
 //! What the tests of `daybook doctor` share: running it, finding a finding, doing what its text says, and the things that are
 //! planted.
 //!
-//! Take it in with `#[path = "support/examined.rs"] mod examined;`, beside `mod support`.
+//! Take it in with `#[path = "support/examined.rs"] mod examined;`, beside `mod support` and `mod delivery`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use crate::delivery::delivery;
 use crate::support::{Site, USERS};
 use daybook::mail::*;
 use daybook::store::*;
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -165,57 +165,7 @@ pub(crate) fn receive_tomorrow(site: &Site) {
     let now = OffsetDateTime::now_utc().unix_timestamp() * 1_000;
     let at = Timestamp::from_unix_ms(now + 86_400_000);
     let body = b"Subject: from tomorrow\r\n\r\nwords\r\n";
-    let stage = store.stage(to.id).unwrap();
-    let seal = |octets: &[u8]| {
-        let mut sealer = stage.sealer(octets.len() as u64).unwrap();
-        sealer.write_all(octets).unwrap();
-        sealer.finish().unwrap()
-    };
-    let octets = body.len() as u64;
-    let delivery = Delivery {
-        gateway_mailbox: to.id,
-        receipt_id: ReceiptId::new(u64::try_from(at.unix_ms()).unwrap(), [7; 10]),
-        received_at: at,
-        transport: TransportEnvelope {
-            session_id: SessionId::new(1, [0; 10]),
-            peer: "127.0.0.1:25".parse().unwrap(),
-            helo: "peer".to_owned(),
-            tls: None,
-            reverse_path: ReversePath::Null,
-            recipients: vec![to.address().unwrap().clone()],
-            smtputf8: false,
-        },
-        class: Class::Plain,
-        octets,
-        sha256: Digest::of(body),
-        message_id: None,
-        parent_message_id: None,
-        reports: vec![],
-        defects: vec![],
-        unmatched: vec![],
-        judgement: None,
-        identity: stage.digest_key().identity(&[b"tomorrow"]),
-        heals: false,
-        objects: vec![seal(body)],
-        summary: seal(b"{}"),
-        messages: vec![DeliveredMessage {
-            sources: vec![Source::New(Extent { object: 0, offset: 0, octets })],
-            octets,
-            canonical: CanonicalSize { octets, lines: 3, bare_line_ends: false, ends_with_line_end: true },
-            exact: stage.digest_key().exact(&Digest::of(body)),
-            join: stage.digest_key().join(&Digest::of(body)),
-            message_id: None,
-            rendition: Rendition::Original,
-            held: None,
-        }],
-        placements: vec![WantedPlacement {
-            folder: FolderName::Inbox,
-            slug: None,
-            message: 0,
-            once_per_join: false,
-            reasons: vec!["accepted".to_owned()],
-        }],
-    };
+    let delivery = delivery(&store, &to, at, [7; 10], body);
     runtime.block_on(store.deliver(vec![delivery])).unwrap();
     runtime.block_on(store.close());
 }
