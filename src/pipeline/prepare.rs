@@ -302,7 +302,6 @@ fn judge(
 ) -> Judgement {
     let nothing = OriginMarks::default();
     let said = Said {
-        class: extraction.map_or(Class::Unreadable, |e| e.class),
         outer: extraction.map_or(&nothing, |e| &e.outer),
         returned: extraction.map(|e| e.returned.as_slice()).unwrap_or_default(),
     };
