@@ -58,7 +58,8 @@ impl Gateway {
         let (made, password) = self.runtime.block_on(self.store.create_gateway_mailbox(new, "test")).unwrap();
         let trust =
             Trust { mode, networks: networks(&["203.0.113.0/24"]), certificates: vec![PIN.to_owned()] };
-        let changes = [&[GatewayMailboxChange::Trust(trust)], changes].concat();
+        let trust = GatewayMailboxChange::Trust { was: Trust::default(), becomes: trust };
+        let changes = [&[trust], changes].concat();
         self.runtime.block_on(self.store.change_gateway_mailbox(made.id, changes, "test")).unwrap();
         let key = self.store.unlock(made.login(), &password).unwrap();
         (self.store.gateway_mailbox(&made.address().unwrap().key()).unwrap(), key)

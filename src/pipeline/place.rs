@@ -156,7 +156,7 @@ mod tests {
         };
         let networks = vec!["203.0.113.0/24".parse().unwrap()];
         let trust = Trust { mode: Mode::Enforce, networks, certificates: Vec::new() };
-        let changes = vec![GatewayMailboxChange::Trust(trust)];
+        let changes = vec![GatewayMailboxChange::Trust { was: Trust::default(), becomes: trust }];
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (made, _) = runtime.block_on(store.create_gateway_mailbox(new, "test")).unwrap();
         runtime.block_on(store.change_gateway_mailbox(made.id, changes, "test")).unwrap();
