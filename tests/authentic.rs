@@ -348,6 +348,23 @@ fn in_observe_mode_a_report_of_a_report_is_read_and_each_names_who_gets_its_own_
     assert_eq!(gateway.last_in(&key, &of_user("erin", UserFolder::Incoming)), feigned_original(1));
     assert_eq!(gateway.folders(&mailbox).iter().map(|(_, entries)| entries).sum::<u64>(), 6);
     assert_eq!(findings(&gateway.receipts(id)[0]), []);
+
+    // One with more originals than any report has gives them to nobody.
+    let original = "Content-Type: message/rfc822\r\n\r\nSubject: s\r\n\r\nb\r\n--feigned-2\r\n".repeat(20);
+    let many = feigned(2).replacen(
+        "Content-Type: message/rfc822\r\n",
+        &(original + "Content-Type: message/rfc822\r\n"),
+        1,
+    );
+    let id = gateway.send(&[&mailbox], EXCHANGE, exchange_tls(), &report_of(2, &many));
+    assert_eq!(gateway.last_in(&key, &of_user("bob", UserFolder::Incoming)), many);
+    let view = gateway.receipts(id).remove(0);
+    assert_eq!((view.reports[1].originals.len(), view.reports.len()), (21, 2));
+    assert!(findings(&view)[0].1.contains("too many originals"), "{:?}", view.defects);
+    assert_eq!(
+        gateway.store.list(mailbox.id, &of_user("erin", UserFolder::Incoming)).unwrap().entries.len(),
+        1
+    );
 }
 
 #[test]

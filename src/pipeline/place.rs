@@ -15,8 +15,10 @@ const UNREAD: &str = "the message could not be read";
 
 /// The finding that a report inside an original gave its originals to nobody, and why.
 const LEFT_WRAPPED: &str = "inner-report-not-assigned";
-const LEFT_WRAPPED_WHY: &str =
+const ONLY_OUTERMOST: &str =
     "a report inside the original was not unwrapped to users: only the outermost is proven";
+const TOO_MANY: &str =
+    "a report inside the original was not unwrapped to users: there are too many originals";
 
 /// Where the messages of a delivery go.
 #[derive(Default)]
@@ -65,7 +67,8 @@ pub(super) fn place(
     if extraction.destination == Destination::Assign {
         let counted = counted_reports(&shown, judgement.mode);
         if counted < shown.len() {
-            placed.left_wrapped = Some((LEFT_WRAPPED.to_owned(), LEFT_WRAPPED_WHY.to_owned()));
+            let why = if judgement.mode == Mode::Observe { TOO_MANY } else { ONLY_OUTERMOST };
+            placed.left_wrapped = Some((LEFT_WRAPPED.to_owned(), why.to_owned()));
         }
         assign_each(inner, gateway_mailbox, extraction, receipt_id, &shown[..counted], &mut placed);
         if placed.placements.len() > 1 {
