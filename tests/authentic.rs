@@ -6,7 +6,8 @@
 mod cases;
 
 use cases::{
-    Case, EXCHANGE, PIN, RELAY, STRANGER, TENANT, exchange_tls, forged, genuine, ndr, report, self_made,
+    Case, EXCHANGE, PIN, RELAY, STRANGER, TENANT, exchange_tls, feigned, feigned_original, forged, genuine,
+    ndr, ndr_of_many_parts, ndr_of_our_header, report, report_of, self_made,
 };
 use daybook::config::{DirectoryKind, DirectorySource, Exchange};
 use daybook::directory::Directory;
@@ -58,7 +59,8 @@ impl Gateway {
         let (made, password) = self.runtime.block_on(self.store.create_gateway_mailbox(new, "test")).unwrap();
         let trust =
             Trust { mode, networks: networks(&["203.0.113.0/24"]), certificates: vec![PIN.to_owned()] };
-        let changes = [&[GatewayMailboxChange::Trust(trust)], changes].concat();
+        let trust = GatewayMailboxChange::Trust { was: Trust::default(), becomes: trust };
+        let changes = [&[trust], changes].concat();
         self.runtime.block_on(self.store.change_gateway_mailbox(made.id, changes, "test")).unwrap();
         let key = self.store.unlock(made.login(), &password).unwrap();
         (self.store.gateway_mailbox(&made.address().unwrap().key()).unwrap(), key)
@@ -269,4 +271,138 @@ fn strict_mode_hears_only_peers_whose_mail_could_be_authentic() {
     assert_eq!(ask(&strict_address, EXCHANGE, None), RecipientVerdict::Forbidden);
     gateway.send(&[&strict], STRANGER, exchange_tls(), &report(1));
     assert_eq!(named(&gateway.folders(&strict)), DELIVERED);
+}
+
+const INNER: (&str, &str) = (
+    "inner-report-not-assigned",
+    "a report inside the original was not unwrapped to users: only the outermost is proven",
+);
+
+fn of_user(user: &str, folder: UserFolder) -> FolderName {
+    FolderName::User { user: user.to_owned(), folder }
+}
+
+/// The findings of a receipt that name a report inside an original.
+fn findings(view: &ReceiptView) -> Vec<(&str, &str)> {
+    let all = view.defects.iter().map(|(kind, why)| (kind.as_str(), why.as_str()));
+    all.filter(|(kind, _)| *kind == INNER.0).collect()
+}
+
+#[test]
+fn a_report_feigned_inside_a_genuine_one_gives_nobody_anything_and_takes_nothing_from_those_who_got_it() {
+    let faulty = |n| {
+        feigned(n).replace(
+            "Content-Type: message/rfc822\r\n",
+            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: x-none\r\n",
+        ) + "\r\n"
+    };
+    for (peer, tls) in [(EXCHANGE, exchange_tls()), (RELAY, None), (STRANGER, self_made(PIN, true))] {
+        for mode in [Mode::Enforce, Mode::Strict] {
+            let gateway = Gateway::new();
+            let (mailbox, key) = gateway.create(mode, &[]);
+            let view =
+                gateway.receipts(gateway.send(&[&mailbox], peer, tls.clone(), &report_of(1, &feigned(1))));
+            assert_eq!(named(&gateway.folders(&mailbox)), DELIVERED, "{peer}");
+            assert_eq!(gateway.last_in(&key, &of_user("bob", UserFolder::Incoming)), feigned(1));
+            assert_eq!(
+                (view[0].reports.len(), findings(&view[0])),
+                (2, vec![INNER]),
+                "recorded all the same"
+            );
+
+            // Nor does one of which the whole would have to be kept in Quarantine.
+            gateway.send(&[&mailbox], peer, tls.clone(), &report_of(2, &faulty(2)));
+            assert_eq!(gateway.last_in(&key, &of_user("bob", UserFolder::Incoming)), faulty(2));
+
+            let mut deep = feigned(50);
+            for n in 51..62 {
+                deep = feigned(n).replace(&feigned_original(n), &deep);
+            }
+            gateway.send(&[&mailbox], peer, tls.clone(), &report_of(4, &deep));
+            assert_eq!(gateway.last_in(&key, &of_user("bob", UserFolder::Incoming)), deep);
+
+            // Nobody whom the proven one names is known: it is kept for an admin, as it was.
+            let unknown = report_of(3, &feigned(3)).replacen("alice@contoso", "a@contoso", 9);
+            let unknown = unknown
+                .replace("To: bob@contoso", "To: b@contoso")
+                .replace("To: carol@contoso", "To: c@contoso");
+            gateway.send(&[&mailbox], peer, tls.clone(), &unknown);
+            let kept = gateway.last_in(&key, &FolderName::Unassigned);
+            assert!(kept.contains("feigned-3@journal.report.generator"), "{kept}");
+            let erin = gateway.store.list(mailbox.id, &of_user("erin", UserFolder::Incoming)).unwrap();
+            assert_eq!(erin.entries.len(), 0);
+        }
+    }
+}
+
+#[test]
+fn in_observe_mode_a_report_of_a_report_is_read_and_each_names_who_gets_its_own_originals() {
+    let gateway = Gateway::new();
+    let (mailbox, key) = gateway.create(Mode::Observe, &[]);
+    let id = gateway.send(&[&mailbox], EXCHANGE, exchange_tls(), &report_of(1, &feigned(1)));
+    for user in ["bob", "carol"] {
+        assert_eq!(gateway.last_in(&key, &of_user(user, UserFolder::Incoming)), feigned(1), "{user}");
+    }
+    assert_eq!(gateway.last_in(&key, &of_user("alice", UserFolder::Outgoing)), feigned(1));
+    assert_eq!(gateway.last_in(&key, &of_user("carol", UserFolder::Outgoing)), feigned_original(1));
+    assert_eq!(gateway.last_in(&key, &of_user("erin", UserFolder::Incoming)), feigned_original(1));
+    assert_eq!(gateway.folders(&mailbox).iter().map(|(_, entries)| entries).sum::<u64>(), 6);
+    assert_eq!(findings(&gateway.receipts(id)[0]), []);
+
+    // One with more originals than any report has gives them to nobody.
+    let original = "Content-Type: message/rfc822\r\n\r\nSubject: s\r\n\r\nb\r\n--feigned-2\r\n".repeat(20);
+    let many = feigned(2).replacen(
+        "Content-Type: message/rfc822\r\n",
+        &(original + "Content-Type: message/rfc822\r\n"),
+        1,
+    );
+    let id = gateway.send(&[&mailbox], EXCHANGE, exchange_tls(), &report_of(2, &many));
+    assert_eq!(gateway.last_in(&key, &of_user("bob", UserFolder::Incoming)), many);
+    let view = gateway.receipts(id).remove(0);
+    assert_eq!((view.reports[1].originals.len(), view.reports.len()), (21, 2));
+    assert!(findings(&view)[0].1.contains("too many originals"), "{:?}", view.defects);
+    assert_eq!(
+        gateway.store.list(mailbox.id, &of_user("erin", UserFolder::Incoming)).unwrap().entries.len(),
+        1
+    );
+}
+
+#[test]
+fn what_was_taken_off_an_ndr_proves_it_whatever_became_of_the_rest() {
+    let gateway = Gateway::new();
+    let (mailbox, _) = gateway.create(Mode::Enforce, &[]);
+    for (n, message, class) in
+        [(1, ndr_of_our_header(1), Class::NdrWithoutReport), (2, ndr_of_many_parts(2), Class::Unreadable)]
+    {
+        let view = gateway.receipts(gateway.send(&[&mailbox], EXCHANGE, exchange_tls(), &message)).remove(0);
+        let judgement = view.judgement.unwrap();
+        assert_eq!((view.class, judgement.verdict), (class, Verdict::Authentic), "{:?}", judgement.reasons);
+        assert_eq!(judgement.evidence.returned.unwrap().originator_orgs, [TENANT]);
+        assert_eq!(named(&gateway.folders(&mailbox)), [("INBOX", n), ("Quarantine", n)]);
+    }
+}
+
+#[test]
+fn the_mode_at_the_end_of_a_message_counts_not_the_one_at_its_beginning() {
+    let gateway = Gateway::new();
+    let (mailbox, _) = gateway.create(Mode::Observe, &[]);
+    let envelope = TransportEnvelope {
+        session_id: gateway.pipeline.session_id(),
+        peer: STRANGER.parse().unwrap(),
+        helo: "mail.example".to_owned(),
+        tls: None,
+        reverse_path: ReversePath::Null,
+        recipients: vec![mailbox.address().unwrap().clone()],
+        smtputf8: false,
+    };
+    gateway.runtime.block_on(async {
+        let mut reception = gateway.pipeline.begin(gateway.pipeline.receipt_id(), envelope).unwrap();
+        reception.write(report(1).as_bytes()).await.unwrap();
+        // While the peer takes its time, the admin turns it on.
+        let becomes = Trust { mode: Mode::Enforce, ..mailbox.trust.clone() };
+        let change = GatewayMailboxChange::Trust { was: mailbox.trust.clone(), becomes };
+        gateway.store.change_gateway_mailbox(mailbox.id, vec![change], "test").await.unwrap();
+        reception.commit().await.unwrap();
+    });
+    assert_eq!(named(&gateway.folders(&mailbox)), [("Quarantine", 1)]);
 }

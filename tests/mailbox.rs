@@ -117,7 +117,14 @@ fn a_peer_hears_the_same_of_an_unknown_a_former_and_a_deleted_address() {
         .collect();
     assert_eq!(asked.len(), 2, "the admin hears it, once for each time: {log}");
     assert_eq!((text(&asked[0], "level"), text(&asked[0], "mailbox_id")), ("WARN", text(&made, "id")));
-    assert!(!asked[0].to_string().contains(text(&made, "login")), "not the address itself: {}", asked[0]);
+    let now = show(&site, text(&made, "id"));
+    for login in [text(&made, "login"), text(&now, "login")] {
+        assert!(
+            !asked[0].to_string().contains(login),
+            "neither the former address nor the new one: {}",
+            asked[0]
+        );
+    }
 }
 
 #[test]
@@ -330,6 +337,56 @@ fn the_first_reports_teach_who_sends_and_others_do_not() {
     receive(&site, text(&shown, "address"), &flood);
     let learned = &show(&site, "Contoso")["learned"];
     assert_eq!((&learned["reports"], &learned["tenants_proven"][0]["reports"]), (&json!(100), &json!(2)));
+    assert_eq!(learned["complete"], false);
+}
+
+#[test]
+fn junk_before_the_journal_rule_neither_hides_the_tenant_nor_lets_another_be_pinned_unseen() {
+    let flood = |count: usize| (0..count).map(|_| FORGED);
+    // More reports than teach came from anybody before the first proven one.
+    let site = learned_site(&flood(150).chain([PROVEN, PROVEN]).collect::<Vec<_>>());
+    let shown = show(&site, "Contoso");
+    let one = |value: &str, reports: u64| json!([{ "value": value, "reports": reports }]);
+    assert_eq!(shown["learned"]["tenants_proven"], one(TENANT, 2));
+    assert_eq!(shown["learned"]["tenants_recent"], one(TENANT, 2));
+    let page = site.run(&["mailbox", "show", "Contoso"]).expect(0).stdout;
+    assert!(
+        page.contains("Learned from the first 100 reports") && page.contains("mailbox pin mbx-"),
+        "{page}"
+    );
+
+    // More messages than are looked through came before it: the last ones tell.
+    let plain = (0..1_000).map(|_| Came { class: Class::Plain, ..FORGED });
+    let site = learned_site(&plain.chain([FORGED, PROVEN]).collect::<Vec<_>>());
+    let learned = &show(&site, "Contoso")["learned"];
+    assert_eq!((&learned["tenants_proven"], &learned["tenants_recent"]), (&json!([]), &one(TENANT, 1)));
+    assert_eq!(learned["complete"], false);
+    site.run(&["mailbox", "pin", "Contoso"]).expect(4);
+    // Another tenant lately: neither is guessed.
+    let address = text(&show(&site, "Contoso"), "address").to_owned();
+    receive(&site, &address, &[Came { orgs: &["fabrikam.onmicrosoft.com"], ..PROVEN }]);
+    let refused = site.run(&["mailbox", "pin", "Contoso", "--yes"]).expect(1);
+    assert!(refused.stderr.contains("more than one tenant"), "{}", refused.stderr);
+    let page = site.run(&["mailbox", "show", "Contoso"]).expect(0).stdout;
+    assert!(!page.contains("mailbox pin mbx-") && !page.contains("only"), "{page}");
+
+    // The first say one, the last another.
+    let first = Came { orgs: &["fabrikam.onmicrosoft.com"], ..PROVEN };
+    let site = learned_site(&std::iter::once(first).chain(flood(600)).chain([PROVEN]).collect::<Vec<_>>());
+    site.run(&["mailbox", "pin", "Contoso", "--yes"]).expect(1);
+}
+
+#[test]
+fn a_new_address_is_in_a_domain_that_is_configured_still() {
+    let site = Site::new();
+    create(&site, "Contoso");
+    let text_of = std::fs::read_to_string(site.path("daybook.toml")).unwrap();
+    site.write("daybook.toml", &text_of.replace(&format!("\"{DOMAIN}\", "), ""));
+    let said = site.run(&["mailbox", "rotate", "Contoso"]).expect(0).stdout;
+    assert!(said.contains(&format!("{DOMAIN} is not one of the configured domains any more")), "{said}");
+    assert!(text(&show(&site, "Contoso"), "address").ends_with("@second.example"));
+    let again = json_of(&site.run(&["mailbox", "rotate", "Contoso", "--json"]).expect(0));
+    assert_eq!(again.get("notes"), None, "{again}");
 }
 
 #[test]
@@ -337,7 +394,7 @@ fn the_tenant_that_was_learned_is_pinned_after_an_approval() {
     let site = learned_site(&[PROVEN, PROVEN, FORGED]);
     let asked = site.run(&["mailbox", "pin", "Contoso"]).expect(4);
     assert!(
-        asked.stderr.contains("2 of 3 reports bear it") && asked.stderr.contains("--yes"),
+        asked.stderr.contains("2 of the first reports over") && asked.stderr.contains("--yes"),
         "{}",
         asked.stderr
     );

@@ -1,9 +1,10 @@
 //! Making, showing and changing gateway mailboxes.
 
-use super::learned::{learned, recent};
+use super::learned::{LearnedView, seen};
 use super::ops::blocking;
 use super::request::{AddressView, CreatedView, FolderView, GatewayMailboxView, InboxView, OpError};
 use super::{Context, trust};
+use crate::config::is_host_name;
 use crate::mail::{
     Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile,
     SELF_TEST_NAME, Timestamp,
@@ -14,8 +15,6 @@ use std::sync::Arc;
 
 /// Longest name, in characters.
 const NAME_CHARACTERS_MAX: usize = 200;
-/// Longest tenant, in octets: a domain name.
-const TENANT_OCTETS_MAX: usize = 253;
 /// Keys that `set` knows.
 const KEYS: &str = "name, tenant, profile, archive, mode, trusted_networks, pinned_certificates";
 /// How long a former address is served when nothing else is said, in days.
@@ -80,19 +79,39 @@ pub(super) fn list(context: &Context) -> Result<Vec<GatewayMailboxView>, OpError
     Ok(views)
 }
 
+/// Everything about it, also what its mail teaches.
 pub(super) fn show(context: &Context, text: &str) -> Result<GatewayMailboxView, OpError> {
     let mailbox = resolve(context, text)?;
-    let folders = context.store.folders(mailbox.id)?;
-    let shown = folders.iter().map(folder_view).collect();
-    let mut view = GatewayMailboxView { folders: Some(shown), ..view(&mailbox, &folders) };
-    view.learned = Some(learned(context, mailbox.id)?);
-    view.recent = Some(recent(context, mailbox.id, &mut view.addresses)?);
-    view.notes = trust::notes(&view, &context.settings.current().exchange);
-    Ok(view)
+    let seen = seen(context, mailbox.id)?;
+    let mut view = with_folders(context, &mailbox)?;
+    view.recent = Some(seen.recent(&mut view.addresses));
+    with_notes(context, view, Some(seen.learned()))
 }
 
-pub(super) fn show_id(context: &Context, id: GatewayMailboxId) -> Result<GatewayMailboxView, OpError> {
-    show(context, &id.to_string())
+/// As it is after a change. What its mail teaches is read again only for who asks for it; `learned` was read for the change.
+pub(super) fn changed(
+    context: &Context,
+    id: GatewayMailboxId,
+    learned: Option<LearnedView>,
+) -> Result<GatewayMailboxView, OpError> {
+    let mailbox = resolve(context, &id.to_string())?;
+    with_notes(context, with_folders(context, &mailbox)?, learned)
+}
+
+fn with_folders(context: &Context, mailbox: &GatewayMailbox) -> Result<GatewayMailboxView, OpError> {
+    let folders = context.store.folders(mailbox.id)?;
+    let shown = folders.iter().map(folder_view).collect();
+    Ok(GatewayMailboxView { folders: Some(shown), ..view(mailbox, &folders) })
+}
+
+fn with_notes(
+    context: &Context,
+    mut view: GatewayMailboxView,
+    learned: Option<LearnedView>,
+) -> Result<GatewayMailboxView, OpError> {
+    view.learned = learned;
+    view.notes = trust::notes(&view, &context.settings.current().exchange);
+    Ok(view)
 }
 
 pub(super) async fn set(
@@ -116,7 +135,7 @@ pub(super) async fn set(
         }
     }
     if trusted != mailbox.trust {
-        changes.push(GatewayMailboxChange::Trust(trusted));
+        changes.push(GatewayMailboxChange::Trust { was: mailbox.trust.clone(), becomes: trusted });
     }
     let changed = context.store.change_gateway_mailbox(mailbox.id, changes, actor).await?;
     log_change("mailbox.changed", &changed, actor);
@@ -157,21 +176,32 @@ pub(super) async fn resume(context: &Context, actor: &str, text: &str) -> Result
     Ok(changed.id)
 }
 
-/// A new address; the others are served for so many days more.
+/// A new address; the others are served for so many days more. Says so when it is in another domain.
 pub(super) async fn rotate(
     context: &Context,
     actor: &str,
     text: &str,
     overlap_days: u32,
-) -> Result<GatewayMailboxId, OpError> {
+) -> Result<(GatewayMailboxId, Option<String>), OpError> {
     if overlap_days > OVERLAP_DAYS_MAX {
         return Err(OpError::Usage(format!("an overlap has 0 to {OVERLAP_DAYS_MAX} days")));
     }
     let mailbox = resolve(context, text)?;
-    let change = GatewayMailboxChange::Rotate { overlap_ms: u64::from(overlap_days) * DAY_MS };
+    let settings = context.settings.current();
+    let current = mailbox.address().map(Address::domain).unwrap_or_default();
+    let moved = match settings.domains.iter().any(|domain| domain.eq_ignore_ascii_case(current)) {
+        true => None,
+        // No mail comes there any more, or soon none will.
+        false => Some(checked_domain(context, None)?),
+    };
+    let overlap_ms = u64::from(overlap_days) * DAY_MS;
+    let note = moved.as_ref().map(|domain| {
+        format!("{current} is not one of the configured domains any more: the new address is in {domain}, the first of them")
+    });
+    let change = GatewayMailboxChange::Rotate { domain: moved, overlap_ms };
     let changed = context.store.change_gateway_mailbox(mailbox.id, vec![change], actor).await?;
     log_change("mailbox.rotated", &changed, actor);
-    Ok(changed.id)
+    Ok((changed.id, note))
 }
 
 /// The gateway mailbox as it was last, deleted.
@@ -234,8 +264,9 @@ pub(super) fn checked_domain(context: &Context, domain: Option<String>) -> Resul
 /// Empty for none.
 pub(super) fn checked_tenant(tenant: &str) -> Result<Option<String>, OpError> {
     let tenant = tenant.trim();
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-' || b == b'_';
-    if tenant.len() > TENANT_OCTETS_MAX || !tenant.bytes().all(is_name) {
+    // As DNS tools print it, with the dot of the root: no header bears that.
+    let tenant = tenant.strip_suffix('.').unwrap_or(tenant);
+    if !tenant.is_empty() && !is_host_name(tenant) {
         return Err(OpError::Usage(format!(
             "a tenant is a domain name such as contoso.onmicrosoft.com, not {tenant}"
         )));
@@ -286,5 +317,25 @@ pub(super) fn folder_view(status: &FolderStatus) -> FolderView {
         entries: status.entries,
         octets: status.octets,
         oldest: status.oldest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_is_a_host_name_without_the_dot_of_the_root() {
+        let check = |text: &str, expect: Option<&str>| {
+            assert_eq!(checked_tenant(text).unwrap().as_deref(), expect, "{text}");
+        };
+        check(" Contoso.OnMicrosoft.com. ", Some("contoso.onmicrosoft.com"));
+        check("contoso-1.com", Some("contoso-1.com"));
+        check("", None);
+        for wrong in
+            ["..", "contoso.com..", "a..b", ".a", "-a.b", "a_b.com", "a b", "192.0.2.1", "b\u{fc}ro.de"]
+        {
+            assert!(checked_tenant(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! What the first reports of a gateway mailbox teach about who sends them, and how its last messages were judged.
 //!
-//! Nothing is kept for it: it is counted anew from the receipts whenever somebody looks. Pure but for the two questions.
+//! Nothing is kept for it: it is counted anew from the receipts whenever somebody looks. Pure but for the one question.
+//!
+//! The tenant is learned from proven sessions alone, at both ends: reports that anybody can send neither use up the first
+//! ones nor hide, by coming first, what Exchange Online sends today.
 
 use super::Context;
 use super::request::{AddressView, OpError};
 use crate::mail::{
-    AddressKey, CertificateWorth, Class, ClientCertificate, GatewayMailboxId, Network, ReversePath,
-    Timestamp, Verdict,
+    AddressKey, CertificateWorth, Class, ClientCertificate, GatewayMailboxId, Network, ReceiptId,
+    ReversePath, Timestamp, Verdict,
 };
-use crate::store::{Arrival, Arrivals};
+use crate::store::{Arrival, Arrivals, Came};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,12 +86,19 @@ pub struct LearnedView {
     pub reports: u64,
     /// More are not looked at.
     pub reports_max: u64,
+    /// These are all that ever came.
+    #[serde(default)]
+    pub complete: bool,
     /// When the first of them came.
     pub first: Option<Timestamp>,
     /// When the last of them came.
     pub last: Option<Timestamp>,
     /// The one outer `X-OriginatorOrg`, in lower case, where network and certificate proved the peer to be Exchange Online.
+    /// Counted from as many reports over such sessions, whatever others came between them.
     pub tenants_proven: Vec<Counted>,
+    /// The same of the last messages.
+    #[serde(default)]
+    pub tenants_recent: Vec<Counted>,
     /// Every outer `X-OriginatorOrg` of all others. Anybody can write it there.
     pub tenants_elsewhere: Vec<Counted>,
     /// The tenant's GUID in the outer `X-LD-Processed`.
@@ -114,38 +124,64 @@ pub struct RecentView {
     pub since: Option<Timestamp>,
     /// How they were judged.
     pub verdicts: Verdicts,
+    /// Messages among them that were too large to be looked at, or damaged, or too many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
 }
 
-/// What the first reports of a gateway mailbox teach. Reads from the disk.
-pub(super) fn learned(context: &Context, id: GatewayMailboxId) -> Result<LearnedView, OpError> {
-    // Mostly the first messages are reports, and no more need be read.
-    let first = context.store.arrivals(id, Arrivals::First, LEARNED_REPORTS_MAX)?;
-    let view = learn(&first);
-    if view.reports >= view.reports_max || first.len() < LEARNED_REPORTS_MAX {
-        return Ok(view);
-    }
-    Ok(learn(&context.store.arrivals(id, Arrivals::First, LOOKED_THROUGH_MAX)?))
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
-/// How the last messages of a gateway mailbox were judged, and which of `addresses` they used. Reads from the disk.
-pub(super) fn recent(
-    context: &Context,
-    id: GatewayMailboxId,
-    addresses: &mut [AddressView],
-) -> Result<RecentView, OpError> {
-    let arrivals = context.store.arrivals(id, Arrivals::Last, RECENT_MESSAGES_MAX)?;
-    for address in addresses {
-        let key = AddressKey::of(&address.address);
-        let used = arrivals.iter().filter(|a| a.transport.recipients.iter().any(|to| to.key() == key));
-        address.last_used = used.map(|arrival| arrival.at).max();
+/// The first and the last messages of a gateway mailbox.
+pub(super) struct Seen {
+    first: Came,
+    /// Every message that ever came is among the first.
+    complete: bool,
+    last: Came,
+}
+
+/// Reads both ends of what came to a gateway mailbox. Reads from the disk.
+pub(super) fn seen(context: &Context, id: GatewayMailboxId) -> Result<Seen, OpError> {
+    let of = |came: &Came| came.arrivals.len() as u64 + came.left_out;
+    // Mostly the first messages are proven reports, and no more need be read.
+    let mut asked = LEARNED_REPORTS_MAX;
+    let mut first = context.store.arrivals(id, Arrivals::First, asked)?;
+    if of(&first) >= asked as u64 && proven(&first.arrivals).count() < LEARNED_REPORTS_MAX {
+        asked = LOOKED_THROUGH_MAX;
+        first = context.store.arrivals(id, Arrivals::First, asked)?;
     }
-    let mut recent = RecentView {
-        messages: arrivals.len() as u64,
-        since: arrivals.iter().map(|arrival| arrival.at).min(),
-        verdicts: Verdicts::default(),
-    };
-    arrivals.iter().for_each(|arrival| recent.verdicts.count(arrival));
-    Ok(recent)
+    let complete = of(&first) < asked as u64 && first.left_out == 0;
+    let last = context.store.arrivals(id, Arrivals::Last, RECENT_MESSAGES_MAX)?;
+    Ok(Seen { first, complete, last })
+}
+
+impl Seen {
+    /// What the reports teach.
+    pub(super) fn learned(&self) -> LearnedView {
+        let view = learn(&self.first.arrivals);
+        // With the last report beyond those that are counted, there are more.
+        let complete = self.complete && reports(&self.first.arrivals).count() as u64 == view.reports;
+        LearnedView { complete, tenants_recent: tenants(proven(&self.last.arrivals)), ..view }
+    }
+
+    /// How the last messages were judged, and which of `addresses` they used.
+    pub(super) fn recent(&self, addresses: &mut [AddressView]) -> RecentView {
+        let arrivals = &self.last.arrivals;
+        for address in addresses {
+            let key = AddressKey::of(&address.address);
+            let used = arrivals.iter().filter(|a| a.transport.recipients.iter().any(|to| to.key() == key));
+            address.last_used = used.map(|arrival| arrival.at).max();
+        }
+        let mut recent = RecentView {
+            messages: arrivals.len() as u64,
+            since: arrivals.iter().map(|arrival| arrival.at).min(),
+            verdicts: Verdicts::default(),
+            left_out: self.last.left_out,
+        };
+        arrivals.iter().for_each(|arrival| recent.verdicts.count(arrival));
+        recent
+    }
 }
 
 /// Counts values, each once a report.
@@ -173,33 +209,46 @@ fn cut(value: &str) -> String {
     value.chars().take(VALUE_CHARACTERS_MAX).collect()
 }
 
-fn is_proven(arrival: &Arrival) -> bool {
-    arrival.judgement.as_ref().is_some_and(|judgement| {
-        let evidence = &judgement.evidence;
-        evidence.exchange_network.is_some() && evidence.certificate == CertificateWorth::Exchange
+/// Those that teach: reports, and NDRs that return one.
+fn reports(arrivals: &[Arrival]) -> impl Iterator<Item = &Arrival> {
+    arrivals.iter().filter(|arrival| matches!(arrival.class, Class::JournalReport | Class::JournalNdr))
+}
+
+/// Reports over sessions that were proven to be Exchange Online's, with the one mark that it writes. Where there are two,
+/// nobody knows which is its own.
+fn proven(arrivals: &[Arrival]) -> impl Iterator<Item = (&Arrival, &String)> {
+    reports(arrivals).filter_map(|arrival| {
+        let evidence = &arrival.judgement.as_ref()?.evidence;
+        let is_exchange =
+            evidence.exchange_network.is_some() && evidence.certificate == CertificateWorth::Exchange;
+        match evidence.outer.originator_orgs.as_slice() {
+            [one] if is_exchange => Some((arrival, one)),
+            _ => None,
+        }
     })
 }
 
+fn tenants<'a>(proven: impl Iterator<Item = (&'a Arrival, &'a String)>) -> Vec<Counted> {
+    let mut values = Values::default();
+    proven.for_each(|(_, org)| values.count([cut(&org.to_ascii_lowercase())]));
+    values.most_frequent()
+}
+
 fn learn(arrivals: &[Arrival]) -> LearnedView {
-    let teaches = |arrival: &&Arrival| matches!(arrival.class, Class::JournalReport | Class::JournalNdr);
     let mut view = LearnedView { reports_max: LEARNED_REPORTS_MAX as u64, ..LearnedView::default() };
-    let [mut proven, mut elsewhere, mut ld_processed, mut senders, mut reverse_paths, mut networks] =
+    let is_proven: BTreeSet<ReceiptId> = proven(arrivals).map(|(arrival, _)| arrival.receipt_id).collect();
+    let [mut elsewhere, mut ld_processed, mut senders, mut reverse_paths, mut networks] =
         std::array::from_fn(|_| Values::default());
     let mut certificates: BTreeMap<&str, (&ClientCertificate, u64, u64)> = BTreeMap::new();
-    for arrival in arrivals.iter().filter(teaches).take(LEARNED_REPORTS_MAX) {
+    for arrival in reports(arrivals).take(LEARNED_REPORTS_MAX) {
         view.reports += 1;
         view.first = Some(view.first.map_or(arrival.at, |first| first.min(arrival.at)));
         view.last = view.last.max(Some(arrival.at));
         view.verdicts.count(arrival);
         if let Some(judgement) = &arrival.judgement {
             let outer = &judgement.evidence.outer;
-            let tenants = outer.originator_orgs.iter().map(|org| cut(&org.to_ascii_lowercase()));
-            // Exchange Online writes one. Where there are two, nobody knows which is its own.
-            let is_clear = is_proven(arrival) && outer.originator_orgs.len() == 1;
-            if is_clear {
-                proven.count(tenants)
-            } else {
-                elsewhere.count(tenants)
+            if !is_proven.contains(&arrival.receipt_id) {
+                elsewhere.count(outer.originator_orgs.iter().map(|org| cut(&org.to_ascii_lowercase())));
             }
             let guid =
                 |value: &String| value.split(',').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -222,7 +271,7 @@ fn learn(arrivals: &[Arrival]) -> LearnedView {
             *exchange += u64::from(worth == Some(CertificateWorth::Exchange));
         }
     }
-    view.tenants_proven = proven.most_frequent();
+    view.tenants_proven = tenants(proven(arrivals).take(LEARNED_REPORTS_MAX));
     view.tenants_elsewhere = elsewhere.most_frequent();
     view.ld_processed = ld_processed.most_frequent();
     view.senders = senders.most_frequent();

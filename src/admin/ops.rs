@@ -49,23 +49,30 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         }
         Request::SetGatewayMailbox { gateway_mailbox, settings } => {
             let id = gateway_mailboxes::set(context, actor, &gateway_mailbox, &settings).await?;
-            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
         }
         Request::RotateGatewayMailbox { gateway_mailbox, overlap_days } => {
-            let id = gateway_mailboxes::rotate(context, actor, &gateway_mailbox, overlap_days).await?;
-            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+            let (id, note) =
+                gateway_mailboxes::rotate(context, actor, &gateway_mailbox, overlap_days).await?;
+            let noted = move |c: &Context| {
+                let mut view = gateway_mailboxes::changed(c, id, None)?;
+                view.notes.extend(note);
+                Ok(view)
+            };
+            gateway_mailbox_response(context, noted).await
         }
         Request::PinGatewayMailbox { gateway_mailbox, tenant, certificate, approved } => {
-            let id = trust::pin(context, actor, &gateway_mailbox, tenant, certificate, approved).await?;
-            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+            let (id, learned) =
+                trust::pin(context, actor, &gateway_mailbox, tenant, certificate, approved).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, Some(learned))).await
         }
         Request::SuspendGatewayMailbox { gateway_mailbox } => {
             let id = gateway_mailboxes::suspend(context, actor, &gateway_mailbox).await?;
-            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
         }
         Request::ResumeGatewayMailbox { gateway_mailbox } => {
             let id = gateway_mailboxes::resume(context, actor, &gateway_mailbox).await?;
-            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
         }
         Request::DeleteGatewayMailbox { gateway_mailbox, force } => {
             let deleted = gateway_mailboxes::delete(context, actor, &gateway_mailbox, force).await?;
@@ -106,7 +113,7 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         }
         Request::ClearSelfTest => {
             let id = self_test::clear(context).await?;
-            gateway_mailbox_response(context, move |c| gateway_mailboxes::show_id(c, id)).await
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
         }
     }
 }

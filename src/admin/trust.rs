@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::gateway_mailboxes::{checked_tenant, log_change, resolve};
-use super::learned::{Counted, LearnedView, learned};
+use super::learned::{Counted, LearnedView, seen};
 use super::ops::blocking;
 use super::request::{GatewayMailboxView, OpError};
 use crate::config::Exchange;
@@ -126,9 +126,21 @@ pub(super) fn notes(mailbox: &GatewayMailboxView, exchange: &Exchange) -> Vec<St
     notes
 }
 
-/// Tenants learned over proven sessions, other than `tenant`.
+/// Tenants learned over proven sessions, from the first reports and from the last, with where they were seen most.
+fn tenants(learned: &LearnedView) -> Vec<Counted> {
+    let mut all: Vec<Counted> = learned.tenants_proven.clone();
+    for recent in &learned.tenants_recent {
+        match all.iter_mut().find(|known| known.value == recent.value) {
+            Some(known) => known.reports = known.reports.max(recent.reports),
+            None => all.push(recent.clone()),
+        }
+    }
+    all
+}
+
+/// Those of them other than `tenant`.
 fn others(learned: &LearnedView, tenant: &str) -> Vec<Counted> {
-    learned.tenants_proven.iter().filter(|counted| counted.value != tenant).cloned().collect()
+    tenants(learned).into_iter().filter(|counted| counted.value != tenant).collect()
 }
 
 fn list(counted: &[Counted]) -> String {
@@ -148,10 +160,10 @@ pub(super) async fn pin(
     tenant: Option<String>,
     certificate: Option<String>,
     approved: bool,
-) -> Result<GatewayMailboxId, OpError> {
+) -> Result<(GatewayMailboxId, LearnedView), OpError> {
     let mailbox = resolve(context, text)?;
     let id = mailbox.id;
-    let learned = blocking(context, move |c| learned(c, id)).await?;
+    let learned = blocking(context, move |c| Ok(seen(c, id)?.learned())).await?;
     let certificate = certificate.as_deref().map(fingerprint).transpose()?;
     let tenant = match tenant {
         Some(tenant) => Some(checked_tenant(&tenant)?.ok_or_else(|| {
@@ -163,7 +175,7 @@ pub(super) async fn pin(
     let tenant = tenant.filter(|tenant| mailbox.tenant.as_ref() != Some(tenant));
     let certificate = certificate.filter(|sha256| !mailbox.trust.certificates.contains(sha256));
     if tenant.is_none() && certificate.is_none() {
-        return Ok(id);
+        return Ok((id, learned));
     }
     if certificate.is_some() && mailbox.trust.certificates.len() >= PINNED_CERTIFICATES_MAX {
         return Err(OpError::Refused(format!("{PINNED_CERTIFICATES_MAX} certificates are pinned already")));
@@ -179,19 +191,19 @@ pub(super) async fn pin(
     let mut changes: Vec<GatewayMailboxChange> = Vec::new();
     changes.extend(tenant.map(|tenant| GatewayMailboxChange::Tenant(Some(tenant))));
     changes.extend(certificate.map(|sha256| {
-        let mut trust = mailbox.trust.clone();
-        trust.certificates.push(sha256);
-        GatewayMailboxChange::Trust(trust)
+        let mut becomes = mailbox.trust.clone();
+        becomes.certificates.push(sha256);
+        GatewayMailboxChange::Trust { was: mailbox.trust.clone(), becomes }
     }));
     let changed = context.store.change_gateway_mailbox(id, changes, actor).await?;
     log_change("mailbox.changed", &changed, actor);
-    Ok(id)
+    Ok((id, learned))
 }
 
-/// The one tenant learned over proven sessions.
+/// The one tenant learned over proven sessions: the same from the first reports and from the last, and no other in either.
 fn the_one(learned: &LearnedView) -> Result<String, OpError> {
     let advice = "name the right one with --tenant";
-    match learned.tenants_proven.as_slice() {
+    match tenants(learned).as_slice() {
         [one] => match checked_tenant(&one.value) {
             Ok(Some(tenant)) => Ok(tenant),
             _ => Err(OpError::Refused(format!("what was learned is no tenant: {}; {advice}", one.value))),
@@ -202,7 +214,7 @@ fn the_one(learned: &LearnedView) -> Result<String, OpError> {
                 seen => format!(". From elsewhere, where anybody can write it: {}", list(seen)),
             };
             Err(OpError::Refused(format!(
-                "no tenant was learned: none of {} reports bears one over a session proven to be Exchange Online's; {advice}{seen}",
+                "no tenant was learned: none of {} reports and of the last messages bears one over a session proven to be Exchange Online's; {advice}{seen}",
                 learned.reports
             )))
         }
@@ -221,10 +233,13 @@ fn plan(
 ) -> String {
     let mut lines = Vec::new();
     if let Some(tenant) = tenant {
-        let seen = learned.tenants_proven.iter().find(|c| c.value == tenant).map_or(0, |c| c.reports);
+        let count = |of: &[Counted]| of.iter().find(|c| c.value == tenant).map_or(0, |c| c.reports);
         lines.push(format!(
-            "pin the tenant {tenant} for \"{}\": {seen} of {} reports bear it over a session proven to be Exchange Online's",
-            mailbox.name, learned.reports
+            "pin the tenant {tenant} for \"{}\": {} of the first reports over sessions proven to be Exchange Online's bear it, \
+             and {} of the last",
+            mailbox.name,
+            count(&learned.tenants_proven),
+            count(&learned.tenants_recent)
         ));
         let others = others(learned, tenant);
         if !others.is_empty() {

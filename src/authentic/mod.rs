@@ -4,13 +4,13 @@
 //! peer, certificate ─┐
 //! who Exchange is ───┼─▶ judge ─▶ Judgement: authentic, unverified or suspect; why; kept in Quarantine alone or not
 //! trust, tenant ─────┤
-//! class, marks ──────┘
+//! marks ─────────────┘
 //! ```
 //!
 //! Authentic is what one of these proves, and nothing else:
 //! - The peer is in Exchange Online's networks, proves to hold a certificate in good order with Exchange Online's name, and the
 //!   outermost header block names the pinned tenant in exactly one `X-OriginatorOrg`.
-//! - So does an NDR's peer, and the wrapper that it returns names the tenant.
+//! - So does an NDR's peer, and the wrapper that it returns, or the wrapper's header block alone, names the tenant.
 //! - The peer is in a network that the gateway mailbox trusts.
 //! - The peer proves to hold a certificate that it pinned.
 //!
@@ -19,7 +19,8 @@
 //!   which. The mark alone says nothing: anybody can write it. It takes all three.
 //! - SPF, DKIM, DMARC, MAIL FROM, From and Sender are never conditions: genuine reports fail the first three, and the others
 //!   are the sender's words.
-//! - A contradiction is looked for before a proof. What two readers could read differently proves nothing.
+//! - A trusted network and a pinned certificate come first: such a peer is trusted for everything it says. For all others a
+//!   contradiction is looked for before a proof. What two readers could read differently proves nothing.
 //!
 //! It does not know where a message goes, the store, users or configuration.
 
@@ -27,8 +28,8 @@
 mod tests;
 
 use crate::mail::{
-    CertificateWorth, ChainVerdict, Class, ClientCertificate, Evidence, Judgement, Mode, Network,
-    OriginMarks, TlsFacts, Trust, Untrusted, Verdict,
+    CertificateWorth, ChainVerdict, ClientCertificate, Evidence, Judgement, Mode, Network, OriginMarks,
+    TlsFacts, Trust, Untrusted, Verdict,
 };
 use std::net::IpAddr;
 
@@ -62,12 +63,11 @@ pub struct Pins<'a> {
 /// What a message is and says of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Said<'a> {
-    /// What it was found to be.
-    pub class: Class,
     /// What its outermost header block says.
     pub outer: &'a OriginMarks,
-    /// When it is an NDR that returns a report: what each message says that was taken out of another, the report's wrapper
-    /// last. More than one when it returns another NDR, which no mail system makes of itself (RFC 5321 §4.5.5).
+    /// When it is an NDR that returns a report, or the header block of one: what each message says that was taken off an NDR,
+    /// the report's wrapper last. That one was taken off counts, not the class: a limit met further inside changes that. More
+    /// than one when it returns another NDR, which no mail system makes of itself (RFC 5321 §4.5.5).
     pub returned: &'a [OriginMarks],
 }
 
@@ -216,9 +216,8 @@ fn proof(tenant: &str, said: Said<'_>) -> Option<&'static str> {
     if is_ours(said.outer) {
         return Some("the message");
     }
-    let is_ndr = matches!(said.class, Class::JournalNdr | Class::NdrWithoutReport);
     match said.returned {
-        [wrapper] if is_ndr && !said.outer.unclear && is_ours(wrapper) => Some("the report it returns"),
+        [wrapper] if !said.outer.unclear && is_ours(wrapper) => Some("the report it returns"),
         _ => None,
     }
 }

@@ -13,7 +13,6 @@ struct Case {
     tls: Option<TlsFacts>,
     trust: Trust,
     tenant: Option<&'static str>,
-    class: Class,
     outer: OriginMarks,
     returned: Vec<OriginMarks>,
 }
@@ -24,14 +23,13 @@ fn genuine() -> Case {
         tls: Some(tls(certificate())),
         trust: Trust { mode: Mode::Enforce, ..Trust::default() },
         tenant: Some(TENANT),
-        class: Class::JournalReport,
         outer: orgs(&[TENANT]),
         returned: Vec::new(),
     }
 }
 
 fn genuine_ndr() -> Case {
-    Case { class: Class::JournalNdr, outer: orgs(&[]), returned: vec![orgs(&[TENANT])], ..genuine() }
+    Case { outer: orgs(&[]), returned: vec![orgs(&[TENANT])], ..genuine() }
 }
 
 fn exchange() -> Exchange {
@@ -72,7 +70,7 @@ fn unclear(marks: OriginMarks) -> OriginMarks {
 impl Case {
     fn judge(&self) -> Judgement {
         let peer = Peer { address: self.peer.parse().unwrap(), tls: self.tls.as_ref() };
-        let said = Said { class: self.class, outer: &self.outer, returned: &self.returned };
+        let said = Said { outer: &self.outer, returned: &self.returned };
         judge(&exchange(), peer, Pins { trust: &self.trust, tenant: self.tenant }, said)
     }
 
@@ -102,7 +100,6 @@ fn a_report_by_network_certificate_and_tenant_is_authentic() {
     check(genuine().with(|c| c.peer = "::ffff:40.107.1.2"), Verdict::Authentic, "");
     check(genuine().with(|c| c.peer = "2a01:111:f400::9"), Verdict::Authentic, "");
     check(genuine().certificate(|c| c.dns_names[1].make_ascii_uppercase()), Verdict::Authentic, "");
-    check(genuine().with(|c| c.class = Class::Plain), Verdict::Authentic, "");
 }
 
 #[test]
@@ -117,7 +114,6 @@ fn an_ndr_is_authentic_by_the_wrapper_it_returns_when_nothing_contradicts() {
     check(genuine_ndr().with(|c| c.returned.insert(0, orgs(&[]))), Verdict::Unverified, "returns an NDR");
     check(genuine_ndr().with(|c| c.returned[0].unclear = true), Verdict::Unverified, "more than one way");
     check(genuine_ndr().with(|c| c.outer.unclear = true), Verdict::Unverified, "more than one way");
-    check(genuine_ndr().with(|c| c.class = Class::Plain), Verdict::Unverified, "");
     check(genuine_ndr().with(|c| c.peer = OUTSIDE), Verdict::Unverified, "no network");
 }
 

@@ -66,6 +66,9 @@ pub(super) fn rotated(response: &Response) -> String {
             ));
         }
     }
+    for note in &mailbox.notes {
+        text.push_str(&format!("\nNote: {}.\n", safe(note)));
+    }
     text.push_str(&format!(
         "\nNext:\n\
          \x20 1. In Exchange, give the new address to the contact of the journal rule:\n\
@@ -116,7 +119,12 @@ pub(super) fn told(mailbox: &GatewayMailboxView) -> String {
     let mut text = String::new();
     if let Some(learned) = mailbox.learned.as_ref().filter(|learned| learned.reports > 0) {
         text.push_str(&learned_text(learned));
-        if mailbox.tenant.is_none() && learned.tenants_proven.len() == 1 {
+        // The one of the first reports and the one of the last, where there are both, must be the same.
+        let mut proven = learned.tenants_proven.iter().chain(&learned.tenants_recent);
+        let first = proven.next();
+        if mailbox.tenant.is_none()
+            && first.is_some_and(|first| proven.all(|other| other.value == first.value))
+        {
             text.push_str(&format!(
                 "If that is the tenant, confirm it:  daybook mailbox pin {}\n",
                 safe(&mailbox.login)
@@ -133,7 +141,7 @@ pub(super) fn told(mailbox: &GatewayMailboxView) -> String {
 }
 
 fn learned_text(learned: &LearnedView) -> String {
-    let of = if learned.reports >= learned.reports_max { "first" } else { "only" };
+    let of = if learned.complete { "only" } else { "first" };
     let mut text = format!(
         "\nLearned from the {of} {} reports, {} to {}:\n",
         grouped(learned.reports),
@@ -145,6 +153,7 @@ fn learned_text(learned: &LearnedView) -> String {
         text.push_str(&format!("  {what:<22}  {values}\n"));
     };
     row("tenant, proven", counted(&learned.tenants_proven));
+    row("tenant, proven lately", counted(&learned.tenants_recent));
     row("tenant, from elsewhere", counted(&learned.tenants_elsewhere));
     row("X-LD-Processed", counted(&learned.ld_processed));
     row("Sender", counted(&learned.senders));
@@ -186,9 +195,13 @@ fn verdicts(verdicts: &Verdicts) -> String {
 
 fn recent_text(recent: &RecentView) -> String {
     format!(
-        "\nThe last {} messages, since {}: {}.\n",
+        "\nThe last {} messages, since {}: {}{}.\n",
         grouped(recent.messages),
         recent.since.map(time).unwrap_or_default(),
-        verdicts(&recent.verdicts)
+        verdicts(&recent.verdicts),
+        match recent.left_out {
+            0 => String::new(),
+            left_out => format!("; not looked at, since their receipts are too large: {}", grouped(left_out)),
+        }
     )
 }

@@ -370,7 +370,7 @@ impl Reader<'_> {
 
 /// Letters, digits and inner hyphens in dotted labels (RFC 1123 §2.1). International names are given as A-labels.
 /// A name whose last label is all digits would be read as an IP address.
-pub(super) fn is_host_name(name: &str) -> bool {
+pub(crate) fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')

@@ -33,6 +33,7 @@ mod settings;
 mod smtp;
 
 pub use alerts::{ALERT_RECIPIENTS_MAX, AlertMail, Alerts, RelayLogin, RelaySecurity};
+pub(crate) use check::is_host_name;
 pub use check::{load, parse};
 pub use error::{ConfigError, ConfigErrors};
 pub use exchange::Exchange;

@@ -177,8 +177,8 @@ impl Directory {
         self.read_all(sources.iter().take(DIRECTORY_SOURCES_MAX).map(Source::of).collect(), true)
     }
 
-    /// The users of a gateway mailbox. A source may name it by any address it ever had, or its local part: a new address
-    /// must not take its users away.
+    /// The users of a gateway mailbox. A source may name it by any of its addresses on record, current or former, or
+    /// the local part of one: a new address must not take its users away.
     pub fn snapshot_of(&self, gateway_mailbox: &GatewayMailbox) -> Arc<Snapshot> {
         let addresses = gateway_mailbox.addresses.iter().map(|served| &served.address);
         let names: Vec<AddressKey> =

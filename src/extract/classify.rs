@@ -51,8 +51,8 @@ pub(super) struct Walk {
     pub(super) reports: Vec<Report>,
     pub(super) derived: Vec<DerivedObject>,
     pub(super) parent_message_id: Option<String>,
-    /// Of each message taken out of an NDR, when the last is a report.
-    returned: Vec<OriginMarks>,
+    /// Of each message taken off an NDR, when the last is a report or the header block of one.
+    pub(super) returned: Vec<OriginMarks>,
     pub(super) defects: Defects,
     /// A multipart around an original lacks its close delimiter: the original may be cut.
     pub(super) may_be_cut: bool,
@@ -92,7 +92,7 @@ impl Walk {
                             returned.push(origin::marks(&next));
                             message = next;
                         }
-                        None => break ndr::without_message(self, &message),
+                        None => break ndr::without_message(self, &message, returned),
                     }
                     layers += 1;
                 }

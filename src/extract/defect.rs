@@ -23,7 +23,7 @@ pub enum DefectKind {
     TooManyParts,
     /// Encoded messages inside encoded messages beyond the limit.
     TooManyEncodings,
-    /// NDRs of NDRs, or journals of journals, beyond the limit.
+    /// NDRs of NDRs beyond the limit.
     TooManyLayers,
     /// A header block was longer than what is kept of one.
     HeaderCut,

@@ -3,7 +3,7 @@
 //! Every message part at the wrapper's own level is an original; what lies inside an original stays there. Two
 //! originals with one Message-ID, one of them rights-protected, are two forms of one message. An original that is
 //! itself a report of Exchange's journaling agent (marker and Message-ID and shape) is read as one too, and both
-//! envelopes are kept; a marker alone, which any sender can write, changes nothing.
+//! envelopes are kept, unless it is faulty or nested beyond [`LAYERS_MAX`]; a marker alone, which any sender can write, changes nothing.
 
 use super::classify::{LAYERS_MAX, Walk};
 use super::defect::{DefectKind, Defects};
@@ -20,14 +20,18 @@ pub(super) fn read(walk: &mut Walk, wrapper: Message<'_>) {
     let mut todo = VecDeque::from([wrapper]);
     while let Some(message) = todo.pop_front() {
         if walk.reports.len() == LAYERS_MAX {
-            walk.defects.note(DefectKind::TooManyLayers, || format!("more than {LAYERS_MAX} reports"));
+            // Those outside are read in full: what is nested further is an original like any other.
+            let detail = || format!("not unwrapped: more than {LAYERS_MAX} reports");
+            walk.defects.note(DefectKind::MarkerInsideOriginal, detail);
             return;
         }
         let is_inner = !walk.reports.is_empty();
         let (derived, defects, cut) = (walk.derived.len(), walk.defects.clone(), walk.may_be_cut);
         let (report, originals) = read_one(walk, message);
-        if is_inner && (report.originals.is_empty() || report.envelope.recipients.is_empty()) {
-            // Not the shape Exchange makes: an original that only says it is a report. Forget the attempt.
+        let is_faulty = walk.may_be_cut != cut || walk.defects.quarantines() != defects.quarantines();
+        if is_inner && (report.originals.is_empty() || report.envelope.recipients.is_empty() || is_faulty) {
+            // Not the shape Exchange makes: an original that only says it is a report. Forget the attempt, with its faults: what
+            // somebody wrote must not take the original from those who got it.
             walk.derived.truncate(derived);
             (walk.defects, walk.may_be_cut) = (defects, cut);
             walk.defects.note(DefectKind::MarkerInsideOriginal, || "not unwrapped".into());

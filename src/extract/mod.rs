@@ -141,8 +141,8 @@ pub struct Extraction {
     pub parent_message_id: Option<String>,
     /// What the outermost header block says of where the message comes from.
     pub outer: OriginMarks,
-    /// When an NDR returned a report: what each message says that was taken out of another, the report's wrapper last. Never an
-    /// original, nor what is inside one.
+    /// When an NDR returned a report, or the header block of one: what each message says that was taken off an NDR, the report's
+    /// wrapper last. Never an original, nor what is inside one.
     pub returned: Vec<OriginMarks>,
     /// Faults found.
     pub defects: Vec<Defect>,

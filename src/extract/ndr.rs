@@ -8,7 +8,8 @@ use super::decode::decoded;
 use super::defect::DefectKind;
 use super::header::{MessageHead, Transfer};
 use super::message::{Enclosed, Found, Message};
-use crate::mail::Class;
+use super::origin;
+use crate::mail::{Class, OriginMarks};
 
 /// By header, or `multipart/report` with a delivery status. A disposition notification (RFC 8098) is none.
 pub(super) fn has_shape(message: &Message<'_>) -> bool {
@@ -51,15 +52,24 @@ pub(super) fn returned<'a>(walk: &mut Walk, message: &Message<'a>) -> Option<Mes
     Some(opened)
 }
 
-/// The class of an NDR that returns no message: perhaps it returns a report's header.
-pub(super) fn without_message(walk: &mut Walk, message: &Message<'_>) -> Class {
+/// The class of an NDR that returns no message: perhaps it returns a report's header. `returned`: what each message says that
+/// was taken off an NDR so far.
+pub(super) fn without_message(
+    walk: &mut Walk,
+    message: &Message<'_>,
+    mut returned: Vec<OriginMarks>,
+) -> Class {
     for (_, node) in message.parts() {
         let Some(copy) = node.copy.as_ref().filter(|_| node.head.is_returned_header()) else { continue };
-        let head = match node.head.transfer {
-            Transfer::Encoded(encoding) => MessageHead::parse(&decoded(encoding, copy)),
-            Transfer::Identity | Transfer::Unknown => MessageHead::parse(copy),
+        let block: &[u8] = match node.head.transfer {
+            Transfer::Encoded(encoding) => &decoded(encoding, copy),
+            Transfer::Identity | Transfer::Unknown => copy,
         };
+        let head = MessageHead::parse(block);
         if is_report_header(&head) {
+            // A block that was cut short is one that two readers read differently.
+            returned.push(origin::of_block(block, (copy.len() as u64) < node.body_octets()));
+            walk.returned = returned;
             walk.parent_message_id = head.parent_message_id;
             walk.defects.note(DefectKind::OriginalMissing, || "only the report's header was returned".into());
             return Class::NdrWithoutReport;

@@ -11,7 +11,7 @@ pub(super) fn marks(message: &Message<'_>) -> OriginMarks {
 }
 
 /// `cut`: the block was longer than this.
-fn of_block(block: &[u8], cut: bool) -> OriginMarks {
+pub(super) fn of_block(block: &[u8], cut: bool) -> OriginMarks {
     let mut marks = OriginMarks { unclear: cut || has_two_readings(block), ..OriginMarks::default() };
     for field in fields(block) {
         let list = if field.is("X-OriginatorOrg") {

@@ -8,7 +8,7 @@ pub(crate) const ADDRESS_OCTETS_MAX: usize = 64 + 1 + 255;
 
 /// A syntactically valid SMTP address, kept exactly as it was written.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(from = "Stored", into = "String")]
 pub struct Address {
     text: String,
     at: usize,
@@ -76,6 +76,14 @@ impl Address {
         Ok(Address { text: text.to_owned(), at })
     }
 
+    /// An address read back from where it was stored. What was once accepted is an address for ever, also one that
+    /// [`Address::parse`] would not take any more: an entry must not become unreadable because a rule became stricter.
+    pub(crate) fn stored(text: String) -> Address {
+        let quoted_end = || stored_quoted_end(&text).or_else(|| text.rfind('@'));
+        let at = if text.starts_with('"') { quoted_end() } else { text.find('@') };
+        Address { at: at.unwrap_or(text.len()), text }
+    }
+
     /// The address as written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -113,6 +121,20 @@ fn quoted_local_end(text: &str) -> Result<usize, AddressError> {
         }
     }
     Err(AddressError::LocalPart)
+}
+
+/// The same, whatever stands between the quotes.
+fn stored_quoted_end(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    for (index, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return (text.as_bytes().get(index + 1) == Some(&b'@')).then_some(index + 1),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn is_atext(byte: u8) -> bool {
@@ -171,10 +193,13 @@ impl std::str::FromStr for Address {
     }
 }
 
-impl TryFrom<String> for Address {
-    type Error = AddressError;
-    fn try_from(text: String) -> Result<Address, AddressError> {
-        Address::parse(&text)
+/// The text of an address that was accepted when it was written down.
+#[derive(Deserialize)]
+struct Stored(String);
+
+impl From<Stored> for Address {
+    fn from(stored: Stored) -> Address {
+        Address::stored(stored.0)
     }
 }
 
@@ -221,6 +246,23 @@ mod tests {
         check("\"a\\\rb\"@c", Err(AddressError::LocalPart));
         check("\"a\\\0b\"@c", Err(AddressError::LocalPart));
         check(&format!("{}@c", "a".repeat(65)), Err(AddressError::Length));
+    }
+
+    #[test]
+    fn what_was_stored_is_read_whatever_the_rules_are_now() {
+        for (stored, local, domain) in [
+            ("a@b.example", "a", "b.example"),
+            ("\"a\\\u{1}@b\"@c.example", "\"a\\\u{1}@b\"", "c.example"),
+            ("\"a\\\"@b\"@c.example", "\"a\\\"@b\"", "c.example"),
+            ("\"a@c.example", "\"a", "c.example"),
+            ("no domain", "no domain", ""),
+            ("", "", ""),
+        ] {
+            let json = serde_json::to_string(stored).unwrap();
+            let address: Address = serde_json::from_str(&json).unwrap();
+            assert_eq!((address.as_str(), address.local(), address.domain()), (stored, local, domain));
+            assert_eq!(serde_json::to_string(&address).unwrap(), json);
+        }
     }
 
     #[test]

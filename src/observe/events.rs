@@ -30,7 +30,7 @@
 //! | `smtp.over_cap` | warn | peer, limit, favoured, refused | Too many connections in all (`total`), from its `address` or its `network`; logged at 1, 2, 4, 8, … refusals by that limit. |
 //! | `smtp.accept_failed` | error | error, failed | The system gives no more connections; logged at most once a minute for a listener, with how often. |
 //! | `mailbox.former_address_used` | info | receipt_id, session_id, mailbox, mailbox_id, peer, until | Mail is on its way to a former address, which is served until then. |
-//! | `mailbox.retired_address_asked` | warn | receipt_id, session_id, mailbox, mailbox_id, peer, until | Mail to a former address was refused, which was served until then: a report may be lost. `smtp.refused` follows. |
+//! | `mailbox.retired_address_asked` | warn | receipt_id, session_id, mailbox_id, peer, until | Mail to a former address was refused, which was served until then: a report may be lost. `smtp.refused` follows. |
 //! | `journal.received` | info | receipt_id, session_id, bytes | A message is here, whole; nothing is promised yet. |
 //! | `journal.committed` | info | receipt_id, session_id, mailbox, peer, tls, verdict, class, bytes, sender, recipients, recipient_count, sha256, message_id, placements, already, repeats, unmatched, defects, receive_seconds, extract_seconds, seal_seconds, commit_seconds, sync_seconds, group | It is durable and placed, once for each gateway mailbox. Without a report, `sender` is that of MAIL FROM. `verdict` says whether it is what it says it is: `authentic`, `unverified`, `suspect`. `repeats` names the receipt whose report this is again. |
 //! | `journal.quarantined` | warn | receipt_id, session_id, mailbox, class, defects | It could not be read; it is kept under Quarantine. |

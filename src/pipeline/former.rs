@@ -16,7 +16,7 @@ pub(super) fn note_refused(inner: &Inner, address: &Address, peer: &Peer<'_>) {
         event = "mailbox.retired_address_asked",
         receipt_id = peer.receipt_id.map(|id| id.to_string()),
         session_id = %peer.session_id,
-        mailbox = gateway_mailbox.login(),
+        // Not by its login: that is part of the new address, which this peer need not know.
         mailbox_id = %gateway_mailbox.id,
         peer = %peer.address,
         until = until.map(|until| until.to_string()),

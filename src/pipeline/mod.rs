@@ -13,6 +13,8 @@
 //! - A bug in extraction or assignment loses nothing: the panic is caught, the message goes to Quarantine as it came.
 //! - What is held back for its verdict is read and stored as any other message, and placed in Quarantine alone. It is never
 //!   "the same again" as a message that was delivered, nor the other way round.
+//! - Who is named by a report gets the originals of that report alone. Outside observe mode only the outermost one counts: it is
+//!   what the verdict is about, and anybody can write a report into mail that Exchange then reports.
 //! - Work on the processor and the disk runs in blocking tasks, [`WORKERS_EXTRA`] more than there are cores at once. A message
 //!   on its way in has at most [`BATCH_OCTETS`] and one read in memory, while it waits for one of them too: a longer one is in
 //!   the sealed temporary file but for its last batch.

@@ -75,10 +75,12 @@ pub(super) fn prepare(inner: &Inner, gathered: &Gathered) -> Result<Prepared, St
     let received_at = now();
     let mut steps = Steps::default();
     let mut profiles: Vec<(Profile, Vec<Arc<GatewayMailbox>>)> = Vec::new();
-    for gateway_mailbox in &gathered.gateway_mailboxes {
+    for begun in &gathered.gateway_mailboxes {
+        // A message can take its time: what its gateway mailbox is like now counts, not what it was like at DATA.
+        let gateway_mailbox = inner.store.gateway_mailbox_now(begun.id)?;
         match profiles.iter_mut().find(|(profile, _)| *profile == gateway_mailbox.profile) {
-            Some((_, same)) => same.push(gateway_mailbox.clone()),
-            None => profiles.push((gateway_mailbox.profile, vec![gateway_mailbox.clone()])),
+            Some((_, same)) => same.push(gateway_mailbox),
+            None => profiles.push((gateway_mailbox.profile, vec![gateway_mailbox])),
         }
     }
     let mut deliveries = Vec::new();
@@ -257,7 +259,7 @@ fn deliver_to(
     let reports = reports(read.extraction.as_ref());
     let extraction = read.extraction.as_ref();
     let judgement = judge(inner, gateway_mailbox, extraction, receipt.envelope);
-    let (placements, unmatched) = place(inner, gateway_mailbox, read, receipt.receipt_id, &judgement);
+    let placed = place(inner, gateway_mailbox, read, receipt.receipt_id, &judgement);
     let mut defects: Vec<(String, String)> = extraction
         .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
         .unwrap_or_default();
@@ -267,6 +269,7 @@ fn deliver_to(
             "the message could not be read; it is kept as it came".to_owned(),
         ));
     }
+    defects.extend(placed.left_wrapped);
     Ok(Delivery {
         gateway_mailbox: gateway_mailbox.id,
         receipt_id: receipt.receipt_id,
@@ -284,12 +287,12 @@ fn deliver_to(
         heals,
         reports,
         defects,
-        unmatched,
+        unmatched: placed.unmatched,
         judgement: Some(judgement),
         objects: sealed,
         summary: seal_summary(stage, read)?,
         messages,
-        placements,
+        placements: placed.placements,
     })
 }
 
@@ -302,7 +305,6 @@ fn judge(
 ) -> Judgement {
     let nothing = OriginMarks::default();
     let said = Said {
-        class: extraction.map_or(Class::Unreadable, |e| e.class),
         outer: extraction.map_or(&nothing, |e| &e.outer),
         returned: extraction.map(|e| e.returned.as_slice()).unwrap_or_default(),
     };

@@ -11,8 +11,8 @@
 
 use super::embedded::Shared;
 use super::fact::{
-    Entry, FACT_VERSION, Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact,
-    PlacementFact, ReceivedFact, SparedFact, runs,
+    Entry, Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact, PlacementFact,
+    ReceivedFact, SparedFact, runs,
 };
 use super::files::random_name;
 use super::format::GroupBuilder;
@@ -115,7 +115,7 @@ struct Group<'a> {
 
 impl Group<'_> {
     fn push(&mut self, fact: Fact, payload: &[u8], payload_sha256: &Digest) -> Result<(), StoreError> {
-        let entry = Entry { v: FACT_VERSION, fact };
+        let entry = Entry { v: fact.version(), fact };
         let octets = serde_json::to_vec(&entry).map_err(|e| StoreError::io("writing an entry", e.into()))?;
         let at = self
             .builder
@@ -731,10 +731,16 @@ fn change(
             GatewayMailboxChange::Tenant(tenant) => state.tenant.clone_from(tenant),
             GatewayMailboxChange::Profile(profile) => state.profile = *profile,
             GatewayMailboxChange::Archive(archive) => state.archive = *archive,
-            GatewayMailboxChange::Trust(trust) => state.trust.clone_from(trust),
-            GatewayMailboxChange::Rotate { overlap_ms } => {
+            GatewayMailboxChange::Trust { was, becomes } => {
+                if state.trust != *was {
+                    let why = "who is trusted was changed at the same time: look at it and try again";
+                    return Err(StoreError::Refused(why.to_owned()));
+                }
+                state.trust.clone_from(becomes);
+            }
+            GatewayMailboxChange::Rotate { domain, overlap_ms } => {
                 let local = random_name().map_err(|e| StoreError::io("drawing randomness", e))?;
-                rotate(&mut state.addresses, &local, at, *overlap_ms)?;
+                rotate(&mut state.addresses, &local, domain.as_deref(), at, *overlap_ms)?;
                 action = "rotate";
             }
             GatewayMailboxChange::Suspend => {

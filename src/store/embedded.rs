@@ -12,7 +12,7 @@ use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, genera
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
 use super::{
-    Activity, Arrival, Arrivals, BoxFuture, Client, Delivered, Delivery, Digest, Entry, FolderName,
+    Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, FolderName,
     FolderStatus, GatewayMailboxChange, Listing, MessageKey, NewGatewayMailbox, ReceiptQuery, ReceiptView,
     Space, Spool, Stage, Store, StoreError, Tally, UnlockError, Unlocked,
 };
@@ -440,6 +440,10 @@ impl Store for Embedded {
         (!served).then(|| route.gateway_mailbox.clone())
     }
 
+    fn gateway_mailbox_now(&self, id: GatewayMailboxId) -> Result<Arc<GatewayMailbox>, StoreError> {
+        Ok(self.route(id)?.gateway_mailbox.clone())
+    }
+
     fn gateway_mailboxes(&self) -> Vec<Arc<GatewayMailbox>> {
         self.shared.routes.load().in_order.clone()
     }
@@ -621,7 +625,7 @@ impl Store for Embedded {
         gateway_mailbox: GatewayMailboxId,
         which: Arrivals,
         most: usize,
-    ) -> Result<Vec<Arrival>, StoreError> {
+    ) -> Result<Came, StoreError> {
         super::view::arrivals(&self.shared, gateway_mailbox, which, most)
     }
 

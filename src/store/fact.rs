@@ -16,12 +16,13 @@
 use super::{Client, Digest, FolderName};
 use crate::mail::{
     CanonicalSize, Class, GatewayMailbox, GatewayMailboxId, JournaledEnvelope, Judgement, ReceiptId,
-    Rendition, Timestamp, TransportEnvelope, Uid, UidValidity,
+    Rendition, Timestamp, TransportEnvelope, Trust, Uid, UidValidity,
 };
 use serde::{Deserialize, Serialize};
 
-/// Version written into every entry.
-pub(super) const FACT_VERSION: u32 = 1;
+/// Newest version of an entry that is read. Each is written with the oldest whose readers understand it: see
+/// [`Fact::version`].
+pub(super) const FACT_VERSION_MAX: u32 = 2;
 
 /// One entry with its version.
 #[derive(Serialize, Deserialize)]
@@ -40,6 +41,17 @@ pub(super) enum Fact {
     Received(Box<ReceivedFact>),
     Fetched(FolderEventFact),
     Deleted(FolderEventFact),
+}
+
+impl Fact {
+    /// 2 for a gateway mailbox with a trust of its own: a program that knows of none would hand out what is to be held back.
+    /// All else is read by version 1 as it is meant.
+    pub(super) fn version(&self) -> u32 {
+        match self {
+            Fact::GatewayMailbox(fact) if fact.gateway_mailbox.trust != Trust::default() => 2,
+            _ => 1,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -13,13 +13,15 @@ use super::fact::{
 };
 use super::log::Position;
 use super::{Digest, StoreError};
-use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Uid, UidValidity};
+use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Trust, Uid, UidValidity};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Format version this build writes; a newer one is refused, an older one is made anew.
+/// Format version of a new index; an older one is made anew.
 const INDEX_VERSION: i64 = 1;
+/// The same tables, with what only entries of version 2 say: an older program that opens it refuses, as it would the log.
+const INDEX_VERSION_OF_TRUST: i64 = 2;
 /// How long a reader waits for the writer, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 10_000;
 /// How long emptying the WAL waits for the writer, in milliseconds.
@@ -227,7 +229,7 @@ impl Index {
         if version == 0 {
             connection
                 .execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {INDEX_VERSION}; COMMIT;"))?;
-        } else if version > INDEX_VERSION {
+        } else if version > INDEX_VERSION_OF_TRUST {
             return Err(StoreError::Newer(format!("index: version {version}")));
         } else if version < INDEX_VERSION {
             return Err(StoreError::IndexDamaged(format!("version {version} is no longer read")));
@@ -383,6 +385,10 @@ impl Index {
 
     fn apply_gateway_mailbox(&self, fact: &GatewayMailboxFact) -> Result<(), StoreError> {
         let state = serde_json::to_string(&fact.gateway_mailbox).map_err(json_error)?;
+        if fact.gateway_mailbox.trust != Trust::default() {
+            // Part of the transaction, as the row is.
+            self.connection.pragma_update(None, "user_version", INDEX_VERSION_OF_TRUST)?;
+        }
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO gateway_mailbox VALUES (?, ?, ?)")?
             .execute(params![fact.gateway_mailbox.id.as_bytes(), state, fact.digest_key.0])?;

@@ -490,11 +490,19 @@ pub enum GatewayMailboxChange {
     Profile(Profile),
     /// Place mail in user folders, or only in INBOX, from now on.
     Archive(bool),
-    /// Trust others from now on: replaces all that was trusted.
-    Trust(Trust),
-    /// A new unguessable address in the domain of the current one, which becomes a former one. No former address is served
+    /// Trust others from now on: replaces all that was trusted. Refused when that is not `was` any more, so that of two changes
+    /// at the same time none undoes the other.
+    Trust {
+        /// What was trusted when the change was thought of.
+        was: Trust,
+        /// What is to be trusted.
+        becomes: Trust,
+    },
+    /// A new unguessable address; the current one becomes a former one. No former address is served
     /// for longer than so many milliseconds from now; one that ends sooner keeps its end.
     Rotate {
+        /// The domain it is in; that of the current one when absent.
+        domain: Option<String>,
         /// 0 is at once.
         overlap_ms: u64,
     },
@@ -537,6 +545,22 @@ pub struct Arrival {
     pub judgement: Option<Judgement>,
 }
 
+/// What [`Store::arrivals`] tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Came {
+    /// In the order of their arrival.
+    pub arrivals: Vec<Arrival>,
+    /// Messages among those asked for whose entries were not read: larger than [`ARRIVAL_OCTETS_MAX`], damaged, or beyond
+    /// [`ARRIVALS_OCTETS_MAX`] in all.
+    pub left_out: u64,
+}
+
+/// Largest entry that [`Store::arrivals`] reads. One that names a thousand recipients is a tenth of it.
+pub const ARRIVAL_OCTETS_MAX: u32 = 1024 * 1024;
+
+/// Octets of entries that [`Store::arrivals`] reads at once: strangers write them, and an admin waits.
+pub const ARRIVALS_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+
 /// What [`Store::receipts`] looks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -552,13 +576,19 @@ pub enum ReceiptQuery {
 /// The store as the rest of Daybook sees it.
 ///
 /// Methods that are not `async` may block for a disk read or a key derivation: call them from a blocking task.
-/// [`Store::gateway_mailbox`], [`Store::retired`] and [`Store::spool`] never block.
+/// [`Store::gateway_mailbox`], [`Store::gateway_mailbox_now`], [`Store::retired`] and [`Store::spool`] never block.
 pub trait Store: Send + Sync {
     /// The gateway mailbox served at this address, active or suspended.
     fn gateway_mailbox(&self, address: &AddressKey) -> Option<Arc<GatewayMailbox>>;
 
     /// The gateway mailbox that was served at this former address until its time was over.
     fn retired(&self, address: &AddressKey) -> Option<Arc<GatewayMailbox>>;
+
+    /// The gateway mailbox as it is now, active or suspended.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when it was deleted.
+    fn gateway_mailbox_now(&self, id: GatewayMailboxId) -> Result<Arc<GatewayMailbox>, StoreError>;
 
     /// Every gateway mailbox that is not deleted, oldest first.
     fn gateway_mailboxes(&self) -> Vec<Arc<GatewayMailbox>>;
@@ -646,13 +676,14 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<ReceiptView>, StoreError>;
 
     /// How the first or the last messages came, at most `most`, in the order of their arrival. A report that came again is
-    /// told of once. Reads as many entries of the log; those that are damaged are left out.
+    /// told of once. Reads as many entries of the log, nearest to the end that was asked for first, within bounds: see
+    /// [`Came::left_out`].
     fn arrivals(
         &self,
         gateway_mailbox: GatewayMailboxId,
         which: Arrivals,
         most: usize,
-    ) -> Result<Vec<Arrival>, StoreError>;
+    ) -> Result<Came, StoreError>;
 
     /// `Ok` when it is worth trying to store a message of so many octets, 0 if that is not known: there is room, and the store
     /// is open. A message needs room once where it is kept, and once more while it is received, when it does not stay in memory.

@@ -5,7 +5,7 @@
 //! cannot be used is put aside and made anew from the first segment.
 
 use super::embedded::Shared;
-use super::fact::{Entry as LogEntry, FACT_VERSION};
+use super::fact::{Entry as LogEntry, FACT_VERSION_MAX};
 use super::files::remove_file_durably;
 use super::format::{GroupHeader, decode_group};
 use super::index::{Index, Numbers, Place};
@@ -84,7 +84,7 @@ impl<'a> Replayer<'a> {
     fn take_entry(&mut self, entry: &[u8], place: &Place) -> Result<(), StoreError> {
         let entry: LogEntry =
             serde_json::from_slice(entry).map_err(|e| StoreError::Damaged(e.to_string()))?;
-        if entry.v > FACT_VERSION {
+        if entry.v > FACT_VERSION_MAX {
             return Err(StoreError::Newer(format!("log entry: version {}", entry.v)));
         }
         self.numbers.pass(&entry.fact);
@@ -191,4 +191,58 @@ pub(super) fn open_log_and_index(
         }
     }
     Ok((log, index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Timestamp, Verdict};
+    use crate::store::{Digest, Embedded, FolderName, Options, ReceiptQuery, Store};
+
+    /// Entries as version 1 wrote them, before there were verdicts and trust, and when MAIL FROM could hold what no longer may.
+    const VERSION_1: &str = include_str!("../../corpus/store/version-1.jsonl");
+
+    fn open(dir: &std::path::Path) -> Result<(Embedded, OpenReport), StoreError> {
+        Embedded::open(&Options { data_dir: dir.to_owned(), reserve_octets: 0 })
+    }
+
+    /// A store whose log holds these entries, and whose index does not know of them yet.
+    fn store_of(entries: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        let take = &mut |_: &Position, _, _: &GroupHeader, _: &[u8]| Ok(());
+        let (mut log, _) = Log::open(&dir.path().join("log"), None, true, take).unwrap();
+        let mut group = log.start_group().unwrap();
+        for entry in entries.lines() {
+            group.push(entry.as_bytes(), &[], &Digest::of(&[])).unwrap();
+        }
+        log.append(group).unwrap();
+        dir
+    }
+
+    #[test]
+    fn entries_older_than_verdicts_and_stricter_addresses_are_read() {
+        let dir = store_of(VERSION_1);
+        let (store, report) = open(dir.path()).unwrap();
+        assert_eq!((report.damage, report.replayed_groups), (vec![], 1));
+        let mailbox = store.gateway_mailboxes().remove(0);
+        assert_eq!(mailbox.trust, crate::mail::Trust::default());
+        assert_eq!(store.list(mailbox.id, &FolderName::Inbox).unwrap().entries.len(), 1);
+        let all = store.receipts(&ReceiptQuery::All, Timestamp::from_unix_ms(0), 9).unwrap();
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].transport.reverse_path.to_string(), "\"ndr\\\u{1}@x\"@contoso.example");
+        assert_eq!(all[0].judgement.as_ref().map(|judgement| judgement.verdict), None::<Verdict>);
+    }
+
+    #[test]
+    fn an_entry_of_a_newer_version_is_refused_not_stepped_over() {
+        let first = VERSION_1.lines().next().unwrap();
+        for (version, is_read) in [(2, true), (3, false)] {
+            let dir = store_of(&first.replace("{\"v\":1,", &format!("{{\"v\":{version},")));
+            match open(dir.path()) {
+                Ok((store, _)) => assert_eq!((store.gateway_mailboxes().len(), is_read), (1, true)),
+                Err(error) => assert!(matches!(error, StoreError::Newer(_)) && !is_read, "{error}"),
+            }
+        }
+    }
 }

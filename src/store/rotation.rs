@@ -9,7 +9,7 @@ pub(super) fn gateway_address(local: &str, domain: &str) -> Result<Address, Stor
         .map_err(|e| StoreError::Refused(format!("domain {domain}: {e}")))
 }
 
-/// Puts a new address first, in the domain of the one that was. No other is served for longer than `overlap_ms` from `now`;
+/// Puts a new address first, in `domain` or that of the one that was. No other is served for longer than `overlap_ms` from `now`;
 /// one that ends sooner keeps its end. Those that ended first are forgotten beyond [`FORMER_ADDRESSES_MAX`].
 ///
 /// # Errors
@@ -17,11 +17,12 @@ pub(super) fn gateway_address(local: &str, domain: &str) -> Result<Address, Stor
 pub(super) fn rotate(
     addresses: &mut Vec<GatewayAddress>,
     local: &str,
+    domain: Option<&str>,
     now: Timestamp,
     overlap_ms: u64,
 ) -> Result<(), StoreError> {
     let current = addresses.first().ok_or(StoreError::Gone)?;
-    let address = gateway_address(local, current.address.domain())?;
+    let address = gateway_address(local, domain.unwrap_or_else(|| current.address.domain()))?;
     let overlap_ms = i64::try_from(overlap_ms).unwrap_or(i64::MAX);
     let end = Timestamp::from_unix_ms(now.unix_ms().saturating_add(overlap_ms));
     for former in addresses.iter_mut() {
@@ -64,24 +65,26 @@ mod tests {
     #[test]
     fn the_new_one_is_first_and_an_earlier_end_stays() {
         let mut addresses = first();
-        rotate(&mut addresses, "1", at(0), 100).unwrap();
+        rotate(&mut addresses, "1", None, at(0), 100).unwrap();
         assert_eq!(seen(&addresses), [("mbx-1@gw.example", None), ("mbx-0@gw.example", Some(100))]);
-        rotate(&mut addresses, "2", at(10), 500).unwrap();
+        rotate(&mut addresses, "2", None, at(10), 500).unwrap();
         let expect =
             [("mbx-2@gw.example", None), ("mbx-1@gw.example", Some(510)), ("mbx-0@gw.example", Some(100))];
         assert_eq!(seen(&addresses), expect);
-        rotate(&mut addresses, "3", at(20), 0).unwrap();
+        rotate(&mut addresses, "3", None, at(20), 0).unwrap();
         assert!(addresses.iter().skip(1).all(|former| former.until == Some(at(20))), "{addresses:?}");
         assert!(addresses.iter().skip(1).all(|former| !former.is_served(at(20)) && former.is_served(at(19))));
-        rotate(&mut addresses, "4", at(30), u64::MAX).unwrap();
+        rotate(&mut addresses, "4", None, at(30), u64::MAX).unwrap();
         assert!(addresses[1].is_served(at(1_000_000_000_000)), "the end of time is far enough");
+        rotate(&mut addresses, "5", Some("new.example"), at(40), 0).unwrap();
+        assert_eq!(addresses[0].address.as_str(), "mbx-5@new.example");
     }
 
     #[test]
     fn those_that_ended_first_are_forgotten_and_served_ones_never() {
         let mut addresses = first();
         for n in 1..=40 {
-            rotate(&mut addresses, &n.to_string(), at(n), 0).unwrap();
+            rotate(&mut addresses, &n.to_string(), None, at(n), 0).unwrap();
         }
         assert_eq!(addresses.len(), 1 + FORMER_ADDRESSES_MAX);
         assert_eq!(addresses[0].address.as_str(), "mbx-40@gw.example");
@@ -89,12 +92,12 @@ mod tests {
 
         let mut addresses = first();
         for n in 1..=32 {
-            rotate(&mut addresses, &n.to_string(), at(n), 1_000).unwrap();
+            rotate(&mut addresses, &n.to_string(), None, at(n), 1_000).unwrap();
         }
         let before = addresses.clone();
-        assert!(matches!(rotate(&mut addresses, "33", at(33), 1_000), Err(StoreError::Refused(_))));
+        assert!(matches!(rotate(&mut addresses, "33", None, at(33), 1_000), Err(StoreError::Refused(_))));
         assert_eq!(addresses.len(), before.len());
-        rotate(&mut addresses, "33", at(33), 0).unwrap();
+        rotate(&mut addresses, "33", None, at(33), 0).unwrap();
         assert_eq!(addresses.len(), 1 + FORMER_ADDRESSES_MAX);
     }
 }

@@ -5,7 +5,10 @@ use super::fact::{Entry, Fact, ReceivedFact, ReportRecord};
 use super::format::ENTRY_OCTETS_MAX;
 use super::index::Index;
 use super::log::segment_path;
-use super::{Arrival, Arrivals, Client, Digest, FolderName, ReceiptQuery, StoreError};
+use super::{
+    ARRIVAL_OCTETS_MAX, ARRIVALS_OCTETS_MAX, Arrival, Arrivals, Came, Client, Digest, FolderName,
+    ReceiptQuery, StoreError,
+};
 use crate::mail::{
     AddressKey, Class, GatewayMailboxId, Judgement, ReceiptId, Timestamp, TransportEnvelope, Uid,
 };
@@ -109,7 +112,7 @@ pub(super) fn arrivals(
     gateway_mailbox: GatewayMailboxId,
     which: Arrivals,
     most: usize,
-) -> Result<Vec<Arrival>, StoreError> {
+) -> Result<Came, StoreError> {
     shared.read(|index| {
         let mut came = Vec::new();
         for folder in [FolderName::Inbox, FolderName::Quarantine] {
@@ -123,13 +126,22 @@ pub(super) fn arrivals(
             Arrivals::First => came.truncate(most),
             Arrivals::Last => drop(came.drain(..came.len().saturating_sub(most))),
         }
-        let mut arrivals = Vec::with_capacity(came.len());
+        if which == Arrivals::Last {
+            came.reverse();
+        }
+        let mut told = Came::default();
+        let mut budget = ARRIVALS_OCTETS_MAX;
         for (_, receipt) in came {
             let Some((segment, place, octets)) = index.receipt_entry(receipt, gateway_mailbox)? else {
                 continue;
             };
+            if octets > ARRIVAL_OCTETS_MAX || u64::from(octets) > budget {
+                told.left_out += 1;
+                continue;
+            }
+            budget -= u64::from(octets);
             match read_entry(shared, segment, place, octets) {
-                Ok(fact) => arrivals.push(Arrival {
+                Ok(fact) => told.arrivals.push(Arrival {
                     receipt_id: fact.receipt_id,
                     at: fact.at,
                     class: fact.class,
@@ -137,11 +149,14 @@ pub(super) fn arrivals(
                     judgement: fact.judgement,
                 }),
                 // Its own damage is told where it is asked for; the others tell enough.
-                Err(StoreError::Damaged(_)) => {}
+                Err(StoreError::Damaged(_)) => told.left_out += 1,
                 Err(other) => return Err(other),
             }
         }
-        Ok(arrivals)
+        if which == Arrivals::Last {
+            told.arrivals.reverse();
+        }
+        Ok(told)
     })
 }
 

@@ -69,6 +69,58 @@ fn around(n: usize, head: &str, inside: &str) -> String {
     )
 }
 
+/// Mail that looks like a report, with its own original: anybody can write it to anybody.
+pub(crate) fn feigned(n: usize) -> String {
+    format!(
+        "Received: from mx.fabrikam.example by hub1.contoso.example; Mon, 2 Nov 2026 09:00:00 +0000\r\nFrom: eve@fabrikam.example\r\n\
+         To: bob@contoso.example\r\nX-MS-Journal-Report:\r\nMessage-ID: <feigned-{n}@journal.report.generator>\r\n\
+         MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"feigned-{n}\"\r\n\r\n--feigned-{n}\r\n\
+         Content-Type: text/plain\r\n\r\nSender: carol@contoso.example\r\nSubject: urgent\r\nMessage-Id: <fake-{n}@contoso.example>\r\n\
+         To: erin@contoso.example\r\n\r\n--feigned-{n}\r\nContent-Type: message/rfc822\r\n\r\n{}\r\n--feigned-{n}--\r\n",
+        feigned_original(n)
+    )
+}
+
+/// What it pretends was sent.
+pub(crate) fn feigned_original(n: usize) -> String {
+    format!(
+        "From: carol@contoso.example\r\nTo: erin@contoso.example\r\nSubject: urgent\r\nMessage-ID: <fake-{n}@contoso.example>\r\n\r\n\
+         Pay at once.\r\n"
+    )
+}
+
+/// The genuine report of such mail.
+pub(crate) fn report_of(n: usize, original: &str) -> String {
+    let report = report(n);
+    let (head, rest) = report.split_once("Received: from a.contoso").unwrap();
+    let (_, end) = rest.split_once("\r\n--_5d6f2c1e").unwrap();
+    format!("{head}{original}\r\n--_5d6f2c1e{end}")
+}
+
+/// An NDR that returns the header block of a report, with this mark.
+pub(crate) fn ndr_of_header(n: usize, mark: &str) -> String {
+    let report = marked(n, mark);
+    let (block, _) = report.split_once("\r\n\r\n").unwrap();
+    ndr_of(n, "").replace(
+        "Content-Type: message/rfc822\r\n\r\n",
+        &format!("Content-Type: text/rfc822-headers\r\n\r\n{block}\r\n"),
+    )
+}
+
+/// The same with that of the pinned tenant.
+pub(crate) fn ndr_of_our_header(n: usize) -> String {
+    ndr_of_header(n, MARK)
+}
+
+/// An NDR that returns a report with more parts than are read: its original is not found.
+pub(crate) fn ndr_of_many_parts(n: usize) -> String {
+    let ndr = ndr(n);
+    let (head, rest) = ndr.split_once("\r\n--_5d6f2c1e").unwrap();
+    let (boundary, _) = rest.split_once("\r\n").unwrap();
+    let part = format!("\r\n--_5d6f2c1e{boundary}\r\nContent-Type: image/png\r\n\r\nx");
+    format!("{head}{}\r\n--_5d6f2c1e{rest}", part.repeat(20_000))
+}
+
 fn ndr_of(n: usize, inside: &str) -> String {
     around(n, "X-MS-Exchange-Message-Is-Ndr:\r\n", inside)
 }
@@ -218,6 +270,29 @@ fn by_an_ndr() -> Vec<Case> {
         suspect("our NDR returning another tenant's report", |n| ndr_marked(n, MARK, THEIRS)),
         suspect("another tenant's NDR returning ours", |n| ndr_marked(n, THEIRS, MARK)),
         suspect("an NDR returning two marks", |n| ndr_marked(n, "", &format!("{MARK}{THEIRS}"))),
+        suspect("an NDR returning the header of another tenant's report", |n| ndr_of_header(n, THEIRS)),
+        suspect("an NDR returning a header with two marks", |n| ndr_of_header(n, &format!("{MARK}{THEIRS}"))),
+        unverified("an NDR returning a header without a mark", |n| ndr_of_header(n, "")),
+        unverified("an NDR returning a header with two readings", |n| {
+            ndr_of_header(n, &MARK.replace("\r\n", "\n"))
+        }),
+        unverified("an NDR of an NDR returning a header", |n| {
+            ndr_of(n, &ndr_of_our_header(n).replace("around-", "inner-"))
+        }),
+        Case {
+            name: "a stranger's NDR returning a header",
+            peer: STRANGER,
+            tls: exchange_tls(),
+            message: ndr_of_our_header,
+            verdict: Unverified,
+        },
+        Case {
+            name: "an NDR returning a header, in clear",
+            peer: EXCHANGE,
+            tls: None,
+            message: ndr_of_our_header,
+            verdict: Unverified,
+        },
         unverified("an NDR with no mark at all", |n| ndr_marked(n, "", "")),
         unverified("an NDR of an NDR", |n| ndr_of(n, &ndr(n))),
         unverified("an NDR of mail with a report attached", |n| ndr_of(n, &around(n, "", &report(n)))),

@@ -9,7 +9,7 @@ fn change(store: &Embedded, id: GatewayMailboxId, change: GatewayMailboxChange) 
 }
 
 fn rotate(store: &Embedded, id: GatewayMailboxId, overlap_ms: u64) -> Arc<GatewayMailbox> {
-    change(store, id, GatewayMailboxChange::Rotate { overlap_ms })
+    change(store, id, GatewayMailboxChange::Rotate { domain: None, overlap_ms })
 }
 
 /// Closes the store and opens it again, then once more without its index.
@@ -88,11 +88,33 @@ fn who_is_trusted_is_replaced_as_a_whole() {
         networks: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         certificates: vec!["ab".repeat(32)],
     };
-    change(&store, made.id, GatewayMailboxChange::Trust(trust.clone()));
+    let set = |store: &Embedded, was: &Trust, becomes: &Trust| {
+        let change = GatewayMailboxChange::Trust { was: was.clone(), becomes: becomes.clone() };
+        runtime().block_on(store.change_gateway_mailbox(made.id, vec![change], "test"))
+    };
+    let versions = |entry: &str, index: i64| {
+        let log = fs::read(only_segment(dir.path())).unwrap();
+        let entry = format!("{{\"v\":{entry},\"fact\":\"gateway-mailbox\"");
+        assert!(log.windows(entry.len()).any(|octets| octets == entry.as_bytes()), "{entry}");
+        let connection = rusqlite::Connection::open(dir.path().join("index.sqlite")).unwrap();
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(found, index);
+    };
+    versions("1", 1);
+    set(&store, &Trust::default(), &trust).unwrap();
+    // A program that knows of no trust would hand out what is to be held back: it must refuse, by log and by index.
+    versions("2", 2);
+    // Somebody who still sees the old state must not undo it, nor do anything else of the same change.
+    let stale = GatewayMailboxChange::Trust { was: Trust::default(), becomes: Trust::default() };
+    let both = vec![GatewayMailboxChange::Name("Other".to_owned()), stale];
+    let refused = runtime().block_on(store.change_gateway_mailbox(made.id, both, "test"));
+    assert!(matches!(refused, Err(StoreError::Refused(why)) if why.contains("at the same time")));
+    assert_eq!(store.gateway_mailboxes()[0].name, made.name);
     let store = each_time_anew(dir.path(), store, |store| {
         assert_eq!(store.gateway_mailboxes()[0].trust, trust);
+        versions("2", 2);
     });
-    change(&store, made.id, GatewayMailboxChange::Trust(Trust::default()));
+    set(&store, &trust, &Trust::default()).unwrap();
     assert_eq!(store.gateway_mailboxes()[0].trust, Trust::default());
     close(store);
 }
@@ -124,14 +146,47 @@ fn how_mail_came_is_told_from_either_end() {
     deliver(&store, delivery(&store, &to, 7, &[1; 10], "i1", "j1", &["bob"]));
     each_time_anew(dir.path(), store, |store| {
         let told = |which, most| -> Vec<ReceiptId> {
-            let arrivals = store.arrivals(to.id, which, most).unwrap();
-            arrivals.iter().map(|arrival| arrival.receipt_id).collect()
+            let came = store.arrivals(to.id, which, most).unwrap();
+            assert_eq!(came.left_out, 0);
+            came.arrivals.iter().map(|arrival| arrival.receipt_id).collect()
         };
         assert_eq!(told(Arrivals::First, 4), [1, 2, 3, 4].map(receipt));
         assert_eq!(told(Arrivals::Last, 4), [3, 4, 5, 6].map(receipt));
         assert_eq!(told(Arrivals::First, 100).len(), 6);
-        let third = store.arrivals(to.id, Arrivals::First, 3).unwrap().pop().unwrap();
+        let third = store.arrivals(to.id, Arrivals::First, 3).unwrap().arrivals.pop().unwrap();
         assert!(third.judgement.as_ref().unwrap().held_back, "{third:?}");
         assert_eq!((third.class, third.transport.helo.as_str()), (Class::JournalReport, "peer"));
     });
+}
+
+#[test]
+fn receipts_of_a_size_nobody_needs_do_not_make_an_admin_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (to, _) = create(&store);
+    for n in 1..=3 {
+        let mut sent = delivery(&store, &to, n, &[n; 10], &format!("i{n}"), &format!("j{n}"), &[]);
+        if n == 2 {
+            sent.unmatched = vec!["x".repeat(ARRIVAL_OCTETS_MAX as usize)];
+        }
+        deliver(&store, sent);
+    }
+    for which in [Arrivals::First, Arrivals::Last] {
+        let came = store.arrivals(to.id, which, 10).unwrap();
+        let told: Vec<_> = came.arrivals.iter().map(|arrival| arrival.receipt_id).collect();
+        assert_eq!((told, came.left_out), (vec![receipt(1), receipt(3)], 1));
+    }
+
+    // As many as fit into what is read at once, from the end that was asked for.
+    let large = ARRIVAL_OCTETS_MAX as usize * 15 / 16;
+    let fit = ARRIVALS_OCTETS_MAX / large as u64;
+    for n in 10..=90 {
+        let mut sent = delivery(&store, &to, n, &[n; 10], &format!("i{n}"), &format!("j{n}"), &[]);
+        sent.unmatched = vec!["x".repeat(large)];
+        deliver(&store, sent);
+    }
+    let came = store.arrivals(to.id, Arrivals::Last, 81).unwrap();
+    assert_eq!(came.arrivals.last().unwrap().receipt_id, receipt(90));
+    let told = came.arrivals.len() as u64;
+    assert!(told.abs_diff(fit) <= 1 && told + came.left_out == 81, "{told}, {}", came.left_out);
 }
