@@ -159,14 +159,14 @@ fn a_gigabyte_without_a_line_end_takes_no_memory_to_speak_of_and_is_answered() {
     let all = |smtp: &mut Smtp| (0..PIECES).try_for_each(|_| smtp.send(&piece));
     check("1 GB in DATA", &[552], &|smtp| {
         smtp.begin(&account.address, By::Data.go_ahead())?.unwrap();
-        all(smtp)?;
-        smtp.send(b"\r\n.\r\n")?;
+        // Twice the largest message is read, and then no more.
+        drop(all(smtp));
         smtp.reply()
     });
     check("1 GB in one BDAT", &[552], &|smtp| {
         smtp.begin(&account.address, None)?.unwrap();
         smtp.send(format!("BDAT {} LAST\r\n", PIECE * PIECES).as_bytes())?;
-        all(smtp)?;
+        drop(all(smtp));
         smtp.reply()
     });
     check("1 GB in BDATs of a megabyte", &[552], &|smtp| {
