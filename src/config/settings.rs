@@ -267,6 +267,7 @@ impl Settings {
         if self.imap.is_some() {
             notices.push("[imap] is accepted but not served by this version".to_owned());
         }
+        notices.extend(self.smtp.narrow_budget());
         if let Some(address) = self.http_listen().filter(|address| !address.ip().to_canonical().is_loopback())
         {
             notices.push(format!(
@@ -406,6 +407,16 @@ mod tests {
         assert_eq!(settings.notices(), Vec::<String>::new());
         settings.imap = Some(Imap::default());
         assert_eq!(settings.notices(), ["[imap] is accepted but not served by this version"]);
+    }
+
+    #[test]
+    fn says_when_few_messages_have_room_beside_the_largest() {
+        let mut settings = Settings::with_defaults("h.example", &["h.example"], Path::new("/d"));
+        settings.smtp.max_in_flight_bytes = 2 * settings.smtp.max_message_bytes + (64 << 20);
+        assert_eq!(settings.notices(), Vec::<String>::new());
+        settings.smtp.max_in_flight_bytes -= 1;
+        let [notice] = settings.notices().try_into().unwrap();
+        assert!(notice.starts_with("\"max_in_flight_bytes\" in [smtp] leaves 67108863 octets"), "{notice}");
     }
 
     #[test]
