@@ -264,7 +264,7 @@ impl Running {
                 services: self.vital.clone(),
             },
             visits: self.visits.clone(),
-            refused_bodies: self.pipeline.refused_bodies(),
+            refused_mail: self.pipeline.refused_mail(),
             watch: self.alarms.clone(),
         }
     }
