@@ -269,6 +269,11 @@ impl Running {
         }
     }
 
+    /// How long open connections may go on once the end has begun.
+    pub(super) fn drain_wait(&self) -> Duration {
+        smtp_settings(&self.settings.current()).timeouts.drain.max(POP3_DRAIN_WAIT)
+    }
+
     /// Takes no new connections, lets those that are open end, and closes the store.
     pub async fn stop(mut self) {
         self.drain.start();
