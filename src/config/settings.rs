@@ -410,6 +410,18 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_in_flight_grows_with_the_largest_message() {
+        for (message_bytes, expect) in [(100_000, 1 << 30), (400 << 20, 1 << 30), (1 << 30, 5 << 29)] {
+            let text = format!(
+                "hostname = 'h.example'\ndomains = ['h.example']\ndata_dir = '/d'\n[smtp]\nmax_message_bytes = {message_bytes}"
+            );
+            let settings = super::super::parse(&text, Path::new("/")).unwrap();
+            assert_eq!(settings.smtp.max_in_flight_bytes, expect, "{message_bytes}");
+            assert_eq!(settings.notices(), Vec::<String>::new());
+        }
+    }
+
+    #[test]
     fn says_when_few_messages_have_room_beside_the_largest() {
         let mut settings = Settings::with_defaults("h.example", &["h.example"], Path::new("/d"));
         settings.smtp.max_in_flight_bytes = 2 * settings.smtp.max_message_bytes + (64 << 20);
