@@ -264,7 +264,8 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_fits_at_once_ends_some_refuses_the_rest_and_returns_everything() {
-        // 20 messages of 50 octets, in steps of 10, through a budget of 130, of which others may use 65. None goes on before all have begun.
+        // 20 messages of up to 50 octets through a budget of 130, of which others may use 65. None goes on before all have
+        // begun.
         let in_flight = in_flight(130, 50, Duration::from_millis(200));
         let begun = Arc::new(tokio::sync::Barrier::new(20));
         let messages: Vec<_> = (0..20)
