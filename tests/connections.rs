@@ -9,7 +9,7 @@ mod support;
 mod http;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -114,6 +114,66 @@ fn strangers_leave_room_for_favoured_networks_and_each_refusal_says_why() {
     wait_until("slots to come back", || metric(&server, "daybook_smtp_connections") == 0);
     assert_eq!(metric(&server, "daybook_smtp_favoured_connections"), 0);
     assert!(connect(smtp).1.starts_with("220 "));
+}
+
+#[test]
+fn by_default_one_address_may_hold_128_connections() {
+    let site = Site::new();
+    let server = site.serve();
+    let mut open = Vec::new();
+    for number in 1..=128 {
+        let (stream, line) = connect(server.port("smtp"));
+        assert!(line.starts_with("220 "), "{number}: {line:?}");
+        open.push(stream);
+    }
+    assert!(connect(server.port("smtp")).1.starts_with("421 4.7.0 "));
+    drop(open.pop());
+    wait_until("a slot to come back", || connect(server.port("smtp")).1.starts_with("220 "));
+}
+
+#[test]
+fn a_peer_that_takes_no_replies_is_cut_off() {
+    let site = Site::new();
+    site.set_smtp("reply_seconds = 1");
+    let address = create(&site);
+    let server = site.serve();
+    let (mut stream, _) = connect(server.port("smtp"));
+    stream.set_write_timeout(Some(SOON)).unwrap();
+    write!(stream, "HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<{address}>\r\n").unwrap();
+    // Each is answered, until neither side takes any more; then the server ends it, and nothing can be written.
+    let chunks = "BDAT 0\r\n".repeat(1_000);
+    let error = loop {
+        if let Err(error) = stream.write_all(chunks.as_bytes()) {
+            break error;
+        }
+    };
+    assert!(
+        matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe),
+        "{error}"
+    );
+    wait_until("the metric", || metric(&server, "daybook_smtp_sessions_total{result=\"stuck\"}") == 1);
+}
+
+#[test]
+fn strangers_that_fill_what_may_be_in_flight_keep_no_favoured_peer_waiting() {
+    let site = Site::new();
+    site.set_smtp(
+        "max_message_bytes = 65536\nmax_in_flight_bytes = 131072\nin_flight_seconds = 1\nreserved_networks = [\"127.0.2.0/24\"]",
+    );
+    let address = create(&site);
+    let server = site.serve();
+    // Sends a chunk of one octet; gives the reply.
+    let send = |from: &str, last: &str| {
+        let (mut stream, _) = connect_from(from, server.port("smtp"));
+        write!(stream, "HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<{address}>\r\nBDAT 1{last}\r\nx").unwrap();
+        let replies = BufReader::new(stream.try_clone().unwrap()).lines().take(4);
+        (stream, replies.last().unwrap().unwrap())
+    };
+    let (_holds, reply) = send("127.0.0.1", "");
+    assert_eq!(reply, "250 2.0.0 1 octets received");
+    assert_eq!(send("127.0.0.2", " LAST").1, "451 4.3.2 Too busy now");
+    assert!(send("127.0.2.1", " LAST").1.starts_with("250 2.0.0 Ok "));
+    assert!(send("127.0.2.2", " LAST").1.starts_with("250 2.0.0 Ok "));
 }
 
 #[test]

@@ -99,7 +99,20 @@ fn an_end_in_good_order_begins_with_stopping() {
     let mut server = site.serve_by(serve(&site));
     manager.hears("READY=1");
     assert_eq!(server.terminate(), 0);
-    manager.hears("STOPPING=1");
+    let said = manager.hears("STOPPING=1");
+    assert!(said.contains("EXTEND_TIMEOUT_USEC=90000000\n"), "{said}");
+}
+
+#[test]
+fn a_manager_hears_how_long_a_longer_drain_may_take() {
+    let site = Site::new();
+    site.set_smtp("drain_seconds = 3600");
+    let mut manager = Manager::of(&site);
+    let mut server = site.serve_by(serve(&site));
+    manager.hears("READY=1");
+    assert_eq!(server.terminate(), 0);
+    let said = manager.hears("STOPPING=1");
+    assert!(said.contains("EXTEND_TIMEOUT_USEC=3660000000\n"), "{said}");
 }
 
 #[test]

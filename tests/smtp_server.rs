@@ -364,6 +364,59 @@ async fn a_connection_that_has_lasted_long_enough_is_ended_between_messages() {
 }
 
 #[tokio::test]
+async fn by_default_a_thousand_messages_come_over_one_connection_and_then_a_421() {
+    const MESSAGES: usize = 1_000;
+    let fake = Arc::new(Fake::new(Faults::default()));
+    let fixture = Fixture::start(settings(), fake.clone()).await;
+    let mut client = Client::connect(fixture.address).await;
+    client.send("HELO client.example\r\n").await;
+    client.expect(&["220", "250"]).await;
+    let message = "MAIL FROM:<>\r\nRCPT TO:<journal@gateway.example>\r\nBDAT 1 LAST\r\nx";
+    for _ in 0..MESSAGES {
+        client.send(message).await;
+        client.expect(&["250 2.1.0", "250 2.1.5", "250 2.0.0 Ok "]).await;
+    }
+    client.send(message).await;
+    client.expect(&["421 4.7.0 Enough messages"]).await;
+    assert_eq!(fake.kept().len(), MESSAGES);
+}
+
+#[tokio::test]
+async fn commands_without_a_message_keep_no_old_connection_open() {
+    let mut settings = settings();
+    settings.timeouts.session = Duration::from_millis(200);
+    let fixture = Fixture::start(settings, Arc::new(Fake::new(Faults::default()))).await;
+    let mut client = Client::connect(fixture.address).await;
+    client.send(ENVELOPE).await;
+    client.expect(&["220", "250", "250", "250", "421 4.4.2 Connected long enough"]).await;
+    client.expect_end().await;
+}
+
+#[tokio::test]
+async fn a_body_that_never_pauses_ends_with_its_time_and_is_not_kept() {
+    let fake = Arc::new(Fake::new(Faults::default()));
+    let mut settings = settings();
+    settings.message_octets_max = u64::MAX;
+    settings.timeouts.body = PaceLimits { total: Duration::from_millis(300), ..PaceLimits::default() };
+    let fixture = Fixture::start(settings, fake.clone()).await;
+    let mut client = Client::connect(fixture.address).await;
+    client.send("HELO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<nobody@gateway.example>\r\n").await;
+    client.expect(&["220", "250", "250", "550"]).await;
+    client.send(&format!("BDAT {}\r\n", u64::MAX)).await;
+    let (read, mut write) = client.stream.into_inner().into_split();
+    let flooding = tokio::spawn(async move {
+        let piece = vec![b'x'; 256 * 1024];
+        while write.write_all(&piece).await.is_ok() {}
+    });
+    let mut line = String::new();
+    let mut read = BufReader::new(read);
+    tokio::time::timeout(SOON, read.read_line(&mut line)).await.unwrap().unwrap();
+    assert_eq!(line, "421 4.4.2 Waited too long\r\n");
+    flooding.abort();
+    assert!(fake.kept().is_empty());
+}
+
+#[tokio::test]
 async fn waiting_between_chunks_is_the_messages_time() {
     let fake = Arc::new(Fake::new(Faults::default()));
     let mut settings = settings();

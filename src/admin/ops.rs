@@ -6,7 +6,7 @@ use super::watch::Watch;
 use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, trust, users};
 use crate::config::Live;
 use crate::directory::Directory;
-use crate::observe::{RefusedBodies, Visits, now};
+use crate::observe::{RefusedMail, Visits, now};
 use crate::store::{ReceiptQuery, Store};
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct Context {
     /// Who logged in to fetch, and when.
     pub visits: Visits,
     /// When messages were refused for good.
-    pub refused_bodies: RefusedBodies,
+    pub refused_mail: RefusedMail,
     /// Watches over the gateway; `None` where none runs.
     pub watch: Option<Arc<Watch>>,
 }

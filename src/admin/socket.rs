@@ -231,7 +231,7 @@ mod tests {
             ports: Some(super::super::Ports::default()),
             serving: super::super::Serving::default(),
             visits: crate::observe::Visits::default(),
-            refused_bodies: crate::observe::RefusedBodies::default(),
+            refused_mail: crate::observe::RefusedMail::default(),
             watch: None,
         };
         fs::write(data_dir.join(SOCKET_FILE), "left by a crash").unwrap();

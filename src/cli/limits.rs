@@ -111,6 +111,57 @@ mod tests {
     }
 
     #[test]
+    fn every_key_of_smtp_reaches_what_it_is_for() {
+        use super::super::service::{in_flight_limits, smtp_settings};
+        use crate::pipeline::InFlightLimits;
+        use crate::smtp::server::{self, PaceLimits, Timeouts};
+        use std::time::Duration;
+        let text = "hostname = 'gw.example'\ndomains = ['gw.example']\ndata_dir = '/d'\n[smtp]\n\
+             listen = ['127.0.0.1:0']\nmax_message_bytes = 100_001\nrequire_tls = true\nmax_connections = 102\n\
+             max_connections_per_address = 3\nmax_connections_per_network = 4\nreserved_connections = 5\n\
+             reserved_networks = ['192.0.2.0/24']\nmax_recipients = 106\nmax_messages = 7\nmax_errors = 8\n\
+             tarpit_seconds = 9\nmax_in_flight_bytes = 1_000_010\nin_flight_seconds = 11\ncommand_seconds = 12\n\
+             handshake_seconds = 13\nreply_seconds = 14\ndata_idle_seconds = 15\ndata_grace_seconds = 16\n\
+             min_data_bytes_per_second = 17\nmax_data_seconds = 18\nmax_session_seconds = 19\ndrain_seconds = 20\n\
+             [exchange]\nnetworks = ['198.51.100.0/24']\n";
+        let settings = crate::config::parse(text, Path::new("/")).unwrap();
+        let seconds = Duration::from_secs;
+        let expect = server::Settings {
+            hostname: "gw.example".to_owned(),
+            message_octets_max: 100_001,
+            require_tls: true,
+            recipients_max: 106,
+            errors_max: 8,
+            messages_max: 7,
+            tarpit_max: seconds(9),
+            timeouts: Timeouts {
+                command: seconds(12),
+                handshake: seconds(13),
+                reply: seconds(14),
+                body: PaceLimits {
+                    idle: seconds(15),
+                    grace: seconds(16),
+                    octets_per_second_min: 17,
+                    total: seconds(18),
+                },
+                session: seconds(19),
+                drain: seconds(20),
+            },
+        };
+        assert_eq!(format!("{:?}", smtp_settings(&settings)), format!("{expect:?}"));
+        let expect = AdmissionPolicy {
+            connections_max: 102,
+            per_address_max: 3,
+            per_network_max: 4,
+            reserved: 5,
+            favoured: ["198.51.100.0/24", "192.0.2.0/24"].map(|network| network.parse().unwrap()).to_vec(),
+        };
+        assert_eq!(smtp(&settings, 65_535), expect);
+        let expect = InFlightLimits { octets_max: 1_000_010, message_octets_max: 100_001, wait: seconds(11) };
+        assert_eq!(in_flight_limits(&settings), expect);
+    }
+
+    #[test]
     fn few_descriptors_lower_the_limit_and_keep_the_share_of_the_favoured() {
         let settings = Settings::with_defaults("gateway.example", &["gateway.example"], Path::new("data"));
         let enough = smtp(&settings, 65_535);

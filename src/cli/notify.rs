@@ -11,7 +11,8 @@
 //! - `READY=1` once every listener is bound, the store is open and `ports.json` is there.
 //! - `WATCHDOG=1` at half the interval asked for, but only after a task of the runtime had its turn and nothing of
 //!   [`Vitals`] is missing. Withheld for what a restart mends, never for a disk.
-//! - `RELOADING=1` … `READY=1` around SIGHUP, `STOPPING=1` when the end begins.
+//! - `RELOADING=1` … `READY=1` around SIGHUP, `STOPPING=1` when the end begins, with `EXTEND_TIMEOUT_USEC` for what it may take:
+//!   the drain is configured here, and the patience of the manager elsewhere.
 //!
 //! The variables stay in the environment: the gateway starts no other programs that could mistake them for theirs, and
 //! taking them out of a process with threads is not safe.
@@ -32,6 +33,8 @@ use tokio::sync::oneshot;
 const OPENING_BEAT: Duration = Duration::from_secs(10);
 /// How much longer the manager is asked to wait for the next of these.
 const OPENING_EXTENSION_US: u32 = 60_000_000;
+/// Beside the drain, how long the end may take: the store closes.
+const CLOSING_WAIT: Duration = Duration::from_secs(60);
 /// How often the status is told anew when no watchdog asks for more.
 const STATUS_BEAT: Duration = Duration::from_secs(30);
 /// The shortest beat, whatever interval is asked for.
@@ -45,7 +48,8 @@ const TELL_WAIT: Duration = Duration::from_secs(3);
 enum News {
     Ready(Vitals),
     Reloading,
-    Stopping,
+    /// Connections may go on for so long.
+    Stopping(Duration),
     Failed(String),
 }
 
@@ -101,9 +105,9 @@ impl Notify {
         self.tell(News::Reloading).await;
     }
 
-    /// The end has begun.
-    pub(super) async fn stopping(&self) {
-        self.tell(News::Stopping).await;
+    /// The end has begun; open connections may go on for so long.
+    pub(super) async fn stopping(&self, drain: Duration) {
+        self.tell(News::Stopping(drain)).await;
     }
 
     /// The start has failed.
@@ -205,9 +209,11 @@ impl Teller {
                 let now = NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0));
                 self.send(&[NotifyState::Reloading, now, NotifyState::Status("reading its files again")]);
             }
-            News::Stopping => {
+            News::Stopping(drain) => {
+                let wait_us = drain.saturating_add(CLOSING_WAIT).as_micros();
                 self.send(&[
                     NotifyState::Stopping,
+                    NotifyState::ExtendTimeoutUsec(u32::try_from(wait_us).unwrap_or(u32::MAX)),
                     NotifyState::Status("stopping: open connections may end"),
                 ]);
                 self.phase = Phase::Ending;

@@ -6,7 +6,7 @@ use super::start::store_options;
 use crate::admin::{self, AskError, Context, OpError, Request, Response, Serving};
 use crate::config::{Live, Settings};
 use crate::directory::Directory;
-use crate::observe::{RefusedBodies, Visits};
+use crate::observe::{RefusedMail, Visits};
 use crate::store::{Embedded, Store, StoreError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -92,7 +92,7 @@ fn perform_here(settings: &Settings, store: Embedded, request: Request) -> Resul
         ports: None,
         serving: Serving::default(),
         visits: Visits::default(),
-        refused_bodies: RefusedBodies::default(),
+        refused_mail: RefusedMail::default(),
         watch: None,
     };
     let actor = format!("cli, uid {}", rustix::process::geteuid().as_raw());

@@ -75,7 +75,7 @@ async fn serve(settings: Settings, file: PathBuf) -> u8 {
         signal = signals.end() => {
             // Nothing was acknowledged yet; what opening the store was doing is begun again next time.
             tracing::info!(event = "service.stopped", signal);
-            notify.stopping().await;
+            notify.stopping(Duration::ZERO).await;
             return 0;
         }
     };
@@ -97,7 +97,7 @@ async fn until_the_end(running: Running, mut signals: Signals, notify: &Notify) 
     notify.ready(running.vitals()).await;
     let signal = signals.end_of(&running, notify).await;
     tracing::info!(event = "service.stopping", signal);
-    notify.stopping().await;
+    notify.stopping(running.drain_wait()).await;
     let began = Instant::now();
     tokio::select! {
         () = running.stop() => {

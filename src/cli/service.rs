@@ -264,9 +264,14 @@ impl Running {
                 services: self.vital.clone(),
             },
             visits: self.visits.clone(),
-            refused_bodies: self.pipeline.refused_bodies(),
+            refused_mail: self.pipeline.refused_mail(),
             watch: self.alarms.clone(),
         }
+    }
+
+    /// How long open connections may go on once the end has begun.
+    pub(super) fn drain_wait(&self) -> Duration {
+        smtp_settings(&self.settings.current()).timeouts.drain.max(POP3_DRAIN_WAIT)
     }
 
     /// Takes no new connections, lets those that are open end, and closes the store.

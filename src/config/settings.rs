@@ -267,6 +267,7 @@ impl Settings {
         if self.imap.is_some() {
             notices.push("[imap] is accepted but not served by this version".to_owned());
         }
+        notices.extend(self.smtp.narrow_budget());
         if let Some(address) = self.http_listen().filter(|address| !address.ip().to_canonical().is_loopback())
         {
             notices.push(format!(
@@ -406,6 +407,28 @@ mod tests {
         assert_eq!(settings.notices(), Vec::<String>::new());
         settings.imap = Some(Imap::default());
         assert_eq!(settings.notices(), ["[imap] is accepted but not served by this version"]);
+    }
+
+    #[test]
+    fn what_may_be_in_flight_grows_with_the_largest_message() {
+        for (message_bytes, expect) in [(100_000, 1 << 30), (400 << 20, 1 << 30), (1 << 30, 5 << 29)] {
+            let text = format!(
+                "hostname = 'h.example'\ndomains = ['h.example']\ndata_dir = '/d'\n[smtp]\nmax_message_bytes = {message_bytes}"
+            );
+            let settings = super::super::parse(&text, Path::new("/")).unwrap();
+            assert_eq!(settings.smtp.max_in_flight_bytes, expect, "{message_bytes}");
+            assert_eq!(settings.notices(), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn says_when_few_messages_have_room_beside_the_largest() {
+        let mut settings = Settings::with_defaults("h.example", &["h.example"], Path::new("/d"));
+        settings.smtp.max_in_flight_bytes = 2 * settings.smtp.max_message_bytes + (64 << 20);
+        assert_eq!(settings.notices(), Vec::<String>::new());
+        settings.smtp.max_in_flight_bytes -= 1;
+        let [notice] = settings.notices().try_into().unwrap();
+        assert!(notice.starts_with("\"max_in_flight_bytes\" in [smtp] leaves 67108863 octets"), "{notice}");
     }
 
     #[test]

@@ -15,6 +15,10 @@ const CONNECTIONS_MAX: u64 = 1_000_000;
 const SECONDS_MAX: u64 = 86_400;
 /// What part of `max_connections` is reserved unless told otherwise.
 const RESERVED_SHARE: u64 = 4;
+/// What may be in flight unless told otherwise, but for large messages: 1 GiB.
+const IN_FLIGHT_BYTES: u64 = 1024 * 1024 * 1024;
+/// The least that all messages in flight should share beside two of the largest: some of usual size at once.
+const SHARED_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Most networks in one list.
 pub(super) const NETWORKS_MAX: usize = 1_000;
 
@@ -31,7 +35,8 @@ pub struct Smtp {
     /// `max_connections`: open at once. 1 to 1000000. Fewer when the limit of open files is too low for them, which the log says
     /// (`service.descriptor_limit`). Default 1024.
     pub max_connections: u64,
-    /// `max_connections_per_address`: of those, from one IPv4 address or IPv6 /64. Default 128.
+    /// `max_connections_per_address`: of those, from one IPv4 address or IPv6 /64; from `[exchange] networks` and
+    /// `reserved_networks` one IPv6 address. Default 128.
     pub max_connections_per_address: u64,
     /// `max_connections_per_network`: of those, from one IPv4 /24 or IPv6 /48, unless it is one of `[exchange] networks` or
     /// `reserved_networks`. Default 256.
@@ -51,8 +56,9 @@ pub struct Smtp {
     /// doubles from one second. 0 never waits. At most 60. Default 8.
     pub tarpit_seconds: u64,
     /// `max_in_flight_bytes`: of all messages being received and not yet stored, together; beyond it peers are read more
-    /// slowly, and after `in_flight_seconds` asked to come again. At least `max_message_bytes`, for which there is always room once;
-    /// the others share what is more. Default 1073741824 (1 GiB).
+    /// slowly, and after `in_flight_seconds` asked to come again. At least twice `max_message_bytes`: one such message from
+    /// `[exchange] networks` and `reserved_networks` and one from anywhere else always have room; all others share what is
+    /// more, half of it only with those networks. Default 1073741824 (1 GiB), or two and a half `max_message_bytes` if that is more.
     pub max_in_flight_bytes: u64,
     /// `in_flight_seconds`: how long a message waits for room among those in flight. Default 60.
     pub in_flight_seconds: u64,
@@ -66,11 +72,13 @@ pub struct Smtp {
     pub data_idle_seconds: u64,
     /// `data_grace_seconds`: how long a message may take before its rate counts. Default 60.
     pub data_grace_seconds: u64,
-    /// `min_data_bytes_per_second`: below it a peer is cut off. Default 500.
+    /// `min_data_bytes_per_second`: a peer that sends less is cut off. What it sent ahead of that buys no more time than
+    /// the longest silence. Default 500.
     pub min_data_bytes_per_second: u64,
-    /// `max_data_seconds`: the sending of one message. Default 3600.
+    /// `max_data_seconds`: the sending of one message, but for the time that our own store takes. Default 3600.
     pub max_data_seconds: u64,
-    /// `max_session_seconds`: age at which a connection is asked to come anew, between two messages. Default 7200.
+    /// `max_session_seconds`: age at which a connection is asked to come anew; a message whose body has begun may be finished.
+    /// Default 7200.
     pub max_session_seconds: u64,
     /// `drain_seconds`: for messages on their way in to be finished when the service ends. Default 30.
     pub drain_seconds: u64,
@@ -91,7 +99,7 @@ impl Default for Smtp {
             max_messages: 1000,
             max_errors: 20,
             tarpit_seconds: 8,
-            max_in_flight_bytes: 1024 * 1024 * 1024,
+            max_in_flight_bytes: IN_FLIGHT_BYTES,
             in_flight_seconds: 60,
             command_seconds: 300,
             handshake_seconds: 15,
@@ -153,6 +161,17 @@ const NUMBERS: [Number; 19] = [
 const NUMBERS_BEFORE_NETWORKS: usize = 4;
 
 impl Smtp {
+    /// What is told of a budget in which few messages beside the largest have room.
+    pub(super) fn narrow_budget(&self) -> Option<String> {
+        let shared = self.max_in_flight_bytes.saturating_sub(self.max_message_bytes.saturating_mul(2));
+        (shared < SHARED_BYTES_MIN).then(|| {
+            format!(
+                "\"max_in_flight_bytes\" in [smtp] leaves {shared} octets beside two of \"max_message_bytes\": while one \
+                 message comes slowly, others wait; {SHARED_BYTES_MIN} or more are better"
+            )
+        })
+    }
+
     pub(super) fn to_toml(&self, out: &mut Toml) {
         out.section("[smtp]");
         out.key("listen", array(&self.listen));
@@ -200,8 +219,12 @@ impl Reader<'_> {
             smtp.reserved_networks = networks;
         }
         let line = section.line().unwrap_or(1);
-        if smtp.max_in_flight_bytes < smtp.max_message_bytes {
-            let why = format!("must be at least \"max_message_bytes\", which is {}", smtp.max_message_bytes);
+        if !section.has("max_in_flight_bytes") {
+            smtp.max_in_flight_bytes = IN_FLIGHT_BYTES.max(smtp.max_message_bytes.saturating_mul(5) / 2);
+        }
+        if smtp.max_in_flight_bytes < smtp.max_message_bytes.saturating_mul(2) {
+            let why =
+                format!("must be at least twice \"max_message_bytes\", which is {}", smtp.max_message_bytes);
             section.bad_value("max_in_flight_bytes", line, &why, self.problems);
         }
         if smtp.reserved_connections >= smtp.max_connections {

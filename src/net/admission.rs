@@ -4,7 +4,8 @@
 //! for one network, and the last slots of all are kept for networks that are *favoured* ([`AdmissionPolicy`]).
 //!
 //! Whom a limit means: an IPv4 host is one address, an IPv6 host has a whole /64 to choose addresses from, so that is what counts as
-//! one address there. A network is an IPv4 /24 or an IPv6 /48, about what one renter gets.
+//! one address there. Not so for the favoured: hosts of Exchange Online that serve one forest share a /64, and none of them hides
+//! in it, so each IPv6 address counts by itself. A network is an IPv4 /24 or an IPv6 /48, about what one renter gets.
 //!
 //! [`Ledger`] counts and judges and does nothing else; [`Admission`] is the one that accept loops share.
 //!
@@ -20,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What of an IPv4 and of an IPv6 address tells one peer from another, in bits.
 const ADDRESS_BITS: (u8, u8) = (32, 64);
+/// The same of the favoured.
+const FAVOURED_ADDRESS_BITS: (u8, u8) = (32, 128);
 /// What of them tells one network from another, in bits.
 const NETWORK_BITS: (u8, u8) = (24, 48);
 
@@ -28,7 +31,7 @@ const NETWORK_BITS: (u8, u8) = (24, 48);
 pub struct AdmissionPolicy {
     /// In all.
     pub connections_max: usize,
-    /// Of those, from one IPv4 address or IPv6 /64, favoured or not.
+    /// Of those, from one IPv4 address or IPv6 /64; of the favoured, from one address.
     pub per_address_max: usize,
     /// Of those, from one IPv4 /24 or IPv6 /48. Connections that are favoured neither count here nor are held back.
     pub per_network_max: usize,
@@ -116,7 +119,7 @@ impl Ledger {
     pub fn enter(&mut self, policy: &AdmissionPolicy, address: IpAddr) -> Result<Slot, Refusal> {
         let is_favoured = policy.favoured.iter().any(|network| network.contains(address));
         let slot = Slot {
-            address: around(address, ADDRESS_BITS),
+            address: around(address, if is_favoured { FAVOURED_ADDRESS_BITS } else { ADDRESS_BITS }),
             network: (!is_favoured).then(|| around(address, NETWORK_BITS)),
         };
         let refused = |limit| Err(Refusal { limit, is_favoured });
@@ -280,6 +283,13 @@ mod tests {
     }
 
     #[test]
+    fn hosts_of_a_favoured_network_that_share_a_64_are_told_apart() {
+        let hosts = ["2a01:111:f400:7e00::1", "2a01:111:f400:7e00::2", "2a01:111:f400:7e00::3"];
+        check(&hosts, "2a01:111:f400:7e00::4", None);
+        check(&["2a01:111:f400:7e00::1"; 3], "2a01:111:f400:7e00::1", Some(Limit::Address));
+    }
+
+    #[test]
     fn one_network_holds_its_share_only_unless_it_is_favoured() {
         let four = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"];
         check(&four, "192.0.2.5", Some(Limit::Network));
@@ -372,8 +382,8 @@ mod tests {
                     }
                     Act::Enter(peer) => {
                         let is_favoured = policy.favoured.iter().any(|network| network.contains(peer));
-                        let of_address = inside.iter()
-                            .filter(|(other, _)| around(*other, ADDRESS_BITS) == around(peer, ADDRESS_BITS)).count();
+                        let bits = if is_favoured { FAVOURED_ADDRESS_BITS } else { ADDRESS_BITS };
+                        let of_address = inside.iter().filter(|(_, slot)| slot.address == around(peer, bits)).count();
                         let of_network = inside.iter().filter(|(other, slot)| {
                             !slot.is_favoured() && around(*other, NETWORK_BITS) == around(peer, NETWORK_BITS)
                         }).count();

@@ -47,7 +47,7 @@ pub use file::FileLog;
 pub use filter::{Filter, Matcher};
 pub use level::{Level, UnknownLevel};
 pub use line::{Line, json_safe};
-pub use refused::RefusedBodies;
+pub use refused::{Refused, RefusedMail};
 pub use tap::{FOLLOWERS_MAX, Follower, Next, RECENT_LINES_MAX, Tap, Tapped};
 pub use text::{Look, write as write_text};
 pub use visits::Visits;

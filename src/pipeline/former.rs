@@ -3,7 +3,7 @@
 
 use super::Inner;
 use crate::mail::{Address, GatewayMailbox, ReceiptId, TransportEnvelope};
-use crate::observe::metrics;
+use crate::observe::{Refused, metrics, now};
 use crate::smtp::Peer;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub(super) fn note_refused(inner: &Inner, address: &Address, peer: &Peer<'_>) {
     let Some(gateway_mailbox) = inner.store.retired(&address.key()) else { return };
     metrics::former_address_refused();
+    inner.refused_mail.note(Refused::Retired, now());
     let until = gateway_mailbox.address_of(&address.key()).and_then(|former| former.until);
     tracing::warn!(
         event = "mailbox.retired_address_asked",

@@ -4,16 +4,31 @@
 //! no room the writer waits, so its peer is not read and TCP slows it down; after [`InFlightLimits::wait`] the message is
 //! refused for now and returns what it held.
 //!
+//! # Two groups
+//!
+//! Peers of the networks that the gateway is there for are *favoured* ([`AdmissionPolicy`](crate::net::admission::AdmissionPolicy)).
+//! What others hold must not keep them waiting: a single stranger that knows an address could else fill the budget, slowly, and
+//! keep every report out. So the budget has three parts:
+//!
+//! | part | octets | for |
+//! |---|---|---|
+//! | reserve of the favoured | one message of the largest size | one favoured message at a time |
+//! | reserve of the others | the same | one other message at a time |
+//! | shared | what is left | all; the others together at most half of it |
+//!
 //! # Why nobody waits for ever
 //!
-//! Messages that each hold a part and wait for more would wait for each other. So the budget has two parts: all share what is
-//! left beside one message of the largest size, and that one size is the *reserve*, which belongs to one message at a time.
-//! The first that finds no shared room takes the reserve and draws on it to its end; no message is larger, so it never waits
-//! again. When it ends, the next takes it over. Hence:
-//! - Whenever somebody waits, somebody else is not waiting, and holds the reserve. It ends within the time its pace allows.
-//! - Whoever waits does so in one line, in the order they came, so none is overtaken for ever; and for a bounded time.
-//! - A message alone finds the shared part or the reserve free, and both together hold the largest.
-//! - The total never exceeds the budget, but for limits that were lowered while messages were on their way.
+//! Messages that each hold a part and wait for more would wait for each other. So the first of a group that finds no shared room
+//! takes its group's reserve and draws on that to its end; no message is larger, so it never waits again. When it ends, the next
+//! takes the reserve over. Hence, in each group by itself:
+//! - Whenever somebody waits, somebody else of the group is not waiting, and holds its reserve. That one ends when its peer has
+//!   sent it, is too slow (`[smtp] data_idle_seconds`, `min_data_bytes_per_second`) or has taken too long (`max_data_seconds`).
+//! - Whoever waits does so in the line of its group, in the order they came, so none is overtaken for ever; and for a bounded
+//!   time, which may end before that of the one that holds the reserve: then it is refused for now.
+//! - A message that is alone in its group finds the reserve free, which holds the largest.
+//! - The favoured find half of the shared part and their reserve free of others, whatever those do.
+//! - The total never exceeds the budget, but for limits that were lowered while messages were on their way, and for a budget of
+//!   less than two messages, which no configuration can give.
 
 use crate::observe::metrics;
 use std::pin::pin;
@@ -24,8 +39,7 @@ use tokio::sync::Notify;
 /// Bounds on what is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InFlightLimits {
-    /// Of all messages together, in octets. At least `message_octets_max`; what is more is what those share that are on their
-    /// way beside the largest.
+    /// Of all messages together, in octets. At least twice `message_octets_max`; what is more is shared.
     pub octets_max: u64,
     /// The largest message there can be, in octets.
     pub message_octets_max: u64,
@@ -47,27 +61,50 @@ impl Default for InFlightLimits {
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     state: Mutex<State>,
-    /// Held by who is next, so that those behind wait in the order they came.
+    /// Held by who is next among the others, so that those behind wait in the order they came.
     turn: tokio::sync::Mutex<()>,
+    /// The same of the favoured.
+    favoured_turn: tokio::sync::Mutex<()>,
     /// Something was returned, or the limits changed.
     freed: Notify,
 }
 
+/// How many groups there are: others, then the favoured.
+const GROUPS: usize = 2;
+
 #[derive(Debug, Default)]
 struct State {
     limits: InFlightLimits,
-    /// Taken from what all share.
+    groups: [Taken; GROUPS],
+}
+
+/// What the messages of one group have taken, in octets.
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    /// From what all share.
     shared: u64,
-    /// Taken from the reserve.
+    /// From the group's reserve.
     reserved: u64,
     /// Some message has the reserve.
     is_reserve_held: bool,
+}
+
+impl State {
+    /// How much of the shared part this group may take still.
+    fn shared_free(&self, is_favoured: bool) -> u64 {
+        let InFlightLimits { octets_max, message_octets_max, .. } = self.limits;
+        let shared = octets_max.saturating_sub(message_octets_max.saturating_mul(GROUPS as u64));
+        let [others, favoured] = self.groups;
+        let free = shared.saturating_sub(others.shared.saturating_add(favoured.shared));
+        if is_favoured { free } else { free.min((shared / 2).saturating_sub(others.shared)) }
+    }
 }
 
 /// What one message holds. Dropped, it is returned.
 #[derive(Debug)]
 pub(super) struct Share {
     in_flight: Arc<InFlight>,
+    is_favoured: bool,
     shared: u64,
     reserved: u64,
     holds_reserve: bool,
@@ -90,17 +127,23 @@ impl InFlight {
 
     /// The octets in flight.
     pub(super) fn octets(&self) -> u64 {
-        let state = self.state();
-        state.shared.saturating_add(state.reserved)
+        let groups = self.state().groups;
+        groups.iter().fold(0, |sum, taken| sum.saturating_add(taken.shared).saturating_add(taken.reserved))
     }
 
-    /// The share of a new message, which holds nothing yet.
+    /// The share of a new message, which holds nothing yet and is not favoured.
     pub(super) fn share(self: &Arc<InFlight>) -> Share {
-        Share { in_flight: Arc::clone(self), shared: 0, reserved: 0, holds_reserve: false }
+        let in_flight = Arc::clone(self);
+        Share { in_flight, is_favoured: false, shared: 0, reserved: 0, holds_reserve: false }
     }
 }
 
 impl Share {
+    /// Its message comes from a favoured peer. For a share that holds nothing yet; any other stays what it was.
+    pub(super) fn favour(&mut self) {
+        self.is_favoured |= self.shared == 0 && self.reserved == 0;
+    }
+
     /// Takes so many octets more, when there is room for them.
     ///
     /// # Errors
@@ -108,13 +151,14 @@ impl Share {
     pub(super) async fn take(&mut self, octets: u64) -> Result<(), Crowded> {
         let in_flight = Arc::clone(&self.in_flight);
         // Who holds the reserve waits for nobody, not even for its turn; others do only when somebody is before them.
-        let free = self.holds_reserve || in_flight.turn.try_lock().is_ok();
+        let turn = if self.is_favoured { &in_flight.favoured_turn } else { &in_flight.turn };
+        let free = self.holds_reserve || turn.try_lock().is_ok();
         if free && self.try_take(octets) {
             return Ok(());
         }
         let wait = in_flight.state().limits.wait;
         let waiting = async {
-            let _turn = in_flight.turn.lock().await;
+            let _turn = turn.lock().await;
             loop {
                 let mut freed = pin!(in_flight.freed.notified());
                 // From here on nothing that is returned is missed.
@@ -131,14 +175,15 @@ impl Share {
     fn try_take(&mut self, octets: u64) -> bool {
         let in_flight = Arc::clone(&self.in_flight);
         let mut state = in_flight.state();
-        let InFlightLimits { octets_max, message_octets_max, .. } = state.limits;
-        let shared_max = octets_max.saturating_sub(message_octets_max);
-        if !self.holds_reserve && state.shared.saturating_add(octets) <= shared_max {
-            state.shared = state.shared.saturating_add(octets);
+        let shared_free = state.shared_free(self.is_favoured);
+        let [others, favoured] = &mut state.groups;
+        let group = if self.is_favoured { favoured } else { others };
+        if !self.holds_reserve && octets <= shared_free {
+            group.shared = group.shared.saturating_add(octets);
             self.shared = self.shared.saturating_add(octets);
-        } else if self.holds_reserve || !state.is_reserve_held {
-            (state.is_reserve_held, self.holds_reserve) = (true, true);
-            state.reserved = state.reserved.saturating_add(octets);
+        } else if self.holds_reserve || !group.is_reserve_held {
+            (group.is_reserve_held, self.holds_reserve) = (true, true);
+            group.reserved = group.reserved.saturating_add(octets);
             self.reserved = self.reserved.saturating_add(octets);
         } else {
             return false;
@@ -151,9 +196,11 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         let mut state = self.in_flight.state();
-        state.shared = state.shared.saturating_sub(self.shared);
-        state.reserved = state.reserved.saturating_sub(self.reserved);
-        state.is_reserve_held &= !self.holds_reserve;
+        let [others, favoured] = &mut state.groups;
+        let group = if self.is_favoured { favoured } else { others };
+        group.shared = group.shared.saturating_sub(self.shared);
+        group.reserved = group.reserved.saturating_sub(self.reserved);
+        group.is_reserve_held &= !self.holds_reserve;
         drop(state);
         let octets = self.shared.saturating_add(self.reserved);
         metrics::smtp_in_flight(-i64::try_from(octets).unwrap_or(i64::MAX));
@@ -175,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_largest_message_fits_when_it_is_alone() {
-        for octets_max in [100, 130, 1_000] {
+        for octets_max in [200, 230, 1_000] {
             let in_flight = in_flight(octets_max, 100, Duration::ZERO);
             let mut share = in_flight.share();
             for _ in 0..100 {
@@ -188,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_draws_on_the_reserve_and_the_others_wait_for_what_is_returned() {
-        let in_flight = in_flight(150, 100, SOON);
+        let in_flight = in_flight(300, 100, SOON);
         let mut filler = in_flight.share();
         filler.take(50).await.unwrap();
         let mut first = in_flight.share();
@@ -198,7 +245,7 @@ mod tests {
             let mut waiting = Box::pin(second.take(1));
             assert!(futures_now(&mut waiting).is_none());
             first.take(40).await.unwrap();
-            assert_eq!(in_flight.octets(), 150);
+            assert_eq!(in_flight.octets(), 150, "half of what is shared is not for others");
             assert!(futures_now(&mut waiting).is_none());
             drop(first);
             waiting.await.unwrap();
@@ -217,7 +264,8 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_fits_at_once_ends_some_refuses_the_rest_and_returns_everything() {
-        // 20 messages of 50 octets, in steps of 10, through a budget of 130. None goes on before all have begun.
+        // 20 messages of up to 50 octets through a budget of 130, of which others may use 65. None goes on before all have
+        // begun.
         let in_flight = in_flight(130, 50, Duration::from_millis(200));
         let begun = Arc::new(tokio::sync::Barrier::new(20));
         let messages: Vec<_> = (0..20)
@@ -245,19 +293,19 @@ mod tests {
 
     #[tokio::test]
     async fn limits_that_are_raised_let_those_go_on_that_wait() {
-        let in_flight = in_flight(100, 100, SOON);
+        let in_flight = in_flight(200, 100, SOON);
         let mut first = in_flight.share();
         first.take(10).await.unwrap();
         let mut second = in_flight.share();
         let mut waiting = Box::pin(second.take(10));
         assert!(futures_now(&mut waiting).is_none());
-        in_flight.limit(InFlightLimits { octets_max: 200, message_octets_max: 100, wait: SOON });
+        in_flight.limit(InFlightLimits { octets_max: 300, message_octets_max: 100, wait: SOON });
         waiting.await.unwrap();
     }
 
     #[tokio::test]
     async fn who_waits_too_long_is_refused_and_those_behind_go_on() {
-        let in_flight = in_flight(100, 100, Duration::from_millis(20));
+        let in_flight = in_flight(200, 100, Duration::from_millis(20));
         let mut first = in_flight.share();
         first.take(10).await.unwrap();
         let mut second = in_flight.share();
@@ -265,5 +313,57 @@ mod tests {
         drop(second);
         drop(first);
         assert_eq!(in_flight.share().take(100).await, Ok(()));
+    }
+
+    /// Takes all that a group can have: its reserve, by one message, and what is shared, by others.
+    async fn fill(in_flight: &Arc<InFlight>, is_favoured: bool) -> Vec<Share> {
+        let mut held = Vec::new();
+        loop {
+            let mut share = in_flight.share();
+            if is_favoured {
+                share.favour();
+            }
+            for _ in 0..100 {
+                if share.take(1).await.is_err() {
+                    return held;
+                }
+            }
+            held.push(share);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_others_hold_leaves_the_favoured_half_of_the_shared_part_and_a_reserve() {
+        let in_flight = in_flight(1_000, 100, Duration::ZERO);
+        let others = fill(&in_flight, false).await;
+        assert_eq!(in_flight.octets(), 800 / 2 + 100);
+        let favoured = fill(&in_flight, true).await;
+        assert_eq!(in_flight.octets(), 1_000);
+        drop(favoured);
+        // And the other way round: the reserve of the others is theirs.
+        drop(others);
+        let favoured = fill(&in_flight, true).await;
+        assert_eq!(in_flight.octets(), 900);
+        let others = fill(&in_flight, false).await;
+        assert_eq!(in_flight.octets(), 1_000);
+        drop((favoured, others));
+        assert_eq!(in_flight.octets(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_favoured_do_not_stand_in_line_behind_others() {
+        let in_flight = in_flight(200, 100, SOON);
+        let mut first = in_flight.share();
+        first.take(1).await.unwrap();
+        let mut second = in_flight.share();
+        let mut waiting = Box::pin(second.take(1));
+        assert!(futures_now(&mut waiting).is_none());
+        let mut favoured = in_flight.share();
+        favoured.favour();
+        for _ in 0..100 {
+            assert_eq!(futures_now(&mut Box::pin(favoured.take(1))), Some(Ok(())));
+        }
+        drop(first);
+        waiting.await.unwrap();
     }
 }

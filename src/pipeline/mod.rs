@@ -36,7 +36,7 @@ use crate::directory::Directory;
 use crate::mail::{
     Address, GatewayMailbox, GatewayMailboxState, Mode, ReceiptId, SessionId, TransportEnvelope,
 };
-use crate::observe::{RefusedBodies, metrics, now};
+use crate::observe::{Refused, RefusedMail, metrics, now};
 use crate::smtp::session::RefusedBody;
 use crate::smtp::{Fault, Peer, Receiver, Reception, RecipientVerdict};
 use crate::store::{Store, StoreError};
@@ -67,7 +67,7 @@ struct Inner {
     exchange: ArcSwap<Exchange>,
     workers: Arc<Semaphore>,
     in_flight: Arc<InFlight>,
-    refused_bodies: RefusedBodies,
+    refused_mail: RefusedMail,
 }
 
 impl Pipeline {
@@ -80,9 +80,9 @@ impl Pipeline {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let workers = Arc::new(Semaphore::new(cores + WORKERS_EXTRA));
         let exchange = ArcSwap::from_pointee(known_by(exchange));
-        let (in_flight, refused_bodies) = (Arc::default(), RefusedBodies::default());
+        let (in_flight, refused_mail) = (Arc::default(), RefusedMail::default());
         Arc::new(Pipeline {
-            inner: Arc::new(Inner { store, directory, exchange, workers, in_flight, refused_bodies }),
+            inner: Arc::new(Inner { store, directory, exchange, workers, in_flight, refused_mail }),
         })
     }
 
@@ -96,9 +96,9 @@ impl Pipeline {
         self.inner.in_flight.octets()
     }
 
-    /// When messages were refused for good. The register is shared.
-    pub fn refused_bodies(&self) -> RefusedBodies {
-        self.inner.refused_bodies.clone()
+    /// When mail was refused for good. The register is shared.
+    pub fn refused_mail(&self) -> RefusedMail {
+        self.inner.refused_mail.clone()
     }
 
     /// Tells Exchange Online by these settings from now on: at the next RCPT, and at the end of every message on its way.
@@ -134,6 +134,7 @@ impl Inner {
             return false;
         }
         metrics::report_forbidden();
+        self.refused_mail.note(Refused::Forbidden, now());
         tracing::warn!(
             event = "journal.forbidden",
             receipt_id = peer.receipt_id.map(|id| id.to_string()),
@@ -195,7 +196,7 @@ impl Receiver for Pipeline {
     }
 
     fn body_refused(&self, _body: &RefusedBody) {
-        self.inner.refused_bodies.note(now());
+        self.inner.refused_mail.note(Refused::Message, now());
     }
 }
 

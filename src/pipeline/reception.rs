@@ -326,6 +326,10 @@ fn defer(receipt_id: ReceiptId, session_id: SessionId, trouble: &Trouble) -> Fau
 }
 
 impl Reception for Gathering {
+    fn favour(&mut self) {
+        self.share.favour();
+    }
+
     fn write<'a>(&'a mut self, octets: &'a [u8]) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
             let room = self.share.take(octets.len() as u64).await;

@@ -65,13 +65,17 @@ pub trait Receiver: Send + Sync + 'static {
     /// [`Fault`]: the message is not taken now.
     fn begin(&self, receipt_id: ReceiptId, envelope: TransportEnvelope) -> Result<Box<dyn Reception>, Fault>;
 
-    /// A message was refused for good after one of its recipients had been accepted: it may be a report that nobody brings
-    /// again. Must not block. For those who keep count; the default does nothing.
+    /// A message was refused for good after one of its recipients had been accepted, or to a favoured peer: it may be a report
+    /// that nobody brings again. Must not block. For those who keep count; the default does nothing.
     fn body_refused(&self, _body: &RefusedBody) {}
 }
 
 /// One message on its way in. Dropping it discards the message.
 pub trait Reception: Send {
+    /// The peer is of those networks that the gateway is there for; told before the first octet. What others can hold must
+    /// not keep it waiting. For those who bound what is on its way; the default does nothing.
+    fn favour(&mut self) {}
+
     /// Takes the next octets of the body. May wait until there is room for them; meanwhile nothing is read from the peer, and
     /// the time is not counted as the peer's.
     ///

@@ -80,7 +80,7 @@ pub struct Timeouts {
     pub reply: Duration,
     /// The sending of a body.
     pub body: PaceLimits,
-    /// From the greeting until the peer is asked to come anew, between two messages.
+    /// From the greeting until the peer is asked to come anew, outside a body.
     pub session: Duration,
     /// From the start of a drain until connections are dropped.
     pub drain: Duration,
@@ -156,11 +156,12 @@ pub(super) struct Server {
 }
 
 impl Service for Server {
-    async fn connection(self: Arc<Self>, stream: TcpStream, Arrival { peer, is_favoured }: Arrival) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, arrival: Arrival) {
+        let Arrival { peer, is_favoured } = arrival;
         let session_id = self.receiver.session_id();
         let _open = metrics::SmtpConnection::open(is_favoured);
         tracing::debug!(event = "smtp.connected", %session_id, %peer);
-        let mut talk = Talk::new(&self, session_id, peer);
+        let mut talk = Talk::new(&self, session_id, arrival);
         let end = talk.run(Wire::new(Stream::Plain(stream))).await;
         metrics::smtp_session(end.as_str());
         tracing::debug!(

@@ -23,6 +23,7 @@ use super::server::{BODY_OCTETS, Server, Settings};
 use super::session::{Effect, Policy, RefusedBody, Session, Step};
 use super::{Fault, Reception};
 use crate::mail::{ReceiptId, SessionId, TlsFacts, TransportEnvelope, Untrusted};
+use crate::net::listen::Arrival;
 use crate::net::stream::UpgradeError;
 use crate::net::wire::{IDLE_OCTETS, Wire, WireError};
 use crate::observe::metrics;
@@ -97,12 +98,18 @@ pub(super) struct Talk<'s> {
     line_deadline: Option<Instant>,
     /// From when on the session ends between two messages.
     old_at: Instant,
+    /// The [`Admission`](crate::net::admission::Admission) favours the peer.
+    is_favoured: bool,
     pace: Pace,
     pub(super) messages: u64,
 }
 
 impl<'s> Talk<'s> {
-    pub(super) fn new(server: &'s Server, session_id: SessionId, peer: SocketAddr) -> Talk<'s> {
+    pub(super) fn new(
+        server: &'s Server,
+        session_id: SessionId,
+        Arrival { peer, is_favoured }: Arrival,
+    ) -> Talk<'s> {
         let settings = server.settings.current();
         let policy = Policy {
             hostname: settings.hostname.clone(),
@@ -116,15 +123,16 @@ impl<'s> Talk<'s> {
         };
         Talk {
             server,
-            session: Session::new(policy, session_id, peer),
+            session: Session::new(policy, session_id, peer).favoured(is_favoured),
             session_id,
             peer,
             reception: None,
             replies: Vec::new(),
             line_deadline: None,
             old_at: Instant::now() + settings.timeouts.session,
+            is_favoured,
+            pace: Pace::new(settings.timeouts.body),
             settings,
-            pace: Pace::default(),
             messages: 0,
         }
     }
@@ -191,12 +199,17 @@ impl<'s> Talk<'s> {
     }
 
     fn begin(&mut self, envelope: TransportEnvelope) {
-        self.pace = Pace::default();
+        self.pace = Pace::new(self.settings.timeouts.body);
         let opened = match self.session.receipt_id() {
             Some(receipt_id) => self.server.receiver.begin(receipt_id, envelope),
             None => Err(Fault::Internal),
         };
-        let result = opened.map(|reception| self.reception = Some(reception));
+        let result = opened.map(|mut reception| {
+            if self.is_favoured {
+                reception.favour();
+            }
+            self.reception = Some(reception);
+        });
         if let Some(reply) = self.session.begun(result) {
             self.say(&reply);
         }
@@ -206,10 +219,12 @@ impl<'s> Talk<'s> {
         if octets.is_empty() {
             return;
         }
+        let began = Instant::now();
         let result = match &mut self.reception {
             Some(reception) => reception.write(octets).await,
             None => Err(Fault::Internal),
         };
+        self.pace.stored(began.elapsed());
         if let Err(fault) = result {
             self.reception = None;
             self.session.body_failed(fault);
@@ -276,14 +291,17 @@ impl<'s> Talk<'s> {
     async fn await_line(&mut self, wire: &mut Wire) -> Result<Waited, End> {
         let receiving = self.session.is_receiving();
         if !receiving {
-            self.pace = Pace::default();
+            self.pace = Pace::new(self.settings.timeouts.body);
         }
-        let (began, timeouts) = (Instant::now(), &self.settings.timeouts);
-        let line_deadline = *self.line_deadline.get_or_insert(began + timeouts.command);
-        let old_at = (!self.session.is_in_transaction()).then_some(self.old_at);
+        let began = Instant::now();
+        let line_deadline = *self.line_deadline.get_or_insert(began + self.settings.timeouts.command);
+        let old_at = (!receiving).then_some(self.old_at);
         // Between two chunks the message is under way: a peer that drips lines must not hold it for longer than one that
         // drips octets.
-        let paced = receiving.then(|| began + self.pace.allowance(&timeouts.body));
+        let paced = receiving.then(|| self.pace.deadline(began));
+        if paced.is_some_and(|paced| paced <= began) {
+            return Ok(Waited::TooLong);
+        }
         let deadline = [old_at, paced].into_iter().flatten().fold(line_deadline, Instant::min);
         let filled = tokio::select! {
             biased;
@@ -301,8 +319,11 @@ impl<'s> Talk<'s> {
 
     async fn await_body(&mut self, wire: &mut Wire) -> Result<Waited, End> {
         let began = Instant::now();
-        let allowance = self.pace.allowance(&self.settings.timeouts.body);
-        let filled = wire.fill(BODY_OCTETS, began + allowance).await;
+        let deadline = self.pace.deadline(began);
+        if deadline <= began {
+            return Ok(Waited::TooLong);
+        }
+        let filled = wire.fill(BODY_OCTETS, deadline).await;
         if let Ok(octets) = &filled {
             self.pace.read(began.elapsed(), *octets);
         }
@@ -348,7 +369,8 @@ impl<'s> Talk<'s> {
     fn tell_refused_body(&self, body: &RefusedBody) {
         let RefusedBody { receipt_id, reason, octets } = body;
         let (session_id, peer, reason) = (&self.session_id, &self.peer, reason.as_str());
-        tracing::error!(event = "smtp.body_refused", %receipt_id, %session_id, %peer, reason, octets);
+        let receipt_id = receipt_id.map(tracing::field::display);
+        tracing::error!(event = "smtp.body_refused", receipt_id, %session_id, %peer, reason, octets);
         metrics::smtp_refused_body(reason);
         self.server.receiver.body_refused(body);
     }

@@ -126,7 +126,9 @@ fn the_dashboard_names_what_is_there() {
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let mut expressions = 0;
+    let mut ids = BTreeSet::new();
     for panel in panels {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "id {} stands twice", panel["id"]);
         let Some(targets) = panel["targets"].as_array() else { continue };
         assert!(
             !panel["title"].as_str().unwrap().is_empty()

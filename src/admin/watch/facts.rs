@@ -91,9 +91,8 @@ pub(super) fn no_answer() -> Health {
 }
 
 /// What was refused for good in the last day.
-pub(super) fn refused_bodies(context: &Context, now: Timestamp) -> RefusedFacts {
-    let (in_a_day, last) = context.refused_bodies.between(later(now, -DAY_MS), later(now, AHEAD_MS));
-    RefusedFacts { in_a_day, last }
+pub(super) fn refused_mail(context: &Context, now: Timestamp) -> RefusedFacts {
+    context.refused_mail.between(later(now, -DAY_MS), later(now, AHEAD_MS))
 }
 
 /// Every gateway mailbox that is watched over, without numbers: for when counting takes too long.

@@ -339,7 +339,7 @@ impl Watch {
                 .as_ref()
                 .map(|certificate| Validity { begins: certificate.not_before, ends: certificate.not_after }),
             certificate_files: health.certificate_files.clone(),
-            refused_bodies: facts::refused_bodies(&self.context, now),
+            refused_mail: facts::refused_mail(&self.context, now),
             gateway_mailboxes,
         };
         (facts, health)

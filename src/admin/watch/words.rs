@@ -135,11 +135,12 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
                 Untrusted(why)
             )
         }
-        Cause::MailRefused { in_a_day, last } => format!(
-            "Refused with 5xx in 24 hours, after an address served here was named: {}, the last at {}. They were too large, or \
-             held a bare CR, a bare LF or a NUL where SMTP allows none.",
+        Cause::MailRefused { in_a_day, forbidden, retired, last } => format!(
+            "Refused with 5xx in 24 hours: {}, the last at {}. {} of them named a served address, or came from Exchange Online or \
+             a relay of yours, and were too large or broke SMTP; {forbidden} by strict mode; {retired} for former addresses.",
             messages(*in_a_day),
-            ago(*last, now)
+            ago(*last, now),
+            in_a_day.saturating_sub(forbidden.saturating_add(*retired)),
         ),
         Cause::NoReport { last_received, usual_silence_ms } => format!(
             "The last report came at {}. In the last four weeks the longest silence at this time of the week was {}.",
@@ -227,7 +228,9 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
         ],
         Cause::MailRefused { .. } => &[
             "in the log smtp.body_refused names each: receipt, peer, reason, octets",
-            "reason too-large: is max_message_bytes in [smtp] at least what your senders may send?",
+            "reason too-large or declared-size: is max_message_bytes in [smtp] at least what your senders may send?",
+            "by strict mode: journal.forbidden in the log names the peer; is it yours, complete trusted_networks or [exchange] networks",
+            "for former addresses: mailbox.retired_address_asked; a journal rule or relay may have the old one still",
             "peer: is it Exchange Online, a relay of yours, or a stranger who knows the address?",
             "look into the mailbox for undeliverable journal reports, and bring what is there",
         ],

@@ -80,16 +80,26 @@ pub(super) fn certificate_files(facts: &Facts, now: Timestamp) -> Verdict {
 
 /// What this process remembers ends with it, so a raised alarm brings what was known over a restart.
 pub(super) fn refused(facts: &RefusedFacts, raised: Option<&Raised>, now: Timestamp) -> Verdict {
+    let RefusedFacts { messages, forbidden, retired, last } = *facts;
     let known = match raised.map(|raised| &raised.cause) {
-        Some(Cause::MailRefused { in_a_day, last }) => Some((*in_a_day, *last)),
-        _ => None,
+        Some(Cause::MailRefused { in_a_day, forbidden, retired, last }) => RefusedFacts {
+            messages: in_a_day.saturating_sub(forbidden.saturating_add(*retired)),
+            forbidden: *forbidden,
+            retired: *retired,
+            last: Some(*last),
+        },
+        _ => RefusedFacts::default(),
     };
-    let Some(last) = facts.last.max(known.map(|(_, last)| last)) else { return Verdict::Good };
+    let Some(last) = last.max(known.last) else { return Verdict::Good };
     if elapsed_ms(last, now) >= DAY_MS {
         return Verdict::Good;
     }
-    let in_a_day = facts.in_a_day.max(known.map_or(0, |(in_a_day, _)| in_a_day));
-    Verdict::Bad(Severity::Critical, Cause::MailRefused { in_a_day, last }, last)
+    let messages = messages.max(known.messages);
+    let (forbidden, retired) = (forbidden.max(known.forbidden), retired.max(known.retired));
+    let in_a_day = messages.saturating_add(forbidden).saturating_add(retired);
+    // Strangers can guess at an address that was given up, or find one out; only a message that had got further is as good as lost.
+    let severity = if messages > 0 { Severity::Critical } else { Severity::Warning };
+    Verdict::Bad(severity, Cause::MailRefused { in_a_day, forbidden, retired, last }, last)
 }
 
 /// Only a report ends the alarm: silence that has become usual is still silence.

@@ -9,7 +9,7 @@
 //! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more is free than the largest day since needs |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
-//! | `mail-refused` | the gateway | a message for a served address was refused for good, as broken or too large | none was for a day |
+//! | `mail-refused` | the gateway | mail that may have been a report was refused for good: a message as broken or too large (critical), by strict mode, or for a former address (warnings) | none was for a day |
 //! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
 //! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
 //! | `quarantine-growing` | a gateway mailbox | a message was quarantined | none was for a day, or those that were are gone |
@@ -103,11 +103,15 @@ pub struct SpaceFacts {
     pub daily_octets: Option<u64>,
 }
 
-/// Messages refused for good although a recipient had been accepted.
+/// Mail refused for good that may have been reports: how much in the last day, as far as this process remembers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RefusedFacts {
-    /// How many in the last day, as far as this process remembers.
-    pub in_a_day: u64,
+    /// Messages, although a recipient had been accepted, or from a favoured peer.
+    pub messages: u64,
+    /// Recipients, since the gateway mailbox is in strict mode and nothing from that peer could be authentic.
+    pub forbidden: u64,
+    /// Recipients that were former addresses.
+    pub retired: u64,
     /// When the last of them was refused.
     pub last: Option<Timestamp>,
 }
@@ -160,7 +164,7 @@ pub struct Facts {
     /// Whether the one in the files can be used; `None` when it cannot be found out now.
     pub certificate_files: Option<CertificateFiles>,
     /// What was refused for good.
-    pub refused_bodies: RefusedFacts,
+    pub refused_mail: RefusedFacts,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -227,10 +231,16 @@ pub enum Cause {
         /// What is wrong with the files.
         why: String,
     },
-    /// Messages for a served address were refused for good.
+    /// Mail was refused for good that may have been reports.
     MailRefused {
-        /// How many in a day, the most since the alarm was raised.
+        /// How many in a day, the most since the alarm was raised: messages, and recipients of the two kinds below.
         in_a_day: u64,
+        /// Of those, recipients refused by strict mode.
+        #[serde(default)]
+        forbidden: u64,
+        /// Of those, former addresses.
+        #[serde(default)]
+        retired: u64,
         /// When the last of them was refused.
         last: Timestamp,
     },
@@ -392,7 +402,7 @@ impl Alarms {
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);
         self.settle("certificate-not-loaded", None, files, now, &mut changes);
-        let refused = check::refused(&facts.refused_bodies, self.find("mail-refused", None), now);
+        let refused = check::refused(&facts.refused_mail, self.find("mail-refused", None), now);
         self.settle("mail-refused", None, refused, now, &mut changes);
         for MailboxFacts { subject, watched_since, numbers } in &facts.gateway_mailboxes {
             let Some(numbers) = numbers else { continue };

@@ -39,7 +39,7 @@ fn healthy() -> Facts {
         space: Some(SpaceFacts { free_octets: 50 * GIB, reserve_octets: GIB, daily_octets: Some(GIB) }),
         certificate: certificate(60 * DAY_MS),
         certificate_files: Some(CertificateFiles::Shown),
-        refused_bodies: RefusedFacts::default(),
+        refused_mail: RefusedFacts::default(),
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -502,7 +502,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::DiskLow { free_octets: 0, reserve_octets: 0, daily_octets: 0, refuses: false },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
-        Cause::MailRefused { in_a_day: 0, last: at(0) },
+        Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },
         Cause::NoReport { last_received: at(0), usual_silence_ms: 0 },
         Cause::NobodyFetched { waiting: 0, oldest_waiting: None, last_visit: None },
         Cause::QuarantineGrowing { in_a_day: 0 },
@@ -518,21 +518,51 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
 
 #[test]
 fn mail_refused_for_good_calls_once_and_is_over_a_day_after_the_last_also_over_a_restart() {
-    let refused = |in_a_day, last: i64| RefusedFacts { in_a_day, last: Some(at(last * MINUTE_MS)) };
+    let refused = |messages, last: i64| RefusedFacts {
+        messages,
+        last: Some(at(last * MINUTE_MS)),
+        ..RefusedFacts::default()
+    };
     let day = DAY_MS / MINUTE_MS;
     check(&[(10, "mail-refused raised critical"), (40 + day, "mail-refused cleared")], 60 + day, |minute| {
-        let refused_bodies = match minute {
+        let refused_mail = match minute {
             ..10 => RefusedFacts::default(),
             10..40 => refused(1, 10),
             40..80 => refused(2, 40),
             // The process started anew, and remembers nothing.
             _ => RefusedFacts::default(),
         };
-        Facts { refused_bodies, ..healthy() }
+        Facts { refused_mail, ..healthy() }
     });
     let mut alarms = Alarms::new(limits(), Vec::new());
-    alarms.step(&Facts { refused_bodies: refused(3, 1), ..healthy() }, at(MINUTE_MS));
-    alarms.step(&Facts { refused_bodies: refused(1, 5), ..healthy() }, at(6 * MINUTE_MS));
-    let cause = Cause::MailRefused { in_a_day: 3, last: at(5 * MINUTE_MS) };
+    alarms.step(&Facts { refused_mail: refused(3, 1), ..healthy() }, at(MINUTE_MS));
+    alarms.step(&Facts { refused_mail: refused(1, 5), ..healthy() }, at(6 * MINUTE_MS));
+    let cause = Cause::MailRefused { in_a_day: 3, forbidden: 0, retired: 0, last: at(5 * MINUTE_MS) };
+    assert_eq!(alarms.raised()[0].cause, cause);
+}
+
+#[test]
+fn recipients_refused_for_good_are_told_too_and_become_critical_with_the_first_message() {
+    let refused = |messages, forbidden, retired| RefusedFacts {
+        messages,
+        forbidden,
+        retired,
+        last: Some(at(10 * MINUTE_MS)),
+    };
+    let changes = [(10, "mail-refused raised warning"), (30, "mail-refused raised critical")];
+    check(&changes, 60, |minute| {
+        let refused_mail = match minute {
+            ..10 => RefusedFacts::default(),
+            10..20 => refused(0, 2, 0),
+            20..30 => refused(0, 2, 1),
+            _ => refused(1, 0, 0),
+        };
+        Facts { refused_mail, ..healthy() }
+    });
+    let mut alarms = Alarms::new(limits(), Vec::new());
+    for facts in [refused(0, 2, 0), refused(0, 1, 4), refused(1, 0, 0)] {
+        alarms.step(&Facts { refused_mail: facts, ..healthy() }, at(11 * MINUTE_MS));
+    }
+    let cause = Cause::MailRefused { in_a_day: 7, forbidden: 2, retired: 4, last: at(10 * MINUTE_MS) };
     assert_eq!(alarms.raised()[0].cause, cause);
 }

@@ -17,7 +17,7 @@
 //! | `daybook_reports_total` | `class`, `result` | messages, one for each gateway mailbox they are for: `stored`, `quarantined`, `held_back` (in Quarantine alone, for its verdict), `unassigned`, `repeated` (nothing was added); `deferred` (4xx after its body or at DATA; class `unknown`) |
 //! | `daybook_verdicts_total` | `verdict`, `held_back` | messages by who really sent them, as far as can be told: `authentic`, `unverified`, `suspect`; `held_back` is `true` for those that are in Quarantine alone because of it |
 //! | `daybook_forbidden_recipients_total` | – | RCPT refused because the gateway mailbox is in strict mode and nothing from that peer could be authentic |
-//! | `daybook_smtp_refused_bodies_total` | `reason` | messages for a served address refused for good, which may have been reports: `bare-cr`, `bare-lf` or `nul` in DATA, `too-large`. One refused at MAIL for its declared size is not among them: anybody can do that |
+//! | `daybook_smtp_refused_bodies_total` | `reason` | messages for a served address, or from a favoured peer, refused for good, which may have been reports: `bare-cr`, `bare-lf` or `nul` in DATA, `too-large`, `declared-size` (at MAIL, favoured peers only: anybody can declare anything), `pipelined` behind DATA, unreadable `chunk-size`, `parameter` not offered |
 //! | `daybook_smtp_in_flight_bytes` | – | octets of messages begun and not yet stored or dropped |
 //! | `daybook_smtp_favoured_connections` | – | those of them from `[exchange] networks` or `reserved_networks` |
 //! | `daybook_smtp_turned_away_total` | `limit`, `from` | SMTP connections there was no room for, in all (`total`), from one `address`, or from one `network`; `from` tells `favoured` networks from `others` |

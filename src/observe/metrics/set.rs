@@ -34,7 +34,8 @@ const SMTP_RESULTS: [&str; 6] = ["closed", "hung_up", "stuck", "broken", "handsh
 const SMTP_LIMITS: [&str; 3] = ["total", "address", "network"];
 const SMTP_CODES: [u32; 20] =
     [214, 220, 221, 250, 252, 354, 421, 450, 451, 452, 500, 501, 502, 503, 530, 550, 552, 553, 554, 555];
-const REFUSED_BODIES: [&str; 4] = ["bare-cr", "bare-lf", "nul", "too-large"];
+const REFUSED_BODIES: [&str; 8] =
+    ["bare-cr", "bare-lf", "nul", "too-large", "declared-size", "pipelined", "chunk-size", "parameter"];
 const PROTOCOLS: [&str; 1] = ["pop3"];
 const FETCH_RESULTS: [&str; 5] = ["quit", "drop", "timeout", "shutdown", "error"];
 const LOGIN_REFUSALS: [&str; 4] = ["wrong", "clear", "in-use", "unavailable"];

@@ -25,7 +25,7 @@ impl Session {
             reverse_path: mail.reverse_path,
             smtputf8: mail.smtputf8,
             recipients: Vec::new(),
-            refused_recipients: false,
+            no_recipient: None,
             chunks: None,
         });
         self.reply(Outcome::SenderAccepted)
@@ -56,7 +56,7 @@ impl Session {
         if verdict == RecipientVerdict::Accept {
             transaction.recipients.push(address);
         } else {
-            transaction.refused_recipients = true;
+            transaction.refused_recipient(verdict.into());
         }
         self.recipient_reply(verdict.into())
     }

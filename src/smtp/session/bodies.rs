@@ -6,13 +6,17 @@ use crate::smtp::reply::{Outcome, Reply};
 
 impl Session {
     pub(super) fn data<'i>(&mut self, input: &'i [u8]) -> Step<'i> {
-        let limit = self.policy.message_octets_max;
+        let (limit, drain_max) = (self.policy.message_octets_max, self.drain_octets_max());
         let Phase::Data { scanner, octets, refusal } = &mut self.phase else {
             return Step { consumed: 0, effect: Effect::Close };
         };
         if input.is_empty() {
             return Step { consumed: 0, effect: Effect::Input };
         }
+        // To the next bound and no further, so that the cuts of the input change nothing.
+        let bound = if *octets < limit { limit } else { drain_max.saturating_add(1) };
+        let window = usize::try_from(bound.saturating_sub(*octets)).unwrap_or(usize::MAX);
+        let input = input.get(..window).unwrap_or(input);
         let (consumed, scanned) = scanner.scan(input);
         let refused_before = refusal.is_some();
         if scanner.defect().is_some() {
@@ -25,8 +29,13 @@ impl Session {
                 if *octets > limit {
                     refusal.get_or_insert(Outcome::MessageTooLarge);
                 }
-                match refusal {
+                match *refusal {
                     None => Effect::Body(body),
+                    Some(outcome) if *octets > drain_max => {
+                        let octets = *octets;
+                        self.note_refused(outcome, defect, octets);
+                        self.give_up_body(outcome, !refused_before)
+                    }
                     Some(_) if refused_before => Effect::Body(&[]),
                     Some(_) => Effect::Discard,
                 }
@@ -86,15 +95,17 @@ impl Session {
         Effect::Commit
     }
 
-    /// Keeps for the shell that a body was refused for good. Whoever gets as far knows an address that is served.
-    fn note_refused(&mut self, outcome: Outcome, defect: Option<Defect>, octets: u64) {
-        let reason = match (outcome, defect) {
-            (Outcome::BareLineEnd, Some(defect)) => RefusedReason::Octet(defect),
-            (Outcome::MessageTooLarge, _) => RefusedReason::TooLarge,
-            _ => return,
-        };
-        let receipt_id = self.transaction.as_ref().map(|transaction| transaction.receipt_id);
-        self.refused_body = receipt_id.map(|receipt_id| RefusedBody { receipt_id, reason, octets });
+    /// Keeps for the shell that a message was refused for good, if it may have been a report: whoever had a recipient accepted
+    /// knows an address that is served.
+    pub(super) fn note_refused(&mut self, outcome: Outcome, defect: Option<Defect>, octets: u64) {
+        let transaction = self.transaction.as_ref();
+        if !self.is_favoured && transaction.is_none_or(|transaction| transaction.recipients.is_empty()) {
+            return;
+        }
+        let receipt_id = transaction.map(|transaction| transaction.receipt_id);
+        if let Some(reason) = RefusedReason::of(outcome, defect) {
+            self.refused_body = Some(RefusedBody { receipt_id, reason, octets });
+        }
     }
 
     pub(super) fn refuse_body(&mut self, outcome: Outcome) -> Effect<'static> {

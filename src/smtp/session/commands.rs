@@ -1,6 +1,6 @@
 //! Command lines: finding their end, and what each command does in each state.
 
-use super::{Chunks, Effect, Overlong, Phase, Question, Session, Step};
+use super::{Chunks, Effect, Overlong, Phase, Question, RefusedBody, RefusedReason, Session, Step};
 use super::{IDLE_COMMANDS_MAX, LINE_DRAIN_OCTETS_MAX};
 use crate::mail::TransportEnvelope;
 use crate::smtp::command::{Command, ForwardPath, LINE_OCTETS_MAX, Mail};
@@ -24,7 +24,10 @@ impl Session {
         }
         let effect = match Command::parse(line) {
             Ok(command) => self.command(command, !behind.is_empty()),
-            Err(outcome) => self.say(outcome),
+            Err(outcome) => {
+                self.note_refused(outcome, None, 0);
+                self.say(outcome)
+            }
         };
         Step { consumed, effect }
     }
@@ -143,7 +146,11 @@ impl Session {
         if self.messages >= self.policy.messages_max {
             return self.say(Outcome::EnoughMessages);
         }
-        if mail.size_octets.is_some_and(|octets| octets > self.policy.message_octets_max) {
+        if let Some(octets) = mail.size_octets.filter(|octets| *octets > self.policy.message_octets_max) {
+            if self.is_favoured {
+                let reason = RefusedReason::DeclaredSize;
+                self.refused_body = Some(RefusedBody { receipt_id: None, reason, octets });
+            }
             return self.say(Outcome::MessageTooLarge);
         }
         let size_octets = mail.size_octets;
@@ -169,7 +176,7 @@ impl Session {
                 return Effect::Recipient(address);
             }
         };
-        transaction.refused_recipients = true;
+        transaction.refused_recipient(outcome);
         Effect::Reply(self.recipient_reply(outcome))
     }
 
@@ -177,6 +184,7 @@ impl Session {
         // Octets sent before the 354 are a body we would read as commands if we refused DATA, or commands we
         // would read as a body if we did not.
         if followed {
+            self.note_refused(Outcome::Pipelined, None, 0);
             return self.say(Outcome::Pipelined);
         }
         if let Some(outcome) = self.body_obstacle() {
@@ -189,7 +197,11 @@ impl Session {
     }
 
     fn bdat(&mut self, octets: u64, last: bool) -> Effect<'static> {
+        let is_endless = octets > self.drain_octets_max();
         if let Some(outcome) = self.body_obstacle() {
+            if is_endless {
+                return self.give_up_body(outcome, false);
+            }
             self.enter_chunk(octets, last, Some(outcome));
             return Effect::Body(&[]);
         }
@@ -200,10 +212,18 @@ impl Session {
         };
         let chunks = transaction.chunks.get_or_insert_default();
         chunks.octets = chunks.octets.saturating_add(octets);
+        let has_reception = begun && chunks.refusal.is_none();
+        if is_endless {
+            let (outcome, octets) = (chunks.refusal.unwrap_or(Outcome::MessageTooLarge), chunks.octets);
+            if !chunks.noted {
+                self.note_refused(outcome, None, octets);
+            }
+            return self.give_up_body(outcome, has_reception);
+        }
         if chunks.octets > limit && chunks.refusal.is_none() {
             chunks.refusal = Some(Outcome::MessageTooLarge);
             self.enter_chunk(octets, last, None);
-            return if begun { Effect::Discard } else { Effect::Body(&[]) };
+            return if has_reception { Effect::Discard } else { Effect::Body(&[]) };
         }
         if begun {
             self.enter_chunk(octets, last, None);
@@ -217,8 +237,7 @@ impl Session {
         match &self.transaction {
             None => Some(self.first_of_all()),
             Some(transaction) if !transaction.recipients.is_empty() => None,
-            Some(transaction) if transaction.refused_recipients => Some(Outcome::NoValidRecipient),
-            Some(_) => Some(Outcome::RecipientFirst),
+            Some(transaction) => Some(transaction.no_recipient.unwrap_or(Outcome::RecipientFirst)),
         }
     }
 

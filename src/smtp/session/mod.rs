@@ -21,30 +21,36 @@
 //! - The result does not depend on how the octets are cut into steps, with one wanted exception: octets that
 //!   stand behind STARTTLS or DATA before the reply to it are an injection, and can only be told by being
 //!   there already.
-//! - A body is always consumed to its end, refused or not, before the next line is read as a command.
+//! - A body is always consumed to its end, refused or not, before the next line is read as a command; one that is refused and
+//!   more than [`DRAIN_FACTOR`] times as long as the largest message ends the session instead.
 //! - Nothing learned in clear outlives STARTTLS.
 //! - [`Effect::Commit`] is the only way to a 250 for a message.
-//! - A session that may go on no longer ([`Policy::messages_max`], [`Session::grow_old`]) ends at a command boundary outside
-//!   a transaction: a message that was begun may be finished.
+//! - A session that may go on no longer ends at a command boundary: outside a transaction ([`Policy::messages_max`]) or a body
+//!   ([`Session::grow_old`]). A message whose body has begun may be finished.
 //!
 //! Who guesses addresses waits for each refusal: the session says how long with the reply, the shell waits.
 
 mod answers;
 mod bodies;
 mod commands;
+mod refused;
 #[cfg(test)]
 mod tests;
 
 use super::Fault;
 use super::command::Mail;
-use super::data::{ChunkCounter, DataScanner, Defect};
+use super::data::{ChunkCounter, DataScanner};
 use super::reply::{Blame, Outcome, Reply};
 use crate::mail::{Address, ReceiptId, ReversePath, SessionId, TlsFacts, TransportEnvelope};
+pub use refused::{RefusedBody, RefusedReason};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How much of an over-long command line is read before the peer is given up, in octets.
 const LINE_DRAIN_OCTETS_MAX: usize = 64 * 1024;
+/// What is refused is read to its end if it is at most so many times as long as the largest message. A peer that sends on
+/// beyond that wants no answer.
+pub const DRAIN_FACTOR: u64 = 2;
 /// Commands that carry no message (EHLO, NOOP, RSET, VRFY, HELP, MAIL) between two messages.
 const IDLE_COMMANDS_MAX: u32 = 100;
 /// Recipients in a session that may be asked for beyond those a transaction may have before they count as mistakes: a sender
@@ -117,6 +123,7 @@ pub struct Session {
     policy: Policy,
     session_id: SessionId,
     peer: SocketAddr,
+    is_favoured: bool,
     tls: Option<TlsFacts>,
     helo: Option<String>,
     transaction: Option<Transaction>,
@@ -133,42 +140,9 @@ pub struct Session {
     /// Recipients refused since one was accepted.
     guesses: u32,
     recipients_beyond: u32,
-    /// To end when no transaction runs.
+    /// To end when no body is under way.
     old: bool,
     refused_body: Option<RefusedBody>,
-}
-
-/// A message that was refused for good at its end, or where it became too large, after a recipient had been accepted. It may
-/// be a report that nobody will bring again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefusedBody {
-    /// The transaction.
-    pub receipt_id: ReceiptId,
-    /// What was wrong with it.
-    pub reason: RefusedReason,
-    /// Its octets, as far as they were read or announced.
-    pub octets: u64,
-}
-
-/// Why a message was refused for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusedReason {
-    /// A bare CR, bare LF or NUL in DATA: the first that was met.
-    Octet(Defect),
-    /// Over the limit.
-    TooLarge,
-}
-
-impl RefusedReason {
-    /// The name used in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RefusedReason::Octet(Defect::BareCr) => "bare-cr",
-            RefusedReason::Octet(Defect::BareLf) => "bare-lf",
-            RefusedReason::Octet(Defect::Nul) => "nul",
-            RefusedReason::TooLarge => "too-large",
-        }
-    }
 }
 
 /// MAIL was accepted.
@@ -178,9 +152,20 @@ struct Transaction {
     reverse_path: ReversePath,
     smtputf8: bool,
     recipients: Vec<Address>,
-    /// Some RCPT was refused; changes the answer to DATA when all were.
-    refused_recipients: bool,
+    /// Some RCPT was refused: the answer to DATA when all were.
+    no_recipient: Option<Outcome>,
     chunks: Option<Chunks>,
+}
+
+impl Transaction {
+    /// A refusal for now outweighs those for good: the message may be taken when it comes again, and whoever is told 5xx at
+    /// DATA does not bring it again.
+    fn refused_recipient(&mut self, outcome: Outcome) {
+        if self.no_recipient.is_none_or(|before| before == Outcome::NoValidRecipient) {
+            let is_for_good = Reply::from(outcome).code >= 500;
+            self.no_recipient = Some(if is_for_good { Outcome::NoValidRecipient } else { outcome });
+        }
+    }
 }
 
 /// BDAT has begun.
@@ -233,6 +218,7 @@ impl Session {
             policy,
             session_id,
             peer,
+            is_favoured: false,
             tls: None,
             helo: None,
             transaction: None,
@@ -248,6 +234,11 @@ impl Session {
             old: false,
             refused_body: None,
         }
+    }
+
+    /// The same with a peer of those networks that the gateway is there for, if `is_favoured`.
+    pub fn favoured(self, is_favoured: bool) -> Session {
+        Session { is_favoured, ..self }
     }
 
     /// The id of the transaction that runs, or that the last reply was about.
@@ -275,12 +266,8 @@ impl Session {
         matches!(self.phase, Phase::Data { .. } | Phase::Chunk { .. })
     }
 
-    /// True from MAIL until the message is stored, refused or given up.
-    pub fn is_in_transaction(&self) -> bool {
-        self.transaction.is_some() || matches!(self.phase, Phase::Asked(Question::Open(_)))
-    }
-
-    /// The session has lasted long enough: the next step outside a transaction ends it.
+    /// The session has lasted long enough: the next step outside a body ends it. Nothing is lost by that, since nothing of a
+    /// message has come yet.
     pub fn grow_old(&mut self) {
         self.old = true;
     }
@@ -296,7 +283,7 @@ impl Session {
             return Step { consumed: 0, effect: Effect::Reply(reply) };
         }
         match &self.phase {
-            Phase::Command if self.old && self.transaction.is_none() => {
+            Phase::Command if self.old && !self.has_chunks() => {
                 Step { consumed: 0, effect: self.say(Outcome::SessionTooOld) }
             }
             Phase::Command if self.overlong.is_some() => self.overlong_line(input),
@@ -323,6 +310,23 @@ impl Session {
         self.phase = Phase::Closed;
         self.pending = None;
         outcome.into()
+    }
+
+    /// Says it, and ends the session whatever the table says: more is announced, or under way, than will be read.
+    fn give_up_body(&mut self, outcome: Outcome, has_reception: bool) -> Effect<'static> {
+        let reply = Reply { closes: true, ..self.reply(outcome) };
+        self.transaction = None;
+        self.phase = Phase::Closed;
+        if has_reception {
+            self.pending = Some(reply);
+            return Effect::Discard;
+        }
+        Effect::Reply(reply)
+    }
+
+    /// Beyond how many octets what is refused is not read any more.
+    fn drain_octets_max(&self) -> u64 {
+        self.policy.message_octets_max.saturating_mul(DRAIN_FACTOR)
     }
 
     fn say(&mut self, outcome: Outcome) -> Effect<'static> {

@@ -84,12 +84,20 @@ fn an_old_session_ends_at_once_when_nothing_runs_and_behind_its_message_when_one
 
     let mut busy = session(|_| {});
     feed(&mut busy, BEFORE);
+    feed(&mut busy, &format!("{}BDAT 1\r\nx", to("journal")));
     busy.grow_old();
-    let codes: Vec<u16> = feed(&mut busy, &format!("{}BDAT 1\r\nxNOOP\r\nBDAT 1 LAST\r\nx", to("journal")))
-        .iter()
-        .map(|reply| reply.code)
-        .collect();
-    assert_eq!(codes, [250, 250, 250, 250, 421]);
+    let codes: Vec<u16> =
+        feed(&mut busy, "NOOP\r\nBDAT 1 LAST\r\nx").iter().map(|reply| reply.code).collect();
+    assert_eq!(codes, [250, 250, 421]);
+}
+
+#[test]
+fn a_transaction_without_a_body_keeps_no_old_session_alive() {
+    let mut session = session(|_| {});
+    feed(&mut session, BEFORE);
+    feed(&mut session, &to("journal"));
+    session.grow_old();
+    assert_eq!(feed(&mut session, "NOOP\r\n"), [Outcome::SessionTooOld.into()]);
 }
 
 #[test]
@@ -108,7 +116,8 @@ fn a_body_refused_for_good_is_told_once_with_its_reason() {
         feed(&mut session, BEFORE);
         feed(&mut session, &to("journal"));
         // Octets behind DATA must not come with it.
-        let (first, rest) = body.split_once('|').unwrap_or((body, ""));
+        let body = body.replace("{x*40}", &"x".repeat(40));
+        let (first, rest) = body.split_once('|').unwrap_or((&body, ""));
         feed(&mut session, first);
         feed(&mut session, rest);
         let told = session.take_refused_body();
@@ -125,6 +134,29 @@ fn a_body_refused_for_good_is_told_once_with_its_reason() {
     check("BDAT 11 LAST\r\n01234567890", Some(("too-large", 11)));
     check("BDAT 11\r\n01234567890", Some(("too-large", 11)));
     check("BDAT 10 LAST\r\n0123456789", None);
+    check("DATA\r\n|{x*40}", Some(("too-large", 21)));
+    check("BDAT 21 LAST\r\n", Some(("too-large", 21)));
+    check("BDAT 18446744073709551615\r\n", Some(("too-large", u64::MAX)));
+    check("DATA\r\nSubject: x\r\n", Some(("pipelined", 0)));
+    check("BDAT x\r\n", Some(("chunk-size", 0)));
+    check("RCPT TO:<other@gateway.example> NOTIFY=NEVER\r\n", Some(("parameter", 0)));
+}
+
+#[test]
+fn what_a_favoured_peer_declares_too_large_may_be_a_report() {
+    let check = |is_favoured: bool, mail: &str, expect: Option<(&str, u64)>| {
+        let mut session = session(|_| {}).favoured(is_favoured);
+        let replies = feed(&mut session, &format!("HELO client.example\r\nMAIL FROM:<>{mail}\r\n"));
+        assert!(replies[2].code >= 500 || expect.is_none(), "{mail}");
+        let told = session.take_refused_body();
+        assert_eq!(told.map(|told| (told.reason.as_str(), told.octets)), expect, "{is_favoured} {mail}");
+        assert_eq!(told.and_then(|told| told.receipt_id), None);
+    };
+    check(true, " SIZE=11", Some(("declared-size", 11)));
+    check(true, " SIZE=10", None);
+    check(false, " SIZE=11", None);
+    check(true, " BODY=BINARYMIME", Some(("parameter", 0)));
+    check(false, " BODY=BINARYMIME", None);
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //! small limits, bit 6 STARTTLS offered, bit 7 TLS required.
 //!
 //! Checked in [`Shell`], by a reading of the octets of its own:
-//! - a body ends where RFC 5321 §4.5.2 or the size of BDAT says, to the octet, kept or refused;
+//! - a body ends where RFC 5321 §4.5.2 or the size of BDAT says, to the octet, kept or refused; one that is far too large ends
+//!   the session;
 //! - what is committed is what was sent, and 250 with a receipt id is said for it and for nothing else;
 //! - replies are well formed, nothing happens behind the one that closes, and every step gets on;
 //! - what is said and kept does not depend on the cuts, but for octets that wait behind DATA and STARTTLS.
@@ -14,7 +15,7 @@
 use daybook::mail::{ReceiptId, SessionId, TlsFacts};
 use daybook::smtp::command::Command;
 use daybook::smtp::reply::{Outcome, Reply};
-use daybook::smtp::session::{Effect, Policy, Session, Step};
+use daybook::smtp::session::{DRAIN_FACTOR, Effect, Policy, Session, Step};
 use daybook::smtp::{Fault, RecipientVerdict};
 
 const FAULTS: [Fault; 5] =
@@ -81,6 +82,8 @@ enum Body {
 /// The shell around a session, watching it.
 struct Shell<'i> {
     settings: u8,
+    /// What is refused and longer may be given up.
+    drain_max: usize,
     sent: &'i [u8],
     session: Session,
     /// Octets of `sent` the session is done with.
@@ -102,9 +105,10 @@ struct Shell<'i> {
 impl<'i> Shell<'i> {
     fn new(settings: u8, sent: &'i [u8]) -> Shell<'i> {
         let small = settings & 0x20 != 0;
+        let message_octets_max = if small { 40 } else { 100_000 };
         let policy = Policy {
             hostname: "mx.example".to_owned(),
-            message_octets_max: if small { 40 } else { 100_000 },
+            message_octets_max,
             tls_offered: settings & 0x40 != 0,
             require_tls: settings & 0x80 != 0,
             recipients_max: if small { 2 } else { 100 },
@@ -115,6 +119,7 @@ impl<'i> Shell<'i> {
         let session = Session::new(policy, SessionId::new(1, [0; 10]), "192.0.2.1:25".parse().unwrap());
         Shell {
             settings,
+            drain_max: usize::try_from(message_octets_max * DRAIN_FACTOR).unwrap(),
             sent,
             session,
             consumed: 0,
@@ -177,9 +182,17 @@ impl<'i> Shell<'i> {
     fn watch_body(&mut self, effect: &Effect<'_>) {
         let in_body = self.session.is_in_body();
         match self.body {
-            Some(Body::Data { end, .. }) => {
+            Some(Body::Data { start, end }) => {
                 assert!(end.is_none_or(|end| self.consumed <= end), "read beyond the end of DATA");
-                assert_eq!(in_body, end != Some(self.consumed), "left DATA elsewhere than at its end");
+                let is_given_up = !in_body && self.consumed - start > self.drain_max;
+                assert!(
+                    is_given_up || in_body == (end != Some(self.consumed)),
+                    "left DATA elsewhere than at its end"
+                );
+                if is_given_up && end != Some(self.consumed) {
+                    assert!(matches!(effect, Effect::Discard | Effect::Reply(Reply { closes: true, .. })));
+                    self.body = None;
+                }
             }
             Some(Body::Chunk { end, .. }) => {
                 assert!(self.consumed <= end, "read beyond the chunk");
@@ -219,8 +232,10 @@ impl<'i> Shell<'i> {
             return;
         }
         if let Ok(Command::Bdat { octets, .. }) = Command::parse(line) {
-            let end = self.consumed.saturating_add(usize::try_from(octets).unwrap_or(usize::MAX));
-            self.body = Some(Body::Chunk { start: self.consumed, end });
+            let octets = usize::try_from(octets).unwrap_or(usize::MAX);
+            if octets <= self.drain_max {
+                self.body = Some(Body::Chunk { start: self.consumed, end: self.consumed + octets });
+            }
         }
         self.line_start = self.consumed;
     }
