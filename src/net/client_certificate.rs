@@ -2,7 +2,7 @@
 //!
 //! `rustls`' own verifier ends the handshake over a certificate it does not like, even where none is required. Public
 //! authorities have stopped issuing for clients, so a host of Exchange Online may show one that is good for servers only, and
-//! the day it does all mail would stop. [`Proof`] lets every handshake complete and notes one thing: whether the peer signed it
+//! the day it does all mail would stop. `Proof` lets every handshake complete and notes one thing: whether the peer signed it
 //! with the key of the certificate. What the certificate is worth is found out afterwards and recorded.
 //!
 //! Invariants:

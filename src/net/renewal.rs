@@ -1,7 +1,7 @@
 //! Notices that the files of the pair were replaced, and tells a pair that is bad from one that is half there.
 //!
 //! A renewal replaces two files, one after the other, and may write them in place. What is read between the two does not fit
-//! together and is no fault: it is read again at the next look, and only what has failed [`LOOKS_MIN`] times in a row is told.
+//! together and is no fault: it is read again at the next look, and only what has failed `LOOKS_MIN` times in a row is told.
 //! What is bad is read again at every look, since what mends it (a right given to a folder, say) need not change the files.
 
 use std::fs;
