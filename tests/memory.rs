@@ -220,6 +220,8 @@ impl Idle {
     fn open(smtp: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Idle> {
         let mut tcp = TcpStream::connect(smtp)?;
         tcp.set_read_timeout(Some(SOON))?;
+        // The EHLO behind the handshake would else wait for a delayed acknowledgement, ten thousand times.
+        tcp.set_nodelay(true)?;
         hear(&tcp)?;
         tcp.write_all(b"EHLO idle.example\r\n")?;
         hear(&tcp)?;
