@@ -29,6 +29,10 @@
 //! - [`admin::watch`] looks every half minute: pure judgements ([`observe::alarm`], [`observe::rhythm`]) over what store,
 //!   directory, certificate and visits say raise an alarm once and clear it once; people get a mail.
 //! - [`admin::doctor`] examines everything around the gateway and goes through its own doors.
+//! - Whoever connects is counted by address and network ([`net::admission`]), and every message on its way in by its octets
+//!   (`pipeline/in_flight.rs`): no flood of strangers keeps reports out.
+//! - A reload (`cli/reload.rs`) puts changed settings ([`config::Live`]), users and certificates in force while it runs; what is
+//!   bad changes nothing.
 //! - The service manager hears that it is ready, reloads, stops, and lives (`cli/notify.rs`); not for a failing disk: mail
 //!   waits at its senders then, and a new process would meet the same disk.
 //!
