@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/delivery.rs"]
+mod delivery;
 #[path = "support/daybook.rs"]
 mod support;
 
 use daybook::mail::*;
 use daybook::store::*;
+use delivery::delivery;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::net::SocketAddr;
 use support::{DOMAIN, Outcome, Site, Smtp, corpus};
 
@@ -206,7 +208,7 @@ fn receive(site: &Site, address: &str, reports: &[Came]) {
     let options = Options { data_dir: site.path("data"), reserve_octets: 0 };
     let (store, _) = Embedded::open(&options).unwrap();
     let to = store.gateway_mailbox(&AddressKey::of(address)).unwrap();
-    let deliveries = reports.iter().map(|came| delivery(&store, &to, came)).collect();
+    let deliveries = reports.iter().map(|came| received(&store, &to, came)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         store.deliver(deliveries).await.unwrap();
@@ -214,19 +216,13 @@ fn receive(site: &Site, address: &str, reports: &[Came]) {
     });
 }
 
-fn delivery(store: &Embedded, to: &GatewayMailbox, came: &Came) -> Delivery {
+/// A message that came so, each at another millisecond.
+fn received(store: &Embedded, to: &GatewayMailbox, came: &Came) -> Delivery {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let body = format!("{n}\r\n");
-    let stage = store.stage(to.id).unwrap();
-    let seal = || {
-        let mut sealer = stage.sealer(body.len() as u64).unwrap();
-        sealer.write_all(body.as_bytes()).unwrap();
-        sealer.finish().unwrap()
-    };
+    let at = Timestamp::from_unix_ms(1_800_000_000_000 + i64::from(n));
+    let plain = delivery(store, to, at, [0; 10], format!("{n}\r\n").as_bytes());
     let peer: SocketAddr = came.peer.parse().unwrap();
-    let digest = Digest::of(body.as_bytes());
-    let octets = body.len() as u64;
     let is_exchange = came.certificate == CertificateWorth::Exchange;
     let certificate = is_exchange.then(|| ClientCertificate {
         sha256: "cd".repeat(32),
@@ -237,65 +233,34 @@ fn delivery(store: &Embedded, to: &GatewayMailbox, came: &Came) -> Delivery {
     let tls =
         TlsFacts { version: "TLSv1.3".to_owned(), cipher: "x".to_owned(), client_certificate: certificate };
     let owned = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect();
+    let outer = OriginMarks {
+        originator_orgs: owned(came.orgs),
+        ld_processed: owned(&["0A1B-guid,ExtAddr"]),
+        senders: owned(&["<MicrosoftExchange@contoso.onmicrosoft.com>"]),
+        unclear: false,
+    };
+    let evidence = Evidence {
+        exchange_network: is_exchange.then(|| Network::around(peer.ip(), 15)),
+        certificate: came.certificate,
+        outer,
+        ..Evidence::default()
+    };
     Delivery {
-        gateway_mailbox: to.id,
-        receipt_id: ReceiptId::new(1_800_000_000_000 + u64::from(n), [0; 10]),
-        received_at: Timestamp::from_unix_ms(1_800_000_000_000 + i64::from(n)),
         transport: TransportEnvelope {
-            session_id: SessionId::new(1, [0; 10]),
             peer,
-            helo: "peer".to_owned(),
             tls: Some(tls),
             reverse_path: ReversePath::Address(Address::parse("ndr@contoso.example").unwrap()),
-            recipients: vec![to.address().unwrap().clone()],
-            smtputf8: false,
+            ..plain.transport
         },
         class: came.class,
-        octets,
-        sha256: digest,
-        message_id: None,
-        parent_message_id: None,
-        reports: vec![],
-        defects: vec![],
-        unmatched: vec![],
         judgement: Some(Judgement {
             verdict: Verdict::Unverified,
             reasons: vec![],
-            evidence: Evidence {
-                exchange_network: is_exchange.then(|| Network::around(peer.ip(), 15)),
-                certificate: came.certificate,
-                outer: OriginMarks {
-                    originator_orgs: owned(came.orgs),
-                    ld_processed: owned(&["0A1B-guid,ExtAddr"]),
-                    senders: owned(&["<MicrosoftExchange@contoso.onmicrosoft.com>"]),
-                    unclear: false,
-                },
-                ..Evidence::default()
-            },
+            evidence,
             mode: Mode::Observe,
             held_back: false,
         }),
-        identity: stage.digest_key().identity(&[body.as_bytes()]),
-        heals: false,
-        objects: vec![seal()],
-        summary: seal(),
-        messages: vec![DeliveredMessage {
-            sources: vec![Source::New(Extent { object: 0, offset: 0, octets })],
-            octets,
-            canonical: CanonicalSize { octets, lines: 1, bare_line_ends: false, ends_with_line_end: true },
-            exact: stage.digest_key().exact(&digest),
-            join: stage.digest_key().join(&digest),
-            message_id: None,
-            rendition: Rendition::Original,
-            held: None,
-        }],
-        placements: vec![WantedPlacement {
-            folder: FolderName::Inbox,
-            slug: None,
-            message: 0,
-            once_per_join: false,
-            reasons: vec![],
-        }],
+        ..plain
     }
 }
 
