@@ -93,6 +93,8 @@ impl Tail {
     ) -> io::Result<()> {
         loop {
             tokio::select! {
+                // First what can be said at once, or the last lines of a server that ends quickly would be lost.
+                biased;
                 written = writer.write_all(&batch) => written?,
                 () = drain.started() => return Ok(()),
             }
