@@ -51,7 +51,7 @@ const REPORTS: u64 = 500;
 const AGAIN: u64 = 20;
 /// Connections that fill a queue.
 const FILLERS: usize = 4;
-/// How long a queue may stay as it is. Exim, waiting for a process that delivers, can miss its end: it looks again after 60 s.
+/// How long a queue may stay as it is.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks at a queue.
 const QUEUE_POLL: Duration = Duration::from_millis(20);

@@ -59,6 +59,8 @@ fn command(dir: &Path) -> Command {
     command
 }
 
+/// One message a connection: Exim hands a TLS connection on to its next message through a process of its own, and when the server
+/// is killed then, the sender is left writing to a socket of which it holds both ends, for ever. No connection is open by then.
 fn configuration(dir: &Path, port: u16, to: u16) -> String {
     format!(
         "exim_path = {at}/exim\nspool_directory = {at}/spool\nlog_file_path = {at}/spool/%slog\n\
@@ -69,6 +71,7 @@ fn configuration(dir: &Path, port: u16, to: u16) -> String {
          begin acl\ntake:\n  accept\n\
          begin routers\ngateway:\n  driver = manualroute\n  route_list = * 127.0.0.1\n  self = send\n  transport = gateway\n\
          begin transports\ngateway:\n  driver = smtp\n  port = {to}\n  allow_localhost = true\n  hosts_try_chunking = *\n\
+         \x20 connection_max_messages = 1\n\
          \x20 message_linelength_limit = 10000\n\
          begin retry\n* * F,1h,1s\n",
         at = dir.display(),
