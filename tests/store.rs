@@ -4,6 +4,8 @@
 
 #[path = "store/addresses.rs"]
 mod addresses;
+#[path = "support/delivery.rs"]
+mod delivery;
 
 use daybook::mail::*;
 use daybook::store::*;
@@ -45,66 +47,21 @@ fn delivery(
     join: &str,
     users: &[&str],
 ) -> Delivery {
+    let at = Timestamp::from_unix_ms(1_800_000_000_000 + i64::from(n));
+    let mut sent = delivery::delivery(store, to, at, [n; 10], body);
     let stage = store.stage(to.id).unwrap();
-    let seal = |octets: &[u8]| {
-        let mut sealer = stage.sealer(octets.len() as u64).unwrap();
-        sealer.write_all(octets).unwrap();
-        sealer.finish().unwrap()
-    };
-    let exact = stage.digest_key().exact(&Digest::of(body));
-    let octets = body.len() as u64;
-    let inbox = WantedPlacement {
-        folder: FolderName::Inbox,
-        slug: None,
-        message: 0,
-        once_per_join: false,
-        reasons: vec!["accepted".to_owned()],
-    };
-    let placements = users.iter().map(|user| WantedPlacement {
+    sent.class = Class::JournalReport;
+    sent.message_id = Some(format!("<{n}@wrapper>"));
+    sent.identity = stage.digest_key().identity(&[identity.as_bytes()]);
+    sent.messages[0].join = stage.digest_key().join(&Digest::of(join.as_bytes()));
+    sent.placements.extend(users.iter().map(|user| WantedPlacement {
         folder: FolderName::User { user: (*user).to_owned(), folder: UserFolder::Incoming },
         slug: Some(format!("{user}@contoso.example")),
         message: 0,
         once_per_join: true,
         reasons: vec![format!("Recipient {user}")],
-    });
-    Delivery {
-        gateway_mailbox: to.id,
-        receipt_id: receipt(n),
-        received_at: Timestamp::from_unix_ms(1_800_000_000_000 + i64::from(n)),
-        transport: TransportEnvelope {
-            session_id: SessionId::new(1, [0; 10]),
-            peer: "127.0.0.1:25".parse().unwrap(),
-            helo: "peer".to_owned(),
-            tls: None,
-            reverse_path: ReversePath::Null,
-            recipients: vec![to.address().unwrap().clone()],
-            smtputf8: false,
-        },
-        class: Class::JournalReport,
-        octets,
-        sha256: Digest::of(body),
-        message_id: Some(format!("<{n}@wrapper>")),
-        parent_message_id: None,
-        reports: vec![],
-        defects: vec![],
-        unmatched: vec![],
-        judgement: None,
-        identity: stage.digest_key().identity(&[identity.as_bytes()]),
-        heals: false,
-        objects: vec![seal(body)],
-        summary: seal(b"{}"),
-        messages: vec![DeliveredMessage {
-            sources: vec![Source::New(Extent { object: 0, offset: 0, octets })],
-            octets,
-            canonical: CanonicalSize { octets, lines: 1, bare_line_ends: false, ends_with_line_end: true },
-            exact,
-            join: stage.digest_key().join(&Digest::of(join.as_bytes())),
-            message_id: None,
-            rendition: Rendition::Original,
-            held: None,
-        }],
-        placements: std::iter::once(inbox).chain(placements).collect(),
-    }
+    }));
+    sent
 }
 
 fn deliver(store: &Embedded, delivery: Delivery) -> Delivered {
