@@ -374,6 +374,7 @@ impl Given {
             domain: "gw.example".to_owned(),
             tenant: None,
             profile: Profile::Microsoft365,
+            role: Role::default(),
         };
         let (mailbox, _) = runtime.block_on(running.store.create_gateway_mailbox(new, "test")).unwrap();
         Given { runtime, running, watch, sink, mailbox, count: 0, dir }

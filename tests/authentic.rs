@@ -55,6 +55,7 @@ impl Gateway {
             domain: "gw.example".to_owned(),
             tenant: Some(TENANT.to_owned()),
             profile: Profile::Microsoft365,
+            role: Role::default(),
         };
         let (made, password) = self.runtime.block_on(self.store.create_gateway_mailbox(new, "test")).unwrap();
         let trust =

@@ -49,6 +49,7 @@ impl Gateway {
             domain: "gw.example".to_owned(),
             tenant: None,
             profile,
+            role: Role::default(),
         };
         let (made, password) = self.runtime.block_on(self.store.create_gateway_mailbox(new, "test")).unwrap();
         let key = self.store.unlock(made.login(), &password).unwrap();

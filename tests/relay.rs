@@ -14,7 +14,7 @@ mod smtp_socket;
 
 use daybook::config::Exchange;
 use daybook::directory::Directory;
-use daybook::mail::{GatewayMailbox, Profile};
+use daybook::mail::{GatewayMailbox, Profile, Role};
 use daybook::pipeline::Pipeline;
 use daybook::smtp::server::Settings;
 use daybook::store::{Embedded, GatewayMailboxChange, NewGatewayMailbox, Options, Store};
@@ -49,6 +49,7 @@ impl Gateway {
             domain: DOMAIN.to_owned(),
             tenant: None,
             profile: Profile::Microsoft365,
+            role: Role::default(),
         };
         self.store.create_gateway_mailbox(new, "test").await.unwrap().0
     }

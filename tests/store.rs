@@ -28,6 +28,7 @@ fn create(store: &Embedded) -> (Arc<GatewayMailbox>, String) {
         domain: "gw.example".to_owned(),
         tenant: None,
         profile: Profile::Microsoft365,
+        role: Role::default(),
     };
     let (made, password) = runtime().block_on(store.create_gateway_mailbox(new, "test")).unwrap();
     (made, password.to_string())

@@ -2,7 +2,7 @@
 
 use daybook::config::Exchange;
 use daybook::directory::Directory;
-use daybook::mail::{GatewayMailbox, Profile, ReversePath, TransportEnvelope};
+use daybook::mail::{GatewayMailbox, Profile, ReversePath, Role, TransportEnvelope};
 use daybook::pipeline::Pipeline;
 use daybook::smtp::Receiver;
 use daybook::store::{Embedded, NewGatewayMailbox, Options, Store};
@@ -30,6 +30,7 @@ impl Gateway {
             domain: "gw.example".to_owned(),
             tenant: None,
             profile,
+            role: Role::default(),
         };
         let created = runtime.block_on(store.create_gateway_mailbox(new, "bench"));
         let (to, password) = created.expect("a gateway mailbox");

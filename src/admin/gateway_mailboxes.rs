@@ -7,7 +7,7 @@ use super::{Context, trust};
 use crate::config::is_host_name;
 use crate::mail::{
     Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile,
-    SELF_TEST_NAME, Timestamp,
+    Role, SELF_TEST_NAME, Timestamp,
 };
 use crate::observe::now;
 use crate::store::{FolderName, FolderStatus, GatewayMailboxChange, NewGatewayMailbox};
@@ -65,6 +65,7 @@ pub(super) async fn create(
         domain: checked_domain(context, domain)?,
         tenant: tenant.as_deref().map(checked_tenant).transpose()?.flatten(),
         profile,
+        role: Role::default(),
     };
     let (mailbox, password) = context.store.create_gateway_mailbox(new, actor).await?;
     log_change("mailbox.created", &mailbox, actor);

@@ -8,7 +8,7 @@ use super::gateway_mailboxes::{checked_domain, log_change, view};
 use super::ops::blocking;
 use super::request::{CreatedView, OpError};
 use crate::mail::{
-    GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, SELF_TEST_NAME, SessionId,
+    GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, Role, SELF_TEST_NAME, SessionId,
 };
 use crate::observe::now;
 use crate::store::{Client, FolderName, GatewayMailboxChange, NewGatewayMailbox};
@@ -39,6 +39,7 @@ pub(super) async fn renew(context: &Context, actor: &str) -> Result<CreatedView,
         domain: checked_domain(context, None)?,
         tenant: None,
         profile: Profile::Microsoft365,
+        role: Role::default(),
     };
     let (made, password) = context.store.create_gateway_mailbox(new, actor).await?;
     let inbox_only = vec![GatewayMailboxChange::Archive(false)];

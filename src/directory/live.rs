@@ -321,7 +321,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{GatewayAddress, GatewayMailboxId, GatewayMailboxState, Profile, Trust};
+    use crate::mail::{
+        EnvelopeHeaders, GatewayAddress, GatewayMailboxId, GatewayMailboxState, Profile, Role, Trust,
+    };
     use std::fmt::Write as _;
 
     fn user(id: &str, addresses: &[&str]) -> String {
@@ -352,6 +354,8 @@ mod tests {
             created_at: Timestamp::from_unix_ms(0),
             public_key: String::new(),
             trust: Trust::default(),
+            role: Role::default(),
+            envelope_headers: EnvelopeHeaders::default(),
         }
     }
 

@@ -39,6 +39,7 @@ pub fn extract(scanned: &Scanned, profile: Profile) -> Extraction {
         derived: walk.derived,
         destination,
         parent_message_id: walk.parent_message_id,
+        returned_message_id: walk.returned_message_id,
         outer: origin::marks(&root),
         returned: walk.returned,
         defects: walk.defects.into_list(),
@@ -51,6 +52,7 @@ pub(super) struct Walk {
     pub(super) reports: Vec<Report>,
     pub(super) derived: Vec<DerivedObject>,
     pub(super) parent_message_id: Option<String>,
+    pub(super) returned_message_id: Option<String>,
     /// Of each message taken off an NDR, when the last is a report or the header block of one.
     pub(super) returned: Vec<OriginMarks>,
     pub(super) defects: Defects,

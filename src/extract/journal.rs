@@ -68,6 +68,7 @@ fn read_one<'a>(walk: &mut Walk, wrapper: Message<'a>) -> (Report, Vec<Message<'
     }
     let report = Report {
         wrapper_message_id: head.and_then(|head| head.message_id.clone()),
+        extent: wrapper.extent(),
         subject: text.subject,
         envelope: text.envelope,
         originals,

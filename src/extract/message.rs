@@ -120,13 +120,22 @@ impl<'a> Message<'a> {
         })
     }
 
+    /// Where it lies.
+    pub(super) fn extent(&self) -> Extent {
+        self.node().map_or_else(Extent::default, |node| Extent {
+            object: self.object,
+            offset: node.offset(),
+            octets: node.octets(),
+        })
+    }
+
     pub(super) fn facts(&self) -> MessageFacts {
         let Some(node) = self.node() else { return MessageFacts::default() };
         // A "header" that never ends may be anything: then every octet counts, or unlike messages would be joined.
         let body_is_empty = node.header_octets() == node.octets();
         let endless = body_is_empty && (node.header_cut || !ends_with_empty_line(&node.header));
         MessageFacts {
-            extent: Extent { object: self.object, offset: node.offset(), octets: node.octets() },
+            extent: self.extent(),
             message_id: self.head().and_then(|head| head.message_id.clone()),
             canonical: node.size(),
             header_octets: node.header_octets(),

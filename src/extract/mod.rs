@@ -114,6 +114,8 @@ pub struct Original {
 pub struct Report {
     /// The wrapper's own `Message-ID`: new for every report, the same when a report is sent again.
     pub wrapper_message_id: Option<String>,
+    /// Where the report lies: the wrapper as a whole.
+    pub extent: Extent,
     /// `Subject:` of the report text, decoded. Never stored or logged in clear.
     pub subject: Option<String>,
     /// Who sent and who got the documented message.
@@ -139,6 +141,8 @@ pub struct Extraction {
     pub destination: Destination,
     /// Message-ID of the original as the wrapper names it: all that is left when an NDR returns a header only.
     pub parent_message_id: Option<String>,
+    /// Message-ID of the journal report whose header block alone came back in an NDR.
+    pub returned_message_id: Option<String>,
     /// What the outermost header block says of where the message comes from.
     pub outer: OriginMarks,
     /// When an NDR returned a report, or the header block of one: what each message says that was taken off an NDR, the report's

@@ -70,6 +70,7 @@ pub(super) fn without_message(
             // A block that was cut short is one that two readers read differently.
             returned.push(origin::of_block(block, (copy.len() as u64) < node.body_octets()));
             walk.returned = returned;
+            walk.returned_message_id = head.message_id;
             walk.parent_message_id = head.parent_message_id;
             walk.defects.note(DefectKind::OriginalMissing, || "only the report's header was returned".into());
             return Class::NdrWithoutReport;

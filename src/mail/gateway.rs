@@ -14,6 +14,46 @@ pub enum Profile {
     Generic,
 }
 
+/// What a gateway mailbox is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Journal reports of a tenant.
+    #[default]
+    Journal,
+    /// NDRs of journal reports. What is recovered from them belongs to the gateway mailbox it serves.
+    Ndr {
+        /// That one.
+        serves: GatewayMailboxId,
+    },
+}
+
+impl Role {
+    /// True for a gateway mailbox that reports are sent to.
+    pub fn is_journal(&self) -> bool {
+        *self == Role::Journal
+    }
+}
+
+/// The header fields in which a trusted sender writes the envelope of plain mail, by name: `X-Gm-Original-To`. Names are
+/// compared without regard to case. None by default: whoever writes mail can write any field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvelopeHeaders {
+    /// They name a recipient.
+    #[serde(default)]
+    pub recipients: Vec<String>,
+    /// They name the sender.
+    #[serde(default)]
+    pub senders: Vec<String>,
+}
+
+impl EnvelopeHeaders {
+    /// True when none is trusted.
+    pub fn is_empty(&self) -> bool {
+        self.recipients.is_empty() && self.senders.is_empty()
+    }
+}
+
 /// Whether a gateway mailbox takes mail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,6 +109,12 @@ pub struct GatewayMailbox {
     /// Who may deliver to it.
     #[serde(default)]
     pub trust: Trust,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Role::is_journal")]
+    pub role: Role,
+    /// Where plain mail names its envelope.
+    #[serde(default, skip_serializing_if = "EnvelopeHeaders::is_empty")]
+    pub envelope_headers: EnvelopeHeaders,
 }
 
 /// Name of the gateway mailbox in which Daybook tries itself out: it holds no customer's mail, and nobody is alarmed about it.

@@ -22,7 +22,9 @@ pub use envelope::{
     ChainVerdict, ClientCertificate, JournaledEnvelope, JournaledRecipient, RecipientField, Redirection,
     ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
 };
-pub use gateway::{GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile, SELF_TEST_NAME};
+pub use gateway::{
+    EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile, Role, SELF_TEST_NAME,
+};
 pub use id::{GatewayMailboxId, IdError, ReceiptId, SessionId, Uid, UidValidity};
 pub use message::{CanonicalSize, Class, Extent, NOTICE_ID_BEGINNING, Rendition, UserFolder};
 pub use network::{Network, NetworkError};

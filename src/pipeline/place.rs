@@ -3,9 +3,10 @@
 use super::Inner;
 use super::prepare::Read;
 use crate::assign::{self, Policy, assign, slug};
-use crate::extract::{Destination, Extraction, Report};
+use crate::directory::Directory;
+use crate::extract::{Destination, Extraction};
 use crate::mail::{GatewayMailbox, Judgement, Mode, ReceiptId, Rendition};
-use crate::store::{FolderName, WantedPlacement};
+use crate::store::{FolderName, ReportRecord, WantedPlacement};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Originals of a receipt that are placed one by one; a report with more is no report, and goes to Quarantine.
@@ -20,6 +21,10 @@ const ONLY_OUTERMOST: &str =
 const TOO_MANY: &str =
     "a report inside the original was not unwrapped to users: there are too many originals";
 
+/// Why a message is under Unassigned.
+const NOBODY_NAMED: &str = "nobody is named as sender or recipient in a journal report";
+const NOBODY_KNOWN: &str = "no sender or recipient of the report is a known user";
+
 /// Where the messages of a delivery go.
 #[derive(Default)]
 pub(super) struct Placed {
@@ -30,25 +35,35 @@ pub(super) struct Placed {
     pub(super) left_wrapped: Option<(String, String)>,
 }
 
+/// What there is to place: a message just read, or a receipt that is looked at again.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) receipt_id: ReceiptId,
+    /// Originals by their number among the messages.
+    pub(super) reports: &'a [ReportRecord],
+    /// Of each message, the received one first.
+    pub(super) renditions: &'a [Rendition],
+    pub(super) mode: Mode,
+}
+
 /// Where the messages go. Who is named by a report gets the originals of that very report: an original that is a report in
 /// turn, or says so, gives nobody what another one holds.
 pub(super) fn place(
     inner: &Inner,
     gateway_mailbox: &GatewayMailbox,
     read: &Read,
-    receipt_id: ReceiptId,
+    subject: Subject<'_>,
     judgement: &Judgement,
 ) -> Placed {
+    let outermost = outermost(&shown_messages(subject));
     if judgement.held_back {
-        let why = held_back_reasons(judgement, read.extraction.as_ref());
+        let why = held_back_reasons(judgement, read.extraction.as_ref(), outermost.len());
         return Placed {
             placements: vec![wanted(FolderName::Quarantine, 0, false, why)],
             ..Placed::default()
         };
     }
-    let inbox = vec![format!("accepted for {}", gateway_mailbox.login())];
-    let mut placed =
-        Placed { placements: vec![wanted(FolderName::Inbox, 0, false, inbox)], ..Placed::default() };
+    let mut placed = Placed { placements: vec![in_inbox(gateway_mailbox)], ..Placed::default() };
     if !gateway_mailbox.archive {
         return placed;
     }
@@ -57,42 +72,60 @@ pub(super) fn place(
         placed.placements.push(quarantine(UNREAD.to_owned()));
         return placed;
     };
-    let shown = shown_messages(extraction);
-    let outermost = outermost(&shown);
     if extraction.destination == Destination::Quarantine || outermost.len() > ORIGINALS_PLACED_MAX {
         placed.placements.push(quarantine(quarantine_reason(extraction, outermost.len())));
         return placed;
     }
-    let mut unassigned = "nobody is named as sender or recipient in a journal report";
-    if extraction.destination == Destination::Assign {
-        let counted = counted_reports(&shown, judgement.mode);
-        if counted < shown.len() {
-            let why = if judgement.mode == Mode::Observe { TOO_MANY } else { ONLY_OUTERMOST };
-            placed.left_wrapped = Some((LEFT_WRAPPED.to_owned(), why.to_owned()));
-        }
-        assign_each(inner, gateway_mailbox, extraction, receipt_id, &shown[..counted], &mut placed);
-        if placed.placements.len() > 1 {
-            return placed;
-        }
-        unassigned = "no sender or recipient of the report is a known user";
-    }
-    for message in outermost {
-        placed.placements.push(wanted(FolderName::Unassigned, message, true, vec![unassigned.to_owned()]));
+    match extraction.destination {
+        Destination::Assign => place_by_envelope(&inner.directory, gateway_mailbox, subject, &mut placed),
+        _ => unassigned(subject, NOBODY_NAMED, &mut placed),
     }
     placed
 }
 
+/// The entry in INBOX that every accepted message has.
+pub(super) fn in_inbox(gateway_mailbox: &GatewayMailbox) -> WantedPlacement {
+    wanted(FolderName::Inbox, 0, false, vec![format!("accepted for {}", gateway_mailbox.login())])
+}
+
+/// Gives the messages to those whom the reports name; to Unassigned when none of them is known.
+pub(super) fn place_by_envelope(
+    directory: &Directory,
+    gateway_mailbox: &GatewayMailbox,
+    subject: Subject<'_>,
+    placed: &mut Placed,
+) {
+    let shown = shown_messages(subject);
+    let counted = counted_reports(&shown, subject.mode);
+    if counted < shown.len() {
+        let why = if subject.mode == Mode::Observe { TOO_MANY } else { ONLY_OUTERMOST };
+        placed.left_wrapped = Some((LEFT_WRAPPED.to_owned(), why.to_owned()));
+    }
+    let before = placed.placements.len();
+    assign_each(directory, gateway_mailbox, subject, &shown[..counted], placed);
+    if placed.placements.len() == before {
+        unassigned(subject, NOBODY_KNOWN, placed);
+    }
+}
+
+/// Keeps what is shown where an admin sees it.
+pub(super) fn unassigned(subject: Subject<'_>, why: &str, placed: &mut Placed) {
+    for message in outermost(&shown_messages(subject)) {
+        placed.placements.push(wanted(FolderName::Unassigned, message, true, vec![why.to_owned()]));
+    }
+}
+
 /// Gives the originals of each report to those it names.
 fn assign_each(
-    inner: &Inner,
+    directory: &Directory,
     gateway_mailbox: &GatewayMailbox,
-    extraction: &Extraction,
-    receipt_id: ReceiptId,
+    subject: Subject<'_>,
     shown: &[Vec<u32>],
     placed: &mut Placed,
 ) {
-    let snapshot = inner.directory.snapshot_of(gateway_mailbox);
-    for (report, shown) in extraction.reports.iter().zip(shown) {
+    let receipt_id = subject.receipt_id;
+    let snapshot = directory.snapshot_of(gateway_mailbox);
+    for (report, shown) in subject.reports.iter().zip(shown) {
         let assign = || assign(std::slice::from_ref(&report.envelope), &snapshot, &Policy::default());
         // It must not fail; if a bug makes it, nobody is assigned and the message is kept under Unassigned.
         let assignment = catch_unwind(AssertUnwindSafe(assign)).unwrap_or_else(|_| {
@@ -132,21 +165,30 @@ fn counted_reports(shown: &[Vec<u32>], mode: Mode) -> usize {
 }
 
 /// The verdict and what it rests on; and what else would have brought the message here.
-fn held_back_reasons(judgement: &Judgement, extraction: Option<&Extraction>) -> Vec<String> {
+fn held_back_reasons(
+    judgement: &Judgement,
+    extraction: Option<&Extraction>,
+    originals: usize,
+) -> Vec<String> {
     let (verdict, mode) = (judgement.verdict.as_str(), judgement.mode.as_str());
     let mut reasons = vec![format!("held back: {verdict}, and the gateway mailbox is in {mode} mode")];
     reasons.extend(judgement.reasons.iter().cloned());
     match extraction {
         None => reasons.push(UNREAD.to_owned()),
         Some(extraction) if extraction.destination == Destination::Quarantine => {
-            reasons.push(quarantine_reason(extraction, outermost(&shown_messages(extraction)).len()));
+            reasons.push(quarantine_reason(extraction, originals));
         }
         Some(_) => {}
     }
     reasons
 }
 
-fn wanted(folder: FolderName, message: u32, once_per_join: bool, reasons: Vec<String>) -> WantedPlacement {
+pub(super) fn wanted(
+    folder: FolderName,
+    message: u32,
+    once_per_join: bool,
+    reasons: Vec<String>,
+) -> WantedPlacement {
     WantedPlacement { folder, slug: None, message, once_per_join, reasons }
 }
 
@@ -163,20 +205,15 @@ fn quarantine_reason(extraction: &Extraction, originals: usize) -> String {
 }
 
 /// The messages users see, of each report: the clear copy of a protected pair, else all of its originals.
-fn shown_messages(extraction: &Extraction) -> Vec<Vec<u32>> {
-    // The received message stands first.
-    let mut first = 1;
-    let shown_of = |report: &Report| {
-        let count = u32::try_from(report.originals.len()).unwrap_or(u32::MAX);
-        let all = first..first + count;
-        first += count;
-        let paired = report.originals.iter().any(|o| o.rendition != Rendition::Original);
-        match report.primary.and_then(|p| u32::try_from(p).ok()) {
-            Some(primary) if paired => vec![all.start + primary],
-            _ => all.collect(),
-        }
+fn shown_messages(subject: Subject<'_>) -> Vec<Vec<u32>> {
+    let is_paired = |original: &u32| {
+        subject.renditions.get(*original as usize).is_some_and(|rendition| *rendition != Rendition::Original)
     };
-    extraction.reports.iter().map(shown_of).collect()
+    let shown_of = |report: &ReportRecord| match report.primary {
+        Some(primary) if report.originals.iter().any(is_paired) => vec![primary],
+        _ => report.originals.clone(),
+    };
+    subject.reports.iter().map(shown_of).collect()
 }
 
 /// What is shown to who is not named: of the outermost report, which holds the others; without one, the received message.
@@ -191,7 +228,7 @@ mod tests {
     use super::*;
     use crate::config::Exchange;
     use crate::directory::Directory;
-    use crate::mail::{Profile, ReversePath, SessionId, TransportEnvelope, Trust, Verdict};
+    use crate::mail::{Profile, ReversePath, Role, SessionId, TransportEnvelope, Trust, Verdict};
     use crate::store::{Embedded, GatewayMailboxChange, NewGatewayMailbox, Options, Store};
     use std::sync::Arc;
 
@@ -205,6 +242,7 @@ mod tests {
             domain: "gw.example".to_owned(),
             tenant: None,
             profile: Profile::Microsoft365,
+            role: Role::default(),
         };
         let networks = vec!["203.0.113.0/24".parse().unwrap()];
         let trust = Trust { mode: Mode::Enforce, networks, certificates: Vec::new() };

@@ -2,7 +2,7 @@
 
 use super::Inner;
 use super::objects::{Layout, Tap, decode_all, each_chunk, run_taps};
-use super::place::place;
+use super::place::{Subject, place};
 use super::summary::{self, MessageSummary};
 use crate::authentic::{self, Peer, Pins, Said};
 use crate::extract::{self, Extraction, MessageFacts, Original, Scanned};
@@ -259,7 +259,14 @@ fn deliver_to(
     let reports = reports(read.extraction.as_ref());
     let extraction = read.extraction.as_ref();
     let judgement = judge(inner, gateway_mailbox, extraction, receipt.envelope);
-    let placed = place(inner, gateway_mailbox, read, receipt.receipt_id, &judgement);
+    let renditions: Vec<Rendition> = read.messages.iter().map(|message| message.rendition).collect();
+    let subject = Subject {
+        receipt_id: receipt.receipt_id,
+        reports: &reports,
+        renditions: &renditions,
+        mode: judgement.mode,
+    };
+    let placed = place(inner, gateway_mailbox, read, subject, &judgement);
     let mut defects: Vec<(String, String)> = extraction
         .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
         .unwrap_or_default();
@@ -280,6 +287,8 @@ fn deliver_to(
         sha256: read.sha256,
         message_id: extraction.and_then(|e| e.whole.message_id.clone()),
         parent_message_id: extraction.and_then(|e| e.parent_message_id.clone()),
+        recovered_from: None,
+        returned_message_id: extraction.and_then(|e| e.returned_message_id.clone()),
         identity: match judgement.held_back {
             true => held_back_identity(stage, &exacts),
             false => identity(stage, read, &reports, &exacts, &joins)?,

@@ -429,6 +429,8 @@ impl Committer {
             sha256: delivery.sha256,
             message_id: delivery.message_id,
             parent_message_id: delivery.parent_message_id,
+            recovered_from: delivery.recovered_from,
+            returned_message_id: delivery.returned_message_id,
             reports: delivery.reports,
             defects: delivery.defects,
             unmatched: delivery.unmatched,

@@ -17,7 +17,8 @@ use super::{
     Space, Spool, Stage, Store, StoreError, Tally, UnlockError, Unlocked,
 };
 use crate::mail::{
-    AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Trust, Uid,
+    AddressKey, EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState,
+    Timestamp, Trust, Uid,
 };
 use crate::observe::now;
 use arc_swap::ArcSwap;
@@ -474,6 +475,8 @@ impl Store for Embedded {
                 created_at: at,
                 public_key,
                 trust: Trust::default(),
+                role: new.role,
+                envelope_headers: EnvelopeHeaders::default(),
             };
             let fact = Box::new(GatewayMailboxFact {
                 at,
@@ -618,6 +621,22 @@ impl Store for Embedded {
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError> {
         super::view::receipts(&self.shared, query, since, most)
+    }
+
+    fn walk(&self, _: &super::Walk) -> Result<super::Walked, StoreError> {
+        Err(StoreError::Refused("not built yet".to_owned()))
+    }
+
+    fn plan(&self, _: &[super::Revision]) -> Result<Vec<super::Revised>, StoreError> {
+        Err(StoreError::Refused("not built yet".to_owned()))
+    }
+
+    fn revise<'a>(
+        &'a self,
+        _: Vec<super::Revision>,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<super::Revised>, StoreError>> {
+        Box::pin(async { Err(StoreError::Refused("not built yet".to_owned())) })
     }
 
     fn arrivals(

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 /// Newest version of an entry that is read. Each is written with the oldest whose readers understand it: see
 /// [`Fact::version`].
-pub(super) const FACT_VERSION_MAX: u32 = 2;
+pub(super) const FACT_VERSION_MAX: u32 = 3;
 
 /// One entry with its version.
 #[derive(Serialize, Deserialize)]
@@ -44,10 +44,12 @@ pub(super) enum Fact {
 }
 
 impl Fact {
+    /// 3 for an NDR mailbox: a program that knows of none would give what was recovered to users of the wrong one.
     /// 2 for a gateway mailbox with a trust of its own: a program that knows of none would hand out what is to be held back.
     /// All else is read by version 1 as it is meant.
     pub(super) fn version(&self) -> u32 {
         match self {
+            Fact::GatewayMailbox(fact) if !fact.gateway_mailbox.role.is_journal() => 3,
             Fact::GatewayMailbox(fact) if fact.gateway_mailbox.trust != Trust::default() => 2,
             _ => 1,
         }
@@ -166,6 +168,12 @@ pub(super) struct ReceivedFact {
     pub(super) message_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) parent_message_id: Option<String>,
+    /// The NDR mailbox it was recovered in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) recovered_from: Option<GatewayMailboxId>,
+    /// Of the report whose header alone came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) returned_message_id: Option<String>,
     pub(super) reports: Vec<ReportRecord>,
     /// Kind and detail.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -551,7 +551,8 @@ fn gateway_mailbox_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Resul
 
 /// What a receipt can be asked for by: Message-IDs as written, addresses folded.
 fn names(fact: &ReceivedFact) -> Vec<String> {
-    let mut names: Vec<String> = fact.message_id.iter().chain(&fact.parent_message_id).cloned().collect();
+    let ids = [&fact.message_id, &fact.parent_message_id, &fact.returned_message_id];
+    let mut names: Vec<String> = ids.into_iter().flatten().cloned().collect();
     for report in &fact.reports {
         names.extend(report.wrapper_message_id.iter().chain(&report.envelope.message_id).cloned());
         names.extend(report.envelope.participants().map(|a| a.key().as_str().to_owned()));

@@ -37,6 +37,7 @@ mod index;
 mod log;
 mod read;
 mod replay;
+mod revision;
 mod rotation;
 mod seal;
 mod spool;
@@ -45,14 +46,15 @@ mod view;
 
 pub use embedded::{Embedded, OpenReport, Options};
 pub use fact::{ReportRecord, StoredExtent};
+pub use revision::{Reading, Revised, Revision, RevisionKind, Walk};
 pub use seal::Keyring;
 pub use spool::{SPOOL_MEMORY_OCTETS_MAX, Spool, Spooled};
 pub use stage::{DigestKey, Held, Holding, Sealed, Sealer, Stage};
-pub use view::{EventView, PlacementView, ReceiptView};
+pub use view::{EventView, MessageView, PlacementView, ReceiptView, RevisionView, Walked};
 
 use crate::mail::{
     AddressKey, CanonicalSize, Class, Extent, GatewayMailbox, GatewayMailboxId, Judgement, Profile,
-    ReceiptId, Rendition, SessionId, Timestamp, TransportEnvelope, Trust, Uid, UidValidity, UserFolder,
+    ReceiptId, Rendition, Role, SessionId, Timestamp, TransportEnvelope, Trust, Uid, UidValidity, UserFolder,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -226,7 +228,7 @@ impl FolderName {
 }
 
 /// The store's own number of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MessageKey(pub u64);
 
@@ -423,6 +425,10 @@ pub struct Delivery {
     pub message_id: Option<String>,
     /// Message-ID of the original as a wrapper names it.
     pub parent_message_id: Option<String>,
+    /// The NDR mailbox whose NDR held it; the octets are those of the report it returned.
+    pub recovered_from: Option<GatewayMailboxId>,
+    /// Message-ID of the journal report whose header alone came back in an NDR.
+    pub returned_message_id: Option<String>,
     /// The reports found, outermost first.
     pub reports: Vec<ReportRecord>,
     /// Kind and detail of each fault found.
@@ -473,6 +479,9 @@ pub struct NewGatewayMailbox {
     pub tenant: Option<String>,
     /// How its messages are read.
     pub profile: Profile,
+    /// What it is for.
+    #[serde(default)]
+    pub role: Role,
 }
 
 /// A gateway mailbox just made, and its password.
@@ -674,6 +683,22 @@ pub trait Store: Send + Sync {
         since: Timestamp,
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError>;
+
+    /// Receipts of a gateway mailbox, oldest first, with what became of each.
+    fn walk(&self, walk: &Walk) -> Result<Walked, StoreError>;
+
+    /// What [`Store::revise`] would do with all of these, one after the other. Changes nothing.
+    fn plan(&self, revisions: &[Revision]) -> Result<Vec<Revised>, StoreError>;
+
+    /// Makes all of these revisions or none, durably, in the name of `actor`. One that would change nothing is not recorded.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when a receipt was revised since it was looked at; [`StoreError::Gone`] when there is none.
+    fn revise<'a>(
+        &'a self,
+        revisions: Vec<Revision>,
+        actor: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Revised>, StoreError>>;
 
     /// How the first or the last messages came, at most `most`, in the order of their arrival. A report that came again is
     /// told of once. Reads as many entries of the log, nearest to the end that was asked for first, within bounds: see

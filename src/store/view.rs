@@ -1,16 +1,16 @@
 //! Receipts as people ask for them: the entry from the log, and what happened to each placement since.
 
 use super::embedded::Shared;
-use super::fact::{Entry, Fact, ReceivedFact, ReportRecord};
+use super::fact::{Entry, Fact, MessageFact, ReceivedFact, ReportRecord};
 use super::format::ENTRY_OCTETS_MAX;
 use super::index::Index;
 use super::log::segment_path;
 use super::{
-    ARRIVAL_OCTETS_MAX, ARRIVALS_OCTETS_MAX, Arrival, Arrivals, Came, Client, Digest, FolderName,
-    ReceiptQuery, StoreError,
+    ARRIVAL_OCTETS_MAX, ARRIVALS_OCTETS_MAX, Arrival, Arrivals, Came, Client, Digest, FolderName, MessageKey,
+    ReceiptQuery, RevisionKind, StoreError,
 };
 use crate::mail::{
-    AddressKey, Class, GatewayMailboxId, Judgement, ReceiptId, Timestamp, TransportEnvelope, Uid,
+    AddressKey, Class, GatewayMailboxId, Judgement, ReceiptId, Rendition, Timestamp, TransportEnvelope, Uid,
 };
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -44,6 +44,42 @@ pub struct PlacementView {
     pub events: Vec<EventView>,
 }
 
+/// One message of a receipt: the received one first, then every original of every report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageView {
+    /// The store's number; not for people.
+    #[serde(skip)]
+    pub key: MessageKey,
+    /// Its octets.
+    pub octets: u64,
+    /// `Message-ID`.
+    pub message_id: Option<String>,
+    /// Which copy it is.
+    pub rendition: Rendition,
+}
+
+/// A look at the receipt after it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionView {
+    /// When.
+    pub at: Timestamp,
+    /// By whom.
+    pub actor: String,
+    /// Why.
+    pub kind: RevisionKind,
+}
+
+/// What [`super::Store::walk`] tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// In the order of their ids.
+    pub receipts: Vec<ReceiptView>,
+    /// The last receipt that was looked at, shown or not: the next walk goes on behind it. `None` at the end.
+    pub last: Option<ReceiptId>,
+    /// Receipts whose entries could not be read, each with why.
+    pub unread: Vec<(ReceiptId, String)>,
+}
+
 /// All that is known of one transaction for one gateway mailbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptView {
@@ -69,6 +105,15 @@ pub struct ReceiptView {
     pub message_id: Option<String>,
     /// Message-ID of the original as a wrapper names it.
     pub parent_message_id: Option<String>,
+    /// The NDR mailbox whose NDR held it: octets and SHA-256 are those of the report it returned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered_from: Option<GatewayMailboxId>,
+    /// Message-ID of the journal report whose header alone came back in an NDR.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned_message_id: Option<String>,
+    /// Its messages; none when nothing was stored, because it was held already.
+    #[serde(default)]
+    pub messages: Vec<MessageView>,
     /// The reports found.
     pub reports: Vec<ReportRecord>,
     /// Kind and detail of each fault found.
@@ -82,6 +127,9 @@ pub struct ReceiptView {
     pub repeats: Option<ReceiptId>,
     /// Where its messages are.
     pub placements: Vec<PlacementView>,
+    /// Looks at it since, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<RevisionView>,
 }
 
 pub(super) fn receipts(
@@ -218,13 +266,26 @@ fn view(shared: &Shared, index: &Index, fact: ReceivedFact) -> Result<ReceiptVie
         sha256: fact.sha256,
         message_id: fact.message_id,
         parent_message_id: fact.parent_message_id,
+        recovered_from: fact.recovered_from,
+        returned_message_id: fact.returned_message_id,
+        messages: fact.messages.iter().map(message_view).collect(),
         reports: fact.reports,
         defects: fact.defects,
         unmatched: fact.unmatched,
         judgement: fact.judgement,
         repeats: fact.repeats,
         placements,
+        revisions: Vec::new(),
     })
+}
+
+fn message_view(message: &MessageFact) -> MessageView {
+    MessageView {
+        key: MessageKey(message.message),
+        octets: message.octets,
+        message_id: message.message_id.clone(),
+        rendition: message.rendition,
+    }
 }
 
 fn placement_view(

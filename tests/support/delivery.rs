@@ -43,6 +43,8 @@ pub(crate) fn delivery(
         sha256: digest,
         message_id: None,
         parent_message_id: None,
+        recovered_from: None,
+        returned_message_id: None,
         reports: vec![],
         defects: vec![],
         unmatched: vec![],

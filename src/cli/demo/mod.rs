@@ -7,7 +7,7 @@
 use super::{Daybook, Running, limits, output};
 use crate::admin::probe::{Begin, Pop3, Smtp};
 use crate::config::{DirectoryKind, DirectorySource, Http, LogLevel, Settings};
-use crate::mail::{Class, GatewayMailbox, Profile, ReceiptId, Timestamp, Untrusted};
+use crate::mail::{Class, GatewayMailbox, Profile, ReceiptId, Role, Timestamp, Untrusted};
 use crate::store::{NewGatewayMailbox, ReceiptQuery, ReceiptView};
 use rustls::pki_types::CertificateDer;
 use std::fmt::Display;
@@ -177,6 +177,7 @@ async fn journey(
         domain: DOMAIN.to_owned(),
         tenant: Some("contoso.onmicrosoft.example".to_owned()),
         profile: Profile::Microsoft365,
+        role: Role::default(),
     };
     let (gateway_mailbox, password) =
         running.store.create_gateway_mailbox(new, "demo").await.map_err(step("making a gateway mailbox"))?;
