@@ -79,6 +79,9 @@ fn heading(out: &mut Lines, receipt: &ReceiptView) {
         _ => format!("{}, deleted since", receipt.gateway_mailbox),
     };
     out.add("for", &gateway_mailbox);
+    if let Some(ndr_mailbox) = receipt.recovered_from {
+        out.add("came by", &format!("an NDR to the NDR mailbox {ndr_mailbox}, in the same transaction"));
+    }
 }
 
 fn transport(out: &mut Lines, receipt: &ReceiptView) {
@@ -164,6 +167,9 @@ fn content(out: &mut Lines, receipt: &ReceiptView, recipients_shown: usize) {
     out.add("sha256", &receipt.sha256.to_string());
     if let Some(id) = &receipt.message_id {
         out.add("message-id", &safe(id));
+    }
+    if let Some(id) = &receipt.returned_message_id {
+        out.add("report", &format!("{}: only its header came back", safe(id)));
     }
     if let Some(id) = &receipt.parent_message_id {
         out.add("original", &safe(id));
