@@ -65,7 +65,7 @@ pub struct Gap {
     pub ndr_at: GatewayMailboxId,
     /// The gateway mailbox that the report is for.
     pub gateway_mailbox: GatewayMailboxId,
-    /// What that one is called; absent when it was deleted.
+    /// What that one is called; absent when it is not there.
     pub name: Option<String>,
     /// Message-ID of the report.
     pub report_message_id: Option<String>,

@@ -293,9 +293,9 @@ impl RoleView {
 pub struct ServedView {
     /// Never changes.
     pub id: GatewayMailboxId,
-    /// Its login; absent when it was deleted.
+    /// Its login; absent when it is not there.
     pub login: Option<String>,
-    /// What it is called; absent when it was deleted.
+    /// What it is called; absent when it is not there.
     pub name: Option<String>,
 }
 

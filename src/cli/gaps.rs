@@ -27,7 +27,7 @@ fn gaps_text(gaps: &GapsView) -> String {
                 gap.state.as_str().to_owned(),
                 time(gap.at),
                 gap.receipt_id.to_string(),
-                gap.name.as_deref().map_or_else(|| "(deleted)".to_owned(), safe),
+                gap.name.as_deref().map_or_else(|| "(not there)".to_owned(), safe),
                 id(&gap.report_message_id),
                 id(&gap.original_message_id),
                 gap.found.map_or_else(|| "-".to_owned(), |found| found.to_string()),

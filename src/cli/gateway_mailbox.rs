@@ -143,7 +143,7 @@ fn role(mailbox: &GatewayMailboxView) -> String {
             let name = name.as_deref().unwrap_or_default();
             format!("ndr: reports that come back go to \"{}\" ({})", safe(name), safe(login))
         }
-        Some(ServedView { id, .. }) => format!("ndr: the gateway mailbox it served, {id}, was deleted"),
+        Some(ServedView { id, .. }) => format!("ndr: the gateway mailbox it serves, {id}, is not there"),
     }
 }
 

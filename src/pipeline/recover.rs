@@ -15,14 +15,15 @@ use super::prepare::{Gathered, Read, extract_safely, read as read_all};
 use crate::extract::{Destination, Extraction, Scanned, Scanner};
 use crate::mail::{Class, Extent, GatewayMailbox, GatewayMailboxId, ReceiptId, Role, SessionId, Untrusted};
 use crate::observe::metrics::{self, Return};
-use crate::store::{Delivered, Delivery, FolderName, Spooled, StoreError};
+use crate::store::{Delivered, Delivery, FolderName, Spooled, Store, StoreError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// The finding that a report came back for a gateway mailbox that is there no more, and what it means.
+/// The finding that a report came back for a gateway mailbox that is not there, and what it means. The store deletes none that
+/// is served; but what says that it was made may be damaged, and an NDR that is refused for that would be lost.
 const LOST_HOME: &str = "served-mailbox-gone";
 const LOST_HOME_DETAIL: &str =
-    "the gateway mailbox that this report is for was deleted; the NDR is kept whole";
+    "the gateway mailbox that this report is for is not there; the NDR is kept whole";
 /// Why mail to an NDR mailbox is under Unassigned.
 const NO_REPORT: &str = "it returns no journal report";
 
@@ -32,7 +33,7 @@ pub(super) enum Recovery {
     Nothing,
     /// It is delivered to this gateway mailbox, read as the message that it is.
     For(Arc<GatewayMailbox>, Read),
-    /// The gateway mailbox served is there no more.
+    /// The gateway mailbox served is not there.
     Homeless,
 }
 
@@ -59,10 +60,7 @@ pub(super) fn look(
         return Ok(Recovery::Nothing);
     }
     // A suspended one takes it: what is refused here is lost for good.
-    let served = match inner.store.gateway_mailbox_now(serves) {
-        Err(StoreError::Gone) => return Ok(Recovery::Homeless),
-        served => served?,
-    };
+    let Some(served) = home(inner.store.as_ref(), serves)? else { return Ok(Recovery::Homeless) };
     let object = ndr.objects.get(extent.object as usize);
     let object = object.ok_or_else(|| StoreError::Refused("a report lies in no object".to_owned()))?;
     let (spooled, scanned) = cut(inner, object, extent)?;
@@ -75,6 +73,14 @@ pub(super) fn look(
         report.defects.clone_from(&extraction.defects);
     }
     Ok(Recovery::For(served, read_all(inner, spooled, report)?))
+}
+
+/// The gateway mailbox that a report is for; `None` when it is not there.
+fn home(store: &dyn Store, serves: GatewayMailboxId) -> Result<Option<Arc<GatewayMailbox>>, StoreError> {
+    match store.gateway_mailbox_now(serves) {
+        Err(StoreError::Gone) => Ok(None),
+        served => served.map(Some),
+    }
 }
 
 /// The outermost report of a message that holds one with an original, and where it lies.
@@ -219,4 +225,36 @@ pub(super) fn tell(
         repeats = delivered.repeats.map(|repeated| repeated.to_string()),
         report = %Untrusted(report),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::extract;
+    use crate::mail::Profile;
+    use crate::store::{Embedded, NewGatewayMailbox, Options};
+
+    #[test]
+    fn a_report_for_a_gateway_mailbox_that_is_not_there_stays_where_a_person_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { data_dir: dir.path().to_owned(), reserve_octets: 0 };
+        let store = Embedded::open(&options).unwrap().0;
+        let nobody = GatewayMailboxId::new(1, [1; 10]);
+        assert!(home(&store, nobody).unwrap().is_none());
+        let (name, domain) = ("Contoso".to_owned(), "gw.example".to_owned());
+        let (profile, role) = (Profile::Microsoft365, Role::Journal);
+        let new = NewGatewayMailbox { name, domain, tenant: None, profile, role };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (made, _) = runtime.block_on(store.create_gateway_mailbox(new, "test")).unwrap();
+        assert_eq!(home(&store, made.id).unwrap().unwrap().id, made.id);
+
+        let mut scanner = Scanner::new();
+        scanner.push(include_bytes!("../../corpus/demo/ndr.eml"));
+        let read = extract(&scanner.finish(), Profile::Microsoft365);
+        let folders = |lost_home| -> Vec<FolderName> {
+            place_ndr(&made, Some(&read), lost_home).placements.into_iter().map(|p| p.folder).collect()
+        };
+        assert_eq!(folders(false), [FolderName::Inbox]);
+        assert_eq!(folders(true), [FolderName::Inbox, FolderName::Quarantine]);
+    }
 }

@@ -69,7 +69,7 @@ fn judge(examined: &Examined, exchange: &Exchange, command: impl Fn(&str) -> Str
         |mailbox: &&&GatewayMailboxView| mailbox.serves.as_ref().is_some_and(|s| s.login.is_none());
     findings.extend(active.iter().filter(homeless).map(|mailbox| {
         let seen = format!(
-            "{}: the gateway mailbox it served was deleted: reports that come back go to nobody",
+            "{}: the gateway mailbox it serves is not there: reports that come back go to nobody",
             named(mailbox)
         );
         let make = command("mailbox create --role ndr --serves ADDRESS --name NAME");
@@ -204,7 +204,7 @@ fn judge_fetch(mailbox: &MailboxExamined, hostname: &str, now: Timestamp) -> Res
 mod tests {
     use super::super::Status;
     use super::*;
-    use crate::admin::InboxView;
+    use crate::admin::{InboxView, ServedView};
     use crate::mail::Mode;
 
     const NOW_MS: i64 = 1_800_000_000_000;
@@ -281,6 +281,24 @@ mod tests {
         check(with(Mode::Enforce, Some("contoso.example"), &[]), &[(Status::Ok, "active")]);
         check(with(Mode::Enforce, None, &["192.0.2.0/24"]), &[(Status::Ok, "active")]);
         check(with(Mode::Observe, None, &["0.0.0.0/0"]), &[(Status::Warning, "every tenant of Microsoft")]);
+    }
+
+    #[test]
+    fn to_an_ndr_mailbox_nothing_need_come_but_it_must_serve_one_that_is_there() {
+        let serving = |login: Option<&str>| {
+            let mut one = mailbox(GatewayMailboxState::Active);
+            one.gateway_mailbox.role = RoleView::Ndr;
+            let id = crate::mail::GatewayMailboxId::new(2, [0; 10]);
+            one.gateway_mailbox.serves = Some(ServedView { id, login: login.map(str::to_owned), name: None });
+            one
+        };
+        check(vec![serving(Some("mbx-2"))], &[(Status::Ok, "for NDRs")]);
+        check(vec![serving(None)], &[(Status::Problem, "go to nobody")]);
+        let mut one = serving(Some("mbx-2"));
+        assert!(judge_report(&one, now()).is_ok(), "none has come");
+        one.last_received = hours_ago(9_999);
+        one.gateway_mailbox.inbox = InboxView { entries: 1, octets: 9, oldest: hours_ago(9_999) };
+        assert!(judge_report(&one, now()).is_ok() && judge_fetch(&one, "gw.example", now()).is_ok());
     }
 
     fn hours_ago(hours: i64) -> Option<Timestamp> {
