@@ -493,6 +493,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
             received: 288,
             quarantined: 0,
             unassigned: Some(8),
+            missing: Some(MissingFacts::default()),
         };
         Facts { gateway_mailboxes: vec![mailbox(1, numbers.clone()), mailbox(2, numbers)], ..healthy() }
     };
@@ -505,6 +506,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },
         Cause::NoReport { last_received: at(0), usual_silence_ms: 0 },
         Cause::NobodyFetched { waiting: 0, oldest_waiting: None, last_visit: None },
+        Cause::ReportMissing { missing: 0, original_held: 0 },
         Cause::QuarantineGrowing { in_a_day: 0 },
         Cause::UnassignedGrowing { in_a_day: 0, received: 0 },
     ];
