@@ -16,6 +16,7 @@ use daybook::admin::watch::{StatusView, Watch};
 use daybook::cli::{Daybook, Running};
 use daybook::config;
 use daybook::mail::*;
+use daybook::observe::alarm::Cause;
 use daybook::observe::now;
 use daybook::store::*;
 use delivery::delivery;
@@ -391,23 +392,41 @@ impl Given {
 
     /// Stores a message as if it had been received then.
     fn receive(&mut self, at: Timestamp) {
+        self.receive_as(at, |delivery| Delivery { class: Class::JournalReport, ..delivery });
+    }
+
+    /// The same of an NDR that returned the header alone of a report about this message.
+    fn receive_header_of(&mut self, at: Timestamp, original: &str) {
+        self.receive_as(at, |mut delivery| {
+            let quarantine =
+                WantedPlacement { folder: FolderName::Quarantine, ..delivery.placements[0].clone() };
+            delivery.placements.push(quarantine);
+            Delivery {
+                class: Class::NdrWithoutReport,
+                returned_message_id: delivery.message_id.clone().map(|id| format!("{id}-report")),
+                parent_message_id: Some(original.to_owned()),
+                ..delivery
+            }
+        });
+    }
+
+    fn receive_as(&mut self, at: Timestamp, change: impl FnOnce(Delivery) -> Delivery) {
         self.count += 1;
         let store = &self.running.store;
         let mut random = [0; 10];
         random[2..].copy_from_slice(&self.count.to_be_bytes());
         let body = format!("message {}\r\n", self.count);
         let delivery = Delivery {
-            class: Class::JournalReport,
             message_id: Some(format!("<{}@wrapper>", self.count)),
             ..delivery(&**store, &self.mailbox, at, random, body.as_bytes())
         };
-        self.runtime.block_on(store.deliver(vec![delivery])).unwrap();
+        self.runtime.block_on(store.deliver(vec![change(delivery)])).unwrap();
     }
 
     /// Takes away everything that waits, as a poller does.
-    fn empty(&self) {
+    fn empty(&self, folder: &FolderName) {
         let uids: Vec<Uid> = {
-            let listing = self.running.store.list(self.mailbox.id, &FolderName::Inbox).unwrap();
+            let listing = self.running.store.list(self.mailbox.id, folder).unwrap();
             listing.entries.iter().map(|entry| entry.uid).collect()
         };
         let client = Client {
@@ -415,7 +434,7 @@ impl Given {
             peer: "127.0.0.1".parse().unwrap(),
             session_id: SessionId::new(2, [0; 10]),
         };
-        let expunged = self.running.store.expunge(self.mailbox.id, &FolderName::Inbox, &uids, &client);
+        let expunged = self.running.store.expunge(self.mailbox.id, folder, &uids, &client);
         self.runtime.block_on(expunged).unwrap();
     }
 
@@ -560,7 +579,7 @@ fn a_healthy_day_is_quiet_and_then_a_silence_is_not() {
     for quarter in 0..8 * 96 {
         given.receive(later(start, (quarter - 8 * 96) * 15 * MINUTE_MS));
     }
-    given.empty();
+    given.empty(&FolderName::Inbox);
     for step in 0..288 {
         let at = later(start, step * 5 * MINUTE_MS);
         if step % 3 == 0 {
@@ -629,4 +648,31 @@ fn a_stop_keeps_nobody_waiting_for_a_relay_that_says_nothing() {
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let kept = fs::read_to_string(site.path("data/watch.json")).unwrap();
     assert!(kept.contains("The disk is filling up"), "{kept}");
+}
+
+#[test]
+fn a_report_that_did_not_come_back_is_told_of_until_its_ndr_is_taken_out_of_quarantine() {
+    let mut given = Given::start();
+    let start = now();
+    let is_raised = |given: &Given, at| given.alarms(at).contains(&"report-missing");
+    assert!(!is_raised(&given, start));
+    // That mail was about an alarm: it would keep this one alive.
+    given.receive_header_of(start, "<daybook-notice.1.2@localhost>");
+    assert!(!is_raised(&given, start));
+    // More than are looked at in one page, and others between.
+    for _ in 0..300 {
+        given.receive(start);
+    }
+    given.receive_header_of(later(start, HOUR_MS), "<lost@contoso.example>");
+    let status = given.look(later(start, HOUR_MS));
+    let cause = Cause::ReportMissing { missing: 1, original_held: 0 };
+    assert!(status.alarms.iter().any(|alarm| alarm.cause == cause), "{:?}", status.alarms);
+    assert!(is_raised(&given, later(start, 30 * DAY_MS)), "it does not end by itself");
+    let subjects = given.subjects(1);
+    assert!(subjects.iter().any(|subject| subject.contains("Only the header of 1 report")), "{subjects:?}");
+    given.empty(&FolderName::Inbox);
+    assert!(is_raised(&given, later(start, 31 * DAY_MS)), "what pollers take is no answer");
+    given.empty(&FolderName::Quarantine);
+    assert!(!is_raised(&given, later(start, 31 * DAY_MS)));
+    given.stop();
 }

@@ -50,12 +50,21 @@ impl Gateway {
 
     /// A gateway mailbox pinned to the tenant, with a trusted network and a pinned certificate.
     fn create(&self, mode: Mode, changes: &[GatewayMailboxChange]) -> (Arc<GatewayMailbox>, Unlocked) {
+        self.create_for(Role::Journal, mode, changes)
+    }
+
+    fn create_for(
+        &self,
+        role: Role,
+        mode: Mode,
+        changes: &[GatewayMailboxChange],
+    ) -> (Arc<GatewayMailbox>, Unlocked) {
         let new = NewGatewayMailbox {
             name: "Contoso".to_owned(),
             domain: "gw.example".to_owned(),
             tenant: Some(TENANT.to_owned()),
             profile: Profile::Microsoft365,
-            role: Role::default(),
+            role,
         };
         let (made, password) = self.runtime.block_on(self.store.create_gateway_mailbox(new, "test")).unwrap();
         let trust =
@@ -406,4 +415,34 @@ fn the_mode_at_the_end_of_a_message_counts_not_the_one_at_its_beginning() {
         reception.commit().await.unwrap();
     });
     assert_eq!(named(&gateway.folders(&mailbox)), [("Quarantine", 1)]);
+}
+
+#[test]
+fn what_an_ndr_mailbox_recovers_is_judged_by_the_pins_and_the_mode_of_the_one_it_serves() {
+    for (peer, tls, genuine) in [(EXCHANGE, exchange_tls(), true), (STRANGER, None, false)] {
+        let gateway = Gateway::new();
+        let (strict, _) = gateway.create(Mode::Strict, &[]);
+        let other = vec![GatewayMailboxChange::Tenant(Some("fabrikam.onmicrosoft.example".to_owned()))];
+        let (foreign, _) = gateway.create(Mode::Enforce, &other);
+        // The NDR mailboxes themselves take anything.
+        let ndrs_of = |served: &GatewayMailbox| {
+            gateway.create_for(Role::Ndr { serves: served.id }, Mode::Observe, &[]).0
+        };
+        for (served, expect) in [
+            (&strict, if genuine { Verdict::Authentic } else { Verdict::Unverified }),
+            (&foreign, Verdict::Suspect),
+        ] {
+            let ndrs = ndrs_of(served);
+            let id = gateway.send(&[&ndrs], peer, tls.clone(), &ndr(1));
+            let views = gateway.receipts(id);
+            let there = views.iter().find(|view| view.gateway_mailbox == served.id).unwrap();
+            let judgement = there.judgement.as_ref().unwrap();
+            assert_eq!(judgement.verdict, expect, "{:?}", judgement.reasons);
+            let is_held_back = expect != Verdict::Authentic;
+            assert_eq!(judgement.held_back, is_held_back);
+            let quarantined = named(&gateway.folders(served)) == [("Quarantine", 1)];
+            assert_eq!(quarantined, is_held_back, "{:?}", gateway.folders(served));
+            assert_eq!(named(&gateway.folders(&ndrs)), [("INBOX", 1)]);
+        }
+    }
 }

@@ -24,7 +24,7 @@ fn one(context: &Context, mailbox: &GatewayMailbox) -> Result<MailboxExamined, O
     // Only the last ones are wanted, no counts by the hour.
     let activity = context.store.activity(mailbox.id, now())?;
     Ok(MailboxExamined {
-        gateway_mailbox: view(mailbox, &context.store.folders(mailbox.id)?),
+        gateway_mailbox: view(context, mailbox, &context.store.folders(mailbox.id)?),
         self_test: mailbox.is_self_test(),
         last_received: activity.last_received,
         last_fetched: activity.last_fetched,

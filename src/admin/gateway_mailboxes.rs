@@ -2,7 +2,9 @@
 
 use super::learned::{LearnedView, seen};
 use super::ops::blocking;
-use super::request::{AddressView, CreatedView, FolderView, GatewayMailboxView, InboxView, OpError};
+use super::request::{
+    AddressView, CreatedView, FolderView, GatewayMailboxView, InboxView, OpError, RoleView, ServedView,
+};
 use super::{Context, trust};
 use crate::config::is_host_name;
 use crate::mail::{
@@ -13,6 +15,8 @@ use crate::observe::now;
 use crate::store::{FolderName, FolderStatus, GatewayMailboxChange, NewGatewayMailbox};
 use std::sync::Arc;
 
+/// Why an NDR mailbox has one profile only.
+const NDR_PROFILE: &str = "an NDR mailbox unwraps what it receives: its profile is microsoft365";
 /// Longest name, in characters.
 const NAME_CHARACTERS_MAX: usize = 200;
 /// Keys that `set` knows.
@@ -59,23 +63,40 @@ pub(super) async fn create(
     domain: Option<String>,
     tenant: Option<String>,
     profile: Profile,
+    serves: Option<String>,
 ) -> Result<CreatedView, OpError> {
     let new = NewGatewayMailbox {
         name: checked_name(&name)?,
         domain: checked_domain(context, domain)?,
         tenant: tenant.as_deref().map(checked_tenant).transpose()?.flatten(),
         profile,
-        role: Role::default(),
+        role: checked_role(context, serves.as_deref(), profile)?,
     };
     let (mailbox, password) = context.store.create_gateway_mailbox(new, actor).await?;
     log_change("mailbox.created", &mailbox, actor);
-    Ok(CreatedView { gateway_mailbox: view(&mailbox, &[]), password })
+    Ok(CreatedView { gateway_mailbox: view(context, &mailbox, &[]), password })
+}
+
+/// An NDR mailbox when it serves another one.
+fn checked_role(context: &Context, serves: Option<&str>, profile: Profile) -> Result<Role, OpError> {
+    let Some(serves) = serves else { return Ok(Role::Journal) };
+    if profile != Profile::Microsoft365 {
+        return Err(OpError::Usage(NDR_PROFILE.to_owned()));
+    }
+    let served = resolve(context, serves)?;
+    if !served.role.is_journal() || served.is_self_test() {
+        let login = served.login();
+        return Err(OpError::Refused(format!(
+            "{login} takes no journal reports: an NDR mailbox serves one that does"
+        )));
+    }
+    Ok(Role::Ndr { serves: served.id })
 }
 
 pub(super) fn list(context: &Context) -> Result<Vec<GatewayMailboxView>, OpError> {
     let mut views = Vec::new();
     for mailbox in context.store.gateway_mailboxes() {
-        views.push(view(&mailbox, &context.store.folders(mailbox.id)?));
+        views.push(view(context, &mailbox, &context.store.folders(mailbox.id)?));
     }
     Ok(views)
 }
@@ -102,7 +123,7 @@ pub(super) fn changed(
 fn with_folders(context: &Context, mailbox: &GatewayMailbox) -> Result<GatewayMailboxView, OpError> {
     let folders = context.store.folders(mailbox.id)?;
     let shown = folders.iter().map(folder_view).collect();
-    Ok(GatewayMailboxView { folders: Some(shown), ..view(mailbox, &folders) })
+    Ok(GatewayMailboxView { folders: Some(shown), ..view(context, mailbox, &folders) })
 }
 
 fn with_notes(
@@ -133,6 +154,11 @@ pub(super) async fn set(
         }
         if !trust::set(&mut trusted, key, value)? {
             changes.push(change(key, value)?);
+        }
+        if !mailbox.role.is_journal()
+            && changes.last() == Some(&GatewayMailboxChange::Profile(Profile::Generic))
+        {
+            return Err(OpError::Usage(NDR_PROFILE.to_owned()));
         }
     }
     if trusted != mailbox.trust {
@@ -225,7 +251,7 @@ pub(super) async fn delete(
     let change = GatewayMailboxChange::Delete { force };
     let deleted = context.store.change_gateway_mailbox(id, vec![change], actor).await?;
     log_change("mailbox.deleted", &deleted, actor);
-    Ok(view(&deleted, &folders))
+    Ok(view(context, &deleted, &folders))
 }
 
 pub(super) fn log_change(event: &'static str, mailbox: &GatewayMailbox, actor: &str) {
@@ -275,7 +301,19 @@ pub(super) fn checked_tenant(tenant: &str) -> Result<Option<String>, OpError> {
     Ok((!tenant.is_empty()).then(|| tenant.to_ascii_lowercase()))
 }
 
-pub(super) fn view(mailbox: &GatewayMailbox, folders: &[FolderStatus]) -> GatewayMailboxView {
+/// The one that an NDR mailbox serves, as it is now.
+fn served(context: &Context, mailbox: &GatewayMailbox) -> Option<ServedView> {
+    let Role::Ndr { serves: id } = mailbox.role else { return None };
+    let now = context.store.gateway_mailbox_now(id).ok();
+    let login = now.as_ref().map(|served| served.login().to_owned());
+    Some(ServedView { id, login, name: now.map(|served| served.name.clone()) })
+}
+
+pub(super) fn view(
+    context: &Context,
+    mailbox: &GatewayMailbox,
+    folders: &[FolderStatus],
+) -> GatewayMailboxView {
     let inbox = folders.iter().find(|folder| folder.name == FolderName::Inbox);
     GatewayMailboxView {
         address: address_of(mailbox).to_owned(),
@@ -285,6 +323,8 @@ pub(super) fn view(mailbox: &GatewayMailbox, folders: &[FolderStatus]) -> Gatewa
         name: mailbox.name.clone(),
         tenant: mailbox.tenant.clone(),
         profile: mailbox.profile,
+        role: if mailbox.role.is_journal() { RoleView::Journal } else { RoleView::Ndr },
+        serves: served(context, mailbox),
         archive: mailbox.archive,
         created_at: mailbox.created_at,
         inbox: inbox

@@ -100,16 +100,18 @@ fn ask_mailboxes(context: &Context) -> Result<Vec<MailboxState>, OpError> {
         let count = |name: &FolderName| find(name).map_or(0, |folder| folder.entries);
         let inbox: Option<&FolderStatus> = find(&FolderName::Inbox);
         let activity = context.store.activity(gateway_mailbox.id, now())?;
+        // No rule asks when something last came to an NDR mailbox, nor whether somebody fetches there.
+        let is_journal = gateway_mailbox.role.is_journal();
         states.push(MailboxState {
             id: gateway_mailbox.id.to_string(),
             name: gateway_mailbox.name.clone(),
             is_active: gateway_mailbox.state == GatewayMailboxState::Active,
             messages: count(&FolderName::Inbox),
             octets: inbox.map_or(0, |inbox| inbox.octets),
-            oldest: inbox.and_then(|inbox| inbox.oldest),
+            oldest: inbox.and_then(|inbox| inbox.oldest).filter(|_| is_journal),
             quarantine: count(&FolderName::Quarantine),
             unassigned: count(&FolderName::Unassigned),
-            last_report: activity.last_received,
+            last_report: activity.last_received.filter(|_| is_journal),
             last_fetch: activity.last_fetched.max(context.visits.last(gateway_mailbox.id)),
         });
     }

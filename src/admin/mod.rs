@@ -27,6 +27,7 @@
 mod client;
 pub mod doctor;
 mod examine;
+mod gaps;
 mod gateway_mailboxes;
 mod gauges;
 mod health;
@@ -46,6 +47,7 @@ mod users;
 pub mod watch;
 
 pub use client::{AskError, TailLines, ask, tail};
+pub use gaps::{GAPS_MAX, Gap, GapState, GapsView};
 pub use gateway_mailboxes::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX};
 pub use health::Serving;
 pub use learned::{Counted, CountedCertificate, LEARNED_REPORTS_MAX, LearnedView, RecentView, Verdicts};
@@ -55,6 +57,6 @@ pub use ports::{PORTS_FILE, Ports};
 pub use receipts::RECEIPTS_MAX;
 pub use request::{
     AddressView, Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView,
-    MailboxExamined, OpError, Readiness, Request, Response, UserView,
+    MailboxExamined, OpError, Readiness, Request, Response, RoleView, ServedView, UserView,
 };
 pub use socket::{AdminSocket, SOCKET_FILE};

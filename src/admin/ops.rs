@@ -3,7 +3,7 @@
 use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
-use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, trust, users};
+use super::{Ports, examine, gaps, gateway_mailboxes, log_level, receipts, self_test, trust, users};
 use crate::config::Live;
 use crate::directory::Directory;
 use crate::observe::{RefusedMail, Visits, now};
@@ -37,8 +37,9 @@ pub struct Context {
 /// [`OpError`]; nothing was changed.
 pub async fn perform(context: &Context, actor: &str, request: Request) -> Result<Response, OpError> {
     match request {
-        Request::CreateGatewayMailbox { name, domain, tenant, profile } => {
-            let created = gateway_mailboxes::create(context, actor, name, domain, tenant, profile).await?;
+        Request::CreateGatewayMailbox { name, domain, tenant, profile, serves } => {
+            let created =
+                gateway_mailboxes::create(context, actor, name, domain, tenant, profile, serves).await?;
             Ok(Response::Created(Box::new(created)))
         }
         Request::ListGatewayMailboxes => {
@@ -87,6 +88,10 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         }
         Request::Trace { query, since, most } => {
             blocking(context, move |c| receipts::trace(c, &query, since, most)).await.map(Response::Receipts)
+        }
+        Request::Gaps { gateway_mailbox, since, all } => {
+            let found = move |c: &Context| gaps::gaps(c, gateway_mailbox.as_deref(), since, all);
+            blocking(context, found).await.map(|gaps| Response::Gaps(Box::new(gaps)))
         }
         Request::Explain { receipt_id } => {
             let query = ReceiptQuery::Id(receipt_id);

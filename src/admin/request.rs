@@ -8,6 +8,7 @@
 //! The values inside a [`Response`] are what `--json` prints: fields are added to them, never renamed or taken away.
 
 use super::Ports;
+use super::gaps::GapsView;
 use super::learned::{LearnedView, RecentView};
 use super::watch::{StatusMailView, StatusView};
 use crate::mail::{
@@ -33,6 +34,9 @@ pub enum Request {
         tenant: Option<String>,
         /// How its messages are read.
         profile: Profile,
+        /// Makes it an NDR mailbox of this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        serves: Option<String>,
     },
     /// Every gateway mailbox.
     ListGatewayMailboxes,
@@ -104,6 +108,15 @@ pub enum Request {
         /// At most so many transactions.
         most: usize,
     },
+    /// Journal reports that came back in NDRs without their original.
+    Gaps {
+        /// Those for, or of NDRs to, this one.
+        gateway_mailbox: Option<String>,
+        /// Of NDRs received since.
+        since: Option<Timestamp>,
+        /// Those too that have turned up.
+        all: bool,
+    },
     /// One transaction, by its receipt id.
     Explain {
         /// Which one.
@@ -157,6 +170,8 @@ pub enum Response {
     Users(Vec<UserView>),
     /// Receipts, newest first.
     Receipts(Vec<ReceiptView>),
+    /// Reports that are missing.
+    Gaps(Box<GapsView>),
     /// The level of the log, as it is now.
     LogLevel(LogLevelView),
     /// Lines follow.
@@ -186,6 +201,7 @@ impl Response {
             Response::GatewayMailbox(one) => serde_json::to_value(one),
             Response::Users(list) => serde_json::to_value(list),
             Response::Receipts(list) => serde_json::to_value(list),
+            Response::Gaps(gaps) => serde_json::to_value(gaps),
             Response::LogLevel(level) => serde_json::to_value(level),
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Status(status) => serde_json::to_value(status),
@@ -213,6 +229,12 @@ pub struct GatewayMailboxView {
     pub tenant: Option<String>,
     /// How its messages are read.
     pub profile: Profile,
+    /// What comes to it.
+    #[serde(default)]
+    pub role: RoleView,
+    /// Of an NDR mailbox: the one that what comes back is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serves: Option<ServedView>,
     /// False: nothing is placed outside INBOX.
     pub archive: bool,
     /// When it was made.
@@ -243,6 +265,38 @@ pub struct GatewayMailboxView {
     /// What to know about the trust in force; only when one gateway mailbox was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// What comes to a gateway mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleView {
+    /// Journal reports.
+    #[default]
+    Journal,
+    /// NDRs of journal reports.
+    Ndr,
+}
+
+impl RoleView {
+    /// The name in JSON and in arguments.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RoleView::Journal => "journal",
+            RoleView::Ndr => "ndr",
+        }
+    }
+}
+
+/// The gateway mailbox that an NDR mailbox serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedView {
+    /// Never changes.
+    pub id: GatewayMailboxId,
+    /// Its login; absent when it is not there.
+    pub login: Option<String>,
+    /// What it is called; absent when it is not there.
+    pub name: Option<String>,
 }
 
 /// One address of a gateway mailbox.

@@ -45,7 +45,7 @@ pub(super) async fn renew(context: &Context, actor: &str) -> Result<CreatedView,
     let inbox_only = vec![GatewayMailboxChange::Archive(false)];
     let made = context.store.change_gateway_mailbox(made.id, inbox_only, actor).await?;
     log_change("mailbox.created", &made, actor);
-    Ok(CreatedView { gateway_mailbox: view(&made, &[]), password })
+    Ok(CreatedView { gateway_mailbox: view(context, &made, &[]), password })
 }
 
 /// Takes out what a test left, where no POP3 listener can do it.

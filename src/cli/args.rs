@@ -59,6 +59,22 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 100, value_parser = parse_limit)]
         limit: usize,
     },
+    /// List journal reports of which NDRs returned nothing but the header, until they turn up
+    #[command(
+        after_help = "Exit code 0: none is missing; 1: at least one is. original-held: another report of the same \
+                            message is here, so only the recipients that this one named are unknown."
+    )]
+    Gaps {
+        /// Those of one gateway mailbox: of NDRs to it, or to an NDR mailbox that serves it
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+        /// Of NDRs received since: a time such as 2026-11-21T09:30:00Z, or how long ago, such as 90m, 24h, 7d
+        #[arg(long, value_parser = parse_since)]
+        since: Option<Since>,
+        /// Those too that have turned up
+        #[arg(long)]
+        all: bool,
+    },
     /// Show why each message of a receipt is where it is
     Explain {
         /// The receipt id, as the 250 reply and the log give it
@@ -150,6 +166,11 @@ impl TailArguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum MailboxCommand {
     /// Make a gateway mailbox and show its password, once
+    #[command(
+        after_help = "An NDR mailbox on this host is down when the one it serves is, and NDRs that find it down are \
+                            lost: it helps when reports are refused, not when the host is. For that, run a second Daybook \
+                            elsewhere and have the archive fetch from both."
+    )]
     Create {
         /// What it is called
         #[arg(long)]
@@ -163,6 +184,12 @@ pub(super) enum MailboxCommand {
         /// How its messages are read
         #[arg(long, value_enum, default_value_t = ProfileArgument::Microsoft365)]
         profile: ProfileArgument,
+        /// What comes to it
+        #[arg(long, value_enum, default_value_t = RoleArgument::Journal)]
+        role: RoleArgument,
+        /// The gateway mailbox whose reports come back in those NDRs: its address, login or name
+        #[arg(long, value_name = "ADDRESS", required_if_eq("role", "ndr"))]
+        serves: Option<String>,
     },
     /// Show every gateway mailbox
     List,
@@ -297,6 +324,14 @@ pub(super) enum ProfileArgument {
     Microsoft365,
     /// Nothing is ever unwrapped
     Generic,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum RoleArgument {
+    /// Journal reports
+    Journal,
+    /// NDRs of journal reports that could not be delivered; what they return goes to the gateway mailbox served
+    Ndr,
 }
 
 impl From<ProfileArgument> for Profile {

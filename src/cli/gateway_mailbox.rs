@@ -1,18 +1,23 @@
 //! `daybook mailbox …`
 
-use super::args::MailboxCommand;
+use super::args::{MailboxCommand, RoleArgument};
 use super::output::{Failure, counted, grouped, safe, table, time};
 use super::{ask, trust};
-use crate::admin::{CreatedView, FolderView, GatewayMailboxView, OpError, Request, Response};
+use crate::admin::{
+    CreatedView, FolderView, GatewayMailboxView, OpError, Request, Response, RoleView, ServedView,
+};
 use crate::config::Settings;
 use crate::mail::{GatewayMailboxState, Profile};
 use std::io::{self, IsTerminal, Write};
 
 pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> Result<u8, Failure> {
     match command {
-        MailboxCommand::Create { name, domain, tenant, profile } => {
+        MailboxCommand::Create { name, domain, tenant, profile, role, serves } => {
+            if role == RoleArgument::Journal && serves.is_some() {
+                return Err(Failure::usage("--serves is for an NDR mailbox: say --role ndr too".to_owned()));
+            }
             let profile = profile.into();
-            let request = Request::CreateGatewayMailbox { name, domain, tenant, profile };
+            let request = Request::CreateGatewayMailbox { name, domain, tenant, profile, serves };
             ask(settings, request, json, |response| created(response, settings))
         }
         MailboxCommand::List => ask(settings, Request::ListGatewayMailboxes, json, list),
@@ -101,17 +106,45 @@ fn created(response: &Response, settings: &Settings) -> String {
          \x20 password  {}\n\n\
          The password is shown this once and kept nowhere. Without it nobody can read what is stored here: put it\n\
          into a safe place now.\n\n\
-         Next:\n\
-         \x20 1. In Exchange, make a journal rule that sends journal reports to the address above. Nobody else needs it.\n\
-         \x20 2. In the archive, fetch by POP3 over TLS from {}{pop3s}, with login and password above.\n\
-         \x20 3. Send a mail that the rule covers, then look:  daybook mailbox show {}\n",
+         Next:\n{}",
         safe(&gateway_mailbox.name),
         safe(&gateway_mailbox.address),
         safe(&gateway_mailbox.login),
         password.as_str(),
-        safe(&settings.hostname),
-        safe(&gateway_mailbox.login),
+        next_steps(gateway_mailbox, &format!("{}{pop3s}", safe(&settings.hostname))),
     )
+}
+
+fn next_steps(gateway_mailbox: &GatewayMailboxView, pop3s: &str) -> String {
+    let login = safe(&gateway_mailbox.login);
+    match gateway_mailbox.role {
+        RoleView::Journal => format!(
+            "\x20 1. In Exchange, make a journal rule that sends journal reports to the address above. Nobody else needs it.\n\
+             \x20 2. In the archive, fetch by POP3 over TLS from {pop3s}, with login and password above.\n\
+             \x20 3. Send a mail that the rule covers, then look:  daybook mailbox show {login}\n"
+        ),
+        RoleView::Ndr => format!(
+            "\x20 1. In Exchange, have NDRs of journal reports sent to the address above:\n\
+             \x20    Set-TransportConfig -JournalingReportNdrTo {}\n\
+             \x20 2. Nobody has to fetch here: a report that comes back goes to the gateway mailbox served. Look now and then,\n\
+             \x20    and whenever the alarm report-missing is raised:  daybook gaps\n\
+             \x20 3. On this host it is down when the gateway mailbox served is, and what it misses then is lost. Against that,\n\
+             \x20    run a second Daybook elsewhere and have the archive fetch from both.\n",
+            safe(&gateway_mailbox.address),
+        ),
+    }
+}
+
+/// What comes to it, and for whom.
+fn role(mailbox: &GatewayMailboxView) -> String {
+    match &mailbox.serves {
+        None => mailbox.role.as_str().to_owned(),
+        Some(ServedView { login: Some(login), name, .. }) => {
+            let name = name.as_deref().unwrap_or_default();
+            format!("ndr: reports that come back go to \"{}\" ({})", safe(name), safe(login))
+        }
+        Some(ServedView { id, .. }) => format!("ndr: the gateway mailbox it serves, {id}, is not there"),
+    }
 }
 
 fn list(response: &Response) -> String {
@@ -124,6 +157,7 @@ fn list(response: &Response) -> String {
         vec![
             safe(&mailbox.address),
             state(mailbox.state).to_owned(),
+            mailbox.role.as_str().to_owned(),
             profile(mailbox.profile).to_owned(),
             grouped(mailbox.inbox.entries),
             mailbox.inbox.oldest.map(time).unwrap_or_else(|| "-".to_owned()),
@@ -131,7 +165,7 @@ fn list(response: &Response) -> String {
         ]
     };
     table(
-        &["ADDRESS", "STATE", "PROFILE", "INBOX", "OLDEST", "NAME"],
+        &["ADDRESS", "STATE", "ROLE", "PROFILE", "INBOX", "OLDEST", "NAME"],
         &all.iter().map(row).collect::<Vec<_>>(),
     )
 }
@@ -140,13 +174,15 @@ fn show(response: &Response) -> String {
     let Response::GatewayMailbox(mailbox) = response else { return String::new() };
     let archive = if mailbox.archive { "on: users have folders" } else { "off: INBOX only" };
     let mut text = format!(
-        "{}\n  address   {}\n  login     {}\n  id        {}\n  state     {}\n  profile   {}\n  tenant    {}\n\
+        "{}\n  address   {}\n  login     {}\n  id        {}\n  state     {}\n  role      {}\n  profile   {}\n  \
+         tenant    {}\n\
          \x20 archive   {archive}\n  made      {}\n",
         safe(&mailbox.name),
         safe(&mailbox.address),
         safe(&mailbox.login),
         mailbox.id,
         state(mailbox.state),
+        role(mailbox),
         profile(mailbox.profile),
         mailbox.tenant.as_deref().map(safe).unwrap_or_else(|| "-".to_owned()),
         time(mailbox.created_at),

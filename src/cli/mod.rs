@@ -24,6 +24,7 @@ mod args;
 mod configuration;
 mod demo;
 mod doctor;
+mod gaps;
 mod gateway_mailbox;
 mod inspect;
 mod interrupt;
@@ -93,6 +94,11 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             let since = since.map(|since| since.before(observe::now()));
             let request = Request::Trace { query, since, most: limit };
             ask(&configuration::load(config)?, request, json, |found| receipts::trace(found, limit))
+        }
+        Command::Gaps { mailbox, since, all } => {
+            let since = since.map(|since| since.before(observe::now()));
+            let request = Request::Gaps { gateway_mailbox: mailbox, since, all };
+            gaps::run(&configuration::load(config)?, &request, json)
         }
         Command::Explain { receipt_id } => {
             let request = Request::Explain { receipt_id };

@@ -79,6 +79,9 @@ fn heading(out: &mut Lines, receipt: &ReceiptView) {
         _ => format!("{}, deleted since", receipt.gateway_mailbox),
     };
     out.add("for", &gateway_mailbox);
+    if let Some(ndr_mailbox) = receipt.recovered_from {
+        out.add("came by", &format!("an NDR to the NDR mailbox {ndr_mailbox}, in the same transaction"));
+    }
 }
 
 fn transport(out: &mut Lines, receipt: &ReceiptView) {
@@ -165,6 +168,9 @@ fn content(out: &mut Lines, receipt: &ReceiptView, recipients_shown: usize) {
     if let Some(id) = &receipt.message_id {
         out.add("message-id", &safe(id));
     }
+    if let Some(id) = &receipt.returned_message_id {
+        out.add("report", &format!("{}: only its header came back", safe(id)));
+    }
     if let Some(id) = &receipt.parent_message_id {
         out.add("original", &safe(id));
     }
@@ -223,8 +229,9 @@ fn recipient_line(recipient: &JournaledRecipient) -> String {
 
 fn place(out: &mut Lines, placement: &PlacementView) {
     let spared = if placement.spared { ", there before" } else { "" };
+    let later = placement.revision.map(|kind| format!(", {}", kind.as_str())).unwrap_or_default();
     let octets = placement.octets.map(|octets| format!(", {} octets", grouped(octets))).unwrap_or_default();
-    out.add("placed", &format!("{} UID {}{octets}{spared}", safe(&placement.folder), placement.uid));
+    out.add("placed", &format!("{} UID {}{octets}{spared}{later}", safe(&placement.folder), placement.uid));
     for reason in &placement.reasons {
         out.add("", &format!("  because {}", safe(reason)));
     }
@@ -235,7 +242,7 @@ fn happened(event: &EventView) -> String {
         Some(client) => {
             format!(" by {} from {}, session {}", safe(&client.protocol), client.peer, client.session_id)
         }
-        None => String::new(),
+        None => event.actor.as_ref().map(|actor| format!(" by {}", safe(actor))).unwrap_or_default(),
     };
     format!("{} {}{by}", event.at, safe(&event.kind))
 }

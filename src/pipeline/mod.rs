@@ -15,6 +15,8 @@
 //!   "the same again" as a message that was delivered, nor the other way round.
 //! - Who is named by a report gets the originals of that report alone. Outside observe mode only the outermost one counts: it is
 //!   what the verdict is about, and anybody can write a report into mail that Exchange then reports.
+//! - What an NDR mailbox receives stays there whole; the report in it is delivered beside it to the gateway mailbox served, in
+//!   the same group (`recover.rs`).
 //! - Work on the processor and the disk runs in blocking tasks, [`WORKERS_EXTRA`] more than there are cores at once. A message
 //!   on its way in has at most [`BATCH_OCTETS`] and one read in memory, while it waits for one of them too: a longer one is in
 //!   the sealed temporary file but for its last batch.
@@ -28,6 +30,7 @@ mod objects;
 mod place;
 mod prepare;
 mod reception;
+mod recover;
 mod summary;
 
 use crate::authentic::{self, Exchange};

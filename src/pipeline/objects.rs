@@ -39,7 +39,7 @@ pub(super) fn each_chunk(
 }
 
 /// The part of `chunk`, which stands at `offset`, that lies in `range`.
-fn overlap<'a>(offset: u64, chunk: &'a [u8], range: &Range<u64>) -> &'a [u8] {
+pub(super) fn overlap<'a>(offset: u64, chunk: &'a [u8], range: &Range<u64>) -> &'a [u8] {
     let end = offset + chunk.len() as u64;
     if range.start >= end || range.end <= offset {
         return &[];

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Originals of a receipt that are placed one by one; a report with more is no report, and goes to Quarantine.
 const ORIGINALS_PLACED_MAX: usize = 16;
 /// Why a message is in Quarantine on which a bug made extraction fail.
-const UNREAD: &str = "the message could not be read";
+pub(super) const UNREAD: &str = "the message could not be read";
 
 /// The finding that a report inside an original gave its originals to nobody, and why.
 const LEFT_WRAPPED: &str = "inner-report-not-assigned";
@@ -192,7 +192,7 @@ pub(super) fn wanted(
     WantedPlacement { folder, slug: None, message, once_per_join, reasons }
 }
 
-fn quarantine_reason(extraction: &Extraction, originals: usize) -> String {
+pub(super) fn quarantine_reason(extraction: &Extraction, originals: usize) -> String {
     if originals > ORIGINALS_PLACED_MAX {
         return format!("{}: {originals} originals in one report", extraction.class);
     }

@@ -3,6 +3,7 @@
 use super::Inner;
 use super::objects::{Layout, Tap, decode_all, each_chunk, run_taps};
 use super::place::{Subject, place};
+use super::recover;
 use super::summary::{self, MessageSummary};
 use crate::authentic::{self, Peer, Pins, Said};
 use crate::extract::{self, Extraction, MessageFacts, Original, Scanned};
@@ -43,13 +44,15 @@ pub(super) struct Steps {
 /// What was made of a message.
 pub(super) struct Prepared {
     pub(super) deliveries: Vec<Delivery>,
+    /// Those they are for.
+    pub(super) gateway_mailboxes: Vec<Arc<GatewayMailbox>>,
     pub(super) steps: Steps,
 }
 
 /// What is known of a message before any gateway mailbox's keys are asked.
 pub(super) struct Read {
     pub(super) extraction: Option<Extraction>,
-    objects: Vec<Arc<Spooled>>,
+    pub(super) objects: Vec<Arc<Spooled>>,
     messages: Vec<ReadMessage>,
     sha256: Digest,
     octets: u64,
@@ -84,21 +87,33 @@ pub(super) fn prepare(inner: &Inner, gathered: &Gathered) -> Result<Prepared, St
         }
     }
     let mut deliveries = Vec::new();
+    let mut delivered_to: Vec<_> = profiles.iter().flat_map(|(_, same)| same.iter().cloned()).collect();
     for (profile, gateway_mailboxes) in profiles {
         let extraction =
             gathered.scanned.as_ref().and_then(|scanned| extract_safely(scanned, profile, gathered));
         let read = read(inner, gathered.spooled.clone(), extraction)?;
         steps.extract += clock.elapsed().as_secs_f64() - steps.seal - steps.extract;
         let sealing = Instant::now();
+        let receipt = Receipt {
+            receipt_id: gathered.receipt_id,
+            received_at,
+            envelope: &gathered.envelope,
+            came_by: None,
+            lost_home: false,
+        };
         for gateway_mailbox in &gateway_mailboxes {
-            let stage = inner.store.stage(gateway_mailbox.id)?;
-            let receipt =
-                Receipt { receipt_id: gathered.receipt_id, received_at, envelope: &gathered.envelope };
-            deliveries.push(deliver_to(inner, gateway_mailbox, stage.as_ref(), &read, &receipt)?);
+            let recovery = recover::look(inner, gateway_mailbox, &read, gathered, &delivered_to)?;
+            let receipt = Receipt { lost_home: recovery.is_homeless(), ..receipt };
+            deliveries.push(deliver_to(inner, gateway_mailbox, &read, &receipt)?);
+            if let recover::Recovery::For(served, report) = recovery {
+                let came_by = Some(CameBy { ndr_mailbox: gateway_mailbox, ndr: &read });
+                deliveries.push(deliver_to(inner, &served, &report, &Receipt { came_by, ..receipt })?);
+                delivered_to.push(served);
+            }
         }
         steps.seal += sealing.elapsed().as_secs_f64();
     }
-    Ok(Prepared { deliveries, steps })
+    Ok(Prepared { deliveries, gateway_mailboxes: delivered_to, steps })
 }
 
 /// True when the failure is the message's, not the disk's: trying again would fail again, so it is kept as it came.
@@ -111,7 +126,7 @@ pub(super) fn is_about_the_message(error: &StoreError) -> bool {
 }
 
 /// Extraction must not fail; if a bug makes it, the message is kept as it came.
-fn extract_safely(scanned: &Scanned, profile: Profile, gathered: &Gathered) -> Option<Extraction> {
+pub(super) fn extract_safely(scanned: &Scanned, profile: Profile, gathered: &Gathered) -> Option<Extraction> {
     let extraction = catch_unwind(AssertUnwindSafe(|| extract::extract(scanned, profile)));
     if extraction.is_err() {
         tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, session_id = %gathered.envelope.session_id);
@@ -120,7 +135,11 @@ fn extract_safely(scanned: &Scanned, profile: Profile, gathered: &Gathered) -> O
 }
 
 /// Decodes what is encoded and hashes every message in one pass over each object.
-fn read(inner: &Inner, received: Arc<Spooled>, extraction: Option<Extraction>) -> Result<Read, StoreError> {
+pub(super) fn read(
+    inner: &Inner,
+    received: Arc<Spooled>,
+    extraction: Option<Extraction>,
+) -> Result<Read, StoreError> {
     let fail = |e| StoreError::io("reading a gathered message", e);
     let octets = received.octets();
     let derived = extraction.as_ref().map(|e| e.derived.as_slice()).unwrap_or_default();
@@ -218,20 +237,33 @@ impl CanonicalCount {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Receipt<'a> {
     receipt_id: ReceiptId,
     received_at: Timestamp,
     envelope: &'a TransportEnvelope,
+    /// What is delivered was returned by an NDR.
+    came_by: Option<CameBy<'a>>,
+    /// It holds a report for a gateway mailbox that is there no more.
+    lost_home: bool,
+}
+
+/// How a report came that was recovered.
+#[derive(Clone, Copy)]
+struct CameBy<'a> {
+    ndr_mailbox: &'a GatewayMailbox,
+    ndr: &'a Read,
 }
 
 /// The delivery to one gateway mailbox: what it holds already is referenced, the rest sealed to its key.
 fn deliver_to(
     inner: &Inner,
     gateway_mailbox: &GatewayMailbox,
-    stage: &dyn Stage,
     read: &Read,
     receipt: &Receipt<'_>,
 ) -> Result<Delivery, StoreError> {
+    let stage = inner.store.stage(gateway_mailbox.id)?;
+    let stage = stage.as_ref();
     let key = stage.digest_key();
     let exacts: Vec<Digest> = read.messages.iter().map(|m| key.exact(&m.sha256)).collect();
     let joins: Vec<Digest> = read.messages.iter().map(|m| key.join(&m.join_sha256)).collect();
@@ -258,7 +290,9 @@ fn deliver_to(
         .collect();
     let reports = reports(read.extraction.as_ref());
     let extraction = read.extraction.as_ref();
-    let judgement = judge(inner, gateway_mailbox, extraction, receipt.envelope);
+    // Who sent a report that was returned is shown by the NDR: the peer speaks for that, not for what is inside.
+    let told = receipt.came_by.map_or(extraction, |came_by| came_by.ndr.extraction.as_ref());
+    let judgement = judge(inner, gateway_mailbox, told, receipt.envelope);
     let renditions: Vec<Rendition> = read.messages.iter().map(|message| message.rendition).collect();
     let subject = Subject {
         receipt_id: receipt.receipt_id,
@@ -266,7 +300,10 @@ fn deliver_to(
         renditions: &renditions,
         mode: judgement.mode,
     };
-    let placed = place(inner, gateway_mailbox, read, subject, &judgement);
+    let placed = match gateway_mailbox.role.is_journal() || judgement.held_back {
+        true => place(inner, gateway_mailbox, read, subject, &judgement),
+        false => recover::place_ndr(gateway_mailbox, extraction, receipt.lost_home),
+    };
     let mut defects: Vec<(String, String)> = extraction
         .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
         .unwrap_or_default();
@@ -277,6 +314,7 @@ fn deliver_to(
         ));
     }
     defects.extend(placed.left_wrapped);
+    defects.extend(receipt.lost_home.then(recover::lost_home));
     Ok(Delivery {
         gateway_mailbox: gateway_mailbox.id,
         receipt_id: receipt.receipt_id,
@@ -287,7 +325,7 @@ fn deliver_to(
         sha256: read.sha256,
         message_id: extraction.and_then(|e| e.whole.message_id.clone()),
         parent_message_id: extraction.and_then(|e| e.parent_message_id.clone()),
-        recovered_from: None,
+        recovered_from: receipt.came_by.map(|came_by| came_by.ndr_mailbox.id),
         returned_message_id: extraction.and_then(|e| e.returned_message_id.clone()),
         identity: match judgement.held_back {
             true => held_back_identity(stage, &exacts),

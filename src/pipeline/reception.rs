@@ -2,7 +2,7 @@
 
 use super::in_flight::{Crowded, Share};
 use super::prepare::{Gathered, Prepared, Steps, is_about_the_message, prepare};
-use super::{BATCH_OCTETS, Inner, fault};
+use super::{BATCH_OCTETS, Inner, fault, recover};
 use crate::extract::Scanner;
 use crate::mail::{
     Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted, Verdict, WrittenAddress,
@@ -111,8 +111,10 @@ impl Gathering {
         })
         .await
         .map_err(|trouble| self.defer(&trouble))?;
-        let Prepared { deliveries, steps } = prepared;
+        let Prepared { deliveries, gateway_mailboxes, steps } = prepared;
         let stories: Vec<Story> = deliveries.iter().map(Story::of).collect();
+        // With those that what was recovered is for.
+        self.gateway_mailboxes = gateway_mailboxes;
         let committing = Instant::now();
         let delivered = inner.store.deliver(deliveries).await.map_err(|e| self.defer(&Trouble::Store(e)))?;
         let commit_seconds = committing.elapsed().as_secs_f64();
@@ -159,6 +161,13 @@ impl Gathering {
             commit_seconds = round(timing.commit),
             sync_seconds = round(delivered.sync_seconds),
             group = delivered.group,
+        );
+        recover::tell(
+            self.receipt_id,
+            self.envelope.session_id,
+            &self.gateway_mailboxes,
+            &story.returned,
+            delivered,
         );
         let fate = fate(delivered, story.held_back.is_some());
         metrics::report(story.class, fate, delivered.spared.len(), story.unmatched);
@@ -265,6 +274,7 @@ struct Story {
     verdict: Option<Verdict>,
     /// The first reason, when the verdict keeps it out of INBOX.
     held_back: Option<String>,
+    returned: recover::Returned,
 }
 
 /// Recipients a log line names; the others are only counted.
@@ -283,6 +293,7 @@ impl Story {
         let named: Vec<String> =
             recipients.iter().take(RECIPIENTS_LOGGED_MAX).map(|r| Untrusted(r).to_string()).collect();
         Story {
+            returned: recover::Returned::of(delivery),
             class: delivery.class,
             octets: delivery.octets,
             sender: sender.map_or_else(

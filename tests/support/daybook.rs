@@ -317,9 +317,17 @@ impl Smtp {
 
     /// Sends one message; gives the first reply that refuses it, or the one to its end. The message ends in CRLF.
     pub(crate) fn send(&mut self, to: &str, message: &[u8]) -> String {
+        self.send_to(&[to], message)
+    }
+
+    /// The same to several.
+    pub(crate) fn send_to(&mut self, to: &[&str], message: &[u8]) -> String {
         assert!(message.ends_with(b"\r\n"), "SMTP messages end in CRLF");
-        for command in ["MAIL FROM:<>", &format!("RCPT TO:<{to}>"), "DATA"] {
-            let reply = self.say(command);
+        let mut commands = vec!["MAIL FROM:<>".to_owned()];
+        commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
+        commands.push("DATA".to_owned());
+        for command in commands {
+            let reply = self.say(&command);
             if !reply.starts_with(['2', '3']) {
                 return reply;
             }

@@ -1,7 +1,7 @@
 //! `gateway-mailbox`, `last-report` and `last-fetch`: there is one to take mail, mail comes, and mail is fetched.
 
 use super::{Finding, Subject, finding::or_ok, span};
-use crate::admin::{Examined, GatewayMailboxView, MailboxExamined, trust};
+use crate::admin::{Examined, GatewayMailboxView, MailboxExamined, RoleView, trust};
 use crate::config::Exchange;
 use crate::mail::{GatewayMailboxState, Profile, Timestamp};
 
@@ -65,6 +65,18 @@ fn judge(examined: &Examined, exchange: &Exchange, command: impl Fn(&str) -> Str
             )
         }));
     }
+    let homeless =
+        |mailbox: &&&GatewayMailboxView| mailbox.serves.as_ref().is_some_and(|s| s.login.is_none());
+    findings.extend(active.iter().filter(homeless).map(|mailbox| {
+        let seen = format!(
+            "{}: the gateway mailbox it serves is not there: reports that come back go to nobody",
+            named(mailbox)
+        );
+        let make = command("mailbox create --role ndr --serves ADDRESS --name NAME");
+        let fix =
+            format!("make one for a gateway mailbox that is there (`{make}`), and give Exchange its address");
+        Finding::problem(NAME, seen, fix)
+    }));
     or_ok(findings, NAME, || active.iter().map(|mailbox| described(mailbox)).collect::<Vec<_>>().join(", "))
 }
 
@@ -78,6 +90,9 @@ fn described(mailbox: &GatewayMailboxView) -> String {
         Profile::Generic => "generic",
     };
     let tenant = mailbox.tenant.as_deref().map(|tenant| format!(", tenant {tenant}")).unwrap_or_default();
+    if mailbox.role == RoleView::Ndr {
+        return format!("\"{}\" active, for NDRs{tenant}", mailbox.name);
+    }
     format!("\"{}\" active, profile {profile}{tenant}", mailbox.name)
 }
 
@@ -119,6 +134,13 @@ fn ago(at: Timestamp, now: Timestamp) -> i64 {
 fn judge_report(mailbox: &MailboxExamined, now: Timestamp) -> Result<String, Finding> {
     let named = named(&mailbox.gateway_mailbox);
     let address = &mailbox.gateway_mailbox.address;
+    if mailbox.gateway_mailbox.role == RoleView::Ndr {
+        // Reports come back when something was wrong. None is best.
+        return Ok(mailbox.last_received.map_or_else(
+            || "for NDRs: none has come".to_owned(),
+            |last| format!("for NDRs: the last came {} ago", span(ago(last, now))),
+        ));
+    }
     let Some(last) = mailbox.last_received else {
         return Err(Finding::warning(
             LAST_REPORT,
@@ -147,6 +169,9 @@ fn judge_report(mailbox: &MailboxExamined, now: Timestamp) -> Result<String, Fin
 
 fn judge_fetch(mailbox: &MailboxExamined, hostname: &str, now: Timestamp) -> Result<String, Finding> {
     let shown = &mailbox.gateway_mailbox;
+    if shown.role == RoleView::Ndr {
+        return Ok(format!("for NDRs: holds {}, nobody has to fetch", shown.inbox.entries));
+    }
     let fetched = match mailbox.last_fetched {
         Some(at) => format!("last fetched {} ago", span(ago(at, now))),
         None => "never fetched".to_owned(),
@@ -179,7 +204,7 @@ fn judge_fetch(mailbox: &MailboxExamined, hostname: &str, now: Timestamp) -> Res
 mod tests {
     use super::super::Status;
     use super::*;
-    use crate::admin::InboxView;
+    use crate::admin::{InboxView, ServedView};
     use crate::mail::Mode;
 
     const NOW_MS: i64 = 1_800_000_000_000;
@@ -198,6 +223,8 @@ mod tests {
                 name: "Contoso".to_owned(),
                 tenant: Some("contoso.example".to_owned()),
                 profile: Profile::Microsoft365,
+                role: RoleView::Journal,
+                serves: None,
                 archive: true,
                 created_at: now(),
                 inbox: InboxView::default(),
@@ -254,6 +281,24 @@ mod tests {
         check(with(Mode::Enforce, Some("contoso.example"), &[]), &[(Status::Ok, "active")]);
         check(with(Mode::Enforce, None, &["192.0.2.0/24"]), &[(Status::Ok, "active")]);
         check(with(Mode::Observe, None, &["0.0.0.0/0"]), &[(Status::Warning, "every tenant of Microsoft")]);
+    }
+
+    #[test]
+    fn to_an_ndr_mailbox_nothing_need_come_but_it_must_serve_one_that_is_there() {
+        let serving = |login: Option<&str>| {
+            let mut one = mailbox(GatewayMailboxState::Active);
+            one.gateway_mailbox.role = RoleView::Ndr;
+            let id = crate::mail::GatewayMailboxId::new(2, [0; 10]);
+            one.gateway_mailbox.serves = Some(ServedView { id, login: login.map(str::to_owned), name: None });
+            one
+        };
+        check(vec![serving(Some("mbx-2"))], &[(Status::Ok, "for NDRs")]);
+        check(vec![serving(None)], &[(Status::Problem, "go to nobody")]);
+        let mut one = serving(Some("mbx-2"));
+        assert!(judge_report(&one, now()).is_ok(), "none has come");
+        one.last_received = hours_ago(9_999);
+        one.gateway_mailbox.inbox = InboxView { entries: 1, octets: 9, oldest: hours_ago(9_999) };
+        assert!(judge_report(&one, now()).is_ok() && judge_fetch(&one, "gw.example", now()).is_ok());
     }
 
     fn hours_ago(hours: i64) -> Option<Timestamp> {

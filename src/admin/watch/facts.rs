@@ -3,13 +3,15 @@
 //! The store counts by walking what a gateway mailbox holds, so its numbers are kept for some minutes, and what silence is
 //! usual for an hour.
 
+use super::missing::Missing;
 use super::status::MailboxStatus;
 use crate::admin::Context;
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, Timestamp};
 use crate::net::certificate::{self, CertificateFacts};
 use crate::net::tls::TlsIdentity;
 use crate::observe::alarm::{
-    AHEAD_MS, CertificateFiles, MailboxFacts, MailboxNumbers, RefusedFacts, StoreState, Subject, is_ahead,
+    AHEAD_MS, CertificateFiles, MailboxFacts, MailboxNumbers, MissingFacts, RefusedFacts, StoreState,
+    Subject, is_ahead,
 };
 use crate::observe::rhythm::{HISTORY_MS, Rhythm};
 use crate::store::{ARRIVALS_SPAN_MS, Activity, Space, StoreError};
@@ -49,6 +51,7 @@ pub(super) struct Counter {
     context: Context,
     counted: HashMap<GatewayMailboxId, Counted>,
     learned: HashMap<GatewayMailboxId, (Timestamp, Option<Arc<Rhythm>>)>,
+    missing: HashMap<GatewayMailboxId, Missing>,
 }
 
 #[derive(Clone)]
@@ -58,6 +61,8 @@ struct Counted {
     /// When counting all of them ended: what takes longer than the interval would never be known otherwise.
     done_at: Timestamp,
     status: MailboxStatus,
+    /// `None` when it cannot be told.
+    missing: Option<MissingFacts>,
 }
 
 fn later(at: Timestamp, ms: i64) -> Timestamp {
@@ -112,7 +117,7 @@ pub(super) fn watched(context: &Context) -> impl Iterator<Item = (GatewayMailbox
 
 impl Counter {
     pub(super) fn new(context: Context) -> Counter {
-        Counter { context, counted: HashMap::new(), learned: HashMap::new() }
+        Counter { context, counted: HashMap::new(), learned: HashMap::new(), missing: HashMap::new() }
     }
 
     /// Counts what each gateway mailbox holds. Blocks. With `fresh` anew, however lately it was done.
@@ -122,6 +127,7 @@ impl Counter {
         let all = self.context.store.gateway_mailboxes();
         self.counted.retain(|id, _| all.iter().any(|mailbox| mailbox.id == *id));
         self.learned.retain(|id, _| all.iter().any(|mailbox| mailbox.id == *id));
+        self.missing.retain(|id, _| all.iter().any(|mailbox| mailbox.id == *id));
         let mut counts = Counts { facts: Vec::new(), shown: Vec::new(), is_known: true, is_whole: true };
         for mailbox in all.iter().filter(|mailbox| !mailbox.is_self_test()) {
             let counted = self.count(mailbox, present(), fresh);
@@ -178,7 +184,18 @@ impl Counter {
             oldest_waiting: tally.oldest_waiting,
             last_day: tally.into(),
         };
-        Ok(Counted { at: now, done_at: now, status })
+        Ok(Counted { at: now, done_at: now, status, missing: self.count_missing(mailbox, now) })
+    }
+
+    /// Reports that NDRs brought the header of, and no more.
+    fn count_missing(&mut self, mailbox: &GatewayMailbox, now: Timestamp) -> Option<MissingFacts> {
+        let missing = self.missing.entry(mailbox.id).or_default();
+        let counted = missing.count(self.context.store.as_ref(), mailbox, now);
+        counted
+            .inspect_err(
+                |error| tracing::debug!(event = "alarm.blind", mailbox = mailbox.login(), mailbox_id = %mailbox.id, %error),
+            )
+            .ok()
     }
 
     /// When mail last came and went, but for what was noted while the clock was ahead.
@@ -229,15 +246,20 @@ impl Counter {
         let settings = self.context.settings.current();
         let mut sources = settings.directories.iter();
         let somebody_is_known = mailbox.archive
+            && mailbox.role.is_journal()
             && mailbox.profile == Profile::Microsoft365
             && sources.any(|source| source.mailboxes.as_ref().is_none_or(is_named));
+        // To an NDR mailbox nothing comes while all is well, and what its NDRs hold is fetched elsewhere.
+        let is_journal = mailbox.role.is_journal();
+        let rhythm = self.learned.get(&mailbox.id).and_then(|(_, rhythm)| rhythm.clone());
         MailboxNumbers {
             counted_at: Some(counted.at),
             last_received: status.last_report,
-            rhythm: self.learned.get(&mailbox.id).and_then(|(_, rhythm)| rhythm.clone()),
+            rhythm: rhythm.filter(|_| is_journal),
             last_visit: status.last_login,
             waiting: status.waiting,
-            oldest_waiting: status.oldest_waiting,
+            oldest_waiting: status.oldest_waiting.filter(|_| is_journal),
+            missing: counted.missing,
             received: status.last_day.received,
             quarantined: status.last_day.quarantined,
             unassigned: somebody_is_known.then_some(status.last_day.unassigned),

@@ -20,6 +20,7 @@
 
 mod facts;
 mod mailer;
+mod missing;
 mod outbox;
 mod page;
 mod presence;

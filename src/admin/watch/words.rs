@@ -60,6 +60,10 @@ pub(super) fn size(octets: u64) -> String {
     }
 }
 
+fn reports(count: u64) -> String {
+    if count == 1 { "1 report".to_owned() } else { format!("{count} reports") }
+}
+
 pub(super) fn messages(count: u64) -> String {
     if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
 }
@@ -95,6 +99,12 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
         }
         Cause::NobodyFetched { .. } => {
             format!("Nobody fetched from {name} since {}", lately(alarm.since, now))
+        }
+        Cause::ReportMissing { missing, original_held } => {
+            format!(
+                "Only the header of {} came back to {name}",
+                reports(missing.saturating_add(*original_held))
+            )
         }
         Cause::QuarantineGrowing { in_a_day } => format!("{} for {name} quarantined", messages(*in_a_day)),
         Cause::UnassignedGrowing { in_a_day, received } => {
@@ -156,6 +166,12 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
             );
             format!("{} waiting{oldest}. {visit}", messages(*waiting))
         }
+        Cause::ReportMissing { missing, original_held } => format!(
+            "NDRs returned only the header of {}. Nothing else is here of {missing}; of {original_held} the mail is here by another \
+             report, and only the recipients that this one named are unknown. The first NDR came at {}.",
+            reports(missing.saturating_add(*original_held)),
+            ago(alarm.since, now),
+        ),
         Cause::QuarantineGrowing { in_a_day } => format!(
             "Put into Quarantine in the last 24 hours, not being readable as journal reports or not proven to come from where they should: {}.",
             messages(*in_a_day)
@@ -195,6 +211,12 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
              what was never journaled, because a rule is off, is missing."
         }
         Cause::NobodyFetched { .. } => "No. Everything is kept here until it is fetched.",
+        Cause::ReportMissing { missing: 0, .. } => {
+            "No. But users whom only the missing report named do not have the mail in their folders."
+        }
+        Cause::ReportMissing { .. } => {
+            "Yes, unless the report comes another way: what an NDR does not return is nowhere else. The NDR is kept."
+        }
         Cause::QuarantineGrowing { .. } => {
             "No. Everything is kept as received; in INBOX too, where clients fetch it, unless it was held back for its verdict."
         }
@@ -245,6 +267,12 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "daybook tail, or the log: auth.failed tells of a wrong password",
             "daybook doctor",
             "the limit is fetch_silence_hours in [alerts]; 0 turns it off",
+        ],
+        Cause::ReportMissing { .. } => &[
+            "daybook gaps: which reports, and the Message-ID of each mail",
+            "find the mail by that Message-ID in the tenant, where its sender or a recipient has it, and bring it",
+            "in Exchange: what returns headers only? A relay has a limit for the size of bounces, a server of yours for that of DSNs",
+            "it ends when the report comes, or when the NDR is taken out of Quarantine",
         ],
         Cause::QuarantineGrowing { .. } => &[
             "in the log journal.quarantined names the receipt and what is wrong; daybook explain RECEIPT says more",

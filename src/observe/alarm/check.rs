@@ -1,8 +1,8 @@
 //! The causes of alarms, one function each: what is known to what it means.
 
 use super::{
-    Cause, CertificateFiles, Facts, MailboxNumbers, Raised, RefusedFacts, Severity, StoreState, Validity,
-    Verdict, elapsed_ms, is_ahead,
+    Cause, CertificateFiles, Facts, MailboxNumbers, MissingFacts, Raised, RefusedFacts, Severity, StoreState,
+    Validity, Verdict, elapsed_ms, is_ahead,
 };
 use crate::mail::Timestamp;
 
@@ -149,6 +149,19 @@ pub(super) fn fetch(
     let cause =
         Cause::NobodyFetched { waiting: numbers.waiting, oldest_waiting: numbers.oldest_waiting, last_visit };
     Verdict::Bad(Severity::Warning, cause, since)
+}
+
+/// However long ago: what is lost stays lost.
+pub(super) fn missing(numbers: &MailboxNumbers, now: Timestamp) -> Verdict {
+    let Some(MissingFacts { missing, original_held, oldest }) = numbers.missing else {
+        return Verdict::Unclear;
+    };
+    let severity = match (missing, original_held) {
+        (0, 0) => return Verdict::Good,
+        (0, _) => Severity::Warning,
+        _ => Severity::Critical,
+    };
+    Verdict::Bad(severity, Cause::ReportMissing { missing, original_held }, oldest.unwrap_or(now))
 }
 
 pub(super) fn quarantine(numbers: &MailboxNumbers, now: Timestamp) -> Verdict {

@@ -12,6 +12,7 @@
 //! | `mail-refused` | the gateway | mail that may have been a report was refused for good: a message as broken or too large (critical), by strict mode, or for a former address (warnings) | none was for a day |
 //! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
 //! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
+//! | `report-missing` | a gateway mailbox | an NDR that came there returned only the header of a report, which is not here (critical), or only the mail it was about (warning) | it turned up, or the NDR was taken out of Quarantine: where there are no users' folders, out of INBOX |
 //! | `quarantine-growing` | a gateway mailbox | a message was quarantined | none was for a day, or those that were are gone |
 //! | `unassigned-growing` | a gateway mailbox | a quarter of a day's mail, and at least twenty, belong to nobody | less than a tenth does |
 //!
@@ -31,7 +32,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 9] = [
+pub const ALARMS: [&str; 10] = [
     "store-not-acknowledging",
     "disk-low",
     "certificate-expiring",
@@ -39,6 +40,7 @@ pub const ALARMS: [&str; 9] = [
     "mail-refused",
     "no-report",
     "nobody-fetched",
+    "report-missing",
     "quarantine-growing",
     "unassigned-growing",
 ];
@@ -148,6 +150,19 @@ pub struct MailboxNumbers {
     pub quarantined: u64,
     /// Those of them in Unassigned; `None` where nobody is expected to be known.
     pub unassigned: Option<u64>,
+    /// Reports that did not come back from NDRs; `None` when that cannot be told.
+    pub missing: Option<MissingFacts>,
+}
+
+/// Reports of which NDRs returned only the header, and that are not here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MissingFacts {
+    /// Nothing of them is here.
+    pub missing: u64,
+    /// The mail they were about is, by another report.
+    pub original_held: u64,
+    /// When the first of their NDRs came.
+    pub oldest: Option<Timestamp>,
 }
 
 /// What is known now.
@@ -260,6 +275,13 @@ pub enum Cause {
         /// The last login, if one is known.
         last_visit: Option<Timestamp>,
     },
+    /// Reports did not come back from NDRs.
+    ReportMissing {
+        /// So many.
+        missing: u64,
+        /// And so many whose mail is here by another report.
+        original_held: u64,
+    },
     /// Messages are quarantined.
     QuarantineGrowing {
         /// How many in the last day.
@@ -285,6 +307,7 @@ impl Cause {
             Cause::MailRefused { .. } => "mail-refused",
             Cause::NoReport { .. } => "no-report",
             Cause::NobodyFetched { .. } => "nobody-fetched",
+            Cause::ReportMissing { .. } => "report-missing",
             Cause::QuarantineGrowing { .. } => "quarantine-growing",
             Cause::UnassignedGrowing { .. } => "unassigned-growing",
         }
@@ -412,6 +435,7 @@ impl Alarms {
             self.settle("no-report", Some(subject), silence, now, &mut changes);
             let fetch = check::fetch(numbers, since, limit, self.find("nobody-fetched", Some(id)), now);
             self.settle("nobody-fetched", Some(subject), fetch, now, &mut changes);
+            self.settle("report-missing", Some(subject), check::missing(numbers, now), now, &mut changes);
             self.settle(
                 "quarantine-growing",
                 Some(subject),

@@ -493,6 +493,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
             received: 288,
             quarantined: 0,
             unassigned: Some(8),
+            missing: Some(MissingFacts::default()),
         };
         Facts { gateway_mailboxes: vec![mailbox(1, numbers.clone()), mailbox(2, numbers)], ..healthy() }
     };
@@ -505,6 +506,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },
         Cause::NoReport { last_received: at(0), usual_silence_ms: 0 },
         Cause::NobodyFetched { waiting: 0, oldest_waiting: None, last_visit: None },
+        Cause::ReportMissing { missing: 0, original_held: 0 },
         Cause::QuarantineGrowing { in_a_day: 0 },
         Cause::UnassignedGrowing { in_a_day: 0, received: 0 },
     ];
@@ -565,4 +567,31 @@ fn recipients_refused_for_good_are_told_too_and_become_critical_with_the_first_m
     }
     let cause = Cause::MailRefused { in_a_day: 7, forbidden: 2, retired: 4, last: at(10 * MINUTE_MS) };
     assert_eq!(alarms.raised()[0].cause, cause);
+}
+
+#[test]
+fn a_report_that_did_not_come_back_is_critical_until_it_turns_up() {
+    let known = |missing, original_held| {
+        let oldest = Some(at(-30 * DAY_MS));
+        Some(MissingFacts { missing, original_held, oldest })
+    };
+    let facts = |minute: i64| {
+        let missing = match minute {
+            0..5 => None,
+            5..10 => known(0, 1),
+            10..15 => known(1, 1),
+            // What cannot be told changes nothing; what is better does not calm.
+            15..20 => None,
+            20..25 => known(0, 1),
+            _ => Some(MissingFacts::default()),
+        };
+        let numbers = MailboxNumbers { missing, ..MailboxNumbers::default() };
+        Facts { gateway_mailboxes: vec![mailbox(1, numbers)], ..healthy() }
+    };
+    let expect = [
+        (5, "report-missing raised warning"),
+        (10, "report-missing raised critical"),
+        (25, "report-missing cleared"),
+    ];
+    check(&expect, 30, facts);
 }

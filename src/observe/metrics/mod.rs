@@ -16,6 +16,7 @@
 //! | `daybook_smtp_connections` | – | SMTP connections open now |
 //! | `daybook_reports_total` | `class`, `result` | messages, one for each gateway mailbox they are for: `stored`, `quarantined`, `held_back` (in Quarantine alone, for its verdict), `unassigned`, `repeated` (nothing was added); `deferred` (4xx after its body or at DATA; class `unknown`) |
 //! | `daybook_verdicts_total` | `verdict`, `held_back` | messages by who really sent them, as far as can be told: `authentic`, `unverified`, `suspect`; `held_back` is `true` for those that are in Quarantine alone because of it |
+//! | `daybook_returned_reports_total` | `result` | journal reports that NDRs were about: `recovered` (it was not here), `already_held`, `held_back` (in Quarantine alone, for its verdict), `missing` (only its header came back) |
 //! | `daybook_forbidden_recipients_total` | – | RCPT refused because the gateway mailbox is in strict mode and nothing from that peer could be authentic |
 //! | `daybook_smtp_refused_bodies_total` | `reason` | messages for a served address, or from a favoured peer, refused for good, which may have been reports: `bare-cr`, `bare-lf` or `nul` in DATA, `too-large`, `declared-size` (at MAIL, favoured peers only: anybody can declare anything), `pipelined` behind DATA, unreadable `chunk-size`, `parameter` not offered |
 //! | `daybook_smtp_in_flight_bytes` | – | octets of messages begun and not yet stored or dropped |
@@ -50,17 +51,17 @@
 //! | `daybook_mailbox_active` | `mailbox`, `name` | 1 active, 0 suspended |
 //! | `daybook_mailbox_messages` | `mailbox`, `name` | messages in INBOX: not fetched and deleted yet |
 //! | `daybook_mailbox_bytes` | `mailbox`, `name` | their stored size |
-//! | `daybook_mailbox_oldest_timestamp_seconds` | `mailbox`, `name` | when the oldest of them was received; absent when there is none |
+//! | `daybook_mailbox_oldest_timestamp_seconds` | `mailbox`, `name` | when the oldest of them was received; absent when there is none, and for NDR mailboxes, where nobody has to fetch |
 //! | `daybook_mailbox_quarantine_messages` | `mailbox`, `name` | messages in Quarantine |
 //! | `daybook_mailbox_unassigned_messages` | `mailbox`, `name` | messages in Unassigned |
-//! | `daybook_last_report_timestamp_seconds` | `mailbox`, `name` | when a message last came; absent before the first |
+//! | `daybook_last_report_timestamp_seconds` | `mailbox`, `name` | when a message last came; absent before the first, and for NDR mailboxes, where none is best |
 //! | `daybook_last_fetch_timestamp_seconds` | `mailbox`, `name` | when a client last logged in, fetched or deleted; absent before the first. Logins that fetched nothing are forgotten at a restart |
 
 mod exposition;
 mod set;
 
 pub use exposition::Form;
-pub use set::{Fate, Phase};
+pub use set::{Fate, Phase, Return};
 
 use crate::mail::{Class, Verdict};
 use prometheus_client::registry::Registry;
@@ -152,6 +153,11 @@ pub fn report_deferred() {
 /// A message was judged for a gateway mailbox; `held_back`: it is in Quarantine alone because of it.
 pub fn verdict(verdict: Verdict, held_back: bool) {
     METRICS.verdicts.get_or_create(&set::judged(verdict, held_back)).inc();
+}
+
+/// An NDR was about a journal report.
+pub fn returned(result: Return) {
+    METRICS.returned.get_or_create(&[("result", result.as_str())]).inc();
 }
 
 /// A recipient was refused to a peer from which nothing could be authentic.

@@ -83,6 +83,33 @@ impl Fate {
     }
 }
 
+/// What became of a journal report that an NDR was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Return {
+    /// It came back, and was not here.
+    Recovered,
+    /// It came back, and was here.
+    AlreadyHeld,
+    /// It came back, and is in Quarantine alone for its verdict.
+    HeldBack,
+    /// Only its header came back.
+    Missing,
+}
+
+impl Return {
+    const ALL: [Return; 4] = [Return::Recovered, Return::AlreadyHeld, Return::HeldBack, Return::Missing];
+
+    /// The stable name used in logs and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Return::Recovered => "recovered",
+            Return::AlreadyHeld => "already_held",
+            Return::HeldBack => "held_back",
+            Return::Missing => "missing",
+        }
+    }
+}
+
 /// A step of taking a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -148,6 +175,7 @@ pub(super) struct Metrics {
     pub(super) smtp_turned_away: Family<Labels<2>, Counter>,
     pub(super) reports: Family<Labels<2>, Counter>,
     pub(super) verdicts: Family<Labels<2>, Counter>,
+    pub(super) returned: Family<Labels<1>, Counter>,
     pub(super) forbidden: Counter,
     pub(super) report_bytes: Histogram,
     pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
@@ -211,6 +239,7 @@ impl Metrics {
             ),
             reports: add(r, "reports", "Messages by class and what became of them", Family::default()),
             verdicts: add(r, "verdicts", "Messages by who really sent them", Family::default()),
+            returned: add(r, "returned_reports", "Journal reports that NDRs were about", Family::default()),
             forbidden: add(
                 r,
                 "forbidden_recipients",
@@ -297,6 +326,9 @@ impl Metrics {
         drop(self.reports.get_or_create(&DEFERRED));
         for (verdict, held_back) in VERDICTS {
             drop(self.verdicts.get_or_create(&judged(verdict, held_back)));
+        }
+        for result in Return::ALL.map(Return::as_str) {
+            drop(self.returned.get_or_create(&[("result", result)]));
         }
         for phase in Phase::ALL.map(Phase::as_str) {
             drop(self.ingest_seconds.get_or_create(&[("phase", phase)]));
