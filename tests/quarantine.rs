@@ -60,6 +60,8 @@ fn what_was_held_back_is_released_as_if_it_had_been_delivered() {
     let server = site.serve();
     let id = send(&server, &address, &corpus("demo/report.eml"));
     are(&folders(&site, "Contoso"), &[("Quarantine", 1)]);
+    let status = site.run(&["status"]).expect(1).stdout;
+    assert!(status.contains("quarantine-growing"), "{status}");
     let row = &listed(&site)[0];
     assert_eq!((row["receipt_id"].as_str(), row["held_back"].as_bool()), (Some(id.as_str()), Some(true)));
     assert!(row["reasons"][0].as_str().unwrap().contains("enforce mode"), "{row}");
@@ -79,6 +81,8 @@ fn what_was_held_back_is_released_as_if_it_had_been_delivered() {
     are(&folders(&site, "Contoso"), &[("INBOX", 1), (OUTGOING, 1), (INCOMING, 1)]);
     assert!(listed(&site).is_empty());
     server.wait_for("journal.released");
+    // Nobody has to ask: the alarm ends with its cause.
+    server.wait_for("alarm.cleared");
     // What is not there cannot be released again.
     site.run(&["quarantine", "release", &id, "--yes"]).expect(1);
     let explained = site.run(&["explain", &id]).expect(0).stdout;

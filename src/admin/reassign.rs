@@ -9,10 +9,10 @@ use super::ops::blocking;
 use super::request::OpError;
 use super::revised::{RevisedView, Told};
 use super::users::chosen;
-use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
+use crate::mail::{GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp};
 use crate::observe::now;
 use crate::pipeline;
-use crate::store::{Digest, Revised, Revision, StoreError, Walk};
+use crate::store::{Digest, Revised, Revision, StoreError, Walk, Walked};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 pub const REASSIGNED_MAX: usize = 100_000;
 /// Receipts looked at together, and revised with one sync. One receipt may name thousands of recipients.
 const BATCH_RECEIPTS: usize = 64;
+/// Placements thought of together; whoever brings more is the last of its batch.
+const BATCH_PLACEMENTS: usize = 4_000;
 /// How long a page goes on with batches: far below what an asker waits.
 const PAGE_WAIT: Duration = Duration::from_secs(5);
 /// Changes after which a page ends: each is some hundred octets of the answer.
@@ -237,20 +239,7 @@ async fn think_of(
             folder: None,
             most: BATCH_RECEIPTS,
         })?;
-        batch.looked_at = (walked.receipts.len() + walked.unread.len()) as u64;
-        let unread = |(receipt_id, why)| UnreadReceipt { receipt_id, why };
-        batch.unread = walked.unread.into_iter().map(unread).collect();
-        if let Some(last) = walked.last {
-            batch.next = Some(ReassignPlace { gateway_mailbox: mailbox.id, after: Some(last) });
-        }
-        let at = now();
-        let mut thoughts: Vec<(Told, Revision)> = Vec::new();
-        for receipt in &walked.receipts {
-            if let Some(revision) = pipeline::reassigned(receipt, &mailbox, &context.directory, at) {
-                thoughts.push((Told::of(receipt, &mailbox, &revision), revision));
-            }
-        }
-        drop(walked.receipts);
+        let thoughts = thoughts(context, &mailbox, walked, &mut batch);
         let (told, revisions): (Vec<Told>, Vec<Revision>) = thoughts.into_iter().unzip();
         let plan = context.store.plan(&revisions)?;
         for ((told, revision), planned) in told.into_iter().zip(revisions).zip(plan) {
@@ -263,4 +252,37 @@ async fn think_of(
         Ok(batch)
     })
     .await
+}
+
+/// What is thought of each receipt, as far as the batch goes.
+fn thoughts(
+    context: &Context,
+    mailbox: &GatewayMailbox,
+    walked: Walked,
+    batch: &mut Batch,
+) -> Vec<(Told, Revision)> {
+    let at = now();
+    let (mut wanted, mut last) = (0, walked.last);
+    let mut thoughts: Vec<(Told, Revision)> = Vec::new();
+    for receipt in walked.receipts {
+        batch.looked_at += 1;
+        if let Some(revision) = pipeline::reassigned(&receipt, mailbox, &context.directory, at) {
+            wanted += revision.placements.len();
+            thoughts.push((Told::of(&receipt, mailbox, &revision), revision));
+        }
+        if wanted >= BATCH_PLACEMENTS {
+            last = Some(receipt.receipt_id);
+            break;
+        }
+    }
+    for (receipt_id, why) in walked.unread {
+        if last.is_none_or(|last| receipt_id <= last) {
+            batch.looked_at += 1;
+            batch.unread.push(UnreadReceipt { receipt_id, why });
+        }
+    }
+    if let Some(last) = last {
+        batch.next = Some(ReassignPlace { gateway_mailbox: mailbox.id, after: Some(last) });
+    }
+    thoughts
 }

@@ -45,12 +45,12 @@ pub(super) fn perform_each(
     mut request: Request,
     mut next: impl FnMut(Response) -> Option<Request>,
 ) -> Result<(), Failure> {
-    let deadline = Instant::now() + LOCKED_WAIT;
+    let mut deadline = Instant::now() + LOCKED_WAIT;
     loop {
         match admin::ask(&settings.data_dir, &request) {
             Ok(response) => match next(response) {
                 Some(following) => {
-                    request = following;
+                    (request, deadline) = (following, Instant::now() + LOCKED_WAIT);
                     continue;
                 }
                 None => return Ok(()),

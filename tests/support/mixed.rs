@@ -96,7 +96,10 @@ pub(crate) fn group(number: usize, users: Users) -> Vec<Mixed> {
         is_report(without_original(&format!("empty-{number}"), &later(0)), Fate::Quarantine),
         mixed(bomb(number), Class::Unreadable, Fate::Quarantine),
         is_report(report("a9", "a9", &outside(7), &[anyone(later(4))]), Fate::Unassigned),
-        is_report(report("a9-fork", "a9", &outside(7), &[anyone(later(5))]), Fate::Unassigned),
+        is_report(
+            report("a9-fork", "a9", &outside(7), &[anyone(later(4)), anyone(later(5))]),
+            Fate::Unassigned,
+        ),
         is_report(report("a10", "a10", &outside(8), &many), Fate::Users),
         is_report(report("a8", "a8", &known(11), &[to(later(3))]), Fate::HeldBack),
         mixed(original_of(&format!("forged-{number}"), "hub"), Class::Plain, Fate::HeldBack),
