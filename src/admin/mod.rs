@@ -24,6 +24,7 @@
 //!
 //! This room knows no storage layout, and words nothing for people but mail about the gateway's own state ([`watch`]).
 
+mod advice;
 mod client;
 pub mod doctor;
 mod examine;
@@ -37,8 +38,11 @@ mod log_level;
 mod ops;
 mod ports;
 pub(crate) mod probe;
+mod quarantine;
+mod reassign;
 mod receipts;
 mod request;
+mod revised;
 mod self_test;
 mod socket;
 mod tail;
@@ -46,6 +50,7 @@ mod trust;
 mod users;
 pub mod watch;
 
+pub use advice::Advice;
 pub use client::{AskError, TailLines, ask, tail};
 pub use gaps::{GAPS_MAX, Gap, GapState, GapsView};
 pub use gateway_mailboxes::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX};
@@ -54,9 +59,12 @@ pub use learned::{Counted, CountedCertificate, LEARNED_REPORTS_MAX, LearnedView,
 pub use log_level::{LOG_LEVEL_SECONDS_MAX, configured_level};
 pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
+pub use quarantine::{QuarantineView, QuarantinedDetail, QuarantinedView};
+pub use reassign::{REASSIGNED_MAX, ReassignPage, ReassignPlace, Reassigned, UnreadReceipt};
 pub use receipts::RECEIPTS_MAX;
 pub use request::{
     AddressView, Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView,
     MailboxExamined, OpError, Readiness, Request, Response, RoleView, ServedView, UserView,
 };
+pub use revised::{LeftView, PlacedView, RevisedView};
 pub use socket::{AdminSocket, SOCKET_FILE};

@@ -3,7 +3,10 @@
 use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
-use super::{Ports, examine, gaps, gateway_mailboxes, log_level, receipts, self_test, trust, users};
+use super::{
+    Ports, examine, gaps, gateway_mailboxes, log_level, quarantine, reassign, receipts, self_test, trust,
+    users,
+};
 use crate::config::Live;
 use crate::directory::Directory;
 use crate::observe::{RefusedMail, Visits, now};
@@ -96,6 +99,22 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         Request::Explain { receipt_id } => {
             let query = ReceiptQuery::Id(receipt_id);
             blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)
+        }
+        Request::ListQuarantine { gateway_mailbox, since, most } => {
+            let list = move |c: &Context| quarantine::list(c, gateway_mailbox.as_deref(), since, most);
+            blocking(context, list).await.map(Response::Quarantine)
+        }
+        Request::ShowQuarantined { receipt_id, gateway_mailbox } => {
+            let show = move |c: &Context| quarantine::show(c, receipt_id, gateway_mailbox.as_deref());
+            blocking(context, show).await.map(|detail| Response::Quarantined(Box::new(detail)))
+        }
+        Request::ReleaseQuarantined { receipt_ids, gateway_mailbox, apply } => {
+            let released = quarantine::release(context, actor, receipt_ids, gateway_mailbox, apply);
+            released.await.map(Response::Revised)
+        }
+        Request::Reassign { gateway_mailbox, since, apply, from } => {
+            let page = reassign::page(context, actor, gateway_mailbox.as_deref(), since, apply, from);
+            page.await.map(|page| Response::Reassigned(Box::new(page)))
         }
         Request::LogLevel { level, seconds } => {
             log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)

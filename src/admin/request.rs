@@ -10,6 +10,9 @@
 use super::Ports;
 use super::gaps::GapsView;
 use super::learned::{LearnedView, RecentView};
+use super::quarantine::{QuarantineView, QuarantinedDetail};
+use super::reassign::{ReassignPage, ReassignPlace};
+use super::revised::RevisedView;
 use super::watch::{StatusMailView, StatusView};
 use crate::mail::{
     GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
@@ -122,6 +125,42 @@ pub enum Request {
         /// Which one.
         receipt_id: ReceiptId,
     },
+    /// The newest messages in Quarantine.
+    ListQuarantine {
+        /// Of one gateway mailbox.
+        gateway_mailbox: Option<String>,
+        /// Received since.
+        since: Option<Timestamp>,
+        /// At most so many.
+        most: usize,
+    },
+    /// One message in Quarantine, with what can be done about it.
+    ShowQuarantined {
+        /// Which one.
+        receipt_id: ReceiptId,
+        /// In this gateway mailbox; needed when it is in Quarantine in several.
+        gateway_mailbox: Option<String>,
+    },
+    /// Lets messages out of Quarantine, all or none.
+    ReleaseQuarantined {
+        /// Which ones.
+        receipt_ids: Vec<ReceiptId>,
+        /// In this gateway mailbox; needed when one is in Quarantine in several.
+        gateway_mailbox: Option<String>,
+        /// False only says what would become of them.
+        apply: bool,
+    },
+    /// Gives stored messages to users whom the directory knows now: a page of it.
+    Reassign {
+        /// Of one gateway mailbox.
+        gateway_mailbox: Option<String>,
+        /// Received since.
+        since: Option<Timestamp>,
+        /// False only says what would be done.
+        apply: bool,
+        /// Where the page before ended.
+        from: Option<ReassignPlace>,
+    },
     /// Events of the running server, one a line after the answer, for as long as the connection lives.
     Tail {
         /// Which ones. Its gateway mailbox is named as in any other request.
@@ -172,6 +211,14 @@ pub enum Response {
     Receipts(Vec<ReceiptView>),
     /// Reports that are missing.
     Gaps(Box<GapsView>),
+    /// What is in Quarantine.
+    Quarantine(QuarantineView),
+    /// One message in Quarantine.
+    Quarantined(Box<QuarantinedDetail>),
+    /// What became, or would become, of receipts.
+    Revised(Vec<RevisedView>),
+    /// The same, of receipts looked at one after the other.
+    Reassigned(Box<ReassignPage>),
     /// The level of the log, as it is now.
     LogLevel(LogLevelView),
     /// Lines follow.
@@ -202,6 +249,10 @@ impl Response {
             Response::Users(list) => serde_json::to_value(list),
             Response::Receipts(list) => serde_json::to_value(list),
             Response::Gaps(gaps) => serde_json::to_value(gaps),
+            Response::Quarantine(quarantine) => serde_json::to_value(quarantine),
+            Response::Quarantined(detail) => serde_json::to_value(detail),
+            Response::Revised(revised) => serde_json::to_value(revised),
+            Response::Reassigned(page) => serde_json::to_value(page),
             Response::LogLevel(level) => serde_json::to_value(level),
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Status(status) => serde_json::to_value(status),

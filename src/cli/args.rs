@@ -81,6 +81,28 @@ pub(super) enum Command {
         #[arg(value_name = "ID")]
         receipt_id: ReceiptId,
     },
+    /// Look at what is in Quarantine, and let it out
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+    /// Give stored messages to users who were not in the directory when they came; shows it only, unless told to do it
+    #[command(
+        after_help = "Nothing is taken out of a user's folder. A message that is given to somebody leaves Unassigned. \
+                            No password is needed: the recorded envelopes are looked at, not the messages."
+    )]
+    Reassign {
+        /// Only show what would be done: the default
+        #[arg(long, conflicts_with = "apply")]
+        dry_run: bool,
+        /// Do it
+        #[arg(long)]
+        apply: bool,
+        /// In one gateway mailbox
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+        /// Received since: a time such as 2026-11-21T09:30:00Z, or how long ago, such as 90m, 24h, 7d
+        #[arg(long, value_parser = parse_since)]
+        since: Option<Since>,
+    },
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -277,6 +299,50 @@ pub(super) enum UserCommand {
         /// In one gateway mailbox
         #[arg(long, value_name = "ADDRESS")]
         mailbox: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QuarantineCommand {
+    /// Show what is in Quarantine and why, newest first
+    List {
+        /// Of one gateway mailbox
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+        /// Received since: a time such as 2026-11-21T09:30:00Z, or how long ago, such as 90m, 24h, 7d
+        #[arg(long, value_parser = parse_since)]
+        since: Option<Since>,
+        /// At most so many, newest first
+        #[arg(long, default_value_t = 100, value_parser = parse_limit)]
+        limit: usize,
+    },
+    /// Show everything of one message in Quarantine, and what can be done about it
+    Show {
+        /// The receipt id
+        #[arg(value_name = "ID")]
+        receipt_id: ReceiptId,
+        /// In this gateway mailbox; needed only when it is in Quarantine in several
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+    },
+    /// Deliver messages from Quarantine as they were read: to INBOX, and to whom their reports name
+    #[command(
+        after_help = "What is released leaves Quarantine for good. All of the messages are released or none. \
+                            Exit code 4: nothing was released, it wants --yes."
+    )]
+    Release {
+        /// The receipt ids
+        #[arg(required = true, value_name = "ID")]
+        receipt_ids: Vec<ReceiptId>,
+        /// In this gateway mailbox; needed only when they are in Quarantine in several
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+        /// Only show what would become of them
+        #[arg(long, conflicts_with = "yes")]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 

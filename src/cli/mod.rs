@@ -31,7 +31,9 @@ mod interrupt;
 mod limits;
 mod notify;
 mod output;
+mod quarantine;
 mod reach;
+mod reassign;
 mod receipts;
 mod reload;
 mod renewal;
@@ -103,6 +105,11 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Explain { receipt_id } => {
             let request = Request::Explain { receipt_id };
             ask(&configuration::load(config)?, request, json, receipts::explain)
+        }
+        Command::Quarantine(command) => quarantine::run(command, &configuration::load(config)?, json),
+        Command::Reassign { apply, mailbox, since, .. } => {
+            let since = since.map(|since| since.before(observe::now()));
+            reassign::run(&configuration::load(config)?, apply, mailbox, since, json)
         }
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),

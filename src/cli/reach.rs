@@ -31,10 +31,30 @@ pub(super) fn ask_server(settings: &Settings, request: &Request) -> Result<Respo
 
 /// Asks the server if there is one, else does it here.
 pub(super) fn perform(settings: &Settings, request: Request) -> Result<Response, Failure> {
-    let deadline = Instant::now() + LOCKED_WAIT;
+    let mut answer = None;
+    perform_each(settings, request, |response| {
+        answer = Some(response);
+        None
+    })?;
+    answer.ok_or_else(|| Failure::from("there is no answer".to_owned()))
+}
+
+/// The same for one request after the other, as `next` makes of each answer. The store is opened once.
+pub(super) fn perform_each(
+    settings: &Settings,
+    mut request: Request,
+    mut next: impl FnMut(Response) -> Option<Request>,
+) -> Result<(), Failure> {
+    let mut deadline = Instant::now() + LOCKED_WAIT;
     loop {
         match admin::ask(&settings.data_dir, &request) {
-            Ok(response) => return Ok(response),
+            Ok(response) => match next(response) {
+                Some(following) => {
+                    (request, deadline) = (following, Instant::now() + LOCKED_WAIT);
+                    continue;
+                }
+                None => return Ok(()),
+            },
             Err(AskError::Failed(error)) => return Err(error.into()),
             Err(error @ AskError::Broken(_)) => return Err(error.to_string().into()),
             Err(AskError::NobodyListens) => {}
@@ -43,7 +63,7 @@ pub(super) fn perform(settings: &Settings, request: Request) -> Result<Response,
         match Embedded::open(&store_options(settings)) {
             Ok((store, report)) => {
                 super::service::log_open_report(&report);
-                return perform_here(settings, store, request);
+                return perform_here(settings, store, request, next);
             }
             Err(StoreError::Locked) if Instant::now() < deadline => std::thread::sleep(LOCKED_RETRY),
             Err(error) => {
@@ -77,7 +97,12 @@ fn check_owner(data_dir: &Path, request: &Request) -> Result<(), Failure> {
     }
 }
 
-fn perform_here(settings: &Settings, store: Embedded, request: Request) -> Result<Response, Failure> {
+fn perform_here(
+    settings: &Settings,
+    store: Embedded,
+    request: Request,
+    mut next: impl FnMut(Response) -> Option<Request>,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -97,7 +122,14 @@ fn perform_here(settings: &Settings, store: Embedded, request: Request) -> Resul
     };
     let actor = format!("cli, uid {}", rustix::process::geteuid().as_raw());
     let outcome = runtime.block_on(async {
-        let outcome = admin::perform(&context, &actor, request).await;
+        let mut request = Some(request);
+        let mut outcome = Ok(());
+        while let Some(asked) = request.take() {
+            match admin::perform(&context, &actor, asked).await {
+                Ok(response) => request = next(response),
+                Err(error) => outcome = Err(error),
+            }
+        }
         store.close().await;
         outcome
     });

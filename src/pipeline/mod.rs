@@ -31,6 +31,7 @@ mod place;
 mod prepare;
 mod reception;
 mod recover;
+mod revise;
 mod summary;
 
 use crate::authentic::{self, Exchange};
@@ -47,6 +48,7 @@ use arc_swap::ArcSwap;
 use in_flight::InFlight;
 pub use in_flight::InFlightLimits;
 use reception::Gathering;
+pub use revise::{reassigned, released};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 

@@ -277,12 +277,13 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
         Cause::QuarantineGrowing { .. } => &[
             "in the log journal.quarantined names the receipt and what is wrong; daybook explain RECEIPT says more",
             "journal.held_back names those that are not authentic: forged, or genuine and not recognised? explain shows the evidence",
-            "daybook mailbox show MAILBOX: how full is its Quarantine?",
+            "daybook quarantine list; daybook quarantine show RECEIPT says what can be done, release lets it out",
             "mail other than journal reports does not belong here: does somebody know the address?",
         ],
         Cause::UnassignedGrowing { .. } => &[
             "daybook user list: is the directory complete?",
             "in the log journal.unassigned names the receipts; directory.kept tells of a list that was not taken",
+            "once the users are there: daybook reassign gives them what came before",
         ],
     }
 }
@@ -295,7 +296,7 @@ fn section(change: &Change, now: Timestamp) -> String {
         let lasted = span(now.unix_ms() - alarm.raised_at.unix_ms());
         text.push_str(&format!("It was raised at {} and lasted {lasted}.\n", minute(alarm.raised_at)));
         if matches!(alarm.cause, Cause::QuarantineGrowing { .. }) {
-            text.push_str("Nothing new was quarantined for a day. What is in Quarantine stays there.\n");
+            text.push_str("Nothing new was quarantined for a day, or it was let out. What is in Quarantine stays there.\n");
         }
         return text;
     }

@@ -28,6 +28,8 @@ pub(super) struct Placed {
     /// Join of each placement's message.
     pub(super) joins: Vec<Digest>,
     pub(super) placement_paths: Vec<(String, Uid)>,
+    /// Of each placement, its number among those wanted.
+    pub(super) wanted: Vec<u32>,
     pub(super) spared: Vec<SparedFact>,
     pub(super) spared_paths: Vec<(String, Uid)>,
 }
@@ -60,8 +62,10 @@ impl Placer {
         make: &mut MakeFolder<'_>,
     ) -> Result<Placed, StoreError> {
         let mut placed = Placed::default();
-        for wanted in wanted {
+        for (number, wanted) in (0..).zip(wanted) {
+            let before = placed.placements.len();
             self.place(index, subject, wanted, make, &mut placed)?;
+            placed.wanted.extend((placed.placements.len() > before).then_some(number));
         }
         Ok(placed)
     }

@@ -37,6 +37,7 @@ impl Decided {
             gateway_mailbox: revision.gateway_mailbox,
             receipt_id: revision.receipt_id,
             placements: made.map(|(path, uid)| (path.clone(), Some(*uid))).collect(),
+            wanted: self.placed.wanted.clone(),
             spared: self.placed.spared_paths.clone(),
             left: self.left_paths.clone(),
             read_anew: revision.reading.is_some(),

@@ -516,9 +516,6 @@ impl Index {
         gateway_mailbox: GatewayMailboxId,
         since: Timestamp,
     ) -> Result<Tally, StoreError> {
-        let Some(inbox) = self.folder(gateway_mailbox, &FolderName::Inbox)? else {
-            return Ok(Tally::default());
-        };
         let mut tally = Tally::default();
         let (first, behind) = notice_ids();
         // A receipt's id is drawn when its transaction begins, its time when that ends.
@@ -536,6 +533,8 @@ impl Index {
                 _ => tally.in_user_folders = made,
             }
         }
+        // There may be none yet, and messages that were held back all the same.
+        let Some(inbox) = self.folder(gateway_mailbox, &FolderName::Inbox)? else { return Ok(tally) };
         let mut select = self.connection.prepare_cached(FETCHED)?;
         tally.fetched =
             unsigned(select.query_row(params![int(inbox.id), since.unix_ms()], |row| row.get(0))?);
