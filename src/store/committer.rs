@@ -740,6 +740,10 @@ fn change(
                 }
                 state.trust.clone_from(becomes);
             }
+            GatewayMailboxChange::RecipientHeaders(names) => {
+                state.envelope_headers.recipients.clone_from(names);
+            }
+            GatewayMailboxChange::SenderHeaders(names) => state.envelope_headers.senders.clone_from(names),
             GatewayMailboxChange::Rotate { domain, overlap_ms } => {
                 let local = random_name().map_err(|e| StoreError::io("drawing randomness", e))?;
                 rotate(&mut state.addresses, &local, domain.as_deref(), at, *overlap_ms)?;
