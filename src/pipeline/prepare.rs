@@ -1,11 +1,12 @@
 //! From a gathered message to the deliveries the store takes: extract, digest, assign, seal.
 
 use super::Inner;
+use super::header_named::{self, is_of_whole};
 use super::objects::{Layout, Tap, decode_all, each_chunk, run_taps};
 use super::place::{Subject, place};
 use super::summary::{self, MessageSummary};
 use crate::authentic::{self, Peer, Pins, Said};
-use crate::extract::{self, Extraction, MessageFacts, Original, Scanned};
+use crate::extract::{self, Extraction, HeaderEnvelope, MessageFacts, Original, Scanned};
 use crate::mail::{
     CanonicalSize, Class, Extent, GatewayMailbox, Judgement, OriginMarks, Profile, ReceiptId, Rendition,
     Timestamp, TransportEnvelope,
@@ -92,8 +93,9 @@ pub(super) fn prepare(inner: &Inner, gathered: &Gathered) -> Result<Prepared, St
         let sealing = Instant::now();
         for gateway_mailbox in &gateway_mailboxes {
             let stage = inner.store.stage(gateway_mailbox.id)?;
-            let receipt =
-                Receipt { receipt_id: gathered.receipt_id, received_at, envelope: &gathered.envelope };
+            let by_header = header_named::named(inner, gateway_mailbox, gathered, read.extraction.as_ref());
+            let (receipt_id, envelope) = (gathered.receipt_id, &gathered.envelope);
+            let receipt = Receipt { receipt_id, received_at, envelope, by_header };
             deliveries.push(deliver_to(inner, gateway_mailbox, stage.as_ref(), &read, &receipt)?);
         }
         steps.seal += sealing.elapsed().as_secs_f64();
@@ -222,6 +224,8 @@ struct Receipt<'a> {
     receipt_id: ReceiptId,
     received_at: Timestamp,
     envelope: &'a TransportEnvelope,
+    /// What trusted header fields say of plain mail.
+    by_header: HeaderEnvelope,
 }
 
 /// The delivery to one gateway mailbox: what it holds already is referenced, the rest sealed to its key.
@@ -256,7 +260,8 @@ fn deliver_to(
             held: held.as_ref().map(|h| h.message),
         })
         .collect();
-    let reports = reports(read.extraction.as_ref());
+    let mut reports = reports(read.extraction.as_ref());
+    reports.extend(header_named::record(&receipt.by_header));
     let extraction = read.extraction.as_ref();
     let judgement = judge(inner, gateway_mailbox, extraction, receipt.envelope);
     let renditions: Vec<Rendition> = read.messages.iter().map(|message| message.rendition).collect();
@@ -267,9 +272,12 @@ fn deliver_to(
         mode: judgement.mode,
     };
     let placed = place(inner, gateway_mailbox, read, subject, &judgement);
-    let mut defects: Vec<(String, String)> = extraction
-        .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
-        .unwrap_or_default();
+    let found = extraction.map(|e| e.defects.as_slice()).unwrap_or_default();
+    let mut defects: Vec<(String, String)> = found
+        .iter()
+        .chain(&receipt.by_header.defects)
+        .map(|d| (d.kind.to_string(), d.detail.clone()))
+        .collect();
     if extraction.is_none() {
         defects.push((
             "extraction-failed".to_owned(),
@@ -419,7 +427,8 @@ fn reports(extraction: Option<&Extraction>) -> Vec<ReportRecord> {
 }
 
 /// What makes another message the same again: outermost Message-ID, and of each report its wrapper's Message-ID, its
-/// recorded envelope and the joins of its originals. Without an original there is only the message itself.
+/// recorded envelope and the joins of its originals. Without an original there is only the message itself. So it is where the
+/// message is the original: no wrapper's Message-ID tells one copy from another, and every copy is kept.
 fn identity(
     stage: &dyn Stage,
     read: &Read,
@@ -437,7 +446,7 @@ fn identity(
         );
         parts.extend(report.originals.iter().filter_map(|o| joins.get(*o as usize)).map(|j| j.0.to_vec()));
     }
-    if reports.iter().all(|report| report.originals.is_empty()) {
+    if reports.iter().all(|report| report.originals.is_empty() || is_of_whole(report)) {
         parts.extend(exacts.first().map(|e| e.0.to_vec()));
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
