@@ -1,7 +1,7 @@
 //! Every case of `corpus/assign`: users and envelopes, and who gets the message, why, and who nobody is.
 //!
-//! `[[user]]` is read by the directory's own reader, `[[envelope]]` is a `JournaledEnvelope`; `[[placement]]` and
-//! `[[unmatched]]` are what must come out, in that order.
+//! `[policy]` is what may be chosen about matching, `[[user]]` is read by the directory's own reader, `[[envelope]]` is a
+//! `JournaledEnvelope`; `[[placement]]` and `[[unmatched]]` are what must come out, in that order.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -9,17 +9,28 @@ use daybook::assign::{Assignment, Policy, Unmatched, assign};
 use daybook::directory::{Snapshot, User, file};
 use daybook::mail::{JournaledEnvelope, UserFolder};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
+    #[serde(default)]
+    policy: Chosen,
     user: Vec<toml::Table>,
     envelope: Vec<JournaledEnvelope>,
     #[serde(default)]
     placement: Vec<Placed>,
     #[serde(default)]
     unmatched: Vec<Unmatched>,
+}
+
+/// What is chosen about matching; nothing without `[policy]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Chosen {
+    domain_aliases: BTreeMap<String, String>,
+    plus_tags: bool,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -39,7 +50,8 @@ fn check(path: &Path) {
     let case: Case = toml::from_str(&std::fs::read_to_string(path).unwrap())
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let snapshot = Snapshot::of(users(&case, path));
-    let Assignment { placements, unmatched } = assign(&case.envelope, &snapshot, &Policy::default());
+    let policy = Policy::new(case.policy.domain_aliases, case.policy.plus_tags);
+    let Assignment { placements, unmatched } = assign(&case.envelope, &snapshot, &policy);
     let placed: Vec<Placed> = placements
         .into_iter()
         .map(|placement| Placed {

@@ -129,6 +129,38 @@ fn other_users_log_level_and_alarms_are_taken_too() {
 }
 
 #[test]
+fn other_rules_of_whose_an_address_is_hold_for_the_next_message() {
+    let site = Site::new();
+    let server = site.serve();
+    let address = create(&site);
+    let report = String::from_utf8(corpus("demo/fork.eml")).unwrap();
+    // Nobody has these as they are written. Another wrapper and another body are another report of another mail.
+    let send = |n: u32| {
+        let report = report
+            .replace("@contoso.example", "+x@old.example")
+            .replace("Message-ID: <", &format!("Message-ID: <{n}"));
+        assert!(server.send(&address, report.as_bytes()).starts_with("250 2.0.0 Ok "));
+    };
+    send(1);
+    let shown = || site.run(&["mailbox", "show", &address]).expect(0).stdout;
+    assert!(!shown().contains("Users/"), "{}", shown());
+    rewrite(
+        &site,
+        &[(
+            "[http]",
+            "[assign]\ndomain_aliases = { \"old.example\" = \"contoso.example\" }\nplus_tags = true\n[http]",
+        )],
+    );
+    let said = hang_up(&server, "config.reloaded");
+    assert!(said.contains("\"changed\":\"[assign] domain_aliases, [assign] plus_tags\""), "{said}");
+    send(2);
+    assert!(shown().contains("Users/alice@contoso.example/Journal Outgoing"), "{}", shown());
+    let why = site.run(&["trace", "alice+x@old.example"]).expect(0).stdout;
+    let reason = "matched proxy address alice@contoso.example of user alice (Alice Archer) by domain alias and without its plus-tag";
+    assert!(why.contains(reason), "{why}");
+}
+
+#[test]
 fn told_to_end_it_says_so_between_commands_and_finishes_what_is_on_its_way() {
     let site = Site::new();
     let mut server = site.serve();

@@ -8,8 +8,8 @@ use super::request::{
 use super::{Context, trust};
 use crate::config::is_host_name;
 use crate::mail::{
-    Address, AddressKey, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile,
-    Role, SELF_TEST_NAME, Timestamp,
+    Address, AddressKey, ENVELOPE_HEADERS_MAX, EnvelopeHeaders, GatewayAddress, GatewayMailbox,
+    GatewayMailboxId, GatewayMailboxState, Profile, Role, SELF_TEST_NAME, Timestamp,
 };
 use crate::observe::now;
 use crate::store::{FolderName, FolderStatus, GatewayMailboxChange, NewGatewayMailbox};
@@ -20,7 +20,7 @@ const NDR_PROFILE: &str = "an NDR mailbox unwraps what it receives: its profile 
 /// Longest name, in characters.
 const NAME_CHARACTERS_MAX: usize = 200;
 /// Keys that `set` knows.
-const KEYS: &str = "name, tenant, profile, archive, mode, trusted_networks, pinned_certificates";
+const KEYS: &str = "name, tenant, profile, archive, mode, trusted_networks, pinned_certificates, recipient_headers, sender_headers";
 /// How long a former address is served when nothing else is said, in days.
 pub const OVERLAP_DAYS_DEFAULT: u32 = 14;
 /// Longest time that it can be told to be served, in days.
@@ -183,8 +183,26 @@ fn change(key: &str, value: &str) -> Result<GatewayMailboxChange, OpError> {
             "false" => Ok(GatewayMailboxChange::Archive(false)),
             _ => Err(OpError::Usage(format!("archive is true or false, not {value}"))),
         },
+        "recipient_headers" => checked_headers(key, value).map(GatewayMailboxChange::RecipientHeaders),
+        "sender_headers" => checked_headers(key, value).map(GatewayMailboxChange::SenderHeaders),
         _ => Err(OpError::Usage(format!("there is no key {key}; keys are {KEYS}"))),
     }
+}
+
+/// Names of header fields, each once in whatever case; none when there is nothing.
+fn checked_headers(key: &str, value: &str) -> Result<Vec<String>, OpError> {
+    let mut names =
+        trust::listed(value, key, ENVELOPE_HEADERS_MAX, |name| match EnvelopeHeaders::refusal(name) {
+            None => Ok(name.to_owned()),
+            Some(why) => Err(OpError::Usage(format!("{name} cannot be trusted in {key}: {why}"))),
+        })?;
+    let all = names.clone();
+    let mut index = 0..;
+    names.retain(|name| {
+        let earlier = all.iter().take(index.next().unwrap_or(0));
+        !earlier.into_iter().any(|other| other.eq_ignore_ascii_case(name))
+    });
+    Ok(names)
 }
 
 pub(super) async fn suspend(context: &Context, actor: &str, text: &str) -> Result<GatewayMailboxId, OpError> {
@@ -335,6 +353,8 @@ pub(super) fn view(
         mode: mailbox.trust.mode,
         trusted_networks: mailbox.trust.networks.clone(),
         pinned_certificates: mailbox.trust.certificates.clone(),
+        recipient_headers: mailbox.envelope_headers.recipients.clone(),
+        sender_headers: mailbox.envelope_headers.senders.clone(),
         learned: None,
         recent: None,
         notes: Vec::new(),

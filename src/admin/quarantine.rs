@@ -172,6 +172,7 @@ pub(super) async fn release(
         return Err(OpError::Usage(format!("at most {RELEASED_MAX} messages are released at once")));
     }
     let thought = blocking(context, move |context| {
+        let policy = pipeline::policy(&context.settings.current().assign);
         let mut told = Vec::new();
         let mut revisions = Vec::new();
         for receipt_id in receipt_ids {
@@ -179,7 +180,7 @@ pub(super) async fn release(
             let mailbox = context.store.gateway_mailbox_now(receipt.gateway_mailbox)?;
             let stage = context.store.stage(mailbox.id)?;
             let key = stage.digest_key();
-            let revision = pipeline::released(&receipt, &mailbox, &context.directory, key, now())?;
+            let revision = pipeline::released(&receipt, &mailbox, &context.directory, &policy, key, now())?;
             told.push(Told::of(&receipt, &mailbox, &revision));
             revisions.push(revision);
         }

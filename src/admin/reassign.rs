@@ -262,11 +262,12 @@ fn thoughts(
     batch: &mut Batch,
 ) -> Vec<(Told, Revision)> {
     let at = now();
+    let policy = pipeline::policy(&context.settings.current().assign);
     let (mut wanted, mut last) = (0, walked.last);
     let mut thoughts: Vec<(Told, Revision)> = Vec::new();
     for receipt in walked.receipts {
         batch.looked_at += 1;
-        if let Some(revision) = pipeline::reassigned(&receipt, mailbox, &context.directory, at) {
+        if let Some(revision) = pipeline::reassigned(&receipt, mailbox, &context.directory, &policy, at) {
             wanted += revision.placements.len();
             thoughts.push((Told::of(&receipt, mailbox, &revision), revision));
         }

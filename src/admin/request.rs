@@ -307,6 +307,12 @@ pub struct GatewayMailboxView {
     /// So are those with one of these certificates: SHA-256, in hex.
     #[serde(default)]
     pub pinned_certificates: Vec<String>,
+    /// Header fields of plain mail that are trusted to name its recipients.
+    #[serde(default)]
+    pub recipient_headers: Vec<String>,
+    /// Those that are trusted to name its sender.
+    #[serde(default)]
+    pub sender_headers: Vec<String>,
     /// What the first reports teach about their senders; only when one gateway mailbox was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<LearnedView>,

@@ -37,7 +37,7 @@ pub(super) fn set(trust: &mut Trust, key: &str, value: &str) -> Result<bool, OpE
 }
 
 /// Values with commas between them, each once; none when there is nothing.
-fn listed<T: PartialEq>(
+pub(super) fn listed<T: PartialEq>(
     value: &str,
     key: &str,
     most: usize,

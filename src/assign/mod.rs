@@ -8,32 +8,31 @@
 //! - Sender and On-Behalf-Of give the user's `Journal Outgoing`.
 //! - Every recipient gives `Journal Incoming`: of an expanded one the member, not the list; of a forwarded one
 //!   the target, and the user whose mail is forwarded too, if it is one.
-//! - Addresses match over all proxy addresses, ASCII case-folded. No plus-tag is stripped and nothing is folded
-//!   beyond ASCII: guessing that two addresses are one person shows mail to the wrong one.
-//! - One placement for each user and folder, however many lines name the user, with a [`Reason`] for each line.
+//! - Addresses match over all proxy addresses, ASCII case-folded. No plus-tag is stripped and no domain stands for another
+//!   unless the [`Policy`] says so, and nothing is folded beyond ASCII: guessing that two addresses are one person shows
+//!   mail to the wrong one.
+//! - One placement for each user and folder, however many lines name the user, with a [`Reason`] for each line: which one,
+//!   of which report, what of the user's it matched, and how. The same line again is no further reason.
 //! - An address that is nobody's is recorded as [`Unmatched`]. When there is no placement at all, the caller keeps
 //!   the message under Unassigned: nothing is ever dropped for want of a user.
 //!
 //! Linear in the number of recipients, which reaches 12,000. Knows no bytes, no store, no network and no time.
 
+mod policy;
 mod reason;
 mod slug;
 
-pub use reason::{Matched, Reason, Role, Via};
+pub use policy::Policy;
+pub use reason::{By, Matched, Reason, Role, Via};
 pub use slug::slug;
 
-use crate::directory::snapshot::is_x500;
 use crate::directory::{Snapshot, User};
 use crate::mail::{Address, AddressKey, JournaledEnvelope, JournaledRecipient, Redirection, UserFolder};
-use crate::mail::{Untrusted, WrittenAddress};
+use crate::mail::{RecipientField, Untrusted, WrittenAddress};
+use policy::Match;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-
-/// What may be chosen about matching. So far nothing: every address is matched as it is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Policy {}
 
 /// Whose a message is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,78 +96,129 @@ impl fmt::Display for Unmatched {
     }
 }
 
-/// Assigns one message by everything its reports say about it.
+/// Assigns one message by everything its reports say about it, the outermost first.
 pub fn assign(envelopes: &[JournaledEnvelope], snapshot: &Snapshot, policy: &Policy) -> Assignment {
-    let Policy {} = policy;
+    let numbered = (0..).zip(envelopes);
+    assign_numbered(numbered, snapshot, policy)
+}
+
+/// Assigns what one report holds by that report alone. `report` is its number, counted from 0 and the outermost one: the
+/// reasons name it.
+pub fn assign_one(
+    envelope: &JournaledEnvelope,
+    report: u32,
+    snapshot: &Snapshot,
+    policy: &Policy,
+) -> Assignment {
+    assign_numbered([(report, envelope)], snapshot, policy)
+}
+
+fn assign_numbered<'e>(
+    envelopes: impl IntoIterator<Item = (u32, &'e JournaledEnvelope)>,
+    snapshot: &Snapshot,
+    policy: &Policy,
+) -> Assignment {
     let mut matcher = Matcher {
         snapshot,
+        policy,
         found: Assignment::default(),
         placement_of: HashMap::new(),
         reasons_seen: HashSet::new(),
         unmatched_seen: HashSet::new(),
     };
-    for envelope in envelopes {
+    for (report, envelope) in envelopes {
+        let header = envelope.headers.as_ref().and_then(|headers| headers.sender.as_deref());
+        let line = |role| Line { role, field: None, via: None, header, report };
         if let Some(sender) = &envelope.sender {
-            matcher.outgoing(sender, Role::Sender);
+            matcher.outgoing(sender, line(Role::Sender));
         }
         if let Some(principal) = &envelope.on_behalf_of {
-            matcher.outgoing(principal, Role::OnBehalfOf);
+            matcher.outgoing(principal, line(Role::OnBehalfOf));
         }
-        for recipient in &envelope.recipients {
-            matcher.recipient(recipient);
+        for (recipient, header) in envelope.recipients_with_headers() {
+            let field = Some(recipient.field).filter(|field| *field != RecipientField::Unspecified);
+            matcher.recipient(recipient, Line { role: Role::Recipient, field, via: None, header, report });
         }
     }
     matcher.found
 }
 
+/// Where an address stands.
+struct Line<'e> {
+    role: Role,
+    /// Of a typed recipient line.
+    field: Option<RecipientField>,
+    via: Option<Via>,
+    /// The header field, where it is no report that names it.
+    header: Option<&'e str>,
+    /// Number of the report.
+    report: u32,
+}
+
+/// Which line of which placement a reason is for. The report is not part of it: a report and the report inside it name the
+/// same people.
+type Seen = (usize, Role, Option<RecipientField>, AddressKey, Option<Via>);
+
 /// An assignment being made.
 struct Matcher<'a> {
     snapshot: &'a Snapshot,
+    policy: &'a Policy,
     found: Assignment,
     placement_of: HashMap<(&'a str, UserFolder), usize>,
-    /// Lists repeat members, and a report and the report inside it name the same people.
-    reasons_seen: HashSet<(usize, Role, AddressKey, Option<Via>)>,
+    /// Lists repeat members.
+    reasons_seen: HashSet<Seen>,
     unmatched_seen: HashSet<(Role, AddressKey)>,
 }
 
 impl Matcher<'_> {
-    fn outgoing(&mut self, address: &WrittenAddress, role: Role) {
-        if !self.place(address, role, UserFolder::Outgoing, None) {
+    fn outgoing(&mut self, address: &WrittenAddress, line: Line<'_>) {
+        let role = line.role;
+        if !self.place(address, UserFolder::Outgoing, line) {
             self.unmatched(address, role);
         }
     }
 
-    fn recipient(&mut self, recipient: &JournaledRecipient) {
+    fn recipient(&mut self, recipient: &JournaledRecipient, line: Line<'_>) {
+        let Line { header, report, .. } = line;
         let via = recipient.redirection.as_ref().map(|redirection| match redirection {
             Redirection::Expanded(list) => Via::List(list.clone()),
             Redirection::Forwarded(user) => Via::ForwardedBy(user.clone()),
         });
-        if !self.place(&recipient.address, Role::Recipient, UserFolder::Incoming, via) {
+        if !self.place(&recipient.address, UserFolder::Incoming, Line { via, ..line }) {
             self.unmatched(&recipient.address, Role::Recipient);
         }
         if let Some(Redirection::Forwarded(user)) = &recipient.redirection {
             // The message was addressed to this user before it went on. Often a contact or group: then nobody's.
             let via = Some(Via::ForwardedTo(recipient.address.clone()));
-            self.place(user, Role::ForwardingUser, UserFolder::Incoming, via);
+            let line = Line { role: Role::ForwardingUser, field: None, via, header, report };
+            self.place(user, UserFolder::Incoming, line);
         }
     }
 
     /// Adds a reason to the placement of the user who has `address`; false when nobody has.
-    fn place(&mut self, address: &WrittenAddress, role: Role, folder: UserFolder, via: Option<Via>) -> bool {
+    fn place(&mut self, address: &WrittenAddress, folder: UserFolder, line: Line<'_>) -> bool {
         let key = address.key();
-        let Some((user, matched)) = self.snapshot.find_proxy(&key) else { return false };
+        let Some(Match { user, proxy, by }) = self.policy.find(self.snapshot, &key) else { return false };
         let placements = &mut self.found.placements;
         let index = *self.placement_of.entry((&user.id, folder)).or_insert_with(|| {
             placements.push(placement(user, folder));
             placements.len() - 1
         });
-        if !self.reasons_seen.insert((index, role, key, via.clone())) {
+        let Line { role, field, via, header, report } = line;
+        if !self.reasons_seen.insert((index, role, field, key, via.clone())) {
             return true;
         }
         if let Some(placement) = placements.get_mut(index) {
-            let matched =
-                Matched { user: user.id.clone(), name: user.name.clone(), address: matched.to_owned() };
-            placement.reasons.push(Reason { role, address: address.clone(), matched, via });
+            let (user, name) = (user.id.clone(), user.name.clone());
+            placement.reasons.push(Reason {
+                role,
+                address: address.clone(),
+                matched: Matched { user, name, address: proxy.to_owned(), by },
+                via,
+                field,
+                header: header.map(str::to_owned),
+                report: (report > 0).then_some(report),
+            });
         }
         true
     }
@@ -179,8 +229,7 @@ impl Matcher<'_> {
         if key.as_str().is_empty() || self.unmatched_seen.contains(&(role, key.clone())) {
             return;
         }
-        let domain = key.as_str().rsplit_once('@').map(|(_, domain)| domain);
-        let ours = is_x500(&key) || domain.is_some_and(|domain| self.snapshot.owns_domain(domain));
+        let ours = self.policy.is_ours(self.snapshot, &key);
         let kind = if ours { UnmatchedKind::Unknown } else { UnmatchedKind::External };
         self.found.unmatched.push(Unmatched { address: address.clone(), role, kind });
         self.unmatched_seen.insert((role, key));
@@ -328,7 +377,7 @@ mod tests {
             r#""matched":{"user":"u1","name":"User 1","address":"u1@x.example"},"via":null}]},"#,
             r#"{"user_id":"u1","user_name":"User 1","primary_address":"u1@x.example","folder":"incoming","reasons":["#,
             r#"{"role":"recipient","address":"Alias1@y.example","#,
-            r#""matched":{"user":"u1","name":"User 1","address":"alias1@y.example"},"via":{"list":"all@x.example"}}]}]"#
+            r#""matched":{"user":"u1","name":"User 1","address":"alias1@y.example"},"via":{"list":"all@x.example"},"field":"To"}]}]"#
         );
         assert_eq!(json, expect);
         assert_eq!(serde_json::from_str::<Vec<Placement>>(&json).unwrap(), assignment.placements);

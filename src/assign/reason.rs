@@ -1,9 +1,10 @@
 //! Why a message was placed where it is: one line of an envelope that matched one address of one user.
 //!
-//! Stored with the placement and printed by `explain`. The JSON shape is kept for ever:
-//! `{"role": "recipient", "address": s, "matched": {"user": s, "name": s, "address": s}, "via": {"list": s}|null}`.
+//! Stored with the placement and printed by `explain`. The JSON shape is kept for ever, keys are only added:
+//! `{"role": "recipient", "address": s, "matched": {"user": s, "name": s, "address": s}, "via": {"list": s}|null}`, and where
+//! there is something to say, `"by"` in `matched`, and `"field"`, `"header"` and `"report"` in the reason.
 
-use crate::mail::{Untrusted, WrittenAddress};
+use crate::mail::{RecipientField, Untrusted, WrittenAddress};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -63,6 +64,37 @@ pub struct Matched {
     pub name: String,
     /// The proxy address that matched, as the directory writes it.
     pub address: String,
+    /// How it matched, unless it was written just so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
+}
+
+/// How an address matched that is not written as the directory writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// By the domain that its own stands for.
+    DomainAlias,
+    /// Without its plus-tag.
+    PlusTag,
+    /// By the domain that its own stands for, and without its plus-tag.
+    DomainAliasAndPlusTag,
+    /// As an X.500 name.
+    X500Name,
+    /// By the X.500 name that it encapsulates.
+    Imceaex,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            By::DomainAlias => "by domain alias",
+            By::PlusTag => "without its plus-tag",
+            By::DomainAliasAndPlusTag => "by domain alias and without its plus-tag",
+            By::X500Name => "by X.500 name",
+            By::Imceaex => "by the X.500 name it encapsulates",
+        })
+    }
 }
 
 /// One line that led to a placement.
@@ -77,17 +109,46 @@ pub struct Reason {
     /// How it came there, unless directly.
     #[serde(default)]
     pub via: Option<Via>,
+    /// The field of a recipient line; absent for `Recipient:` lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<RecipientField>,
+    /// The header field that named it, where no report did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// Which report it stands in, counted from 0 and the outermost one; absent for that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<u32>,
 }
 
 /// `Recipient bob@x matched proxy address of user b1 (Bob B.), via list all@x`
+///
+/// A recipient is called by the field of its line. The proxy address is named when it is not the address itself.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Matched { user, name, .. } = &self.matched;
-        write!(f, "{} {} matched proxy address of user ", self.role, Untrusted(self.address.as_str()))?;
-        write!(f, "{} ({})", Untrusted(user), Untrusted(name))?;
-        match &self.via {
-            Some(via) => write!(f, ", {via}"),
+        match self.field {
+            Some(RecipientField::To) => f.write_str("To")?,
+            Some(RecipientField::Cc) => f.write_str("Cc")?,
+            Some(RecipientField::Bcc) => f.write_str("Bcc")?,
+            Some(RecipientField::Unspecified) | None => self.role.fmt(f)?,
+        }
+        write!(f, " {} matched proxy address ", Untrusted(self.address.as_str()))?;
+        let Matched { user, name, address, by } = &self.matched;
+        if by.is_some() {
+            write!(f, "{} ", Untrusted(address))?;
+        }
+        write!(f, "of user {} ({})", Untrusted(user), Untrusted(name))?;
+        if let Some(by) = by {
+            write!(f, " {by}")?;
+        }
+        if let Some(via) = &self.via {
+            write!(f, ", {via}")?;
+        }
+        if let Some(header) = &self.header {
+            write!(f, ", named in {}", Untrusted(header))?;
+        }
+        match self.report {
             None => Ok(()),
+            Some(report) => write!(f, ", in report {} from the outside", report.saturating_add(1)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::admin::doctor::CHECKS;
 use crate::admin::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX, RECEIPTS_MAX};
-use crate::mail::{Class, Profile, ReceiptId, Timestamp};
+use crate::mail::{Class, EnvelopeHeaders, Profile, ReceiptId, Timestamp};
 use crate::observe::{Filter, Level};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -220,9 +220,12 @@ pub(super) enum MailboxCommand {
         #[command(flatten)]
         which: Which,
     },
-    /// Change what is per gateway mailbox: name, tenant, profile, archive, mode, trusted_networks, pinned_certificates
+    /// Change what is per gateway mailbox: name, tenant, profile, archive, mode, trusted_networks, pinned_certificates,
+    /// recipient_headers, sender_headers
     #[command(after_help = "mode=observe|enforce|strict; trusted_networks=192.0.2.0/24,2001:db8::/32; \
-                            pinned_certificates=SHA256,SHA256. Nothing behind the = takes a value away.")]
+                            pinned_certificates=SHA256,SHA256; recipient_headers=X-Gm-Original-To,X-Envelope-To and \
+                            sender_headers=X-Envelope-From name header fields in which the sender of plain mail, trusted \
+                            to write them on every one, says whose it is. Nothing behind the = takes a value away.")]
     Set {
         #[command(flatten)]
         which: Which,
@@ -381,6 +384,12 @@ pub(super) struct InspectArguments {
     /// How to read it
     #[arg(long, value_enum, default_value_t = ProfileArgument::Microsoft365)]
     pub(super) profile: ProfileArgument,
+    /// A header field that names the recipients of plain mail, such as X-Gm-Original-To; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = parse_envelope_header)]
+    pub(super) recipient_header: Vec<String>,
+    /// One that names the sender, such as X-Envelope-From; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = parse_envelope_header)]
+    pub(super) sender_header: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -460,6 +469,13 @@ fn parse_nameserver(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .or(alone)
         .map_err(|_| "not an IP address, such as 192.0.2.53 or [2001:db8::53]:5353".to_owned())
+}
+
+fn parse_envelope_header(text: &str) -> Result<String, String> {
+    match EnvelopeHeaders::refusal(text) {
+        None => Ok(text.to_owned()),
+        Some(why) => Err(why.to_owned()),
+    }
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {

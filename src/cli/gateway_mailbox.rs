@@ -187,6 +187,12 @@ fn show(response: &Response) -> String {
         mailbox.tenant.as_deref().map(safe).unwrap_or_else(|| "-".to_owned()),
         time(mailbox.created_at),
     );
+    for (label, names) in [("recipient", &mailbox.recipient_headers), ("sender", &mailbox.sender_headers)] {
+        if !names.is_empty() {
+            let names: Vec<String> = names.iter().map(|name| safe(name)).collect();
+            text.push_str(&format!("  {label:<9} of plain mail is named in {}\n", names.join(", ")));
+        }
+    }
     text.push_str(&trust::trust(mailbox));
     text.push_str(&trust::former(mailbox));
     match mailbox.folders.as_deref() {

@@ -6,7 +6,7 @@
 use super::args::InspectArguments;
 use super::output::{self, Failure, counted, grouped, safe};
 use crate::extract::{self, Decoder, Extraction, Scanner};
-use crate::mail::{Class, Extent};
+use crate::mail::{Class, EnvelopeHeaders, Extent, GatewayAddress, Profile};
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
@@ -22,7 +22,11 @@ pub(super) fn run(arguments: &InspectArguments, json: bool) -> Result<u8, Failur
     let opened =
         if arguments.file == Path::new("-") { keep(&mut io::stdin().lock()) } else { open(&arguments.file) };
     let file = opened.map_err(|error| Failure::from(format!("read {name}: {error}")))?;
-    let inspected = inspect(&file, arguments.profile.into())
+    let headers = EnvelopeHeaders {
+        recipients: arguments.recipient_header.clone(),
+        senders: arguments.sender_header.clone(),
+    };
+    let inspected = inspect(&file, arguments.profile.into(), &headers)
         .map_err(|error| Failure::from(format!("read {name}: {error}")))?;
     if json {
         output::print_json(&inspected.described)?;
@@ -60,14 +64,15 @@ struct Inspected {
     described: Value,
 }
 
-fn inspect(file: &File, profile: crate::mail::Profile) -> io::Result<Inspected> {
+fn inspect(file: &File, profile: Profile, headers: &EnvelopeHeaders) -> io::Result<Inspected> {
     let mut scanner = Scanner::new();
     let mut whole = Context::new(&SHA256);
     each_chunk(file, 0, u64::MAX, &mut |chunk| {
         scanner.push(chunk);
         whole.update(chunk);
     })?;
-    let extraction = extract::extract(&scanner.finish(), profile);
+    let scanned = scanner.finish();
+    let extraction = extract::extract(&scanned, profile);
     let failed = std::cell::Cell::new(None);
     let sha256_of = |extent: &Extent| match sha256(file, &extraction, extent) {
         Ok(digest) => digest,
@@ -76,7 +81,11 @@ fn inspect(file: &File, profile: crate::mail::Profile) -> io::Result<Inspected> 
             String::new()
         }
     };
-    let described = extract::inspect(&extraction, &hex(whole), &sha256_of);
+    let mut described = extract::inspect(&extraction, &hex(whole), &sha256_of);
+    if extraction.class == Class::Plain {
+        let found = extract::header_envelope(&scanned, headers, &GatewayAddress::looks_made);
+        extract::add_header_envelope(&mut described, &found);
+    }
     match failed.take() {
         Some(error) => Err(error),
         None => Ok(Inspected { class: extraction.class, described }),
@@ -203,6 +212,16 @@ fn text(described: &Value) -> String {
                 line("", &format!("message-id {}", shown(&original["message_id"])));
             }
         }
+    }
+    let named = &described["header_envelope"];
+    if !named["sender"].is_null() {
+        line("sender", &format!("{}, named in {}", shown(&named["sender"]), shown(&named["sender_header"])));
+    }
+    for recipient in list(&named["recipients"]) {
+        line(
+            "recipient",
+            &format!("{}, named in {}", shown(&recipient["address"]), shown(&recipient["header"])),
+        );
     }
     for defect in list(&described["defects"]) {
         line("defect", &format!("{}: {}", shown(&defect["kind"]), shown(&defect["detail"])));

@@ -207,7 +207,14 @@ fn report(out: &mut Lines, record: &ReportRecord, recipients_shown: usize) {
         Some(sender) => safe(sender.as_str()),
     };
     let originals = counted(record.originals.len() as u64, "original");
-    out.add("report", &format!("sender {sender}; {originals}"));
+    match &envelope.headers {
+        None => out.add("report", &format!("sender {sender}; {originals}")),
+        Some(headers) => {
+            let fields = headers.sender.iter().chain(headers.recipients.iter().map(|(name, _)| name));
+            let fields: Vec<String> = fields.map(|name| safe(name)).collect();
+            out.add("envelope", &format!("sender {sender}; named in {}", fields.join(", ")));
+        }
+    }
     if let Some(id) = &envelope.message_id {
         out.add("", &format!("message {}", safe(id)));
     }

@@ -81,6 +81,7 @@ impl Running {
         self.admission.replace(limits::smtp(&settings, limits::descriptors()));
         limits::warn_of_few_descriptors(&settings, limits::descriptors());
         self.pipeline.replace_exchange(&settings.exchange);
+        self.pipeline.replace_assign(&settings.assign, &settings.domains);
         self.pipeline.limit_in_flight(in_flight_limits(&settings));
         self.embedded.set_reserve(reserve_octets(&settings));
         if before.log.level != settings.log.level {

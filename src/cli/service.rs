@@ -98,6 +98,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
     let bound = bind(&settings).await?;
     let store = Arc::clone(&embedded) as Arc<dyn Store>;
     let pipeline = Pipeline::new(Arc::clone(&store), Arc::clone(&directory), &settings.exchange);
+    pipeline.replace_assign(&settings.assign, &settings.domains);
     pipeline.limit_in_flight(in_flight_limits(&settings));
 
     let mut running = Running {

@@ -23,6 +23,7 @@
 //! `users.toml` follows the same rules.
 
 mod alerts;
+mod assign;
 mod check;
 mod error;
 mod exchange;
@@ -33,6 +34,7 @@ mod settings;
 mod smtp;
 
 pub use alerts::{ALERT_RECIPIENTS_MAX, AlertMail, Alerts, RelayLogin, RelaySecurity};
+pub use assign::{Assign, DOMAIN_ALIASES_MAX};
 pub(crate) use check::is_host_name;
 pub use check::{load, parse};
 pub use error::{ConfigError, ConfigErrors};

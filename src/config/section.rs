@@ -175,6 +175,29 @@ impl<'t, 'i> Section<'t, 'i> {
         Some(At { value: texts, line: found.line })
     }
 
+    /// A table of strings, each name and value with its own line, if the key is there.
+    pub(crate) fn string_pairs(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+    ) -> Option<At<Vec<(At<String>, At<String>)>>> {
+        let found = self.value(key, problems)?;
+        let Some(table) = found.value.as_table() else {
+            self.wrong_type(key, &found, "a table of strings", problems);
+            return None;
+        };
+        let mut pairs = Vec::with_capacity(table.len());
+        for (name, item) in table.iter() {
+            let name = At { line: problems.line(&name.span()), value: name.get_ref().to_string() };
+            let item = At { line: problems.line(&item.span()), value: item.get_ref() };
+            match item.value.as_str() {
+                Some(text) => pairs.push((name, At { value: text.to_owned(), line: item.line })),
+                None => self.wrong_type(key, &item, "a table of strings", problems),
+            }
+        }
+        Some(At { value: pairs, line: found.line })
+    }
+
     /// `true` or `false`, if the key is there.
     pub(crate) fn boolean(&mut self, key: &'static str, problems: &mut Problems) -> Option<bool> {
         let found = self.value(key, problems)?;

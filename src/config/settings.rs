@@ -1,9 +1,11 @@
 //! The checked settings: every key of the file, its meaning, unit and default.
 
 use super::alerts::{Alerts, RelaySecurity};
+use super::assign::Assign;
 use super::exchange::Exchange;
 use super::smtp::Smtp;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,6 +58,8 @@ pub struct Settings {
     pub http: Option<Http>,
     /// `[log]`.
     pub log: Log,
+    /// `[assign]`.
+    pub assign: Assign,
     /// `[alerts]`.
     pub alerts: Alerts,
     /// `[[directory]]`, in the order of the file. Default: none, and nobody is known, so that every message is
@@ -256,6 +260,7 @@ impl Settings {
             imap: None,
             http: None,
             log: Log::default(),
+            assign: Assign::default(),
             alerts: Alerts::default(),
             directories: Vec::new(),
         }
@@ -324,6 +329,7 @@ impl Settings {
         out.key("rotate_bytes", self.log.rotate_bytes);
         out.key("rotate_days", self.log.rotate_days);
         out.key("keep", self.log.keep);
+        self.assign.to_toml(&mut out);
         self.alerts_to_toml(&mut out);
         for source in &self.directories {
             out.section("[[directory]]");
@@ -381,6 +387,10 @@ fn text(value: impl fmt::Display) -> toml::Value {
 
 pub(super) fn path(value: &Path) -> toml::Value {
     text(value.display())
+}
+
+pub(super) fn table(pairs: &BTreeMap<String, String>) -> toml::Value {
+    toml::Value::Table(pairs.iter().map(|(key, value)| (key.clone(), text(value))).collect())
 }
 
 pub(super) fn array<T: fmt::Display>(values: &[T]) -> toml::Value {

@@ -23,6 +23,8 @@
 pub mod file;
 mod live;
 pub mod snapshot;
+mod x500;
 
 pub use live::{Directory, ReloadReport, SourceReport, SourceStatus};
-pub use snapshot::{Conflict, Contested, ProxyAddress, Snapshot, User};
+pub use snapshot::{Conflict, Contested, Form, Found, ProxyAddress, Snapshot, User};
+pub use x500::{is_encapsulated, is_x500};

@@ -2,23 +2,18 @@
 //!
 //! Addresses are compared by [`AddressKey`]: the whole address, ASCII case-folded, no plus-tag stripping. An X.500
 //! name stands in the list as `x500:/o=…` (as Exchange's `proxyAddresses` write it) and matches what journal
-//! reports write as `[EX:/o=…]`.
+//! reports write as `[EX:/o=…]` or encapsulated as `IMCEAEX-_o=…@domain` (`x500.rs`).
 //!
 //! Looking up is one hash; making a snapshot is linear in the number of addresses.
 
+use super::x500::{self, X500_PREFIX};
 use crate::mail::{Address, AddressError, AddressKey};
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 /// Longest X.500 name accepted, in octets, with its prefix. Exchange's own limit for a name is 256 characters.
 const X500_OCTETS_MAX: usize = 1_100;
-
-/// How the list writes an X.500 name, in lower case.
-const X500_PREFIX: &str = "x500:";
-/// How a journal report writes one, in lower case.
-const EX_PREFIX: &str = "[ex:";
 
 /// One address of a user, as the source wrote it.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -58,8 +53,14 @@ impl ProxyAddress {
 
     /// What it is compared by.
     pub fn key(&self) -> AddressKey {
-        AddressKey::of(self.as_str())
+        listed_key(self.as_str())
     }
+}
+
+/// What an address of the list is compared by.
+fn listed_key(text: &str) -> AddressKey {
+    let key = AddressKey::of(text);
+    x500::read(&key).map_or(key, |name| name.key)
 }
 
 impl fmt::Display for ProxyAddress {
@@ -146,6 +147,28 @@ struct Owner {
     address: usize,
 }
 
+/// How a report wrote an address that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As an SMTP address.
+    Smtp,
+    /// As the X.500 name that the user has: `[EX:/o=…]`, or as the list does.
+    X500,
+    /// As an SMTP address that encapsulates the user's X.500 name: `IMCEAEX-_o=…@domain`.
+    Encapsulated,
+}
+
+/// Whose an address is.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// The user's.
+    pub user: &'a Arc<User>,
+    /// The one of the user's addresses that matched, as the source wrote it.
+    pub proxy: &'a str,
+    /// How it was written where it was looked up from.
+    pub form: Form,
+}
+
 /// Users by address. Immutable; share it in an [`Arc`].
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -189,7 +212,7 @@ impl Snapshot {
         let index = self.users.len();
         self.domains.extend(user.domains().map(str::to_ascii_lowercase));
         for (address, text) in user.addresses().enumerate() {
-            let key = AddressKey::of(text);
+            let key = listed_key(text);
             match self.by_address.get(&key).map(|owner| owner.user) {
                 None => {
                     self.by_address.insert(key, Owner { user: index, address });
@@ -206,16 +229,19 @@ impl Snapshot {
         self.users.push(Arc::clone(user));
     }
 
-    /// The user an address belongs to. An X.500 name may be given in either form.
+    /// The user an address belongs to. An X.500 name may be given in any of its forms.
     pub fn find(&self, address: &AddressKey) -> Option<&Arc<User>> {
-        self.find_proxy(address).map(|(user, _)| user)
+        self.find_proxy(address).map(|found| found.user)
     }
 
-    /// As [`find`](Snapshot::find), with the one of the user's addresses that matched, as the source wrote it.
-    pub fn find_proxy(&self, address: &AddressKey) -> Option<(&Arc<User>, &str)> {
-        let owner = self.by_address.get(&*listed_key(address))?;
+    /// As [`find`](Snapshot::find), with what matched and how.
+    pub fn find_proxy(&self, address: &AddressKey) -> Option<Found<'_>> {
+        let name = x500::read(address);
+        let owner = self.by_address.get(name.as_ref().map_or(address, |name| &name.key))?;
         let user = self.users.get(owner.user)?;
-        Some((user, user.addresses().nth(owner.address)?))
+        let proxy = user.addresses().nth(owner.address)?;
+        let form = name.map_or(Form::Smtp, |name| name.form);
+        Some(Found { user, proxy, form })
     }
 
     /// Every user, in the order of the sources.
@@ -239,20 +265,6 @@ impl Snapshot {
     }
 }
 
-/// What an address of a report is listed as: `[EX:/o=…]` as `x500:/o=…`, any other as itself.
-fn listed_key(address: &AddressKey) -> Cow<'_, AddressKey> {
-    let name = address.as_str().strip_prefix(EX_PREFIX).and_then(|rest| rest.strip_suffix(']'));
-    match name {
-        Some(name) => Cow::Owned(AddressKey::of(&format!("{X500_PREFIX}{name}"))),
-        None => Cow::Borrowed(address),
-    }
-}
-
-/// True for an X.500 name in either form. It has no domain to tell its organisation by.
-pub fn is_x500(address: &AddressKey) -> bool {
-    listed_key(address).as_str().starts_with(X500_PREFIX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,8 +281,8 @@ mod tests {
 
     fn check(users: &[(&str, &[&str])], address: &str, expect: Option<(&str, &str)>) {
         let snapshot = Snapshot::of(users.iter().map(|(id, addresses)| user(id, addresses)).collect());
-        let found =
-            snapshot.find_proxy(&AddressKey::of(address)).map(|(user, proxy)| (user.id.as_str(), proxy));
+        let found = snapshot.find_proxy(&AddressKey::of(address));
+        let found = found.map(|found| (found.user.id.as_str(), found.proxy));
         assert_eq!(found, expect, "{address}");
     }
 
@@ -294,6 +306,9 @@ mod tests {
         check(users, "x500:/o=org/cn=recipients/cn=al", Some(("a", proxy)));
         check(users, "[EX:/o=org/cn=recipients/cn=bo]", None);
         check(users, "[EX:/o=org/cn=recipients/cn=al", None);
+        check(users, "[EX: /o=Org /cn=Recipients/ cn=al ]", Some(("a", proxy)));
+        check(users, "IMCEAEX-_o=Org_cn=Recipients_cn=al@any.example", Some(("a", proxy)));
+        check(users, "IMCEAEX-_o=Org_cn=Recipients_cn=bo@x.example", None);
     }
 
     #[test]

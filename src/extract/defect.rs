@@ -95,6 +95,9 @@ pub enum DefectKind {
     SeveralRedirections,
     /// A quoted local part that does not end; the quotes were taken literally.
     UnbalancedQuote,
+    /// A header field that is trusted to name people stands further down too, where whoever wrote the mail may have put it;
+    /// only the topmost was believed.
+    EnvelopeHeaderIgnored,
     /// Quirk: a report line was folded.
     FoldedLine,
     /// Quirk: a field name in unusual case, or unusual blanks around its colon.

@@ -1,6 +1,6 @@
 //! The JSON that `daybook inspect --json` prints: a stable interface.
 
-use super::{Extraction, Original, Report};
+use super::{Destination, Extraction, HeaderEnvelope, Original, Report};
 use crate::mail::{Extent, JournaledRecipient, Redirection, WrittenAddress};
 use serde_json::{Value, json};
 
@@ -14,8 +14,29 @@ pub fn inspect(extraction: &Extraction, sha256_whole: &str, sha256_of: &dyn Fn(&
         "reports": extraction.reports.iter().map(|r| report(r, sha256_of)).collect::<Vec<_>>(),
         "destination": extraction.destination,
         "parent_message_id": extraction.parent_message_id,
+        "header_envelope": null,
         "defects": extraction.defects,
     })
+}
+
+/// Adds to the description of plain mail what trusted header fields say of it: `header_envelope`, their defects, and that
+/// users can be found by it.
+pub fn add_header_envelope(described: &mut Value, found: &HeaderEnvelope) {
+    if let Some(defects) = described["defects"].as_array_mut() {
+        defects.extend(found.defects.iter().map(|defect| json!(defect)));
+    }
+    let Some(envelope) = &found.envelope else { return };
+    let recipients = envelope.recipients_with_headers();
+    described["header_envelope"] = json!({
+        "sender": address(envelope.sender.as_ref()),
+        "sender_header": envelope.headers.as_ref().and_then(|headers| headers.sender.as_deref()),
+        "recipients": recipients
+            .map(|(recipient, header)| json!({"address": recipient.address, "header": header}))
+            .collect::<Vec<_>>(),
+    });
+    if described["destination"] == json!(Destination::Unassigned) {
+        described["destination"] = json!(Destination::Assign);
+    }
 }
 
 fn report(report: &Report, sha256_of: &dyn Fn(&Extent) -> String) -> Value {

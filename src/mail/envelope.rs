@@ -177,7 +177,18 @@ pub struct JournaledRecipient {
     pub redirection: Option<Redirection>,
 }
 
-/// What a journal report says about the message it documents.
+/// The header fields that named an envelope's addresses, where no report did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HeaderSource {
+    /// The one that named the sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// Those that named the recipients, in their order, each with how many it named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<(String, u32)>,
+}
+
+/// What a journal report says about the message it documents; or, of plain mail, what trusted header fields say about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournaledEnvelope {
     /// `Sender:`; `None` when the report names none, empty for the null path.
@@ -204,9 +215,19 @@ pub struct JournaledEnvelope {
     /// Every recipient line, in order.
     #[serde(default)]
     pub recipients: Vec<JournaledRecipient>,
+    /// Where the addresses stand, when it is no report that names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<HeaderSource>,
 }
 
 impl JournaledEnvelope {
+    /// Every recipient line, with the header field that named it, if one did.
+    pub fn recipients_with_headers(&self) -> impl Iterator<Item = (&JournaledRecipient, Option<&str>)> {
+        let named = self.headers.iter().flat_map(|headers| &headers.recipients);
+        let named = named.flat_map(|(name, count)| (0..*count).map(|_| Some(name.as_str())));
+        self.recipients.iter().zip(named.chain(std::iter::repeat(None)))
+    }
+
     /// True when the report named nobody at all: there is no envelope to assign by.
     pub fn is_empty(&self) -> bool {
         self.sender.is_none() && self.on_behalf_of.is_none() && self.recipients.is_empty()

@@ -47,7 +47,25 @@ pub struct EnvelopeHeaders {
     pub senders: Vec<String>,
 }
 
+/// Most header fields that may be trusted to name recipients, and most that may name the sender.
+pub const ENVELOPE_HEADERS_MAX: usize = 16;
+/// Longest name of one, in octets: RFC 5322 §2.1.1 asks for lines no longer.
+const HEADER_NAME_OCTETS_MAX: usize = 78;
+/// Fields in which whoever writes mail names whom he likes (RFC 5322 §3.6.2 and §3.6.3).
+const WRITERS_FIELDS: [&str; 6] = ["From", "Sender", "Reply-To", "To", "Cc", "Bcc"];
+
 impl EnvelopeHeaders {
+    /// Why a field of this name cannot be trusted to name an envelope; `None` when it can.
+    pub fn refusal(name: &str) -> Option<&'static str> {
+        let is_name = (1..=HEADER_NAME_OCTETS_MAX).contains(&name.len())
+            && name.bytes().all(|octet| octet.is_ascii_graphic() && octet != b':');
+        if !is_name {
+            return Some("it is no name of a header field");
+        }
+        let is_writers = WRITERS_FIELDS.iter().any(|field| name.eq_ignore_ascii_case(field));
+        is_writers.then_some("whoever writes the mail writes it")
+    }
+
     /// True when none is trusted.
     pub fn is_empty(&self) -> bool {
         self.recipients.is_empty() && self.senders.is_empty()
@@ -77,7 +95,19 @@ pub struct GatewayAddress {
     pub until: Option<Timestamp>,
 }
 
+/// How the local part of every gateway mailbox's address begins.
+const MADE_PREFIX: &str = "mbx-";
+/// Hex digits behind that.
+const MADE_DIGITS: usize = 32;
+
 impl GatewayAddress {
+    /// Whether an address looks like one that was made for a gateway mailbox, in whatever domain.
+    pub fn looks_made(address: &AddressKey) -> bool {
+        let local = address.as_str().rsplit_once('@').map(|(local, _)| local);
+        let digits = local.and_then(|local| local.strip_prefix(MADE_PREFIX));
+        digits.is_some_and(|d| d.len() == MADE_DIGITS && d.bytes().all(|b| b.is_ascii_hexdigit()))
+    }
+
     /// Whether mail and logins by it are taken at `now`.
     pub fn is_served(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)

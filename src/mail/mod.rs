@@ -19,11 +19,12 @@ mod verdict;
 
 pub use address::{Address, AddressError, AddressKey};
 pub use envelope::{
-    ChainVerdict, ClientCertificate, JournaledEnvelope, JournaledRecipient, RecipientField, Redirection,
-    ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
+    ChainVerdict, ClientCertificate, HeaderSource, JournaledEnvelope, JournaledRecipient, RecipientField,
+    Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
 };
 pub use gateway::{
-    EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile, Role, SELF_TEST_NAME,
+    ENVELOPE_HEADERS_MAX, EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile,
+    Role, SELF_TEST_NAME,
 };
 pub use id::{GatewayMailboxId, IdError, ReceiptId, SessionId, Uid, UidValidity};
 pub use message::{CanonicalSize, Class, Extent, NOTICE_ID_BEGINNING, Rendition, UserFolder};

@@ -25,6 +25,7 @@
 //! - One log line, `journal.committed`, says everything about a stored message except what is in it.
 
 mod former;
+mod header_named;
 mod in_flight;
 mod objects;
 mod place;
@@ -34,6 +35,7 @@ mod recover;
 mod revise;
 mod summary;
 
+use crate::assign::Policy;
 use crate::authentic::{self, Exchange};
 use crate::config;
 use crate::directory::Directory;
@@ -70,9 +72,19 @@ struct Inner {
     directory: Arc<Directory>,
     /// Replaced when the configuration is read again; each message is judged by one state of it.
     exchange: ArcSwap<Exchange>,
+    /// Replaced likewise; so is each message assigned.
+    assigning: ArcSwap<Assigning>,
     workers: Arc<Semaphore>,
     in_flight: Arc<InFlight>,
     refused_mail: RefusedMail,
+}
+
+/// What the configuration says about whose a message is.
+#[derive(Debug, Default)]
+struct Assigning {
+    policy: Policy,
+    /// Right-hand sides of gateway mailbox addresses, ASCII lower-cased.
+    domains: Vec<String>,
 }
 
 impl Pipeline {
@@ -86,8 +98,17 @@ impl Pipeline {
         let workers = Arc::new(Semaphore::new(cores + WORKERS_EXTRA));
         let exchange = ArcSwap::from_pointee(known_by(exchange));
         let (in_flight, refused_mail) = (Arc::default(), RefusedMail::default());
+        let assigning = ArcSwap::default();
         Arc::new(Pipeline {
-            inner: Arc::new(Inner { store, directory, exchange, workers, in_flight, refused_mail }),
+            inner: Arc::new(Inner {
+                store,
+                directory,
+                exchange,
+                assigning,
+                workers,
+                in_flight,
+                refused_mail,
+            }),
         })
     }
 
@@ -110,6 +131,18 @@ impl Pipeline {
     pub fn replace_exchange(&self, exchange: &config::Exchange) {
         self.inner.exchange.store(Arc::new(known_by(exchange)));
     }
+
+    /// Assigns by these settings from now on. `domains` are the right-hand sides of gateway mailbox addresses: no such address
+    /// is a recipient of plain mail. Without, addresses are matched as they are written.
+    pub fn replace_assign(&self, assign: &config::Assign, domains: &[String]) {
+        let assigning = Assigning { policy: policy(assign), domains: domains.to_vec() };
+        self.inner.assigning.store(Arc::new(assigning));
+    }
+}
+
+/// How addresses are matched by these settings.
+pub fn policy(settings: &config::Assign) -> Policy {
+    Policy::new(settings.domain_aliases.clone(), settings.plus_tags)
 }
 
 fn known_by(settings: &config::Exchange) -> Exchange {

@@ -1,11 +1,12 @@
 //! Which folders the messages of a delivery go to, and why.
 
 use super::Inner;
+use super::header_named::is_of_whole;
 use super::prepare::Read;
-use crate::assign::{self, Policy, assign, slug};
-use crate::directory::Directory;
+use crate::assign::{self, Policy, assign_one, slug};
+use crate::directory::{Directory, Snapshot};
 use crate::extract::{Destination, Extraction};
-use crate::mail::{GatewayMailbox, Judgement, Mode, ReceiptId, Rendition};
+use crate::mail::{Class, GatewayMailbox, Judgement, Mode, ReceiptId, Rendition};
 use crate::store::{FolderName, ReportRecord, WantedPlacement};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -24,6 +25,8 @@ const TOO_MANY: &str =
 /// Why a message is under Unassigned.
 pub(super) const NOBODY_NAMED: &str = "nobody is named as sender or recipient in a journal report";
 const NOBODY_KNOWN: &str = "no sender or recipient of the report is a known user";
+const NOBODY_IN_HEADERS: &str = "the trusted header fields are not there, or name nobody";
+const NOBODY_KNOWN_IN_HEADERS: &str = "nobody named in the trusted header fields is a known user";
 
 /// Where the messages of a delivery go.
 #[derive(Default)]
@@ -77,7 +80,13 @@ pub(super) fn place(
         return placed;
     }
     match extraction.destination {
-        Destination::Assign => place_by_envelope(&inner.directory, gateway_mailbox, subject, &mut placed),
+        destination if destination == Destination::Assign || is_by_header(subject) => {
+            let policy = &inner.assigning.load().policy;
+            place_by_envelope(&inner.directory, policy, gateway_mailbox, subject, &mut placed);
+        }
+        _ if extraction.class == Class::Plain && !gateway_mailbox.envelope_headers.is_empty() => {
+            unassigned(subject, NOBODY_IN_HEADERS, &mut placed);
+        }
         _ => unassigned(subject, NOBODY_NAMED, &mut placed),
     }
     placed
@@ -91,6 +100,7 @@ pub(super) fn in_inbox(gateway_mailbox: &GatewayMailbox) -> WantedPlacement {
 /// Gives the messages to those whom the reports name; to Unassigned when none of them is known.
 pub(super) fn place_by_envelope(
     directory: &Directory,
+    policy: &Policy,
     gateway_mailbox: &GatewayMailbox,
     subject: Subject<'_>,
     placed: &mut Placed,
@@ -102,9 +112,11 @@ pub(super) fn place_by_envelope(
         placed.left_wrapped = Some((LEFT_WRAPPED.to_owned(), why.to_owned()));
     }
     let before = placed.placements.len();
-    assign_each(directory, gateway_mailbox, subject, &shown[..counted], placed);
+    let snapshot = directory.snapshot_of(gateway_mailbox);
+    assign_each(&snapshot, policy, gateway_mailbox, subject, &shown[..counted], placed);
     if placed.placements.len() == before {
-        unassigned(subject, NOBODY_KNOWN, placed);
+        let why = if is_by_header(subject) { NOBODY_KNOWN_IN_HEADERS } else { NOBODY_KNOWN };
+        unassigned(subject, why, placed);
     }
 }
 
@@ -112,6 +124,11 @@ pub(super) fn place_by_envelope(
 pub(super) fn has_placeable_originals(subject: Subject<'_>) -> bool {
     let shown = shown_messages(subject);
     shown.first().is_some_and(|shown| !shown.is_empty() && shown.len() <= ORIGINALS_PLACED_MAX)
+}
+
+/// Plain mail that trusted header fields name people for.
+fn is_by_header(subject: Subject<'_>) -> bool {
+    subject.reports.iter().any(is_of_whole)
 }
 
 /// Keeps what is shown where an admin sees it.
@@ -123,16 +140,16 @@ pub(super) fn unassigned(subject: Subject<'_>, why: &str, placed: &mut Placed) {
 
 /// Gives the originals of each report to those it names.
 fn assign_each(
-    directory: &Directory,
+    snapshot: &Snapshot,
+    policy: &Policy,
     gateway_mailbox: &GatewayMailbox,
     subject: Subject<'_>,
     shown: &[Vec<u32>],
     placed: &mut Placed,
 ) {
     let receipt_id = subject.receipt_id;
-    let snapshot = directory.snapshot_of(gateway_mailbox);
-    for (report, shown) in subject.reports.iter().zip(shown) {
-        let assign = || assign(std::slice::from_ref(&report.envelope), &snapshot, &Policy::default());
+    for ((number, report), shown) in (0..).zip(subject.reports).zip(shown) {
+        let assign = || assign_one(&report.envelope, number, snapshot, policy);
         // It must not fail; if a bug makes it, nobody is assigned and the message is kept under Unassigned.
         let assignment = catch_unwind(AssertUnwindSafe(assign)).unwrap_or_else(|_| {
             tracing::error!(event = "journal.assignment_failed", %receipt_id, mailbox = gateway_mailbox.login());

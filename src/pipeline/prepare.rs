@@ -1,12 +1,13 @@
 //! From a gathered message to the deliveries the store takes: extract, digest, assign, seal.
 
 use super::Inner;
+use super::header_named::{self, is_of_whole};
 use super::objects::{Layout, Tap, decode_all, each_chunk, run_taps};
 use super::place::{Subject, place};
 use super::recover;
 use super::summary::{self, MessageSummary};
 use crate::authentic::{self, Peer, Pins, Said};
-use crate::extract::{self, Extraction, MessageFacts, Original, Scanned};
+use crate::extract::{self, Extraction, HeaderEnvelope, MessageFacts, Original, Scanned};
 use crate::mail::{
     CanonicalSize, Class, Extent, GatewayMailbox, Judgement, OriginMarks, Profile, ReceiptId, Rendition,
     Timestamp, TransportEnvelope,
@@ -95,17 +96,20 @@ pub(super) fn prepare(inner: &Inner, gathered: &Gathered) -> Result<Prepared, St
         let read = read(inner, gathered.spooled.clone(), extraction)?;
         steps.extract += clock.elapsed().as_secs_f64() - steps.seal - steps.extract;
         let sealing = Instant::now();
+        let nobody = HeaderEnvelope::default();
         let receipt = Receipt {
             receipt_id: gathered.receipt_id,
             received_at,
             envelope: &gathered.envelope,
+            by_header: &nobody,
             came_by: None,
             lost_home: false,
         };
         for gateway_mailbox in &gateway_mailboxes {
+            let by_header = header_named::named(inner, gateway_mailbox, gathered, read.extraction.as_ref());
             let recovery = recover::look(inner, gateway_mailbox, &read, gathered, &delivered_to)?;
-            let receipt = Receipt { lost_home: recovery.is_homeless(), ..receipt };
-            deliveries.push(deliver_to(inner, gateway_mailbox, &read, &receipt)?);
+            let own = Receipt { lost_home: recovery.is_homeless(), by_header: &by_header, ..receipt };
+            deliveries.push(deliver_to(inner, gateway_mailbox, &read, &own)?);
             if let recover::Recovery::For(served, report) = recovery {
                 let came_by = Some(CameBy { ndr_mailbox: gateway_mailbox, ndr: &read });
                 deliveries.push(deliver_to(inner, &served, &report, &Receipt { came_by, ..receipt })?);
@@ -243,6 +247,8 @@ struct Receipt<'a> {
     receipt_id: ReceiptId,
     received_at: Timestamp,
     envelope: &'a TransportEnvelope,
+    /// What trusted header fields say of plain mail.
+    by_header: &'a HeaderEnvelope,
     /// What is delivered was returned by an NDR.
     came_by: Option<CameBy<'a>>,
     /// It holds a report for a gateway mailbox that is there no more.
@@ -289,7 +295,8 @@ fn deliver_to(
             held: held.as_ref().map(|h| h.message),
         })
         .collect();
-    let reports = reports(read.extraction.as_ref());
+    let mut reports = reports(read.extraction.as_ref());
+    reports.extend(header_named::record(receipt.by_header));
     let extraction = read.extraction.as_ref();
     // Who sent a report that was returned is shown by the NDR: the peer speaks for that, not for what is inside.
     let told = receipt.came_by.map_or(extraction, |came_by| came_by.ndr.extraction.as_ref());
@@ -305,9 +312,12 @@ fn deliver_to(
         true => place(inner, gateway_mailbox, read, subject, &judgement),
         false => recover::place_ndr(gateway_mailbox, extraction, receipt.lost_home),
     };
-    let mut defects: Vec<(String, String)> = extraction
-        .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
-        .unwrap_or_default();
+    let found = extraction.map(|e| e.defects.as_slice()).unwrap_or_default();
+    let mut defects: Vec<(String, String)> = found
+        .iter()
+        .chain(&receipt.by_header.defects)
+        .map(|d| (d.kind.to_string(), d.detail.clone()))
+        .collect();
     if extraction.is_none() {
         defects.push((
             "extraction-failed".to_owned(),
@@ -464,7 +474,8 @@ fn reports(extraction: Option<&Extraction>) -> Vec<ReportRecord> {
 }
 
 /// What makes another message the same again: outermost Message-ID, and of each report its wrapper's Message-ID, its
-/// recorded envelope and the joins of its originals. Without an original there is only the message itself.
+/// recorded envelope and the joins of its originals. Without an original there is only the message itself. So it is where the
+/// message is the original: no wrapper's Message-ID tells one copy from another, and every copy is kept.
 pub(super) fn identity(
     key: &DigestKey,
     outermost: Option<&str>,
@@ -481,7 +492,7 @@ pub(super) fn identity(
         );
         parts.extend(report.originals.iter().filter_map(|o| joins.get(*o as usize)).map(|j| j.0.to_vec()));
     }
-    if reports.iter().all(|report| report.originals.is_empty()) {
+    if reports.iter().all(|report| report.originals.is_empty() || is_of_whole(report)) {
         parts.extend(exacts.first().map(|e| e.0.to_vec()));
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();

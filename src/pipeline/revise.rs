@@ -7,6 +7,7 @@ use super::place::{
     NOBODY_NAMED, Placed, Subject, has_placeable_originals, in_inbox, place_by_envelope, unassigned, wanted,
 };
 use super::prepare::identity;
+use crate::assign::Policy;
 use crate::directory::Directory;
 use crate::mail::{GatewayMailbox, Mode, Rendition, Timestamp};
 use crate::store::{
@@ -25,6 +26,7 @@ pub fn released(
     receipt: &ReceiptView,
     gateway_mailbox: &GatewayMailbox,
     directory: &Directory,
+    policy: &Policy,
     key: &DigestKey,
     at: Timestamp,
 ) -> Result<Revision, StoreError> {
@@ -39,7 +41,7 @@ pub fn released(
         if !gateway_mailbox.role.is_journal() || !has_placeable_originals(subject) {
             placed.placements.push(whole_unassigned());
         } else if names_somebody(receipt) {
-            place_by_envelope(directory, gateway_mailbox, subject, &mut placed);
+            place_by_envelope(directory, policy, gateway_mailbox, subject, &mut placed);
         } else {
             unassigned(subject, NOBODY_NAMED, &mut placed);
         }
@@ -58,6 +60,7 @@ pub fn reassigned(
     receipt: &ReceiptView,
     gateway_mailbox: &GatewayMailbox,
     directory: &Directory,
+    policy: &Policy,
     at: Timestamp,
 ) -> Option<Revision> {
     let renditions = renditions(receipt);
@@ -72,7 +75,7 @@ pub fn reassigned(
         return None;
     }
     let mut placed = Placed::default();
-    place_by_envelope(directory, gateway_mailbox, subject, &mut placed);
+    place_by_envelope(directory, policy, gateway_mailbox, subject, &mut placed);
     placed.placements.retain(|wanted| matches!(wanted.folder, FolderName::User { .. }));
     if placed.placements.is_empty() {
         return None;

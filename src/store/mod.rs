@@ -508,6 +508,10 @@ pub enum GatewayMailboxChange {
         /// What is to be trusted.
         becomes: Trust,
     },
+    /// Trust these header fields of plain mail to name its recipients, from now on.
+    RecipientHeaders(Vec<String>),
+    /// Trust these to name its sender.
+    SenderHeaders(Vec<String>),
     /// A new unguessable address; the current one becomes a former one. No former address is served
     /// for longer than so many milliseconds from now; one that ends sooner keeps its end.
     Rotate {

@@ -233,6 +233,8 @@ mod tests {
                 mode: Mode::Observe,
                 trusted_networks: vec![],
                 pinned_certificates: vec![],
+                recipient_headers: vec![],
+                sender_headers: vec![],
                 learned: None,
                 recent: None,
                 notes: vec![],

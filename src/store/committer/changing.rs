@@ -50,6 +50,10 @@ pub(super) fn change(
             GatewayMailboxChange::Tenant(tenant) => state.tenant.clone_from(tenant),
             GatewayMailboxChange::Profile(profile) => state.profile = *profile,
             GatewayMailboxChange::Archive(archive) => state.archive = *archive,
+            GatewayMailboxChange::RecipientHeaders(names) => {
+                state.envelope_headers.recipients.clone_from(names);
+            }
+            GatewayMailboxChange::SenderHeaders(names) => state.envelope_headers.senders.clone_from(names),
             GatewayMailboxChange::Trust { was, becomes } => {
                 if state.trust != *was {
                     let why = "who is trusted was changed at the same time: look at it and try again";
