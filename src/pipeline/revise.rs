@@ -33,7 +33,8 @@ pub fn released(
     let held_back = receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back);
     let renditions = renditions(receipt);
     let subject = subject(receipt, &renditions);
-    let mut placed = Placed::default();
+    // Who is nobody's stays so, unless somebody is asked for.
+    let mut placed = Placed { unmatched: receipt.unmatched.clone(), ..Placed::default() };
     if held_back {
         placed.placements.push(in_inbox(gateway_mailbox));
     }
@@ -41,6 +42,7 @@ pub fn released(
         if !gateway_mailbox.role.is_journal() || !has_placeable_originals(subject) {
             placed.placements.push(whole_unassigned());
         } else if names_somebody(receipt) {
+            placed.unmatched.clear();
             place_by_envelope(directory, policy, gateway_mailbox, subject, &mut placed);
         } else {
             unassigned(subject, NOBODY_NAMED, &mut placed);
@@ -147,4 +149,156 @@ fn delivered_identity(receipt: &ReceiptView, key: &DigestKey) -> Result<Digest, 
     let exacts: Vec<Digest> = receipt.messages.iter().map(|message| message.exact).collect();
     let joins: Vec<Digest> = receipt.messages.iter().map(|message| message.join).collect();
     identity(key, receipt.message_id.as_deref(), &receipt.reports, &exacts, &joins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DirectoryKind, DirectorySource};
+    use crate::mail::{GatewayMailboxId, Profile, Role};
+    use crate::store::{Embedded, GatewayMailboxChange, NewGatewayMailbox, Options, Store};
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    struct Fixture {
+        store: Embedded,
+        mailbox: Arc<GatewayMailbox>,
+        directory: Directory,
+        runtime: tokio::runtime::Runtime,
+        _dir: tempfile::TempDir,
+    }
+
+    /// A gateway mailbox, and a directory that knows `bob@contoso.example`.
+    fn fixture() -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.toml");
+        std::fs::write(
+            &path,
+            "[[user]]\nid = \"bob\"\nname = \"B\"\naddresses = [\"bob@contoso.example\"]\n",
+        )
+        .unwrap();
+        let source = DirectorySource { kind: DirectoryKind::File { path }, mailboxes: None };
+        let options = Options { data_dir: dir.path().join("data"), reserve_octets: 0 };
+        let store = Embedded::open(&options).unwrap().0;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let new = NewGatewayMailbox {
+            name: "Contoso".to_owned(),
+            domain: "gw.example".to_owned(),
+            tenant: None,
+            profile: Profile::Microsoft365,
+            role: Role::default(),
+        };
+        let (mailbox, _) = runtime.block_on(store.create_gateway_mailbox(new, "test")).unwrap();
+        Fixture { store, mailbox, directory: Directory::open(&[source]).0, runtime, _dir: dir }
+    }
+
+    /// A receipt of one report for `recipient` with so many originals, in this folder.
+    fn receipt(recipient: &str, originals: u32, folder: &str, events: Value, held_back: bool) -> ReceiptView {
+        let message = json!({ "octets": 1, "message_id": null, "rendition": "original" });
+        let numbers: Vec<u32> = (1..=originals).collect();
+        let recipients = json!([{ "field": "Recipient", "address": recipient }]);
+        serde_json::from_value(json!({
+            "receipt_id": "019aa5b0-7e21-7c43-a1b2-0123456789ab",
+            "gateway_mailbox": "019aa5b0-7e21-7c43-a1b2-0123456789ac",
+            "address": null, "name": null, "at": "2026-11-21T09:30:00Z",
+            "transport": {
+                "session_id": "019aa5b0-7e21-7c43-a1b2-0123456789ad", "peer": "192.0.2.1:25", "helo": "x",
+                "tls": null, "reverse_path": "", "recipients": [], "smtputf8": false },
+            "class": "journal-report", "octets": 1, "sha256": "00".repeat(32),
+            "message_id": "<w@x>", "parent_message_id": null,
+            "messages": vec![message; originals as usize + 1],
+            "reports": [{ "envelope": { "recipients": recipients }, "originals": numbers }],
+            "defects": [], "unmatched": [], "repeats": null,
+            "judgement": {
+                "verdict": "unverified", "reasons": [], "mode": "enforce", "held_back": held_back,
+                "evidence": { "certificate": "none", "outer": {} } },
+            "placements": [{
+                "folder": folder, "uid": 1, "octets": 1, "spared": false, "reasons": [], "events": events }],
+        }))
+        .unwrap()
+    }
+
+    /// Folder and message of each placement.
+    fn placed(revision: &Revision) -> Vec<(String, u32)> {
+        revision.placements.iter().map(|wanted| (wanted.folder.path(None), wanted.message)).collect()
+    }
+
+    fn are(revision: &Revision, expect: &[(&str, u32)]) {
+        let expect: Vec<(String, u32)> = expect.iter().map(|(f, m)| ((*f).to_owned(), *m)).collect();
+        assert_eq!(placed(revision), expect);
+    }
+
+    impl Fixture {
+        fn release(&self, receipt: &ReceiptView) -> Revision {
+            let stage = self.store.stage(self.mailbox.id).unwrap();
+            let at = Timestamp::from_unix_ms(0);
+            released(receipt, &self.mailbox, &self.directory, stage.digest_key(), at).unwrap()
+        }
+
+        fn reassign(&self, receipt: &ReceiptView) -> Option<Revision> {
+            reassigned(receipt, &self.mailbox, &self.directory, Timestamp::from_unix_ms(0))
+        }
+
+        fn without_archive(mut self) -> Fixture {
+            let changes = vec![GatewayMailboxChange::Archive(false)];
+            let changed = self.store.change_gateway_mailbox(self.mailbox.id, changes, "test");
+            self.mailbox = self.runtime.block_on(changed).unwrap();
+            self
+        }
+    }
+
+    const BOB: &str = "Users/bob/Journal Incoming";
+
+    #[test]
+    fn what_is_released_goes_where_it_would_have_been_delivered() {
+        let fixture = fixture();
+        let release = |recipient: &str, originals: u32, held_back: bool| {
+            fixture.release(&receipt(recipient, originals, "Quarantine", json!([]), held_back))
+        };
+        let held_back = release("bob@contoso.example", 1, true);
+        are(&held_back, &[("INBOX", 0), (BOB, 1)]);
+        assert!(held_back.identity.is_some() && held_back.leaves == [FolderName::Quarantine]);
+        let doubtful = release("bob@contoso.example", 2, false);
+        are(&doubtful, &[(BOB, 1), (BOB, 2)]);
+        assert!(doubtful.identity.is_none(), "it has that of a delivered one already");
+        are(&release("eve@fabrikam.example", 1, false), &[("Unassigned", 1)]);
+        are(&release("bob@contoso.example", 0, false), &[("Unassigned", 0)]);
+        are(&release("bob@contoso.example", 17, true), &[("INBOX", 0), ("Unassigned", 0)]);
+        let inbox_only = fixture.without_archive();
+        let both = |held_back| receipt("bob@contoso.example", 1, "Quarantine", json!([]), held_back);
+        are(&inbox_only.release(&both(true)), &[("INBOX", 0)]);
+        are(&inbox_only.release(&both(false)), &[]);
+    }
+
+    #[test]
+    fn an_ndr_mailbox_gives_users_nothing() {
+        let mut fixture = fixture();
+        let serves = GatewayMailboxId::new(1, [0; 10]);
+        fixture.mailbox =
+            Arc::new(GatewayMailbox { role: Role::Ndr { serves }, ..fixture.mailbox.as_ref().clone() });
+        let of = |folder: &str| receipt("bob@contoso.example", 1, folder, json!([]), false);
+        are(&fixture.release(&of("Quarantine")), &[("Unassigned", 0)]);
+        assert!(fixture.reassign(&of("Unassigned")).is_none());
+    }
+
+    #[test]
+    fn what_nobody_vouched_for_is_reassigned_to_nobody() {
+        let fixture = fixture();
+        let event = |kind: &str| json!([{ "at": "2026-11-21T09:30:00Z", "kind": kind, "client": null }]);
+        let reassign = |recipient: &str, folder: &str, events: Value| {
+            let of = |receipt: &ReceiptView| fixture.reassign(receipt).map(|revision| placed(&revision));
+            of(&receipt(recipient, 1, folder, events, false))
+        };
+        let to_bob = Some(vec![(BOB.to_owned(), 1)]);
+        assert_eq!(reassign("bob@contoso.example", "Unassigned", json!([])), to_bob);
+        assert_eq!(reassign("bob@contoso.example", "Quarantine", event("released")), to_bob);
+        assert_eq!(reassign("bob@contoso.example", "Quarantine", json!([])), None);
+        assert_eq!(reassign("bob@contoso.example", "Quarantine", event("fetched")), None);
+        // A client deleted it there: that vouches for nothing.
+        assert_eq!(reassign("bob@contoso.example", "Quarantine", event("deleted")), None);
+        assert_eq!(reassign("eve@fabrikam.example", "Unassigned", json!([])), None);
+        assert!(
+            fixture.reassign(&receipt("bob@contoso.example", 17, "Unassigned", json!([]), false)).is_none()
+        );
+    }
 }
