@@ -334,6 +334,32 @@ fn a_suspended_mailbox_takes_what_was_recovered_and_one_that_is_served_cannot_be
 }
 
 #[test]
+fn what_was_recovered_is_read_by_the_profile_of_the_mailbox_served_and_placed_as_that_one_wants() {
+    let (site, journal, ndrs) = site();
+    let server = site.serve();
+    site.run(&["mailbox", "set", &journal.login, "profile=generic"]).expect(0);
+    let there = view(&site, &send(&server, &ndrs, &ndr()), &journal).unwrap();
+    assert_eq!(
+        (there["class"].as_str(), folders(&there)),
+        (Some("plain"), vec!["INBOX".to_owned(), "Unassigned".to_owned()])
+    );
+    site.run(&["mailbox", "set", &journal.login, "profile=microsoft365", "archive=false"]).expect(0);
+    site.run(&["mailbox", "set", &ndrs.login, "archive=false"]).expect(0);
+    let other = ndr().replace("<offer-7@", "<offer-8@").replace("<0fff00ef-2022@", "<n-8@");
+    let receipt = send(&server, &ndrs, &other);
+    assert_eq!(folders(&view(&site, &receipt, &journal).unwrap()), ["INBOX"]);
+    // Without folders beside INBOX it is missed, and alarmed, all the same.
+    let lost = send(
+        &server,
+        &ndrs,
+        &ndr_of_header(9, &report().replace("0003-4a1e", "0099-4a1e").replace("<offer-7@", "<offer-99@")),
+    );
+    assert_eq!(folders(&view(&site, &lost, &ndrs).unwrap()), ["INBOX"]);
+    assert_eq!(json(&site, &["gaps"], 1)["missing"], 1);
+    assert_eq!(alarms(&site, 1), [("report-missing".to_owned(), "critical".to_owned())]);
+}
+
+#[test]
 fn an_ndr_mailbox_serves_a_journal_mailbox_and_says_so() {
     let (site, journal, ndrs) = site();
     let listed = json(&site, &["mailbox", "list"], 0);

@@ -32,7 +32,7 @@ pub(super) enum Recovery {
     /// There is none, this is no NDR mailbox, or the gateway mailbox served has the whole message.
     Nothing,
     /// It is delivered to this gateway mailbox, read as the message that it is.
-    For(Arc<GatewayMailbox>, Read),
+    For(Arc<GatewayMailbox>, Box<Read>),
     /// The gateway mailbox served is not there.
     Homeless,
 }
@@ -72,7 +72,7 @@ pub(super) fn look(
         report.destination = Destination::Quarantine;
         report.defects.clone_from(&extraction.defects);
     }
-    Ok(Recovery::For(served, read_all(inner, spooled, report)?))
+    Ok(Recovery::For(served, Box::new(read_all(inner, spooled, report)?)))
 }
 
 /// The gateway mailbox that a report is for; `None` when it is not there.
