@@ -6,7 +6,7 @@ use super::objects::{Layout, Tap, decode_all, each_chunk, run_taps};
 use super::place::{Subject, place};
 use super::summary::{self, MessageSummary};
 use crate::authentic::{self, Peer, Pins, Said};
-use crate::extract::{self, Extraction, HeaderEnvelope, MessageFacts, Original, Scanned};
+use crate::extract::{self, Extraction, MessageFacts, Original, Scanned};
 use crate::mail::{
     CanonicalSize, Class, Extent, GatewayMailbox, Judgement, OriginMarks, Profile, ReceiptId, Rendition,
     Timestamp, TransportEnvelope,
@@ -93,9 +93,12 @@ pub(super) fn prepare(inner: &Inner, gathered: &Gathered) -> Result<Prepared, St
         let sealing = Instant::now();
         for gateway_mailbox in &gateway_mailboxes {
             let stage = inner.store.stage(gateway_mailbox.id)?;
-            let by_header = header_named::named(inner, gateway_mailbox, gathered, read.extraction.as_ref());
-            let (receipt_id, envelope) = (gathered.receipt_id, &gathered.envelope);
-            let receipt = Receipt { receipt_id, received_at, envelope, by_header };
+            let receipt = Receipt {
+                receipt_id: gathered.receipt_id,
+                received_at,
+                envelope: &gathered.envelope,
+                scanned: gathered.scanned.as_ref(),
+            };
             deliveries.push(deliver_to(inner, gateway_mailbox, stage.as_ref(), &read, &receipt)?);
         }
         steps.seal += sealing.elapsed().as_secs_f64();
@@ -224,8 +227,8 @@ struct Receipt<'a> {
     receipt_id: ReceiptId,
     received_at: Timestamp,
     envelope: &'a TransportEnvelope,
-    /// What trusted header fields say of plain mail.
-    by_header: HeaderEnvelope,
+    /// What header fields are read from.
+    scanned: Option<&'a Scanned>,
 }
 
 /// The delivery to one gateway mailbox: what it holds already is referenced, the rest sealed to its key.
@@ -260,9 +263,10 @@ fn deliver_to(
             held: held.as_ref().map(|h| h.message),
         })
         .collect();
-    let mut reports = reports(read.extraction.as_ref());
-    reports.extend(header_named::record(&receipt.by_header));
     let extraction = read.extraction.as_ref();
+    let by_header = header_named::named(inner, gateway_mailbox, receipt.scanned, extraction);
+    let mut reports = reports(extraction);
+    reports.extend(header_named::record(&by_header));
     let judgement = judge(inner, gateway_mailbox, extraction, receipt.envelope);
     let renditions: Vec<Rendition> = read.messages.iter().map(|message| message.rendition).collect();
     let subject = Subject {
@@ -273,11 +277,8 @@ fn deliver_to(
     };
     let placed = place(inner, gateway_mailbox, read, subject, &judgement);
     let found = extraction.map(|e| e.defects.as_slice()).unwrap_or_default();
-    let mut defects: Vec<(String, String)> = found
-        .iter()
-        .chain(&receipt.by_header.defects)
-        .map(|d| (d.kind.to_string(), d.detail.clone()))
-        .collect();
+    let mut defects: Vec<(String, String)> =
+        found.iter().chain(&by_header.defects).map(|d| (d.kind.to_string(), d.detail.clone())).collect();
     if extraction.is_none() {
         defects.push((
             "extraction-failed".to_owned(),
