@@ -133,6 +133,11 @@ fn with_notes(
 ) -> Result<GatewayMailboxView, OpError> {
     view.learned = learned;
     view.notes = trust::notes(&view, &context.settings.current().exchange);
+    if view.profile == Profile::Generic && view.archive && view.recipient_headers.is_empty() {
+        let why = "the profile is generic and no header field is trusted to name recipients (recipient_headers): nobody's \
+                   Journal Incoming gets anything";
+        view.notes.push(why.to_owned());
+    }
     Ok(view)
 }
 

@@ -331,6 +331,15 @@ mod tests {
         }
 
         #[test]
+        fn choosing_to_match_more_takes_nothing_from_anybody(envelopes in proptest::collection::vec(envelope(), 0..4)) {
+            let policy = Policy::new([("x.example".to_owned(), "y.example".to_owned())], true);
+            let before = assign(&envelopes, &snapshot(), &Policy::default());
+            let after = assign(&envelopes, &snapshot(), &policy);
+            prop_assert!(places(&before).is_subset(&places(&after)));
+            prop_assert!(after.unmatched.iter().all(|unmatched| before.unmatched.iter().any(|b| b.address == unmatched.address)));
+        }
+
+        #[test]
         fn uniting_envelopes_gives_what_each_gives(one in envelope(), two in envelope()) {
             let both = places(&assign(&[one.clone(), two.clone()], &snapshot(), &Policy::default()));
             let mut each = places(&assign(&[one], &snapshot(), &Policy::default()));

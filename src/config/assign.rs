@@ -1,7 +1,7 @@
 //! `[assign]`: which addresses mean the same person although they are not written the same.
 
 use super::check::Reader;
-use super::section::{At, Section};
+use super::section::{At, Section, StringPair};
 use super::settings::{Toml, table};
 use crate::mail::{Address, Untrusted};
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ impl Reader<'_> {
     fn domain_aliases(
         &mut self,
         section: &Section<'_, '_>,
-        pairs: &At<Vec<(At<String>, At<String>)>>,
+        pairs: &At<Vec<StringPair>>,
     ) -> BTreeMap<String, String> {
         let mut bad = |line, why: &str| section.bad_value("domain_aliases", line, why, self.problems);
         if pairs.value.len() > DOMAIN_ALIASES_MAX {

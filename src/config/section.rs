@@ -19,6 +19,9 @@ pub(crate) struct At<T> {
     pub(crate) line: usize,
 }
 
+/// A name and its value.
+pub(crate) type StringPair = (At<String>, At<String>);
+
 /// The faults found so far, and what turns offsets into lines.
 pub(crate) struct Problems {
     line_ends: Vec<usize>,
@@ -180,7 +183,7 @@ impl<'t, 'i> Section<'t, 'i> {
         &mut self,
         key: &'static str,
         problems: &mut Problems,
-    ) -> Option<At<Vec<(At<String>, At<String>)>>> {
+    ) -> Option<At<Vec<StringPair>>> {
         let found = self.value(key, problems)?;
         let Some(table) = found.value.as_table() else {
             self.wrong_type(key, &found, "a table of strings", problems);

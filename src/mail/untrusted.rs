@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Longest run of untrusted text shown, in characters.
-const SHOWN_CHARACTERS_MAX: usize = 256;
+/// Longest run of untrusted text shown, in characters: an address whole, and an X.500 name of 256, whose end tells it apart.
+const SHOWN_CHARACTERS_MAX: usize = 320;
 
 /// Shows text from a peer with every control, format and line-breaking character escaped, and cut to a length,
 /// so that it cannot forge a log line, move a terminal's cursor or reorder what stands around it.

@@ -1,8 +1,7 @@
 //! Plain mail whose envelope stands in header fields that the gateway mailbox trusts: it is assigned by them.
 
 use super::Inner;
-use super::prepare::Gathered;
-use crate::extract::{self, Extraction, HeaderEnvelope};
+use crate::extract::{self, Extraction, HeaderEnvelope, Scanned};
 use crate::mail::{AddressKey, Class, GatewayAddress, GatewayMailbox};
 use crate::store::ReportRecord;
 
@@ -10,12 +9,14 @@ use crate::store::ReportRecord;
 pub(super) fn named(
     inner: &Inner,
     gateway_mailbox: &GatewayMailbox,
-    gathered: &Gathered,
+    scanned: Option<&Scanned>,
     extraction: Option<&Extraction>,
 ) -> HeaderEnvelope {
     let is_plain = extraction.is_some_and(|extraction| extraction.class == Class::Plain);
-    match &gathered.scanned {
-        Some(scanned) if is_plain && !gateway_mailbox.envelope_headers.is_empty() => {
+    // What an NDR mailbox receives is for nobody but its admin.
+    let is_read = is_plain && gateway_mailbox.role.is_journal();
+    match scanned {
+        Some(scanned) if is_read && !gateway_mailbox.envelope_headers.is_empty() => {
             let is_gateway = |key: &AddressKey| is_gateway(inner, gateway_mailbox, key);
             extract::header_envelope(scanned, &gateway_mailbox.envelope_headers, &is_gateway)
         }

@@ -8,6 +8,7 @@ use crate::directory::{Directory, Snapshot};
 use crate::extract::{Destination, Extraction};
 use crate::mail::{Class, GatewayMailbox, Judgement, Mode, ReceiptId, Rendition};
 use crate::store::{FolderName, ReportRecord, WantedPlacement};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Originals of a receipt that are placed one by one; a report with more is no report, and goes to Quarantine.
@@ -148,6 +149,7 @@ fn assign_each(
     placed: &mut Placed,
 ) {
     let receipt_id = subject.receipt_id;
+    let mut told: HashSet<String> = HashSet::new();
     for ((number, report), shown) in (0..).zip(subject.reports).zip(shown) {
         let assign = || assign_one(&report.envelope, number, snapshot, policy);
         // It must not fail; if a bug makes it, nobody is assigned and the message is kept under Unassigned.
@@ -155,11 +157,8 @@ fn assign_each(
             tracing::error!(event = "journal.assignment_failed", %receipt_id, mailbox = gateway_mailbox.login());
             assign::Assignment::default()
         });
-        for unmatched in assignment.unmatched.iter().map(ToString::to_string) {
-            if !placed.unmatched.contains(&unmatched) {
-                placed.unmatched.push(unmatched);
-            }
-        }
+        let unmatched = assignment.unmatched.iter().map(ToString::to_string);
+        placed.unmatched.extend(unmatched.filter(|unmatched| told.insert(unmatched.clone())));
         for placement in assignment.placements {
             let folder = FolderName::User { user: placement.user_id.clone(), folder: placement.folder };
             let reasons: Vec<String> = placement.reasons.iter().map(ToString::to_string).collect();

@@ -7,7 +7,7 @@ use super::place::{Subject, place};
 use super::recover;
 use super::summary::{self, MessageSummary};
 use crate::authentic::{self, Peer, Pins, Said};
-use crate::extract::{self, Extraction, HeaderEnvelope, MessageFacts, Original, Scanned};
+use crate::extract::{self, Extraction, MessageFacts, Original, Scanned};
 use crate::mail::{
     CanonicalSize, Class, Extent, GatewayMailbox, Judgement, OriginMarks, Profile, ReceiptId, Rendition,
     Timestamp, TransportEnvelope,
@@ -96,23 +96,22 @@ pub(super) fn prepare(inner: &Inner, gathered: &Gathered) -> Result<Prepared, St
         let read = read(inner, gathered.spooled.clone(), extraction)?;
         steps.extract += clock.elapsed().as_secs_f64() - steps.seal - steps.extract;
         let sealing = Instant::now();
-        let nobody = HeaderEnvelope::default();
         let receipt = Receipt {
             receipt_id: gathered.receipt_id,
             received_at,
             envelope: &gathered.envelope,
-            by_header: &nobody,
+            scanned: gathered.scanned.as_ref(),
             came_by: None,
             lost_home: false,
         };
         for gateway_mailbox in &gateway_mailboxes {
-            let by_header = header_named::named(inner, gateway_mailbox, gathered, read.extraction.as_ref());
             let recovery = recover::look(inner, gateway_mailbox, &read, gathered, &delivered_to)?;
-            let own = Receipt { lost_home: recovery.is_homeless(), by_header: &by_header, ..receipt };
+            let own = Receipt { lost_home: recovery.is_homeless(), ..receipt };
             deliveries.push(deliver_to(inner, gateway_mailbox, &read, &own)?);
             if let recover::Recovery::For(served, report) = recovery {
                 let came_by = Some(CameBy { ndr_mailbox: gateway_mailbox, ndr: &read });
-                deliveries.push(deliver_to(inner, &served, &report, &Receipt { came_by, ..receipt })?);
+                let of_report = Receipt { scanned: None, came_by, ..receipt };
+                deliveries.push(deliver_to(inner, &served, &report, &of_report)?);
                 delivered_to.push(served);
             }
         }
@@ -247,8 +246,8 @@ struct Receipt<'a> {
     receipt_id: ReceiptId,
     received_at: Timestamp,
     envelope: &'a TransportEnvelope,
-    /// What trusted header fields say of plain mail.
-    by_header: &'a HeaderEnvelope,
+    /// What header fields of plain mail are read from.
+    scanned: Option<&'a Scanned>,
     /// What is delivered was returned by an NDR.
     came_by: Option<CameBy<'a>>,
     /// It holds a report for a gateway mailbox that is there no more.
@@ -295,9 +294,10 @@ fn deliver_to(
             held: held.as_ref().map(|h| h.message),
         })
         .collect();
-    let mut reports = reports(read.extraction.as_ref());
-    reports.extend(header_named::record(receipt.by_header));
     let extraction = read.extraction.as_ref();
+    let by_header = header_named::named(inner, gateway_mailbox, receipt.scanned, extraction);
+    let mut reports = reports(extraction);
+    reports.extend(header_named::record(&by_header));
     // Who sent a report that was returned is shown by the NDR: the peer speaks for that, not for what is inside.
     let told = receipt.came_by.map_or(extraction, |came_by| came_by.ndr.extraction.as_ref());
     let judgement = judge(inner, gateway_mailbox, told, receipt.envelope);
@@ -313,11 +313,8 @@ fn deliver_to(
         false => recover::place_ndr(gateway_mailbox, extraction, receipt.lost_home),
     };
     let found = extraction.map(|e| e.defects.as_slice()).unwrap_or_default();
-    let mut defects: Vec<(String, String)> = found
-        .iter()
-        .chain(&receipt.by_header.defects)
-        .map(|d| (d.kind.to_string(), d.detail.clone()))
-        .collect();
+    let mut defects: Vec<(String, String)> =
+        found.iter().chain(&by_header.defects).map(|d| (d.kind.to_string(), d.detail.clone())).collect();
     if extraction.is_none() {
         defects.push((
             "extraction-failed".to_owned(),
