@@ -114,7 +114,8 @@ fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<(Answer, Bu
     let wait = Some(CONNECTION_WAIT + Duration::from_secs(5));
     stream.set_read_timeout(wait)?;
     stream.set_write_timeout(wait)?;
-    let mut line = serde_json::to_vec(request)?;
+    // It may hold what opens a gateway mailbox.
+    let mut line = Zeroizing::new(serde_json::to_vec(request)?);
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = Zeroizing::new(Vec::new());

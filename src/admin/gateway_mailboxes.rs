@@ -69,7 +69,9 @@ pub(super) async fn create(
     };
     let (mailbox, password) = context.store.create_gateway_mailbox(new, actor).await?;
     log_change("mailbox.created", &mailbox, actor);
-    Ok(CreatedView { gateway_mailbox: view(&mailbox, &[]), password })
+    // It is made whatever cannot be told of it.
+    let escrow = context.store.escrow(mailbox.id).ok();
+    Ok(CreatedView { gateway_mailbox: GatewayMailboxView { escrow, ..view(&mailbox, &[]) }, password })
 }
 
 pub(super) fn list(context: &Context) -> Result<Vec<GatewayMailboxView>, OpError> {
@@ -102,7 +104,8 @@ pub(super) fn changed(
 fn with_folders(context: &Context, mailbox: &GatewayMailbox) -> Result<GatewayMailboxView, OpError> {
     let folders = context.store.folders(mailbox.id)?;
     let shown = folders.iter().map(folder_view).collect();
-    Ok(GatewayMailboxView { folders: Some(shown), ..view(mailbox, &folders) })
+    let escrow = Some(context.store.escrow(mailbox.id)?);
+    Ok(GatewayMailboxView { folders: Some(shown), escrow, ..view(mailbox, &folders) })
 }
 
 fn with_notes(
@@ -295,6 +298,7 @@ pub(super) fn view(mailbox: &GatewayMailbox, folders: &[FolderStatus]) -> Gatewa
         mode: mailbox.trust.mode,
         trusted_networks: mailbox.trust.networks.clone(),
         pinned_certificates: mailbox.trust.certificates.clone(),
+        escrow: None,
         learned: None,
         recent: None,
         notes: Vec::new(),

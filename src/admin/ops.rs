@@ -3,7 +3,7 @@
 use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
-use super::{Ports, examine, gateway_mailboxes, log_level, receipts, self_test, trust, users};
+use super::{Ports, examine, gateway_mailboxes, key, log_level, receipts, self_test, trust, users};
 use crate::config::Live;
 use crate::directory::Directory;
 use crate::observe::{RefusedMail, Visits, now};
@@ -72,6 +72,12 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         }
         Request::ResumeGatewayMailbox { gateway_mailbox } => {
             let id = gateway_mailboxes::resume(context, actor, &gateway_mailbox).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
+        }
+        Request::EscrowGatewayMailbox { gateway_mailbox, key } => {
+            let actor = actor.to_owned();
+            let wrap = move |c: &Context| key::add_escrow(c, &actor, &gateway_mailbox, &key);
+            let id = blocking(context, wrap).await?;
             gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
         }
         Request::DeleteGatewayMailbox { gateway_mailbox, force } => {

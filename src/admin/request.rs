@@ -8,13 +8,14 @@
 //! The values inside a [`Response`] are what `--json` prints: fields are added to them, never renamed or taken away.
 
 use super::Ports;
+use super::key::Key;
 use super::learned::{LearnedView, RecentView};
 use super::watch::{StatusMailView, StatusView};
 use crate::mail::{
     GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
 };
 use crate::observe::{Filter, Level};
-use crate::store::{ReceiptView, StoreError};
+use crate::store::{Escrow, ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::Zeroizing;
@@ -75,6 +76,13 @@ pub enum Request {
     ResumeGatewayMailbox {
         /// Which one.
         gateway_mailbox: String,
+    },
+    /// Wraps its keyring to the escrow recipients that cannot open it yet.
+    EscrowGatewayMailbox {
+        /// Which one.
+        gateway_mailbox: String,
+        /// What opens it.
+        key: Key,
     },
     /// Serves it no more.
     DeleteGatewayMailbox {
@@ -234,6 +242,9 @@ pub struct GatewayMailboxView {
     /// So are those with one of these certificates: SHA-256, in hex.
     #[serde(default)]
     pub pinned_certificates: Vec<String>,
+    /// Who besides the password opens it; not in a list of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escrow: Option<Escrow>,
     /// What the first reports teach about their senders; only when one gateway mailbox was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<LearnedView>,

@@ -158,7 +158,7 @@ async fn answer(
     actor: &str,
 ) -> io::Result<(Answer, Option<Tail>)> {
     let failed = |why: String| Ok((Answer::Failed(OpError::Usage(why)), None));
-    let mut request = Vec::new();
+    let mut request = Zeroizing::new(Vec::new());
     BufReader::new(reader.take(REQUEST_OCTETS_MAX)).read_until(b'\n', &mut request).await?;
     if request.pop() != Some(b'\n') {
         return failed("the request is cut off or too long".to_owned());

@@ -204,6 +204,13 @@ pub(super) enum MailboxCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Let the escrow recipients of the configuration open it, if it was made before they stood there
+    Escrow {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        key: KeyArguments,
+    },
     /// Take no mail for it: senders are asked to try again later, fetching goes on
     Suspend {
         #[command(flatten)]
@@ -233,6 +240,17 @@ pub(super) struct Which {
     /// Its address, login or name
     #[arg(value_name = "ADDRESS")]
     pub(super) mailbox: String,
+}
+
+/// What opens a gateway mailbox. Without either a person at a terminal is asked for the password.
+#[derive(Debug, Args)]
+pub(super) struct KeyArguments {
+    /// The password stands in the first line of this file, or of standard input
+    #[arg(long, value_name = "FILE|-", conflicts_with = "identity")]
+    pub(super) password_file: Option<PathBuf>,
+    /// An escrow identity: an age identity file, as age-keygen writes it
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) identity: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

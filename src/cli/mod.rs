@@ -34,6 +34,7 @@ mod reach;
 mod receipts;
 mod reload;
 mod renewal;
+mod secret;
 mod serve;
 mod service;
 mod signals;

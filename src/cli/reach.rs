@@ -2,7 +2,7 @@
 
 use super::output::Failure;
 use super::service::log_directory;
-use super::start::store_options;
+use super::start::{open_with, store_options};
 use crate::admin::{self, AskError, Context, OpError, Request, Response, Serving};
 use crate::config::{Live, Settings};
 use crate::directory::Directory;
@@ -40,7 +40,7 @@ pub(super) fn perform(settings: &Settings, request: Request) -> Result<Response,
             Err(AskError::NobodyListens) => {}
         }
         check_owner(&settings.data_dir, &request)?;
-        match Embedded::open(&store_options(settings)) {
+        match open_with(&store_options(settings), settings.keys.escrow.clone()) {
             Ok((store, report)) => {
                 super::service::log_open_report(&report);
                 return perform_here(settings, store, request);

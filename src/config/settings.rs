@@ -2,6 +2,7 @@
 
 use super::alerts::{Alerts, RelaySecurity};
 use super::exchange::Exchange;
+use super::keys::Keys;
 use super::smtp::Smtp;
 use serde::Serialize;
 use std::fmt;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub http: Option<Http>,
     /// `[log]`.
     pub log: Log,
+    /// `[keys]`.
+    pub keys: Keys,
     /// `[alerts]`.
     pub alerts: Alerts,
     /// `[[directory]]`, in the order of the file. Default: none, and nobody is known, so that every message is
@@ -256,6 +259,7 @@ impl Settings {
             imap: None,
             http: None,
             log: Log::default(),
+            keys: Keys::default(),
             alerts: Alerts::default(),
             directories: Vec::new(),
         }
@@ -324,6 +328,7 @@ impl Settings {
         out.key("rotate_bytes", self.log.rotate_bytes);
         out.key("rotate_days", self.log.rotate_days);
         out.key("keep", self.log.keep);
+        self.keys.to_toml(&mut out);
         self.alerts_to_toml(&mut out);
         for source in &self.directories {
             out.section("[[directory]]");

@@ -73,6 +73,9 @@
 //! | `mailbox.suspended` | info | mailbox, mailbox_id, address, state, actor | It takes no mail any more. |
 //! | `mailbox.resumed` | info | mailbox, mailbox_id, address, state, actor | It takes mail again. |
 //! | `mailbox.deleted` | info | mailbox, mailbox_id, address, state, actor | It is served no more. |
+//! | `keys.opened` | info | mailbox, mailbox_id, by, purpose, actor | An admin opened a gateway mailbox, with its `password` or an `escrow identity`. |
+//! | `keys.refused` | warn | mailbox, mailbox_id, by, purpose, actor | An admin tried to, with the wrong one. |
+//! | `keys.escrowed` | info | mailbox, mailbox_id, recipients, actor | Its keyring was wrapped to so many more escrow recipients. |
 //! | `admin.refused` | warn | uid | Somebody else than the server's user asked for something on `admin.sock`. |
 //! | `admin.broken_off` | debug | | Somebody hung up on `admin.sock`, or took too long. |
 //! | `admin.accept_failed` | error | error | `admin.sock` gives no more connections. |

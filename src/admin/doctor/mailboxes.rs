@@ -65,7 +65,19 @@ fn judge(examined: &Examined, exchange: &Exchange, command: impl Fn(&str) -> Str
             )
         }));
     }
+    findings.extend(active.iter().chain(&suspended).filter_map(|mailbox| not_in_escrow(mailbox, &command)));
     or_ok(findings, NAME, || active.iter().map(|mailbox| described(mailbox)).collect::<Vec<_>>().join(", "))
+}
+
+/// A gateway mailbox that was made before an escrow recipient was configured.
+fn not_in_escrow(mailbox: &GatewayMailboxView, command: impl Fn(&str) -> String) -> Option<Finding> {
+    let escrow = mailbox.escrow.as_ref().filter(|escrow| !escrow.missing.is_empty())?;
+    let (missing, all) = (escrow.missing.len(), escrow.missing.len() + escrow.open_by.len());
+    Some(Finding::warning(
+        NAME,
+        format!("{}: {missing} of {all} escrow recipients cannot open it", named(mailbox)),
+        format!("with its password: `{}`", command(&format!("mailbox escrow {}", mailbox.login))),
+    ))
 }
 
 fn named(mailbox: &GatewayMailboxView) -> String {
@@ -181,6 +193,7 @@ mod tests {
     use super::*;
     use crate::admin::InboxView;
     use crate::mail::Mode;
+    use crate::store::Escrow;
 
     const NOW_MS: i64 = 1_800_000_000_000;
 
@@ -206,6 +219,7 @@ mod tests {
                 mode: Mode::Observe,
                 trusted_networks: vec![],
                 pinned_certificates: vec![],
+                escrow: None,
                 learned: None,
                 recent: None,
                 notes: vec![],
@@ -254,6 +268,21 @@ mod tests {
         check(with(Mode::Enforce, Some("contoso.example"), &[]), &[(Status::Ok, "active")]);
         check(with(Mode::Enforce, None, &["192.0.2.0/24"]), &[(Status::Ok, "active")]);
         check(with(Mode::Observe, None, &["0.0.0.0/0"]), &[(Status::Warning, "every tenant of Microsoft")]);
+    }
+
+    #[test]
+    fn one_that_an_escrow_recipient_cannot_open_is_told() {
+        let with = |open_by: &[&str], missing: &[&str]| {
+            let all = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let mut one = mailbox(GatewayMailboxState::Active);
+            let escrow = Escrow { open_by: all(open_by), missing: all(missing), others: 0 };
+            one.gateway_mailbox.escrow = Some(escrow);
+            vec![one]
+        };
+        check(with(&[], &[]), &[(Status::Ok, "active")]);
+        check(with(&["age1a"], &[]), &[(Status::Ok, "active")]);
+        check(with(&["age1a"], &["age1b"]), &[(Status::Warning, "1 of 2 escrow recipients cannot open it")]);
+        check(with(&[], &["age1b"]), &[(Status::Warning, "`daybook mailbox escrow mbx-1`")]);
     }
 
     fn hours_ago(hours: i64) -> Option<Timestamp> {
