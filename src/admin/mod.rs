@@ -24,6 +24,7 @@
 //!
 //! This room knows no storage layout, and words nothing for people but mail about the gateway's own state ([`watch`]).
 
+mod advice;
 mod client;
 pub mod doctor;
 mod examine;
@@ -37,6 +38,7 @@ mod log_level;
 mod ops;
 mod ports;
 pub(crate) mod probe;
+mod quarantine;
 mod receipts;
 mod request;
 mod self_test;
@@ -46,6 +48,7 @@ mod trust;
 mod users;
 pub mod watch;
 
+pub use advice::Advice;
 pub use client::{AskError, TailLines, ask, tail};
 pub use gateway_mailboxes::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX};
 pub use health::Serving;
@@ -54,6 +57,7 @@ pub use learned::{Counted, CountedCertificate, LEARNED_REPORTS_MAX, LearnedView,
 pub use log_level::{LOG_LEVEL_SECONDS_MAX, configured_level};
 pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
+pub use quarantine::{QuarantineView, QuarantinedDetail, QuarantinedView};
 pub use receipts::RECEIPTS_MAX;
 pub use request::{
     AddressView, Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView,

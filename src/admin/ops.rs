@@ -3,7 +3,9 @@
 use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
-use super::{Ports, examine, gateway_mailboxes, key, log_level, receipts, self_test, trust, users};
+use super::{
+    Ports, examine, gateway_mailboxes, key, log_level, quarantine, receipts, self_test, trust, users,
+};
 use crate::config::Live;
 use crate::directory::Directory;
 use crate::observe::{RefusedMail, Visits, now};
@@ -97,6 +99,14 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         Request::Explain { receipt_id } => {
             let query = ReceiptQuery::Id(receipt_id);
             blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)
+        }
+        Request::ListQuarantine { gateway_mailbox, since, most } => {
+            let list = move |c: &Context| quarantine::list(c, gateway_mailbox.as_deref(), since, most);
+            blocking(context, list).await.map(Response::Quarantine)
+        }
+        Request::ShowQuarantined { receipt_id, gateway_mailbox } => {
+            let show = move |c: &Context| quarantine::show(c, receipt_id, gateway_mailbox.as_deref());
+            blocking(context, show).await.map(|detail| Response::Quarantined(Box::new(detail)))
         }
         Request::LogLevel { level, seconds } => {
             log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)

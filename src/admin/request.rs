@@ -10,6 +10,7 @@
 use super::Ports;
 use super::key::Key;
 use super::learned::{LearnedView, RecentView};
+use super::quarantine::{QuarantineView, QuarantinedDetail};
 use super::watch::{StatusMailView, StatusView};
 use crate::mail::{
     GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
@@ -117,6 +118,22 @@ pub enum Request {
         /// Which one.
         receipt_id: ReceiptId,
     },
+    /// The newest messages in Quarantine.
+    ListQuarantine {
+        /// Of one gateway mailbox.
+        gateway_mailbox: Option<String>,
+        /// Received since.
+        since: Option<Timestamp>,
+        /// At most so many.
+        most: usize,
+    },
+    /// One message in Quarantine, with what can be done about it.
+    ShowQuarantined {
+        /// Which one.
+        receipt_id: ReceiptId,
+        /// In this gateway mailbox; needed when it is in Quarantine in several.
+        gateway_mailbox: Option<String>,
+    },
     /// Events of the running server, one a line after the answer, for as long as the connection lives.
     Tail {
         /// Which ones. Its gateway mailbox is named as in any other request.
@@ -165,6 +182,10 @@ pub enum Response {
     Users(Vec<UserView>),
     /// Receipts, newest first.
     Receipts(Vec<ReceiptView>),
+    /// What is in Quarantine.
+    Quarantine(QuarantineView),
+    /// One message in Quarantine.
+    Quarantined(Box<QuarantinedDetail>),
     /// The level of the log, as it is now.
     LogLevel(LogLevelView),
     /// Lines follow.
@@ -194,6 +215,8 @@ impl Response {
             Response::GatewayMailbox(one) => serde_json::to_value(one),
             Response::Users(list) => serde_json::to_value(list),
             Response::Receipts(list) => serde_json::to_value(list),
+            Response::Quarantine(quarantine) => serde_json::to_value(quarantine),
+            Response::Quarantined(detail) => serde_json::to_value(detail),
             Response::LogLevel(level) => serde_json::to_value(level),
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Status(status) => serde_json::to_value(status),

@@ -35,7 +35,11 @@ pub(super) fn show(
     Ok(found)
 }
 
-fn chosen(context: &Context, gateway_mailbox: Option<&str>) -> Result<Vec<Arc<GatewayMailbox>>, OpError> {
+/// The gateway mailbox that is named, or all.
+pub(super) fn chosen(
+    context: &Context,
+    gateway_mailbox: Option<&str>,
+) -> Result<Vec<Arc<GatewayMailbox>>, OpError> {
     if let Some(name) = gateway_mailbox {
         return Ok(vec![resolve(context, name)?]);
     }

@@ -65,6 +65,9 @@ pub(super) enum Command {
         #[arg(value_name = "ID")]
         receipt_id: ReceiptId,
     },
+    /// Look at what is in Quarantine, and let it out
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -266,6 +269,31 @@ pub(super) enum UserCommand {
         /// The directory's id of the user, or an address
         user: String,
         /// In one gateway mailbox
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QuarantineCommand {
+    /// Show what is in Quarantine and why, newest first
+    List {
+        /// Of one gateway mailbox
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+        /// Received since: a time such as 2026-11-21T09:30:00Z, or how long ago, such as 90m, 24h, 7d
+        #[arg(long, value_parser = parse_since)]
+        since: Option<Since>,
+        /// At most so many, newest first
+        #[arg(long, default_value_t = 100, value_parser = parse_limit)]
+        limit: usize,
+    },
+    /// Show everything of one message in Quarantine, and what can be done about it
+    Show {
+        /// The receipt id
+        #[arg(value_name = "ID")]
+        receipt_id: ReceiptId,
+        /// In this gateway mailbox; needed only when it is in Quarantine in several
         #[arg(long, value_name = "ADDRESS")]
         mailbox: Option<String>,
     },

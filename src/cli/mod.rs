@@ -30,6 +30,7 @@ mod interrupt;
 mod limits;
 mod notify;
 mod output;
+mod quarantine;
 mod reach;
 mod receipts;
 mod reload;
@@ -99,6 +100,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             let request = Request::Explain { receipt_id };
             ask(&configuration::load(config)?, request, json, receipts::explain)
         }
+        Command::Quarantine(command) => quarantine::run(command, &configuration::load(config)?, json),
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
         Command::Demo { keep } => demonstrate(keep, json),

@@ -40,6 +40,17 @@ pub(super) fn trace(response: &Response, limit: usize) -> String {
     text
 }
 
+/// Everything of one receipt: what [`trace`] tells of its way, and what [`explain`] tells of its content.
+pub(super) fn whole(receipt: &ReceiptView) -> String {
+    let mut out = Lines::default();
+    heading(&mut out, receipt);
+    transport(&mut out, receipt);
+    authenticity(&mut out, receipt);
+    content(&mut out, receipt, usize::MAX);
+    receipt.placements.iter().for_each(|placement| place(&mut out, placement));
+    out.0
+}
+
 /// Why each placement of a receipt is where it is.
 pub(super) fn explain(response: &Response) -> String {
     join(response, |receipt| {

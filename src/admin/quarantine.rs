@@ -1,0 +1,152 @@
+//! What is in Quarantine: listing it, and showing what can be done about one message.
+
+use super::Context;
+use super::advice::{Advice, advice};
+use super::gateway_mailboxes::resolve;
+use super::receipts::{RECEIPTS_MAX, find};
+use super::request::OpError;
+use super::users::chosen;
+use crate::mail::{Class, GatewayMailbox, ReceiptId, Timestamp};
+use crate::store::{FolderName, PlacementView, ReceiptQuery, ReceiptView, StoreError};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What is in Quarantine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineView {
+    /// Newest first.
+    pub messages: Vec<QuarantinedView>,
+    /// There are so many more.
+    pub more: usize,
+}
+
+/// One message in Quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantinedView {
+    /// The transaction.
+    pub receipt_id: ReceiptId,
+    /// When it was received.
+    pub at: Timestamp,
+    /// Address of the gateway mailbox.
+    pub gateway_mailbox: String,
+    /// Its name.
+    pub name: String,
+    /// What it is; `None` when its receipt cannot be read.
+    pub class: Option<Class>,
+    /// Received octets.
+    pub octets: u64,
+    /// It is here for its verdict.
+    pub held_back: bool,
+    /// Why it is here, one sentence each.
+    pub reasons: Vec<String>,
+}
+
+/// One message in Quarantine, and what can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantinedDetail {
+    /// All that is known of it.
+    pub receipt: ReceiptView,
+    /// One for each cause.
+    pub advice: Vec<Advice>,
+}
+
+/// The newest messages in Quarantine, of one gateway mailbox or of all. What is not shown is not read.
+pub(super) fn list(
+    context: &Context,
+    gateway_mailbox: Option<&str>,
+    since: Option<Timestamp>,
+    most: usize,
+) -> Result<QuarantineView, OpError> {
+    let start = since.unwrap_or(Timestamp::from_unix_ms(0));
+    let mailboxes = chosen(context, gateway_mailbox)?;
+    let mut found = Vec::new();
+    for mailbox in &mailboxes {
+        let listing = context.store.list(mailbox.id, &FolderName::Quarantine)?;
+        let since = listing.entries.into_iter().filter(|entry| entry.received_at >= start);
+        found.extend(since.map(|entry| (entry.received_at, entry.receipt_id, mailbox, entry.octets)));
+    }
+    found.sort_unstable_by_key(|(at, receipt_id, mailbox, _)| {
+        std::cmp::Reverse((*at, *receipt_id, mailbox.created_at))
+    });
+    found.dedup_by_key(|(_, receipt_id, mailbox, _)| (*receipt_id, mailbox.id));
+    let most = most.clamp(1, RECEIPTS_MAX);
+    let more = found.len().saturating_sub(most);
+    found.truncate(most);
+    let row = |(at, receipt_id, mailbox, octets): (Timestamp, ReceiptId, &Arc<GatewayMailbox>, u64)| {
+        let mut view = QuarantinedView {
+            receipt_id,
+            at,
+            gateway_mailbox: mailbox.address().map(ToString::to_string).unwrap_or_default(),
+            name: mailbox.name.clone(),
+            class: None,
+            octets,
+            held_back: false,
+            reasons: Vec::new(),
+        };
+        match context.store.receipts(&ReceiptQuery::Id(receipt_id), Timestamp::from_unix_ms(0), 1) {
+            Ok(receipts) => {
+                if let Some(receipt) = receipts.into_iter().find(|r| r.gateway_mailbox == mailbox.id) {
+                    view.class = Some(receipt.class);
+                    view.held_back = is_held_back(&receipt);
+                    view.reasons = there(&receipt).flat_map(|placement| placement.reasons.clone()).collect();
+                }
+            }
+            // One that is damaged hides no other.
+            Err(StoreError::Damaged(why)) => view.reasons = vec![format!("its receipt is damaged: {why}")],
+            Err(error) => return Err(OpError::from(error)),
+        }
+        Ok(view)
+    };
+    Ok(QuarantineView { messages: found.into_iter().map(row).collect::<Result<_, _>>()?, more })
+}
+
+/// Everything of one message in Quarantine.
+pub(super) fn show(
+    context: &Context,
+    receipt_id: ReceiptId,
+    gateway_mailbox: Option<&str>,
+) -> Result<QuarantinedDetail, OpError> {
+    let receipt = quarantined(context, receipt_id, gateway_mailbox)?;
+    Ok(QuarantinedDetail { advice: advice(&receipt), receipt })
+}
+
+/// The receipt, if its message is in Quarantine now; in one gateway mailbox, or in the only one.
+///
+/// # Errors
+/// [`OpError::NotFound`] when it is not, [`OpError::Usage`] when it is in several.
+pub(super) fn quarantined(
+    context: &Context,
+    receipt_id: ReceiptId,
+    gateway_mailbox: Option<&str>,
+) -> Result<ReceiptView, OpError> {
+    let mailbox = gateway_mailbox.map(|text| resolve(context, text)).transpose()?;
+    let mut receipts = find(context, &ReceiptQuery::Id(receipt_id), None, 1)?;
+    receipts.retain(|receipt| {
+        mailbox.as_ref().is_none_or(|mailbox| mailbox.id == receipt.gateway_mailbox)
+            && there(receipt).next().is_some()
+    });
+    if receipts.len() > 1 {
+        let addresses: Vec<&str> = receipts.iter().filter_map(|r| r.address.as_deref()).collect();
+        return Err(OpError::Usage(format!(
+            "{receipt_id} is in Quarantine of several gateway mailboxes: say --mailbox with one of {}",
+            addresses.join(", ")
+        )));
+    }
+    receipts.pop().ok_or_else(|| {
+        OpError::NotFound(format!("{receipt_id} is not in Quarantine; daybook trace tells more"))
+    })
+}
+
+/// Its entries in Quarantine that are there still.
+fn there(receipt: &ReceiptView) -> impl Iterator<Item = &PlacementView> {
+    let quarantine = FolderName::Quarantine.path(None);
+    receipt.placements.iter().filter(move |placement| {
+        // Whatever else than fetching happened to an entry ended it.
+        let has_left = placement.events.iter().any(|event| event.kind != "fetched");
+        placement.folder == quarantine && !placement.spared && !has_left
+    })
+}
+
+fn is_held_back(receipt: &ReceiptView) -> bool {
+    receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back)
+}
