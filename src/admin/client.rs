@@ -1,5 +1,6 @@
 //! Asks a running server, over its socket.
 
+use super::export::{CHUNK_WAIT, ExportView};
 use super::request::{OpError, Request, Response};
 use super::socket::{ANSWER_OCTETS_MAX, Answer, CONNECTION_WAIT, SOCKET_FILE};
 use std::fmt;
@@ -85,6 +86,26 @@ pub fn tail(data_dir: &Path, request: &Request) -> Result<TailLines, AskError> {
             // Whatever comes next may be long in coming.
             reader.get_ref().set_read_timeout(None).map_err(AskError::Broken)?;
             Ok(TailLines(reader))
+        }
+        (Answer::Failed(error), _) => Err(AskError::Failed(error)),
+    }
+}
+
+/// Asks the server that has `data_dir` open for a message: a [`Request::ExportMessage`]. Its octets are read from what is
+/// returned; they end early when the server cannot read on.
+///
+/// # Errors
+/// [`AskError`].
+pub fn export(data_dir: &Path, request: &Request) -> Result<(ExportView, impl Read + use<>), AskError> {
+    let answered = exchange(connect(data_dir)?, request).map_err(AskError::Broken)?;
+    match answered {
+        (Answer::Done(Response::Exporting(view)), reader) => {
+            // A chunk that nobody hands on within this time never comes.
+            reader.get_ref().set_read_timeout(Some(CHUNK_WAIT)).map_err(AskError::Broken)?;
+            Ok((view, reader))
+        }
+        (Answer::Done(_), _) => {
+            Err(AskError::Broken(io::Error::other("the server gave another answer than asked for")))
         }
         (Answer::Failed(error), _) => Err(AskError::Failed(error)),
     }

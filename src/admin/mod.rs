@@ -28,6 +28,7 @@ mod advice;
 mod client;
 pub mod doctor;
 mod examine;
+mod export;
 mod gateway_mailboxes;
 mod gauges;
 mod health;
@@ -49,7 +50,8 @@ mod users;
 pub mod watch;
 
 pub use advice::Advice;
-pub use client::{AskError, TailLines, ask, tail};
+pub use client::{AskError, TailLines, ask, export, tail};
+pub use export::{Export, ExportView, begin as begin_export};
 pub use gateway_mailboxes::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX};
 pub use health::Serving;
 pub use key::Key;

@@ -112,7 +112,9 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)
         }
         // The socket hands it to those who can stream.
-        Request::Tail { .. } => Err(OpError::Unavailable("no server is running".to_owned())),
+        Request::Tail { .. } | Request::ExportMessage { .. } => {
+            Err(OpError::Unavailable("no server is running".to_owned()))
+        }
         Request::Status => {
             let status = watch(context)?.look(now(), true).await;
             Ok(Response::Status(Box::new(status)))

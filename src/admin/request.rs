@@ -8,6 +8,7 @@
 //! The values inside a [`Response`] are what `--json` prints: fields are added to them, never renamed or taken away.
 
 use super::Ports;
+use super::export::ExportView;
 use super::key::Key;
 use super::learned::{LearnedView, RecentView};
 use super::quarantine::{QuarantineView, QuarantinedDetail};
@@ -134,6 +135,15 @@ pub enum Request {
         /// In this gateway mailbox; needed when it is in Quarantine in several.
         gateway_mailbox: Option<String>,
     },
+    /// The message that came by a receipt, as it was received: its octets follow the answer.
+    ExportMessage {
+        /// Which one.
+        receipt_id: ReceiptId,
+        /// In this gateway mailbox; needed when it came to several.
+        gateway_mailbox: Option<String>,
+        /// What opens it.
+        key: Key,
+    },
     /// Events of the running server, one a line after the answer, for as long as the connection lives.
     Tail {
         /// Which ones. Its gateway mailbox is named as in any other request.
@@ -188,6 +198,8 @@ pub enum Response {
     Quarantined(Box<QuarantinedDetail>),
     /// The level of the log, as it is now.
     LogLevel(LogLevelView),
+    /// The octets follow.
+    Exporting(ExportView),
     /// Lines follow.
     Tailing {
         /// The version of the server.
@@ -218,6 +230,7 @@ impl Response {
             Response::Quarantine(quarantine) => serde_json::to_value(quarantine),
             Response::Quarantined(detail) => serde_json::to_value(detail),
             Response::LogLevel(level) => serde_json::to_value(level),
+            Response::Exporting(view) => serde_json::to_value(view),
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Status(status) => serde_json::to_value(status),
             Response::StatusMail(mail) => serde_json::to_value(mail),

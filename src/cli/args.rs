@@ -288,6 +288,20 @@ pub(super) enum QuarantineCommand {
         #[arg(long, default_value_t = 100, value_parser = parse_limit)]
         limit: usize,
     },
+    /// Write a message to a file, as it was received, octet for octet; one that is not in Quarantine too
+    Export {
+        /// The receipt id
+        #[arg(value_name = "ID")]
+        receipt_id: ReceiptId,
+        /// From this gateway mailbox; needed only when it came to several
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+        /// A new file, or - for standard output
+        #[arg(long, value_name = "FILE|-")]
+        to: PathBuf,
+        #[command(flatten)]
+        key: KeyArguments,
+    },
     /// Show everything of one message in Quarantine, and what can be done about it
     Show {
         /// The receipt id

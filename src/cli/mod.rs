@@ -24,6 +24,7 @@ mod args;
 mod configuration;
 mod demo;
 mod doctor;
+mod export;
 mod gateway_mailbox;
 mod inspect;
 mod interrupt;

@@ -1,9 +1,9 @@
 //! `daybook quarantine …`
 
 use super::args::QuarantineCommand;
-use super::ask;
 use super::output::{Failure, counted, grouped, safe, table, time};
 use super::receipts::whole;
+use super::{ask, export};
 use crate::admin::{QuarantinedView, Request, Response};
 use crate::config::Settings;
 use crate::observe::now;
@@ -14,6 +14,9 @@ pub(super) fn run(command: QuarantineCommand, settings: &Settings, json: bool) -
             let since = since.map(|since| since.before(now()));
             let request = Request::ListQuarantine { gateway_mailbox: mailbox, since, most: limit };
             ask(settings, request, json, list)
+        }
+        QuarantineCommand::Export { receipt_id, mailbox, to, key } => {
+            export::run(settings, receipt_id, mailbox, &to, &key, json)
         }
         QuarantineCommand::Show { receipt_id, mailbox } => {
             ask(settings, Request::ShowQuarantined { receipt_id, gateway_mailbox: mailbox }, json, show)

@@ -3,15 +3,18 @@
 use super::output::Failure;
 use super::service::log_directory;
 use super::start::{open_with, store_options};
-use crate::admin::{self, AskError, Context, OpError, Request, Response, Serving};
+use crate::admin::{self, AskError, Context, ExportView, OpError, Request, Response, Serving};
 use crate::config::{Live, Settings};
 use crate::directory::Directory;
 use crate::observe::{RefusedMail, Visits};
 use crate::store::{Embedded, Store, StoreError};
+use std::cell::Cell;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 
 /// How long to go on when the store is in use, yet nobody listens: a server is starting or ending, or another command
 /// is at work.
@@ -31,19 +34,65 @@ pub(super) fn ask_server(settings: &Settings, request: &Request) -> Result<Respo
 
 /// Asks the server if there is one, else does it here.
 pub(super) fn perform(settings: &Settings, request: Request) -> Result<Response, Failure> {
+    let asked = request.clone();
+    reach(
+        settings,
+        &request,
+        |data_dir| admin::ask(data_dir, &request),
+        move |context, actor, runtime| Ok(runtime.block_on(admin::perform(context, actor, asked))?),
+    )
+}
+
+/// Has a message exported, by the server if there is one, and hands its octets to `take`.
+pub(super) fn export<T>(
+    settings: &Settings,
+    request: &Request,
+    take: impl FnOnce(&ExportView, &mut dyn Read) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    // Called once, by whoever opens the message.
+    let take = Cell::new(Some(take));
+    let hand = |view: &ExportView, reader: &mut dyn Read| match take.take() {
+        Some(take) => take(view, reader),
+        None => Err(Failure::from("the message was handed out before".to_owned())),
+    };
+    reach(
+        settings,
+        request,
+        |data_dir| {
+            let (view, mut reader) = admin::export(data_dir, request)?;
+            Ok(hand(&view, &mut reader))
+        },
+        |context, actor, _| {
+            let Request::ExportMessage { receipt_id, gateway_mailbox, key } = request else {
+                return Err(Failure::from("nothing to export".to_owned()));
+            };
+            let mut export =
+                admin::begin_export(context, actor, *receipt_id, gateway_mailbox.as_deref(), key)?;
+            Ok(hand(&export.view, &mut export.reader))
+        },
+    )?
+}
+
+/// Has `request` done: `ask` asks the server in this `data_dir`; `here` does it with the store opened here, as this actor.
+fn reach<T>(
+    settings: &Settings,
+    request: &Request,
+    ask: impl Fn(&Path) -> Result<T, AskError>,
+    here: impl FnOnce(&Context, &str, &Runtime) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let deadline = Instant::now() + LOCKED_WAIT;
     loop {
-        match admin::ask(&settings.data_dir, &request) {
-            Ok(response) => return Ok(response),
+        match ask(&settings.data_dir) {
+            Ok(done) => return Ok(done),
             Err(AskError::Failed(error)) => return Err(error.into()),
             Err(error @ AskError::Broken(_)) => return Err(error.to_string().into()),
             Err(AskError::NobodyListens) => {}
         }
-        check_owner(&settings.data_dir, &request)?;
+        check_owner(&settings.data_dir, request)?;
         match open_with(&store_options(settings), settings.keys.escrow.clone()) {
             Ok((store, report)) => {
                 super::service::log_open_report(&report);
-                return perform_here(settings, store, request);
+                return with_store(settings, store, here);
             }
             Err(StoreError::Locked) if Instant::now() < deadline => std::thread::sleep(LOCKED_RETRY),
             Err(error) => {
@@ -77,7 +126,11 @@ fn check_owner(data_dir: &Path, request: &Request) -> Result<(), Failure> {
     }
 }
 
-fn perform_here(settings: &Settings, store: Embedded, request: Request) -> Result<Response, Failure> {
+fn with_store<T>(
+    settings: &Settings,
+    store: Embedded,
+    work: impl FnOnce(&Context, &str, &Runtime) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -96,10 +149,7 @@ fn perform_here(settings: &Settings, store: Embedded, request: Request) -> Resul
         watch: None,
     };
     let actor = format!("cli, uid {}", rustix::process::geteuid().as_raw());
-    let outcome = runtime.block_on(async {
-        let outcome = admin::perform(&context, &actor, request).await;
-        store.close().await;
-        outcome
-    });
-    Ok(outcome?)
+    let outcome = work(&context, &actor, &runtime);
+    runtime.block_on(store.close());
+    outcome
 }
