@@ -28,6 +28,7 @@ mod objects;
 mod place;
 mod prepare;
 mod reception;
+mod revise;
 mod summary;
 
 use crate::authentic::{self, Exchange};
@@ -44,6 +45,7 @@ use arc_swap::ArcSwap;
 use in_flight::InFlight;
 pub use in_flight::InFlightLimits;
 use reception::Gathering;
+pub use revise::{reassigned, released};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 

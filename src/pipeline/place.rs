@@ -22,7 +22,7 @@ const TOO_MANY: &str =
     "a report inside the original was not unwrapped to users: there are too many originals";
 
 /// Why a message is under Unassigned.
-const NOBODY_NAMED: &str = "nobody is named as sender or recipient in a journal report";
+pub(super) const NOBODY_NAMED: &str = "nobody is named as sender or recipient in a journal report";
 const NOBODY_KNOWN: &str = "no sender or recipient of the report is a known user";
 
 /// Where the messages of a delivery go.
@@ -106,6 +106,12 @@ pub(super) fn place_by_envelope(
     if placed.placements.len() == before {
         unassigned(subject, NOBODY_KNOWN, placed);
     }
+}
+
+/// True when there are originals, and no more than are placed one by one.
+pub(super) fn has_placeable_originals(subject: Subject<'_>) -> bool {
+    let shown = shown_messages(subject);
+    shown.first().is_some_and(|shown| !shown.is_empty() && shown.len() <= ORIGINALS_PLACED_MAX)
 }
 
 /// Keeps what is shown where an admin sees it.

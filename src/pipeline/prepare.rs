@@ -12,7 +12,8 @@ use crate::mail::{
 };
 use crate::observe::now;
 use crate::store::{
-    DeliveredMessage, Delivery, Digest, Held, Holding, ReportRecord, Sealed, Spooled, Stage, StoreError,
+    DeliveredMessage, Delivery, Digest, DigestKey, Held, Holding, ReportRecord, Sealed, Spooled, Stage,
+    StoreError,
 };
 use std::io::{ErrorKind, Write};
 use std::ops::Range;
@@ -291,7 +292,13 @@ fn deliver_to(
         returned_message_id: extraction.and_then(|e| e.returned_message_id.clone()),
         identity: match judgement.held_back {
             true => held_back_identity(stage, &exacts),
-            false => identity(stage, read, &reports, &exacts, &joins)?,
+            false => identity(
+                stage.digest_key(),
+                read.messages.first().and_then(|m| m.message_id.as_deref()),
+                &reports,
+                &exacts,
+                &joins,
+            )?,
         },
         heals,
         reports,
@@ -420,15 +427,14 @@ fn reports(extraction: Option<&Extraction>) -> Vec<ReportRecord> {
 
 /// What makes another message the same again: outermost Message-ID, and of each report its wrapper's Message-ID, its
 /// recorded envelope and the joins of its originals. Without an original there is only the message itself.
-fn identity(
-    stage: &dyn Stage,
-    read: &Read,
+pub(super) fn identity(
+    key: &DigestKey,
+    outermost: Option<&str>,
     reports: &[ReportRecord],
     exacts: &[Digest],
     joins: &[Digest],
 ) -> Result<Digest, StoreError> {
-    let outermost = read.messages.first().and_then(|m| m.message_id.clone()).unwrap_or_default();
-    let mut parts: Vec<Vec<u8>> = vec![outermost.into_bytes()];
+    let mut parts: Vec<Vec<u8>> = vec![outermost.unwrap_or_default().as_bytes().to_vec()];
     for report in reports {
         parts.push(report.wrapper_message_id.clone().unwrap_or_default().into_bytes());
         parts.push(
@@ -441,7 +447,7 @@ fn identity(
         parts.extend(exacts.first().map(|e| e.0.to_vec()));
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    Ok(stage.digest_key().identity(&parts))
+    Ok(key.identity(&parts))
 }
 
 /// The same for a message that is held back: only its very octets make another one the same again, so that none hides another

@@ -121,7 +121,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 /// 32 octets of a hash or HMAC; written in hex.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {

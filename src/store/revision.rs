@@ -83,6 +83,9 @@ pub struct Revised {
     pub receipt_id: ReceiptId,
     /// Path and UID of every placement made; no UID when it is only planned.
     pub placements: Vec<(String, Option<Uid>)>,
+    /// Of each of those, its number among [`Revision::placements`].
+    #[serde(default)]
+    pub wanted: Vec<u32>,
     /// Path and UID of entries that were there already.
     pub spared: Vec<(String, Uid)>,
     /// Path and UID of entries taken out.

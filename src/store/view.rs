@@ -56,6 +56,12 @@ pub struct MessageView {
     pub message_id: Option<String>,
     /// Which copy it is.
     pub rendition: Rendition,
+    /// Keyed digest of its octets; not for people.
+    #[serde(skip)]
+    pub exact: Digest,
+    /// Keyed digest of what forks of it share; not for people.
+    #[serde(skip)]
+    pub join: Digest,
 }
 
 /// A look at the receipt after it was made.
@@ -285,6 +291,8 @@ fn message_view(message: &MessageFact) -> MessageView {
         octets: message.octets,
         message_id: message.message_id.clone(),
         rendition: message.rendition,
+        exact: message.exact,
+        join: message.join,
     }
 }
 
