@@ -2,7 +2,7 @@
 
 use super::export::{CHUNK_WAIT, ExportView};
 use super::request::{OpError, Request, Response};
-use super::socket::{ANSWER_OCTETS_MAX, Answer, CONNECTION_WAIT, SOCKET_FILE};
+use super::socket::{ANSWER_OCTETS_MAX, Answer, SOCKET_FILE};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -132,7 +132,7 @@ fn connect(data_dir: &Path) -> Result<UnixStream, AskError> {
 
 fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<(Answer, BufReader<UnixStream>)> {
     // Longer than the server takes, so that its own word about lateness arrives.
-    let wait = Some(CONNECTION_WAIT + Duration::from_secs(5));
+    let wait = Some(request.wait() + Duration::from_secs(5));
     stream.set_read_timeout(wait)?;
     stream.set_write_timeout(wait)?;
     // It may hold what opens a gateway mailbox.

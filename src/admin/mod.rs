@@ -41,6 +41,7 @@ mod ports;
 pub(crate) mod probe;
 mod quarantine;
 mod receipts;
+mod reprocess;
 mod request;
 mod self_test;
 mod socket;
@@ -61,6 +62,9 @@ pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
 pub use quarantine::{QuarantineView, QuarantinedDetail, QuarantinedView};
 pub use receipts::RECEIPTS_MAX;
+pub use reprocess::{
+    Damaged, EntryView, REPROCESS_RECEIPTS_MAX, Reached, ReprocessedView, Reprocessing, RereadView,
+};
 pub use request::{
     AddressView, Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView,
     MailboxExamined, OpError, Readiness, Request, Response, UserView,

@@ -4,7 +4,8 @@ use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
-    Ports, examine, gateway_mailboxes, key, log_level, quarantine, receipts, self_test, trust, users,
+    Ports, examine, gateway_mailboxes, key, log_level, quarantine, receipts, reprocess, self_test, trust,
+    users,
 };
 use crate::config::Live;
 use crate::directory::Directory;
@@ -110,6 +111,10 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         }
         Request::LogLevel { level, seconds } => {
             log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)
+        }
+        Request::Reprocess { gateway_mailbox, which, apply, after, key } => {
+            let asked = reprocess::Asked { gateway_mailbox, which, apply, after, key };
+            reprocess::reprocess(context, actor, asked).await.map(Response::Reprocessed)
         }
         // The socket hands it to those who can stream.
         Request::Tail { .. } | Request::ExportMessage { .. } => {

@@ -12,6 +12,8 @@ use super::export::ExportView;
 use super::key::Key;
 use super::learned::{LearnedView, RecentView};
 use super::quarantine::{QuarantineView, QuarantinedDetail};
+use super::reprocess::{REPROCESS_WAIT, Reached, ReprocessedView, Reprocessing};
+use super::socket::CONNECTION_WAIT;
 use super::watch::{StatusMailView, StatusView};
 use crate::mail::{
     GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
@@ -20,6 +22,7 @@ use crate::observe::{Filter, Level};
 use crate::store::{Escrow, ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// One operation.
@@ -144,6 +147,19 @@ pub enum Request {
         /// What opens it.
         key: Key,
     },
+    /// Reads messages of a gateway mailbox again: as many as fit into one answer. Answered with [`Response::Reprocessed`].
+    Reprocess {
+        /// Which one.
+        gateway_mailbox: String,
+        /// Which messages.
+        which: Reprocessing,
+        /// False only says what would become of them.
+        apply: bool,
+        /// Behind those of the answer before.
+        after: Option<Reached>,
+        /// What opens it.
+        key: Key,
+    },
     /// Events of the running server, one a line after the answer, for as long as the connection lives.
     Tail {
         /// Which ones. Its gateway mailbox is named as in any other request.
@@ -198,6 +214,8 @@ pub enum Response {
     Quarantined(Box<QuarantinedDetail>),
     /// The level of the log, as it is now.
     LogLevel(LogLevelView),
+    /// What became of messages that were read again, or would become.
+    Reprocessed(ReprocessedView),
     /// The octets follow.
     Exporting(ExportView),
     /// Lines follow.
@@ -215,6 +233,16 @@ pub enum Response {
     Examined(Box<Examined>),
 }
 
+impl Request {
+    /// How long the answer may take, from the end of the request.
+    pub(super) fn wait(&self) -> Duration {
+        match self {
+            Request::Reprocess { .. } => REPROCESS_WAIT,
+            _ => CONNECTION_WAIT,
+        }
+    }
+}
+
 impl Response {
     /// What `--json` prints: the value without its label.
     ///
@@ -230,6 +258,7 @@ impl Response {
             Response::Quarantine(quarantine) => serde_json::to_value(quarantine),
             Response::Quarantined(detail) => serde_json::to_value(detail),
             Response::LogLevel(level) => serde_json::to_value(level),
+            Response::Reprocessed(view) => serde_json::to_value(view),
             Response::Exporting(view) => serde_json::to_value(view),
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Status(status) => serde_json::to_value(status),

@@ -41,7 +41,7 @@ pub(super) const REQUEST_OCTETS_MAX: u64 = 1024 * 1024;
 pub(super) const ANSWER_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 /// Connections served at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 16;
-/// How long one connection may take, from its first octet to its last.
+/// How long whoever asks may take for the request and for taking the answer; and most requests to be answered.
 pub(super) const CONNECTION_WAIT: Duration = Duration::from_secs(60);
 /// How long connections may go on once the server ends.
 const DRAIN_WAIT: Duration = Duration::from_secs(5);
@@ -98,12 +98,11 @@ impl AdminSocket {
                 Ok((stream, permit)) => {
                     let (context, drain) = (context.clone(), drain.clone());
                     connections.spawn(async move {
-                        let served =
-                            tokio::time::timeout(CONNECTION_WAIT, connection(stream, &context)).await;
+                        let served = connection(stream, &context).await;
                         drop(permit);
                         let ended = match served {
-                            Ok(Ok(Some((stream_on, stream)))) => stream_on.run(stream, &drain).await.is_ok(),
-                            served => matches!(served, Ok(Ok(None))),
+                            Ok(Some((stream_on, stream))) => stream_on.run(stream, &drain).await.is_ok(),
+                            served => matches!(served, Ok(None)),
                         };
                         if !ended {
                             tracing::debug!(event = "admin.broken_off");
@@ -161,7 +160,7 @@ async fn connection(mut stream: UnixStream, context: &Context) -> io::Result<Opt
         tracing::warn!(event = "admin.refused", uid);
         (Answer::Failed(OpError::Unavailable("the server belongs to another user".to_owned())), None)
     };
-    stream.write_all(&line(&answer)).await?;
+    in_time(CONNECTION_WAIT, stream.write_all(&line(&answer))).await?;
     if let Some(more) = more {
         return Ok(Some((more, stream)));
     }
@@ -176,7 +175,8 @@ async fn answer(
 ) -> io::Result<(Answer, Option<Stream>)> {
     let failed = |why: String| Ok((Answer::Failed(OpError::Usage(why)), None));
     let mut request = Zeroizing::new(Vec::new());
-    BufReader::new(reader.take(REQUEST_OCTETS_MAX)).read_until(b'\n', &mut request).await?;
+    let mut reader = BufReader::new(reader.take(REQUEST_OCTETS_MAX));
+    in_time(CONNECTION_WAIT, reader.read_until(b'\n', &mut request)).await?;
     if request.pop() != Some(b'\n') {
         return failed("the request is cut off or too long".to_owned());
     }
@@ -209,10 +209,15 @@ async fn answer(
             Err(error) => (Answer::Failed(error), None),
         });
     }
-    Ok(match perform(context, actor, request).await {
+    let performed = tokio::time::timeout(request.wait(), perform(context, actor, request)).await;
+    Ok(match performed.map_err(io::Error::from)? {
         Ok(response) => (Answer::Done(response), None),
         Err(error) => (Answer::Failed(error), None),
     })
+}
+
+async fn in_time<T>(wait: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(wait, work).await.map_err(io::Error::from)?
 }
 
 /// Wiped after use: it may hold a password.

@@ -68,6 +68,8 @@ pub(super) enum Command {
     /// Look at what is in Quarantine, and let it out
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Read messages of a gateway mailbox again: after an update, or a change of its profile
+    Reprocess(ReprocessArguments),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -338,6 +340,34 @@ pub(super) struct DoctorArguments {
     /// Compare the clock with this host's, by SNTP
     #[arg(long, value_name = "HOST")]
     pub(super) time_server: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Reads what is in Quarantine or Unassigned, unless told otherwise, and shows what would become of it; \
+                        --apply does it. What is held back for its verdict stays so: see daybook quarantine release. \
+                        Exit code 1: a message is damaged; the others were read."
+)]
+pub(super) struct ReprocessArguments {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Change nothing, only show what would change [default]
+    #[arg(long, conflicts_with = "apply")]
+    pub(super) dry_run: bool,
+    /// Do it
+    #[arg(long)]
+    pub(super) apply: bool,
+    /// Received since: a time such as 2026-11-21T09:30:00Z, or how long ago, such as 90m, 24h, 7d
+    #[arg(long, value_parser = parse_since)]
+    pub(super) since: Option<Since>,
+    /// This message, wherever it is; may be given several times
+    #[arg(long, value_name = "ID", conflicts_with_all = ["since", "all"])]
+    pub(super) receipt: Vec<ReceiptId>,
+    /// Every message, wherever it is
+    #[arg(long)]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) key: KeyArguments,
 }
 
 #[derive(Debug, Args)]

@@ -36,6 +36,7 @@ mod reach;
 mod receipts;
 mod reload;
 mod renewal;
+mod reprocess;
 mod secret;
 mod serve;
 mod service;
@@ -102,6 +103,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             ask(&configuration::load(config)?, request, json, receipts::explain)
         }
         Command::Quarantine(command) => quarantine::run(command, &configuration::load(config)?, json),
+        Command::Reprocess(arguments) => reprocess::run(arguments, &configuration::load(config)?, json),
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
         Command::Demo { keep } => demonstrate(keep, json),

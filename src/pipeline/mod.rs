@@ -28,6 +28,7 @@ mod objects;
 mod place;
 mod prepare;
 mod reception;
+mod reprocess;
 mod revise;
 mod summary;
 
@@ -45,6 +46,7 @@ use arc_swap::ArcSwap;
 use in_flight::InFlight;
 pub use in_flight::InFlightLimits;
 use reception::Gathering;
+pub use reprocess::{Difference, Reread};
 pub use revise::{reassigned, released};
 use std::sync::Arc;
 use tokio::sync::Semaphore;

@@ -51,18 +51,18 @@ pub(super) struct Prepared {
 pub(super) struct Read {
     pub(super) extraction: Option<Extraction>,
     objects: Vec<Arc<Spooled>>,
-    messages: Vec<ReadMessage>,
-    sha256: Digest,
+    pub(super) messages: Vec<ReadMessage>,
+    pub(super) sha256: Digest,
     octets: u64,
 }
 
 /// One message: the received one first, then every original of every report.
-struct ReadMessage {
+pub(super) struct ReadMessage {
     extent: Extent,
     canonical: CanonicalSize,
-    message_id: Option<String>,
-    rendition: Rendition,
-    sha256: Digest,
+    pub(super) message_id: Option<String>,
+    pub(super) rendition: Rendition,
+    pub(super) sha256: Digest,
     /// SHA-256 of the join input.
     join_sha256: Digest,
 }
@@ -112,7 +112,7 @@ pub(super) fn is_about_the_message(error: &StoreError) -> bool {
 }
 
 /// Extraction must not fail; if a bug makes it, the message is kept as it came.
-fn extract_safely(scanned: &Scanned, profile: Profile, gathered: &Gathered) -> Option<Extraction> {
+pub(super) fn extract_safely(scanned: &Scanned, profile: Profile, gathered: &Gathered) -> Option<Extraction> {
     let extraction = catch_unwind(AssertUnwindSafe(|| extract::extract(scanned, profile)));
     if extraction.is_err() {
         tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, session_id = %gathered.envelope.session_id);
@@ -121,7 +121,11 @@ fn extract_safely(scanned: &Scanned, profile: Profile, gathered: &Gathered) -> O
 }
 
 /// Decodes what is encoded and hashes every message in one pass over each object.
-fn read(inner: &Inner, received: Arc<Spooled>, extraction: Option<Extraction>) -> Result<Read, StoreError> {
+pub(super) fn read(
+    inner: &Inner,
+    received: Arc<Spooled>,
+    extraction: Option<Extraction>,
+) -> Result<Read, StoreError> {
     let fail = |e| StoreError::io("reading a gathered message", e);
     let octets = received.octets();
     let derived = extraction.as_ref().map(|e| e.derived.as_slice()).unwrap_or_default();
@@ -233,30 +237,7 @@ fn deliver_to(
     read: &Read,
     receipt: &Receipt<'_>,
 ) -> Result<Delivery, StoreError> {
-    let key = stage.digest_key();
-    let exacts: Vec<Digest> = read.messages.iter().map(|m| key.exact(&m.sha256)).collect();
-    let joins: Vec<Digest> = read.messages.iter().map(|m| key.join(&m.join_sha256)).collect();
-    let (held, heals) = held_already(stage, read, &exacts)?;
-    let (layouts, sealed) = seal_objects(stage, read, &held)?;
-    let messages = read
-        .messages
-        .iter()
-        .zip(exacts.iter().zip(&joins))
-        .zip(&held)
-        .map(|((message, (exact, join)), held)| DeliveredMessage {
-            sources: layouts
-                .get(message.extent.object as usize)
-                .map(|l| l.sources(&range(&message.extent)))
-                .unwrap_or_default(),
-            octets: message.extent.octets,
-            canonical: message.canonical,
-            exact: *exact,
-            join: *join,
-            message_id: message.message_id.clone(),
-            rendition: message.rendition,
-            held: held.as_ref().map(|h| h.message),
-        })
-        .collect();
+    let Contents { messages, objects, summary, exacts, joins, heals } = contents(stage, read)?;
     let reports = reports(read.extraction.as_ref());
     let extraction = read.extraction.as_ref();
     let judgement = judge(inner, gateway_mailbox, extraction, receipt.envelope);
@@ -268,16 +249,7 @@ fn deliver_to(
         mode: judgement.mode,
     };
     let placed = place(inner, gateway_mailbox, read, subject, &judgement);
-    let mut defects: Vec<(String, String)> = extraction
-        .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
-        .unwrap_or_default();
-    if extraction.is_none() {
-        defects.push((
-            "extraction-failed".to_owned(),
-            "the message could not be read; it is kept as it came".to_owned(),
-        ));
-    }
-    defects.extend(placed.left_wrapped);
+    let defects = defects(extraction, placed.left_wrapped);
     Ok(Delivery {
         gateway_mailbox: gateway_mailbox.id,
         receipt_id: receipt.receipt_id,
@@ -305,11 +277,73 @@ fn deliver_to(
         defects,
         unmatched: placed.unmatched,
         judgement: Some(judgement),
-        objects: sealed,
-        summary: seal_summary(stage, read)?,
+        objects,
+        summary,
         messages,
         placements: placed.placements,
     })
+}
+
+/// What the store is given of a message that was read, for a new receipt or a new reading of an old one.
+pub(super) struct Contents {
+    /// The received one first, then every original of every report.
+    pub(super) messages: Vec<DeliveredMessage>,
+    /// Sealed content that is new.
+    pub(super) objects: Vec<Sealed>,
+    pub(super) summary: Sealed,
+    /// Of each message.
+    pub(super) exacts: Vec<Digest>,
+    pub(super) joins: Vec<Digest>,
+    /// A copy held of it is damaged.
+    pub(super) heals: bool,
+}
+
+/// References what the gateway mailbox holds already, and seals the rest to its key.
+pub(super) fn contents(stage: &dyn Stage, read: &Read) -> Result<Contents, StoreError> {
+    let key = stage.digest_key();
+    let exacts: Vec<Digest> = read.messages.iter().map(|m| key.exact(&m.sha256)).collect();
+    let joins: Vec<Digest> = read.messages.iter().map(|m| key.join(&m.join_sha256)).collect();
+    let (held, heals) = held_already(stage, read, &exacts)?;
+    let (layouts, objects) = seal_objects(stage, read, &held)?;
+    let messages = read
+        .messages
+        .iter()
+        .zip(exacts.iter().zip(&joins))
+        .zip(&held)
+        .map(|((message, (exact, join)), held)| DeliveredMessage {
+            sources: layouts
+                .get(message.extent.object as usize)
+                .map(|l| l.sources(&range(&message.extent)))
+                .unwrap_or_default(),
+            octets: message.extent.octets,
+            canonical: message.canonical,
+            exact: *exact,
+            join: *join,
+            message_id: message.message_id.clone(),
+            rendition: message.rendition,
+            held: held.as_ref().map(|h| h.message),
+        })
+        .collect();
+    let summary = seal_summary(stage, read)?;
+    Ok(Contents { messages, objects, summary, exacts, joins, heals })
+}
+
+/// Kind and detail of each fault found, in the order they are told.
+pub(super) fn defects(
+    extraction: Option<&Extraction>,
+    left_wrapped: Option<(String, String)>,
+) -> Vec<(String, String)> {
+    let mut defects: Vec<(String, String)> = extraction
+        .map(|e| e.defects.iter().map(|d| (d.kind.to_string(), d.detail.clone())).collect())
+        .unwrap_or_default();
+    if extraction.is_none() {
+        defects.push((
+            "extraction-failed".to_owned(),
+            "the message could not be read; it is kept as it came".to_owned(),
+        ));
+    }
+    defects.extend(left_wrapped);
+    defects
 }
 
 /// Who really sent it. Of a message that nobody could read nothing is known but the peer.
@@ -406,7 +440,7 @@ fn seal_summary(stage: &dyn Stage, read: &Read) -> Result<Sealed, StoreError> {
 }
 
 /// The reports as the store records them: originals by their number among the delivery's messages.
-fn reports(extraction: Option<&Extraction>) -> Vec<ReportRecord> {
+pub(super) fn reports(extraction: Option<&Extraction>) -> Vec<ReportRecord> {
     // The received message stands first.
     let mut next = 1;
     let reports = extraction.map(|e| e.reports.as_slice()).unwrap_or_default();

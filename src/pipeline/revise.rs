@@ -91,7 +91,7 @@ fn is_quarantined(placement: &PlacementView) -> bool {
         && !placement.events.iter().any(|event| was_let_out(&event.kind))
 }
 
-fn revision(
+pub(super) fn revision(
     receipt: &ReceiptView,
     kind: RevisionKind,
     placed: Placed,
