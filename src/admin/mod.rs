@@ -40,9 +40,11 @@ mod ops;
 mod ports;
 pub(crate) mod probe;
 mod quarantine;
+mod reassign;
 mod receipts;
 mod reprocess;
 mod request;
+mod revised;
 mod self_test;
 mod socket;
 mod tail;
@@ -61,6 +63,7 @@ pub use log_level::{LOG_LEVEL_SECONDS_MAX, configured_level};
 pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
 pub use quarantine::{QuarantineView, QuarantinedDetail, QuarantinedView};
+pub use reassign::{REASSIGNED_MAX, ReassignPage, ReassignPlace, Reassigned, UnreadReceipt};
 pub use receipts::RECEIPTS_MAX;
 pub use reprocess::{
     Damaged, EntryView, REPROCESS_RECEIPTS_MAX, Reached, ReprocessedView, Reprocessing, RereadView,
@@ -69,4 +72,5 @@ pub use request::{
     AddressView, Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView,
     MailboxExamined, OpError, Readiness, Request, Response, UserView,
 };
+pub use revised::{LeftView, PlacedView, RevisedView};
 pub use socket::{AdminSocket, SOCKET_FILE};

@@ -4,8 +4,8 @@ use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
-    Ports, examine, gateway_mailboxes, key, log_level, quarantine, receipts, reprocess, self_test, trust,
-    users,
+    Ports, examine, gateway_mailboxes, key, log_level, quarantine, reassign, receipts, reprocess, self_test,
+    trust, users,
 };
 use crate::config::Live;
 use crate::directory::Directory;
@@ -108,6 +108,14 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         Request::ShowQuarantined { receipt_id, gateway_mailbox } => {
             let show = move |c: &Context| quarantine::show(c, receipt_id, gateway_mailbox.as_deref());
             blocking(context, show).await.map(|detail| Response::Quarantined(Box::new(detail)))
+        }
+        Request::ReleaseQuarantined { receipt_ids, gateway_mailbox, apply } => {
+            let released = quarantine::release(context, actor, receipt_ids, gateway_mailbox, apply);
+            released.await.map(Response::Revised)
+        }
+        Request::Reassign { gateway_mailbox, since, apply, from } => {
+            let page = reassign::page(context, actor, gateway_mailbox.as_deref(), since, apply, from);
+            page.await.map(|page| Response::Reassigned(Box::new(page)))
         }
         Request::LogLevel { level, seconds } => {
             log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)

@@ -1,15 +1,22 @@
-//! What is in Quarantine: listing it, and showing what can be done about one message.
+//! What is in Quarantine: listing it, showing what can be done about one message, and letting it out.
 
 use super::Context;
 use super::advice::{Advice, advice};
 use super::gateway_mailboxes::resolve;
+use super::ops::blocking;
 use super::receipts::{RECEIPTS_MAX, find};
 use super::request::OpError;
+use super::revised::{RevisedView, Told};
 use super::users::chosen;
 use crate::mail::{Class, GatewayMailbox, ReceiptId, Timestamp};
+use crate::observe::now;
+use crate::pipeline;
 use crate::store::{FolderName, PlacementView, ReceiptQuery, ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// Messages released at once: each may hold thousands of recipients, and all are made durable together.
+const RELEASED_MAX: usize = 64;
 
 /// What is in Quarantine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,4 +156,45 @@ fn there(receipt: &ReceiptView) -> impl Iterator<Item = &PlacementView> {
 
 fn is_held_back(receipt: &ReceiptView) -> bool {
     receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back)
+}
+
+/// Lets messages out of Quarantine, all or none; without `apply` only says what would become of them.
+pub(super) async fn release(
+    context: &Context,
+    actor: &str,
+    mut receipt_ids: Vec<ReceiptId>,
+    gateway_mailbox: Option<String>,
+    apply: bool,
+) -> Result<Vec<RevisedView>, OpError> {
+    receipt_ids.sort_unstable();
+    receipt_ids.dedup();
+    if receipt_ids.len() > RELEASED_MAX {
+        return Err(OpError::Usage(format!("at most {RELEASED_MAX} messages are released at once")));
+    }
+    let thought = blocking(context, move |context| {
+        let mut told = Vec::new();
+        let mut revisions = Vec::new();
+        for receipt_id in receipt_ids {
+            let receipt = quarantined(context, receipt_id, gateway_mailbox.as_deref())?;
+            let mailbox = context.store.gateway_mailbox_now(receipt.gateway_mailbox)?;
+            let stage = context.store.stage(mailbox.id)?;
+            let key = stage.digest_key();
+            let revision = pipeline::released(&receipt, &mailbox, &context.directory, key, now())?;
+            told.push(Told::of(&receipt, &mailbox, &revision));
+            revisions.push(revision);
+        }
+        let plan = if apply { Vec::new() } else { context.store.plan(&revisions)? };
+        Ok((told, revisions, plan))
+    });
+    let (told, revisions, plan) = thought.await?;
+    if !apply {
+        return Ok(told.iter().zip(&plan).map(|(told, planned)| told.view(planned)).collect());
+    }
+    let done = context.store.revise(revisions, actor).await?;
+    told.iter().zip(&done).for_each(|(told, revised)| told.log(revised, actor));
+    if let Some(watch) = context.watch.clone() {
+        // An alarm about what was in Quarantine is not to stand until the next count.
+        tokio::spawn(async move { drop(watch.look(now(), true).await) });
+    }
+    Ok(told.iter().zip(&done).map(|(told, revised)| told.view(revised)).collect())
 }

@@ -11,7 +11,7 @@ use super::ops::blocking;
 use super::receipts::find;
 use super::request::OpError;
 use crate::mail::{Class, GatewayMailbox, ReceiptId, Timestamp, Uid};
-use crate::observe::now;
+use crate::observe::{metrics, now};
 use crate::pipeline::{Difference, Pipeline, Reread};
 use crate::store::{FolderName, ReceiptQuery, ReceiptView, Revised, StoreError, Unlocked, Walk};
 use serde::{Deserialize, Serialize};
@@ -259,6 +259,7 @@ fn log(view: &RereadView, mailbox: &GatewayMailbox, class_was: Class, actor: &st
         entries.iter().map(entry).collect::<Vec<_>>().join(" ")
     };
     let differences: Vec<&str> = view.differences.iter().map(|difference| difference.what.as_str()).collect();
+    metrics::receipt_revised("reprocessed");
     tracing::info!(
         event = "journal.reprocessed",
         receipt_id = %view.receipt_id,

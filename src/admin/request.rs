@@ -12,7 +12,9 @@ use super::export::ExportView;
 use super::key::Key;
 use super::learned::{LearnedView, RecentView};
 use super::quarantine::{QuarantineView, QuarantinedDetail};
+use super::reassign::{ReassignPage, ReassignPlace};
 use super::reprocess::{REPROCESS_WAIT, Reached, ReprocessedView, Reprocessing};
+use super::revised::RevisedView;
 use super::socket::CONNECTION_WAIT;
 use super::watch::{StatusMailView, StatusView};
 use crate::mail::{
@@ -160,6 +162,26 @@ pub enum Request {
         /// What opens it.
         key: Key,
     },
+    /// Lets messages out of Quarantine, all or none.
+    ReleaseQuarantined {
+        /// Which ones.
+        receipt_ids: Vec<ReceiptId>,
+        /// In this gateway mailbox; needed when one is in Quarantine in several.
+        gateway_mailbox: Option<String>,
+        /// False only says what would become of them.
+        apply: bool,
+    },
+    /// Gives stored messages to users whom the directory knows now: a page of it.
+    Reassign {
+        /// Of one gateway mailbox.
+        gateway_mailbox: Option<String>,
+        /// Received since.
+        since: Option<Timestamp>,
+        /// False only says what would be done.
+        apply: bool,
+        /// Where the page before ended.
+        from: Option<ReassignPlace>,
+    },
     /// Events of the running server, one a line after the answer, for as long as the connection lives.
     Tail {
         /// Which ones. Its gateway mailbox is named as in any other request.
@@ -212,6 +234,10 @@ pub enum Response {
     Quarantine(QuarantineView),
     /// One message in Quarantine.
     Quarantined(Box<QuarantinedDetail>),
+    /// What became, or would become, of receipts.
+    Revised(Vec<RevisedView>),
+    /// The same, of receipts looked at one after the other.
+    Reassigned(Box<ReassignPage>),
     /// The level of the log, as it is now.
     LogLevel(LogLevelView),
     /// What became of messages that were read again, or would become.
@@ -257,6 +283,8 @@ impl Response {
             Response::Receipts(list) => serde_json::to_value(list),
             Response::Quarantine(quarantine) => serde_json::to_value(quarantine),
             Response::Quarantined(detail) => serde_json::to_value(detail),
+            Response::Revised(revised) => serde_json::to_value(revised),
+            Response::Reassigned(page) => serde_json::to_value(page),
             Response::LogLevel(level) => serde_json::to_value(level),
             Response::Reprocessed(view) => serde_json::to_value(view),
             Response::Exporting(view) => serde_json::to_value(view),

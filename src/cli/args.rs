@@ -68,6 +68,25 @@ pub(super) enum Command {
     /// Look at what is in Quarantine, and let it out
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Give stored messages to users who were not in the directory when they came; shows it only, unless told to do it
+    #[command(
+        after_help = "Nothing is taken out of a user's folder. A message that is given to somebody leaves Unassigned. \
+                            No password is needed: the recorded envelopes are looked at, not the messages."
+    )]
+    Reassign {
+        /// Only show what would be done: the default
+        #[arg(long, conflicts_with = "apply")]
+        dry_run: bool,
+        /// Do it
+        #[arg(long)]
+        apply: bool,
+        /// In one gateway mailbox
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+        /// Received since: a time such as 2026-11-21T09:30:00Z, or how long ago, such as 90m, 24h, 7d
+        #[arg(long, value_parser = parse_since)]
+        since: Option<Since>,
+    },
     /// Read messages of a gateway mailbox again: after an update, or a change of its profile
     Reprocess(ReprocessArguments),
     /// Check or show the configuration
@@ -312,6 +331,25 @@ pub(super) enum QuarantineCommand {
         /// In this gateway mailbox; needed only when it is in Quarantine in several
         #[arg(long, value_name = "ADDRESS")]
         mailbox: Option<String>,
+    },
+    /// Deliver messages from Quarantine as they were read: to INBOX, and to whom their reports name
+    #[command(
+        after_help = "What is released leaves Quarantine for good. All of the messages are released or none. \
+                            Exit code 4: nothing was released, it wants --yes."
+    )]
+    Release {
+        /// The receipt ids
+        #[arg(required = true, value_name = "ID")]
+        receipt_ids: Vec<ReceiptId>,
+        /// In this gateway mailbox; needed only when they are in Quarantine in several
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+        /// Only show what would become of them
+        #[arg(long, conflicts_with = "yes")]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 

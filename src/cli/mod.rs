@@ -33,6 +33,7 @@ mod notify;
 mod output;
 mod quarantine;
 mod reach;
+mod reassign;
 mod receipts;
 mod reload;
 mod renewal;
@@ -103,6 +104,10 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             ask(&configuration::load(config)?, request, json, receipts::explain)
         }
         Command::Quarantine(command) => quarantine::run(command, &configuration::load(config)?, json),
+        Command::Reassign { apply, mailbox, since, .. } => {
+            let since = since.map(|since| since.before(observe::now()));
+            reassign::run(&configuration::load(config)?, apply, mailbox, since, json)
+        }
         Command::Reprocess(arguments) => reprocess::run(arguments, &configuration::load(config)?, json),
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),

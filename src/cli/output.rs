@@ -28,6 +28,11 @@ impl Failure {
     pub(super) fn code(&self) -> u8 {
         self.code
     }
+
+    /// What `--json` says of it.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "kind": self.kind, "why": self.why })
+    }
 }
 
 impl From<OpError> for Failure {
@@ -53,7 +58,7 @@ impl From<String> for Failure {
 /// Prints a failure and gives its exit code.
 pub(super) fn fail(failure: &Failure, json: bool) -> u8 {
     if json {
-        let value = serde_json::json!({ "error": { "kind": failure.kind, "why": failure.why } });
+        let value = serde_json::json!({ "error": failure.to_json() });
         // There is nobody left to tell that telling failed.
         print_json(&value).unwrap_or_default();
     } else {

@@ -1,10 +1,11 @@
 //! `daybook quarantine …`
 
 use super::args::QuarantineCommand;
+use super::gateway_mailbox::confirm;
 use super::output::{Failure, counted, grouped, safe, table, time};
 use super::receipts::whole;
-use super::{ask, export};
-use crate::admin::{QuarantinedView, Request, Response};
+use super::{ask, export, print_response, reach};
+use crate::admin::{OpError, QuarantinedView, Request, Response, RevisedView};
 use crate::config::Settings;
 use crate::observe::now;
 
@@ -21,7 +22,63 @@ pub(super) fn run(command: QuarantineCommand, settings: &Settings, json: bool) -
         QuarantineCommand::Show { receipt_id, mailbox } => {
             ask(settings, Request::ShowQuarantined { receipt_id, gateway_mailbox: mailbox }, json, show)
         }
+        QuarantineCommand::Release { receipt_ids, mailbox, dry_run, yes } => {
+            let request = |apply| Request::ReleaseQuarantined {
+                receipt_ids: receipt_ids.clone(),
+                gateway_mailbox: mailbox.clone(),
+                apply,
+            };
+            release(settings, request, dry_run, yes, json)
+        }
     }
+}
+
+fn release(
+    settings: &Settings,
+    request: impl Fn(bool) -> Request,
+    dry_run: bool,
+    yes: bool,
+    json: bool,
+) -> Result<u8, Failure> {
+    if !yes {
+        let planned = reach::perform(settings, request(false))?;
+        if dry_run {
+            print_response(&planned, json, |response| revised(response, false))?;
+            return Ok(0);
+        }
+        let plan = revised(&planned, false);
+        confirm(&plan, "Release?", || {
+            OpError::NeedsApproval(format!("{plan}whoever was held back is let in: say --yes"))
+        })?;
+    }
+    let done = reach::perform(settings, request(true))?;
+    print_response(&done, json, |response| revised(response, true))?;
+    Ok(0)
+}
+
+fn revised(response: &Response, done: bool) -> String {
+    let Response::Revised(all) = response else { return String::new() };
+    changes(all, done)
+}
+
+/// What is placed and what leaves, of each receipt.
+pub(super) fn changes(all: &[RevisedView], done: bool) -> String {
+    let (places, leaves) = if done { ("placed in", "left") } else { ("would be placed in", "would leave") };
+    let mut text = String::new();
+    for receipt in all {
+        text.push_str(&format!("Receipt {}, {}\n", receipt.receipt_id, safe(&receipt.gateway_mailbox)));
+        for placed in &receipt.placements {
+            let uid = placed.uid.map(|uid| format!(" UID {uid}")).unwrap_or_default();
+            text.push_str(&format!("  {places} {}{uid}\n", safe(&placed.folder)));
+            for reason in &placed.reasons {
+                text.push_str(&format!("    because {}\n", safe(reason)));
+            }
+        }
+        for left in &receipt.left {
+            text.push_str(&format!("  {leaves} {} UID {}\n", safe(&left.folder), left.uid));
+        }
+    }
+    text
 }
 
 fn list(response: &Response) -> String {

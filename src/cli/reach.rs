@@ -8,7 +8,6 @@ use crate::config::{Live, Settings};
 use crate::directory::Directory;
 use crate::observe::{RefusedMail, Visits};
 use crate::store::{Embedded, Store, StoreError};
-use std::cell::Cell;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -34,65 +33,79 @@ pub(super) fn ask_server(settings: &Settings, request: &Request) -> Result<Respo
 
 /// Asks the server if there is one, else does it here.
 pub(super) fn perform(settings: &Settings, request: Request) -> Result<Response, Failure> {
-    let asked = request.clone();
-    reach(
-        settings,
-        &request,
-        |data_dir| admin::ask(data_dir, &request),
-        move |context, actor, runtime| Ok(runtime.block_on(admin::perform(context, actor, asked))?),
-    )
+    let mut answer = None;
+    perform_each(settings, request, |response| {
+        answer = Some(response);
+        None
+    })?;
+    answer.ok_or_else(|| Failure::from("there is no answer".to_owned()))
+}
+
+/// The same for one request after the other, as `next` makes of each answer. The store is opened once.
+pub(super) fn perform_each<N: FnMut(Response) -> Option<Request>>(
+    settings: &Settings,
+    request: Request,
+    next: N,
+) -> Result<(), Failure> {
+    let makes = matches!(request, Request::CreateGatewayMailbox { .. });
+    let mut state = (Some(request), next);
+    let ask = |data_dir: &Path, (request, next): &mut (Option<Request>, N)| {
+        while let Some(asked) = request {
+            *request = next(admin::ask(data_dir, asked)?);
+        }
+        Ok(())
+    };
+    reach(settings, makes, &mut state, ask, |context, actor, runtime, (request, next)| {
+        while let Some(asked) = request.take() {
+            *request = next(runtime.block_on(admin::perform(context, actor, asked))?);
+        }
+        Ok(())
+    })
 }
 
 /// Has a message exported, by the server if there is one, and hands its octets to `take`.
-pub(super) fn export<T>(
+pub(super) fn export<T, H: FnMut(&ExportView, &mut dyn Read) -> Result<T, Failure>>(
     settings: &Settings,
     request: &Request,
-    take: impl FnOnce(&ExportView, &mut dyn Read) -> Result<T, Failure>,
+    mut take: H,
 ) -> Result<T, Failure> {
-    // Called once, by whoever opens the message.
-    let take = Cell::new(Some(take));
-    let hand = |view: &ExportView, reader: &mut dyn Read| match take.take() {
-        Some(take) => take(view, reader),
-        None => Err(Failure::from("the message was handed out before".to_owned())),
+    let ask = |data_dir: &Path, take: &mut H| {
+        let (view, mut octets) = admin::export(data_dir, request)?;
+        Ok(take(&view, &mut octets))
     };
-    reach(
-        settings,
-        request,
-        |data_dir| {
-            let (view, mut reader) = admin::export(data_dir, request)?;
-            Ok(hand(&view, &mut reader))
-        },
-        |context, actor, _| {
-            let Request::ExportMessage { receipt_id, gateway_mailbox, key } = request else {
-                return Err(Failure::from("nothing to export".to_owned()));
-            };
-            let mut export =
-                admin::begin_export(context, actor, *receipt_id, gateway_mailbox.as_deref(), key)?;
-            Ok(hand(&export.view, &mut export.reader))
-        },
-    )?
+    reach(settings, false, &mut take, ask, |context, actor, _, take| {
+        let Request::ExportMessage { receipt_id, gateway_mailbox, key } = request else {
+            return Err(Failure::from("nothing to export".to_owned()));
+        };
+        let mut export = admin::begin_export(context, actor, *receipt_id, gateway_mailbox.as_deref(), key)?;
+        Ok(take(&export.view, &mut export.reader))
+    })?
 }
 
-/// Has `request` done: `ask` asks the server in this `data_dir`; `here` does it with the store opened here, as this actor.
-fn reach<T>(
+/// Has something done: `ask` asks the server in this `data_dir`; `here` does it with the store opened here, as this actor. Both
+/// work on `state`. `makes`: there need be no store yet.
+fn reach<S, T>(
     settings: &Settings,
-    request: &Request,
-    ask: impl Fn(&Path) -> Result<T, AskError>,
-    here: impl FnOnce(&Context, &str, &Runtime) -> Result<T, Failure>,
+    makes: bool,
+    state: &mut S,
+    ask: impl Fn(&Path, &mut S) -> Result<T, AskError>,
+    here: impl FnOnce(&Context, &str, &Runtime, &mut S) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let deadline = Instant::now() + LOCKED_WAIT;
     loop {
-        match ask(&settings.data_dir) {
+        match ask(&settings.data_dir, state) {
             Ok(done) => return Ok(done),
             Err(AskError::Failed(error)) => return Err(error.into()),
             Err(error @ AskError::Broken(_)) => return Err(error.to_string().into()),
             Err(AskError::NobodyListens) => {}
         }
-        check_owner(&settings.data_dir, request)?;
+        check_owner(&settings.data_dir, makes)?;
         match open_with(&store_options(settings), settings.keys.escrow.clone()) {
             Ok((store, report)) => {
                 super::service::log_open_report(&report);
-                return with_store(settings, store, here);
+                return with_store(settings, store, |context, actor, runtime| {
+                    here(context, actor, runtime, state)
+                });
             }
             Err(StoreError::Locked) if Instant::now() < deadline => std::thread::sleep(LOCKED_RETRY),
             Err(error) => {
@@ -104,7 +117,7 @@ fn reach<T>(
 
 /// Opening the store makes what is missing. That must not happen for a question, nor as another user than the server's:
 /// what root makes here, the server could not open.
-fn check_owner(data_dir: &Path, request: &Request) -> Result<(), Failure> {
+fn check_owner(data_dir: &Path, makes: bool) -> Result<(), Failure> {
     match std::fs::metadata(data_dir) {
         Ok(metadata) => {
             let (owner, we) = (metadata.uid(), rustix::process::geteuid().as_raw());
@@ -116,12 +129,10 @@ fn check_owner(data_dir: &Path, request: &Request) -> Result<(), Failure> {
                 data_dir.display()
             )))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match request {
-            Request::CreateGatewayMailbox { .. } => Ok(()),
-            _ => {
-                Err(Failure::from(format!("there is no {} yet: nothing was ever stored", data_dir.display())))
-            }
-        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && makes => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Failure::from(format!("there is no {} yet: nothing was ever stored", data_dir.display())))
+        }
         Err(error) => Err(Failure::from(format!("open {}: {error}", data_dir.display()))),
     }
 }

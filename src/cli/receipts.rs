@@ -234,8 +234,9 @@ fn recipient_line(recipient: &JournaledRecipient) -> String {
 
 fn place(out: &mut Lines, placement: &PlacementView) {
     let spared = if placement.spared { ", there before" } else { "" };
+    let later = placement.revision.map(|kind| format!(", {}", kind.as_str())).unwrap_or_default();
     let octets = placement.octets.map(|octets| format!(", {} octets", grouped(octets))).unwrap_or_default();
-    out.add("placed", &format!("{} UID {}{octets}{spared}", safe(&placement.folder), placement.uid));
+    out.add("placed", &format!("{} UID {}{octets}{spared}{later}", safe(&placement.folder), placement.uid));
     for reason in &placement.reasons {
         out.add("", &format!("  because {}", safe(reason)));
     }
@@ -246,7 +247,7 @@ fn happened(event: &EventView) -> String {
         Some(client) => {
             format!(" by {} from {}, session {}", safe(&client.protocol), client.peer, client.session_id)
         }
-        None => String::new(),
+        None => event.actor.as_ref().map(|actor| format!(" by {}", safe(actor))).unwrap_or_default(),
     };
     format!("{} {}{by}", event.at, safe(&event.kind))
 }

@@ -3,9 +3,7 @@
 use super::args::{ReprocessArguments, Since};
 use super::output::{self, Failure, counted, safe, time};
 use super::{reach, secret};
-use crate::admin::{
-    Damaged, EntryView, OpError, ReprocessedView, Reprocessing, Request, RereadView, Response,
-};
+use crate::admin::{Damaged, EntryView, ReprocessedView, Reprocessing, Request, RereadView, Response};
 use crate::config::Settings;
 use crate::mail::Timestamp;
 use crate::observe::now;
@@ -20,36 +18,31 @@ pub(super) fn run(arguments: ReprocessArguments, settings: &Settings, json: bool
         (true, true) => Reprocessing::All(since),
         (true, false) => Reprocessing::Waiting(since),
     };
+    let request = |after| Request::Reprocess {
+        gateway_mailbox: which.mailbox.clone(),
+        which: messages.clone(),
+        apply,
+        after,
+        key: key.clone(),
+    };
     let mut total = ReprocessedView::default();
-    let mut after = None;
     let mut changed = 0;
-    loop {
-        let request = Request::Reprocess {
-            gateway_mailbox: which.mailbox.clone(),
-            which: messages.clone(),
-            apply,
-            after,
-            key: key.clone(),
-        };
-        let Response::Reprocessed(view) = reach::perform(settings, request)? else {
-            let why = "the server gave another answer than asked for".to_owned();
-            return Err(OpError::Unavailable(why).into());
-        };
+    let mut shown_well = Ok(());
+    reach::perform_each(settings, request(None), |response| {
+        let Response::Reprocessed(view) = response else { return None };
         total.read += view.read;
         changed += view.receipts.len();
-        if !json {
-            output::print(&view.receipts.iter().map(|receipt| shown(receipt, apply)).collect::<String>())?;
-        }
         (total.gateway_mailbox, total.applied) = (view.gateway_mailbox, view.applied);
         total.damaged.extend(view.damaged);
         if json {
             total.receipts.extend(view.receipts);
+        } else {
+            let text: String = view.receipts.iter().map(|receipt| shown(receipt, apply)).collect();
+            shown_well = output::print(&text);
         }
-        after = view.next;
-        if after.is_none() {
-            break;
-        }
-    }
+        view.next.filter(|_| shown_well.is_ok()).map(|next| request(Some(next)))
+    })?;
+    shown_well?;
     if json {
         let value = Response::Reprocessed(total.clone()).to_json();
         output::print_json(&value.map_err(|error| Failure::from(error.to_string()))?)?;

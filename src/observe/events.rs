@@ -37,6 +37,8 @@
 //! | `journal.held_back` | warn | receipt_id, session_id, mailbox, verdict, class, reason | The gateway mailbox is in enforce or strict mode and it is not authentic; it is kept under Quarantine alone. `reason` is the first of those that `daybook explain` shows. |
 //! | `journal.forbidden` | warn | receipt_id, session_id, mailbox_id, peer | A recipient was refused: the gateway mailbox is in strict mode and nothing from that peer could be authentic. |
 //! | `journal.unassigned` | warn | receipt_id, session_id, mailbox, class, unmatched | It belongs to nobody known; it is kept under Unassigned. |
+//! | `journal.released` | info | receipt_id, mailbox, placements, actor | An admin let it out of Quarantine; `placements` were made. |
+//! | `journal.reassigned` | info | receipt_id, mailbox, placements, actor | The directory knows users now that it did not know when it came; `placements` were made. |
 //! | `journal.reprocessed` | info | receipt_id, mailbox, class_was, class, differences, placements, left, actor | It was read again and says something else than before; `differences` names what. `placements` were made, `left` taken out. |
 //! | `journal.deferred` | error | receipt_id, session_id, error | It could not be stored; the peer keeps it. |
 //! | `journal.extraction_failed` | error | receipt_id, session_id, error | A bug: extraction failed; the message goes to Quarantine. |

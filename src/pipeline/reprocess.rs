@@ -157,6 +157,7 @@ fn compare(
         revision.reading = Some(Reading {
             class,
             parent_message_id: extraction.and_then(|e| e.parent_message_id.clone()),
+            returned_message_id: extraction.and_then(|e| e.returned_message_id.clone()),
             reports,
             defects,
             objects,
@@ -258,6 +259,12 @@ fn differences(
         "parent-message-id",
         receipt.parent_message_id.clone().unwrap_or_default(),
         parent.unwrap_or_default(),
+    );
+    let returned = read.extraction.as_ref().and_then(|e| e.returned_message_id.clone());
+    found.note(
+        "returned-message-id",
+        receipt.returned_message_id.clone().unwrap_or_default(),
+        returned.unwrap_or_default(),
     );
     if found.0.is_empty() && is_cut_otherwise(receipt, reports, defects, read, key) {
         found.note("details", String::new(), "of the envelope, the originals or the defects".to_owned());

@@ -9,26 +9,28 @@
 //! If the index fails after the log succeeded, the answer is still yes: the log is what counts, and the index is
 //! repaired from it before anything else is taken.
 
+mod changing;
+mod placing;
+mod revising;
+mod storing;
+
+pub(super) use revising::plan;
+
 use super::embedded::Shared;
-use super::fact::{
-    Entry, Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact, PlacementFact,
-    ReceivedFact, SparedFact, runs,
-};
-use super::files::random_name;
+use super::fact::{Entry, Fact, FolderEventFact, GatewayMailboxFact, MessageFact, ReceivedFact, runs};
 use super::format::GroupBuilder;
 use super::index::{Index, Numbers, Place};
 use super::log::Log;
-use super::rotation::rotate;
-use super::stage::SealedContent;
 use super::{
-    Client, Delivered, Delivery, Digest, FolderName, GatewayMailboxChange, Sealed, Source, StoreError,
-    StoredExtent, WantedPlacement,
+    Client, Delivered, Delivery, Digest, FolderName, GatewayMailboxChange, Revised, Revision, StoreError,
 };
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Uid, UidValidity};
 use crate::observe::metrics;
-use std::collections::{HashMap, HashSet};
+use placing::{Placed, Placer, Subject};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
+use storing::Content;
 use tokio::sync::{mpsc, oneshot};
 
 /// Most commands that share one sync.
@@ -53,6 +55,12 @@ pub(super) enum Command {
     Fetched {
         event: FolderEvent,
         answer: Answer<()>,
+    },
+    Revise {
+        revisions: Vec<Revision>,
+        actor: String,
+        at: Timestamp,
+        answer: Answer<Vec<Revised>>,
     },
     Create {
         fact: Box<GatewayMailboxFact>,
@@ -316,12 +324,16 @@ impl Committer {
             Command::Fetched { event, answer } => {
                 self.attempt(group, answer, |this, group| this.fetched(event, group))
             }
-            Command::Create { fact, answer } => {
-                self.attempt(group, answer, |this, group| this.gateway_mailbox(*fact, group))
+            Command::Revise { revisions, actor, at, answer } => {
+                self.attempt(group, answer, |this, group| this.revise(revisions, &actor, at, group))
             }
+            Command::Create { fact, answer } => self.attempt(group, answer, |this, group| {
+                changing::check_role(group.index, &fact.gateway_mailbox)?;
+                this.gateway_mailbox(*fact, group)
+            }),
             Command::Change { id, changes, actor, at, answer } => {
                 self.attempt(group, answer, |this, group| {
-                    let fact = change(group.index, id, &changes, actor, at)?;
+                    let fact = changing::change(group.index, id, &changes, actor, at)?;
                     this.gateway_mailbox(fact, group)
                 })
             }
@@ -398,26 +410,27 @@ impl Committer {
         // The same octets again need no second copy; other octets are kept whatever the Message-IDs say.
         let held_whole =
             repeats.is_some() && delivery.messages.first().is_some_and(|whole| whole.held.is_some());
-        let messages = if held_whole { Vec::new() } else { self.store_messages(&delivery, group)? };
+        let messages = if held_whole { Vec::new() } else { self.store_delivery(&delivery, group)? };
         let mut placed = Placed::default();
         if repeats.is_none() {
-            for wanted in &delivery.placements {
-                self.place(wanted, &delivery, &messages, &mut placed, group)?;
-            }
+            let numbered: Vec<_> = messages.iter().map(|m| (m.message, m.join)).collect();
+            let subject =
+                Subject { gateway_mailbox: id, messages: &numbered, heals: delivery.heals, again: None };
+            let (index, at) = (group.index, delivery.received_at);
+            let mut make =
+                |name: &FolderName, slug: Option<String>| self.make_folder(id, at, name, slug, &mut *group);
+            placed = Placer::default().place_all(index, subject, &delivery.placements, &mut make)?;
         }
         let delivered = Delivered {
             gateway_mailbox: id,
             repeats,
-            placements: placed
-                .paths(&placed.placements.iter().map(|p| (p.folder, p.uid)).collect::<Vec<_>>()),
-            spared: placed.paths(&placed.spared.iter().map(|p| (p.folder, p.uid)).collect::<Vec<_>>()),
+            placements: placed.placement_paths,
+            spared: placed.spared_paths,
             group: 0,
             sync_seconds: 0.0,
         };
-        for sealed in delivery.objects.into_iter().chain([delivery.summary]).filter(|_| !held_whole) {
-            if let SealedContent::File(file) = sealed.content {
-                self.files.push(file);
-            }
+        if !held_whole {
+            self.take_files(delivery.objects.into_iter().chain([delivery.summary]));
         }
         group.push_fact(Fact::Received(Box::new(ReceivedFact {
             receipt_id: delivery.receipt_id,
@@ -445,147 +458,19 @@ impl Committer {
         Ok(delivered)
     }
 
-    /// Stores the delivery's objects and gives its messages their numbers.
-    fn store_messages(
+    fn store_delivery(
         &mut self,
         delivery: &Delivery,
         group: &mut Group<'_>,
     ) -> Result<Vec<MessageFact>, StoreError> {
-        let mut objects = Vec::with_capacity(delivery.objects.len());
-        for sealed in &delivery.objects {
-            objects.push(self.store_object(sealed, delivery, group)?);
-        }
-        let summary = self.store_object(&delivery.summary, delivery, group)?;
-        let mut messages = Vec::with_capacity(delivery.messages.len());
-        for (index, message) in delivery.messages.iter().enumerate() {
-            let (number, held) = match message.held {
-                Some(held) => (held.0, true),
-                None => {
-                    self.numbers.message += 1;
-                    (self.numbers.message - 1, false)
-                }
-            };
-            let extents = message
-                .sources
-                .iter()
-                .map(|source| stored(source, &objects))
-                .collect::<Result<Vec<_>, _>>()?;
-            // What is referenced must still be there when this becomes durable.
-            for extent in &extents {
-                group.index.object(extent.object)?;
-            }
-            messages.push(MessageFact {
-                message: number,
-                extents,
-                octets: message.octets,
-                canonical: message.canonical,
-                exact: message.exact,
-                join: message.join,
-                message_id: message.message_id.clone(),
-                rendition: message.rendition,
-                summary: (summary, u32::try_from(index).unwrap_or(u32::MAX)),
-                held,
-            });
-        }
-        Ok(messages)
-    }
-
-    fn store_object(
-        &mut self,
-        sealed: &Sealed,
-        delivery: &Delivery,
-        group: &mut Group<'_>,
-    ) -> Result<u64, StoreError> {
-        let object = self.numbers.object;
-        self.numbers.object += 1;
-        let (payload, file, payload_sha256) = match &sealed.content {
-            SealedContent::Inline(octets) => (octets.as_slice(), None, sealed.sealed_sha256),
-            SealedContent::File(file) => (&[][..], Some(file.name().to_owned()), Digest::of(&[])),
-        };
-        let fact = Fact::Object(ObjectFact {
-            object,
+        let content = Content {
             receipt_id: delivery.receipt_id,
             gateway_mailbox: delivery.gateway_mailbox,
-            octets: sealed.octets,
-            sealed_octets: sealed.sealed_octets,
-            sealed_sha256: sealed.sealed_sha256,
-            file,
-        });
-        group.push(fact, payload, &payload_sha256)?;
-        Ok(object)
-    }
-
-    fn place(
-        &mut self,
-        wanted: &WantedPlacement,
-        delivery: &Delivery,
-        messages: &[MessageFact],
-        placed: &mut Placed,
-        group: &mut Group<'_>,
-    ) -> Result<(), StoreError> {
-        let message = messages
-            .get(wanted.message as usize)
-            .ok_or_else(|| StoreError::Refused("a placement names a message that is not there".to_owned()))?;
-        let (folder, uid_next, path) = self.folder(wanted, delivery, group)?;
-        let uid = *placed.next.entry(folder).or_insert(uid_next);
-        placed.paths.insert(folder, path);
-        if wanted.once_per_join && !delivery.heals {
-            let there = match placed.joins.get(&(folder, message.join)) {
-                Some(uid) => Some(*uid),
-                None => group.index.entry_with_join(folder, &message.join)?,
-            };
-            if let Some(uid) = there {
-                placed.spared.push(SparedFact { folder, uid, reasons: wanted.reasons.clone() });
-                return Ok(());
-            }
-        }
-        let next = uid
-            .value()
-            .checked_add(1)
-            .and_then(Uid::new)
-            .ok_or_else(|| StoreError::Refused("the folder has no UIDs left".to_owned()))?;
-        placed.next.insert(folder, next);
-        placed.joins.insert((folder, message.join), uid);
-        placed.placements.push(PlacementFact {
-            folder,
-            name: wanted.folder.clone(),
-            uid,
-            message: message.message,
-            reasons: wanted.reasons.clone(),
-        });
-        Ok(())
-    }
-
-    /// The folder a placement is for: its number, next UID and path; made when it is wanted first.
-    fn folder(
-        &mut self,
-        wanted: &WantedPlacement,
-        delivery: &Delivery,
-        group: &mut Group<'_>,
-    ) -> Result<(u64, Uid, String), StoreError> {
-        let id = delivery.gateway_mailbox;
-        let slug = match &wanted.folder {
-            FolderName::User { user, .. } => {
-                Some(choose_slug(group.index, id, user, wanted.slug.as_deref().unwrap_or(user))?)
-            }
-            _ => None,
+            objects: &delivery.objects,
+            summary: &delivery.summary,
+            messages: &delivery.messages,
         };
-        let path = wanted.folder.path(slug.as_deref());
-        if let Some(row) = group.index.folder(id, &wanted.folder)? {
-            return Ok((row.id, row.uid_next, path));
-        }
-        let folder = self.numbers.folder;
-        self.numbers.folder += 1;
-        // Seconds since 1970 fit 32 bits until 2106, and a folder is made once.
-        let uid_validity = u32::try_from(delivery.received_at.unix_seconds()).ok().and_then(UidValidity::new);
-        group.push_fact(Fact::Folder(FolderFact {
-            folder,
-            gateway_mailbox: id,
-            name: wanted.folder.clone(),
-            slug,
-            uid_validity: uid_validity.unwrap_or(UidValidity(std::num::NonZeroU32::MIN)),
-        }))?;
-        Ok((folder, Uid::FIRST, path))
+        self.store_messages(&content, group)
     }
 
     fn expunge(&mut self, event: FolderEvent, group: &mut Group<'_>) -> Result<usize, StoreError> {
@@ -606,25 +491,6 @@ impl Committer {
         }
         let uids = event.uids.clone();
         group.push_fact(Fact::Fetched(event.into_fact(folder.id, uids)))
-    }
-}
-
-/// What one delivery has placed so far.
-#[derive(Default)]
-struct Placed {
-    next: HashMap<u64, Uid>,
-    joins: HashMap<(u64, Digest), Uid>,
-    paths: HashMap<u64, String>,
-    placements: Vec<PlacementFact>,
-    spared: Vec<SparedFact>,
-}
-
-impl Placed {
-    fn paths(&self, entries: &[(u64, Uid)]) -> Vec<(String, Uid)> {
-        entries
-            .iter()
-            .map(|(folder, uid)| (self.paths.get(folder).cloned().unwrap_or_default(), *uid))
-            .collect()
     }
 }
 
@@ -650,6 +516,7 @@ trait Conclusion {
 impl Conclusion for () {}
 impl Conclusion for usize {}
 impl Conclusion for GatewayMailbox {}
+impl Conclusion for Vec<Revised> {}
 impl Conclusion for Vec<Delivered> {
     fn conclude(&mut self, committed: &Committed) {
         for delivered in self {
@@ -664,6 +531,7 @@ impl Command {
         // A session that has gone needs no answer.
         match self {
             Command::Deliver { answer, .. } => drop(answer.send(Err(e.clone()))),
+            Command::Revise { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::Expunge { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::Fetched { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::Create { answer, .. } | Command::Change { answer, .. } => {
@@ -676,96 +544,20 @@ impl Command {
 }
 
 fn inline_octets(command: &Command) -> usize {
-    let Command::Deliver { deliveries, .. } = command else { return 0 };
-    let sealed = deliveries.iter().flat_map(|d| d.objects.iter().chain([&d.summary]));
-    sealed
-        .map(|s| match &s.content {
-            SealedContent::Inline(octets) => octets.len(),
-            SealedContent::File(_) => 0,
-        })
-        .sum()
-}
-
-fn stored(source: &Source, objects: &[u64]) -> Result<StoredExtent, StoreError> {
-    match source {
-        Source::Held(extent) => Ok(*extent),
-        Source::New(extent) => {
-            let object = objects.get(extent.object as usize).copied();
-            let object = object.ok_or_else(|| {
-                StoreError::Refused("a message names an object that is not there".to_owned())
-            })?;
-            Ok(StoredExtent { object, offset: extent.offset, octets: extent.octets })
+    match command {
+        Command::Deliver { deliveries, .. } => {
+            storing::inline_octets(deliveries.iter().flat_map(|d| d.objects.iter().chain([&d.summary])))
         }
-    }
-}
-
-/// The path segment of a user's folders: the one they have, else `wanted`, made unique.
-fn choose_slug(index: &Index, id: GatewayMailboxId, user: &str, wanted: &str) -> Result<String, StoreError> {
-    if let Some(slug) = index.slug_of(id, user)? {
-        return Ok(slug);
-    }
-    let mut slug = wanted.to_owned();
-    let mut count = 1;
-    while index.slug_is_taken(id, &slug)? {
-        count += 1;
-        slug = format!("{wanted}-{count}");
-    }
-    Ok(slug)
-}
-
-/// The entry for changes to a gateway mailbox, if its state allows them.
-fn change(
-    index: &Index,
-    id: GatewayMailboxId,
-    changes: &[GatewayMailboxChange],
-    actor: String,
-    at: Timestamp,
-) -> Result<GatewayMailboxFact, StoreError> {
-    let found = index
-        .gateway_mailboxes()?
-        .into_iter()
-        .find(|(m, _)| m.id == id && m.state != GatewayMailboxState::Deleted);
-    let (mut state, digest_key) = found.ok_or(StoreError::Gone)?;
-    let mut action = "set";
-    for change in changes {
-        match change {
-            GatewayMailboxChange::Name(name) => state.name.clone_from(name),
-            GatewayMailboxChange::Tenant(tenant) => state.tenant.clone_from(tenant),
-            GatewayMailboxChange::Profile(profile) => state.profile = *profile,
-            GatewayMailboxChange::Archive(archive) => state.archive = *archive,
-            GatewayMailboxChange::Trust { was, becomes } => {
-                if state.trust != *was {
-                    let why = "who is trusted was changed at the same time: look at it and try again";
-                    return Err(StoreError::Refused(why.to_owned()));
-                }
-                state.trust.clone_from(becomes);
-            }
-            GatewayMailboxChange::Rotate { domain, overlap_ms } => {
-                let local = random_name().map_err(|e| StoreError::io("drawing randomness", e))?;
-                rotate(&mut state.addresses, &local, domain.as_deref(), at, *overlap_ms)?;
-                action = "rotate";
-            }
-            GatewayMailboxChange::Suspend => {
-                (state.state, action) = (GatewayMailboxState::Suspended, "suspend");
-            }
-            GatewayMailboxChange::Resume => {
-                (state.state, action) = (GatewayMailboxState::Active, "resume");
-            }
-            GatewayMailboxChange::Delete { force } => {
-                if state.state != GatewayMailboxState::Suspended {
-                    return Err(StoreError::Refused(
-                        "suspend it first: a sender may be delivering to it".to_owned(),
-                    ));
-                }
-                let left: u64 = index.folders(id)?.iter().map(|f| f.entries).sum();
-                if left > 0 && !force {
-                    return Err(StoreError::Refused(format!(
-                        "it still holds {left} entries; fetch and delete them, or use --force"
-                    )));
-                }
-                (state.state, action) = (GatewayMailboxState::Deleted, "delete");
-            }
+        Command::Revise { revisions, .. } => {
+            let readings = revisions.iter().filter_map(|revision| revision.reading.as_ref());
+            storing::inline_octets(readings.flat_map(|r| r.objects.iter().chain([&r.summary])))
         }
+        _ => 0,
     }
-    Ok(GatewayMailboxFact { at, actor, action: action.to_owned(), gateway_mailbox: state, digest_key })
+}
+
+/// Of a folder made then. Seconds since 1970 fit 32 bits until 2106, and a folder is made once.
+fn uid_validity(at: Timestamp) -> UidValidity {
+    let validity = u32::try_from(at.unix_seconds()).ok().and_then(UidValidity::new);
+    validity.unwrap_or(UidValidity(std::num::NonZeroU32::MIN))
 }

@@ -15,7 +15,8 @@ use super::stage::{DigestKey, EmbeddedStage};
 use super::{
     Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
     FolderName, FolderStatus, GatewayMailboxChange, Keyring, Listing, MessageKey, NewGatewayMailbox,
-    ReceiptQuery, ReceiptView, Space, Spool, Stage, Store, StoreError, Tally, UnlockError, Unlocked,
+    REVISIONS_MAX, ReceiptQuery, ReceiptView, Revised, Revision, Space, Spool, Stage, Store, StoreError,
+    Tally, UnlockError, Unlocked, Walk, Walked,
 };
 use crate::mail::{
     AddressKey, EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState,
@@ -664,20 +665,27 @@ impl Store for Embedded {
         super::view::receipts(&self.shared, query, since, most)
     }
 
-    fn walk(&self, _: &super::Walk) -> Result<super::Walked, StoreError> {
-        Err(StoreError::Refused("not built yet".to_owned()))
+    fn walk(&self, walk: &Walk) -> Result<Walked, StoreError> {
+        self.route(walk.gateway_mailbox)?;
+        super::view::walk(&self.shared, walk)
     }
 
-    fn plan(&self, _: &[super::Revision]) -> Result<Vec<super::Revised>, StoreError> {
-        Err(StoreError::Refused("not built yet".to_owned()))
+    fn plan(&self, revisions: &[Revision]) -> Result<Vec<Revised>, StoreError> {
+        super::committer::plan(&self.shared, revisions)
     }
 
     fn revise<'a>(
         &'a self,
-        _: Vec<super::Revision>,
-        _: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<super::Revised>, StoreError>> {
-        Box::pin(async { Err(StoreError::Refused("not built yet".to_owned())) })
+        revisions: Vec<Revision>,
+        actor: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Revised>, StoreError>> {
+        Box::pin(async move {
+            if revisions.len() > REVISIONS_MAX {
+                return Err(StoreError::Refused(format!("at most {REVISIONS_MAX} receipts at once")));
+            }
+            let actor = actor.to_owned();
+            self.ask(|answer| Command::Revise { revisions, actor, at: now(), answer }).await
+        })
     }
 
     fn arrivals(

@@ -12,8 +12,9 @@
 //! | `received` | – | one message was received for one gateway mailbox: receipt, messages, placements with reasons |
 //! | `fetched` | – | a client fetched these UIDs |
 //! | `deleted` | – | a client deleted these UIDs |
+//! | `revised` | – | a receipt was looked at again, by whom: what reading it anew found, further placements, entries that left |
 
-use super::{Client, Digest, FolderName};
+use super::{Client, Digest, FolderName, RevisionKind};
 use crate::mail::{
     CanonicalSize, Class, GatewayMailbox, GatewayMailboxId, JournaledEnvelope, Judgement, ReceiptId,
     Rendition, Timestamp, TransportEnvelope, Trust, Uid, UidValidity,
@@ -41,15 +42,18 @@ pub(super) enum Fact {
     Received(Box<ReceivedFact>),
     Fetched(FolderEventFact),
     Deleted(FolderEventFact),
+    Revised(Box<RevisedFact>),
 }
 
 impl Fact {
-    /// 3 for an NDR mailbox: a program that knows of none would give what was recovered to users of the wrong one.
+    /// 3 for an NDR mailbox: a program that knows of none would give what was recovered to users of the wrong one. 3 for a
+    /// receipt looked at again: it would list what has left and give its UIDs to others.
     /// 2 for a gateway mailbox with a trust of its own: a program that knows of none would hand out what is to be held back.
     /// All else is read by version 1 as it is meant.
     pub(super) fn version(&self) -> u32 {
         match self {
             Fact::GatewayMailbox(fact) if !fact.gateway_mailbox.role.is_journal() => 3,
+            Fact::Revised(_) => 3,
             Fact::GatewayMailbox(fact) if fact.gateway_mailbox.trust != Trust::default() => 2,
             _ => 1,
         }
@@ -206,6 +210,63 @@ pub(super) struct FolderEventFact {
     /// First and last of each run.
     pub(super) uids: Vec<(Uid, Uid)>,
     pub(super) client: Client,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct RevisedFact {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) at: Timestamp,
+    /// Who did it.
+    pub(super) actor: String,
+    pub(super) kind: RevisionKind,
+    /// When the receipt was received: its entries are listed with that time.
+    pub(super) received_at: Timestamp,
+    /// Replaces what was read before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reading: Option<ReadingFact>,
+    /// Replaces what was said before, also by none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) unmatched: Vec<String>,
+    /// What makes another receipt "the same again", beside what did before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) identity: Option<Digest>,
+    pub(super) epoch: u32,
+    pub(super) placements: Vec<LaterPlacementFact>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) spared: Vec<SparedFact>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) left: Vec<LeftFact>,
+}
+
+/// What reading a receipt's octets anew found: as in [`ReceivedFact`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ReadingFact {
+    pub(super) class: Class,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) parent_message_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) returned_message_id: Option<String>,
+    pub(super) reports: Vec<ReportRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) defects: Vec<(String, String)>,
+    pub(super) messages: Vec<MessageFact>,
+}
+
+/// A placement made by a revision; its message may stand in an older entry.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct LaterPlacementFact {
+    #[serde(flatten)]
+    pub(super) placement: PlacementFact,
+    /// Join of the message.
+    pub(super) join: Digest,
+}
+
+/// An entry that left its folder.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct LeftFact {
+    pub(super) folder: u64,
+    pub(super) uid: Uid,
 }
 
 /// Joins rising UIDs into runs.

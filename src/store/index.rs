@@ -8,20 +8,21 @@
 mod questions;
 
 use super::fact::{
-    Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact, PlacementFact,
-    ReceivedFact, StoredExtent,
+    FACT_VERSION_MAX, Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact,
+    PlacementFact, ReceivedFact, ReportRecord, RevisedFact, StoredExtent,
 };
 use super::log::Position;
 use super::{Digest, StoreError};
-use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Trust, Uid, UidValidity};
+use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Uid, UidValidity};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Format version of a new index; an older one is made anew.
 const INDEX_VERSION: i64 = 1;
-/// The same tables, with what only entries of version 2 say: an older program that opens it refuses, as it would the log.
-const INDEX_VERSION_OF_TRUST: i64 = 2;
+/// The same tables, with what only entries of a later version say: an index is of the newest version among them, so that an
+/// older program that opens it refuses, as it would the log.
+const INDEX_VERSION_MAX: i64 = FACT_VERSION_MAX as i64;
 /// How long a reader waits for the writer, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 10_000;
 /// How long emptying the WAL waits for the writer, in milliseconds.
@@ -59,8 +60,26 @@ CREATE INDEX folder_event_uids ON folder_event (folder, first);
 CREATE TABLE name (value TEXT NOT NULL, receipt BLOB NOT NULL, PRIMARY KEY (value, receipt)) WITHOUT ROWID;
 ";
 
-/// What came after the first release of this version: made at each opening where it is missing, which costs an older file
-/// one pass over a table instead of being made anew.
+/// Tables that came after the first release of this version: made where they are missing. They are for what few receipts
+/// have, beside the tables that an older program fills.
+///
+/// - `revision`: where the entries stand that look at a receipt again, in their order.
+/// - `placed_later`: entries such a look made: their place in a folder says nothing about when the mail came.
+/// - `departure`: entries such a look took out. Their placement has no join any more, and spares no other.
+const TABLES_ADDED: &str = "
+CREATE TABLE IF NOT EXISTS revision (
+    receipt BLOB NOT NULL, gateway_mailbox BLOB NOT NULL, number INTEGER NOT NULL, segment INTEGER NOT NULL,
+    place INTEGER NOT NULL, octets INTEGER NOT NULL, identity BLOB, PRIMARY KEY (receipt, gateway_mailbox, number)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS revision_identity ON revision (gateway_mailbox, identity) WHERE identity IS NOT NULL;
+CREATE TABLE IF NOT EXISTS placed_later (
+    folder INTEGER NOT NULL, uid INTEGER NOT NULL, PRIMARY KEY (folder, uid)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS departure (
+    folder INTEGER NOT NULL, uid INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL,
+    PRIMARY KEY (folder, uid)) WITHOUT ROWID;
+";
+
+/// What came after the first release of this version and is only for speed: made at each opening where it is missing, which
+/// costs an older file one pass over a table instead of being made anew.
 const ADDED: &str = "CREATE INDEX IF NOT EXISTS folder_event_at ON folder_event (folder, at);";
 
 const FLAG_BARE_LINE_ENDS: i64 = 1;
@@ -95,16 +114,32 @@ impl Numbers {
             Fact::Fetched(fact) | Fact::Deleted(fact) => self.folder = self.folder.max(fact.folder + 1),
             Fact::Received(fact) => {
                 self.epoch = self.epoch.max(fact.epoch);
-                for message in &fact.messages {
-                    self.message = self.message.max(message.message + 1);
-                    let objects = message.extents.iter().map(|e| e.object).chain([message.summary.0]);
-                    self.object = objects.fold(self.object, |next, object| next.max(object + 1));
-                }
-                let folders =
-                    fact.placements.iter().map(|p| p.folder).chain(fact.spared.iter().map(|s| s.folder));
-                self.folder = folders.fold(self.folder, |next, folder| next.max(folder + 1));
+                self.pass_messages(&fact.messages);
+                self.pass_folders(fact.placements.iter().map(|p| p.folder));
+                self.pass_folders(fact.spared.iter().map(|s| s.folder));
+            }
+            Fact::Revised(fact) => {
+                self.epoch = self.epoch.max(fact.epoch);
+                fact.reading.iter().for_each(|reading| self.pass_messages(&reading.messages));
+                self.pass_folders(fact.placements.iter().map(|p| p.placement.folder));
+                self.message =
+                    fact.placements.iter().fold(self.message, |m, p| m.max(p.placement.message + 1));
+                self.pass_folders(fact.spared.iter().map(|s| s.folder));
+                self.pass_folders(fact.left.iter().map(|l| l.folder));
             }
         }
+    }
+
+    fn pass_messages(&mut self, messages: &[MessageFact]) {
+        for message in messages {
+            self.message = self.message.max(message.message + 1);
+            let objects = message.extents.iter().map(|e| e.object).chain([message.summary.0]);
+            self.object = objects.fold(self.object, |next, object| next.max(object + 1));
+        }
+    }
+
+    fn pass_folders(&mut self, folders: impl Iterator<Item = u64>) {
+        self.folder = folders.fold(self.folder, |next, folder| next.max(folder + 1));
     }
 }
 
@@ -115,6 +150,14 @@ pub(super) struct Place {
     pub(super) entry_offset: u64,
     pub(super) entry_octets: u32,
     pub(super) payload_offset: u64,
+}
+
+/// The receipt an entry belongs to, and when it came.
+struct Came {
+    receipt_id: ReceiptId,
+    gateway_mailbox: GatewayMailboxId,
+    at: Timestamp,
+    epoch: u32,
 }
 
 /// A folder as the index knows it.
@@ -161,7 +204,10 @@ pub(super) struct MessageRow {
 pub(super) struct EventRow {
     pub(super) at: Timestamp,
     pub(super) kind: String,
-    pub(super) client: String,
+    /// JSON; none when no client did it.
+    pub(super) client: Option<String>,
+    /// Who did it, when no client did.
+    pub(super) actor: Option<String>,
 }
 
 /// One connection to the index.
@@ -229,11 +275,12 @@ impl Index {
         if version == 0 {
             connection
                 .execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {INDEX_VERSION}; COMMIT;"))?;
-        } else if version > INDEX_VERSION_OF_TRUST {
+        } else if version > INDEX_VERSION_MAX {
             return Err(StoreError::Newer(format!("index: version {version}")));
         } else if version < INDEX_VERSION {
             return Err(StoreError::IndexDamaged(format!("version {version} is no longer read")));
         }
+        connection.execute_batch(TABLES_ADDED)?;
         match connection.execute_batch(ADDED).map_err(StoreError::from) {
             // It only makes answers come sooner; a full disk must still be readable. The next opening tries again.
             Ok(()) | Err(StoreError::Full) => Ok(Index { connection }),
@@ -292,6 +339,11 @@ impl Index {
 
     pub(super) fn begin(&self) -> Result<(), StoreError> {
         Ok(self.connection.execute_batch("BEGIN IMMEDIATE")?)
+    }
+
+    /// Begins to read what stays as it is now, whatever is committed meanwhile, until [`Index::rollback`].
+    pub(super) fn begin_reading(&self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch("BEGIN")?)
     }
 
     pub(super) fn commit(&self) -> Result<(), StoreError> {
@@ -373,6 +425,7 @@ impl Index {
 
     /// Takes one fact in.
     pub(super) fn apply(&self, fact: &Fact, place: &Place) -> Result<(), StoreError> {
+        self.raise_version(fact.version())?;
         match fact {
             Fact::GatewayMailbox(fact) => self.apply_gateway_mailbox(fact),
             Fact::Folder(fact) => self.apply_folder(fact),
@@ -380,15 +433,23 @@ impl Index {
             Fact::Received(fact) => self.apply_received(fact, place),
             Fact::Fetched(fact) => self.apply_event(fact, "fetched"),
             Fact::Deleted(fact) => self.apply_deleted(fact),
+            Fact::Revised(fact) => self.apply_revised(fact, place),
         }
+    }
+
+    /// Part of the transaction, as the rows are.
+    fn raise_version(&self, version: u32) -> Result<(), StoreError> {
+        let version = i64::from(version);
+        if version > INDEX_VERSION
+            && self.connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))? < version
+        {
+            self.connection.pragma_update(None, "user_version", version)?;
+        }
+        Ok(())
     }
 
     fn apply_gateway_mailbox(&self, fact: &GatewayMailboxFact) -> Result<(), StoreError> {
         let state = serde_json::to_string(&fact.gateway_mailbox).map_err(json_error)?;
-        if fact.gateway_mailbox.trust != Trust::default() {
-            // Part of the transaction, as the row is.
-            self.connection.pragma_update(None, "user_version", INDEX_VERSION_OF_TRUST)?;
-        }
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO gateway_mailbox VALUES (?, ?, ?)")?
             .execute(params![fact.gateway_mailbox.id.as_bytes(), state, fact.digest_key.0])?;
@@ -443,39 +504,114 @@ impl Index {
         }
         for placement in &fact.placements {
             let join = fact.messages.iter().find(|m| m.message == placement.message).map(|m| m.join.0);
-            self.connection
-                .prepare_cached("INSERT INTO placement VALUES (?, ?, ?, ?, ?, ?, ?, NULL)")?
-                .execute(params![
-                    int(placement.folder),
-                    placement.uid.value(),
-                    int(placement.message),
-                    receipt,
-                    fact.at.unix_ms(),
-                    fact.epoch,
-                    join
-                ])?;
-            self.ensure_folder(fact, placement)?;
-            self.connection
-                .prepare_cached("UPDATE folder SET uid_next = max(uid_next, ? + 1) WHERE id = ?")?
-                .execute(params![placement.uid.value(), int(placement.folder)])?;
+            let of = Came {
+                receipt_id: fact.receipt_id,
+                gateway_mailbox: fact.gateway_mailbox,
+                at: fact.at,
+                epoch: fact.epoch,
+            };
+            self.insert_placement(&of, placement, join)?;
         }
+        let ids = [&fact.message_id, &fact.parent_message_id, &fact.returned_message_id];
+        self.insert_names(fact.receipt_id, names(&ids, &fact.reports, &fact.messages))
+    }
+
+    fn apply_revised(&self, fact: &RevisedFact, place: &Place) -> Result<(), StoreError> {
+        let (receipt, gateway_mailbox) = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
+        self.connection
+            .prepare_cached(
+                "INSERT INTO revision SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6
+                 FROM revision WHERE receipt = ?1 AND gateway_mailbox = ?2",
+            )?
+            .execute(params![
+                receipt,
+                gateway_mailbox,
+                int(place.segment),
+                int(place.entry_offset),
+                place.entry_octets,
+                fact.identity.map(|identity| identity.0)
+            ])?;
+        if let Some(reading) = &fact.reading {
+            for message in &reading.messages {
+                // The received message is held already: its row has the hash of the plain octets.
+                self.insert_message(&fact.gateway_mailbox, message, None)?;
+            }
+            let ids = [&reading.parent_message_id, &reading.returned_message_id];
+            self.insert_names(fact.receipt_id, names(&ids, &reading.reports, &reading.messages))?;
+        }
+        let of = Came {
+            receipt_id: fact.receipt_id,
+            gateway_mailbox: fact.gateway_mailbox,
+            at: fact.received_at,
+            epoch: fact.epoch,
+        };
+        for later in &fact.placements {
+            self.insert_placement(&of, &later.placement, Some(later.join.0))?;
+            self.connection
+                .prepare_cached("INSERT INTO placed_later VALUES (?, ?)")?
+                .execute(params![int(later.placement.folder), later.placement.uid.value()])?;
+        }
+        for left in &fact.left {
+            let (folder, uid) = (int(left.folder), left.uid.value());
+            let at = fact.at.unix_ms();
+            let left_now = self
+                .connection
+                .prepare_cached(
+                    "UPDATE placement SET deleted_at = ?, join_digest = NULL
+                     WHERE folder = ? AND uid = ? AND deleted_at IS NULL",
+                )?
+                .execute(params![at, folder, uid])?;
+            if left_now > 0 {
+                self.connection
+                    .prepare_cached("INSERT INTO departure VALUES (?, ?, ?, ?, ?)")?
+                    .execute(params![folder, uid, at, fact.kind.as_str(), fact.actor])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_placement(
+        &self,
+        of: &Came,
+        placement: &PlacementFact,
+        join: Option<[u8; 32]>,
+    ) -> Result<(), StoreError> {
+        self.connection.prepare_cached("INSERT INTO placement VALUES (?, ?, ?, ?, ?, ?, ?, NULL)")?.execute(
+            params![
+                int(placement.folder),
+                placement.uid.value(),
+                int(placement.message),
+                of.receipt_id.as_bytes(),
+                of.at.unix_ms(),
+                of.epoch,
+                join
+            ],
+        )?;
+        self.ensure_folder(of, placement)?;
+        self.connection
+            .prepare_cached("UPDATE folder SET uid_next = max(uid_next, ? + 1) WHERE id = ?")?
+            .execute(params![placement.uid.value(), int(placement.folder)])?;
+        Ok(())
+    }
+
+    fn insert_names(&self, receipt: ReceiptId, names: Vec<String>) -> Result<(), StoreError> {
         let mut insert = self.connection.prepare_cached("INSERT OR IGNORE INTO name VALUES (?, ?)")?;
-        for name in names(fact) {
-            insert.execute(params![name, receipt])?;
+        for name in names {
+            insert.execute(params![name, receipt.as_bytes()])?;
         }
         Ok(())
     }
 
     /// Makes a folder's row anew when its own entry was lost. Its UIDVALIDITY changes, so clients look at it afresh.
-    fn ensure_folder(&self, fact: &ReceivedFact, placement: &PlacementFact) -> Result<(), StoreError> {
+    fn ensure_folder(&self, of: &Came, placement: &PlacementFact) -> Result<(), StoreError> {
         let mut known = self.connection.prepare_cached("SELECT 1 FROM folder WHERE id = ?")?;
         if known.exists([int(placement.folder)])? {
             return Ok(());
         }
-        let validity = u32::try_from(fact.at.unix_seconds()).ok().and_then(UidValidity::new);
+        let validity = u32::try_from(of.at.unix_seconds()).ok().and_then(UidValidity::new);
         self.apply_folder(&FolderFact {
             folder: placement.folder,
-            gateway_mailbox: fact.gateway_mailbox,
+            gateway_mailbox: of.gateway_mailbox,
             name: placement.name.clone(),
             slug: None,
             uid_validity: validity.unwrap_or(UidValidity(std::num::NonZeroU32::MIN)),
@@ -550,14 +686,13 @@ fn gateway_mailbox_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Resul
 }
 
 /// What a receipt can be asked for by: Message-IDs as written, addresses folded.
-fn names(fact: &ReceivedFact) -> Vec<String> {
-    let ids = [&fact.message_id, &fact.parent_message_id, &fact.returned_message_id];
-    let mut names: Vec<String> = ids.into_iter().flatten().cloned().collect();
-    for report in &fact.reports {
+fn names(ids: &[&Option<String>], reports: &[ReportRecord], messages: &[MessageFact]) -> Vec<String> {
+    let mut names: Vec<String> = ids.iter().copied().flatten().cloned().collect();
+    for report in reports {
         names.extend(report.wrapper_message_id.iter().chain(&report.envelope.message_id).cloned());
         names.extend(report.envelope.participants().map(|a| a.key().as_str().to_owned()));
     }
-    names.extend(fact.messages.iter().filter_map(|m| m.message_id.clone()));
+    names.extend(messages.iter().filter_map(|m| m.message_id.clone()));
     names.sort_unstable();
     names.dedup();
     names.retain(|name| !name.is_empty());

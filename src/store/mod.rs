@@ -38,6 +38,7 @@ mod format;
 mod index;
 mod log;
 mod read;
+mod recall;
 mod replay;
 mod revision;
 mod rotation;
@@ -49,7 +50,7 @@ mod view;
 pub use embedded::{Embedded, OpenReport, Options};
 pub use escrow::{Escrow, EscrowIdentity};
 pub use fact::{ReportRecord, StoredExtent};
-pub use revision::{Reading, Revised, Revision, RevisionKind, Walk};
+pub use revision::{REVISIONS_MAX, Reading, Revised, Revision, RevisionKind, Walk};
 pub use seal::Keyring;
 pub use spool::{SPOOL_MEMORY_OCTETS_MAX, Spool, Spooled};
 pub use stage::{DigestKey, Held, Holding, Sealed, Sealer, Stage};
@@ -522,7 +523,7 @@ pub enum GatewayMailboxChange {
     Suspend,
     /// Take mail again.
     Resume,
-    /// Serve it no more. Only when suspended and, unless forced, empty.
+    /// Serve it no more. Only when suspended, served by no NDR mailbox and, unless forced, empty.
     Delete {
         /// Although messages are left in it.
         force: bool,
@@ -606,6 +607,9 @@ pub trait Store: Send + Sync {
     fn gateway_mailboxes(&self) -> Vec<Arc<GatewayMailbox>>;
 
     /// Makes a gateway mailbox with its keyring; the password is given here and never again.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for an NDR mailbox that serves none that reports are sent to.
     fn create_gateway_mailbox<'a>(
         &'a self,
         new: NewGatewayMailbox,
@@ -703,16 +707,23 @@ pub trait Store: Send + Sync {
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError>;
 
-    /// Receipts of a gateway mailbox, oldest first, with what became of each.
+    /// Receipts of a gateway mailbox, oldest first, with what became of each. A damaged one is named and stepped over.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when the gateway mailbox is deleted or never was.
     fn walk(&self, walk: &Walk) -> Result<Walked, StoreError>;
 
-    /// What [`Store::revise`] would do with all of these, one after the other. Changes nothing.
+    /// What [`Store::revise`] would do with all of these, one after the other, however many. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Store::revise`].
     fn plan(&self, revisions: &[Revision]) -> Result<Vec<Revised>, StoreError>;
 
     /// Makes all of these revisions or none, durably, in the name of `actor`. One that would change nothing is not recorded.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when a receipt was revised since it was looked at; [`StoreError::Gone`] when there is none.
+    /// [`StoreError::Refused`] when a receipt was revised since it was looked at, is named twice, or when there are more than
+    /// [`REVISIONS_MAX`]; [`StoreError::Gone`] when there is no such receipt or its gateway mailbox is deleted.
     fn revise<'a>(
         &'a self,
         revisions: Vec<Revision>,

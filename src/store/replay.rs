@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn an_entry_of_a_newer_version_is_refused_not_stepped_over() {
         let first = VERSION_1.lines().next().unwrap();
-        for (version, is_read) in [(2, true), (3, false)] {
+        for (version, is_read) in [(2, true), (3, true), (4, false)] {
             let dir = store_of(&first.replace("{\"v\":1,", &format!("{{\"v\":{version},")));
             match open(dir.path()) {
                 Ok((store, _)) => assert_eq!((store.gateway_mailboxes().len(), is_read), (1, true)),

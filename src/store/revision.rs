@@ -46,10 +46,11 @@ pub struct Revision {
     pub reading: Option<Reading>,
     /// Addresses nobody was found for, each with why: replaces what was said before.
     pub unmatched: Vec<String>,
-    /// Where its messages go: each is made unless it is there already, as for a delivery. Messages are counted as the receipt
-    /// does, or as the new reading does.
+    /// Where its messages go: each is made unless it is there already, as for a delivery; and also not when the receipt has
+    /// an entry of the same message there, even one that a client took. Messages are counted as the receipt does, or as the
+    /// new reading does.
     pub placements: Vec<WantedPlacement>,
-    /// Its entries in these folders are taken out.
+    /// Its entries in these folders are taken out, but for one that is wanted there again.
     pub leaves: Vec<FolderName>,
     /// Equal to another's: the same report again. From now on the receipt has this one too.
     pub identity: Option<Digest>,
@@ -62,6 +63,8 @@ pub struct Reading {
     pub class: Class,
     /// Message-ID of the original as a wrapper names it.
     pub parent_message_id: Option<String>,
+    /// Message-ID of the journal report whose header alone came back in an NDR.
+    pub returned_message_id: Option<String>,
     /// The reports found, outermost first.
     pub reports: Vec<ReportRecord>,
     /// Kind and detail of each fault found.
@@ -73,6 +76,9 @@ pub struct Reading {
     /// Messages; the first is the received one as a whole, which is held already.
     pub messages: Vec<DeliveredMessage>,
 }
+
+/// Receipts revised at once, at most: mail that arrives meanwhile waits for them.
+pub const REVISIONS_MAX: usize = 512;
 
 /// What became, or would become, of a receipt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,12 +96,14 @@ pub struct Revised {
     pub spared: Vec<(String, Uid)>,
     /// Path and UID of entries taken out.
     pub left: Vec<(String, Uid)>,
+    /// True when there is a new reading.
+    pub read_anew: bool,
 }
 
 impl Revised {
     /// True when nothing is changed by it, and so nothing recorded.
     pub fn is_nothing(&self) -> bool {
-        self.placements.is_empty() && self.left.is_empty()
+        self.placements.is_empty() && self.left.is_empty() && !self.read_anew
     }
 }
 
@@ -110,6 +118,6 @@ pub struct Walk {
     pub after: Option<ReceiptId>,
     /// Only those with an entry in this folder.
     pub folder: Option<FolderName>,
-    /// At most so many.
+    /// At most so many are looked at.
     pub most: usize,
 }

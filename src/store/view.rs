@@ -1,30 +1,31 @@
 //! Receipts as people ask for them: the entry from the log, and what happened to each placement since.
 
 use super::embedded::Shared;
-use super::fact::{Entry, Fact, MessageFact, ReceivedFact, ReportRecord};
-use super::format::ENTRY_OCTETS_MAX;
+use super::fact::{MessageFact, ReceivedFact, ReportRecord, RevisedFact};
 use super::index::Index;
-use super::log::segment_path;
+use super::recall::{read_received, read_revised};
 use super::{
     ARRIVAL_OCTETS_MAX, ARRIVALS_OCTETS_MAX, Arrival, Arrivals, Came, Client, Digest, FolderName, MessageKey,
-    ReceiptQuery, RevisionKind, StoreError,
+    ReceiptQuery, RevisionKind, StoreError, Walk,
 };
 use crate::mail::{
     AddressKey, Class, GatewayMailboxId, Judgement, ReceiptId, Rendition, Timestamp, TransportEnvelope, Uid,
 };
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::collections::HashSet;
 
 /// Something that happened to a placement after it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventView {
     /// When.
     pub at: Timestamp,
-    /// `fetched` or `deleted`.
+    /// `fetched` or `deleted`; `released`, `reassigned` or `reprocessed` when that took it out.
     pub kind: String,
-    /// By whom.
+    /// The client that did it.
     pub client: Option<Client>,
+    /// The admin who did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
 }
 
 /// Where a message of a receipt is, and why.
@@ -40,6 +41,9 @@ pub struct PlacementView {
     pub spared: bool,
     /// Why it is there.
     pub reasons: Vec<String>,
+    /// The look at the receipt that made it, when it was not made as the mail came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<RevisionKind>,
     /// What happened to it since.
     pub events: Vec<EventView>,
 }
@@ -152,8 +156,8 @@ pub(super) fn receipts(
         };
         let mut views = Vec::new();
         for id in ids {
-            for (segment, place, octets) in index.receipt_entries(id)? {
-                views.push(view(shared, index, read_entry(shared, segment, place, octets)?)?);
+            for place in index.receipt_entries(id)? {
+                views.push(view(shared, index, read_received(shared, place)?)?);
             }
         }
         Ok(views)
@@ -186,15 +190,14 @@ pub(super) fn arrivals(
         let mut told = Came::default();
         let mut budget = ARRIVALS_OCTETS_MAX;
         for (_, receipt) in came {
-            let Some((segment, place, octets)) = index.receipt_entry(receipt, gateway_mailbox)? else {
-                continue;
-            };
+            let Some(place) = index.receipt_entry(receipt, gateway_mailbox)? else { continue };
+            let (_, _, octets) = place;
             if octets > ARRIVAL_OCTETS_MAX || u64::from(octets) > budget {
                 told.left_out += 1;
                 continue;
             }
             budget -= u64::from(octets);
-            match read_entry(shared, segment, place, octets) {
+            match read_received(shared, place) {
                 Ok(fact) => told.arrivals.push(Arrival {
                     receipt_id: fact.receipt_id,
                     at: fact.at,
@@ -214,6 +217,24 @@ pub(super) fn arrivals(
     })
 }
 
+/// Each receipt in its turn; the caller's `most` bounds how many are held in memory.
+pub(super) fn walk(shared: &Shared, walk: &Walk) -> Result<Walked, StoreError> {
+    shared.read(|index| {
+        let ids = index.walk(walk)?;
+        let mut walked =
+            Walked { last: ids.last().copied().filter(|_| ids.len() >= walk.most), ..Walked::default() };
+        for id in ids {
+            let Some(place) = index.receipt_entry(id, walk.gateway_mailbox)? else { continue };
+            match read_received(shared, place).and_then(|fact| view(shared, index, fact)) {
+                Ok(view) => walked.receipts.push(view),
+                Err(StoreError::Damaged(why)) => walked.unread.push((id, why)),
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(walked)
+    })
+}
+
 /// By Message-ID, with or without its angle brackets, or by address.
 fn named(index: &Index, name: &str, since: Timestamp, most: usize) -> Result<Vec<ReceiptId>, StoreError> {
     let mut ids = Vec::new();
@@ -226,63 +247,78 @@ fn named(index: &Index, name: &str, since: Timestamp, most: usize) -> Result<Vec
     Ok(ids)
 }
 
-fn read_entry(shared: &Shared, segment: u64, place: u64, octets: u32) -> Result<ReceivedFact, StoreError> {
-    let damaged =
-        |why: String| StoreError::Damaged(format!("entry in log segment {segment} at {place}: {why}"));
-    if octets > ENTRY_OCTETS_MAX {
-        return Err(damaged("impossible size".to_owned()));
-    }
-    let mut entry = vec![0; octets as usize];
-    File::open(segment_path(&shared.log_dir(), segment))
-        .and_then(|file| file.read_exact_at(&mut entry, place))
-        .map_err(|e| damaged(e.to_string()))?;
-    match serde_json::from_slice(&entry) {
-        Ok(Entry { fact: Fact::Received(fact), .. }) => Ok(*fact),
-        Ok(_) => Err(damaged("not a receipt".to_owned())),
-        Err(e) => Err(damaged(e.to_string())),
-    }
-}
-
 fn view(shared: &Shared, index: &Index, fact: ReceivedFact) -> Result<ReceiptView, StoreError> {
     let gateway_mailbox = shared.known(fact.gateway_mailbox);
-    let mut placements = Vec::new();
-    for placement in &fact.placements {
-        let octets = fact.messages.iter().find(|m| m.message == placement.message).map(|m| m.octets);
-        placements.push(placement_view(
-            index,
-            placement.folder,
-            placement.uid,
-            octets,
-            false,
-            &placement.reasons,
-        )?);
+    let mut revisions = Vec::new();
+    for place in index.revision_entries(fact.receipt_id, fact.gateway_mailbox)? {
+        revisions.push(read_revised(shared, place)?);
     }
-    for spared in &fact.spared {
-        placements.push(placement_view(index, spared.folder, spared.uid, None, true, &spared.reasons)?);
-    }
-    Ok(ReceiptView {
+    let mut view = ReceiptView {
         receipt_id: fact.receipt_id,
         gateway_mailbox: fact.gateway_mailbox,
         address: gateway_mailbox.as_ref().and_then(|m| m.address().map(ToString::to_string)),
         name: gateway_mailbox.map(|m| m.name.clone()),
         at: fact.at,
-        transport: fact.transport,
         class: fact.class,
         octets: fact.octets,
         sha256: fact.sha256,
-        message_id: fact.message_id,
-        parent_message_id: fact.parent_message_id,
+        parent_message_id: fact.parent_message_id.clone(),
         recovered_from: fact.recovered_from,
-        returned_message_id: fact.returned_message_id,
+        returned_message_id: fact.returned_message_id.clone(),
         messages: fact.messages.iter().map(message_view).collect(),
-        reports: fact.reports,
-        defects: fact.defects,
-        unmatched: fact.unmatched,
-        judgement: fact.judgement,
+        reports: fact.reports.clone(),
+        defects: fact.defects.clone(),
+        unmatched: fact.unmatched.clone(),
         repeats: fact.repeats,
-        placements,
+        placements: placements(index, &fact, &revisions)?,
+        transport: fact.transport,
+        message_id: fact.message_id,
+        judgement: fact.judgement,
         revisions: Vec::new(),
-    })
+    };
+    for revised in revisions {
+        if let Some(reading) = revised.reading {
+            view.class = reading.class;
+            view.parent_message_id = reading.parent_message_id;
+            view.returned_message_id = reading.returned_message_id;
+            view.messages = reading.messages.iter().map(message_view).collect();
+            view.reports = reading.reports;
+            view.defects = reading.defects;
+        }
+        view.unmatched = revised.unmatched;
+        view.revisions.push(RevisionView { at: revised.at, actor: revised.actor, kind: revised.kind });
+    }
+    Ok(view)
+}
+
+/// All that were made, then all that were not: each entry is shown once, however often it was wanted.
+fn placements(
+    index: &Index,
+    fact: &ReceivedFact,
+    revisions: &[RevisedFact],
+) -> Result<Vec<PlacementView>, StoreError> {
+    let readings = revisions.iter().filter_map(|revised| revised.reading.as_ref());
+    let messages: Vec<&MessageFact> =
+        fact.messages.iter().chain(readings.flat_map(|r| &r.messages)).collect();
+    let later = revisions
+        .iter()
+        .flat_map(|revised| revised.placements.iter().map(|later| (&later.placement, Some(revised.kind))));
+    let mut shown = Vec::new();
+    let mut seen = HashSet::new();
+    for (placement, revision) in fact.placements.iter().map(|placement| (placement, None)).chain(later) {
+        seen.insert((placement.folder, placement.uid));
+        let octets = messages.iter().find(|m| m.message == placement.message).map(|m| m.octets);
+        let made =
+            placement_view(index, placement.folder, placement.uid, (octets, false), &placement.reasons)?;
+        shown.push(PlacementView { revision, ..made });
+    }
+    let later = revisions.iter().flat_map(|revised| &revised.spared);
+    for spared in fact.spared.iter().chain(later) {
+        if seen.insert((spared.folder, spared.uid)) {
+            shown.push(placement_view(index, spared.folder, spared.uid, (None, true), &spared.reasons)?);
+        }
+    }
+    Ok(shown)
 }
 
 fn message_view(message: &MessageFact) -> MessageView {
@@ -300,8 +336,7 @@ fn placement_view(
     index: &Index,
     folder: u64,
     uid: Uid,
-    octets: Option<u64>,
-    spared: bool,
+    (octets, spared): (Option<u64>, bool),
     reasons: &[String],
 ) -> Result<PlacementView, StoreError> {
     let events = index.events(folder, uid)?;
@@ -311,9 +346,15 @@ fn placement_view(
         octets,
         spared,
         reasons: reasons.to_vec(),
+        revision: None,
         events: events
             .into_iter()
-            .map(|e| EventView { at: e.at, kind: e.kind, client: serde_json::from_str(&e.client).ok() })
+            .map(|e| EventView {
+                at: e.at,
+                kind: e.kind,
+                client: e.client.and_then(|client| serde_json::from_str(&client).ok()),
+                actor: e.actor,
+            })
             .collect(),
     })
 }

@@ -25,6 +25,7 @@
 //! | `daybook_ingest_seconds` | `phase` | time of one message in `receive`, `extract`, `seal`, `commit`, a histogram |
 //! | `daybook_unmatched_addresses_total` | – | recorded addresses nobody was found for |
 //! | `daybook_duplicates_total` | – | messages that came again, and placements not made because the folder had the message already |
+//! | `daybook_revised_receipts_total` | `kind` | receipts looked at again that something changed of: `released` from Quarantine, `reassigned` to users the directory knows now, `reprocessed` |
 //! | `daybook_former_address_uses_total` | `result` | messages to a former address of a gateway mailbox, counted at DATA (`taken`), and recipients `refused` because its time is over |
 //! | `daybook_fetch_sessions_total` | `protocol`, `result` | sessions with a login that ended: `quit`, `drop`, `timeout`, `shutdown`, `error` |
 //! | `daybook_fetched_messages_total` | – | messages fetched whole and recorded |
@@ -142,6 +143,11 @@ pub fn report(class: Class, fate: Fate, spared: usize, unmatched: usize) {
     if !repeated {
         METRICS.unmatched_addresses.inc_by(unmatched as u64);
     }
+}
+
+/// A receipt was looked at again, and something changed.
+pub fn receipt_revised(kind: &'static str) {
+    METRICS.revised_receipts.get_or_create(&[("kind", kind)]).inc();
 }
 
 /// A message was not taken now, by no fault of the peer.

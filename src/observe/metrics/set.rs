@@ -36,6 +36,7 @@ const SMTP_CODES: [u32; 20] =
     [214, 220, 221, 250, 252, 354, 421, 450, 451, 452, 500, 501, 502, 503, 530, 550, 552, 553, 554, 555];
 const REFUSED_BODIES: [&str; 8] =
     ["bare-cr", "bare-lf", "nul", "too-large", "declared-size", "pipelined", "chunk-size", "parameter"];
+const REVISIONS: [&str; 3] = ["released", "reassigned", "reprocessed"];
 const PROTOCOLS: [&str; 1] = ["pop3"];
 const FETCH_RESULTS: [&str; 5] = ["quit", "drop", "timeout", "shutdown", "error"];
 const LOGIN_REFUSALS: [&str; 4] = ["wrong", "clear", "in-use", "unavailable"];
@@ -153,6 +154,7 @@ pub(super) struct Metrics {
     pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
     pub(super) unmatched_addresses: Counter,
     pub(super) duplicates: Counter,
+    pub(super) revised_receipts: Family<Labels<1>, Counter>,
     pub(super) former_addresses: Family<Labels<1>, Counter>,
     pub(super) fetch_sessions: Family<Labels<2>, Counter>,
     pub(super) fetched_messages: Counter,
@@ -236,6 +238,12 @@ impl Metrics {
                 "Messages and placements that were there already",
                 Counter::default(),
             ),
+            revised_receipts: add(
+                r,
+                "revised_receipts",
+                "Receipts looked at again that something changed of",
+                Family::default(),
+            ),
             former_addresses: add(
                 r,
                 "former_address_uses",
@@ -285,6 +293,9 @@ impl Metrics {
         }
         for reason in REFUSED_BODIES {
             drop(self.smtp_refused_bodies.get_or_create(&[("reason", reason)]));
+        }
+        for kind in REVISIONS {
+            drop(self.revised_receipts.get_or_create(&[("kind", kind)]));
         }
         for result in [FORMER_TAKEN, FORMER_REFUSED] {
             drop(self.former_addresses.get_or_create(&[("result", result)]));

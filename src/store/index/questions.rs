@@ -10,8 +10,9 @@ use super::{
 use crate::mail::{
     CanonicalSize, GatewayMailboxId, NOTICE_ID_BEGINNING, ReceiptId, Timestamp, Uid, UidValidity,
 };
+use crate::store::recall::EntryPlace;
 use crate::store::{
-    ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, FolderStatus, StoreError, Tally,
+    ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, FolderStatus, StoreError, Tally, Walk,
 };
 use rusqlite::{OptionalExtension, params};
 use std::collections::BTreeMap;
@@ -37,8 +38,25 @@ WHERE folder = ? AND kind = 'fetched' AND at >= ?";
 const LAST_EVENT: &str = "SELECT max((SELECT max(e.at) FROM folder_event e WHERE e.folder = f.id))
 FROM folder f WHERE f.gateway_mailbox = ?";
 /// The `+` keeps SQLite from reading all events of a folder in the order of their times.
-const EVENTS: &str = "SELECT at, kind, client FROM folder_event
+const EVENTS: &str = "SELECT at, kind, client, NULL FROM folder_event
 WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
+const DEPARTURE: &str = "SELECT at, kind, NULL, actor FROM departure WHERE folder = ? AND uid = ?";
+
+/// Receipts of a gateway mailbox behind an id, oldest first.
+const WALK: &str = "SELECT id FROM receipt r
+WHERE r.id > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3 ORDER BY r.id LIMIT ?4";
+/// The same, of those with an entry in a folder: all of its entries are looked at each time.
+const WALK_SMALL_FOLDER: &str =
+    "SELECT DISTINCT r.id FROM placement p CROSS JOIN receipt r ON r.id = p.receipt
+WHERE p.folder = ?5 AND p.deleted_at IS NULL AND p.receipt > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3
+ORDER BY r.id LIMIT ?4";
+/// The same, where the folder has had so many that going through the receipts is less.
+const WALK_LARGE_FOLDER: &str = "SELECT id FROM receipt r
+WHERE r.id > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3 AND EXISTS (
+    SELECT 1 FROM placement p WHERE p.receipt = r.id AND p.folder = ?5 AND p.deleted_at IS NULL)
+ORDER BY r.id LIMIT ?4";
+/// Entries a folder has had, from which on it is a large one.
+const SMALL_FOLDER_UIDS_MAX: u32 = 50_000;
 
 impl Index {
     /// Every gateway mailbox, deleted ones too, with its digest key.
@@ -155,31 +173,76 @@ impl Index {
         Ok(select.exists(params![gateway_mailbox.as_bytes(), slug])?)
     }
 
-    /// The receipt that has this identity already.
+    /// The receipt that has this identity already, from the beginning or since it was looked at again.
     pub(in crate::store) fn receipt_with_identity(
         &self,
         gateway_mailbox: GatewayMailboxId,
         identity: &Digest,
     ) -> Result<Option<ReceiptId>, StoreError> {
-        let mut select = self.connection.prepare_cached(
+        for question in [
             "SELECT id FROM receipt WHERE gateway_mailbox = ? AND identity = ? ORDER BY id DESC LIMIT 1",
-        )?;
-        Ok(select
-            .query_row(params![gateway_mailbox.as_bytes(), identity.0], |row| receipt_id(row, 0))
-            .optional()?)
+            "SELECT receipt FROM revision WHERE gateway_mailbox = ? AND identity = ? ORDER BY receipt DESC LIMIT 1",
+        ] {
+            let mut select = self.connection.prepare_cached(question)?;
+            let found = select
+                .query_row(params![gateway_mailbox.as_bytes(), identity.0], |row| receipt_id(row, 0))
+                .optional()?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
-    /// The first entry of a folder with this join, deleted ones included: what a client took stays taken.
+    /// The first entry of a folder with this join that `counts`, deleted ones included: what a client took stays taken.
     pub(in crate::store) fn entry_with_join(
         &self,
         folder: u64,
         join: &Digest,
+        counts: impl Fn(Uid) -> bool,
+    ) -> Result<Option<Uid>, StoreError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT uid FROM placement WHERE folder = ? AND join_digest = ? ORDER BY uid")?;
+        let mut rows = select.query(params![int(folder), join.0])?;
+        while let Some(row) = rows.next()? {
+            if let Some(uid) = Uid::new(row.get(0)?).filter(|uid| counts(*uid)) {
+                return Ok(Some(uid));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first entry a receipt has of a message in a folder, deleted ones included, but none that left.
+    pub(in crate::store) fn entry_of_receipt(
+        &self,
+        folder: u64,
+        receipt: ReceiptId,
+        message: u64,
     ) -> Result<Option<Uid>, StoreError> {
         let mut select = self.connection.prepare_cached(
-            "SELECT uid FROM placement WHERE folder = ? AND join_digest = ? ORDER BY uid LIMIT 1",
+            "SELECT p.uid FROM placement p WHERE p.receipt = ? AND p.folder = ? AND p.message = ? AND NOT EXISTS (
+                 SELECT 1 FROM departure d WHERE d.folder = p.folder AND d.uid = p.uid)
+             ORDER BY p.uid LIMIT 1",
         )?;
-        let uid: Option<u32> = select.query_row(params![int(folder), join.0], |row| row.get(0)).optional()?;
+        let uid = select
+            .query_row(params![receipt.as_bytes(), int(folder), int(message)], |row| row.get(0))
+            .optional()?;
         Ok(uid.and_then(Uid::new))
+    }
+
+    /// What is there now of a receipt in a folder, in UID order.
+    pub(in crate::store) fn live_entries_of_receipt(
+        &self,
+        folder: u64,
+        receipt: ReceiptId,
+    ) -> Result<Vec<Uid>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT uid FROM placement WHERE receipt = ? AND folder = ? AND deleted_at IS NULL ORDER BY uid",
+        )?;
+        let rows = select.query_map(params![receipt.as_bytes(), int(folder)], |row| row.get(0))?;
+        let uids: Vec<u32> = rows.collect::<Result<_, _>>()?;
+        Ok(uids.into_iter().filter_map(Uid::new).collect())
     }
 
     /// A message of these exact octets.
@@ -292,13 +355,11 @@ impl Index {
     pub(in crate::store) fn receipt_entries(
         &self,
         receipt: ReceiptId,
-    ) -> Result<Vec<(u64, u64, u32)>, StoreError> {
+    ) -> Result<Vec<EntryPlace>, StoreError> {
         let mut select = self.connection.prepare_cached(
             "SELECT segment, place, octets FROM receipt WHERE id = ? ORDER BY gateway_mailbox",
         )?;
-        let rows = select.query_map([receipt.as_bytes()], |row| {
-            Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
-        })?;
+        let rows = select.query_map([receipt.as_bytes()], entry_place)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -307,17 +368,54 @@ impl Index {
         &self,
         receipt: ReceiptId,
         gateway_mailbox: GatewayMailboxId,
-    ) -> Result<Option<(u64, u64, u32)>, StoreError> {
+    ) -> Result<Option<EntryPlace>, StoreError> {
         let mut select = self.connection.prepare_cached(
             "SELECT segment, place, octets FROM receipt WHERE id = ? AND gateway_mailbox = ?",
         )?;
-        let row = select.query_row(params![receipt.as_bytes(), gateway_mailbox.as_bytes()], |row| {
-            Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
-        });
+        let row = select.query_row(params![receipt.as_bytes(), gateway_mailbox.as_bytes()], entry_place);
         Ok(row.optional()?)
     }
 
-    /// The receipts of the first or the last entries of a folder, deleted ones included, with the times of their arrival.
+    /// Where the entries stand that look at a receipt again, oldest first.
+    pub(in crate::store) fn revision_entries(
+        &self,
+        receipt: ReceiptId,
+        gateway_mailbox: GatewayMailboxId,
+    ) -> Result<Vec<EntryPlace>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT segment, place, octets FROM revision WHERE receipt = ? AND gateway_mailbox = ? ORDER BY number",
+        )?;
+        let rows = select.query_map(params![receipt.as_bytes(), gateway_mailbox.as_bytes()], entry_place)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The receipts a walk goes through.
+    pub(in crate::store) fn walk(&self, walk: &Walk) -> Result<Vec<ReceiptId>, StoreError> {
+        // A receipt's id is drawn when its transaction begins, its time when that ends.
+        let since = unsigned(walk.since.unix_ms().saturating_sub(ARRIVAL_ORDER_SLACK_MS));
+        let from = ReceiptId::new(since, [0; 10]).max(walk.after.unwrap_or(ReceiptId::from_bytes([0; 16])));
+        let of = walk.gateway_mailbox.as_bytes();
+        let (from, at, most) = (from.as_bytes(), walk.since.unix_ms(), int(walk.most as u64));
+        let ids = |sql, folder: Option<u64>| -> Result<Vec<ReceiptId>, StoreError> {
+            let mut select = self.connection.prepare_cached(sql)?;
+            let id = |row: &rusqlite::Row<'_>| receipt_id(row, 0);
+            Ok(match folder {
+                Some(folder) => select.query_map(params![from, of, at, most, int(folder)], id)?.collect(),
+                None => select.query_map(params![from, of, at, most], id)?.collect::<Result<_, _>>(),
+            }?)
+        };
+        let Some(name) = &walk.folder else { return ids(WALK, None) };
+        match self.folder(walk.gateway_mailbox, name)? {
+            None => Ok(Vec::new()),
+            Some(folder) if folder.uid_next.value() <= SMALL_FOLDER_UIDS_MAX => {
+                ids(WALK_SMALL_FOLDER, Some(folder.id))
+            }
+            Some(folder) => ids(WALK_LARGE_FOLDER, Some(folder.id)),
+        }
+    }
+
+    /// The receipts of the first or the last entries of a folder, deleted ones included, with the times of their arrival. An
+    /// entry made later than its mail came is not among them.
     pub(in crate::store) fn receipts_of_folder(
         &self,
         folder: u64,
@@ -325,8 +423,16 @@ impl Index {
         most: usize,
     ) -> Result<Vec<(Timestamp, ReceiptId)>, StoreError> {
         let mut select = self.connection.prepare_cached(match which {
-            Arrivals::First => "SELECT at, receipt FROM placement WHERE folder = ? ORDER BY uid LIMIT ?",
-            Arrivals::Last => "SELECT at, receipt FROM placement WHERE folder = ? ORDER BY uid DESC LIMIT ?",
+            Arrivals::First => {
+                "SELECT at, receipt FROM placement p WHERE folder = ? AND NOT EXISTS (
+                     SELECT 1 FROM placed_later l WHERE l.folder = p.folder AND l.uid = p.uid)
+                 ORDER BY uid LIMIT ?"
+            }
+            Arrivals::Last => {
+                "SELECT at, receipt FROM placement p WHERE folder = ? AND NOT EXISTS (
+                     SELECT 1 FROM placed_later l WHERE l.folder = p.folder AND l.uid = p.uid)
+                 ORDER BY uid DESC LIMIT ?"
+            }
         })?;
         let rows = select.query_map(params![int(folder), int(most as u64)], |row| {
             Ok((Timestamp::from_unix_ms(row.get(0)?), receipt_id(row, 1)?))
@@ -365,7 +471,8 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// When mail came and went. Everything accepted has an entry in INBOX, and their order is that of their arrival.
+    /// When mail came and went. Everything accepted has an entry in INBOX, and their order is that of their arrival; what was
+    /// released from Quarantine later did not come then.
     pub(in crate::store) fn activity(
         &self,
         gateway_mailbox: GatewayMailboxId,
@@ -377,7 +484,9 @@ impl Index {
         let mut activity = Activity::default();
         let (first, behind) = notice_ids();
         let mut select = self.connection.prepare_cached(&format!(
-            "SELECT at FROM placement WHERE folder = ?3 AND receipt NOT IN ({NOTICES}) ORDER BY uid DESC"
+            "SELECT at FROM placement p WHERE folder = ?3 AND receipt NOT IN ({NOTICES}) AND NOT EXISTS (
+                 SELECT 1 FROM placed_later l WHERE l.folder = p.folder AND l.uid = p.uid)
+             ORDER BY uid DESC"
         ))?;
         let mut rows = select.query(params![first, behind, int(inbox.id)])?;
         let mut spans = BTreeMap::new();
@@ -444,12 +553,25 @@ impl Index {
 
     /// What happened to one placement after it was made, and whether it is still there.
     pub(in crate::store) fn events(&self, folder: u64, uid: Uid) -> Result<Vec<EventRow>, StoreError> {
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(EventRow {
+                at: Timestamp::from_unix_ms(row.get(0)?),
+                kind: row.get(1)?,
+                client: row.get(2)?,
+                actor: row.get(3)?,
+            })
+        };
         let mut select = self.connection.prepare_cached(EVENTS)?;
-        let rows = select.query_map(params![int(folder), uid.value(), uid.value()], |row| {
-            Ok(EventRow { at: Timestamp::from_unix_ms(row.get(0)?), kind: row.get(1)?, client: row.get(2)? })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let rows = select.query_map(params![int(folder), uid.value(), uid.value()], row)?;
+        let mut events: Vec<EventRow> = rows.collect::<Result<_, _>>()?;
+        let mut select = self.connection.prepare_cached(DEPARTURE)?;
+        events.extend(select.query_row(params![int(folder), uid.value()], row).optional()?);
+        Ok(events)
     }
+}
+
+fn entry_place(row: &rusqlite::Row<'_>) -> rusqlite::Result<EntryPlace> {
+    Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
 }
 
 /// The first Message-ID a notice can have, and the first text behind all of them.

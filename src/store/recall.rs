@@ -1,0 +1,47 @@
+//! Entries read back from the log, by the place the index knows.
+
+use super::StoreError;
+use super::embedded::Shared;
+use super::fact::{Entry, Fact, ReceivedFact, RevisedFact};
+use super::format::ENTRY_OCTETS_MAX;
+use super::log::segment_path;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Where an entry stands: its segment, its first octet, its length.
+pub(super) type EntryPlace = (u64, u64, u32);
+
+/// # Errors
+/// [`StoreError::Damaged`] when it cannot be read, or is another kind of entry.
+pub(super) fn read_received(shared: &Shared, place: EntryPlace) -> Result<ReceivedFact, StoreError> {
+    match read(shared, place)? {
+        Fact::Received(fact) => Ok(*fact),
+        _ => Err(damaged(place, "not a receipt".to_owned())),
+    }
+}
+
+/// # Errors
+/// [`StoreError::Damaged`] when it cannot be read, or is another kind of entry.
+pub(super) fn read_revised(shared: &Shared, place: EntryPlace) -> Result<RevisedFact, StoreError> {
+    match read(shared, place)? {
+        Fact::Revised(fact) => Ok(*fact),
+        _ => Err(damaged(place, "not a revision".to_owned())),
+    }
+}
+
+fn read(shared: &Shared, (segment, place, octets): EntryPlace) -> Result<Fact, StoreError> {
+    let damaged = |why| damaged((segment, place, octets), why);
+    if octets > ENTRY_OCTETS_MAX {
+        return Err(damaged("impossible size".to_owned()));
+    }
+    let mut entry = vec![0; octets as usize];
+    File::open(segment_path(&shared.log_dir(), segment))
+        .and_then(|file| file.read_exact_at(&mut entry, place))
+        .map_err(|e| damaged(e.to_string()))?;
+    let entry: Entry = serde_json::from_slice(&entry).map_err(|e| damaged(e.to_string()))?;
+    Ok(entry.fact)
+}
+
+fn damaged((segment, place, _): EntryPlace, why: String) -> StoreError {
+    StoreError::Damaged(format!("entry in log segment {segment} at {place}: {why}"))
+}

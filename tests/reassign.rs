@@ -1,0 +1,121 @@
+//! `daybook reassign`: users who were not in the directory when mail came get it; with a server and without one.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "support/daybook.rs"]
+mod support;
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use support::{Site, USERS, corpus};
+
+const ALICE: &str = "[[user]]\nid = \"alice\"\nname = \"Alice\"\naddresses = [\"alice@contoso.example\"]\n";
+const LATER: &str = "[[user]]\nid = \"carol\"\nname = \"Carol\"\naddresses = [\"carol@contoso.example\"]\n\
+                     [[user]]\nid = \"erin\"\nname = \"Erin\"\naddresses = [\"erin@contoso.example\"]\n";
+
+fn json_of(site: &Site, arguments: &[&str]) -> Value {
+    serde_json::from_str(&site.run(arguments).expect(0).stdout).unwrap()
+}
+
+/// Receipt and folder of every change a run lists: what is placed, and what leaves.
+fn changes(run: &Value) -> BTreeSet<(String, String, String)> {
+    let mut all = BTreeSet::new();
+    for receipt in run["receipts"].as_array().unwrap() {
+        for kind in ["placements", "left"] {
+            for entry in receipt[kind].as_array().unwrap() {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                all.insert((text(&receipt["receipt_id"]), kind.to_owned(), text(&entry["folder"])));
+            }
+        }
+    }
+    all
+}
+
+fn folder(site: &Site, path: &str) -> u64 {
+    let shown = json_of(site, &["mailbox", "show", "Contoso", "--json"]);
+    let found = shown["folders"].as_array().unwrap().iter().find(|folder| folder["path"] == path);
+    found.and_then(|folder| folder["entries"].as_u64()).unwrap_or(0)
+}
+
+/// A site whose store holds a report and its fork, received while nobody was known; gives their receipts.
+fn filled() -> (Site, Vec<String>) {
+    let nobody = "[[user]]\nid = \"zoe\"\nname = \"Zoe\"\naddresses = [\"zoe@contoso.example\"]\n";
+    let site = Site::with("", nobody);
+    let made = json_of(&site, &["mailbox", "create", "--name", "Contoso", "--json"]);
+    let mut server = site.serve();
+    let to = made["address"].as_str().unwrap();
+    let receipts = ["report", "fork", "hopeless"].map(|name| {
+        let reply = server.send(to, &corpus(&format!("demo/{name}.eml")));
+        reply.strip_prefix("250 2.0.0 Ok ").unwrap_or_else(|| panic!("{reply}")).to_owned()
+    });
+    assert_eq!(server.terminate(), 0);
+    drop(server);
+    (site, receipts.to_vec())
+}
+
+#[test]
+fn a_dry_run_lists_what_apply_does_and_afterwards_nothing() {
+    let (site, receipts) = filled();
+    assert_eq!(folder(&site, "Unassigned"), 1, "the fork is the same message");
+    // The sender is in both forks: each run lists the one message once.
+    site.write("users.toml", &format!("{USERS}{LATER}"));
+    let planned = json_of(&site, &["reassign", "--json"]);
+    assert_eq!((planned["applied"].as_bool(), planned["more"].as_bool()), (Some(false), Some(false)));
+    assert_eq!((planned["placed"].as_u64(), planned["left"].as_u64()), (Some(4), Some(1)));
+    assert_eq!(folder(&site, "Unassigned"), 1, "a dry run changes nothing");
+    let path = |user: &str, folder: &str| format!("Users/{user}@contoso.example/Journal {folder}");
+    let expect = [
+        (&receipts[0], "left", "Unassigned".to_owned()),
+        (&receipts[0], "placements", path("alice", "Outgoing")),
+        (&receipts[0], "placements", path("bob", "Incoming")),
+        (&receipts[0], "placements", path("carol", "Incoming")),
+        (&receipts[1], "placements", path("erin", "Incoming")),
+    ];
+    let expect = expect.map(|(receipt, kind, folder)| (receipt.clone(), kind.to_owned(), folder));
+    assert_eq!(changes(&planned), BTreeSet::from(expect));
+
+    let mut server = site.serve();
+    assert_eq!(changes(&json_of(&site, &["reassign", "--dry-run", "--json"])), changes(&planned));
+    let done = json_of(&site, &["reassign", "--apply", "--json"]);
+    assert_eq!(changes(&done), changes(&planned));
+    assert_eq!(done["differed"].as_array().unwrap().len(), 0);
+    assert_eq!(folder(&site, "Unassigned"), 0);
+    assert_eq!(folder(&site, &path("erin", "Incoming")), 1);
+    assert_eq!(folder(&site, "Quarantine"), 1, "what cannot be read is given to nobody");
+    assert!(changes(&json_of(&site, &["reassign", "--json"])).is_empty());
+    let explained = site.run(&["explain", &receipts[0]]).expect(0).stdout;
+    assert!(explained.contains("because reassigned on 20"), "{explained}");
+    server.wait_for("journal.reassigned");
+    assert_eq!(server.terminate(), 0);
+    let text = site.run(&["reassign"]).expect(0).stdout;
+    assert!(text.contains("0 messages would be placed in users' folders"), "{text}");
+}
+
+#[test]
+fn nothing_is_taken_from_a_user_and_what_came_before_is_left_alone() {
+    let (site, receipts) = filled();
+    site.write("users.toml", ALICE);
+    json_of(&site, &["reassign", "--apply", "--json"]);
+    let outgoing = "Users/alice@contoso.example/Journal Outgoing";
+    assert_eq!((folder(&site, outgoing), folder(&site, "Unassigned")), (1, 0));
+    // Another user has the address now: the new one gets it too, the old one keeps it.
+    site.write("users.toml", &ALICE.replace("\"alice\"", "\"alice-2\""));
+    let run = json_of(&site, &["reassign", "--apply", "--json"]);
+    assert_eq!(run["placed"].as_u64(), Some(1), "{run}");
+    assert_eq!(folder(&site, outgoing), 1);
+    assert_eq!(run["receipts"][0]["receipt_id"], receipts[0].as_str());
+    // Only what came since is looked at.
+    site.write("users.toml", LATER);
+    let run = json_of(&site, &["reassign", "--since", "2099-01-01T00:00:00Z", "--json"]);
+    assert_eq!((run["looked_at"].as_u64(), run["placed"].as_u64()), (Some(0), Some(0)));
+    site.run(&["reassign", "--dry-run", "--apply"]).expect(2);
+}
+
+#[test]
+fn a_gateway_mailbox_without_users_folders_gives_nobody_anything() {
+    let (site, _) = filled();
+    site.run(&["mailbox", "set", "Contoso", "archive=false"]).expect(0);
+    site.write("users.toml", ALICE);
+    let run = json_of(&site, &["reassign", "--apply", "--mailbox", "Contoso", "--json"]);
+    assert_eq!((run["placed"].as_u64(), run["looked_at"].as_u64()), (Some(0), Some(3)));
+}
