@@ -16,7 +16,7 @@ use super::receipts::find;
 use super::request::OpError;
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
 use crate::net::drain::Drain;
-use crate::store::{Digest, ReceiptQuery, ReceiptView};
+use crate::store::{Digest, ReceiptQuery, ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::time::Duration;
@@ -86,7 +86,12 @@ pub fn begin(
         .map_err(|_| OpError::Refused(format!("{EXPORTS_MAX} exports are running already")))?;
     let mailbox = context.store.gateway_mailbox_now(receipt.gateway_mailbox)?;
     let unlocked = key::open(context, actor, &mailbox, key, "export")?;
-    let reader = context.store.open(&unlocked, message.key)?;
+    let reader = context.store.open(&unlocked, message.key).map_err(|error| match error {
+        StoreError::Damaged(why) => {
+            OpError::Refused(format!("the stored message of {receipt_id} is damaged: {why}"))
+        }
+        error => error.into(),
+    })?;
     let view = ExportView {
         receipt_id,
         gateway_mailbox: receipt.address.unwrap_or_default(),

@@ -13,7 +13,9 @@ use super::request::OpError;
 use crate::mail::{Class, GatewayMailbox, ReceiptId, Timestamp, Uid};
 use crate::observe::{metrics, now};
 use crate::pipeline::{Difference, Pipeline, Reread};
-use crate::store::{FolderName, ReceiptQuery, ReceiptView, Revised, StoreError, Unlocked, Walk};
+use crate::store::{
+    FolderName, ReceiptQuery, ReceiptView, Revised, RevisionKind, RevisionView, StoreError, Unlocked, Walk,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,8 +42,10 @@ pub enum Reprocessing {
 }
 
 /// How far a request came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
+    /// When the first request began: what it moved to a folder that comes later is not read again there.
+    pub begun: Timestamp,
     /// Folders, or receipts that were named, gone through.
     pub done: usize,
     /// In the folder that is being gone through: the last receipt looked at.
@@ -150,7 +154,8 @@ pub(super) async fn reprocess(
             ..ReprocessedView::default()
         },
     };
-    run.go(&mailbox, &which, after.unwrap_or_default()).await?;
+    let start = Reached { begun: now(), done: 0, after: None };
+    run.go(&mailbox, &which, after.unwrap_or(start)).await?;
     Ok(run.view)
 }
 
@@ -178,7 +183,9 @@ impl Run<'_> {
             self.view.damaged.extend(step.unread);
             for receipt in step.receipts {
                 let this = receipt.receipt_id;
-                self.one(mailbox, receipt).await?;
+                if !is_done(&receipt, reached.begun) {
+                    self.one(mailbox, receipt).await?;
+                }
                 if Instant::now() >= deadline {
                     // Behind this one; of those named one by one each is a step.
                     self.view.next = Some(match which {
@@ -273,6 +280,12 @@ fn log(view: &RereadView, mailbox: &GatewayMailbox, class_was: Class, actor: &st
     );
 }
 
+/// It was read again since.
+fn is_done(receipt: &ReceiptView, begun: Timestamp) -> bool {
+    let since = |revision: &RevisionView| revision.kind == RevisionKind::Reprocessed && revision.at >= begun;
+    receipt.revisions.iter().any(since)
+}
+
 /// Receipts to be read next.
 struct Step {
     receipts: Vec<ReceiptView>,
@@ -295,7 +308,7 @@ fn step(
             if receipts.is_empty() {
                 return Err(OpError::NotFound(format!("{receipt_id} did not come to this gateway mailbox")));
             }
-            let next = Reached { done: at.done + 1, after: None };
+            let next = Reached { done: at.done + 1, after: None, ..at };
             return Ok(Some(Step { receipts, unread: Vec::new(), next }));
         }
         Reprocessing::Waiting(since) => {
@@ -309,7 +322,7 @@ fn step(
     let unread = walked.unread.into_iter().map(|(receipt_id, why)| Damaged { receipt_id, why }).collect();
     let next = match walked.last {
         Some(last) => Reached { after: Some(last), ..at },
-        None => Reached { done: at.done + 1, after: None },
+        None => Reached { done: at.done + 1, after: None, ..at },
     };
     Ok(Some(Step { receipts: walked.receipts, unread, next }))
 }
