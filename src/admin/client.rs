@@ -1,7 +1,8 @@
 //! Asks a running server, over its socket.
 
+use super::export::{CHUNK_WAIT, ExportView};
 use super::request::{OpError, Request, Response};
-use super::socket::{ANSWER_OCTETS_MAX, Answer, CONNECTION_WAIT, SOCKET_FILE};
+use super::socket::{ANSWER_OCTETS_MAX, Answer, SOCKET_FILE};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -90,6 +91,26 @@ pub fn tail(data_dir: &Path, request: &Request) -> Result<TailLines, AskError> {
     }
 }
 
+/// Asks the server that has `data_dir` open for a message: a [`Request::ExportMessage`]. Its octets are read from what is
+/// returned; they end early when the server cannot read on.
+///
+/// # Errors
+/// [`AskError`].
+pub fn export(data_dir: &Path, request: &Request) -> Result<(ExportView, impl Read + use<>), AskError> {
+    let answered = exchange(connect(data_dir)?, request).map_err(AskError::Broken)?;
+    match answered {
+        (Answer::Done(Response::Exporting(view)), reader) => {
+            // A chunk that nobody hands on within this time never comes.
+            reader.get_ref().set_read_timeout(Some(CHUNK_WAIT)).map_err(AskError::Broken)?;
+            Ok((view, reader))
+        }
+        (Answer::Done(_), _) => {
+            Err(AskError::Broken(io::Error::other("the server gave another answer than asked for")))
+        }
+        (Answer::Failed(error), _) => Err(AskError::Failed(error)),
+    }
+}
+
 impl TailLines {
     /// Waits for the next line, without its end; `None` when the server has ended, or there are no more.
     pub fn next_line(&mut self) -> Option<String> {
@@ -111,10 +132,11 @@ fn connect(data_dir: &Path) -> Result<UnixStream, AskError> {
 
 fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<(Answer, BufReader<UnixStream>)> {
     // Longer than the server takes, so that its own word about lateness arrives.
-    let wait = Some(CONNECTION_WAIT + Duration::from_secs(5));
+    let wait = Some(request.wait() + Duration::from_secs(5));
     stream.set_read_timeout(wait)?;
     stream.set_write_timeout(wait)?;
-    let mut line = serde_json::to_vec(request)?;
+    // It may hold what opens a gateway mailbox.
+    let mut line = Zeroizing::new(serde_json::to_vec(request)?);
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = Zeroizing::new(Vec::new());

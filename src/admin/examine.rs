@@ -3,7 +3,7 @@
 use super::Context;
 use super::gateway_mailboxes::view;
 use super::health::readiness;
-use super::request::{Examined, MailboxExamined, OpError};
+use super::request::{Examined, GatewayMailboxView, MailboxExamined, OpError};
 use crate::mail::{GatewayMailbox, Timestamp};
 use crate::observe::now;
 use crate::store::ReceiptQuery;
@@ -23,8 +23,12 @@ pub(super) fn examine(context: &Context) -> Result<Examined, OpError> {
 fn one(context: &Context, mailbox: &GatewayMailbox) -> Result<MailboxExamined, OpError> {
     // Only the last ones are wanted, no counts by the hour.
     let activity = context.store.activity(mailbox.id, now())?;
+    let escrow = Some(context.store.escrow(mailbox.id)?);
     Ok(MailboxExamined {
-        gateway_mailbox: view(context, mailbox, &context.store.folders(mailbox.id)?),
+        gateway_mailbox: GatewayMailboxView {
+            escrow,
+            ..view(context, mailbox, &context.store.folders(mailbox.id)?)
+        },
         self_test: mailbox.is_self_test(),
         last_received: activity.last_received,
         last_fetched: activity.last_fetched,

@@ -74,7 +74,10 @@ pub(super) async fn create(
     };
     let (mailbox, password) = context.store.create_gateway_mailbox(new, actor).await?;
     log_change("mailbox.created", &mailbox, actor);
-    Ok(CreatedView { gateway_mailbox: view(context, &mailbox, &[]), password })
+    // It is made whatever cannot be told of it.
+    let escrow = context.store.escrow(mailbox.id).ok();
+    let gateway_mailbox = GatewayMailboxView { escrow, ..view(context, &mailbox, &[]) };
+    Ok(CreatedView { gateway_mailbox, password })
 }
 
 /// An NDR mailbox when it serves another one.
@@ -123,7 +126,8 @@ pub(super) fn changed(
 fn with_folders(context: &Context, mailbox: &GatewayMailbox) -> Result<GatewayMailboxView, OpError> {
     let folders = context.store.folders(mailbox.id)?;
     let shown = folders.iter().map(folder_view).collect();
-    Ok(GatewayMailboxView { folders: Some(shown), ..view(context, mailbox, &folders) })
+    let escrow = Some(context.store.escrow(mailbox.id)?);
+    Ok(GatewayMailboxView { folders: Some(shown), escrow, ..view(context, mailbox, &folders) })
 }
 
 fn with_notes(
@@ -360,6 +364,7 @@ pub(super) fn view(
         pinned_certificates: mailbox.trust.certificates.clone(),
         recipient_headers: mailbox.envelope_headers.recipients.clone(),
         sender_headers: mailbox.envelope_headers.senders.clone(),
+        escrow: None,
         learned: None,
         recent: None,
         notes: Vec::new(),

@@ -28,11 +28,13 @@ mod advice;
 mod client;
 pub mod doctor;
 mod examine;
+mod export;
 mod gaps;
 mod gateway_mailboxes;
 mod gauges;
 mod health;
 pub mod http;
+mod key;
 mod learned;
 mod log_level;
 mod ops;
@@ -41,6 +43,7 @@ pub(crate) mod probe;
 mod quarantine;
 mod reassign;
 mod receipts;
+mod reprocess;
 mod request;
 mod revised;
 mod self_test;
@@ -51,10 +54,12 @@ mod users;
 pub mod watch;
 
 pub use advice::Advice;
-pub use client::{AskError, TailLines, ask, tail};
+pub use client::{AskError, TailLines, ask, export, tail};
+pub use export::{Export, ExportView, begin as begin_export};
 pub use gaps::{GAPS_MAX, Gap, GapState, GapsView};
 pub use gateway_mailboxes::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX};
 pub use health::Serving;
+pub use key::Key;
 pub use learned::{Counted, CountedCertificate, LEARNED_REPORTS_MAX, LearnedView, RecentView, Verdicts};
 pub use log_level::{LOG_LEVEL_SECONDS_MAX, configured_level};
 pub use ops::{Context, perform};
@@ -62,6 +67,9 @@ pub use ports::{PORTS_FILE, Ports};
 pub use quarantine::{QuarantineView, QuarantinedDetail, QuarantinedView};
 pub use reassign::{REASSIGNED_MAX, ReassignPage, ReassignPlace, Reassigned, UnreadReceipt};
 pub use receipts::RECEIPTS_MAX;
+pub use reprocess::{
+    Damaged, EntryView, REPROCESS_RECEIPTS_MAX, Reached, ReprocessedView, Reprocessing, RereadView,
+};
 pub use request::{
     AddressView, Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView,
     MailboxExamined, OpError, Readiness, Request, Response, RoleView, ServedView, UserView,

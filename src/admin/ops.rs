@@ -4,8 +4,8 @@ use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
-    Ports, examine, gaps, gateway_mailboxes, log_level, quarantine, reassign, receipts, self_test, trust,
-    users,
+    Ports, examine, gaps, gateway_mailboxes, key, log_level, quarantine, reassign, receipts, reprocess,
+    self_test, trust, users,
 };
 use crate::config::Live;
 use crate::directory::Directory;
@@ -78,6 +78,12 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let id = gateway_mailboxes::resume(context, actor, &gateway_mailbox).await?;
             gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
         }
+        Request::EscrowGatewayMailbox { gateway_mailbox, key } => {
+            let actor = actor.to_owned();
+            let wrap = move |c: &Context| key::add_escrow(c, &actor, &gateway_mailbox, &key);
+            let id = blocking(context, wrap).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
+        }
         Request::DeleteGatewayMailbox { gateway_mailbox, force } => {
             let deleted = gateway_mailboxes::delete(context, actor, &gateway_mailbox, force).await?;
             Ok(Response::GatewayMailbox(Box::new(deleted)))
@@ -119,8 +125,14 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         Request::LogLevel { level, seconds } => {
             log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)
         }
+        Request::Reprocess { gateway_mailbox, which, apply, after, key } => {
+            let asked = reprocess::Asked { gateway_mailbox, which, apply, after, key };
+            reprocess::reprocess(context, actor, asked).await.map(Response::Reprocessed)
+        }
         // The socket hands it to those who can stream.
-        Request::Tail { .. } => Err(OpError::Unavailable("no server is running".to_owned())),
+        Request::Tail { .. } | Request::ExportMessage { .. } => {
+            Err(OpError::Unavailable("no server is running".to_owned()))
+        }
         Request::Status => {
             let status = watch(context)?.look(now(), true).await;
             Ok(Response::Status(Box::new(status)))

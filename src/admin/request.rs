@@ -8,19 +8,24 @@
 //! The values inside a [`Response`] are what `--json` prints: fields are added to them, never renamed or taken away.
 
 use super::Ports;
+use super::export::ExportView;
 use super::gaps::GapsView;
+use super::key::Key;
 use super::learned::{LearnedView, RecentView};
 use super::quarantine::{QuarantineView, QuarantinedDetail};
 use super::reassign::{ReassignPage, ReassignPlace};
+use super::reprocess::{REPROCESS_WAIT, Reached, ReprocessedView, Reprocessing};
 use super::revised::RevisedView;
+use super::socket::CONNECTION_WAIT;
 use super::watch::{StatusMailView, StatusView};
 use crate::mail::{
     GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
 };
 use crate::observe::{Filter, Level};
-use crate::store::{ReceiptView, StoreError};
+use crate::store::{Escrow, ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// One operation.
@@ -83,6 +88,13 @@ pub enum Request {
         /// Which one.
         gateway_mailbox: String,
     },
+    /// Wraps its keyring to the escrow recipients that cannot open it yet.
+    EscrowGatewayMailbox {
+        /// Which one.
+        gateway_mailbox: String,
+        /// What opens it.
+        key: Key,
+    },
     /// Serves it no more.
     DeleteGatewayMailbox {
         /// Which one.
@@ -140,6 +152,28 @@ pub enum Request {
         receipt_id: ReceiptId,
         /// In this gateway mailbox; needed when it is in Quarantine in several.
         gateway_mailbox: Option<String>,
+    },
+    /// The message that came by a receipt, as it was received: its octets follow the answer.
+    ExportMessage {
+        /// Which one.
+        receipt_id: ReceiptId,
+        /// In this gateway mailbox; needed when it came to several.
+        gateway_mailbox: Option<String>,
+        /// What opens it.
+        key: Key,
+    },
+    /// Reads messages of a gateway mailbox again: as many as fit into one answer. Answered with [`Response::Reprocessed`].
+    Reprocess {
+        /// Which one.
+        gateway_mailbox: String,
+        /// Which messages.
+        which: Reprocessing,
+        /// False only says what would become of them.
+        apply: bool,
+        /// Behind those of the answer before.
+        after: Option<Reached>,
+        /// What opens it.
+        key: Key,
     },
     /// Lets messages out of Quarantine, all or none.
     ReleaseQuarantined {
@@ -221,6 +255,10 @@ pub enum Response {
     Reassigned(Box<ReassignPage>),
     /// The level of the log, as it is now.
     LogLevel(LogLevelView),
+    /// What became of messages that were read again, or would become.
+    Reprocessed(ReprocessedView),
+    /// The octets follow.
+    Exporting(ExportView),
     /// Lines follow.
     Tailing {
         /// The version of the server.
@@ -234,6 +272,16 @@ pub enum Response {
     Ready(Readiness),
     /// What `doctor` goes by.
     Examined(Box<Examined>),
+}
+
+impl Request {
+    /// How long the answer may take, from the end of the request.
+    pub(super) fn wait(&self) -> Duration {
+        match self {
+            Request::Reprocess { .. } => REPROCESS_WAIT,
+            _ => CONNECTION_WAIT,
+        }
+    }
 }
 
 impl Response {
@@ -254,6 +302,8 @@ impl Response {
             Response::Revised(revised) => serde_json::to_value(revised),
             Response::Reassigned(page) => serde_json::to_value(page),
             Response::LogLevel(level) => serde_json::to_value(level),
+            Response::Reprocessed(view) => serde_json::to_value(view),
+            Response::Exporting(view) => serde_json::to_value(view),
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Status(status) => serde_json::to_value(status),
             Response::StatusMail(mail) => serde_json::to_value(mail),
@@ -313,6 +363,9 @@ pub struct GatewayMailboxView {
     /// Those that are trusted to name its sender.
     #[serde(default)]
     pub sender_headers: Vec<String>,
+    /// Who besides the password opens it; not in a list of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escrow: Option<Escrow>,
     /// What the first reports teach about their senders; only when one gateway mailbox was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<LearnedView>,

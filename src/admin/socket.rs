@@ -4,7 +4,8 @@
 //! C: {"op":"list-gateway-mailboxes"}\n
 //! S: {"done":{"gateway-mailboxes":[…]}}\n      or      {"failed":{"kind":"not-found","why":"…"}}\n
 //! ```
-//! A tail alone goes on after its answer, see `tail.rs`: no longer as one of the connections counted and timed here.
+//! A tail and an export alone go on after their answer, see `tail.rs` and `export.rs`: no longer as one of the connections
+//! counted and timed here.
 //!
 //! Invariants:
 //! - The socket is owner-only before it has its name: it is bound under another, restricted, then renamed. That also
@@ -14,7 +15,8 @@
 //! - A line, an answer, a connection's time and the number of connections have limits.
 
 use super::client::socket_path;
-use super::ops::{Context, perform};
+use super::export::{self, Export};
+use super::ops::{Context, blocking, perform};
 use super::request::{OpError, Request, Response};
 use super::tail::{self, Tail};
 use crate::net::drain::Drain;
@@ -39,7 +41,7 @@ pub(super) const REQUEST_OCTETS_MAX: u64 = 1024 * 1024;
 pub(super) const ANSWER_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 /// Connections served at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 16;
-/// How long one connection may take, from its first octet to its last.
+/// How long whoever asks may take for the request and for taking the answer; and most requests to be answered.
 pub(super) const CONNECTION_WAIT: Duration = Duration::from_secs(60);
 /// How long connections may go on once the server ends.
 const DRAIN_WAIT: Duration = Duration::from_secs(5);
@@ -96,12 +98,11 @@ impl AdminSocket {
                 Ok((stream, permit)) => {
                     let (context, drain) = (context.clone(), drain.clone());
                     connections.spawn(async move {
-                        let served =
-                            tokio::time::timeout(CONNECTION_WAIT, connection(stream, &context)).await;
+                        let served = connection(stream, &context).await;
                         drop(permit);
                         let ended = match served {
-                            Ok(Ok(Some((tail, stream)))) => tail.run(stream, &drain).await.is_ok(),
-                            served => matches!(served, Ok(Ok(None))),
+                            Ok(Some((stream_on, stream))) => stream_on.run(stream, &drain).await.is_ok(),
+                            served => matches!(served, Ok(None)),
                         };
                         if !ended {
                             tracing::debug!(event = "admin.broken_off");
@@ -134,19 +135,34 @@ async fn accept(
     Ok((stream, permit))
 }
 
-/// Answers one request. A tail that was agreed to is still to be run.
-async fn connection(mut stream: UnixStream, context: &Context) -> io::Result<Option<(Tail, UnixStream)>> {
+/// What goes on after the answer.
+enum Stream {
+    Tail(Tail),
+    Export(Export),
+}
+
+impl Stream {
+    async fn run(self, stream: UnixStream, drain: &Drain) -> io::Result<()> {
+        match self {
+            Stream::Tail(tail) => tail.run(stream, drain).await,
+            Stream::Export(export) => export.run(stream, drain).await,
+        }
+    }
+}
+
+/// Answers one request. What was agreed to go on with is still to be run.
+async fn connection(mut stream: UnixStream, context: &Context) -> io::Result<Option<(Stream, UnixStream)>> {
     let uid = stream.peer_cred()?.uid();
-    let (answer, tail) = if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+    let (answer, more) = if uid == 0 || uid == rustix::process::geteuid().as_raw() {
         let (reader, _) = stream.split();
         answer(reader, context, &format!("cli, uid {uid}")).await?
     } else {
         tracing::warn!(event = "admin.refused", uid);
         (Answer::Failed(OpError::Unavailable("the server belongs to another user".to_owned())), None)
     };
-    stream.write_all(&line(&answer)).await?;
-    if let Some(tail) = tail {
-        return Ok(Some((tail, stream)));
+    in_time(CONNECTION_WAIT, stream.write_all(&line(&answer))).await?;
+    if let Some(more) = more {
+        return Ok(Some((more, stream)));
     }
     stream.shutdown().await?;
     Ok(None)
@@ -156,10 +172,11 @@ async fn answer(
     reader: impl tokio::io::AsyncRead + Unpin,
     context: &Context,
     actor: &str,
-) -> io::Result<(Answer, Option<Tail>)> {
+) -> io::Result<(Answer, Option<Stream>)> {
     let failed = |why: String| Ok((Answer::Failed(OpError::Usage(why)), None));
-    let mut request = Vec::new();
-    BufReader::new(reader.take(REQUEST_OCTETS_MAX)).read_until(b'\n', &mut request).await?;
+    let mut request = Zeroizing::new(Vec::new());
+    let mut reader = BufReader::new(reader.take(REQUEST_OCTETS_MAX));
+    in_time(CONNECTION_WAIT, reader.read_until(b'\n', &mut request)).await?;
     if request.pop() != Some(b'\n') {
         return failed("the request is cut off or too long".to_owned());
     }
@@ -177,15 +194,30 @@ async fn answer(
         return Ok(match tail::begin(context, filter, lines, follow) {
             Ok(tail) => {
                 let version = env!("CARGO_PKG_VERSION").to_owned();
-                (Answer::Done(Response::Tailing { version }), Some(tail))
+                (Answer::Done(Response::Tailing { version }), Some(Stream::Tail(tail)))
             }
             Err(error) => (Answer::Failed(error), None),
         });
     }
-    Ok(match perform(context, actor, request).await {
+    if let Request::ExportMessage { receipt_id, gateway_mailbox, key } = request {
+        let actor = actor.to_owned();
+        let begin = move |c: &Context| export::begin(c, &actor, receipt_id, gateway_mailbox.as_deref(), &key);
+        return Ok(match blocking(context, begin).await {
+            Ok(export) => {
+                (Answer::Done(Response::Exporting(export.view.clone())), Some(Stream::Export(export)))
+            }
+            Err(error) => (Answer::Failed(error), None),
+        });
+    }
+    let performed = tokio::time::timeout(request.wait(), perform(context, actor, request)).await;
+    Ok(match performed.map_err(io::Error::from)? {
         Ok(response) => (Answer::Done(response), None),
         Err(error) => (Answer::Failed(error), None),
     })
+}
+
+async fn in_time<T>(wait: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(wait, work).await.map_err(io::Error::from)?
 }
 
 /// Wiped after use: it may hold a password.

@@ -103,6 +103,8 @@ pub(super) enum Command {
         #[arg(long, value_parser = parse_since)]
         since: Option<Since>,
     },
+    /// Read messages of a gateway mailbox again: after an update, or a change of its profile
+    Reprocess(ReprocessArguments),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -256,6 +258,13 @@ pub(super) enum MailboxCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Let the escrow recipients of the configuration open it, if it was made before they stood there
+    Escrow {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        key: KeyArguments,
+    },
     /// Take no mail for it: senders are asked to try again later, fetching goes on
     Suspend {
         #[command(flatten)]
@@ -285,6 +294,17 @@ pub(super) struct Which {
     /// Its address, login or name
     #[arg(value_name = "ADDRESS")]
     pub(super) mailbox: String,
+}
+
+/// What opens a gateway mailbox. Without either a person at a terminal is asked for the password.
+#[derive(Debug, Args)]
+pub(super) struct KeyArguments {
+    /// The password stands in the first line of this file, or of standard input
+    #[arg(long, value_name = "FILE|-", conflicts_with = "identity")]
+    pub(super) password_file: Option<PathBuf>,
+    /// An escrow identity: an age identity file, as age-keygen writes it
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) identity: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -318,6 +338,20 @@ pub(super) enum QuarantineCommand {
         /// At most so many, newest first
         #[arg(long, default_value_t = 100, value_parser = parse_limit)]
         limit: usize,
+    },
+    /// Write a message to a file, as it was received, octet for octet; one that is not in Quarantine too
+    Export {
+        /// The receipt id
+        #[arg(value_name = "ID")]
+        receipt_id: ReceiptId,
+        /// From this gateway mailbox; needed only when it came to several
+        #[arg(long, value_name = "ADDRESS")]
+        mailbox: Option<String>,
+        /// A new file, or - for standard output
+        #[arg(long, value_name = "FILE|-")]
+        to: PathBuf,
+        #[command(flatten)]
+        key: KeyArguments,
     },
     /// Show everything of one message in Quarantine, and what can be done about it
     Show {
@@ -374,6 +408,34 @@ pub(super) struct DoctorArguments {
     /// Compare the clock with this host's, by SNTP
     #[arg(long, value_name = "HOST")]
     pub(super) time_server: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Reads what is in Quarantine or Unassigned, unless told otherwise, and shows what would become of it; \
+                        --apply does it. What is held back for its verdict stays so: see daybook quarantine release. \
+                        Exit code 1: a message is damaged; the others were read."
+)]
+pub(super) struct ReprocessArguments {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Change nothing, only show what would change [default]
+    #[arg(long, conflicts_with = "apply")]
+    pub(super) dry_run: bool,
+    /// Do it
+    #[arg(long)]
+    pub(super) apply: bool,
+    /// Received since: a time such as 2026-11-21T09:30:00Z, or how long ago, such as 90m, 24h, 7d
+    #[arg(long, value_parser = parse_since)]
+    pub(super) since: Option<Since>,
+    /// This message, wherever it is; may be given several times
+    #[arg(long, value_name = "ID", conflicts_with_all = ["since", "all"])]
+    pub(super) receipt: Vec<ReceiptId>,
+    /// Every message, wherever it is
+    #[arg(long)]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) key: KeyArguments,
 }
 
 #[derive(Debug, Args)]

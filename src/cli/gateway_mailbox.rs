@@ -2,7 +2,7 @@
 
 use super::args::{MailboxCommand, RoleArgument};
 use super::output::{Failure, counted, grouped, safe, table, time};
-use super::{ask, trust};
+use super::{ask, secret, trust};
 use crate::admin::{
     CreatedView, FolderView, GatewayMailboxView, OpError, Request, Response, RoleView, ServedView,
 };
@@ -41,6 +41,11 @@ pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> R
                 approved,
             };
             trust::pin(settings, request, yes, json, show)
+        }
+        MailboxCommand::Escrow { which, key } => {
+            let key = secret::key(&key, &which.mailbox)?;
+            let request = Request::EscrowGatewayMailbox { gateway_mailbox: which.mailbox, key };
+            ask(settings, request, json, escrowed)
         }
         MailboxCommand::Suspend { which } => {
             ask(settings, Request::SuspendGatewayMailbox { gateway_mailbox: which.mailbox }, json, changed)
@@ -98,13 +103,17 @@ fn created(response: &Response, settings: &Settings) -> String {
     let Response::Created(created) = response else { return String::new() };
     let CreatedView { gateway_mailbox, password } = created.as_ref();
     let pop3s = settings.pop3.listen_tls.first().map(std::net::SocketAddr::port);
+    let readers = match gateway_mailbox.escrow.as_ref().map_or(0, |escrow| escrow.open_by.len()) {
+        0 => "nobody",
+        _ => "nobody but the escrow recipients",
+    };
     let pop3s = pop3s.filter(|port| *port != 0).map(|port| format!(", port {port}")).unwrap_or_default();
     format!(
         "Gateway mailbox \"{}\" is made.\n\n\
          \x20 address   {}\n\
          \x20 login     {}\n\
          \x20 password  {}\n\n\
-         The password is shown this once and kept nowhere. Without it nobody can read what is stored here: put it\n\
+         The password is shown this once and kept nowhere. Without it {readers} can read what is stored here: put it\n\
          into a safe place now.\n\n\
          Next:\n{}",
         safe(&gateway_mailbox.name),
@@ -176,7 +185,7 @@ fn show(response: &Response) -> String {
     let mut text = format!(
         "{}\n  address   {}\n  login     {}\n  id        {}\n  state     {}\n  role      {}\n  profile   {}\n  \
          tenant    {}\n\
-         \x20 archive   {archive}\n  made      {}\n",
+         \x20 archive   {archive}\n  made      {}\n  opened by {}\n",
         safe(&mailbox.name),
         safe(&mailbox.address),
         safe(&mailbox.login),
@@ -186,6 +195,7 @@ fn show(response: &Response) -> String {
         profile(mailbox.profile),
         mailbox.tenant.as_deref().map(safe).unwrap_or_else(|| "-".to_owned()),
         time(mailbox.created_at),
+        opened_by(mailbox),
     );
     for (label, names) in [("recipient", &mailbox.recipient_headers), ("sender", &mailbox.sender_headers)] {
         if !names.is_empty() {
@@ -205,6 +215,29 @@ fn show(response: &Response) -> String {
     }
     text.push_str(&trust::told(mailbox));
     text
+}
+
+/// Its password, and which escrow recipients; and which of those that should not can.
+fn opened_by(mailbox: &GatewayMailboxView) -> String {
+    let Some(escrow) = &mailbox.escrow else { return "its password".to_owned() };
+    let mut text = match escrow.open_by.len() + escrow.others {
+        0 => "its password alone".to_owned(),
+        1 => "its password, 1 escrow recipient".to_owned(),
+        several => format!("its password, {several} escrow recipients"),
+    };
+    if escrow.others > 0 {
+        text.push_str(&format!(" ({} not configured any more)", escrow.others));
+    }
+    for missing in &escrow.missing {
+        let login = safe(&mailbox.login);
+        text.push_str(&format!("\n            not by {}: daybook mailbox escrow {login}", safe(missing)));
+    }
+    text
+}
+
+fn escrowed(response: &Response) -> String {
+    let Response::GatewayMailbox(mailbox) = response else { return String::new() };
+    format!("{} is opened by {}.\n", safe(&mailbox.address), opened_by(mailbox))
 }
 
 /// A row for each folder.

@@ -24,6 +24,7 @@ mod args;
 mod configuration;
 mod demo;
 mod doctor;
+mod export;
 mod gaps;
 mod gateway_mailbox;
 mod inspect;
@@ -37,6 +38,8 @@ mod reassign;
 mod receipts;
 mod reload;
 mod renewal;
+mod reprocess;
+mod secret;
 mod serve;
 mod service;
 mod signals;
@@ -111,6 +114,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             let since = since.map(|since| since.before(observe::now()));
             reassign::run(&configuration::load(config)?, apply, mailbox, since, json)
         }
+        Command::Reprocess(arguments) => reprocess::run(arguments, &configuration::load(config)?, json),
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
         Command::Demo { keep } => demonstrate(keep, json),

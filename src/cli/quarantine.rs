@@ -4,7 +4,7 @@ use super::args::QuarantineCommand;
 use super::gateway_mailbox::confirm;
 use super::output::{Failure, counted, grouped, safe, table, time};
 use super::receipts::whole;
-use super::{ask, print_response, reach};
+use super::{ask, export, print_response, reach};
 use crate::admin::{OpError, QuarantinedView, Request, Response, RevisedView};
 use crate::config::Settings;
 use crate::observe::now;
@@ -15,6 +15,9 @@ pub(super) fn run(command: QuarantineCommand, settings: &Settings, json: bool) -
             let since = since.map(|since| since.before(now()));
             let request = Request::ListQuarantine { gateway_mailbox: mailbox, since, most: limit };
             ask(settings, request, json, list)
+        }
+        QuarantineCommand::Export { receipt_id, mailbox, to, key } => {
+            export::run(settings, receipt_id, mailbox, &to, &key, json)
         }
         QuarantineCommand::Show { receipt_id, mailbox } => {
             ask(settings, Request::ShowQuarantined { receipt_id, gateway_mailbox: mailbox }, json, show)

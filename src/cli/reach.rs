@@ -2,16 +2,18 @@
 
 use super::output::Failure;
 use super::service::log_directory;
-use super::start::store_options;
-use crate::admin::{self, AskError, Context, OpError, Request, Response, Serving};
+use super::start::{open_with, store_options};
+use crate::admin::{self, AskError, Context, ExportView, OpError, Request, Response, Serving};
 use crate::config::{Live, Settings};
 use crate::directory::Directory;
 use crate::observe::{RefusedMail, Visits};
 use crate::store::{Embedded, Store, StoreError};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 
 /// How long to go on when the store is in use, yet nobody listens: a server is starting or ending, or another command
 /// is at work.
@@ -40,30 +42,70 @@ pub(super) fn perform(settings: &Settings, request: Request) -> Result<Response,
 }
 
 /// The same for one request after the other, as `next` makes of each answer. The store is opened once.
-pub(super) fn perform_each(
+pub(super) fn perform_each<N: FnMut(Response) -> Option<Request>>(
     settings: &Settings,
-    mut request: Request,
-    mut next: impl FnMut(Response) -> Option<Request>,
+    request: Request,
+    next: N,
 ) -> Result<(), Failure> {
-    let mut deadline = Instant::now() + LOCKED_WAIT;
+    let makes = matches!(request, Request::CreateGatewayMailbox { .. });
+    let mut state = (Some(request), next);
+    let ask = |data_dir: &Path, (request, next): &mut (Option<Request>, N)| {
+        while let Some(asked) = request {
+            *request = next(admin::ask(data_dir, asked)?);
+        }
+        Ok(())
+    };
+    reach(settings, makes, &mut state, ask, |context, actor, runtime, (request, next)| {
+        while let Some(asked) = request.take() {
+            *request = next(runtime.block_on(admin::perform(context, actor, asked))?);
+        }
+        Ok(())
+    })
+}
+
+/// Has a message exported, by the server if there is one, and hands its octets to `take`.
+pub(super) fn export<T, H: FnMut(&ExportView, &mut dyn Read) -> Result<T, Failure>>(
+    settings: &Settings,
+    request: &Request,
+    mut take: H,
+) -> Result<T, Failure> {
+    let ask = |data_dir: &Path, take: &mut H| {
+        let (view, mut octets) = admin::export(data_dir, request)?;
+        Ok(take(&view, &mut octets))
+    };
+    reach(settings, false, &mut take, ask, |context, actor, _, take| {
+        let Request::ExportMessage { receipt_id, gateway_mailbox, key } = request else {
+            return Err(Failure::from("nothing to export".to_owned()));
+        };
+        let mut export = admin::begin_export(context, actor, *receipt_id, gateway_mailbox.as_deref(), key)?;
+        Ok(take(&export.view, &mut export.reader))
+    })?
+}
+
+/// Has something done: `ask` asks the server in this `data_dir`; `here` does it with the store opened here, as this actor. Both
+/// work on `state`. `makes`: there need be no store yet.
+fn reach<S, T>(
+    settings: &Settings,
+    makes: bool,
+    state: &mut S,
+    ask: impl Fn(&Path, &mut S) -> Result<T, AskError>,
+    here: impl FnOnce(&Context, &str, &Runtime, &mut S) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let deadline = Instant::now() + LOCKED_WAIT;
     loop {
-        match admin::ask(&settings.data_dir, &request) {
-            Ok(response) => match next(response) {
-                Some(following) => {
-                    (request, deadline) = (following, Instant::now() + LOCKED_WAIT);
-                    continue;
-                }
-                None => return Ok(()),
-            },
+        match ask(&settings.data_dir, state) {
+            Ok(done) => return Ok(done),
             Err(AskError::Failed(error)) => return Err(error.into()),
             Err(error @ AskError::Broken(_)) => return Err(error.to_string().into()),
             Err(AskError::NobodyListens) => {}
         }
-        check_owner(&settings.data_dir, &request)?;
-        match Embedded::open(&store_options(settings)) {
+        check_owner(&settings.data_dir, makes)?;
+        match open_with(&store_options(settings), settings.keys.escrow.clone()) {
             Ok((store, report)) => {
                 super::service::log_open_report(&report);
-                return perform_here(settings, store, request, next);
+                return with_store(settings, store, |context, actor, runtime| {
+                    here(context, actor, runtime, state)
+                });
             }
             Err(StoreError::Locked) if Instant::now() < deadline => std::thread::sleep(LOCKED_RETRY),
             Err(error) => {
@@ -75,7 +117,7 @@ pub(super) fn perform_each(
 
 /// Opening the store makes what is missing. That must not happen for a question, nor as another user than the server's:
 /// what root makes here, the server could not open.
-fn check_owner(data_dir: &Path, request: &Request) -> Result<(), Failure> {
+fn check_owner(data_dir: &Path, makes: bool) -> Result<(), Failure> {
     match std::fs::metadata(data_dir) {
         Ok(metadata) => {
             let (owner, we) = (metadata.uid(), rustix::process::geteuid().as_raw());
@@ -87,22 +129,19 @@ fn check_owner(data_dir: &Path, request: &Request) -> Result<(), Failure> {
                 data_dir.display()
             )))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match request {
-            Request::CreateGatewayMailbox { .. } => Ok(()),
-            _ => {
-                Err(Failure::from(format!("there is no {} yet: nothing was ever stored", data_dir.display())))
-            }
-        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && makes => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Failure::from(format!("there is no {} yet: nothing was ever stored", data_dir.display())))
+        }
         Err(error) => Err(Failure::from(format!("open {}: {error}", data_dir.display()))),
     }
 }
 
-fn perform_here(
+fn with_store<T>(
     settings: &Settings,
     store: Embedded,
-    request: Request,
-    mut next: impl FnMut(Response) -> Option<Request>,
-) -> Result<(), Failure> {
+    work: impl FnOnce(&Context, &str, &Runtime) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -121,17 +160,7 @@ fn perform_here(
         watch: None,
     };
     let actor = format!("cli, uid {}", rustix::process::geteuid().as_raw());
-    let outcome = runtime.block_on(async {
-        let mut request = Some(request);
-        let mut outcome = Ok(());
-        while let Some(asked) = request.take() {
-            match admin::perform(&context, &actor, asked).await {
-                Ok(response) => request = next(response),
-                Err(error) => outcome = Err(error),
-            }
-        }
-        store.close().await;
-        outcome
-    });
-    Ok(outcome?)
+    let outcome = work(&context, &actor, &runtime);
+    runtime.block_on(store.close());
+    outcome
 }

@@ -7,7 +7,8 @@ use crate::config::{DirectorySource, Settings};
 use crate::directory::Directory;
 use crate::net::listen::{self, BindError, Listener};
 use crate::net::tls::{TlsError, TlsIdentity};
-use crate::store::{Embedded, Options, StoreError};
+use crate::store::{Embedded, OpenReport, Options, StoreError};
+use age::x25519::Recipient;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -97,8 +98,8 @@ const STORE_LOCK_RETRY: Duration = Duration::from_millis(100);
 pub(super) async fn open_store(settings: &Settings) -> Result<Embedded, StartError> {
     let deadline = Instant::now() + STORE_LOCK_WAIT;
     loop {
-        let options = store_options(settings);
-        let opened = tokio::task::spawn_blocking(move || Embedded::open(&options)).await;
+        let (options, escrow) = (store_options(settings), settings.keys.escrow.clone());
+        let opened = tokio::task::spawn_blocking(move || open_with(&options, escrow)).await;
         match opened.map_err(|_| StartError::Panicked)? {
             Ok((store, report)) => {
                 log_open_report(&report);
@@ -111,6 +112,16 @@ pub(super) async fn open_store(settings: &Settings) -> Result<Embedded, StartErr
             Err(error) => return Err(StartError::Store(settings.data_dir.clone(), error)),
         }
     }
+}
+
+/// Opens the store, to wrap new keyrings to these recipients too.
+pub(super) fn open_with(
+    options: &Options,
+    escrow: Vec<Recipient>,
+) -> Result<(Embedded, OpenReport), StoreError> {
+    let (store, report) = Embedded::open(options)?;
+    store.set_escrow(escrow);
+    Ok((store, report))
 }
 
 /// How the store of these settings is opened.

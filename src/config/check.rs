@@ -82,6 +82,7 @@ impl Reader<'_> {
         let http = root.section("http", "[http]", self.problems);
         let log = root.section("log", "[log]", self.problems);
         let assign = root.section("assign", "[assign]", self.problems);
+        let keys = root.section("keys", "[keys]", self.problems);
         let alerts = root.section("alerts", "[alerts]", self.problems);
         let alerts = alerts.map(|section| self.alerts(section, hostname.as_deref(), domains.as_deref()));
         let sources = root.sections("directory", "[[directory]]", self.problems);
@@ -98,6 +99,7 @@ impl Reader<'_> {
             http: http.map(|section| self.http(section)),
             log: log.map(|section| self.log(section)).unwrap_or_default(),
             assign: assign.map(|section| self.assign(section)).unwrap_or_default(),
+            keys: keys.map(|section| self.keys(section)).unwrap_or_default(),
             alerts: alerts.unwrap_or_default(),
             directories: self.directories(sources),
         };

@@ -3,6 +3,7 @@
 use super::alerts::{Alerts, RelaySecurity};
 use super::assign::Assign;
 use super::exchange::Exchange;
+use super::keys::Keys;
 use super::smtp::Smtp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub log: Log,
     /// `[assign]`.
     pub assign: Assign,
+    /// `[keys]`.
+    pub keys: Keys,
     /// `[alerts]`.
     pub alerts: Alerts,
     /// `[[directory]]`, in the order of the file. Default: none, and nobody is known, so that every message is
@@ -261,6 +264,7 @@ impl Settings {
             http: None,
             log: Log::default(),
             assign: Assign::default(),
+            keys: Keys::default(),
             alerts: Alerts::default(),
             directories: Vec::new(),
         }
@@ -330,6 +334,7 @@ impl Settings {
         out.key("rotate_days", self.log.rotate_days);
         out.key("keep", self.log.keep);
         self.assign.to_toml(&mut out);
+        self.keys.to_toml(&mut out);
         self.alerts_to_toml(&mut out);
         for source in &self.directories {
             out.section("[[directory]]");

@@ -41,6 +41,7 @@
 //! | `journal.unassigned` | warn | receipt_id, session_id, mailbox, class, unmatched | It belongs to nobody known; it is kept under Unassigned. |
 //! | `journal.released` | info | receipt_id, mailbox, placements, actor | An admin let it out of Quarantine; `placements` were made. |
 //! | `journal.reassigned` | info | receipt_id, mailbox, placements, actor | The directory knows users now that it did not know when it came; `placements` were made. |
+//! | `journal.reprocessed` | info | receipt_id, mailbox, class_was, class, differences, placements, left, actor | It was read again and says something else than before; `differences` names what. `placements` were made, `left` taken out. |
 //! | `journal.deferred` | error | receipt_id, session_id, error | It could not be stored; the peer keeps it. |
 //! | `journal.extraction_failed` | error | receipt_id, session_id, error | A bug: extraction failed; the message goes to Quarantine. |
 //! | `journal.assignment_failed` | error | receipt_id, mailbox | A bug: assignment failed; the message goes to Unassigned. |
@@ -77,6 +78,10 @@
 //! | `mailbox.suspended` | info | mailbox, mailbox_id, address, state, actor | It takes no mail any more. |
 //! | `mailbox.resumed` | info | mailbox, mailbox_id, address, state, actor | It takes mail again. |
 //! | `mailbox.deleted` | info | mailbox, mailbox_id, address, state, actor | It is served no more. |
+//! | `keys.opened` | info | mailbox, mailbox_id, by, purpose, actor | An admin opened a gateway mailbox, with its `password` or an `escrow identity`. |
+//! | `keys.refused` | warn | mailbox, mailbox_id, by, purpose, actor | An admin tried to, with the wrong one. |
+//! | `keys.escrowed` | info | mailbox, mailbox_id, recipients, actor | Its keyring was wrapped to so many more escrow recipients. |
+//! | `admin.export_failed` | error | receipt_id, error | A message cannot be handed out to its end: it is damaged, or the disk fails. |
 //! | `admin.refused` | warn | uid | Somebody else than the server's user asked for something on `admin.sock`. |
 //! | `admin.broken_off` | debug | | Somebody hung up on `admin.sock`, or took too long. |
 //! | `admin.accept_failed` | error | error | `admin.sock` gives no more connections. |

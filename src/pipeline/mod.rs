@@ -32,6 +32,7 @@ mod place;
 mod prepare;
 mod reception;
 mod recover;
+mod reprocess;
 mod revise;
 mod summary;
 
@@ -50,6 +51,7 @@ use arc_swap::ArcSwap;
 use in_flight::InFlight;
 pub use in_flight::InFlightLimits;
 use reception::Gathering;
+pub use reprocess::{Difference, Reread};
 pub use revise::{reassigned, released};
 use std::sync::Arc;
 use tokio::sync::Semaphore;

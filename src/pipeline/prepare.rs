@@ -7,7 +7,7 @@ use super::place::{Subject, place};
 use super::recover;
 use super::summary::{self, MessageSummary};
 use crate::authentic::{self, Peer, Pins, Said};
-use crate::extract::{self, Extraction, MessageFacts, Original, Scanned};
+use crate::extract::{self, Extraction, HeaderEnvelope, MessageFacts, Original, Scanned};
 use crate::mail::{
     CanonicalSize, Class, Extent, GatewayMailbox, Judgement, OriginMarks, Profile, ReceiptId, Rendition,
     Timestamp, TransportEnvelope,
@@ -55,18 +55,18 @@ pub(super) struct Prepared {
 pub(super) struct Read {
     pub(super) extraction: Option<Extraction>,
     pub(super) objects: Vec<Arc<Spooled>>,
-    messages: Vec<ReadMessage>,
-    sha256: Digest,
+    pub(super) messages: Vec<ReadMessage>,
+    pub(super) sha256: Digest,
     octets: u64,
 }
 
 /// One message: the received one first, then every original of every report.
-struct ReadMessage {
+pub(super) struct ReadMessage {
     extent: Extent,
     canonical: CanonicalSize,
-    message_id: Option<String>,
-    rendition: Rendition,
-    sha256: Digest,
+    pub(super) message_id: Option<String>,
+    pub(super) rendition: Rendition,
+    pub(super) sha256: Digest,
     /// SHA-256 of the join input.
     join_sha256: Digest,
 }
@@ -270,30 +270,7 @@ fn deliver_to(
 ) -> Result<Delivery, StoreError> {
     let stage = inner.store.stage(gateway_mailbox.id)?;
     let stage = stage.as_ref();
-    let key = stage.digest_key();
-    let exacts: Vec<Digest> = read.messages.iter().map(|m| key.exact(&m.sha256)).collect();
-    let joins: Vec<Digest> = read.messages.iter().map(|m| key.join(&m.join_sha256)).collect();
-    let (held, heals) = held_already(stage, read, &exacts)?;
-    let (layouts, sealed) = seal_objects(stage, read, &held)?;
-    let messages = read
-        .messages
-        .iter()
-        .zip(exacts.iter().zip(&joins))
-        .zip(&held)
-        .map(|((message, (exact, join)), held)| DeliveredMessage {
-            sources: layouts
-                .get(message.extent.object as usize)
-                .map(|l| l.sources(&range(&message.extent)))
-                .unwrap_or_default(),
-            octets: message.extent.octets,
-            canonical: message.canonical,
-            exact: *exact,
-            join: *join,
-            message_id: message.message_id.clone(),
-            rendition: message.rendition,
-            held: held.as_ref().map(|h| h.message),
-        })
-        .collect();
+    let Contents { messages, objects, summary, exacts, joins, heals } = contents(stage, read)?;
     let extraction = read.extraction.as_ref();
     let by_header = header_named::named(inner, gateway_mailbox, receipt.scanned, extraction);
     let mut reports = reports(extraction);
@@ -312,16 +289,7 @@ fn deliver_to(
         true => place(inner, gateway_mailbox, read, subject, &judgement),
         false => recover::place_ndr(gateway_mailbox, extraction, receipt.lost_home),
     };
-    let found = extraction.map(|e| e.defects.as_slice()).unwrap_or_default();
-    let mut defects: Vec<(String, String)> =
-        found.iter().chain(&by_header.defects).map(|d| (d.kind.to_string(), d.detail.clone())).collect();
-    if extraction.is_none() {
-        defects.push((
-            "extraction-failed".to_owned(),
-            "the message could not be read; it is kept as it came".to_owned(),
-        ));
-    }
-    defects.extend(placed.left_wrapped);
+    let mut defects = defects(extraction, &by_header, placed.left_wrapped);
     defects.extend(receipt.lost_home.then(recover::lost_home));
     Ok(Delivery {
         gateway_mailbox: gateway_mailbox.id,
@@ -350,11 +318,74 @@ fn deliver_to(
         defects,
         unmatched: placed.unmatched,
         judgement: Some(judgement),
-        objects: sealed,
-        summary: seal_summary(stage, read)?,
+        objects,
+        summary,
         messages,
         placements: placed.placements,
     })
+}
+
+/// What the store is given of a message that was read, for a new receipt or a new reading of an old one.
+pub(super) struct Contents {
+    /// The received one first, then every original of every report.
+    pub(super) messages: Vec<DeliveredMessage>,
+    /// Sealed content that is new.
+    pub(super) objects: Vec<Sealed>,
+    pub(super) summary: Sealed,
+    /// Of each message.
+    pub(super) exacts: Vec<Digest>,
+    pub(super) joins: Vec<Digest>,
+    /// A copy held of it is damaged.
+    pub(super) heals: bool,
+}
+
+/// References what the gateway mailbox holds already, and seals the rest to its key.
+pub(super) fn contents(stage: &dyn Stage, read: &Read) -> Result<Contents, StoreError> {
+    let key = stage.digest_key();
+    let exacts: Vec<Digest> = read.messages.iter().map(|m| key.exact(&m.sha256)).collect();
+    let joins: Vec<Digest> = read.messages.iter().map(|m| key.join(&m.join_sha256)).collect();
+    let (held, heals) = held_already(stage, read, &exacts)?;
+    let (layouts, objects) = seal_objects(stage, read, &held)?;
+    let messages = read
+        .messages
+        .iter()
+        .zip(exacts.iter().zip(&joins))
+        .zip(&held)
+        .map(|((message, (exact, join)), held)| DeliveredMessage {
+            sources: layouts
+                .get(message.extent.object as usize)
+                .map(|l| l.sources(&range(&message.extent)))
+                .unwrap_or_default(),
+            octets: message.extent.octets,
+            canonical: message.canonical,
+            exact: *exact,
+            join: *join,
+            message_id: message.message_id.clone(),
+            rendition: message.rendition,
+            held: held.as_ref().map(|h| h.message),
+        })
+        .collect();
+    let summary = seal_summary(stage, read)?;
+    Ok(Contents { messages, objects, summary, exacts, joins, heals })
+}
+
+/// Kind and detail of each fault found, in the order they are told.
+pub(super) fn defects(
+    extraction: Option<&Extraction>,
+    by_header: &HeaderEnvelope,
+    left_wrapped: Option<(String, String)>,
+) -> Vec<(String, String)> {
+    let found = extraction.map(|e| e.defects.as_slice()).unwrap_or_default();
+    let all = found.iter().chain(&by_header.defects);
+    let mut defects: Vec<(String, String)> = all.map(|d| (d.kind.to_string(), d.detail.clone())).collect();
+    if extraction.is_none() {
+        defects.push((
+            "extraction-failed".to_owned(),
+            "the message could not be read; it is kept as it came".to_owned(),
+        ));
+    }
+    defects.extend(left_wrapped);
+    defects
 }
 
 /// Who really sent it. Of a message that nobody could read nothing is known but the peer.
@@ -451,7 +482,7 @@ fn seal_summary(stage: &dyn Stage, read: &Read) -> Result<Sealed, StoreError> {
 }
 
 /// The reports as the store records them: originals by their number among the delivery's messages.
-fn reports(extraction: Option<&Extraction>) -> Vec<ReportRecord> {
+pub(super) fn reports(extraction: Option<&Extraction>) -> Vec<ReportRecord> {
     // The received message stands first.
     let mut next = 1;
     let reports = extraction.map(|e| e.reports.as_slice()).unwrap_or_default();

@@ -3,13 +3,13 @@
 use super::in_flight::{Crowded, Share};
 use super::prepare::{Gathered, Prepared, Steps, is_about_the_message, prepare};
 use super::{BATCH_OCTETS, Inner, fault, recover};
-use crate::extract::Scanner;
+use crate::extract::{Scanned, Scanner};
 use crate::mail::{
     Class, GatewayMailbox, ReceiptId, SessionId, TransportEnvelope, Untrusted, Verdict, WrittenAddress,
 };
 use crate::observe::metrics::{self, Fate, Phase};
 use crate::smtp::{BoxFuture, Fault, Reception};
-use crate::store::{Delivered, Delivery, Spool, StoreError};
+use crate::store::{Delivered, Delivery, Spool, Spooled, StoreError};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -30,15 +30,20 @@ pub(super) struct Gathering {
 }
 
 /// What a blocking task works on.
-struct Taken {
+pub(super) struct Taken {
     spool: Spool,
     /// `None` after scanning failed.
     scanner: Option<Scanner>,
 }
 
 impl Taken {
+    /// Nothing yet.
+    pub(super) fn new(spool: Spool) -> Taken {
+        Taken { spool, scanner: Some(Scanner::new()) }
+    }
+
     /// Scans and spools a batch.
-    fn absorb(&mut self, batch: Vec<u8>) -> Result<(), StoreError> {
+    pub(super) fn absorb(&mut self, batch: Vec<u8>) -> Result<(), StoreError> {
         if let Some(mut scanner) = self.scanner.take() {
             // A bug in the scanner must not refuse mail: the message goes on unread, to Quarantine.
             self.scanner = catch_unwind(AssertUnwindSafe(|| {
@@ -48,6 +53,14 @@ impl Taken {
             .ok();
         }
         self.spool.write_owned(batch).map_err(|e| StoreError::io("spooling a message", e))
+    }
+
+    /// The message as it is now, and what scanning found.
+    pub(super) fn finish(self) -> Result<(Arc<Spooled>, Option<Scanned>), StoreError> {
+        let scanned =
+            self.scanner.and_then(|scanner| catch_unwind(AssertUnwindSafe(|| scanner.finish())).ok());
+        let spooled = self.spool.finish().map_err(|e| StoreError::io("spooling a message", e))?;
+        Ok((Arc::new(spooled), scanned))
     }
 }
 
@@ -59,7 +72,7 @@ impl Gathering {
         gateway_mailboxes: Vec<Arc<GatewayMailbox>>,
     ) -> Gathering {
         let share = inner.in_flight.share();
-        let taken = Some(Taken { spool: inner.store.spool(), scanner: Some(Scanner::new()) });
+        let taken = Some(Taken::new(inner.store.spool()));
         Gathering {
             inner,
             receipt_id,
@@ -101,10 +114,7 @@ impl Gathering {
         let prepared = Self::blocking(&inner, move || {
             let mut taken = taken;
             taken.absorb(batch)?;
-            let scanned =
-                taken.scanner.and_then(|scanner| catch_unwind(AssertUnwindSafe(|| scanner.finish())).ok());
-            let spooled =
-                Arc::new(taken.spool.finish().map_err(|e| StoreError::io("spooling a message", e))?);
+            let (spooled, scanned) = taken.finish()?;
             metrics::report_octets(spooled.octets());
             tracing::info!(event = "journal.received", %receipt_id, %session_id, bytes = spooled.octets());
             prepare_safely(&worker, Gathered { receipt_id, envelope, gateway_mailboxes, spooled, scanned })

@@ -96,7 +96,7 @@ fn is_quarantined(placement: &PlacementView) -> bool {
         && !placement.events.iter().any(|event| was_let_out(&event.kind))
 }
 
-fn revision(
+pub(super) fn revision(
     receipt: &ReceiptView,
     kind: RevisionKind,
     placed: Placed,
@@ -232,11 +232,18 @@ mod tests {
         fn release(&self, receipt: &ReceiptView) -> Revision {
             let stage = self.store.stage(self.mailbox.id).unwrap();
             let at = Timestamp::from_unix_ms(0);
-            released(receipt, &self.mailbox, &self.directory, stage.digest_key(), at).unwrap()
+            released(receipt, &self.mailbox, &self.directory, &Policy::default(), stage.digest_key(), at)
+                .unwrap()
         }
 
         fn reassign(&self, receipt: &ReceiptView) -> Option<Revision> {
-            reassigned(receipt, &self.mailbox, &self.directory, Timestamp::from_unix_ms(0))
+            reassigned(
+                receipt,
+                &self.mailbox,
+                &self.directory,
+                &Policy::default(),
+                Timestamp::from_unix_ms(0),
+            )
         }
 
         fn without_archive(mut self) -> Fixture {

@@ -2,6 +2,7 @@
 
 use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
 use super::content::make_shards;
+use super::escrow;
 use super::fact::GatewayMailboxFact;
 use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
@@ -12,16 +13,17 @@ use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, genera
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
 use super::{
-    Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, FolderName,
-    FolderStatus, GatewayMailboxChange, Listing, MessageKey, NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery,
-    ReceiptView, Revised, Revision, Space, Spool, Stage, Store, StoreError, Tally, UnlockError, Unlocked,
-    Walk, Walked,
+    Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
+    FolderName, FolderStatus, GatewayMailboxChange, Keyring, Listing, MessageKey, NewGatewayMailbox,
+    REVISIONS_MAX, ReceiptQuery, ReceiptView, Revised, Revision, Space, Spool, Stage, Store, StoreError,
+    Tally, UnlockError, Unlocked, Walk, Walked,
 };
 use crate::mail::{
     AddressKey, EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState,
     Timestamp, Trust, Uid,
 };
 use crate::observe::now;
+use age::x25519::Recipient;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::fs::File;
@@ -84,6 +86,8 @@ pub(super) struct Shared {
     reserve_octets: AtomicU64,
     readers: Mutex<Vec<Index>>,
     routes: ArcSwap<Routes>,
+    /// Whom new keyrings are wrapped to besides the password.
+    escrow: ArcSwap<Vec<Recipient>>,
     /// The last group could not be made durable.
     failing: AtomicBool,
     index_behind: AtomicBool,
@@ -246,6 +250,7 @@ impl Embedded {
             reserve_octets: AtomicU64::new(options.reserve_octets),
             readers: Mutex::new(Vec::new()),
             routes: ArcSwap::default(),
+            escrow: ArcSwap::default(),
             failing: AtomicBool::new(false),
             index_behind: AtomicBool::new(false),
             index_spoilt: AtomicBool::new(false),
@@ -310,6 +315,12 @@ impl Embedded {
     /// Refuses new mail from now on when less than this is free, in octets.
     pub fn set_reserve(&self, octets: u64) {
         self.shared.reserve_octets.store(octets, Ordering::Relaxed);
+    }
+
+    /// Wraps the keyring of every gateway mailbox that is made from now on to these too, and [`Store::add_escrow`] those of
+    /// older ones.
+    pub fn set_escrow(&self, recipients: Vec<Recipient>) {
+        self.shared.escrow.store(Arc::new(recipients));
     }
 
     /// Ends what is queued, marks the log as cleanly closed and stops the threads. Later calls fail.
@@ -412,6 +423,20 @@ fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Comma
     }
 }
 
+fn unlocked(
+    gateway_mailbox: &Arc<GatewayMailbox>,
+    opened: Result<Keyring, KeyringError>,
+) -> Result<Unlocked, UnlockError> {
+    match opened {
+        Ok(keyring) => Ok(Unlocked { gateway_mailbox: gateway_mailbox.clone(), keyring }),
+        Err(KeyringError::Wrong) => Err(UnlockError::Wrong),
+        Err(KeyringError::Unreadable(why)) => Err(UnlockError::Unavailable(StoreError::Damaged(format!(
+            "keyring of {}: {why}",
+            gateway_mailbox.login()
+        )))),
+    }
+}
+
 fn folder_event(
     gateway_mailbox: GatewayMailboxId,
     folder: &FolderName,
@@ -462,7 +487,9 @@ impl Store for Embedded {
             let address = gateway_address(&local, &new.domain)?;
             let password = generate_password()?;
             let (keys_dir, owner, secret) = (self.shared.keys_dir(), id.to_string(), password.clone());
-            let public_key = tokio::task::spawn_blocking(move || create_keyring(&keys_dir, &owner, &secret))
+            let escrow = self.shared.escrow.load_full();
+            let make = move || create_keyring(&keys_dir, &owner, &secret, &escrow);
+            let public_key = tokio::task::spawn_blocking(make)
                 .await
                 .map_err(|e| StoreError::io("making a keyring", io::Error::other(e)))??;
             let gateway_mailbox = GatewayMailbox {
@@ -530,13 +557,27 @@ impl Store for Embedded {
             return Err(UnlockError::Wrong);
         };
         let owner = route.gateway_mailbox.id.to_string();
-        match open_keyring(&self.shared.keys_dir(), &owner, password) {
-            Ok(keyring) => Ok(Unlocked { gateway_mailbox: route.gateway_mailbox.clone(), keyring }),
-            Err(KeyringError::Wrong) => Err(UnlockError::Wrong),
-            Err(KeyringError::Unreadable(why)) => Err(UnlockError::Unavailable(StoreError::Damaged(
-                format!("keyring of {}: {why}", route.gateway_mailbox.login()),
-            ))),
-        }
+        unlocked(&route.gateway_mailbox, open_keyring(&self.shared.keys_dir(), &owner, password))
+    }
+
+    fn unlock_with_identity(
+        &self,
+        id: GatewayMailboxId,
+        identity: &EscrowIdentity,
+    ) -> Result<Unlocked, UnlockError> {
+        let route = self.route(id).map_err(UnlockError::Unavailable)?;
+        let opened = escrow::open(&self.shared.keys_dir(), &id.to_string(), identity);
+        unlocked(&route.gateway_mailbox, opened)
+    }
+
+    fn escrow(&self, id: GatewayMailboxId) -> Result<Escrow, StoreError> {
+        escrow::escrow(&self.shared.keys_dir(), &id.to_string(), &self.shared.escrow.load())
+    }
+
+    fn add_escrow(&self, key: &Unlocked) -> Result<usize, StoreError> {
+        let owner = key.gateway_mailbox.id.to_string();
+        let recipients = self.shared.escrow.load();
+        escrow::wrap_missing(&self.shared.keys_dir(), &owner, &key.keyring, &recipients)
     }
 
     fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError> {

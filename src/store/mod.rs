@@ -13,6 +13,7 @@
 //!   content/orphaned/         such files that no entry names, after a crash
 //!   index.sqlite              answers questions; can be made anew from the log       (index.rs)
 //!   keys/<id>/password.age    the wrapped keyring of a gateway mailbox               (seal.rs)
+//!   keys/<id>/escrow-….age    the same, wrapped to an escrow recipient               (escrow.rs)
 //!   tmp/                      spools of messages being received: unlinked, encrypted  (spool.rs)
 //! ```
 //!
@@ -30,6 +31,7 @@
 mod committer;
 mod content;
 mod embedded;
+mod escrow;
 mod fact;
 mod files;
 mod format;
@@ -46,6 +48,7 @@ mod stage;
 mod view;
 
 pub use embedded::{Embedded, OpenReport, Options};
+pub use escrow::{Escrow, EscrowIdentity};
 pub use fact::{ReportRecord, StoredExtent};
 pub use revision::{REVISIONS_MAX, Reading, Revised, Revision, RevisionKind, Walk};
 pub use seal::Keyring;
@@ -342,7 +345,7 @@ pub struct Client {
     pub session_id: SessionId,
 }
 
-/// A gateway mailbox opened with its password. The keyring's secrets are wiped on drop.
+/// A gateway mailbox opened with its password or an escrow identity. The keyring's secrets are wiped on drop.
 #[derive(Clone, Debug)]
 pub struct Unlocked {
     /// Which one.
@@ -643,6 +646,22 @@ pub trait Store: Send + Sync {
     /// Opens the keyring of the gateway mailbox that `login` names, by local part or whole address, current or served still.
     /// Takes about 50 ms and 16 MB, for an unknown login too.
     fn unlock(&self, login: &str, password: &str) -> Result<Unlocked, UnlockError>;
+
+    /// Opens the keyring of a gateway mailbox with an escrow identity.
+    ///
+    /// # Errors
+    /// [`UnlockError::Wrong`] also when the keyring was never wrapped to it.
+    fn unlock_with_identity(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        identity: &EscrowIdentity,
+    ) -> Result<Unlocked, UnlockError>;
+
+    /// Which escrow recipients can open this gateway mailbox.
+    fn escrow(&self, gateway_mailbox: GatewayMailboxId) -> Result<Escrow, StoreError>;
+
+    /// Wraps the keyring durably to every configured escrow recipient that cannot open it yet; returns how many they were.
+    fn add_escrow(&self, key: &Unlocked) -> Result<usize, StoreError>;
 
     /// The entries of a folder; empty when it does not exist yet.
     fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError>;

@@ -8,14 +8,14 @@
 //! {"v": 1, "identities": ["AGE-SECRET-KEY-1…"]}
 //! ```
 //!
-//! Newest identity first. A generated password carries 130 bits, so the scrypt work factor is low on purpose
+//! Newest identity first. Beside it lie the same for escrow recipients (escrow.rs). A generated password carries 130 bits, so the scrypt work factor is low on purpose
 //! ([`WORK_FACTOR`]): the default of `age` costs 1.7 s and 514 MB for each login.
 //!
 //! `age` has no associated data, so a sealed blob could be swapped for another of the same mailbox: the log entry
 //! therefore records length and SHA-256 of the sealed octets ([`Sealed`]), which every read checks.
 
 use super::files::{create_dir_durably, write_file_durably};
-use super::{Digest, StoreError};
+use super::{Digest, StoreError, escrow};
 use age::secrecy::{ExposeSecret, SecretString};
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
@@ -87,8 +87,8 @@ fn passphrase(password: &str) -> SecretString {
     SecretString::from(password.to_owned())
 }
 
-/// Wraps `keyring` with `password`, as the octets of a keyring file.
-fn wrap(identities: &[age::x25519::Identity], password: &str) -> Result<Vec<u8>, StoreError> {
+/// The JSON that is wrapped.
+fn plain(identities: &[age::x25519::Identity]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     let file = KeyringFile {
         v: KEYRING_VERSION,
         identities: identities
@@ -96,15 +96,29 @@ fn wrap(identities: &[age::x25519::Identity], password: &str) -> Result<Vec<u8>,
             .map(|i| Zeroizing::new(i.to_string().expose_secret().to_owned()))
             .collect(),
     };
-    let plain =
-        Zeroizing::new(serde_json::to_vec(&file).map_err(|e| StoreError::io("writing a keyring", e.into()))?);
-    let mut recipient = age::scrypt::Recipient::new(passphrase(password));
-    recipient.set_work_factor(WORK_FACTOR);
-    encrypt(&recipient, &plain).map_err(|e| StoreError::io("wrapping a keyring", e))
+    serde_json::to_vec(&file).map(Zeroizing::new).map_err(|e| StoreError::io("writing a keyring", e.into()))
 }
 
-/// Makes a new keyring for `owner`, durable when this returns, and gives its public key.
-pub(super) fn create_keyring(keys_dir: &Path, owner: &str, password: &str) -> Result<String, StoreError> {
+/// Wraps a keyring with `password`, as the octets of a keyring file.
+fn wrap(identities: &[age::x25519::Identity], password: &str) -> Result<Vec<u8>, StoreError> {
+    let mut recipient = age::scrypt::Recipient::new(passphrase(password));
+    recipient.set_work_factor(WORK_FACTOR);
+    encrypt(&recipient, &plain(identities)?).map_err(|e| StoreError::io("wrapping a keyring", e))
+}
+
+/// Wraps `keyring` to a public key, as the octets of a keyring file.
+pub(super) fn wrap_to(keyring: &Keyring, recipient: &age::x25519::Recipient) -> Result<Vec<u8>, StoreError> {
+    encrypt(recipient, &plain(&keyring.0)?).map_err(|e| StoreError::io("wrapping a keyring", e))
+}
+
+/// Makes a new keyring for `owner`, wrapped by the password and to each of `recipients`, durable when this returns, and gives
+/// its public key.
+pub(super) fn create_keyring(
+    keys_dir: &Path,
+    owner: &str,
+    password: &str,
+    recipients: &[age::x25519::Recipient],
+) -> Result<String, StoreError> {
     let identity = age::x25519::Identity::generate();
     let public_key = identity.to_public().to_string();
     let wrapped = wrap(std::slice::from_ref(&identity), password)?;
@@ -112,25 +126,36 @@ pub(super) fn create_keyring(keys_dir: &Path, owner: &str, password: &str) -> Re
     let dir = keys_dir.join(owner);
     create_dir_durably(&dir).map_err(|e| StoreError::io("making the key directory", e))?;
     write_file_durably(&path, &wrapped).map_err(|e| StoreError::io("storing a keyring", e))?;
+    escrow::wrap(keys_dir, owner, &Keyring(Arc::new(vec![identity])), recipients)?;
     Ok(public_key)
 }
 
 /// Opens the keyring of `owner`. Takes [`WORK_FACTOR`]'s time and memory, whether the password fits or not.
 pub(super) fn open_keyring(keys_dir: &Path, owner: &str, password: &str) -> Result<Keyring, KeyringError> {
-    let mut wrapped = Vec::new();
-    File::open(keyring_path(keys_dir, owner))
-        .and_then(|file| file.take(KEYRING_OCTETS_MAX).read_to_end(&mut wrapped))
-        .map_err(|e| KeyringError::Unreadable(e.to_string()))?;
-    unwrap(&wrapped, password)
+    let wrapped =
+        read_wrapped(&keyring_path(keys_dir, owner)).map_err(|e| KeyringError::Unreadable(e.to_string()))?;
+    unwrap_by_password(&wrapped, password)
 }
 
-fn unwrap(wrapped: &[u8], password: &str) -> Result<Keyring, KeyringError> {
-    let unreadable = |what: &str| KeyringError::Unreadable(what.to_owned());
+/// The octets of a keyring file.
+pub(super) fn read_wrapped(path: &Path) -> io::Result<Vec<u8>> {
+    let mut wrapped = Vec::new();
+    File::open(path)?.take(KEYRING_OCTETS_MAX).read_to_end(&mut wrapped)?;
+    Ok(wrapped)
+}
+
+fn unwrap_by_password(wrapped: &[u8], password: &str) -> Result<Keyring, KeyringError> {
     let mut identity = age::scrypt::Identity::new(passphrase(password));
     identity.set_max_work_factor(WORK_FACTOR_MAX);
+    unwrap(wrapped, &identity)
+}
+
+/// Opens a keyring file with what it is wrapped to.
+pub(super) fn unwrap(wrapped: &[u8], identity: &dyn age::Identity) -> Result<Keyring, KeyringError> {
+    let unreadable = |what: &str| KeyringError::Unreadable(what.to_owned());
     let decryptor =
         age::Decryptor::new_buffered(wrapped).map_err(|e| KeyringError::Unreadable(e.to_string()))?;
-    let mut reader = match decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)) {
+    let mut reader = match decryptor.decrypt(std::iter::once(identity)) {
         Ok(reader) => reader,
         Err(
             age::DecryptError::DecryptionFailed
@@ -166,7 +191,7 @@ impl DecoyKeyring {
 
     /// Spends the time of a wrong password.
     pub(super) fn try_open(&self, password: &str) {
-        drop(unwrap(&self.0, password));
+        drop(unwrap_by_password(&self.0, password));
     }
 }
 
@@ -245,7 +270,7 @@ mod tests {
     fn opens_with_the_password_only() {
         let dir = tempfile::tempdir().unwrap();
         let password = generate_password().unwrap();
-        let public = create_keyring(dir.path(), "m", &password).unwrap();
+        let public = create_keyring(dir.path(), "m", &password, &[]).unwrap();
         let keyring = open_keyring(dir.path(), "m", &password).unwrap();
         let writer = SealingKey::parse(&public).unwrap().stream(Vec::new()).unwrap();
         let (sealed, octets, digest) = {

@@ -77,7 +77,19 @@ fn judge(examined: &Examined, exchange: &Exchange, command: impl Fn(&str) -> Str
             format!("make one for a gateway mailbox that is there (`{make}`), and give Exchange its address");
         Finding::problem(NAME, seen, fix)
     }));
+    findings.extend(active.iter().chain(&suspended).filter_map(|mailbox| not_in_escrow(mailbox, &command)));
     or_ok(findings, NAME, || active.iter().map(|mailbox| described(mailbox)).collect::<Vec<_>>().join(", "))
+}
+
+/// A gateway mailbox that was made before an escrow recipient was configured.
+fn not_in_escrow(mailbox: &GatewayMailboxView, command: impl Fn(&str) -> String) -> Option<Finding> {
+    let escrow = mailbox.escrow.as_ref().filter(|escrow| !escrow.missing.is_empty())?;
+    let (missing, all) = (escrow.missing.len(), escrow.missing.len() + escrow.open_by.len());
+    Some(Finding::warning(
+        NAME,
+        format!("{}: {missing} of {all} escrow recipients cannot open it", named(mailbox)),
+        format!("with its password: `{}`", command(&format!("mailbox escrow {}", mailbox.login))),
+    ))
 }
 
 fn named(mailbox: &GatewayMailboxView) -> String {
@@ -206,6 +218,7 @@ mod tests {
     use super::*;
     use crate::admin::{InboxView, ServedView};
     use crate::mail::Mode;
+    use crate::store::Escrow;
 
     const NOW_MS: i64 = 1_800_000_000_000;
 
@@ -235,6 +248,7 @@ mod tests {
                 pinned_certificates: vec![],
                 recipient_headers: vec![],
                 sender_headers: vec![],
+                escrow: None,
                 learned: None,
                 recent: None,
                 notes: vec![],
@@ -301,6 +315,21 @@ mod tests {
         one.last_received = hours_ago(9_999);
         one.gateway_mailbox.inbox = InboxView { entries: 1, octets: 9, oldest: hours_ago(9_999) };
         assert!(judge_report(&one, now()).is_ok() && judge_fetch(&one, "gw.example", now()).is_ok());
+    }
+
+    #[test]
+    fn one_that_an_escrow_recipient_cannot_open_is_told() {
+        let with = |open_by: &[&str], missing: &[&str]| {
+            let all = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let mut one = mailbox(GatewayMailboxState::Active);
+            let escrow = Escrow { open_by: all(open_by), missing: all(missing), others: 0 };
+            one.gateway_mailbox.escrow = Some(escrow);
+            vec![one]
+        };
+        check(with(&[], &[]), &[(Status::Ok, "active")]);
+        check(with(&["age1a"], &[]), &[(Status::Ok, "active")]);
+        check(with(&["age1a"], &["age1b"]), &[(Status::Warning, "1 of 2 escrow recipients cannot open it")]);
+        check(with(&[], &["age1b"]), &[(Status::Warning, "`daybook mailbox escrow mbx-1`")]);
     }
 
     fn hours_ago(hours: i64) -> Option<Timestamp> {

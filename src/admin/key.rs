@@ -1,0 +1,94 @@
+//! Opening a gateway mailbox for an admin: with its password or an escrow identity, and on record.
+
+use super::Context;
+use super::gateway_mailboxes::resolve;
+use super::request::OpError;
+use crate::mail::{GatewayMailbox, GatewayMailboxId};
+use crate::store::{EscrowIdentity, UnlockError, Unlocked};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// What opens a gateway mailbox. Wiped when dropped, and in no log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Key {
+    /// Its password.
+    Password(Zeroizing<String>),
+    /// The text of an `age` identity file that holds an escrow identity.
+    Identity(Zeroizing<String>),
+}
+
+impl Key {
+    fn kind(&self) -> &'static str {
+        match self {
+            Key::Password(_) => "password",
+            Key::Identity(_) => "escrow identity",
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.kind())
+    }
+}
+
+/// Opens `mailbox` for this purpose. Blocks for as long as a login.
+///
+/// # Errors
+/// [`OpError::Refused`] when the key is not the right one; [`OpError::Usage`] when it is none at all.
+pub(super) fn open(
+    context: &Context,
+    actor: &str,
+    mailbox: &GatewayMailbox,
+    key: &Key,
+    purpose: &'static str,
+) -> Result<Unlocked, OpError> {
+    let opened = match key {
+        Key::Password(password) => context.store.unlock(mailbox.login(), password),
+        Key::Identity(text) => {
+            let identity = EscrowIdentity::parse(text)
+                .map_err(|why| OpError::Usage(format!("the identity file is not one: {why}")))?;
+            context.store.unlock_with_identity(mailbox.id, &identity)
+        }
+    };
+    let (login, mailbox_id, by) = (mailbox.login(), mailbox.id, key.kind());
+    match opened {
+        Ok(unlocked) => {
+            tracing::info!(event = "keys.opened", mailbox = login, %mailbox_id, by, purpose, actor);
+            Ok(unlocked)
+        }
+        Err(UnlockError::Wrong) => {
+            tracing::warn!(event = "keys.refused", mailbox = login, %mailbox_id, by, purpose, actor);
+            Err(OpError::Refused(match key {
+                Key::Password(_) => format!("this is not the password of gateway mailbox {login}"),
+                Key::Identity(_) => format!(
+                    "gateway mailbox {login} is not wrapped to this escrow identity; \
+                     \"daybook mailbox show {login}\" tells to which it is"
+                ),
+            }))
+        }
+        Err(UnlockError::Unavailable(error)) => Err(error.into()),
+    }
+}
+
+/// Wraps a gateway mailbox to the escrow recipients that cannot open it yet. Blocks.
+pub(super) fn add_escrow(
+    context: &Context,
+    actor: &str,
+    named: &str,
+    key: &Key,
+) -> Result<GatewayMailboxId, OpError> {
+    let mailbox = resolve(context, named)?;
+    if context.settings.current().keys.escrow.is_empty() {
+        return Err(OpError::Refused("no escrow recipient is configured: see [keys] escrow".to_owned()));
+    }
+    let unlocked = open(context, actor, &mailbox, key, "escrow")?;
+    let recipients = context.store.add_escrow(&unlocked)?;
+    if recipients > 0 {
+        let (login, mailbox_id) = (mailbox.login(), mailbox.id);
+        tracing::info!(event = "keys.escrowed", mailbox = login, %mailbox_id, recipients, actor);
+    }
+    Ok(mailbox.id)
+}

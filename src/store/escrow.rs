@@ -1,0 +1,205 @@
+//! Escrow: the keyring of a gateway mailbox, wrapped to public keys besides its password.
+//!
+//! For each configured recipient there is `keys/<gateway mailbox id>/escrow-<fingerprint>.age`, an `age` file to that recipient
+//! around the same JSON as in `password.age` (seal.rs). The fingerprint is the first half of the SHA-256 of the recipient as
+//! `age` writes it, in hex: which recipient a file is for can be told without opening it, by who knows the recipient.
+//!
+//! The files of a new gateway mailbox are durable before it is acknowledged. Those of an older one can only be made by who opens
+//! its keyring ([`wrap_missing`]). Files for recipients that are configured no more stay: whoever held those keys could have
+//! opened them before.
+
+use super::files::write_file_durably;
+use super::seal::{self, Keyring, KeyringError};
+use super::{Digest, StoreError};
+use age::x25519::{Identity, Recipient};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = "escrow-";
+const SUFFIX: &str = ".age";
+/// Octets of the SHA-256 that stand in a file's name.
+const FINGERPRINT_OCTETS: usize = 16;
+/// Identities of one identity file that are tried.
+const IDENTITIES_MAX: usize = 32;
+
+/// Which escrow recipients a keyring is wrapped to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escrow {
+    /// Configured, and able to open it.
+    pub open_by: Vec<String>,
+    /// Configured, and not able to.
+    pub missing: Vec<String>,
+    /// Wraps to recipients that are configured no more.
+    pub others: usize,
+}
+
+fn file_name(recipient: &Recipient) -> String {
+    let digest = Digest::of(recipient.to_string().as_bytes());
+    let fingerprint: String = digest.0.iter().take(FINGERPRINT_OCTETS).map(|o| format!("{o:02x}")).collect();
+    format!("{PREFIX}{fingerprint}{SUFFIX}")
+}
+
+fn dir(keys_dir: &Path, owner: &str) -> PathBuf {
+    keys_dir.join(owner)
+}
+
+/// Wraps `keyring` to each of these recipients, durably.
+pub(super) fn wrap(
+    keys_dir: &Path,
+    owner: &str,
+    keyring: &Keyring,
+    recipients: &[Recipient],
+) -> Result<(), StoreError> {
+    for recipient in recipients {
+        let wrapped = seal::wrap_to(keyring, recipient)?;
+        write_file_durably(&dir(keys_dir, owner).join(file_name(recipient)), &wrapped)
+            .map_err(|e| StoreError::io("storing a keyring", e))?;
+    }
+    Ok(())
+}
+
+/// Wraps `keyring` to those of the recipients that it is not wrapped to yet; returns how many they were.
+pub(super) fn wrap_missing(
+    keys_dir: &Path,
+    owner: &str,
+    keyring: &Keyring,
+    recipients: &[Recipient],
+) -> Result<usize, StoreError> {
+    let there = files(keys_dir, owner)?;
+    let missing: Vec<Recipient> =
+        recipients.iter().filter(|recipient| !there.contains(&file_name(recipient))).cloned().collect();
+    wrap(keys_dir, owner, keyring, &missing)?;
+    Ok(missing.len())
+}
+
+/// Which of the recipients a keyring is wrapped to.
+pub(super) fn escrow(keys_dir: &Path, owner: &str, recipients: &[Recipient]) -> Result<Escrow, StoreError> {
+    let mut there = files(keys_dir, owner)?;
+    let mut escrow = Escrow::default();
+    for recipient in recipients {
+        let known = there.remove(&file_name(recipient));
+        let into = if known { &mut escrow.open_by } else { &mut escrow.missing };
+        into.push(recipient.to_string());
+    }
+    escrow.others = there.len();
+    Ok(escrow)
+}
+
+fn files(keys_dir: &Path, owner: &str) -> Result<BTreeSet<String>, StoreError> {
+    let fail = |e| StoreError::io("looking for keyrings", e);
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(dir(keys_dir, owner)).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+            found.insert(name.into_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// What an `age` identity file holds. Its secrets are wiped when it is dropped.
+pub struct EscrowIdentity(Vec<Identity>);
+
+impl fmt::Debug for EscrowIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EscrowIdentity(…)")
+    }
+}
+
+impl EscrowIdentity {
+    /// Reads the text of an identity file: one identity a line, comments behind `#`.
+    ///
+    /// # Errors
+    /// What is no identity, and on which line; never the line itself. The asker's fault.
+    pub fn parse(text: &str) -> Result<EscrowIdentity, String> {
+        identities(text).map(EscrowIdentity)
+    }
+}
+
+fn identities(text: &str) -> Result<Vec<Identity>, String> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if found.len() == IDENTITIES_MAX {
+            return Err(format!("there are more than {IDENTITIES_MAX} identities in it"));
+        }
+        let number = index + 1;
+        found.push(line.parse().map_err(|_| {
+            format!("line {number} is no age identity, like \"AGE-SECRET-KEY-1…\" as age-keygen writes it")
+        })?);
+    }
+    if found.is_empty() { Err("there is no age identity in it".to_owned()) } else { Ok(found) }
+}
+
+/// Opens the keyring of `owner` with any of these identities.
+pub(super) fn open(
+    keys_dir: &Path,
+    owner: &str,
+    identities: &EscrowIdentity,
+) -> Result<Keyring, KeyringError> {
+    for identity in &identities.0 {
+        let path = dir(keys_dir, owner).join(file_name(&identity.to_public()));
+        let wrapped = match seal::read_wrapped(&path) {
+            Ok(wrapped) => wrapped,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(KeyringError::Unreadable(e.to_string())),
+        };
+        return seal::unwrap(&wrapped, identity);
+    }
+    Err(KeyringError::Wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::seal::{create_keyring, open_keyring};
+    use age::secrecy::ExposeSecret;
+
+    #[test]
+    fn every_recipient_opens_the_keyring_and_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let all: Vec<Identity> = (0..3).map(|_| Identity::generate()).collect();
+        let recipients: Vec<Recipient> = all.iter().map(Identity::to_public).collect();
+        create_keyring(dir.path(), "m", "password", &recipients[..1]).unwrap();
+        let told = escrow(dir.path(), "m", &recipients[..2]).unwrap();
+        assert_eq!(told.open_by, [recipients[0].to_string()]);
+        assert_eq!((told.missing, told.others), (vec![recipients[1].to_string()], 0));
+        let opens = |identities: &[Identity]| open(dir.path(), "m", &EscrowIdentity(identities.to_vec()));
+        assert!(opens(&all[..1]).is_ok());
+        assert!(matches!(opens(&all[1..]), Err(KeyringError::Wrong)));
+        let keyring = open_keyring(dir.path(), "m", "password").unwrap();
+        assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients[..2]).unwrap(), 1);
+        assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients[..2]).unwrap(), 0);
+        assert!(opens(&all[1..]).is_ok());
+        assert!(matches!(opens(&all[2..]), Err(KeyringError::Wrong)));
+        assert_eq!(escrow(dir.path(), "m", &recipients[2..]).unwrap().others, 2);
+    }
+
+    #[test]
+    fn identity_files_have_comments_and_their_faults_are_told_without_them() {
+        let identity = Identity::generate();
+        let secret = identity.to_string();
+        let text = format!("# created: 2026-11-21\n# public key: x\n\n {} \r\n", secret.expose_secret());
+        let found = identities(&text).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].to_public(), identity.to_public());
+        for (text, expect) in [
+            ("", "there is no age identity"),
+            ("# nothing\n", "there is no age identity"),
+            ("#\nAGE-SECRET-KEY-1TYPO\n", "line 2 is no age identity"),
+            ("age-encryption.org/v1\n-> scrypt x", "line 1 is no age identity"),
+        ] {
+            let error = identities(text).map(|found| found.len()).unwrap_err();
+            assert!(error.starts_with(expect) && !error.contains("TYPO"), "{error}");
+        }
+        assert!(identities(&text.repeat(IDENTITIES_MAX + 1)).is_err());
+    }
+}
