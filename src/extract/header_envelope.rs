@@ -32,7 +32,9 @@ pub fn header_envelope(
     headers: &EnvelopeHeaders,
     is_gateway: &dyn Fn(&AddressKey) -> bool,
 ) -> HeaderEnvelope {
-    let block = scanned.nodes.first().map(|root| root.header.as_slice()).unwrap_or_default();
+    // Of a block that is longer than what is kept the last field may be cut, and name fewer people than it did.
+    let root = scanned.nodes.first().filter(|root| !root.header_cut);
+    let block = root.map(|root| root.header.as_slice()).unwrap_or_default();
     let mut defects = Defects::default();
     let (mut envelope, mut source) = (JournaledEnvelope::default(), HeaderSource::default());
     for name in &headers.senders {
@@ -238,6 +240,15 @@ mod tests {
             envelope.recipients_with_headers().map(|(r, header)| (r.address.as_str(), header)).collect();
         assert_eq!(told, [("a@x", Some("X-To")), ("bob", Some("X-To")), ("c@x", Some("X-Also"))]);
         assert_eq!(found.defects.iter().map(|d| d.kind).collect::<Vec<_>>(), [DefectKind::MalformedAddress]);
+    }
+
+    #[test]
+    fn a_block_that_is_longer_than_what_is_kept_names_nobody() {
+        let long = "X-Fill: 0123456789\r\n".repeat(crate::extract::mime::HEADER_OCTETS_MAX / 20 + 1);
+        assert_eq!(
+            read(&format!("X-To: a@x\r\n{long}"), &headers(&["X-To"], &[])),
+            HeaderEnvelope::default()
+        );
     }
 
     #[test]
