@@ -78,7 +78,10 @@ impl Walk {
                     self.returned = returned;
                     journal::read(self, message);
                     break match self.reports.first() {
-                        Some(report) if layers > 0 && report.originals.is_empty() => Class::NdrWithoutReport,
+                        Some(report) if layers > 0 && report.originals.is_empty() => {
+                            self.returned_message_id = report.wrapper_message_id.clone();
+                            Class::NdrWithoutReport
+                        }
                         _ if layers > 0 => Class::JournalNdr,
                         _ => Class::JournalReport,
                     };

@@ -55,6 +55,10 @@ pub enum DefectKind {
     EncodedMessage,
     /// A part sent as a file that holds a message.
     MessageAsFile,
+    /// A bounce that is no MIME: the returned message was cut out behind the line that announces it.
+    NonMimeBounce,
+    /// A bounce says that it returns only the start of the message.
+    ReturnedMessageCut,
     /// No original in the report.
     OriginalMissing,
     /// The part for the original is empty.
@@ -119,6 +123,7 @@ impl DefectKind {
                 | DelimiterAfterClose
                 | MarkerMissing
                 | UnsupportedEncoding
+                | ReturnedMessageCut
                 | TnefWrapper
         )
     }

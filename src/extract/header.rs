@@ -332,6 +332,8 @@ pub(super) struct MessageHead {
     pub(super) marked: bool,
     /// `X-MS-Exchange-Message-Is-Ndr`
     pub(super) is_ndr: bool,
+    /// `X-Failed-Recipients`: Exim's bounces, and some after its example.
+    pub(super) failed_recipients: bool,
     /// `Message-ID` as written, with its angle brackets.
     pub(super) message_id: Option<String>,
     /// `X-MS-Exchange-Parent-Message-Id`
@@ -352,6 +354,8 @@ impl MessageHead {
                 markers += 1;
             } else if field.is("X-MS-Exchange-Message-Is-Ndr") {
                 head.is_ndr = true;
+            } else if field.is("X-Failed-Recipients") {
+                head.failed_recipients = true;
             } else if field.is("Message-ID") {
                 message_ids += 1;
                 if head.message_id.is_none() {

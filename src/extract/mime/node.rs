@@ -21,6 +21,13 @@ pub(in crate::extract) enum Kind {
     EncodedMessage,
 }
 
+/// A bounce whose text holds the returned message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::extract) struct Bounce {
+    /// It says that only the start was returned.
+    pub(in crate::extract) truncated: bool,
+}
+
 /// One part.
 #[derive(Debug, Default)]
 pub(in crate::extract) struct Node {
@@ -43,6 +50,8 @@ pub(in crate::extract) struct Node {
     /// The kept body of a report text, a delivery status or a returned header.
     pub(in crate::extract) copy: Option<Vec<u8>>,
     pub(in crate::extract) decoded: Option<Box<Scanned>>,
+    /// The text of a bounce that is no MIME; its one child is the message returned in it.
+    pub(in crate::extract) bounce: Option<Bounce>,
     pub(super) start: Mark,
     pub(super) body: Mark,
     pub(super) end: Mark,
