@@ -193,8 +193,12 @@ fn transfer(value: &[u8]) -> Transfer {
 /// Finds a boundary parameter at the start of a line: some relays drop the blank of a continuation line.
 fn lost_boundary(block: &[u8]) -> Option<Vec<u8>> {
     block.split(|&b| b == b'\n').find_map(|line| {
-        let (name, _) = line.split_at_checked(b"boundary=".len())?;
-        if !name.eq_ignore_ascii_case(b"boundary=") {
+        // `type=…; boundary=…` is a lost continuation too, but a field has its colon first.
+        let equals = memchr::memchr(b'=', line)?;
+        if memchr::memchr(b':', line.get(..equals)?).is_some()
+            || line.starts_with(b" ")
+            || line.starts_with(b"\t")
+        {
             return None;
         }
         let line = [b";", line.trim_ascii_end()].concat();

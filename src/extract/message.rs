@@ -117,6 +117,13 @@ impl<'a> Message<'a> {
         false
     }
 
+    /// Its lines end in bare CR, as no transport writes them: then all of it is one endless header line.
+    pub(super) fn ends_lines_in_cr(&self) -> bool {
+        let Some(node) = self.node() else { return false };
+        memchr::memchr(b'\n', &node.header).is_none()
+            && memchr::memchr(b'\r', &node.header).is_some_and(|at| at + 1 < node.header.len())
+    }
+
     /// Holds the encrypted form of a rights-protected message.
     pub(super) fn is_protected(&self) -> bool {
         self.parts().any(|(_, node)| {

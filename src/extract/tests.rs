@@ -1,6 +1,7 @@
 //! What holds for any message, any wrapping and any cut into chunks.
 
 mod bounces;
+mod forms;
 
 use super::*;
 use crate::mail::{Profile, Redirection};

@@ -298,7 +298,9 @@ impl Scanner {
         }
         self.set_kind(index, Kind::Multipart);
         let delimiter = [b"--", boundary.as_slice()].concat();
-        let same = |frame: &Frame| frame.multipart.as_ref().is_some_and(|open| open.delimiter == delimiter);
+        let same = |frame: &Frame| {
+            frame.multipart.as_ref().is_some_and(|open| can_be_mixed_up(&open.delimiter, &delimiter))
+        };
         if let Some(first) = self.frames.iter().find(|frame| same(frame)).map(|frame| frame.node) {
             self.note_at(DefectKind::BoundaryReused, first, "multipart");
         }
@@ -529,6 +531,10 @@ impl Scanner {
                 scanned
             });
         }
+        let of = |frame: &Frame| self.nodes.get(frame.node).filter(|node| node.message.is_some());
+        let closing = self.frames.iter().enumerate().skip(down_to);
+        // The outermost message that ends here, with everything in it.
+        let message = closing.filter_map(|(at, frame)| Some((at, end.or_later(of(frame)?.start)))).next();
         while self.frames.len() > down_to {
             if self.frames.last().and_then(|frame| frame.multipart.as_ref()).is_some_and(|open| !open.closed)
             {
@@ -536,7 +542,10 @@ impl Scanner {
             }
             let Some(frame) = self.frames.pop() else { return };
             if let Some(node) = self.nodes.get_mut(frame.node) {
-                node.close(end);
+                match message {
+                    Some((first, end)) if self.frames.len() >= first => node.close_inside(end),
+                    _ => node.close(end),
+                }
             }
         }
     }
@@ -591,6 +600,11 @@ impl Scanner {
     fn depth(&self) -> usize {
         self.depth_base + self.frames.len()
     }
+}
+
+/// Two delimiters that are the same, or one of which is the other's close delimiter.
+fn can_be_mixed_up(a: &[u8], b: &[u8]) -> bool {
+    a == b || a.strip_suffix(b"--") == Some(b) || b.strip_suffix(b"--") == Some(a)
 }
 
 fn is_message_type(head: &Head, in_digest: bool) -> bool {
