@@ -244,7 +244,7 @@ struct Receipt<'a> {
     envelope: &'a TransportEnvelope,
     /// What is delivered was returned by an NDR.
     came_by: Option<CameBy<'a>>,
-    /// It holds a report for a gateway mailbox that is there no more.
+    /// It holds a report for a gateway mailbox that is not there.
     lost_home: bool,
 }
 
