@@ -250,7 +250,7 @@ struct Receipt<'a> {
     scanned: Option<&'a Scanned>,
     /// What is delivered was returned by an NDR.
     came_by: Option<CameBy<'a>>,
-    /// It holds a report for a gateway mailbox that is there no more.
+    /// It holds a report for a gateway mailbox that is not there.
     lost_home: bool,
 }
 
