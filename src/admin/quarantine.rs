@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Messages released at once: each may hold thousands of recipients, and all are made durable together.
 const RELEASED_MAX: usize = 64;
+/// Placements that several of them ask for together: each is some hundred octets of the answer.
+const RELEASED_PLACEMENTS_MAX: usize = 50_000;
 
 /// What is in Quarantine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +185,11 @@ pub(super) async fn release(
             let revision = pipeline::released(&receipt, &mailbox, &context.directory, &policy, key, now())?;
             told.push(Told::of(&receipt, &mailbox, &revision));
             revisions.push(revision);
+        }
+        let placements: usize = revisions.iter().map(|revision| revision.placements.len()).sum();
+        if revisions.len() > 1 && placements > RELEASED_PLACEMENTS_MAX {
+            let why = format!("they name {placements} recipients together: release fewer of them at once");
+            return Err(OpError::Usage(why));
         }
         let plan = if apply { Vec::new() } else { context.store.plan(&revisions)? };
         Ok((told, revisions, plan))
