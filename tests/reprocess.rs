@@ -161,7 +161,7 @@ fn what_is_held_back_is_read_anew_and_stays_held_back() {
 }
 
 /// A message on which reading failed when it came: whole, in INBOX and Quarantine.
-fn unread(site: &Site, account: &Account, bodies: &[&[u8]]) {
+fn unread(site: &Site, account: &Account, bodies: &[&[u8]], recovered: bool) {
     let options = Options { data_dir: site.path("data"), reserve_octets: 0 };
     let (store, _) = Embedded::open(&options).unwrap();
     let to = store.gateway_mailbox(&AddressKey::of(&account.address)).unwrap();
@@ -178,7 +178,8 @@ fn unread(site: &Site, account: &Account, bodies: &[&[u8]]) {
             reasons,
         });
         let defects = vec![("extraction-failed".to_owned(), "it could not be read".to_owned())];
-        Delivery { class: Class::Unreadable, defects, placements, ..plain }
+        let recovered_from = recovered.then_some(to.id);
+        Delivery { class: Class::Unreadable, defects, placements, recovered_from, ..plain }
     };
     let deliveries = bodies.iter().enumerate().map(one).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -192,11 +193,24 @@ fn unread(site: &Site, account: &Account, bodies: &[&[u8]]) {
 fn a_message_that_a_bug_kept_from_being_read_is_healed() {
     let site = Site::new();
     let account = Account::create(&site, &[]);
-    unread(&site, &account, &[&corpus("demo/report.eml")]);
+    unread(&site, &account, &[&corpus("demo/report.eml")], false);
     holds(&account, &site, &[("INBOX", 1), ("Quarantine", 1)]);
     let done = reprocess(&account, &site, &["--apply"]);
     assert_eq!(differs(&done, "class"), ("unreadable", "journal-report"));
     assert_eq!(differs(&done, "defects").0, "extraction-failed");
+    holds(&account, &site, ALL);
+}
+
+#[test]
+fn what_was_cut_out_of_an_ndr_with_doubts_waits_for_an_admin() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    unread(&site, &account, &[&corpus("demo/report.eml")], true);
+    let done = reprocess(&account, &site, &["--apply"]);
+    assert_eq!(differs(&done, "class"), ("unreadable", "journal-report"));
+    holds(&account, &site, &[("INBOX", 1), ("Quarantine", 1)]);
+    let id = done["receipts"][0]["receipt_id"].as_str().unwrap().to_owned();
+    site.run(&["quarantine", "release", &id, "--yes"]).expect(0);
     holds(&account, &site, ALL);
 }
 
@@ -222,7 +236,7 @@ fn a_damaged_message_is_named_and_the_others_are_read() {
     let account = Account::create(&site, &[]);
     let mut long = b"Subject: long\r\n\r\n".to_vec();
     long.extend(b"a line of a long message\r\n".repeat(60_000));
-    unread(&site, &account, &[b"Subject: short\r\n\r\nhello\r\n", &corpus("demo/report.eml"), &long]);
+    unread(&site, &account, &[b"Subject: short\r\n\r\nhello\r\n", &corpus("demo/report.eml"), &long], false);
     // The first is whole, and so is the last, which is a file of its own: that one is cut.
     let shards = std::fs::read_dir(site.path("data/content")).unwrap().map(|shard| shard.unwrap().path());
     let mut files = shards.flat_map(|shard| std::fs::read_dir(shard).unwrap().map(|f| f.unwrap().path()));

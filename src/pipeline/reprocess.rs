@@ -8,13 +8,17 @@
 //!
 //! Invariants:
 //! - What is held back for its verdict stays held back: only its reading is renewed. Who sent it is judged once, when it comes.
+//!   So does what was cut out of an NDR with doubts.
 //! - A receipt only moves between Quarantine, Unassigned and users' folders; INBOX is the poller's and stays as it is. What
 //!   somebody took from a folder, or an admin let out, does not come back there.
 //! - As at its arrival, a bug in extraction or assignment loses nothing: the message is as unreadable as it was.
 
 use super::header_named;
 use super::place::{Placed, Subject, place};
-use super::prepare::{Contents, Gathered, Read, contents, defects, extract_safely, identity, read, reports};
+use super::prepare::{
+    Contents, Gathered, Read, contents, defects, extract_safely, identity, is_about_the_message, read,
+    reports,
+};
 use super::reception::Taken;
 use super::recover;
 use super::revise::revision;
@@ -26,6 +30,7 @@ use crate::store::{
     StoreError, Unlocked, WantedPlacement,
 };
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Octets read back at a time.
@@ -69,19 +74,39 @@ impl Pipeline {
         at: Timestamp,
     ) -> Result<Option<Reread>, StoreError> {
         let Some(message) = receipt.messages.first() else { return Ok(None) };
-        let inner = &*self.inner;
-        let gateway_mailbox = inner.store.gateway_mailbox_now(receipt.gateway_mailbox)?;
-        let gathered = gather(inner, receipt, inner.store.open(key, message.key)?, &gateway_mailbox)?;
-        let extraction = gathered
-            .scanned
-            .as_ref()
-            .and_then(|scanned| extract_safely(scanned, gateway_mailbox.profile, &gathered));
-        let read = read(inner, gathered.spooled.clone(), extraction)?;
-        if read.sha256 != receipt.sha256 {
-            return Err(StoreError::Damaged("its SHA-256 is another than when it was received".to_owned()));
-        }
-        compare(inner, &gateway_mailbox, receipt, &read, gathered.scanned.as_ref(), at).map(Some)
+        let reread = || {
+            let stored = self.inner.store.open(key, message.key)?;
+            reread(&self.inner, receipt, stored, at)
+        };
+        let error = match catch_unwind(AssertUnwindSafe(reread)) {
+            Ok(Ok(reread)) => return Ok(Some(reread)),
+            Ok(Err(error)) if !is_about_the_message(&error) => return Err(error),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "panic".to_owned(),
+        };
+        let (receipt_id, session_id) = (receipt.receipt_id, receipt.transport.session_id);
+        tracing::error!(event = "journal.extraction_failed", %receipt_id, %session_id, error);
+        Err(StoreError::Refused(format!("a bug keeps it from being read: {error}")))
     }
+}
+
+fn reread(
+    inner: &Inner,
+    receipt: &ReceiptView,
+    stored: Box<dyn io::Read + Send>,
+    at: Timestamp,
+) -> Result<Reread, StoreError> {
+    let gateway_mailbox = inner.store.gateway_mailbox_now(receipt.gateway_mailbox)?;
+    let gathered = gather(inner, receipt, stored, &gateway_mailbox)?;
+    let extraction = gathered
+        .scanned
+        .as_ref()
+        .and_then(|scanned| extract_safely(scanned, gateway_mailbox.profile, &gathered));
+    let read = read(inner, gathered.spooled.clone(), extraction)?;
+    if read.sha256 != receipt.sha256 {
+        return Err(StoreError::Damaged("its SHA-256 is another than when it was received".to_owned()));
+    }
+    compare(inner, &gateway_mailbox, receipt, &read, gathered.scanned.as_ref(), at)
 }
 
 /// Reads the octets back, scanning them as when they came.
@@ -145,7 +170,7 @@ fn compare(
     let defects = defects(extraction, &by_header, placed.left_wrapped.take());
     let stage = inner.store.stage(gateway_mailbox.id)?;
     let differences = differences(receipt, class, &reports, &defects, read, stage.digest_key());
-    let leaves = match judgement.held_back {
+    let leaves = match judgement.held_back || is_doubtful(receipt) {
         true => {
             placed = Placed { unmatched: receipt.unmatched.clone(), ..Placed::default() };
             Vec::new()
@@ -191,6 +216,11 @@ fn judgement(receipt: &ReceiptView) -> Judgement {
             held_back: false,
         },
     }
+}
+
+/// It was cut out of an NDR, and something about that brought it to Quarantine: its own octets do not tell what.
+fn is_doubtful(receipt: &ReceiptView) -> bool {
+    receipt.recovered_from.is_some() && is_in(receipt, &FolderName::Quarantine)
 }
 
 /// Leaves of what is wanted what may be made, and gives the folders that the receipt leaves for it.
