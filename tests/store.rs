@@ -6,6 +6,8 @@
 mod addresses;
 #[path = "support/delivery.rs"]
 mod delivery;
+#[path = "store/revisions.rs"]
+mod revisions;
 
 use daybook::mail::*;
 use daybook::store::*;
