@@ -53,6 +53,11 @@ pub(super) const FORMER_TAKEN: &str = "taken";
 /// It was refused, since its time was over.
 pub(super) const FORMER_REFUSED: &str = "refused";
 
+/// What a message can be to mail received before.
+const RELATIONS: [&str; 4] = ["repetition", "fork", "same-message-id", EXACT_COPY];
+/// Octets that were held already.
+pub(super) const EXACT_COPY: &str = "exact-copy";
+
 /// What became of a message in one gateway mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -153,6 +158,7 @@ pub(super) struct Metrics {
     pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
     pub(super) unmatched_addresses: Counter,
     pub(super) duplicates: Counter,
+    pub(super) related: Family<Labels<1>, Counter>,
     pub(super) former_addresses: Family<Labels<1>, Counter>,
     pub(super) fetch_sessions: Family<Labels<2>, Counter>,
     pub(super) fetched_messages: Counter,
@@ -236,6 +242,7 @@ impl Metrics {
                 "Messages and placements that were there already",
                 Counter::default(),
             ),
+            related: add(r, "related", "Messages received before in some way", Family::default()),
             former_addresses: add(
                 r,
                 "former_address_uses",
@@ -285,6 +292,9 @@ impl Metrics {
         }
         for reason in REFUSED_BODIES {
             drop(self.smtp_refused_bodies.get_or_create(&[("reason", reason)]));
+        }
+        for relation in RELATIONS {
+            drop(self.related.get_or_create(&[("relation", relation)]));
         }
         for result in [FORMER_TAKEN, FORMER_REFUSED] {
             drop(self.former_addresses.get_or_create(&[("result", result)]));
