@@ -2,120 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use daybook::config::{DirectoryKind, DirectorySource, Exchange};
-use daybook::directory::Directory;
+#[path = "support/pipeline.rs"]
+mod support;
+
 use daybook::mail::*;
-use daybook::pipeline::{InFlightLimits, Pipeline};
+use daybook::pipeline::InFlightLimits;
 use daybook::smtp::{Fault, Peer, Receiver, RecipientVerdict};
 use daybook::store::*;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-
-struct Gateway {
-    store: Arc<Embedded>,
-    pipeline: Arc<Pipeline>,
-    runtime: tokio::runtime::Runtime,
-    _dir: tempfile::TempDir,
-}
-
-fn corpus(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name)
-}
-
-fn eml(name: &str) -> Vec<u8> {
-    std::fs::read(corpus(name)).unwrap()
-}
-
-impl Gateway {
-    fn new() -> Gateway {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, _) =
-            Embedded::open(&Options { data_dir: dir.path().to_owned(), reserve_octets: 0 }).unwrap();
-        let source = DirectorySource {
-            kind: DirectoryKind::File { path: corpus("demo/users.toml") },
-            mailboxes: None,
-        };
-        let (directory, report) = Directory::open(&[source]);
-        assert!(report.is_good());
-        let store = Arc::new(store);
-        let pipeline = Pipeline::new(store.clone(), Arc::new(directory), &Exchange::default());
-        Gateway { store, pipeline, runtime: tokio::runtime::Runtime::new().unwrap(), _dir: dir }
-    }
-
-    fn create(&self, profile: Profile) -> (Arc<GatewayMailbox>, Unlocked) {
-        let new = NewGatewayMailbox {
-            name: "Contoso".to_owned(),
-            domain: "gw.example".to_owned(),
-            tenant: None,
-            profile,
-            role: Role::default(),
-        };
-        let (made, password) = self.runtime.block_on(self.store.create_gateway_mailbox(new, "test")).unwrap();
-        let key = self.store.unlock(made.login(), &password).unwrap();
-        (made, key)
-    }
-
-    fn change(&self, of: &GatewayMailbox, change: GatewayMailboxChange) {
-        self.runtime.block_on(self.store.change_gateway_mailbox(of.id, vec![change], "test")).unwrap();
-    }
-
-    fn envelope(&self, to: &[&GatewayMailbox]) -> TransportEnvelope {
-        TransportEnvelope {
-            session_id: self.pipeline.session_id(),
-            peer: "127.0.0.1:2525".parse().unwrap(),
-            helo: "mail.example".to_owned(),
-            tls: None,
-            reverse_path: ReversePath::Null,
-            recipients: to.iter().map(|m| m.address().unwrap().clone()).collect(),
-            smtputf8: false,
-        }
-    }
-
-    fn try_send(&self, to: &[&GatewayMailbox], message: &[u8], chunk: usize) -> Result<ReceiptId, Fault> {
-        let receipt_id = self.pipeline.receipt_id();
-        self.runtime.block_on(async {
-            let mut reception = self.pipeline.begin(receipt_id, self.envelope(to))?;
-            for chunk in message.chunks(chunk) {
-                reception.write(chunk).await?;
-            }
-            reception.commit().await?;
-            Ok(receipt_id)
-        })
-    }
-
-    fn send(&self, to: &GatewayMailbox, message: &[u8]) -> ReceiptId {
-        self.try_send(&[to], message, 4096).unwrap()
-    }
-
-    fn folders(&self, of: &GatewayMailbox) -> Vec<(String, u64)> {
-        self.store.folders(of.id).unwrap().into_iter().map(|f| (f.path, f.entries)).collect()
-    }
-
-    fn read(&self, key: &Unlocked, folder: &FolderName) -> Vec<Vec<u8>> {
-        let listing = self.store.list(key.gateway_mailbox.id, folder).unwrap();
-        listing
-            .entries
-            .iter()
-            .map(|entry| {
-                let mut octets = Vec::new();
-                self.store.open(key, entry.message).unwrap().read_to_end(&mut octets).unwrap();
-                assert_eq!(octets.len() as u64, entry.octets);
-                octets
-            })
-            .collect()
-    }
-
-    fn receipt(&self, id: ReceiptId) -> ReceiptView {
-        let mut views = self.store.receipts(&ReceiptQuery::Id(id), Timestamp::from_unix_ms(0), 10).unwrap();
-        assert_eq!(views.len(), 1);
-        views.remove(0)
-    }
-}
-
-fn incoming(user: &str) -> FolderName {
-    FolderName::User { user: user.to_owned(), folder: UserFolder::Incoming }
-}
+use support::{Gateway, as_str, corpus, eml, incoming};
 
 /// The original of a one-report message: what stands between the rfc822 part's empty line and its delimiter.
 fn original_in(report: &[u8]) -> Vec<u8> {
@@ -123,10 +20,6 @@ fn original_in(report: &[u8]) -> Vec<u8> {
     let (_, original) = text.rsplit_once("Content-Type: message/rfc822\r\n\r\n").unwrap();
     let (original, _) = original.split_once("\r\n--_").unwrap();
     original.as_bytes().to_vec()
-}
-
-fn as_str(folders: &[(String, u64)]) -> Vec<(&str, u64)> {
-    folders.iter().map(|(path, n)| (path.as_str(), *n)).collect()
 }
 
 #[test]
@@ -214,7 +107,7 @@ fn a_copy_of_a_large_original_costs_only_its_wrapper() {
         .replace("To: bob@contoso.example", "To: erin@contoso.example");
     assert_ne!(large, copy);
     gateway.send(&mailbox, large.as_bytes());
-    let size = |gateway: &Gateway| -> u64 { walk(gateway._dir.path()) };
+    let size = |gateway: &Gateway| -> u64 { walk(gateway.dir.path()) };
     let before = size(&gateway);
     gateway.try_send(&[&mailbox], copy.as_bytes(), 70_000).unwrap();
     let grown = size(&gateway) - before;
@@ -380,7 +273,7 @@ fn a_report_sent_again_heals_a_copy_that_rotted() {
     let (mailbox, key) = gateway.create(Profile::Microsoft365);
     let report = eml("demo/report.eml");
     gateway.send(&mailbox, &report);
-    let path = gateway._dir.path().join("log/00000001.seg");
+    let path = gateway.dir.path().join("log/00000001.seg");
     let mut octets = std::fs::read(&path).unwrap();
     let sealed = octets.windows(21).position(|w| w == b"age-encryption.org/v1").unwrap();
     octets[sealed + 600] ^= 1;

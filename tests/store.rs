@@ -6,6 +6,10 @@
 mod addresses;
 #[path = "support/delivery.rs"]
 mod delivery;
+#[path = "store/relations.rs"]
+mod relations;
+#[path = "store/revisions.rs"]
+mod revisions;
 
 use daybook::mail::*;
 use daybook::store::*;

@@ -6,7 +6,7 @@ use crate::mail::{
     Address, CertificateWorth, JournaledRecipient, OriginMarks, ReceiptId, RecipientField, Redirection,
     ReversePath,
 };
-use crate::store::{EventView, PlacementView, ReceiptView, ReportRecord};
+use crate::store::{EventView, PlacementView, ReceiptView, Relation, ReportRecord};
 use std::collections::HashSet;
 use std::fmt::Write;
 
@@ -196,6 +196,22 @@ fn content(out: &mut Lines, receipt: &ReceiptView, recipients_shown: usize) {
     }
     if let Some(earlier) = receipt.repeats {
         out.add("repeats", &format!("receipt {earlier}: the same report again, nothing was added"));
+    }
+    related(out, receipt);
+}
+
+/// Other receipts with the same message or Message-ID.
+fn related(out: &mut Lines, receipt: &ReceiptView) {
+    for other in receipt.related.iter().filter(|other| Some(other.receipt_id) != receipt.repeats) {
+        let what = match other.relation {
+            Relation::Repetition => "the same report again",
+            Relation::Fork => "a fork: another report of the same message",
+            Relation::SameMessageId => "another message with the same Message-ID",
+        };
+        out.add("related", &format!("receipt {} of {}: {what}", other.receipt_id, other.at));
+    }
+    if receipt.more_related {
+        out.add("", "and perhaps more");
     }
 }
 

@@ -9,7 +9,7 @@ use crate::mail::{
 };
 use crate::observe::metrics::{self, Fate, Phase};
 use crate::smtp::{BoxFuture, Fault, Reception};
-use crate::store::{Delivered, Delivery, Spool, Spooled, StoreError};
+use crate::store::{Delivered, Delivery, Relation, Spool, Spooled, StoreError};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -163,6 +163,8 @@ impl Gathering {
             placements = places(&delivered.placements),
             already = places(&delivered.spared),
             repeats = delivered.repeats.map(|r| r.to_string()),
+            relation = delivered.relation.map(Relation::as_str),
+            exact_copies = delivered.exact_copies,
             unmatched = story.unmatched,
             defects = story.defects,
             receive_seconds = round(timing.receive),
@@ -181,6 +183,7 @@ impl Gathering {
         );
         let fate = fate(delivered, story.held_back.is_some());
         metrics::report(story.class, fate, delivered.spared.len(), story.unmatched);
+        metrics::related(delivered.relation.map(Relation::as_str), delivered.exact_copies);
         if let Some(verdict) = story.verdict {
             metrics::verdict(verdict, story.held_back.is_some());
         }

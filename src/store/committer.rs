@@ -10,6 +10,7 @@
 //! repaired from it before anything else is taken.
 
 mod changing;
+mod kinship;
 mod placing;
 mod revising;
 mod storing;
@@ -22,7 +23,8 @@ use super::format::GroupBuilder;
 use super::index::{Index, Numbers, Place};
 use super::log::Log;
 use super::{
-    Client, Delivered, Delivery, Digest, FolderName, GatewayMailboxChange, Revised, Revision, StoreError,
+    Client, Delivered, Delivery, Digest, FolderName, GatewayMailboxChange, Relation, Revised, Revision,
+    StoreError,
 };
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Uid, UidValidity};
 use crate::observe::metrics;
@@ -421,9 +423,15 @@ impl Committer {
                 |name: &FolderName, slug: Option<String>| self.make_folder(id, at, name, slug, &mut *group);
             placed = Placer::default().place_all(index, subject, &delivery.placements, &mut make)?;
         }
+        let relation = match repeats {
+            Some(_) => Some(Relation::Repetition),
+            None => kinship::kinship(group.index, &delivery, &messages, &placed)?,
+        };
         let delivered = Delivered {
             gateway_mailbox: id,
             repeats,
+            relation,
+            exact_copies: delivery.messages.iter().filter(|message| message.held.is_some()).count(),
             placements: placed.placement_paths,
             spared: placed.spared_paths,
             group: 0,

@@ -39,6 +39,7 @@ mod index;
 mod log;
 mod read;
 mod recall;
+mod relation;
 mod replay;
 mod revision;
 mod rotation;
@@ -50,6 +51,7 @@ mod view;
 pub use embedded::{Embedded, OpenReport, Options};
 pub use escrow::{Escrow, EscrowIdentity};
 pub use fact::{ReportRecord, StoredExtent};
+pub use relation::{RELATED_MAX, RelatedView, Relation};
 pub use revision::{REVISIONS_MAX, Reading, Revised, Revision, RevisionKind, Walk};
 pub use seal::Keyring;
 pub use spool::{SPOOL_MEMORY_OCTETS_MAX, Spool, Spooled};
@@ -462,6 +464,10 @@ pub struct Delivered {
     pub gateway_mailbox: GatewayMailboxId,
     /// The receipt this one repeats; then nothing was placed.
     pub repeats: Option<ReceiptId>,
+    /// What it is to mail received before, if anything.
+    pub relation: Option<Relation>,
+    /// Messages, the received one among them, whose exact octets were held already: they are stored once.
+    pub exact_copies: usize,
     /// Path and UID of every placement made.
     pub placements: Vec<(String, Uid)>,
     /// Path and UID of entries that were there already.
@@ -703,7 +709,8 @@ pub trait Store: Send + Sync {
         by: &'a Client,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Receipts, newest first, at most `most` transactions; one view for each gateway mailbox of a transaction.
+    /// Receipts, newest first, at most `most` transactions; one view for each gateway mailbox of a transaction. Unless all are
+    /// asked for, each names those related to it.
     fn receipts(
         &self,
         query: &ReceiptQuery,

@@ -4,6 +4,7 @@ use super::StoreError;
 use super::embedded::Shared;
 use super::fact::{Entry, Fact, ReceivedFact, RevisedFact};
 use super::format::ENTRY_OCTETS_MAX;
+use super::index::Index;
 use super::log::segment_path;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -27,6 +28,19 @@ pub(super) fn read_revised(shared: &Shared, place: EntryPlace) -> Result<Revised
         Fact::Revised(fact) => Ok(*fact),
         _ => Err(damaged(place, "not a revision".to_owned())),
     }
+}
+
+/// What was found when a receipt was looked at again, oldest first.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when one of the entries cannot be read.
+pub(super) fn read_revisions(
+    shared: &Shared,
+    index: &Index,
+    of: &ReceivedFact,
+) -> Result<Vec<RevisedFact>, StoreError> {
+    let places = index.revision_entries(of.receipt_id, of.gateway_mailbox)?;
+    places.into_iter().map(|place| read_revised(shared, place)).collect()
 }
 
 fn read(shared: &Shared, (segment, place, octets): EntryPlace) -> Result<Fact, StoreError> {

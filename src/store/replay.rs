@@ -196,11 +196,14 @@ pub(super) fn open_log_and_index(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Timestamp, Verdict};
-    use crate::store::{Digest, Embedded, FolderName, Options, ReceiptQuery, Store};
+    use crate::mail::{Role, Timestamp, UserFolder, Verdict};
+    use crate::store::{Digest, Embedded, FolderName, Options, ReceiptQuery, RevisionKind, Store};
 
     /// Entries as version 1 wrote them, before there were verdicts and trust, and when MAIL FROM could hold what no longer may.
     const VERSION_1: &str = include_str!("../../corpus/store/version-1.jsonl");
+
+    /// The same with an NDR mailbox and a receipt that was looked at again, as version 3 writes them.
+    const VERSION_3: &str = include_str!("../../corpus/store/version-3.jsonl");
 
     fn open(dir: &std::path::Path) -> Result<(Embedded, OpenReport), StoreError> {
         Embedded::open(&Options { data_dir: dir.to_owned(), reserve_octets: 0 })
@@ -232,6 +235,32 @@ mod tests {
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].transport.reverse_path.to_string(), "\"ndr\\\u{1}@x\"@contoso.example");
         assert_eq!(all[0].judgement.as_ref().map(|judgement| judgement.verdict), None::<Verdict>);
+    }
+
+    #[test]
+    fn roles_and_revisions_are_read_as_they_were_written() {
+        let dir = store_of(VERSION_3);
+        let (store, report) = open(dir.path()).unwrap();
+        assert_eq!((report.damage, report.replayed_groups), (vec![], 1));
+        let mailboxes = store.gateway_mailboxes();
+        assert_eq!(mailboxes[1].role, Role::Ndr { serves: mailboxes[0].id });
+        let incoming = |user: &str| FolderName::User { user: user.to_owned(), folder: UserFolder::Incoming };
+        let live = |user| store.list(mailboxes[0].id, &incoming(user)).unwrap().entries.len();
+        assert_eq!(["bob", "carol", "erin"].map(live), [1, 0, 1]);
+        let named = ReceiptQuery::Naming("erin@contoso.example".to_owned());
+        let view = store.receipts(&named, Timestamp::from_unix_ms(0), 9).unwrap().remove(0);
+        assert_eq!((view.defects.len(), view.unmatched.len(), view.messages.len()), (1, 1, 2));
+        let [revision] = &view.revisions[..] else { panic!("{:?}", view.revisions) };
+        assert_eq!((revision.kind, revision.actor.as_str()), (RevisionKind::Reprocessed, "cli"));
+        assert_eq!(revision.at.to_string(), "2026-11-21T12:45:06.108Z");
+        assert_eq!(view.placements.iter().filter_map(|placement| placement.revision).count(), 1);
+        drop(store);
+        // A program that knows of neither refuses the index, as it would the log.
+        let index = rusqlite::Connection::open(dir.path().join("index.sqlite")).unwrap();
+        assert_eq!(
+            index.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)),
+            Ok(FACT_VERSION_MAX)
+        );
     }
 
     #[test]

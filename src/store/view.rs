@@ -3,10 +3,11 @@
 use super::embedded::Shared;
 use super::fact::{MessageFact, ReceivedFact, ReportRecord, RevisedFact};
 use super::index::Index;
-use super::recall::{read_received, read_revised};
+use super::recall::{read_received, read_revisions};
+use super::relation::{Marks, RELATED_OCTETS_MAX, relate};
 use super::{
     ARRIVAL_OCTETS_MAX, ARRIVALS_OCTETS_MAX, Arrival, Arrivals, Came, Client, Digest, FolderName, MessageKey,
-    ReceiptQuery, RevisionKind, StoreError, Walk,
+    ReceiptQuery, RelatedView, RevisionKind, StoreError, Walk,
 };
 use crate::mail::{
     AddressKey, Class, GatewayMailboxId, Judgement, ReceiptId, Rendition, Timestamp, TransportEnvelope, Uid,
@@ -140,6 +141,13 @@ pub struct ReceiptView {
     /// Looks at it since, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<RevisionView>,
+    /// Other receipts of the gateway mailbox with the same message or Message-ID, newest first: at most
+    /// [`RELATED_MAX`](super::RELATED_MAX). Only where receipts are asked for by id or by what they name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<RelatedView>,
+    /// True when there may be more of those.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_related: bool,
 }
 
 pub(super) fn receipts(
@@ -155,9 +163,17 @@ pub(super) fn receipts(
             ReceiptQuery::All => index.receipts_since(since, most)?,
         };
         let mut views = Vec::new();
+        let mut octets = RELATED_OCTETS_MAX;
         for id in ids {
             for place in index.receipt_entries(id)? {
-                views.push(view(shared, index, read_received(shared, place)?)?);
+                let fact = read_received(shared, place)?;
+                let revisions = read_revisions(shared, index, &fact)?;
+                let marks = Marks::of(&fact, &revisions);
+                let mut view = view(shared, index, fact, revisions)?;
+                if *query != ReceiptQuery::All {
+                    relate(shared, index, &marks, &mut view, &mut octets)?;
+                }
+                views.push(view);
             }
         }
         Ok(views)
@@ -225,7 +241,11 @@ pub(super) fn walk(shared: &Shared, walk: &Walk) -> Result<Walked, StoreError> {
             Walked { last: ids.last().copied().filter(|_| ids.len() >= walk.most), ..Walked::default() };
         for id in ids {
             let Some(place) = index.receipt_entry(id, walk.gateway_mailbox)? else { continue };
-            match read_received(shared, place).and_then(|fact| view(shared, index, fact)) {
+            let viewed = read_received(shared, place).and_then(|fact| {
+                let revisions = read_revisions(shared, index, &fact)?;
+                view(shared, index, fact, revisions)
+            });
+            match viewed {
                 Ok(view) => walked.receipts.push(view),
                 Err(StoreError::Damaged(why)) => walked.unread.push((id, why)),
                 Err(other) => return Err(other),
@@ -247,12 +267,13 @@ fn named(index: &Index, name: &str, since: Timestamp, most: usize) -> Result<Vec
     Ok(ids)
 }
 
-fn view(shared: &Shared, index: &Index, fact: ReceivedFact) -> Result<ReceiptView, StoreError> {
+fn view(
+    shared: &Shared,
+    index: &Index,
+    fact: ReceivedFact,
+    revisions: Vec<RevisedFact>,
+) -> Result<ReceiptView, StoreError> {
     let gateway_mailbox = shared.known(fact.gateway_mailbox);
-    let mut revisions = Vec::new();
-    for place in index.revision_entries(fact.receipt_id, fact.gateway_mailbox)? {
-        revisions.push(read_revised(shared, place)?);
-    }
     let mut view = ReceiptView {
         receipt_id: fact.receipt_id,
         gateway_mailbox: fact.gateway_mailbox,
@@ -275,6 +296,8 @@ fn view(shared: &Shared, index: &Index, fact: ReceivedFact) -> Result<ReceiptVie
         message_id: fact.message_id,
         judgement: fact.judgement,
         revisions: Vec::new(),
+        related: Vec::new(),
+        more_related: false,
     };
     for revised in revisions {
         if let Some(reading) = revised.reading {

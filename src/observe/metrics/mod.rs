@@ -27,6 +27,7 @@
 //! | `daybook_unmatched_addresses_total` | – | recorded addresses nobody was found for |
 //! | `daybook_duplicates_total` | – | messages that came again, and placements not made because the folder had the message already |
 //! | `daybook_revised_receipts_total` | `kind` | receipts looked at again that something changed of: `released` from Quarantine, `reassigned` to users the directory knows now, `reprocessed` |
+//! | `daybook_related_total` | `relation` | what was received once before in some way, for each gateway mailbox: a `repetition` of a report, a `fork` (another report of the same message), `same-message-id` (another message under it, kept beside it), and `exact-copy` (messages whose octets were held already and are stored once) |
 //! | `daybook_former_address_uses_total` | `result` | messages to a former address of a gateway mailbox, counted at DATA (`taken`), and recipients `refused` because its time is over |
 //! | `daybook_fetch_sessions_total` | `protocol`, `result` | sessions with a login that ended: `quit`, `drop`, `timeout`, `shutdown`, `error` |
 //! | `daybook_fetched_messages_total` | – | messages fetched whole and recorded |
@@ -149,6 +150,14 @@ pub fn report(class: Class, fate: Fate, spared: usize, unmatched: usize) {
 /// A receipt was looked at again, and something changed.
 pub fn receipt_revised(kind: &'static str) {
     METRICS.revised_receipts.get_or_create(&[("kind", kind)]).inc();
+}
+
+/// What a message was to mail received before, by the names of the table above; and how many of its messages were held already.
+pub fn related(relation: Option<&'static str>, exact_copies: usize) {
+    if let Some(relation) = relation {
+        METRICS.related.get_or_create(&[("relation", relation)]).inc();
+    }
+    METRICS.related.get_or_create(&[("relation", set::EXACT_COPY)]).inc_by(exact_copies as u64);
 }
 
 /// A message was not taken now, by no fault of the peer.

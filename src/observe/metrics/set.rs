@@ -54,6 +54,11 @@ pub(super) const FORMER_TAKEN: &str = "taken";
 /// It was refused, since its time was over.
 pub(super) const FORMER_REFUSED: &str = "refused";
 
+/// What a message can be to mail received before.
+const RELATIONS: [&str; 4] = ["repetition", "fork", "same-message-id", EXACT_COPY];
+/// Octets that were held already.
+pub(super) const EXACT_COPY: &str = "exact-copy";
+
 /// What became of a message in one gateway mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -183,6 +188,7 @@ pub(super) struct Metrics {
     pub(super) unmatched_addresses: Counter,
     pub(super) duplicates: Counter,
     pub(super) revised_receipts: Family<Labels<1>, Counter>,
+    pub(super) related: Family<Labels<1>, Counter>,
     pub(super) former_addresses: Family<Labels<1>, Counter>,
     pub(super) fetch_sessions: Family<Labels<2>, Counter>,
     pub(super) fetched_messages: Counter,
@@ -273,6 +279,7 @@ impl Metrics {
                 "Receipts looked at again that something changed of",
                 Family::default(),
             ),
+            related: add(r, "related", "Messages received before in some way", Family::default()),
             former_addresses: add(
                 r,
                 "former_address_uses",
@@ -325,6 +332,9 @@ impl Metrics {
         }
         for kind in REVISIONS {
             drop(self.revised_receipts.get_or_create(&[("kind", kind)]));
+        }
+        for relation in RELATIONS {
+            drop(self.related.get_or_create(&[("relation", relation)]));
         }
         for result in [FORMER_TAKEN, FORMER_REFUSED] {
             drop(self.former_addresses.get_or_create(&[("result", result)]));

@@ -42,6 +42,14 @@ const EVENTS: &str = "SELECT at, kind, client, NULL FROM folder_event
 WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
 const DEPARTURE: &str = "SELECT at, kind, NULL, actor FROM departure WHERE folder = ? AND uid = ?";
 
+/// What the first receipts that name a Message-ID were placed by, outside of INBOX and Quarantine: there it is the join of the
+/// received message.
+const JOINS_NAMED: &str = "SELECT p.join_digest
+FROM (SELECT receipt FROM name WHERE value = ?1 AND receipt <> ?2 ORDER BY receipt LIMIT 16) n
+CROSS JOIN placement p ON p.receipt = n.receipt
+CROSS JOIN folder f ON f.id = p.folder AND f.gateway_mailbox = ?3 AND f.name NOT IN ('inbox', 'quarantine')
+WHERE p.join_digest IS NOT NULL LIMIT 64";
+
 /// Receipts of a gateway mailbox behind an id, oldest first.
 const WALK: &str = "SELECT id FROM receipt r
 WHERE r.id > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3 ORDER BY r.id LIMIT ?4";
@@ -211,6 +219,28 @@ impl Index {
             }
         }
         Ok(None)
+    }
+
+    /// Whether what names this Message-ID, beside `receipt`, was placed by a join that `is_looked_for`; nothing when it was placed
+    /// by none. Asked for every message that is delivered: it reads a bounded number of rows, and mostly none.
+    pub(in crate::store) fn joins_named(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        message_id: &str,
+        receipt: ReceiptId,
+        is_looked_for: impl Fn(&Digest) -> bool,
+    ) -> Result<Option<bool>, StoreError> {
+        let mut select = self.connection.prepare_cached(JOINS_NAMED)?;
+        let mut rows = select.query(params![message_id, receipt.as_bytes(), gateway_mailbox.as_bytes()])?;
+        let mut found = None;
+        while let Some(row) = rows.next()? {
+            let is_it = is_looked_for(&bytes32(row, 0)?);
+            found = Some(is_it);
+            if is_it {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// The first entry a receipt has of a message in a folder, deleted ones included, but none that left.
