@@ -234,6 +234,7 @@ fn any_message() -> impl Strategy<Value = Message> {
 const PLAIN_WRAPPINGS: [Wrapping; 5] = [ndr, double_ndr, base64_ndr, lf_only, journal_of_a_journal];
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_message_in_any_wrapping_comes_back(message in any_message(), seed: u64) {
         let mut dice = Dice::new(seed);
