@@ -70,12 +70,21 @@ pub(crate) fn report(layer: &str, originals: &[&[u8]], recipient: &str) -> Vec<u
     let text = format!(
         "Sender: alice@contoso.example\r\nSubject: s\r\nMessage-Id: <o@contoso.example>\r\nRecipient: {recipient}\r\n"
     );
-    let mut parts = vec![part("Content-Type: text/plain; charset=\"us-ascii\"", text.as_bytes())];
+    let head = format!("Message-ID: <{layer}-{recipient}@journal.report.generator>\r\nMIME-Version: 1.0\r\n");
+    report_of(layer, &head, "text/plain; charset=\"us-ascii\"", text.as_bytes(), originals)
+}
+
+/// A journal report with these lines in its header besides the marker, and this text.
+pub(crate) fn report_of(
+    layer: &str,
+    head: &str,
+    text_type: &str,
+    text: &[u8],
+    originals: &[&[u8]],
+) -> Vec<u8> {
+    let mut parts = vec![part(&format!("Content-Type: {text_type}"), text)];
     parts.extend(originals.iter().map(|original| attached(original)));
-    let head = format!(
-        "Message-ID: <{layer}-{recipient}@journal.report.generator>\r\nX-MS-Journal-Report:\r\nMIME-Version: 1.0\r\n"
-    );
-    multipart(&head, "multipart/mixed", layer, &parts)
+    multipart(&format!("X-MS-Journal-Report:\r\n{head}"), "multipart/mixed", layer, &parts)
 }
 
 /// An NDR that returns `returned`, a part.
