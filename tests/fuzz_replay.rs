@@ -14,8 +14,8 @@ mod address;
 mod assign;
 #[path = "support/fuzz/classify.rs"]
 mod classify;
-#[path = "support/corpus_mail.rs"]
-mod corpus_mail;
+#[path = "support/corpus.rs"]
+mod corpus;
 #[path = "support/fuzz/data_scanner.rs"]
 mod data_scanner;
 #[path = "support/fuzz/mime.rs"]
@@ -139,8 +139,8 @@ fn messages_are_classified_as_they_should_over_all_that_was_ever_found_and_the_c
 }
 
 fn over_the_corpus(run: Run) {
-    for mail in corpus_mail::all() {
-        try_one(&mail.path.display().to_string(), run, &with_cuts(&mail.octets));
+    for path in corpus::messages() {
+        try_one(&path.display().to_string(), run, &with_cuts(&std::fs::read(&path).unwrap()));
     }
 }
 
@@ -206,12 +206,16 @@ fn seeds_are_written_where_asked() {
             std::fs::write(directory.join("address").join(format!("{name}-{index}")), address).unwrap();
         }
     }
-    for mail in corpus_mail::all().iter().filter(|mail| mail.octets.len() < SEED_OCTETS_MAX) {
-        let name = mail.path.file_stem().unwrap().to_str().unwrap();
-        for target in ["classify", "mime"] {
-            std::fs::write(directory.join(target).join(name), with_cuts(&mail.octets)).unwrap();
+    for path in corpus::messages() {
+        let message = std::fs::read(&path).unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if message.len() >= SEED_OCTETS_MAX {
+            continue;
         }
-        for (index, text) in report_texts(&mail.octets).iter().enumerate() {
+        for target in ["classify", "mime"] {
+            std::fs::write(directory.join(target).join(name), with_cuts(&message)).unwrap();
+        }
+        for (index, text) in report_texts(&message).iter().enumerate() {
             std::fs::write(directory.join("report_body").join(format!("{name}-{index}")), text).unwrap();
         }
     }
