@@ -1,5 +1,6 @@
 //! Runs the fuzz targets of `tests/fuzz` over every input in `corpus/crashes`, and the session's over the dialogues of
-//! `corpus/smtp` as well, so that what was found once is looked for in every build.
+//! `corpus/smtp`, those that read messages over the messages of the corpus as well, so that what was found once is looked for in
+//! every build.
 //!
 //! The targets themselves are built by nobody but who fuzzes: they hold nothing but a call, and a test here compares what there is of
 //! each.
@@ -9,8 +10,18 @@
 
 #[path = "support/fuzz/address.rs"]
 mod address;
+#[path = "support/fuzz/assign.rs"]
+mod assign;
+#[path = "support/fuzz/classify.rs"]
+mod classify;
+#[path = "support/corpus.rs"]
+mod corpus;
 #[path = "support/fuzz/data_scanner.rs"]
 mod data_scanner;
+#[path = "support/fuzz/mime.rs"]
+mod mime;
+#[path = "support/fuzz/report_body.rs"]
+mod report_body;
 #[path = "support/smtp_fake.rs"]
 #[expect(dead_code, reason = "only the names of the faults are needed")]
 mod smtp_fake;
@@ -37,8 +48,21 @@ fn files(directory: &str, extension: Option<&str>) -> Vec<PathBuf> {
 type Run = fn(&[u8]);
 
 /// Every target and what it runs.
-const TARGETS: [(&str, Run); 3] =
-    [("address", address::run), ("data_scanner", data_scanner::run), ("smtp_session", smtp_session::run)];
+const TARGETS: [(&str, Run); 7] = [
+    ("address", address::run),
+    ("assign", assign::run),
+    ("classify", classify::run),
+    ("data_scanner", data_scanner::run),
+    ("mime", mime::run),
+    ("report_body", report_body::run),
+    ("smtp_session", smtp_session::run),
+];
+
+/// Longer inputs teach the fuzzer nothing but to be slow.
+const SEED_OCTETS_MAX: usize = 4_000;
+
+/// How a message of the corpus is cut: sizes of chunks for `mime`, ends of a prefix for `classify`, in 256ths.
+const CUTS: [u8; 8] = [7, 16, 65, 112, 163, 201, 230, 250];
 
 fn replay(target: &str) {
     let (_, run) = TARGETS.into_iter().find(|(name, _)| *name == target).unwrap();
@@ -58,8 +82,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     for path in files("corpus/smtp", Some("txt")) {
         let play = Play::read(&path);
         let sent: Vec<u8> = play.scenes.iter().flat_map(|scene| scene.sent.clone()).collect();
-        // Long lines teach the fuzzer nothing but to be slow.
-        if sent.len() < 4_000 {
+        if sent.len() < SEED_OCTETS_MAX {
             let settings = 0x40 | if play.require_tls { 0x80 } else { 0 };
             seeds.push((play.name, [&[settings, 2, 40, 30], sent.as_slice()].concat()));
         }
@@ -91,6 +114,46 @@ fn the_scanner_agrees_with_the_reference_over_all_that_was_ever_found() {
 #[test]
 fn addresses_are_read_as_written_over_all_that_was_ever_found() {
     replay("address");
+}
+
+#[test]
+fn assignment_keeps_its_promises_over_all_that_was_ever_found() {
+    replay("assign");
+}
+
+#[test]
+fn report_texts_are_read_as_they_should_over_all_that_was_ever_found() {
+    replay("report_body");
+}
+
+#[test]
+fn messages_are_scanned_as_they_should_over_all_that_was_ever_found_and_the_corpus() {
+    replay("mime");
+    over_the_corpus(mime::run);
+}
+
+#[test]
+fn messages_are_classified_as_they_should_over_all_that_was_ever_found_and_the_corpus() {
+    replay("classify");
+    over_the_corpus(classify::run);
+}
+
+fn over_the_corpus(run: Run) {
+    for path in corpus::messages() {
+        try_one(&path.display().to_string(), run, &with_cuts(&std::fs::read(&path).unwrap()));
+    }
+}
+
+fn with_cuts(message: &[u8]) -> Vec<u8> {
+    [&[CUTS.len() as u8], CUTS.as_slice(), message].concat()
+}
+
+/// The text parts of a report, behind the settings of the target: each that holds what looks like a field of one.
+fn report_texts(message: &[u8]) -> Vec<Vec<u8>> {
+    let text = String::from_utf8_lossy(message).into_owned();
+    let texts =
+        text.split("\r\n\r\n").filter(|text| text.contains("Sender:") && text.len() < SEED_OCTETS_MAX);
+    texts.enumerate().map(|(n, text)| [&[n as u8 % 24], text.as_bytes()].concat()).collect()
 }
 
 /// Names in a directory, without `.rs`.
@@ -142,5 +205,21 @@ fn seeds_are_written_where_asked() {
             let address = line.split(|octet| b"<>".contains(octet)).nth(1).unwrap_or(line);
             std::fs::write(directory.join("address").join(format!("{name}-{index}")), address).unwrap();
         }
+    }
+    for path in corpus::messages() {
+        let message = std::fs::read(&path).unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if message.len() >= SEED_OCTETS_MAX {
+            continue;
+        }
+        for target in ["classify", "mime"] {
+            std::fs::write(directory.join(target).join(name), with_cuts(&message)).unwrap();
+        }
+        for (index, text) in report_texts(&message).iter().enumerate() {
+            std::fs::write(directory.join("report_body").join(format!("{name}-{index}")), text).unwrap();
+        }
+    }
+    for path in files("corpus/crashes/assign", None) {
+        std::fs::copy(&path, directory.join("assign").join(path.file_name().unwrap())).unwrap();
     }
 }

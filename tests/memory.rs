@@ -17,6 +17,9 @@ mod load;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod gateway;
 
+#[path = "support/process_memory.rs"]
+mod process_memory;
+
 #[path = "real/maildrop.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod maildrop;
@@ -24,6 +27,7 @@ mod maildrop;
 use aws_lc_rs::digest::{Context, SHA256};
 use gateway::{Account, Gateway};
 use load::{Dice, Reply, Sha256, Smtp, awkward_text, finish};
+use process_memory::{forget_peak, memory_kib};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -32,18 +36,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 use support::{HOST, SOON, Site, wait_until};
-
-/// Memory of a process, in KiB, by its name in `/proc/PID/status`.
-fn memory_kib(pid: u32, key: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-/// Makes the peak start again from what is in use now.
-fn forget_peak(pid: u32) {
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
-}
 
 /// How a large body travels.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Real clients against the built server: swaks and Python's smtplib deliver, Python's poplib, fetchmail and getmail fetch. What
 //! comes out must be what went in, octet for octet (after LF → CRLF for those that write Unix mail files).
 //!
-//! Prometheus' own `promtool` reads the metrics and the alert rules.
+//! Prometheus' own `promtool` reads the metrics and the alert rules; Python's `email` takes the corpus apart.
 //!
 //! Run by `tests/real.sh`, which installs them. A client that is missing fails its test.
 #![cfg(feature = "real")]
@@ -23,11 +23,25 @@ mod gateway;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod maildrop;
 
+#[path = "support/corpus.rs"]
+mod corpus_messages;
+
+#[path = "support/extracted.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod extracted;
+
+#[path = "support/parts.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod parts;
+
 #[path = "real/packaging.rs"]
 mod packaging;
 
 #[path = "real/promtool.rs"]
 mod promtool;
+
+#[path = "real/python_email.rs"]
+mod python_email;
 
 use gateway::{Account, Gateway};
 use load::{report, sha256};

@@ -4,6 +4,9 @@
 //! sent again, the same octets, until it is: exactly what Exchange Online does. Every report that was ever begun is
 //! remembered with its hash, so that whatever the store holds afterwards can be judged.
 
+#[path = "dice.rs"]
+mod dice;
+
 use super::support::SOON;
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+pub(crate) use dice::Dice;
 
 /// Pause of a sender that found nobody at the address it was given.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
@@ -26,28 +31,6 @@ pub(crate) fn sha256(octets: &[u8]) -> Sha256 {
 
 pub(crate) fn finish(context: Context) -> Sha256 {
     context.finish().as_ref().try_into().unwrap()
-}
-
-/// Reproducible numbers (splitmix64).
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Dice {
-        Dice(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
 }
 
 /// A journal report that no other equals.
