@@ -21,7 +21,7 @@ const CHUNKS: [usize; 4] = [64 * 1024 * 1024, 1, 7, 64 * 1024];
 const CUT_EVERY: usize = 100;
 const CUT_LAST: usize = 8;
 /// What an expectation says about itself, not about the message.
-const REMARKS: [&str; 5] = ["why", "edge_cases", "sections", "conversions", "cross_check"];
+const REMARKS: [&str; 5] = ["why", "edge_cases", "topics", "conversions", "cross_check"];
 
 struct Case {
     name: String,
