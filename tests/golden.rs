@@ -171,6 +171,9 @@ fn every_corpus_message_is_read_as_its_expectation_says() {
     assert!(failures.is_empty(), "{} differences:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// Converts line ends.
+type Convert = fn(&[u8]) -> Vec<u8>;
+
 /// Takes the CR from every CRLF.
 fn with_lf(bytes: &[u8]) -> Vec<u8> {
     let is_end = |at: usize| bytes[at] == b'\r' && bytes.get(at + 1) == Some(&b'\n');
@@ -209,7 +212,7 @@ fn sense(reading: &Reading) -> Value {
 }
 
 /// What is not the same after a conversion of line ends.
-fn conversion_differences(before: &Reading, after: &Reading, convert: fn(&[u8]) -> Vec<u8>) -> Vec<String> {
+fn conversion_differences(before: &Reading, after: &Reading, convert: Convert) -> Vec<String> {
     let mut out = Vec::new();
     differences("", &sense(before), &sense(after), &mut out);
     let mut wanted = before.originals();
@@ -228,7 +231,7 @@ fn conversion_differences(before: &Reading, after: &Reading, convert: fn(&[u8]) 
 
 #[test]
 fn every_corpus_message_reads_the_same_with_bare_lf_and_with_crlf() {
-    let conversions: [(&str, fn(&[u8]) -> Vec<u8>); 2] = [("lf", with_lf), ("crlf", with_crlf)];
+    let conversions: [(&str, Convert); 2] = [("lf", with_lf), ("crlf", with_crlf)];
     let mut failures = Vec::new();
     for case in cases() {
         let before = Reading::in_chunks(&case.octets, CHUNKS[0]);
