@@ -4,6 +4,7 @@
 //! report proves itself by its marker at the level where an original would otherwise stand; inside an original the
 //! marker alone proves nothing, since whoever wrote the mail can write it too.
 
+use super::capture;
 use super::defect::{DefectKind, Defects};
 use super::header::MessageHead;
 use super::journal;
@@ -11,6 +12,7 @@ use super::message::Message;
 use super::mime::Scanned;
 use super::ndr;
 use super::origin;
+use super::report::ReportText;
 use super::{DerivedObject, Destination, Extraction, Report};
 use crate::mail::{Class, OriginMarks, Profile};
 
@@ -61,7 +63,8 @@ pub(super) struct Walk {
 }
 
 enum Nature {
-    Report,
+    /// `Some`: its envelope is not in a report text.
+    Report(Option<ReportText>),
     Ndr,
     Other,
 }
@@ -73,12 +76,15 @@ impl Walk {
         let mut layers = 0;
         let mut returned = Vec::new();
         let class = loop {
-            match nature(&message) {
-                Nature::Report => {
+            match self.nature(&message) {
+                Nature::Report(text) => {
                     self.returned = returned;
-                    journal::read(self, message);
+                    journal::read(self, message, text);
                     break match self.reports.first() {
-                        Some(report) if layers > 0 && report.originals.is_empty() => Class::NdrWithoutReport,
+                        Some(report) if layers > 0 && report.originals.is_empty() => {
+                            self.returned_message_id = report.wrapper_message_id.clone();
+                            Class::NdrWithoutReport
+                        }
                         _ if layers > 0 => Class::JournalNdr,
                         _ => Class::JournalReport,
                     };
@@ -108,6 +114,19 @@ impl Walk {
         if !has_original && self.hit_limit() { Class::Unreadable } else { class }
     }
 
+    fn nature(&mut self, message: &Message<'_>) -> Nature {
+        let marked = message.is_marked();
+        if let Some(text) = capture::read(message, &mut self.defects) {
+            Nature::Report(Some(text))
+        } else if ndr::has_shape(message) && (!marked || ndr::returns_report(message)) {
+            Nature::Ndr
+        } else if marked {
+            Nature::Report(None)
+        } else {
+            Nature::Other
+        }
+    }
+
     fn hit_limit(&self) -> bool {
         use DefectKind::*;
         [TooDeep, TooManyParts, TooManyEncodings, TooManyLayers]
@@ -120,6 +139,9 @@ impl Walk {
         if let Some(found) = message.scanned.defects.get(&message.root) {
             self.defects.absorb(found);
         }
+        if message.ends_lines_in_cr() {
+            self.defects.note(DefectKind::BareCrHeader, || "nothing in it can be found".into());
+        }
         let repeated = message.head().is_some_and(|head| head.duplicate)
             || message.parts().any(|(_, node)| node.head.duplicate);
         if repeated {
@@ -130,7 +152,7 @@ impl Walk {
     /// Notes limits met anywhere in a scan: beyond them nothing was looked at.
     pub(super) fn absorb_limits(&mut self, message: &Message<'_>) {
         for (owner, found) in &message.scanned.defects {
-            for kind in [DefectKind::TooDeep, DefectKind::TooManyParts] {
+            for kind in [DefectKind::TooDeep, DefectKind::TooManyParts, DefectKind::HeaderCut] {
                 if found.has(kind) && *owner != message.root {
                     self.defects.note(kind, || "inside an enclosed message".into());
                 }
@@ -146,10 +168,18 @@ impl Walk {
         }
     }
 
+    fn lost_boundary(&self) -> bool {
+        [DefectKind::BoundaryMissing, DefectKind::BoundaryTooLong]
+            .into_iter()
+            .any(|kind| self.defects.has(kind))
+    }
+
     fn destination(&self, class: Class) -> Destination {
         match class {
             Class::NdrWithoutReport | Class::Unreadable => Destination::Quarantine,
             _ if self.defects.quarantines() => Destination::Quarantine,
+            // What it returns cannot be found.
+            Class::Ndr if self.lost_boundary() => Destination::Quarantine,
             Class::Ndr | Class::Plain => Destination::Unassigned,
             Class::JournalReport | Class::JournalNdr => {
                 let outermost = self.reports.first();
@@ -162,17 +192,6 @@ impl Walk {
                 }
             }
         }
-    }
-}
-
-fn nature(message: &Message<'_>) -> Nature {
-    let marked = message.is_marked();
-    if ndr::has_shape(message) && (!marked || ndr::returns_report(message)) {
-        Nature::Ndr
-    } else if marked {
-        Nature::Report
-    } else {
-        Nature::Other
     }
 }
 

@@ -55,6 +55,14 @@ pub enum DefectKind {
     EncodedMessage,
     /// A part sent as a file that holds a message.
     MessageAsFile,
+    /// A bounce that is no MIME: the returned message was cut out behind the line that announces it.
+    NonMimeBounce,
+    /// A bounce says that it returns only the start of the message.
+    ReturnedMessageCut,
+    /// A capture of the Sun or Oracle Messaging Server: the envelope was read from its delivery status.
+    CaptureNotification,
+    /// The lines of a message end in bare CR: nothing in it can be found.
+    BareCrHeader,
     /// No original in the report.
     OriginalMissing,
     /// The part for the original is empty.
@@ -85,6 +93,8 @@ pub enum DefectKind {
     DuplicateField,
     /// A recipient line before Sender, Subject and Message-ID were complete: it may be forged by a line break in the subject.
     RecipientBeforeHeader,
+    /// An optional field of the report text where the grammar does not have it: it may be forged by a line break in the subject.
+    FieldOrder,
     /// The report text names no recipient.
     RecipientsMissing,
     /// A recipient line without an address.
@@ -95,6 +105,10 @@ pub enum DefectKind {
     SeveralRedirections,
     /// A quoted local part that does not end; the quotes were taken literally.
     UnbalancedQuote,
+    /// Quirk: lines of the report text end in bare CR.
+    BareCrText,
+    /// Quirk: an empty line between the fields of the report text.
+    BlankLine,
     /// Quirk: a report line was folded.
     FoldedLine,
     /// Quirk: a field name in unusual case, or unusual blanks around its colon.
@@ -119,6 +133,8 @@ impl DefectKind {
                 | DelimiterAfterClose
                 | MarkerMissing
                 | UnsupportedEncoding
+                | ReturnedMessageCut
+                | BareCrHeader
                 | TnefWrapper
         )
     }

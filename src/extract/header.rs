@@ -193,8 +193,12 @@ fn transfer(value: &[u8]) -> Transfer {
 /// Finds a boundary parameter at the start of a line: some relays drop the blank of a continuation line.
 fn lost_boundary(block: &[u8]) -> Option<Vec<u8>> {
     block.split(|&b| b == b'\n').find_map(|line| {
-        let (name, _) = line.split_at_checked(b"boundary=".len())?;
-        if !name.eq_ignore_ascii_case(b"boundary=") {
+        // `type=…; boundary=…` is a lost continuation too, but a field has its colon first.
+        let equals = memchr::memchr(b'=', line)?;
+        if memchr::memchr(b':', line.get(..equals)?).is_some()
+            || line.starts_with(b" ")
+            || line.starts_with(b"\t")
+        {
             return None;
         }
         let line = [b";", line.trim_ascii_end()].concat();
@@ -332,6 +336,8 @@ pub(super) struct MessageHead {
     pub(super) marked: bool,
     /// `X-MS-Exchange-Message-Is-Ndr`
     pub(super) is_ndr: bool,
+    /// `X-Failed-Recipients`: Exim's bounces, and some after its example.
+    pub(super) failed_recipients: bool,
     /// `Message-ID` as written, with its angle brackets.
     pub(super) message_id: Option<String>,
     /// `X-MS-Exchange-Parent-Message-Id`
@@ -352,6 +358,8 @@ impl MessageHead {
                 markers += 1;
             } else if field.is("X-MS-Exchange-Message-Is-Ndr") {
                 head.is_ndr = true;
+            } else if field.is("X-Failed-Recipients") {
+                head.failed_recipients = true;
             } else if field.is("Message-ID") {
                 message_ids += 1;
                 if head.message_id.is_none() {

@@ -13,10 +13,11 @@ use super::report::{self, ReportText};
 use super::text::{html_text, report_text};
 use super::{Original, Report};
 use crate::mail::Rendition;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
-/// Reads the report at `wrapper` and reports of reports inside it, outermost first.
-pub(super) fn read(walk: &mut Walk, wrapper: Message<'_>) {
+/// Reads the report at `wrapper` and reports of reports inside it, outermost first. `text`: the wrapper's envelope, when it is not
+/// in a report text.
+pub(super) fn read(walk: &mut Walk, wrapper: Message<'_>, mut text: Option<ReportText>) {
     let mut todo = VecDeque::from([wrapper]);
     while let Some(message) = todo.pop_front() {
         if walk.reports.len() == LAYERS_MAX {
@@ -27,7 +28,7 @@ pub(super) fn read(walk: &mut Walk, wrapper: Message<'_>) {
         }
         let is_inner = !walk.reports.is_empty();
         let (derived, defects, cut) = (walk.derived.len(), walk.defects.clone(), walk.may_be_cut);
-        let (report, originals) = read_one(walk, message);
+        let (report, originals) = read_one(walk, message, text.take());
         let is_faulty = walk.may_be_cut != cut || walk.defects.quarantines() != defects.quarantines();
         if is_inner && (report.originals.is_empty() || report.envelope.recipients.is_empty() || is_faulty) {
             // Not the shape Exchange makes: an original that only says it is a report. Forget the attempt, with its faults: what
@@ -56,9 +57,13 @@ pub(super) fn names_somebody(report: &Report) -> bool {
     sender || !envelope.recipients.is_empty()
 }
 
-fn read_one<'a>(walk: &mut Walk, wrapper: Message<'a>) -> (Report, Vec<Message<'a>>) {
+fn read_one<'a>(
+    walk: &mut Walk,
+    wrapper: Message<'a>,
+    text: Option<ReportText>,
+) -> (Report, Vec<Message<'a>>) {
     walk.absorb(&wrapper);
-    let text = read_text(walk, &wrapper);
+    let text = text.unwrap_or_else(|| read_text(walk, &wrapper));
     let messages = originals(walk, &wrapper);
     let (originals, primary) = renditions(walk, &messages);
     check_message_ids(walk, &text, &originals);
@@ -115,24 +120,32 @@ fn originals<'a>(walk: &mut Walk, wrapper: &Message<'a>) -> Vec<Message<'a>> {
 
 /// Says which copy each original is, and which one to show.
 fn renditions(walk: &mut Walk, messages: &[Message<'_>]) -> (Vec<Original>, Option<usize>) {
+    // By Message-ID: whether there is a protected copy, and whether there is a clear one.
+    let mut copies: HashMap<Option<&str>, (bool, bool)> = HashMap::new();
     let protected: Vec<bool> = messages.iter().map(Message::is_protected).collect();
-    let clear = protected.iter().position(|is| !is);
-    let same_id = messages.windows(2).all(|pair| matches!(pair, [a, b] if a.message_id() == b.message_id()));
-    let pair = messages.len() > 1 && same_id && protected.contains(&true) && clear.is_some();
-    if messages.len() > 1 && !pair {
-        walk.defects.note(DefectKind::SeveralOriginals, || format!("{} originals", messages.len()));
+    for (message, protected) in messages.iter().zip(&protected) {
+        let found = copies.entry(message.message_id()).or_default();
+        found.0 |= protected;
+        found.1 |= !protected;
     }
-    let rendition = |protected: bool| match (pair, protected) {
-        (false, _) => Rendition::Original,
-        (true, true) => Rendition::Protected,
-        (true, false) => Rendition::Decrypted,
+    let rendition = |message: &Message<'_>, protected: bool| match copies.get(&message.message_id()) {
+        Some((true, true)) if protected => Rendition::Protected,
+        Some((true, true)) => Rendition::Decrypted,
+        _ => Rendition::Original,
     };
-    let originals = messages
+    let originals: Vec<Original> = messages
         .iter()
         .zip(&protected)
-        .map(|(message, protected)| Original { facts: message.facts(), rendition: rendition(*protected) })
+        .map(|(message, protected)| Original {
+            facts: message.facts(),
+            rendition: rendition(message, *protected),
+        })
         .collect();
-    let primary = if pair { clear } else { (!messages.is_empty()).then_some(0) };
+    let is_pair = originals.len() == 2 && originals.iter().any(|o| o.rendition == Rendition::Decrypted);
+    if originals.len() > 1 && !is_pair {
+        walk.defects.note(DefectKind::SeveralOriginals, || format!("{} originals", originals.len()));
+    }
+    let primary = originals.iter().position(|original| original.rendition != Rendition::Protected);
     (originals, primary)
 }
 

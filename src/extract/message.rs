@@ -3,7 +3,7 @@
 use super::defect::DefectKind;
 use super::header::{MessageHead, Transfer};
 use super::join::{join_prefix, join_prefix_of_cut};
-use super::mime::{Kind, Node, Scanned};
+use super::mime::{Bounce, Kind, Node, Scanned};
 use super::{DerivedObject, Encoding, MessageFacts};
 use crate::mail::Extent;
 
@@ -21,8 +21,17 @@ pub(super) struct Enclosed<'a> {
     /// Index of the part that carries it.
     pub(super) part: usize,
     pub(super) found: Found<'a>,
-    /// It came as a file, not as `message/rfc822`.
-    pub(super) as_file: bool,
+    pub(super) form: Form,
+}
+
+/// What carries an enclosed message.
+pub(super) enum Form {
+    /// A part that says so: `message/rfc822`.
+    Part,
+    /// A file.
+    File,
+    /// The text of a bounce.
+    Text(Bounce),
 }
 
 pub(super) enum Found<'a> {
@@ -82,7 +91,12 @@ impl<'a> Message<'a> {
                 Kind::Leaf if is_message => Found::Undecoded,
                 Kind::Leaf | Kind::Multipart => return None,
             };
-            Some(Enclosed { part, found, as_file: !is_message })
+            let form = match node.bounce {
+                Some(bounce) => Form::Text(bounce),
+                None if is_message => Form::Part,
+                None => Form::File,
+            };
+            Some(Enclosed { part, found, form })
         };
         self.parts().filter_map(of_part).collect()
     }
@@ -101,6 +115,13 @@ impl<'a> Message<'a> {
             at = node.parent.and_then(|parent| self.scanned.nodes.get(parent));
         }
         false
+    }
+
+    /// Its lines end in bare CR, as no transport writes them: then all of it is one endless header line.
+    pub(super) fn ends_lines_in_cr(&self) -> bool {
+        let Some(node) = self.node() else { return false };
+        memchr::memchr(b'\n', &node.header).is_none()
+            && memchr::memchr(b'\r', &node.header).is_some_and(|at| at + 1 < node.header.len())
     }
 
     /// Holds the encrypted form of a rights-protected message.
@@ -182,8 +203,11 @@ impl<'a> Enclosed<'a> {
     pub(super) fn defect(&self) -> Option<DefectKind> {
         match &self.found {
             Found::Decoded(..) => Some(DefectKind::EncodedMessage),
-            _ if self.as_file => Some(DefectKind::MessageAsFile),
-            _ => None,
+            _ => match self.form {
+                Form::Part => None,
+                Form::File => Some(DefectKind::MessageAsFile),
+                Form::Text(_) => Some(DefectKind::NonMimeBounce),
+            },
         }
     }
 }

@@ -4,6 +4,7 @@
 //! octets ─▶ Scanner (mime) ─▶ Scanned ─▶ extract (classify) ─▶ Extraction ─▶ inspect
 //!            places, headers,              ndr: takes NDRs off
 //!            the report text               journal: originals, renditions ─ report: the text's grammar
+//!                                          capture: reports in the form of a delivery status
 //! ```
 //!
 //! Pure: takes octets in chunks of any size and gives an [`Extraction`]; the cut into chunks never shows in it. It
@@ -23,6 +24,7 @@
 //!
 //! It does not know files, users, peers, transport envelopes or clocks, and logs nothing.
 
+mod capture;
 mod classify;
 mod decode;
 mod defect;

@@ -1,25 +1,26 @@
 //! Non-delivery reports (RFC 3464, and what Exchange makes of it): finds the message that came back.
 //!
 //! Exchange's header is on every NDR of Exchange and can get lost on the way, so either it or the structure makes an
-//! NDR. Text and HTML parts quote the returned header; only real message parts count.
+//! NDR. So does the header Exim writes, and the text of a bounce that is no MIME. Text and HTML parts quote the returned header; only real message parts count.
 
 use super::classify::{Walk, is_report_header};
 use super::decode::decoded;
 use super::defect::DefectKind;
 use super::header::{MessageHead, Transfer};
-use super::message::{Enclosed, Found, Message};
+use super::message::{Enclosed, Form, Found, Message};
 use super::origin;
 use crate::mail::{Class, OriginMarks};
 
 /// By header, or `multipart/report` with a delivery status. A disposition notification (RFC 8098) is none.
 pub(super) fn has_shape(message: &Message<'_>) -> bool {
-    if message.head().is_some_and(|head| head.is_ndr) {
+    if message.head().is_some_and(|head| head.is_ndr || head.failed_recipients) {
         return true;
     }
     let Some(node) = message.node() else { return false };
-    node.head.media_type == "multipart/report"
-        && (node.head.report_type.as_deref() == Some("delivery-status")
-            || message.parts().any(|(_, part)| part.head.is_delivery_status()))
+    node.bounce.is_some()
+        || node.head.media_type == "multipart/report"
+            && (node.head.report_type.as_deref() == Some("delivery-status")
+                || message.parts().any(|(_, part)| part.head.is_delivery_status()))
 }
 
 pub(super) fn returns_report(message: &Message<'_>) -> bool {
@@ -46,6 +47,11 @@ pub(super) fn returned<'a>(walk: &mut Walk, message: &Message<'a>) -> Option<Mes
         walk.defects.note(kind, || "returned message".into());
     }
     let opened = chosen.open(message, &mut walk.derived)?;
+    if matches!(chosen.form, Form::Text(bounce) if bounce.truncated)
+        && (opened.is_marked() || has_shape(&opened))
+    {
+        walk.defects.note(DefectKind::ReturnedMessageCut, || "the bounce says so".into());
+    }
     if matches!(chosen.found, Found::Decoded(..)) {
         walk.absorb_limits(&opened);
     }

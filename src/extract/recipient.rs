@@ -95,10 +95,20 @@ pub(super) fn written(text: &str, line: usize, defects: &mut Defects) -> Written
             defects.note(DefectKind::BracketedAddress, || format!("line {line}"));
         }
     }
-    if !bare.is_empty() && !is_x500(bare) && Address::parse(bare).is_err() {
+    if !bare.is_empty() && !is_x500(bare) && !is_encapsulated(bare) && Address::parse(bare).is_err() {
         defects.note(DefectKind::MalformedAddress, || format!("line {line}"));
     }
     WrittenAddress(bare.to_owned())
+}
+
+/// `IMCEAEX-…@domain` and its kin: an address of another kind in the local part, which makes it longer than RFC 5321 allows.
+fn is_encapsulated(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let is_kin =
+        local.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("IMCEA")) && local.contains('-');
+    is_kin
+        && local.bytes().all(|b| b.is_ascii_graphic())
+        && Address::parse(&format!("imcea@{domain}")).is_ok()
 }
 
 fn is_x500(text: &str) -> bool {
@@ -252,6 +262,21 @@ mod tests {
         assert_eq!(read("A <a@x>, \"B>\" <b@x>"), ["a@x", "b@x"]);
         assert_eq!(read("[EX:/o=A, B/cn=C]"), ["[EX:/o=A, B/cn=C]"]);
         assert!(read("\t,").is_empty());
+    }
+
+    #[test]
+    fn encapsulated_addresses_may_be_long() {
+        for (address, is_well_formed) in [
+            (format!("IMCEAEX-_O=ORG_CN={}@b.example", "x".repeat(100)), true),
+            (format!("imceafax-{}@b.example", "1".repeat(80)), true),
+            (format!("IMCEAEX-{}@", "x".repeat(100)), false),
+            (format!("IMCEAEX-{} x@b.example", "x".repeat(100)), false),
+            (format!("{}@b.example", "x".repeat(100)), false),
+        ] {
+            let mut defects = Defects::default();
+            assert_eq!(written(&address, 1, &mut defects).as_str(), address);
+            assert_eq!(defects.has(DefectKind::MalformedAddress), !is_well_formed, "{address}");
+        }
     }
 
     #[test]

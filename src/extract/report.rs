@@ -11,14 +11,19 @@
 //! Exchange 2000 and 2003 write `Recipients:` instead, then one indented `Name <address>` a line.
 //!
 //! Read tolerantly, each tolerance named as a [`DefectKind`]: other case, blanks around the colon, folded lines,
-//! unknown lines, display names. A line break decoded out of a subject could forge a field, so Sender, Subject,
+//! unknown and empty lines, display names. A line break decoded out of a subject could forge a field, so Sender, Subject,
 //! Message-ID and every other single field bind to their first occurrence, and recipients before the header fields are
-//! complete are flagged. There is no cap on recipients and the work is linear.
+//! complete are flagged, and so is an optional field where the grammar does not have it. No real report meets the cap on
+//! recipients, and the work is linear.
 
 use super::defect::{DefectKind, Defects};
 use super::recipient::{block_line, recipient_line, trim, written};
 use crate::mail::{JournaledEnvelope, RecipientField};
 use std::borrow::Cow;
+
+/// Most recipients of one report. A report text at its own limit holds as many lines of lawful length; shorter ones could only
+/// be meant to fill memory.
+const RECIPIENTS_MAX: usize = 500_000;
 
 /// What a report text says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,15 +74,24 @@ pub(super) fn parse(text: &str, defects: &mut Defects) -> ReportText {
         report: ReportText::default(),
         in_block: false,
         header_seen: HeaderSeen::default(),
+        place: 0,
         defects,
     };
     // A text without LF has lost its line ends to bare CR.
     let separator = if text.contains('\n') { '\n' } else { '\r' };
+    if separator == '\r' && trim(text).contains('\r') {
+        reader.defects.note(DefectKind::BareCrText, || "report text".into());
+    }
+    let mut blank = false;
     let mut pending: Option<Pending<'_>> = None;
     for (index, line) in text.split(separator).enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
         if trim(line).is_empty() {
+            blank = true;
             continue;
+        }
+        if std::mem::take(&mut blank) && (reader.report.known_lines > 0 || pending.is_some()) {
+            reader.blank_line(index);
         }
         let indented = line.starts_with([' ', '\t']);
         match &mut pending {
@@ -140,10 +154,19 @@ struct Reader<'d> {
     report: ReportText,
     in_block: bool,
     header_seen: HeaderSeen,
+    /// The latest place in the grammar that a field stood for.
+    place: u8,
     defects: &'d mut Defects,
 }
 
 impl Reader<'_> {
+    fn blank_line(&mut self, number: usize) {
+        // HTML has them wherever a tag stands.
+        if !self.defects.has(DefectKind::ReportTextHtml) {
+            self.defects.note(DefectKind::BlankLine, || format!("line {number}"));
+        }
+    }
+
     fn take(&mut self, pending: Option<Pending<'_>>) {
         if let Some(line) = pending {
             self.line(line.number, &line.text);
@@ -170,6 +193,7 @@ impl Reader<'_> {
     }
 
     fn field(&mut self, number: usize, name: Name, value: &str) {
+        self.place(number, name);
         let text = || Some(value.to_owned()).filter(|v| !v.is_empty());
         let envelope = &mut self.report.envelope;
         let repeated = match name {
@@ -214,15 +238,49 @@ impl Reader<'_> {
         }
     }
 
+    /// Flags an optional field out of its place. Sender, Subject and Message-ID are flagged by the recipients before them, or as
+    /// repeated.
+    fn place(&mut self, number: usize, name: Name) {
+        let place = match name {
+            Name::Sender => 0,
+            Name::OnBehalfOf => 1,
+            Name::Subject | Name::MessageId => 2,
+            Name::Label => 3,
+            Name::Owner => 4,
+            Name::Sent => 5,
+            Name::Received => 6,
+            Name::Recipient(_) | Name::RecipientsBlock => 7,
+        };
+        let is_optional = matches!(place, 1 | 3..=6);
+        let behind = self.place;
+        self.place = behind.max(place);
+        if place < behind && (is_optional || behind < 7) {
+            self.defects.note(DefectKind::FieldOrder, || format!("line {number}"));
+        }
+    }
+
+    fn is_full(&mut self, number: usize) -> bool {
+        let is_full = self.report.envelope.recipients.len() >= RECIPIENTS_MAX;
+        if is_full {
+            let detail = || format!("line {number}: more than {RECIPIENTS_MAX} recipients");
+            self.defects.note(DefectKind::ReportTextCut, detail);
+        }
+        is_full
+    }
+
     fn recipient(&mut self, number: usize, field: RecipientField, value: &str) {
         if !(self.header_seen.sender && self.header_seen.subject && self.header_seen.message_id) {
             self.defects.note(DefectKind::RecipientBeforeHeader, || format!("line {number}"));
         }
-        self.report.envelope.recipients.extend(recipient_line(field, value, number, self.defects));
+        if !self.is_full(number) {
+            self.report.envelope.recipients.extend(recipient_line(field, value, number, self.defects));
+        }
     }
 
     fn block(&mut self, number: usize, line: &str) {
-        self.report.envelope.recipients.extend(block_line(line, number, self.defects));
+        if !self.is_full(number) {
+            self.report.envelope.recipients.extend(block_line(line, number, self.defects));
+        }
     }
 
     fn finish(self) -> ReportText {
@@ -308,8 +366,31 @@ mod tests {
             "Sender:\u{a0}a@x\rSubject: s\rMessage-Id: <m>\rTo: b@x",
             Some("a@x"),
             &["b@x"],
-            &[FieldSpelling],
+            &[BareCrText, FieldSpelling],
         );
+        check(&format!("{HEAD}\r\nTo: b@x\r\n"), Some("a@x"), &["b@x"], &[BlankLine]);
+        check(&format!("\r\n{HEAD}To: b@x\r\n\r\n \r\n"), Some("a@x"), &["b@x"], &[]);
+    }
+
+    #[test]
+    fn a_field_that_a_subject_could_have_forged_is_named() {
+        use DefectKind::*;
+        for (text, kind) in [
+            ("Sender: a@x\nSubject: s\nOn-Behalf-Of: e@x\nMessage-Id: <m>\nTo: b@x\n", FieldOrder),
+            ("Sender: a@x\nSubject: s\nMailbox: e@x\nMessage-Id: <m>\nTo: b@x\n", FieldOrder),
+            ("Sender: a@x\nMessage-Id: <m>\nSubject: s\nTo: b@x\nLabel: l\n", FieldOrder),
+            ("Subject: s\nSender: a@x\nMessage-Id: <m>\nTo: b@x\n", FieldOrder),
+            ("Sender: a@x\nSubject: s\nMessage-Id: <e>\nTo: b@x\nMessage-Id: <m>\n", DuplicateField),
+        ] {
+            check(text, Some("a@x"), &["b@x"], &[kind]);
+        }
+    }
+
+    #[test]
+    fn no_report_fills_the_memory() {
+        let (report, defects) = read(&format!("{HEAD}{}", "To:a\n".repeat(RECIPIENTS_MAX + 1)));
+        assert_eq!(report.envelope.recipients.len(), RECIPIENTS_MAX);
+        assert!(defects.has(DefectKind::ReportTextCut));
     }
 
     #[test]
@@ -332,7 +413,7 @@ mod tests {
             "Sender: \"A A.\" <a@x>\r\nMessage-ID: <m>\r\nRecipients:\r\n\t\"B, B.\" <b@x>,\r\n\tc@x\r\nd@x,\r\nLabel: l\r\n",
             Some("a@x"),
             &["b@x", "c@x", "d@x"],
-            &[DefectKind::BracketedAddress, DefectKind::FieldSpelling],
+            &[DefectKind::BracketedAddress, DefectKind::FieldSpelling, DefectKind::FieldOrder],
         );
     }
 

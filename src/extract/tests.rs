@@ -1,5 +1,8 @@
 //! What holds for any message, any wrapping and any cut into chunks.
 
+mod bounces;
+mod forms;
+
 use super::*;
 use crate::mail::{Profile, Redirection};
 use base64::Engine;

@@ -9,6 +9,9 @@ use super::defect::{DefectKind, Defects};
 use super::header::{Head, Transfer};
 use mail_parser::decoders::charsets::map::charset_decoder;
 
+/// Stands for the charset of a part that names none: US-ASCII (RFC 2045 §5.2), in practice UTF-8.
+const UNNAMED: &str = "";
+
 /// Decodes the body of a report part to text with LF line ends.
 pub(super) fn report_text(head: &Head, body: &[u8], defects: &mut Defects) -> String {
     let bytes = match head.transfer {
@@ -19,7 +22,7 @@ pub(super) fn report_text(head: &Head, body: &[u8], defects: &mut Defects) -> St
             body.to_vec()
         }
     };
-    let text = decode_charset(&bytes, head.charset.as_deref().unwrap_or("us-ascii"), defects);
+    let text = decode_charset(&bytes, head.charset.as_deref().unwrap_or(UNNAMED), defects);
     if text.contains(is_stray) {
         defects.note(DefectKind::ControlCharacters, || "report text".into());
         return text.chars().filter(|c| !is_stray(*c)).collect();
@@ -34,7 +37,7 @@ fn is_stray(c: char) -> bool {
 
 fn decode_charset(bytes: &[u8], charset: &str, defects: &mut Defects) -> String {
     let decoder = charset_decoder(charset.as_bytes());
-    if decoder.is_none() && !is_utf8(charset) {
+    if decoder.is_none() && !is_utf8(charset) && charset != UNNAMED {
         defects.note(DefectKind::CharsetUnknown, || "report text".into());
     }
     // Wide characters: line ends are two octets. A report that only claims to be UTF-16 has no NUL in it.
@@ -54,7 +57,7 @@ fn decode_charset(bytes: &[u8], charset: &str, defects: &mut Defects) -> String 
             }
             (Ok(utf8), _) if !line.is_ascii() && (is_utf8(charset) || !is_multibyte(charset)) => {
                 // Text that is not UTF-8 is practically never valid UTF-8 by chance, in a single-octet charset.
-                if !is_utf8(charset) && charset != "us-ascii" {
+                if !is_utf8(charset) && charset != UNNAMED {
                     defects.note(DefectKind::CharsetMismatch, || "report text".into());
                 }
                 text.push_str(utf8);

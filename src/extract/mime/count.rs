@@ -33,6 +33,16 @@ impl Mark {
     }
 }
 
+impl Mark {
+    pub(super) fn or_later(self, other: Mark) -> Mark {
+        if other.octets > self.octets { other } else { self }
+    }
+
+    pub(super) fn or_earlier(self, other: Mark) -> Mark {
+        if other.octets < self.octets { other } else { self }
+    }
+}
+
 /// Longest block whose counts fit the octet-wide lanes the compiler makes of the loops.
 const BLOCK_OCTETS: usize = 255;
 

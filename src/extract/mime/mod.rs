@@ -12,11 +12,13 @@
 //! - A boundary used again inside itself, and a delimiter behind the close delimiter, are noted: two readers would cut
 //!   the message differently.
 //! - Beyond a limit, parts are not looked into, but delimiters of the parts already open still count.
+//! - The text of a bounce that is no MIME may hold the returned message ([`copied`]): it is opened like a message part.
 //! - A message in base64 or quoted-printable inside a *wrapper* (journal report or NDR, all the way out) is decoded on
 //!   the fly into a scanner of its own. Nothing else is ever decoded.
 //!
 //! It does not know what a journal report is beyond that one question, nor where the octets are kept.
 
+mod copied;
 mod count;
 mod node;
 mod sink;
@@ -24,6 +26,7 @@ mod sink;
 use super::Encoding;
 use super::defect::{DefectKind, Defects};
 use super::header::{Head, MessageHead, Transfer};
+use copied::{Seen, Watch};
 use count::{Counter, Mark};
 use memchr::memmem::Finder;
 use sink::Sink;
@@ -31,7 +34,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 pub use node::Scanned;
-pub(super) use node::{Kind, Node};
+pub(super) use node::{Bounce, Kind, Node};
 
 /// Deepest nesting of parts and messages.
 pub const DEPTH_MAX: usize = 64;
@@ -75,6 +78,8 @@ pub struct Scanner {
     line: Vec<u8>,
     counter: Counter,
     sink: Sink,
+    /// Set while the innermost part is a text that may hold a returned message.
+    watch: Option<Watch>,
     budget: Budget,
     /// By the message they were found in.
     defects: BTreeMap<usize, Defects>,
@@ -124,6 +129,7 @@ impl Scanner {
             line: Vec::new(),
             counter: Counter::default(),
             sink: Sink::default(),
+            watch: None,
             budget,
             defects: BTreeMap::new(),
             depth_base,
@@ -226,7 +232,13 @@ impl Scanner {
         node.head = Head::parse(&node.header);
         if node.message.is_some() {
             let message = MessageHead::parse(&node.header);
-            node.wrapper &= message.marked || message.is_ndr || node.head.media_type == "multipart/report";
+            if node.wrapper {
+                self.watch = Watch::over(&node.head, &message, body.octets);
+            }
+            node.wrapper &= message.marked
+                || message.is_ndr
+                || message.failed_recipients
+                || node.head.media_type == "multipart/report";
             node.message = Some(message);
         }
     }
@@ -286,7 +298,9 @@ impl Scanner {
         }
         self.set_kind(index, Kind::Multipart);
         let delimiter = [b"--", boundary.as_slice()].concat();
-        let same = |frame: &Frame| frame.multipart.as_ref().is_some_and(|open| open.delimiter == delimiter);
+        let same = |frame: &Frame| {
+            frame.multipart.as_ref().is_some_and(|open| can_be_mixed_up(&open.delimiter, &delimiter))
+        };
         if let Some(first) = self.frames.iter().find(|frame| same(frame)).map(|frame| frame.node) {
             self.note_at(DefectKind::BoundaryReused, first, "multipart");
         }
@@ -324,6 +338,15 @@ impl Scanner {
     }
 
     fn body_step<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
+        if !self.mid_line && self.watch.is_some() {
+            return self.line_start_step(rest);
+        }
+        if self.watch.is_some() {
+            let (now, later) = rest.split_at(memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1));
+            self.consume(now);
+            self.mid_line = !now.ends_with(b"\n");
+            return later;
+        }
         if self.frames.iter().all(|frame| frame.multipart.is_none()) {
             self.consume(rest);
             return &[];
@@ -358,10 +381,10 @@ impl Scanner {
         }
     }
 
-    /// At the start of a body line: finds out whether it is a delimiter.
+    /// At the start of a body line: finds out whether it is a delimiter, or one of those watched for.
     fn line_start_step<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
         let dashes = self.line.iter().chain(rest).take(2);
-        if !dashes.clone().all(|b| *b == b'-') {
+        if self.watch.is_none() && !dashes.clone().all(|b| *b == b'-') {
             return self.leave_line_start(rest);
         }
         let room = DELIMITER_LINE_OCTETS_MAX.saturating_sub(self.line.len()).min(rest.len());
@@ -390,13 +413,42 @@ impl Scanner {
         let line = std::mem::take(&mut self.line);
         self.consume(&line);
         self.mid_line = true;
+        self.watch = self.watch.take().and_then(|mut watch| watch.long_line().then_some(watch));
         rest
     }
 
     fn body_line(&mut self, line: &[u8]) {
-        match self.delimiter_of(line) {
-            Some(delimiter) => self.cross(delimiter, line),
-            None => self.consume(line),
+        if let Some(delimiter) = self.delimiter_of(line) {
+            return self.cross(delimiter, line);
+        }
+        let offset = self.counter.mark().octets;
+        match self.watch.as_mut().map(|watch| watch.line(line, offset)) {
+            Some(Seen::Copy { truncated }) => self.begin_copy(Bounce { truncated }, line),
+            Some(Seen::NoBounce) => {
+                self.watch = None;
+                self.consume(line);
+            }
+            Some(Seen::Text) | None => self.consume(line),
+        }
+    }
+
+    /// Opens the message that the text of a bounce returns, at its first line.
+    fn begin_copy(&mut self, bounce: Bounce, line: &[u8]) {
+        self.watch = None;
+        let Some(index) = self.frames.last().map(|frame| frame.node) else { return self.consume(line) };
+        // The text before it is nothing that anybody asks for.
+        self.sink = Sink::default();
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.wrapper = true;
+        }
+        self.begin_message(index);
+        if self.in_header {
+            if let Some(node) = self.nodes.get_mut(index) {
+                node.bounce = Some(bounce);
+            }
+            self.header_line(line);
+        } else {
+            self.consume(line);
         }
     }
 
@@ -466,6 +518,7 @@ impl Scanner {
     fn close_frames(&mut self, down_to: usize, end: Mark, delimited: bool) {
         // Only a leaf gathers its body, and a leaf is always the innermost frame.
         let gathered = std::mem::take(&mut self.sink).finish(delimited);
+        self.watch = None;
         if gathered.copy_cut {
             self.note(DefectKind::ReportTextCut, "part");
         }
@@ -478,6 +531,10 @@ impl Scanner {
                 scanned
             });
         }
+        let of = |frame: &Frame| self.nodes.get(frame.node).filter(|node| node.message.is_some());
+        let closing = self.frames.iter().enumerate().skip(down_to);
+        // The outermost message that ends here, with everything in it.
+        let message = closing.filter_map(|(at, frame)| Some((at, end.or_later(of(frame)?.start)))).next();
         while self.frames.len() > down_to {
             if self.frames.last().and_then(|frame| frame.multipart.as_ref()).is_some_and(|open| !open.closed)
             {
@@ -485,7 +542,10 @@ impl Scanner {
             }
             let Some(frame) = self.frames.pop() else { return };
             if let Some(node) = self.nodes.get_mut(frame.node) {
-                node.close(end);
+                match message {
+                    Some((first, end)) if self.frames.len() >= first => node.close_inside(end),
+                    _ => node.close(end),
+                }
             }
         }
     }
@@ -540,6 +600,11 @@ impl Scanner {
     fn depth(&self) -> usize {
         self.depth_base + self.frames.len()
     }
+}
+
+/// Two delimiters that are the same, or one of which is the other's close delimiter.
+fn can_be_mixed_up(a: &[u8], b: &[u8]) -> bool {
+    a == b || a.strip_suffix(b"--") == Some(b) || b.strip_suffix(b"--") == Some(a)
 }
 
 fn is_message_type(head: &Head, in_digest: bool) -> bool {

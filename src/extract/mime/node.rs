@@ -21,6 +21,13 @@ pub(in crate::extract) enum Kind {
     EncodedMessage,
 }
 
+/// A bounce whose text holds the returned message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::extract) struct Bounce {
+    /// It says that only the start was returned.
+    pub(in crate::extract) truncated: bool,
+}
+
 /// One part.
 #[derive(Debug, Default)]
 pub(in crate::extract) struct Node {
@@ -43,6 +50,8 @@ pub(in crate::extract) struct Node {
     /// The kept body of a report text, a delivery status or a returned header.
     pub(in crate::extract) copy: Option<Vec<u8>>,
     pub(in crate::extract) decoded: Option<Box<Scanned>>,
+    /// The text of a bounce that is no MIME; its one child is the message returned in it.
+    pub(in crate::extract) bounce: Option<Bounce>,
     pub(super) start: Mark,
     pub(super) body: Mark,
     pub(super) end: Mark,
@@ -74,15 +83,20 @@ impl Node {
         self.end.octets.saturating_sub(self.body.octets)
     }
 
-    /// Ends the part here. The line end before a delimiter may be the empty line of the header: the header of a part
-    /// keeps it, but a message ends before it.
+    /// Ends the part here. The line end before a delimiter may be the empty line of its header: a part keeps it.
     pub(super) fn close(&mut self, end: Mark) {
-        self.end = if end.octets >= self.body.octets { end } else { self.body };
-        if self.message.is_some() && end.octets < self.body.octets {
-            let end = if end.octets < self.start.octets { self.start } else { end };
+        self.end = self.body.or_later(end);
+    }
+
+    /// Ends the root of a message, or a part in it, where the message ends: even the empty line of a header, or a delimiter's
+    /// line end, is not the message's then.
+    pub(super) fn close_inside(&mut self, end: Mark) {
+        if end.octets < self.body.octets {
+            self.start = self.start.or_earlier(end);
             self.header.truncate(usize::try_from(end.octets - self.start.octets).unwrap_or(usize::MAX));
-            (self.body, self.end) = (end, end);
+            self.body = end;
         }
+        self.end = end;
     }
 
     fn part(&self, base: u64) -> Part {
