@@ -7,10 +7,13 @@
 
 #[path = "support/corpus.rs"]
 mod corpus;
+#[path = "support/extracted.rs"]
+mod extracted;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use daybook::extract::{Decoder, Encoding, Extraction, Scanner, extract, inspect};
-use daybook::mail::{Extent, Profile};
+use daybook::extract::{Encoding, inspect};
+use daybook::mail::Profile;
+use extracted::{Extracted, read};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -41,70 +44,34 @@ fn cases() -> Vec<Case> {
     corpus::messages().iter().map(case).collect()
 }
 
-fn read(bytes: &[u8], chunk_octets: usize, profile: Profile) -> Extraction {
-    let mut scanner = Scanner::new();
-    bytes.chunks(chunk_octets).for_each(|chunk| scanner.push(chunk));
-    extract(&scanner.finish(), profile)
+/// Reads a message in chunks of every size, which must make no difference.
+fn in_any_chunks(name: &str, octets: &[u8]) -> Extracted {
+    let whole = Extracted::of(octets, CHUNKS[0]);
+    for chunk_octets in &CHUNKS[1..] {
+        let found = read(octets, *chunk_octets, Profile::Microsoft365);
+        assert!(found == whole.found, "{name} reads differently in chunks of {chunk_octets}");
+    }
+    whole
 }
 
-/// A message and what was read out of it.
-struct Reading {
-    extraction: Extraction,
-    /// The octets of every object, cut and decoded as the store would.
-    objects: Vec<Vec<u8>>,
+fn inspected(all: &Extracted) -> Value {
+    let hash = sha256(all.octets(&all.found.whole.extent));
+    inspect(&all.found, &hash, &|extent| sha256(all.octets(extent)))
 }
 
-impl Reading {
-    /// Reads a message in chunks of every size, which must make no difference.
-    fn of(name: &str, bytes: &[u8]) -> Reading {
-        let whole = Reading::in_chunks(bytes, CHUNKS[0]);
-        for chunk_octets in &CHUNKS[1..] {
-            let extraction = read(bytes, *chunk_octets, Profile::Microsoft365);
-            assert!(extraction == whole.extraction, "{name} reads differently in chunks of {chunk_octets}");
-        }
-        whole
+/// Of every original, whether a conversion of the message's line ends reaches it: base64 hides them.
+fn reached(all: &Extracted) -> Vec<bool> {
+    let mut objects = vec![true];
+    for derived in &all.found.derived {
+        objects
+            .push(objects[derived.source.object as usize] && derived.encoding == Encoding::QuotedPrintable);
     }
-
-    fn in_chunks(bytes: &[u8], chunk_octets: usize) -> Reading {
-        let extraction = read(bytes, chunk_octets, Profile::Microsoft365);
-        let mut objects = vec![bytes.to_vec()];
-        for derived in &extraction.derived {
-            let mut decoder = Decoder::new(derived.encoding);
-            let mut decoded = Vec::new();
-            decoder.push(cut(&objects, &derived.source), &mut decoded);
-            decoder.finish(&mut decoded);
-            objects.push(decoded);
-        }
-        Reading { extraction, objects }
-    }
-
-    fn json(&self) -> Value {
-        inspect(&self.extraction, &sha256(&self.objects[0]), &|extent| sha256(cut(&self.objects, extent)))
-    }
-
-    /// The octets of every original, by report, each with whether a conversion of the message's line ends reaches it: base64
-    /// hides them.
-    fn originals(&self) -> Vec<Vec<(&[u8], bool)>> {
-        let mut convertible = vec![true];
-        for derived in &self.extraction.derived {
-            let source = convertible[derived.source.object as usize];
-            convertible.push(source && derived.encoding == Encoding::QuotedPrintable);
-        }
-        let original = |extent: &Extent| (cut(&self.objects, extent), convertible[extent.object as usize]);
-        self.extraction
-            .reports
-            .iter()
-            .map(|report| report.originals.iter().map(|o| original(&o.facts.extent)).collect())
-            .collect()
-    }
-
-    fn defect_kinds(&self) -> BTreeSet<String> {
-        self.extraction.defects.iter().map(|defect| defect.kind.to_string()).collect()
-    }
+    let originals = all.found.reports.iter().flat_map(|report| &report.originals);
+    originals.map(|original| objects[original.facts.extent.object as usize]).collect()
 }
 
-fn cut<'a>(objects: &'a [Vec<u8>], extent: &Extent) -> &'a [u8] {
-    &objects[extent.object as usize][extent.offset as usize..(extent.offset + extent.octets) as usize]
+fn defect_kinds(all: &Extracted) -> BTreeSet<String> {
+    all.found.defects.iter().map(|defect| defect.kind.to_string()).collect()
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -165,7 +132,7 @@ fn defect_differences(path: &str, key: &str, wanted: &Value, found: &Value, out:
 fn every_corpus_message_is_read_as_its_expectation_says() {
     let mut failures = Vec::new();
     for case in cases() {
-        let found = Reading::of(&case.name, &case.octets).json();
+        let found = inspected(&in_any_chunks(&case.name, &case.octets));
         differences(&case.name, &case.expect, &found, &mut failures);
     }
     assert!(failures.is_empty(), "{} differences:\n{}", failures.len(), failures.join("\n"));
@@ -193,8 +160,8 @@ fn with_crlf(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What a reading says apart from sizes and hashes, which line ends change.
-fn sense(reading: &Reading) -> Value {
-    let mut json = reading.json();
+fn sense(all: &Extracted) -> Value {
+    let mut json = inspected(all);
     for key in ["bytes", "sha256", "defects"] {
         json[key].take();
     }
@@ -207,23 +174,22 @@ fn sense(reading: &Reading) -> Value {
         original["bytes"].take();
         original["sha256"].take();
     }
-    json["defect kinds"] = json!(reading.defect_kinds());
+    json["defect kinds"] = json!(defect_kinds(all));
     json
 }
 
 /// What is not the same after a conversion of line ends.
-fn conversion_differences(before: &Reading, after: &Reading, convert: Convert) -> Vec<String> {
+fn conversion_differences(before: &Extracted, after: &Extracted, convert: Convert) -> Vec<String> {
     let mut out = Vec::new();
     differences("", &sense(before), &sense(after), &mut out);
-    let mut wanted = before.originals();
-    let converted: Vec<Vec<u8>> = wanted.iter().flatten().map(|(octets, _)| convert(octets)).collect();
-    for ((octets, reached), converted) in wanted.iter_mut().flatten().zip(&converted) {
-        if *reached {
-            *octets = converted;
-        }
-    }
-    let found = after.originals();
-    if wanted != found {
+    let wanted: Vec<Vec<u8>> = before
+        .originals()
+        .iter()
+        .flatten()
+        .zip(reached(before))
+        .map(|(octets, reached)| if reached { convert(octets) } else { octets.to_vec() })
+        .collect();
+    if wanted != after.originals().concat() {
         out.push("the originals are not the converted originals".into());
     }
     out
@@ -234,11 +200,11 @@ fn every_corpus_message_reads_the_same_with_bare_lf_and_with_crlf() {
     let conversions: [(&str, Convert); 2] = [("lf", with_lf), ("crlf", with_crlf)];
     let mut failures = Vec::new();
     for case in cases() {
-        let before = Reading::in_chunks(&case.octets, CHUNKS[0]);
+        let before = Extracted::of(&case.octets, CHUNKS[0]);
         for (form, convert) in conversions {
             let octets = convert(&case.octets);
             let name = format!("{} as {form}", case.name);
-            let found = conversion_differences(&before, &Reading::of(&name, &octets), convert);
+            let found = conversion_differences(&before, &in_any_chunks(&name, &octets), convert);
             match case.expect["conversions"][form].as_str() {
                 None => failures.extend(found.into_iter().map(|difference| format!("{name}{difference}"))),
                 Some(why) if found.is_empty() => {
@@ -254,19 +220,19 @@ fn every_corpus_message_reads_the_same_with_bare_lf_and_with_crlf() {
 #[test]
 fn any_cut_of_a_message_is_read_without_a_panic_and_a_cut_report_is_never_assigned() {
     for Case { name, octets, .. } in cases() {
-        let whole = Reading::in_chunks(&octets, CHUNKS[0]);
+        let whole = Extracted::of(&octets, CHUNKS[0]);
         let last = octets.len().saturating_sub(CUT_LAST);
         for end in (0..octets.len()).step_by(CUT_EVERY).chain(last..octets.len()) {
-            let cut = Reading::in_chunks(&octets[..end], 1024);
-            assert_eq!(cut.extraction.whole.extent.octets, end as u64);
+            let cut = Extracted::of(&octets[..end], 1024);
+            assert_eq!(cut.found.whole.extent.octets, end as u64);
             // A cut that only misses what is around a complete report is still that report.
-            if json!(cut.extraction.destination) == "assign" {
+            if json!(cut.found.destination) == "assign" {
                 assert!(
                     cut.originals() == whole.originals(),
                     "{name} cut at {end}: not the originals of the whole"
                 );
-                let envelopes = |reading: &Reading| {
-                    reading.extraction.reports.iter().map(|r| r.envelope.clone()).collect::<Vec<_>>()
+                let envelopes = |all: &Extracted| {
+                    all.found.reports.iter().map(|r| r.envelope.clone()).collect::<Vec<_>>()
                 };
                 assert_eq!(envelopes(&cut), envelopes(&whole), "{name} cut at {end}");
             }

@@ -315,16 +315,10 @@ impl Smtp {
         self.reply()
     }
 
-    /// Sends one message from the null path; gives the first reply that refuses it, or the one to its end. The message ends in
-    /// CRLF.
+    /// Sends one message; gives the first reply that refuses it, or the one to its end. The message ends in CRLF.
     pub(crate) fn send(&mut self, to: &str, message: &[u8]) -> String {
-        self.send_from("", to, message)
-    }
-
-    /// As `send`, from this path.
-    pub(crate) fn send_from(&mut self, path: &str, to: &str, message: &[u8]) -> String {
         assert!(message.ends_with(b"\r\n"), "SMTP messages end in CRLF");
-        for command in [&format!("MAIL FROM:<{path}>"), &format!("RCPT TO:<{to}>"), "DATA"] {
+        for command in ["MAIL FROM:<>", &format!("RCPT TO:<{to}>"), "DATA"] {
             let reply = self.say(command);
             if !reply.starts_with(['2', '3']) {
                 return reply;
