@@ -151,11 +151,15 @@ impl Walk {
 
     /// Notes limits met anywhere in a scan: beyond them nothing was looked at.
     pub(super) fn absorb_limits(&mut self, message: &Message<'_>) {
+        // A header that is too long hides fields of what it belongs to, and nothing of the report around it.
+        const INSIDE: [(DefectKind, DefectKind); 3] = [
+            (DefectKind::TooDeep, DefectKind::TooDeep),
+            (DefectKind::TooManyParts, DefectKind::TooManyParts),
+            (DefectKind::HeaderCut, DefectKind::InnerHeaderCut),
+        ];
         for (owner, found) in &message.scanned.defects {
-            for kind in [DefectKind::TooDeep, DefectKind::TooManyParts, DefectKind::HeaderCut] {
-                if found.has(kind) && *owner != message.root {
-                    self.defects.note(kind, || "inside an enclosed message".into());
-                }
+            for (_, kind) in INSIDE.iter().filter(|(kind, _)| found.has(*kind) && *owner != message.root) {
+                self.defects.note(*kind, || "inside an enclosed message".into());
             }
         }
     }

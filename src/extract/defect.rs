@@ -27,6 +27,8 @@ pub enum DefectKind {
     TooManyLayers,
     /// A header block was longer than what is kept of one.
     HeaderCut,
+    /// The same inside an enclosed message: not all fields of an original were read, but all of its octets are in it.
+    InnerHeaderCut,
     /// The report text was longer than what is kept of one: recipients may be missing.
     ReportTextCut,
     /// A header block ended without an empty line.

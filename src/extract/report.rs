@@ -21,9 +21,9 @@ use super::recipient::{block_line, recipient_line, trim, written};
 use crate::mail::{JournaledEnvelope, RecipientField};
 use std::borrow::Cow;
 
-/// Most recipients of one report. A report text at its own limit holds as many lines of lawful length; shorter ones could only
-/// be meant to fill memory.
-const RECIPIENTS_MAX: usize = 500_000;
+/// Most recipients of one report. A report text at its own limit holds fewer of any real length; more could only be meant to
+/// fill memory.
+const RECIPIENTS_MAX: usize = 1_000_000;
 
 /// What a report text says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
