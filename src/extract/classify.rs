@@ -58,13 +58,15 @@ pub(super) struct Walk {
     /// Of each message taken off an NDR, when the last is a report or the header block of one.
     pub(super) returned: Vec<OriginMarks>,
     pub(super) defects: Defects,
+    /// The innermost NDR returns no message.
+    pub(super) returns_nothing: bool,
     /// A multipart around an original lacks its close delimiter: the original may be cut.
     pub(super) may_be_cut: bool,
 }
 
 enum Nature {
     /// `Some`: its envelope is not in a report text.
-    Report(Option<ReportText>),
+    Report(Option<Box<ReportText>>),
     Ndr,
     Other,
 }
@@ -79,7 +81,7 @@ impl Walk {
             match self.nature(&message) {
                 Nature::Report(text) => {
                     self.returned = returned;
-                    journal::read(self, message, text);
+                    journal::read(self, message, text.map(|text| *text));
                     break match self.reports.first() {
                         Some(report) if layers > 0 && report.originals.is_empty() => {
                             self.returned_message_id = report.wrapper_message_id.clone();
@@ -117,7 +119,7 @@ impl Walk {
     fn nature(&mut self, message: &Message<'_>) -> Nature {
         let marked = message.is_marked();
         if let Some(text) = capture::read(message, &mut self.defects) {
-            Nature::Report(Some(text))
+            Nature::Report(Some(Box::new(text)))
         } else if ndr::has_shape(message) && (!marked || ndr::returns_report(message)) {
             Nature::Ndr
         } else if marked {
@@ -172,8 +174,10 @@ impl Walk {
         }
     }
 
-    fn lost_boundary(&self) -> bool {
-        [DefectKind::BoundaryMissing, DefectKind::BoundaryTooLong]
+    /// The parts of an NDR could not be found, or not all of them: one may have held a report.
+    fn lost_its_end(&self) -> bool {
+        use DefectKind::*;
+        [BoundaryMissing, BoundaryTooLong, MissingCloseDelimiter, UnterminatedHeader]
             .into_iter()
             .any(|kind| self.defects.has(kind))
     }
@@ -182,8 +186,7 @@ impl Walk {
         match class {
             Class::NdrWithoutReport | Class::Unreadable => Destination::Quarantine,
             _ if self.defects.quarantines() => Destination::Quarantine,
-            // What it returns cannot be found.
-            Class::Ndr if self.lost_boundary() => Destination::Quarantine,
+            Class::Ndr if self.returns_nothing && self.lost_its_end() => Destination::Quarantine,
             Class::Ndr | Class::Plain => Destination::Unassigned,
             Class::JournalReport | Class::JournalNdr => {
                 let outermost = self.reports.first();

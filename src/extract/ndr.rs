@@ -65,6 +65,7 @@ pub(super) fn without_message(
     message: &Message<'_>,
     mut returned: Vec<OriginMarks>,
 ) -> Class {
+    walk.returns_nothing = true;
     for (_, node) in message.parts() {
         let Some(copy) = node.copy.as_ref().filter(|_| node.head.is_returned_header()) else { continue };
         let block: &[u8] = match node.head.transfer {

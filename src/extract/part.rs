@@ -30,7 +30,7 @@ pub struct Part {
     /// Parts of a multipart, in order.
     pub children: Vec<Part>,
     /// The message a `message/rfc822` body is. `None` when it is transfer-encoded or beyond the limits. Also set for a
-    /// file part (`application/octet-stream`, `*.eml`) that was read as a message: its own header tells.
+    /// file part (`application/octet-stream`, `*.eml`) or the text of a bounce that was read as a message: its own header tells.
     pub message: Option<Box<Part>>,
 }
 

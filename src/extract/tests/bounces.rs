@@ -34,7 +34,7 @@ fn the_report_behind_the_line_is_cut_out_exactly() {
                     String::from_utf8(octets(&whole, &found, &found.reports[0].originals[0].facts.extent))
                         .unwrap();
                 assert_eq!(
-                    cut.replace('\n', "").replace('\r', ""),
+                    cut.replace(['\r', '\n'], ""),
                     "From: a@x.exampleMessage-ID: <o@x>Subject: shello"
                 );
                 let extent = found.reports[0].extent;

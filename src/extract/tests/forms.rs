@@ -118,11 +118,20 @@ fn a_boundary_whose_delimiter_is_anothers_close_delimiter_is_ambiguous() {
 }
 
 #[test]
-fn an_ndr_whose_boundary_is_lost_goes_to_quarantine() {
+fn an_ndr_whose_parts_cannot_be_found_goes_to_quarantine() {
     let whole =
         String::from_utf8(ndr("n", part("message/rfc822", &journal(&[original("<o@x>", "x")])))).unwrap();
     let found = scan(whole.replacen("; boundary=\"n\"", "", 1).as_bytes(), usize::MAX);
     assert_eq!((found.class, found.destination), (Class::Ndr, Destination::Quarantine));
+    let status = whole.find("Action:").unwrap();
+    let cut = scan(&whole.as_bytes()[..status], usize::MAX);
+    assert_eq!(
+        (cut.class, cut.destination),
+        (Class::Ndr, Destination::Quarantine),
+        "cut before what it returns"
+    );
+    let nothing = ndr("n", part("text/plain", b"more"));
+    assert_eq!(scan(&nothing, usize::MAX).destination, Destination::Unassigned);
     for lost in ["\r\nboundary=", "\r\nreport-type=delivery-status; boundary="] {
         let found = scan(whole.replacen(" boundary=", lost, 1).as_bytes(), usize::MAX);
         assert_eq!((found.class, found.destination), (Class::JournalNdr, Destination::Assign), "{lost:?}");
