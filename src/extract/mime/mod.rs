@@ -12,7 +12,7 @@
 //! - A boundary used again inside itself, and a delimiter behind the close delimiter, are noted: two readers would cut
 //!   the message differently.
 //! - Beyond a limit, parts are not looked into, but delimiters of the parts already open still count.
-//! - The text of a bounce that is no MIME may hold the returned message ([`copied`]): it is opened like a message part.
+//! - The text of a bounce that is no MIME may hold the returned message (`copied.rs`): it is opened like a message part.
 //! - A message in base64 or quoted-printable inside a *wrapper* (journal report or NDR, all the way out) is decoded on
 //!   the fly into a scanner of its own. Nothing else is ever decoded.
 //!
