@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/corpus.rs"]
+mod messages;
 #[path = "support/daybook.rs"]
 mod support;
 
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use support::{DOMAIN, Outcome, Site, USERS, corpus, wait_until};
 
 const REPORT: &str = "demo/report.eml";
@@ -361,32 +363,12 @@ fn a_name_from_an_admin_reaches_no_terminal_unescaped() {
     site.run(&["mailbox", "create", "--name", "two\nlines"]).expect(2);
 }
 
-fn samples() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut todo = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")];
-    while let Some(folder) = todo.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                todo.push(path);
-            } else if path.with_extension("expect.json").exists() {
-                found.push(path);
-            }
-        }
-    }
-    found.retain(|path| path.extension().is_some_and(|extension| extension == "eml"));
-    found.sort();
-    assert!(found.len() >= 32, "{} samples", found.len());
-    found
-}
-
 #[test]
 fn inspect_says_of_every_sample_what_is_expected_from_a_file_and_from_a_pipe() {
     let site = Site::new();
-    for sample in samples() {
+    for (number, sample) in messages::messages().into_iter().enumerate() {
         let expect = fs::read_to_string(sample.with_extension("expect.json")).unwrap();
         let expect: Value = serde_json::from_str(&expect).unwrap();
-        let expect = expect.get("expect").unwrap_or(&expect);
         let file = sample.to_str().unwrap();
         let outcome = site.run(&["inspect", file, "--json"]);
         let said = json_of(&outcome);
@@ -405,11 +387,14 @@ fn inspect_says_of_every_sample_what_is_expected_from_a_file_and_from_a_pipe() {
             hashes.sort();
             hashes
         };
-        if !hashes(expect).is_empty() {
-            assert_eq!(hashes(&said), hashes(expect), "originals of {file}");
+        if !hashes(&expect).is_empty() {
+            assert_eq!(hashes(&said), hashes(&expect), "originals of {file}");
         }
-        let piped = site.run_with_input(&["inspect", "-", "--json"], &fs::read(&sample).unwrap());
-        assert_eq!(piped.stdout, outcome.stdout, "{file} from a pipe");
+        // The same octets by the same path from here on: one in eight will do.
+        if number % 8 == 0 {
+            let piped = site.run_with_input(&["inspect", "-", "--json"], &fs::read(&sample).unwrap());
+            assert_eq!(piped.stdout, outcome.stdout, "{file} from a pipe");
+        }
     }
 }
 
