@@ -54,18 +54,21 @@ const NO_ORIGINAL: &str = "the report came without the mail it tells of: look fo
 const RICH_TEXT: &str = "Exchange sent it as rich text: switch that off for the journal contact \
     (Set-MailContact … -UseMapiRichTextFormat Never; Set-RemoteDomain … -TNEFEnabled $false); to release it keeps the whole \
     under Unassigned";
+const NO_HOME: &str = "the gateway mailbox that its report is for was deleted: export it, and bring it to where reports go now; \
+    to release it keeps the NDR under Unassigned";
 const HARMLESS: &str = "accepted as it is: this alone brings nothing to Quarantine";
 
 fn about_defect(kind: &str) -> &'static str {
     match kind {
         "too-deep" | "too-many-parts" | "too-many-encodings" | "too-many-layers" | "header-cut"
         | "report-text-cut" => LARGE,
-        "missing-close-delimiter" | "unterminated-header" => CUT,
-        "boundary-reused" | "delimiter-after-close" => AMBIGUOUS,
+        "missing-close-delimiter" | "unterminated-header" | "returned-message-cut" => CUT,
+        "boundary-reused" | "delimiter-after-close" | "bare-cr-header" => AMBIGUOUS,
         "marker-missing" => MARKER,
         "original-missing" | "original-empty" => NO_ORIGINAL,
         "tnef-wrapper" => RICH_TEXT,
         "unsupported-encoding" | "extraction-failed" => NEWER,
+        "served-mailbox-gone" => NO_HOME,
         _ => HARMLESS,
     }
 }
