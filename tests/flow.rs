@@ -14,7 +14,7 @@ use daybook::store::*;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use support::{Gateway, as_str, corpus, eml, incoming};
+use support::{Gateway, as_str, eml, incoming};
 
 /// The original of a one-report message: what stands between the rfc822 part's empty line and its delimiter.
 fn original_in(report: &[u8]) -> Vec<u8> {

@@ -142,6 +142,7 @@ pub(super) async fn reprocess(
     let settings = context.settings.current();
     let pipeline =
         Pipeline::new(Arc::clone(&context.store), Arc::clone(&context.directory), &settings.exchange);
+    pipeline.replace_assign(&settings.assign, &settings.domains);
     let mut run = Run {
         context,
         actor,
