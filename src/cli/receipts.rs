@@ -197,6 +197,9 @@ fn content(out: &mut Lines, receipt: &ReceiptView, recipients_shown: usize) {
     if let Some(earlier) = receipt.repeats {
         out.add("repeats", &format!("receipt {earlier}: the same report again, nothing was added"));
     }
+    for revision in &receipt.revisions {
+        out.add("again", &format!("{} {} by {}", revision.at, revision.kind.as_str(), safe(&revision.actor)));
+    }
     related(out, receipt);
 }
 

@@ -393,7 +393,7 @@ impl Committer {
         if state.state == GatewayMailboxState::Deleted {
             self.deleted.insert(state.id);
         }
-        group.push_fact(Fact::GatewayMailbox(fact))?;
+        group.push_fact(Fact::GatewayMailbox(Box::new(fact)))?;
         self.routes_changed = true;
         Ok(state)
     }

@@ -36,7 +36,7 @@ pub(super) struct Entry {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "kebab-case")]
 pub(super) enum Fact {
-    GatewayMailbox(GatewayMailboxFact),
+    GatewayMailbox(Box<GatewayMailboxFact>),
     Folder(FolderFact),
     Object(ObjectFact),
     Received(Box<ReceivedFact>),

@@ -5,11 +5,12 @@
 //! takes back is replayed from the log when the store is opened. What a row says comes from a [`Fact`] alone, through
 //! [`Index::apply`], for new mail and for replay alike.
 
+mod looked_again;
 mod questions;
 
 use super::fact::{
     FACT_VERSION_MAX, Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact,
-    PlacementFact, ReceivedFact, ReportRecord, RevisedFact, StoredExtent,
+    PlacementFact, ReceivedFact, ReportRecord, StoredExtent,
 };
 use super::log::Position;
 use super::{Digest, StoreError};
@@ -514,60 +515,6 @@ impl Index {
         }
         let ids = [&fact.message_id, &fact.parent_message_id, &fact.returned_message_id];
         self.insert_names(fact.receipt_id, names(&ids, &fact.reports, &fact.messages))
-    }
-
-    fn apply_revised(&self, fact: &RevisedFact, place: &Place) -> Result<(), StoreError> {
-        let (receipt, gateway_mailbox) = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
-        self.connection
-            .prepare_cached(
-                "INSERT INTO revision SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6
-                 FROM revision WHERE receipt = ?1 AND gateway_mailbox = ?2",
-            )?
-            .execute(params![
-                receipt,
-                gateway_mailbox,
-                int(place.segment),
-                int(place.entry_offset),
-                place.entry_octets,
-                fact.identity.map(|identity| identity.0)
-            ])?;
-        if let Some(reading) = &fact.reading {
-            for message in &reading.messages {
-                // The received message is held already: its row has the hash of the plain octets.
-                self.insert_message(&fact.gateway_mailbox, message, None)?;
-            }
-            let ids = [&reading.parent_message_id, &reading.returned_message_id];
-            self.insert_names(fact.receipt_id, names(&ids, &reading.reports, &reading.messages))?;
-        }
-        let of = Came {
-            receipt_id: fact.receipt_id,
-            gateway_mailbox: fact.gateway_mailbox,
-            at: fact.received_at,
-            epoch: fact.epoch,
-        };
-        for later in &fact.placements {
-            self.insert_placement(&of, &later.placement, Some(later.join.0))?;
-            self.connection
-                .prepare_cached("INSERT INTO placed_later VALUES (?, ?)")?
-                .execute(params![int(later.placement.folder), later.placement.uid.value()])?;
-        }
-        for left in &fact.left {
-            let (folder, uid) = (int(left.folder), left.uid.value());
-            let at = fact.at.unix_ms();
-            let left_now = self
-                .connection
-                .prepare_cached(
-                    "UPDATE placement SET deleted_at = ?, join_digest = NULL
-                     WHERE folder = ? AND uid = ? AND deleted_at IS NULL",
-                )?
-                .execute(params![at, folder, uid])?;
-            if left_now > 0 {
-                self.connection
-                    .prepare_cached("INSERT INTO departure VALUES (?, ?, ?, ?, ?)")?
-                    .execute(params![folder, uid, at, fact.kind.as_str(), fact.actor])?;
-            }
-        }
-        Ok(())
     }
 
     fn insert_placement(

@@ -327,7 +327,7 @@ fn a_walk_goes_through_receipts_in_order_and_steps_over_damage() {
     let mut octets = fs::read(&segment).unwrap();
     let needle = format!("\"receipt_id\":\"{}\"", receipt(6));
     let is_it = |window: &[u8]| window == needle.as_bytes();
-    let at = octets.windows(needle.len()).enumerate().filter(|(_, window)| is_it(window)).last().unwrap().0;
+    let at = octets.windows(needle.len()).enumerate().rfind(|(_, window)| is_it(window)).unwrap().0;
     octets[at] = b'!';
     fs::write(&segment, octets).unwrap();
     let walked = held(&store);

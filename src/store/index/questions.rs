@@ -12,13 +12,13 @@ use crate::mail::{
 };
 use crate::store::recall::EntryPlace;
 use crate::store::{
-    ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, FolderStatus, StoreError, Tally, Walk,
+    ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, FolderStatus, StoreError, Tally,
 };
 use rusqlite::{OptionalExtension, params};
 use std::collections::BTreeMap;
 
 /// How far a message's time may lie before that of one with a lower UID, and behind that in its receipt id.
-const ARRIVAL_ORDER_SLACK_MS: i64 = 60 * 60 * 1000;
+pub(super) const ARRIVAL_ORDER_SLACK_MS: i64 = 60 * 60 * 1000;
 /// The receipts of mail about Daybook's own notices: the first parameter is what their Message-IDs begin with, the second
 /// is the first text behind all of those.
 const NOTICES: &str = "SELECT receipt FROM name WHERE value >= ?1 AND value < ?2";
@@ -49,22 +49,6 @@ FROM (SELECT receipt FROM name WHERE value = ?1 AND receipt <> ?2 ORDER BY recei
 CROSS JOIN placement p ON p.receipt = n.receipt
 CROSS JOIN folder f ON f.id = p.folder AND f.gateway_mailbox = ?3 AND f.name NOT IN ('inbox', 'quarantine')
 WHERE p.join_digest IS NOT NULL LIMIT 64";
-
-/// Receipts of a gateway mailbox behind an id, oldest first.
-const WALK: &str = "SELECT id FROM receipt r
-WHERE r.id > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3 ORDER BY r.id LIMIT ?4";
-/// The same, of those with an entry in a folder: all of its entries are looked at each time.
-const WALK_SMALL_FOLDER: &str =
-    "SELECT DISTINCT r.id FROM placement p CROSS JOIN receipt r ON r.id = p.receipt
-WHERE p.folder = ?5 AND p.deleted_at IS NULL AND p.receipt > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3
-ORDER BY r.id LIMIT ?4";
-/// The same, where the folder has had so many that going through the receipts is less.
-const WALK_LARGE_FOLDER: &str = "SELECT id FROM receipt r
-WHERE r.id > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3 AND EXISTS (
-    SELECT 1 FROM placement p WHERE p.receipt = r.id AND p.folder = ?5 AND p.deleted_at IS NULL)
-ORDER BY r.id LIMIT ?4";
-/// Entries a folder has had, from which on it is a large one.
-const SMALL_FOLDER_UIDS_MAX: u32 = 50_000;
 
 impl Index {
     /// Every gateway mailbox, deleted ones too, with its digest key.
@@ -243,38 +227,6 @@ impl Index {
         Ok(found)
     }
 
-    /// The first entry a receipt has of a message in a folder, deleted ones included, but none that left.
-    pub(in crate::store) fn entry_of_receipt(
-        &self,
-        folder: u64,
-        receipt: ReceiptId,
-        message: u64,
-    ) -> Result<Option<Uid>, StoreError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT p.uid FROM placement p WHERE p.receipt = ? AND p.folder = ? AND p.message = ? AND NOT EXISTS (
-                 SELECT 1 FROM departure d WHERE d.folder = p.folder AND d.uid = p.uid)
-             ORDER BY p.uid LIMIT 1",
-        )?;
-        let uid = select
-            .query_row(params![receipt.as_bytes(), int(folder), int(message)], |row| row.get(0))
-            .optional()?;
-        Ok(uid.and_then(Uid::new))
-    }
-
-    /// What is there now of a receipt in a folder, in UID order.
-    pub(in crate::store) fn live_entries_of_receipt(
-        &self,
-        folder: u64,
-        receipt: ReceiptId,
-    ) -> Result<Vec<Uid>, StoreError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT uid FROM placement WHERE receipt = ? AND folder = ? AND deleted_at IS NULL ORDER BY uid",
-        )?;
-        let rows = select.query_map(params![receipt.as_bytes(), int(folder)], |row| row.get(0))?;
-        let uids: Vec<u32> = rows.collect::<Result<_, _>>()?;
-        Ok(uids.into_iter().filter_map(Uid::new).collect())
-    }
-
     /// A message of these exact octets.
     pub(in crate::store) fn message_with_exact(
         &self,
@@ -404,44 +356,6 @@ impl Index {
         )?;
         let row = select.query_row(params![receipt.as_bytes(), gateway_mailbox.as_bytes()], entry_place);
         Ok(row.optional()?)
-    }
-
-    /// Where the entries stand that look at a receipt again, oldest first.
-    pub(in crate::store) fn revision_entries(
-        &self,
-        receipt: ReceiptId,
-        gateway_mailbox: GatewayMailboxId,
-    ) -> Result<Vec<EntryPlace>, StoreError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT segment, place, octets FROM revision WHERE receipt = ? AND gateway_mailbox = ? ORDER BY number",
-        )?;
-        let rows = select.query_map(params![receipt.as_bytes(), gateway_mailbox.as_bytes()], entry_place)?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// The receipts a walk goes through.
-    pub(in crate::store) fn walk(&self, walk: &Walk) -> Result<Vec<ReceiptId>, StoreError> {
-        // A receipt's id is drawn when its transaction begins, its time when that ends.
-        let since = unsigned(walk.since.unix_ms().saturating_sub(ARRIVAL_ORDER_SLACK_MS));
-        let from = ReceiptId::new(since, [0; 10]).max(walk.after.unwrap_or(ReceiptId::from_bytes([0; 16])));
-        let of = walk.gateway_mailbox.as_bytes();
-        let (from, at, most) = (from.as_bytes(), walk.since.unix_ms(), int(walk.most as u64));
-        let ids = |sql, folder: Option<u64>| -> Result<Vec<ReceiptId>, StoreError> {
-            let mut select = self.connection.prepare_cached(sql)?;
-            let id = |row: &rusqlite::Row<'_>| receipt_id(row, 0);
-            Ok(match folder {
-                Some(folder) => select.query_map(params![from, of, at, most, int(folder)], id)?.collect(),
-                None => select.query_map(params![from, of, at, most], id)?.collect::<Result<_, _>>(),
-            }?)
-        };
-        let Some(name) = &walk.folder else { return ids(WALK, None) };
-        match self.folder(walk.gateway_mailbox, name)? {
-            None => Ok(Vec::new()),
-            Some(folder) if folder.uid_next.value() <= SMALL_FOLDER_UIDS_MAX => {
-                ids(WALK_SMALL_FOLDER, Some(folder.id))
-            }
-            Some(folder) => ids(WALK_LARGE_FOLDER, Some(folder.id)),
-        }
     }
 
     /// The receipts of the first or the last entries of a folder, deleted ones included, with the times of their arrival. An
@@ -599,7 +513,7 @@ impl Index {
     }
 }
 
-fn entry_place(row: &rusqlite::Row<'_>) -> rusqlite::Result<EntryPlace> {
+pub(super) fn entry_place(row: &rusqlite::Row<'_>) -> rusqlite::Result<EntryPlace> {
     Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
 }
 
@@ -609,11 +523,11 @@ fn notice_ids() -> (&'static str, String) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// How SQLite goes about a question, one line a step.
-    fn plan(index: &Index, sql: &str) -> Vec<String> {
+    pub(in crate::store::index) fn plan(index: &Index, sql: &str) -> Vec<String> {
         let mut select = index.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         for parameter in 1..=select.parameter_count() {
             select.raw_bind_parameter(parameter, 1).unwrap();
@@ -626,7 +540,7 @@ mod tests {
         steps
     }
 
-    fn position(plan: &[String], step: &str) -> usize {
+    pub(in crate::store::index) fn position(plan: &[String], step: &str) -> usize {
         let place = plan.iter().position(|line| line.starts_with(step));
         place.unwrap_or_else(|| panic!("no step {step} in {plan:#?}"))
     }
@@ -649,6 +563,10 @@ mod tests {
         let last = plan(&index, LAST_EVENT);
         position(&last, "SEARCH e USING COVERING INDEX folder_event_at (folder=?)");
         assert!(!last.iter().any(|step| step.starts_with("SCAN e")), "{last:#?}");
+        let named = plan(&index, JOINS_NAMED);
+        let steps =
+            ["SEARCH name USING PRIMARY KEY (value=?)", "SEARCH p USING INDEX placement_receipt (receipt=?)"];
+        assert!(steps.map(|step| position(&named, step)).is_sorted(), "{named:#?}");
         let of_one = plan(&index, EVENTS);
         position(&of_one, "SEARCH folder_event USING INDEX folder_event_uids (folder=? AND first<?)");
     }

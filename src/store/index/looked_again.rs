@@ -1,0 +1,177 @@
+//! Receipts that are looked at again: what their entries change, and what is asked of them; and the walk through receipts to look at.
+
+use super::questions::{ARRIVAL_ORDER_SLACK_MS, entry_place};
+use super::{Came, Index, Place, int, names, receipt_id, unsigned};
+use crate::mail::{GatewayMailboxId, ReceiptId, Uid};
+use crate::store::fact::RevisedFact;
+use crate::store::recall::EntryPlace;
+use crate::store::{StoreError, Walk};
+use rusqlite::{OptionalExtension, params};
+
+/// Receipts of a gateway mailbox behind an id, oldest first.
+const WALK: &str = "SELECT id FROM receipt r
+WHERE r.id > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3 ORDER BY r.id LIMIT ?4";
+/// The same, of those with an entry in a folder: all of its entries are looked at each time.
+const WALK_SMALL_FOLDER: &str =
+    "SELECT DISTINCT r.id FROM placement p CROSS JOIN receipt r ON r.id = p.receipt
+WHERE p.folder = ?5 AND p.deleted_at IS NULL AND p.receipt > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3
+ORDER BY r.id LIMIT ?4";
+/// The same, where the folder has had so many that going through the receipts is less.
+const WALK_LARGE_FOLDER: &str = "SELECT id FROM receipt r
+WHERE r.id > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3 AND EXISTS (
+    SELECT 1 FROM placement p WHERE p.receipt = r.id AND p.folder = ?5 AND p.deleted_at IS NULL)
+ORDER BY r.id LIMIT ?4";
+/// Entries a folder has had, from which on it is a large one.
+const SMALL_FOLDER_UIDS_MAX: u32 = 50_000;
+
+impl Index {
+    pub(super) fn apply_revised(&self, fact: &RevisedFact, place: &Place) -> Result<(), StoreError> {
+        let (receipt, gateway_mailbox) = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
+        self.connection
+            .prepare_cached(
+                "INSERT INTO revision SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6
+                 FROM revision WHERE receipt = ?1 AND gateway_mailbox = ?2",
+            )?
+            .execute(params![
+                receipt,
+                gateway_mailbox,
+                int(place.segment),
+                int(place.entry_offset),
+                place.entry_octets,
+                fact.identity.map(|identity| identity.0)
+            ])?;
+        if let Some(reading) = &fact.reading {
+            for message in &reading.messages {
+                // The received message is held already: its row has the hash of the plain octets.
+                self.insert_message(&fact.gateway_mailbox, message, None)?;
+            }
+            let ids = [&reading.parent_message_id, &reading.returned_message_id];
+            self.insert_names(fact.receipt_id, names(&ids, &reading.reports, &reading.messages))?;
+        }
+        let of = Came {
+            receipt_id: fact.receipt_id,
+            gateway_mailbox: fact.gateway_mailbox,
+            at: fact.received_at,
+            epoch: fact.epoch,
+        };
+        for later in &fact.placements {
+            self.insert_placement(&of, &later.placement, Some(later.join.0))?;
+            self.connection
+                .prepare_cached("INSERT INTO placed_later VALUES (?, ?)")?
+                .execute(params![int(later.placement.folder), later.placement.uid.value()])?;
+        }
+        for left in &fact.left {
+            let (folder, uid) = (int(left.folder), left.uid.value());
+            let at = fact.at.unix_ms();
+            let left_now = self
+                .connection
+                .prepare_cached(
+                    "UPDATE placement SET deleted_at = ?, join_digest = NULL
+                     WHERE folder = ? AND uid = ? AND deleted_at IS NULL",
+                )?
+                .execute(params![at, folder, uid])?;
+            if left_now > 0 {
+                self.connection
+                    .prepare_cached("INSERT INTO departure VALUES (?, ?, ?, ?, ?)")?
+                    .execute(params![folder, uid, at, fact.kind.as_str(), fact.actor])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first entry a receipt has of a message in a folder, deleted ones included, but none that left.
+    pub(in crate::store) fn entry_of_receipt(
+        &self,
+        folder: u64,
+        receipt: ReceiptId,
+        message: u64,
+    ) -> Result<Option<Uid>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT p.uid FROM placement p WHERE p.receipt = ? AND p.folder = ? AND p.message = ? AND NOT EXISTS (
+                 SELECT 1 FROM departure d WHERE d.folder = p.folder AND d.uid = p.uid)
+             ORDER BY p.uid LIMIT 1",
+        )?;
+        let uid = select
+            .query_row(params![receipt.as_bytes(), int(folder), int(message)], |row| row.get(0))
+            .optional()?;
+        Ok(uid.and_then(Uid::new))
+    }
+
+    /// What is there now of a receipt in a folder, in UID order.
+    pub(in crate::store) fn live_entries_of_receipt(
+        &self,
+        folder: u64,
+        receipt: ReceiptId,
+    ) -> Result<Vec<Uid>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT uid FROM placement WHERE receipt = ? AND folder = ? AND deleted_at IS NULL ORDER BY uid",
+        )?;
+        let rows = select.query_map(params![receipt.as_bytes(), int(folder)], |row| row.get(0))?;
+        let uids: Vec<u32> = rows.collect::<Result<_, _>>()?;
+        Ok(uids.into_iter().filter_map(Uid::new).collect())
+    }
+
+    /// Where the entries stand that look at a receipt again, oldest first.
+    pub(in crate::store) fn revision_entries(
+        &self,
+        receipt: ReceiptId,
+        gateway_mailbox: GatewayMailboxId,
+    ) -> Result<Vec<EntryPlace>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT segment, place, octets FROM revision WHERE receipt = ? AND gateway_mailbox = ? ORDER BY number",
+        )?;
+        let rows = select.query_map(params![receipt.as_bytes(), gateway_mailbox.as_bytes()], entry_place)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The receipts a walk goes through.
+    pub(in crate::store) fn walk(&self, walk: &Walk) -> Result<Vec<ReceiptId>, StoreError> {
+        // A receipt's id is drawn when its transaction begins, its time when that ends.
+        let since = unsigned(walk.since.unix_ms().saturating_sub(ARRIVAL_ORDER_SLACK_MS));
+        let from = ReceiptId::new(since, [0; 10]).max(walk.after.unwrap_or(ReceiptId::from_bytes([0; 16])));
+        let of = walk.gateway_mailbox.as_bytes();
+        let (from, at, most) = (from.as_bytes(), walk.since.unix_ms(), int(walk.most as u64));
+        let ids = |sql, folder: Option<u64>| -> Result<Vec<ReceiptId>, StoreError> {
+            let mut select = self.connection.prepare_cached(sql)?;
+            let id = |row: &rusqlite::Row<'_>| receipt_id(row, 0);
+            Ok(match folder {
+                Some(folder) => select.query_map(params![from, of, at, most, int(folder)], id)?.collect(),
+                None => select.query_map(params![from, of, at, most], id)?.collect::<Result<_, _>>(),
+            }?)
+        };
+        let Some(name) = &walk.folder else { return ids(WALK, None) };
+        match self.folder(walk.gateway_mailbox, name)? {
+            None => Ok(Vec::new()),
+            Some(folder) if folder.uid_next.value() <= SMALL_FOLDER_UIDS_MAX => {
+                ids(WALK_SMALL_FOLDER, Some(folder.id))
+            }
+            Some(folder) => ids(WALK_LARGE_FOLDER, Some(folder.id)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::questions::tests::{plan, position};
+    use super::*;
+
+    #[test]
+    fn a_walk_reads_receipts_in_their_order_and_entries_of_its_folder_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index")).unwrap();
+        let all = plan(&index, WALK);
+        position(&all, "SEARCH r USING PRIMARY KEY (id>?)");
+        let small = plan(&index, WALK_SMALL_FOLDER);
+        let steps = [
+            "SEARCH p USING PRIMARY KEY (folder=?)",
+            "SEARCH r USING PRIMARY KEY (id=? AND gateway_mailbox=?)",
+        ];
+        assert!(steps.map(|step| position(&small, step)).is_sorted(), "{small:#?}");
+        let large = plan(&index, WALK_LARGE_FOLDER);
+        position(&large, "SEARCH r USING PRIMARY KEY (id>?)");
+        position(&large, "SEARCH p EXISTS USING INDEX placement_receipt (receipt=? AND folder=?)");
+        for walk in [all, large] {
+            assert!(!walk.iter().any(|step| step.contains("TEMP B-TREE")), "{walk:#?}");
+        }
+    }
+}
