@@ -28,6 +28,8 @@ const RATIO_MAX: f64 = 2.5;
 const SHORTEST: Duration = Duration::from_millis(4);
 /// Doublings at most: what meets a limit takes no longer however large it is.
 const DOUBLINGS_MAX: u32 = 6;
+/// Octets at most before that: what no longer fits the caches of the processor takes longer for that reason alone.
+const OCTETS_MAX: usize = 8 * 1024 * 1024;
 /// Runs of each size, the best of which counts.
 const RUNS: usize = 9;
 /// Measurements of a kind before it is said not to be linear.
@@ -57,7 +59,7 @@ fn is_linear(generator: &Generator) -> bool {
     let mut n = generator.small;
     let mut once = (generator.make)(n).octets;
     for _ in 0..DOUBLINGS_MAX {
-        if time(&once) >= SHORTEST {
+        if time(&once) >= SHORTEST || once.len() >= OCTETS_MAX {
             break;
         }
         n *= 2;

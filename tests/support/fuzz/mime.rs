@@ -5,9 +5,10 @@
 //! Input: an octet with the number of chunk sizes (at most 15), that many sizes, then the message.
 
 #[path = "../extracted.rs"]
-#[allow(dead_code, reason = "other targets use the rest")]
+#[allow(dead_code, clippy::duplicate_mod, reason = "each target stands alone, and none needs all of it")]
 mod extracted;
 #[path = "../pieces.rs"]
+#[allow(clippy::duplicate_mod, reason = "each target stands alone")]
 mod pieces;
 #[path = "../wrap.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
