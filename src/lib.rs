@@ -13,7 +13,9 @@
 //!    Beside it, [`authentic`] judges who really sent it, from the peer and the outermost header; what a gateway mailbox in enforce
 //!    or strict mode cannot prove goes to `Quarantine` alone, read all the same.
 //! 5. [`assign`] matches the recorded envelope with the users of the [`directory`] and says, with reasons, whose `Journal
-//!    Outgoing` and `Journal Incoming` the message belongs in. Nobody known: `Unassigned`. Unreadable: `Quarantine`.
+//!    Outgoing` and `Journal Incoming` the message belongs in. Nobody known: `Unassigned`. Unreadable: `Quarantine`. Plain copies
+//!    go by the header fields that the admin trusts; the report in an NDR that comes to an NDR mailbox, to the gateway mailbox
+//!    which that one serves (`pipeline/recover.rs`).
 //! 6. The [`store`] seals the content to the gateway mailbox's key. One committer groups what all sessions deliver, decides what
 //!    is a duplicate, hands out UIDs, appends to the log, and syncs once. Only then does the peer hear `250 2.0.0 Ok <receipt id>`.
 //! 7. A poller logs in over [`fetch`] with the password that opens the keyring, fetches, deletes. What it did becomes part of
@@ -28,6 +30,8 @@
 //!   beside it ([`observe::metrics`]) and shown over HTTP ([`admin::http`]), with health.
 //! - [`admin::watch`] looks every half minute: pure judgements ([`observe::alarm`], [`observe::rhythm`]) over what store,
 //!   directory, certificate and visits say raise an alarm once and clear it once; people get a mail.
+//! - What waits in `Quarantine` and `Unassigned` can be looked at again ([`store::Revision`]): an admin releases it, the directory
+//!   learns of a user, a later version reads more. What was said first stays; what is said anew stands beside it.
 //! - [`admin::doctor`] examines everything around the gateway and goes through its own doors.
 //! - Whoever connects is counted by address and network ([`net::admission`]), and every message on its way in by its octets
 //!   (`pipeline/in_flight.rs`): no flood of strangers keeps reports out.
@@ -72,7 +76,7 @@
 //!   what is held back for its verdict is in `Quarantine` alone.
 //! - The same report again adds nothing; another body is always kept, whatever its Message-ID.
 //! - UIDs only rise, UIDLs are never reused.
-//! - The server cannot read what it stores: only a password opens a keyring.
+//! - The server cannot read what it stores: only a password or an escrow identity opens a keyring.
 //!
 //! On-disk formats are written down where they are made: the log in `store/format.rs` and `store/fact.rs`, the index in
 //! `store/index.rs`, keyrings in `store/seal.rs`, the digest input in [`extract::join`], the summary in `pipeline/summary.rs`.
