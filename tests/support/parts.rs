@@ -61,7 +61,9 @@ pub(crate) fn well_formed(message: &[u8]) -> Option<Part> {
     let mut todo = vec![&whole];
     while let Some(part) = todo.pop() {
         if let Some(enclosed) = &part.message {
-            lawful &= is_lawful(body(message, part));
+            // It begins further in where the part is the text of a bounce that is no MIME.
+            let end = (enclosed.body_offset + enclosed.octets) as usize;
+            lawful &= is_lawful(&message[enclosed.header_offset as usize..end]);
             todo.push(enclosed);
         }
         todo.extend(&part.children);
@@ -82,10 +84,12 @@ pub(crate) fn body<'a>(message: &'a [u8], part: &Part) -> &'a [u8] {
 /// A kind of difference that is no fault of ours, by name; the test says it of the message and of our part in question.
 pub(crate) type Excuse = (&'static str, fn(&[u8], &Part) -> bool);
 
-/// We look into files named `*.eml` in a wrapper: relays and clients make them of messages.
-pub(crate) const FILE_READ_AS_MESSAGE: Excuse = ("a file that only we read as a message", |_, part| {
-    part.message.is_some() && !media_type(part).starts_with("message/")
-});
+/// We look into files named `*.eml` in a wrapper, since relays and clients make them of messages, and into the text of bounces that
+/// are no MIME.
+pub(crate) const FILE_READ_AS_MESSAGE: Excuse =
+    ("a file or a text that only we read as a message", |_, part| {
+        part.message.is_some() && !media_type(part).starts_with("message/")
+    });
 
 /// The media type a part's header names, in lower case; empty without one.
 fn media_type(part: &Part) -> String {
