@@ -100,7 +100,7 @@ fn a_report_that_was_read_with_doubts_goes_to_whom_it_names_and_an_unreadable_on
     let site = Site::new();
     let address = create(&site, "Contoso");
     let mut server = site.serve();
-    let doubtful = send(&server, &address, &corpus("journal/missing-close-delimiter.eml"));
+    let doubtful = send(&server, &address, &corpus("journal/exchange-online/missing-close-delimiter.eml"));
     let hopeless = send(&server, &address, &corpus("demo/hopeless.eml"));
     are(&folders(&site, "Contoso"), &[("INBOX", 2), ("Quarantine", 2)]);
     assert_eq!(listed(&site)[0]["receipt_id"], hopeless.as_str(), "newest first");

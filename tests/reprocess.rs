@@ -129,7 +129,7 @@ fn what_turns_out_to_be_unreadable_moves_to_quarantine() {
     let site = Site::new();
     let account = Account::create(&site, &["--profile", "generic"]);
     let server = site.serve();
-    let id = account.receives(&server, &corpus("journal/original-missing.eml"));
+    let id = account.receives(&server, &corpus("journal/exchange-online/original-missing.eml"));
     read_as_microsoft365(&site, &account);
     let done = reprocess(&account, &site, &["--apply", "--receipt", &id]);
     let moved = &done["receipts"][0];
@@ -219,7 +219,7 @@ fn an_original_in_base64_is_decoded_and_stored_beside_the_message() {
     let site = Site::new();
     let account = Account::create(&site, &["--profile", "generic"]);
     let server = site.serve();
-    account.receives(&server, &corpus("journal/s27_inner_base64.eml"));
+    account.receives(&server, &corpus("journal/exchange-online/s27_inner_base64.eml"));
     read_as_microsoft365(&site, &account);
     let done = reprocess(&account, &site, &["--apply"]);
     assert_eq!(differs(&done, "originals"), ("0", "1"));

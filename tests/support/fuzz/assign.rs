@@ -5,7 +5,7 @@
 //! Input: sender and represented person, then four octets for each recipient line: its field and redirection, its address, the
 //! address it came through, and how the lines are turned. An address is one of a list, or made of the octet itself.
 
-use daybook::assign::{Assignment, Policy, assign};
+use daybook::assign::{Assignment, Policy, Reason, assign};
 use daybook::directory::{Snapshot, file};
 use daybook::mail::{
     JournaledEnvelope, JournaledRecipient, RecipientField, Redirection, UserFolder, WrittenAddress,
@@ -106,11 +106,15 @@ fn turned(envelope: &JournaledEnvelope, lines: &[[u8; 4]]) -> Vec<Vec<JournaledE
     vec![vec![reversed], vec![shuffled], vec![first.clone(), second.clone()], vec![second, first], twice]
 }
 
-/// Whose it is and why, without order; where two lines write one address differently, either may stand in the reason.
+/// Whose it is and why, without order, whichever report says so; where two lines write one address differently, either may
+/// stand in the reason.
 fn said(found: &Assignment) -> (BTreeSet<String>, BTreeSet<String>) {
     let placed = found.placements.iter().flat_map(|placement| {
         let whose = format!("{} {:?}", placement.user_id, placement.folder);
-        placement.reasons.iter().map(move |reason| format!("{whose}: {reason}").to_ascii_lowercase())
+        placement.reasons.iter().map(move |reason| {
+            let reason = Reason { report: None, ..reason.clone() };
+            format!("{whose}: {reason}").to_ascii_lowercase()
+        })
     });
     let nobody = found.unmatched.iter().map(|unmatched| unmatched.to_string().to_ascii_lowercase());
     (placed.collect(), nobody.collect())
