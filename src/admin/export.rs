@@ -66,7 +66,7 @@ impl std::fmt::Debug for Export {
 /// Opens the message that came by this receipt. Blocks.
 ///
 /// # Errors
-/// As [`key::open`]; [`OpError::NotFound`] when there is no such message, [`OpError::Refused`] when every place is taken.
+/// As of opening the gateway mailbox by a key; [`OpError::NotFound`] when there is no such message, [`OpError::Refused`] when every place is taken.
 pub fn begin(
     context: &Context,
     actor: &str,
