@@ -1,7 +1,7 @@
 //! Nothing is unaccounted for: thousands of messages of every kind are received, and the sums over classes and destinations
 //! are what was sent; then users are added, and `reassign` does exactly what its dry run listed.
 //!
-//! 300 users and 600 messages; with `DAYBOOK_LONG=1` 10,000 and 20,000.
+//! 300 users, 600 messages and 15 users who come later; with `DAYBOOK_LONG=1` 10,000, 20,000 and 50.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -187,8 +187,8 @@ fn are(entries: &BTreeMap<String, usize>, expect: &[(&str, usize)]) {
 #[test]
 fn every_message_is_accounted_for_and_reassign_does_what_its_dry_run_listed() {
     let is_long = std::env::var_os("DAYBOOK_LONG").is_some();
-    let (known, groups) = if is_long { (10_000, 1_000) } else { (300, 30) };
-    let users = Users { known, later: known / 20 };
+    let (known, later, groups) = if is_long { (10_000, 50, 1_000) } else { (300, 15, 30) };
+    let users = Users { known, later };
     let gateway = Gateway::new(known);
     let (observing, enforcing) = (gateway.create(Mode::Observe), gateway.create(Mode::Enforce));
 
