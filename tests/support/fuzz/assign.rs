@@ -74,11 +74,11 @@ fn place(envelopes: &[JournaledEnvelope]) -> Assignment {
     assign(envelopes, &SNAPSHOT, &Policy::default())
 }
 
+/// Without blanks around it, as the reader of reports gives it: keys leave them away.
 fn address(octet: u8) -> WrittenAddress {
-    let listed = ADDRESSES.get(usize::from(octet));
-    WrittenAddress(
-        listed.map_or_else(|| format!("{}@contoso.example", char::from(octet)), |text| (*text).to_owned()),
-    )
+    let made = format!("{}@contoso.example", char::from(octet));
+    let text = ADDRESSES.get(usize::from(octet)).copied().unwrap_or(&made);
+    WrittenAddress(text.trim().to_owned())
 }
 
 fn recipient([kind, to, via, _]: &[u8; 4]) -> JournaledRecipient {

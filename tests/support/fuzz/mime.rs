@@ -19,6 +19,8 @@ use daybook::mail::{CanonicalSize, Profile};
 use extracted::Extracted;
 use std::ops::Range;
 
+const LINE_END_OCTETS_MAX: u64 = 2;
+
 /// Panics when the scanner breaks a promise.
 pub(crate) fn run(input: &[u8]) {
     let Some((sizes, message)) = pieces::numbers(input) else { return };
@@ -29,7 +31,7 @@ pub(crate) fn run(input: &[u8]) {
     assert_eq!((facts.extent.offset, facts.extent.octets), (0, message.len() as u64));
     assert_eq!(facts.canonical, canonical(message), "of the whole");
     assert_eq!(facts.structure.header_octets, facts.header_octets);
-    check_part(&facts.structure, message, 0..message.len() as u64);
+    check_part(&facts.structure, message, 0..message.len() as u64, message.len() as u64);
     check_wrapped(message, &whole);
 }
 
@@ -70,18 +72,20 @@ fn slice(message: &[u8], range: Range<u64>) -> &[u8] {
     &message[range.start as usize..range.end as usize]
 }
 
-/// The part lies inside `room`, its own parts one behind the other inside its body.
-fn check_part(part: &Part, message: &[u8], room: Range<u64>) {
+/// The part lies inside `room`, its own parts one behind the other inside its body; `end` is that of the message it is of.
+fn check_part(part: &Part, message: &[u8], room: Range<u64>, end: u64) {
     let header = part.header_offset..part.header_offset + part.header_octets;
     let body = part.body_offset..part.body_offset + part.octets;
-    assert!(header.start >= room.start && body.end <= room.end, "{header:?} {body:?} outside {room:?}");
+    // A header keeps its empty line even where that is the line end of a delimiter which ends the multipart around it as well.
+    let room_end = if part.octets == 0 { end.min(room.end + LINE_END_OCTETS_MAX) } else { room.end };
+    assert!(header.start >= room.start && body.end <= room_end, "{header:?} {body:?} outside {room:?}");
     assert_eq!(header.end, body.start, "between header and body");
     assert!(slice(message, header).starts_with(&part.header), "another header");
     let counted = canonical(slice(message, body.clone()));
     assert_eq!((part.canonical_octets, part.lines), (counted.octets, counted.lines), "of {body:?}");
     let mut free = body.clone();
     for child in &part.children {
-        check_part(child, message, free.clone());
+        check_part(child, message, free.clone(), end);
         free.start = child.body_offset + child.octets;
     }
     if let Some(enclosed) = &part.message {
@@ -90,13 +94,29 @@ fn check_part(part: &Part, message: &[u8], room: Range<u64>) {
             is_bounce(part) || enclosed.header_offset == body.start,
             "a message begins where its part's body does"
         );
-        check_part(enclosed, message, body);
+        check_part(enclosed, message, body.clone(), body.end.min(end));
     }
 }
 
 /// The part is the text of a bounce that is no MIME: the returned message begins somewhere in it.
 fn is_bounce(part: &Part) -> bool {
     !String::from_utf8_lossy(&part.header).to_ascii_lowercase().contains("message/")
+}
+
+/// The line end of the report's delimiter can be the empty line that a header at the very end had lacked: behind it a message of no
+/// octets begins.
+fn without_empty_messages(part: &Part) -> Part {
+    let message = part.message.as_deref().filter(|enclosed| enclosed.header_octets + enclosed.octets > 0);
+    Part {
+        children: part.children.iter().map(without_empty_messages).collect(),
+        message: message.map(|enclosed| Box::new(without_empty_messages(enclosed))),
+        ..part.clone()
+    }
+}
+
+fn holds_bounce(part: &Part) -> bool {
+    let inner = part.children.iter().chain(part.message.as_deref());
+    (part.message.is_some() && is_bounce(part)) || inner.into_iter().any(holds_bounce)
 }
 
 /// Inside a report the message is what it is alone.
@@ -116,11 +136,11 @@ fn check_wrapped(message: &[u8], alone: &Extraction) {
     let limits =
         [DefectKind::TooDeep, DefectKind::TooManyParts, DefectKind::TooManyEncodings, DefectKind::HeaderCut];
     let is_limited = |found: &Extraction| found.defects.iter().any(|defect| limits.contains(&defect.kind));
-    let root = &alone.whole.structure;
-    // Such a bounce is one only where an NDR can stand, not as an original.
-    let is_read_otherwise = root.message.is_some() && is_bounce(root);
+    // Such a bounce is looked into only where an NDR can stand, and as far as whole lines tell.
+    let is_read_otherwise = [&alone.whole.structure, &facts.structure].into_iter().any(holds_bounce);
     if !is_limited(alone) && !is_limited(&read.found) && !is_read_otherwise {
-        assert_eq!(facts.structure, alone.whole.structure, "inside a report");
+        let [inside, alone_tree] = [&facts.structure, &alone.whole.structure].map(without_empty_messages);
+        assert_eq!(inside, alone_tree, "inside a report");
         assert_eq!(facts.join_prefix, alone.whole.join_prefix, "inside a report");
     }
 }
