@@ -100,7 +100,7 @@ fn a_report_that_was_read_with_doubts_goes_to_whom_it_names_and_an_unreadable_on
     let site = Site::new();
     let address = create(&site, "Contoso");
     let mut server = site.serve();
-    let doubtful = send(&server, &address, &corpus("journal/missing-close-delimiter.eml"));
+    let doubtful = send(&server, &address, &corpus("journal/exchange-online/missing-close-delimiter.eml"));
     let hopeless = send(&server, &address, &corpus("demo/hopeless.eml"));
     are(&folders(&site, "Contoso"), &[("INBOX", 2), ("Quarantine", 2)]);
     assert_eq!(listed(&site)[0]["receipt_id"], hopeless.as_str(), "newest first");
@@ -142,4 +142,52 @@ fn a_message_in_quarantine_of_two_gateway_mailboxes_is_released_from_the_one_tha
     let left = json_of(&site, &["quarantine", "list", "--mailbox", "First", "--json"]);
     assert_eq!(left["messages"][0]["gateway_mailbox"], first.as_str());
     assert_eq!(listed(&site).len(), 1);
+}
+
+#[test]
+fn a_damaged_copy_of_a_report_keeps_no_whole_one_out() {
+    let site = Site::new();
+    let address = create(&site, "Contoso");
+    let server = site.serve();
+    let whole = String::from_utf8(corpus("demo/report.eml")).unwrap();
+    let last = whole.trim_end().lines().last().unwrap();
+    let delimiter = last.strip_suffix("--").unwrap_or_else(|| panic!("{last}"));
+    let damaged = format!("{whole}{delimiter}\r\nContent-Type: text/plain\r\n\r\nmore\r\n");
+    let doubtful = send(&server, &address, damaged.as_bytes());
+    are(&folders(&site, "Contoso"), &[("INBOX", 1), ("Quarantine", 1)]);
+    let trace = |id: &str| json_of(&site, &["trace", id, "--json"])[0]["repeats"].clone();
+    let genuine = send(&server, &address, whole.as_bytes());
+    assert_eq!(trace(&genuine), Value::Null);
+    let all = [("INBOX", 2), ("Quarantine", 1), (OUTGOING, 1), (INCOMING, 1)];
+    are(&folders(&site, "Contoso"), &all);
+    // The very same octets are the same again.
+    assert_eq!(trace(&send(&server, &address, damaged.as_bytes())), doubtful.as_str());
+    site.run(&["quarantine", "release", &doubtful, "--yes"]).expect(0);
+    are(&folders(&site, "Contoso"), &[("INBOX", 2), (OUTGOING, 1), (INCOMING, 1)]);
+}
+
+#[test]
+fn once_released_a_damaged_report_is_the_one_that_a_whole_one_repeats() {
+    let site = Site::new();
+    let address = create(&site, "Contoso");
+    let server = site.serve();
+    let whole = String::from_utf8(corpus("demo/report.eml")).unwrap();
+    let delimiter = whole.trim_end().lines().last().unwrap().strip_suffix("--").unwrap();
+    let damaged = format!("{whole}{delimiter}\r\nContent-Type: text/plain\r\n\r\nmore\r\n");
+    let doubtful = send(&server, &address, damaged.as_bytes());
+    site.run(&["quarantine", "release", &doubtful, "--yes"]).expect(0);
+    let genuine = send(&server, &address, whole.as_bytes());
+    assert_eq!(json_of(&site, &["trace", &genuine, "--json"])[0]["repeats"], doubtful.as_str());
+    are(&folders(&site, "Contoso"), &[("INBOX", 1), (OUTGOING, 1), (INCOMING, 1)]);
+}
+
+#[test]
+fn what_has_nowhere_to_go_stays_in_quarantine() {
+    let site = Site::new();
+    let address = create(&site, "Contoso");
+    let server = site.serve();
+    let id = send(&server, &address, &corpus("demo/hopeless.eml"));
+    site.run(&["mailbox", "set", "Contoso", "archive=false"]).expect(0);
+    assert!(site.run(&["quarantine", "release", &id, "--yes"]).expect(1).stderr.contains("archive = false"));
+    are(&folders(&site, "Contoso"), &[("INBOX", 1), ("Quarantine", 1)]);
 }
