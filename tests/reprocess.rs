@@ -129,7 +129,7 @@ fn what_turns_out_to_be_unreadable_moves_to_quarantine() {
     let site = Site::new();
     let account = Account::create(&site, &["--profile", "generic"]);
     let server = site.serve();
-    let id = account.receives(&server, &corpus("journal/original-missing.eml"));
+    let id = account.receives(&server, &corpus("journal/exchange-online/original-missing.eml"));
     read_as_microsoft365(&site, &account);
     let done = reprocess(&account, &site, &["--apply", "--receipt", &id]);
     let moved = &done["receipts"][0];
@@ -177,7 +177,10 @@ fn unread(site: &Site, account: &Account, bodies: &[&[u8]], recovered: bool) {
             once_per_join: false,
             reasons,
         });
-        let defects = vec![("extraction-failed".to_owned(), "it could not be read".to_owned())];
+        let mut defects = vec![("extraction-failed".to_owned(), "it could not be read".to_owned())];
+        if recovered {
+            defects.push(("delimiter-after-close".to_owned(), "of the NDR".to_owned()));
+        }
         let recovered_from = recovered.then_some(to.id);
         Delivery { class: Class::Unreadable, defects, placements, recovered_from, ..plain }
     };
@@ -209,8 +212,44 @@ fn what_was_cut_out_of_an_ndr_with_doubts_waits_for_an_admin() {
     let done = reprocess(&account, &site, &["--apply"]);
     assert_eq!(differs(&done, "class"), ("unreadable", "journal-report"));
     holds(&account, &site, &[("INBOX", 1), ("Quarantine", 1)]);
+    // Why it waits is still told, and is no difference.
+    assert_eq!(differs(&done, "defects").1, "delimiter-after-close");
+    assert_eq!(reprocess(&account, &site, &["--apply"])["receipts"], Value::Array(vec![]));
     let id = done["receipts"][0]["receipt_id"].as_str().unwrap().to_owned();
     site.run(&["quarantine", "release", &id, "--yes"]).expect(0);
+    holds(&account, &site, ALL);
+    // From now on it is known by what was read, and the report itself is the same again.
+    let server = site.serve();
+    let direct = account.receives(&server, &corpus("demo/report.eml"));
+    assert_eq!(json(site.run(&["trace", &direct, "--json"]))[0]["repeats"], id.as_str());
+    holds(&account, &site, ALL);
+}
+
+#[test]
+fn what_an_admin_let_out_does_not_go_back_to_quarantine() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    let server = site.serve();
+    let id = account.receives(&server, &corpus("demo/hopeless.eml"));
+    site.run(&["quarantine", "release", &id, "--yes"]).expect(0);
+    holds(&account, &site, &[("INBOX", 1), ("Unassigned", 1)]);
+    assert_eq!(reprocess(&account, &site, &["--apply"])["receipts"], Value::Array(vec![]));
+    holds(&account, &site, &[("INBOX", 1), ("Unassigned", 1)]);
+}
+
+#[test]
+fn a_repetition_with_octets_of_its_own_is_read_again_and_placed_nowhere() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    let server = site.serve();
+    let report = corpus("demo/report.eml");
+    let first = account.receives(&server, &report);
+    let again = [b"Received: from elsewhere by gw.example\r\n".as_slice(), &report].concat();
+    let second = account.receives(&server, &again);
+    assert_eq!(json(site.run(&["trace", &second, "--json"]))[0]["repeats"], first.as_str());
+    site.run(&["mailbox", "set", &account.login, "profile=generic"]).expect(0);
+    let done = reprocess(&account, &site, &["--apply", "--receipt", &second]);
+    assert_eq!(differs(&done, "class"), ("journal-report", "plain"));
     holds(&account, &site, ALL);
 }
 
@@ -219,7 +258,7 @@ fn an_original_in_base64_is_decoded_and_stored_beside_the_message() {
     let site = Site::new();
     let account = Account::create(&site, &["--profile", "generic"]);
     let server = site.serve();
-    account.receives(&server, &corpus("journal/s27_inner_base64.eml"));
+    account.receives(&server, &corpus("journal/exchange-online/s27_inner_base64.eml"));
     read_as_microsoft365(&site, &account);
     let done = reprocess(&account, &site, &["--apply"]);
     assert_eq!(differs(&done, "originals"), ("0", "1"));

@@ -14,14 +14,14 @@
 //! - As at its arrival, a bug in extraction or assignment loses nothing: the message is as unreadable as it was.
 
 use super::header_named;
-use super::place::{Placed, Subject, place};
+use super::place::{self, Placed, Subject, place};
 use super::prepare::{
-    Contents, Gathered, Read, contents, defects, extract_safely, identity, is_about_the_message, read,
-    reports,
+    Contents, EXTRACTION_FAILED, Gathered, Read, contents, defects, extract_safely, identity,
+    is_about_the_message, read, reports,
 };
 use super::reception::Taken;
 use super::recover;
-use super::revise::revision;
+use super::revise::{is_in_inbox_alone, is_quarantined, revision};
 use super::{Inner, Pipeline};
 use crate::extract::Scanned;
 use crate::mail::{Class, Evidence, GatewayMailbox, Judgement, Mode, Rendition, Timestamp, Verdict};
@@ -151,6 +151,8 @@ fn compare(
     at: Timestamp,
 ) -> Result<Reread, StoreError> {
     let extraction = read.extraction.as_ref();
+    // What was cut out of an NDR was not read by header fields when it came: nobody vouches for them.
+    let scanned = scanned.filter(|_| receipt.recovered_from.is_none());
     let by_header = header_named::named(inner, gateway_mailbox, scanned, extraction);
     let mut reports = reports(extraction);
     reports.extend(header_named::record(&by_header));
@@ -167,10 +169,13 @@ fn compare(
         false => recover::place_ndr(gateway_mailbox, extraction, false),
     };
     let class = extraction.map_or(Class::Unreadable, |e| e.class);
-    let defects = defects(extraction, &by_header, placed.left_wrapped.take());
+    let doubtful = is_doubtful(receipt);
+    let found = defects(extraction, &by_header, placed.left_wrapped.take());
+    let defects = if doubtful { doubts(receipt, found, extraction.is_some()) } else { found };
     let stage = inner.store.stage(gateway_mailbox.id)?;
     let differences = differences(receipt, class, &reports, &defects, read, stage.digest_key());
-    let leaves = match judgement.held_back || is_doubtful(receipt) {
+    let only_reading = judgement.held_back || doubtful || receipt.repeats.is_some();
+    let leaves = match only_reading {
         true => {
             placed = Placed { unmatched: receipt.unmatched.clone(), ..Placed::default() };
             Vec::new()
@@ -183,7 +188,8 @@ fn compare(
         if heals {
             return Err(StoreError::Damaged("what is stored of it cannot be read any more".to_owned()));
         }
-        if !judgement.held_back {
+        let vouched_for = was_released(receipt) || !place::is_doubtful(extraction, subject);
+        if !only_reading && vouched_for {
             let outermost = extraction.and_then(|e| e.whole.message_id.as_deref());
             let key = stage.digest_key();
             revision.identity = Some(identity(key, outermost, &reports, &exacts, &joins)?);
@@ -204,9 +210,11 @@ fn compare(
 
 /// As it was judged when it came; what an admin released since is not held back any more.
 fn judgement(receipt: &ReceiptView) -> Judgement {
-    let released = receipt.revisions.iter().any(|revision| revision.kind == RevisionKind::Released);
     match &receipt.judgement {
-        Some(judgement) => Judgement { held_back: judgement.held_back && !released, ..judgement.clone() },
+        Some(judgement) => {
+            let held_back = judgement.held_back && !was_released(receipt);
+            Judgement { held_back, ..judgement.clone() }
+        }
         // Before there were verdicts, all was delivered.
         None => Judgement {
             verdict: Verdict::Unverified,
@@ -218,9 +226,25 @@ fn judgement(receipt: &ReceiptView) -> Judgement {
     }
 }
 
-/// It was cut out of an NDR, and something about that brought it to Quarantine: its own octets do not tell what.
+fn was_released(receipt: &ReceiptView) -> bool {
+    receipt.revisions.iter().any(|revision| revision.kind == RevisionKind::Released)
+}
+
+/// It was cut out of an NDR, and something about that brought it to Quarantine, or would have if there had been one: its own
+/// octets do not tell what. Whatever does leaves a defect.
 fn is_doubtful(receipt: &ReceiptView) -> bool {
-    receipt.recovered_from.is_some() && is_in(receipt, &FolderName::Quarantine)
+    let quarantined = receipt.placements.iter().any(is_quarantined);
+    let would_have_been = is_in_inbox_alone(receipt) && !receipt.defects.is_empty();
+    receipt.recovered_from.is_some() && (quarantined || would_have_been)
+}
+
+/// The defects of such a one are those of the NDR, as at its arrival. Only that it could not be read is told anew.
+fn doubts(receipt: &ReceiptView, mut found: Vec<(String, String)>, is_read: bool) -> Vec<(String, String)> {
+    let mut doubts = receipt.defects.clone();
+    doubts.retain(|(kind, _)| kind != EXTRACTION_FAILED);
+    found.retain(|(kind, _)| !is_read && kind == EXTRACTION_FAILED);
+    doubts.extend(found);
+    doubts
 }
 
 /// Leaves of what is wanted what may be made, and gives the folders that the receipt leaves for it.
@@ -230,6 +254,16 @@ fn settle(
     wanted: &mut Vec<WantedPlacement>,
 ) -> Vec<FolderName> {
     let wants = |folder: &FolderName| wanted.iter().any(|wanted| wanted.folder == *folder);
+    let quarantine = FolderName::Quarantine.path(None);
+    let let_out = receipt.placements.iter().any(|placement| {
+        let is_release = |kind: &str| kind == RevisionKind::Released.as_str();
+        placement.folder == quarantine && placement.events.iter().any(|event| is_release(&event.kind))
+    });
+    if let_out && wants(&FolderName::Quarantine) {
+        // Who let it out knew of the doubts: it stays where that brought it.
+        wanted.clear();
+        return Vec::new();
+    }
     let kept = [FolderName::Quarantine, FolderName::Unassigned];
     let now: Vec<bool> = kept.iter().map(|folder| is_in(receipt, folder)).collect();
     let leaves: Vec<FolderName> = kept
@@ -239,8 +273,7 @@ fn settle(
         .filter(|(folder, is_in)| **is_in && gateway_mailbox.archive && !wants(folder))
         .map(|(folder, _)| folder.clone())
         .collect();
-    let inbox = FolderName::Inbox.path(None);
-    let never_placed = receipt.placements.iter().all(|placement| placement.folder == inbox);
+    let never_placed = is_in_inbox_alone(receipt);
     wanted.retain(|wanted| match &wanted.folder {
         FolderName::Inbox => false,
         FolderName::User { .. } => true,
