@@ -51,7 +51,7 @@ use arc_swap::ArcSwap;
 use in_flight::InFlight;
 pub use in_flight::InFlightLimits;
 use reception::Gathering;
-pub use reprocess::{Difference, Reread};
+pub use reprocess::{Difference, Recovered, Reread};
 pub use revise::{reassigned, released};
 use std::sync::Arc;
 use tokio::sync::Semaphore;

@@ -245,27 +245,27 @@ impl CanonicalCount {
 }
 
 #[derive(Clone, Copy)]
-struct Receipt<'a> {
-    receipt_id: ReceiptId,
-    received_at: Timestamp,
-    envelope: &'a TransportEnvelope,
+pub(super) struct Receipt<'a> {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) received_at: Timestamp,
+    pub(super) envelope: &'a TransportEnvelope,
     /// What header fields of plain mail are read from.
-    scanned: Option<&'a Scanned>,
+    pub(super) scanned: Option<&'a Scanned>,
     /// What is delivered was returned by an NDR.
-    came_by: Option<CameBy<'a>>,
+    pub(super) came_by: Option<CameBy<'a>>,
     /// It holds a report for a gateway mailbox that is not there.
-    lost_home: bool,
+    pub(super) lost_home: bool,
 }
 
 /// How a report came that was recovered.
 #[derive(Clone, Copy)]
-struct CameBy<'a> {
-    ndr_mailbox: &'a GatewayMailbox,
-    ndr: &'a Read,
+pub(super) struct CameBy<'a> {
+    pub(super) ndr_mailbox: &'a GatewayMailbox,
+    pub(super) ndr: &'a Read,
 }
 
 /// The delivery to one gateway mailbox: what it holds already is referenced, the rest sealed to its key.
-fn deliver_to(
+pub(super) fn deliver_to(
     inner: &Inner,
     gateway_mailbox: &GatewayMailbox,
     read: &Read,

@@ -9,6 +9,7 @@
 //! Invariants:
 //! - What is held back for its verdict stays held back: only its reading is renewed. Who sent it is judged once, when it comes.
 //!   So does what was cut out of an NDR with doubts.
+//! - What an NDR to an NDR mailbox returns, and was not seen to return when it came, is delivered as it would have been then.
 //! - A receipt only moves between Quarantine, Unassigned and users' folders; INBOX is the poller's and stays as it is. What
 //!   somebody took from a folder, or an admin let out, does not come back there.
 //! - As at its arrival, a bug in extraction or assignment loses nothing: the message is as unreadable as it was.
@@ -16,18 +17,18 @@
 use super::header_named;
 use super::place::{self, Placed, Subject, place};
 use super::prepare::{
-    Contents, EXTRACTION_FAILED, Gathered, Read, contents, defects, extract_safely, identity,
-    is_about_the_message, read, reports,
+    CameBy, Contents, EXTRACTION_FAILED, Gathered, Read, Receipt, contents, defects, deliver_to,
+    extract_safely, identity, is_about_the_message, read, reports,
 };
 use super::reception::Taken;
-use super::recover;
+use super::recover::{self, Recovery};
 use super::revise::{is_in_inbox_alone, is_quarantined, revision};
 use super::{Inner, Pipeline};
 use crate::extract::Scanned;
 use crate::mail::{Class, Evidence, GatewayMailbox, Judgement, Mode, Rendition, Timestamp, Verdict};
 use crate::store::{
-    Digest, DigestKey, FolderName, PlacementView, Reading, ReceiptView, ReportRecord, Revision, RevisionKind,
-    StoreError, Unlocked, WantedPlacement,
+    Delivered, Delivery, Digest, DigestKey, FolderName, PlacementView, Reading, ReceiptQuery, ReceiptView,
+    ReportRecord, Revision, RevisionKind, StoreError, Unlocked, WantedPlacement,
 };
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,6 +48,17 @@ pub struct Reread {
     pub differences: Vec<Difference>,
     /// What the message is, by this reading.
     pub class: Class,
+    /// The report that it returns, when the gateway mailbox served has it not from this receipt.
+    pub recovered: Option<Box<Recovered>>,
+}
+
+/// A report that reading an NDR again found in it, read and sealed for the gateway mailbox served.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The gateway mailbox served.
+    pub served: Arc<GatewayMailbox>,
+    ndr_mailbox: Arc<GatewayMailbox>,
+    delivery: Delivery,
 }
 
 /// One thing that a new reading says differently. The texts come from the message.
@@ -88,6 +100,21 @@ impl Pipeline {
         tracing::error!(event = "journal.extraction_failed", %receipt_id, %session_id, error);
         Err(StoreError::Refused(format!("a bug keeps it from being read: {error}")))
     }
+
+    /// Delivers a report that reading an NDR again found, before the NDR itself is revised: should that fail, the next time finds
+    /// the report delivered. Two must not be at it for the same receipt.
+    ///
+    /// # Errors
+    /// As delivering to the store; nothing is stored then.
+    pub async fn deliver_recovered(&self, recovered: Recovered) -> Result<Delivered, StoreError> {
+        let Recovered { served, ndr_mailbox, delivery } = recovered;
+        let (receipt_id, session_id) = (delivery.receipt_id, delivery.transport.session_id);
+        let returned = recover::Returned::of(&delivery);
+        let delivered = self.inner.store.deliver(vec![delivery]).await?.into_iter().next();
+        let delivered = delivered.ok_or(StoreError::Gone)?;
+        recover::tell(receipt_id, session_id, &[served, ndr_mailbox], &returned, &delivered);
+        Ok(delivered)
+    }
 }
 
 fn reread(
@@ -106,7 +133,30 @@ fn reread(
     if read.sha256 != receipt.sha256 {
         return Err(StoreError::Damaged("its SHA-256 is another than when it was received".to_owned()));
     }
-    compare(inner, &gateway_mailbox, receipt, &read, gathered.scanned.as_ref(), at)
+    let recovery = recover::look(inner, &gateway_mailbox, &read, &gathered, &[])?;
+    let scanned = gathered.scanned.as_ref();
+    let mut reread = compare(inner, &gateway_mailbox, receipt, &read, scanned, recovery.is_homeless(), at)?;
+    if let Recovery::For(served, report) = recovery
+        && !is_known_to(inner, &served, receipt)?
+    {
+        let of_report = Receipt {
+            receipt_id: receipt.receipt_id,
+            received_at: receipt.at,
+            envelope: &receipt.transport,
+            scanned: None,
+            came_by: Some(CameBy { ndr_mailbox: &gateway_mailbox, ndr: &read }),
+            lost_home: false,
+        };
+        let delivery = deliver_to(inner, &served, &report, &of_report)?;
+        reread.recovered = Some(Box::new(Recovered { served, ndr_mailbox: gateway_mailbox, delivery }));
+    }
+    Ok(reread)
+}
+
+/// True when the transaction brought that gateway mailbox something, be it when it came or since.
+fn is_known_to(inner: &Inner, served: &GatewayMailbox, receipt: &ReceiptView) -> Result<bool, StoreError> {
+    let all = inner.store.receipts(&ReceiptQuery::Id(receipt.receipt_id), Timestamp::from_unix_ms(0), 1)?;
+    Ok(all.iter().any(|one| one.gateway_mailbox == served.id))
 }
 
 /// Reads the octets back, scanning them as when they came.
@@ -148,6 +198,7 @@ fn compare(
     receipt: &ReceiptView,
     read: &Read,
     scanned: Option<&Scanned>,
+    lost_home: bool,
     at: Timestamp,
 ) -> Result<Reread, StoreError> {
     let extraction = read.extraction.as_ref();
@@ -166,11 +217,12 @@ fn compare(
     };
     let mut placed = match gateway_mailbox.role.is_journal() || judgement.held_back {
         true => place(inner, gateway_mailbox, read, subject, &judgement),
-        false => recover::place_ndr(gateway_mailbox, extraction, false),
+        false => recover::place_ndr(gateway_mailbox, extraction, lost_home),
     };
     let class = extraction.map_or(Class::Unreadable, |e| e.class);
     let doubtful = is_doubtful(receipt);
-    let found = defects(extraction, &by_header, placed.left_wrapped.take());
+    let mut found = defects(extraction, &by_header, placed.left_wrapped.take());
+    found.extend(lost_home.then(recover::lost_home));
     let defects = if doubtful { doubts(receipt, found, extraction.is_some()) } else { found };
     let stage = inner.store.stage(gateway_mailbox.id)?;
     let differences = differences(receipt, class, &reports, &defects, read, stage.digest_key());
@@ -205,7 +257,7 @@ fn compare(
             messages,
         });
     }
-    Ok(Reread { revision, differences, class })
+    Ok(Reread { revision, differences, class, recovered: None })
 }
 
 /// As it was judged when it came; what an admin released since is not held back any more.
