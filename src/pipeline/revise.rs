@@ -305,6 +305,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_release_leaves_wrapped_is_told_where_the_rest_is_placed() {
+        let fixture = fixture();
+        let mut receipt = receipt("bob@contoso.example", 2, "Quarantine", json!([]), true);
+        let mut inside = receipt.reports[0].clone();
+        (receipt.reports[0].originals, inside.originals) = (vec![1], vec![2]);
+        receipt.reports.push(inside);
+        let released = fixture.release(&receipt);
+        are(&released, &[("INBOX", 0), (BOB, 1)]);
+        let told =
+            |at: usize| released.placements[at].reasons.iter().any(|why| why.contains("not unwrapped"));
+        assert!(!told(0) && told(1), "{:?}", released.placements);
+    }
+
+    #[test]
     fn an_ndr_mailbox_gives_users_nothing() {
         let mut fixture = fixture();
         let serves = GatewayMailboxId::new(1, [0; 10]);
