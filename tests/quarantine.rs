@@ -144,15 +144,20 @@ fn a_message_in_quarantine_of_two_gateway_mailboxes_is_released_from_the_one_tha
     assert_eq!(listed(&site).len(), 1);
 }
 
+/// A report with a part behind its end, so that it can be read in more than one way.
+fn damaged(report: &str) -> String {
+    let last = report.trim_end().lines().last().unwrap();
+    let delimiter = last.strip_suffix("--").unwrap_or_else(|| panic!("{last}"));
+    format!("{report}{delimiter}\r\nContent-Type: text/plain\r\n\r\nmore\r\n")
+}
+
 #[test]
 fn a_damaged_copy_of_a_report_keeps_no_whole_one_out() {
     let site = Site::new();
     let address = create(&site, "Contoso");
     let server = site.serve();
     let whole = String::from_utf8(corpus("demo/report.eml")).unwrap();
-    let last = whole.trim_end().lines().last().unwrap();
-    let delimiter = last.strip_suffix("--").unwrap_or_else(|| panic!("{last}"));
-    let damaged = format!("{whole}{delimiter}\r\nContent-Type: text/plain\r\n\r\nmore\r\n");
+    let damaged = damaged(&whole);
     let doubtful = send(&server, &address, damaged.as_bytes());
     are(&folders(&site, "Contoso"), &[("INBOX", 1), ("Quarantine", 1)]);
     let trace = |id: &str| json_of(&site, &["trace", id, "--json"])[0]["repeats"].clone();
@@ -172,8 +177,7 @@ fn once_released_a_damaged_report_is_the_one_that_a_whole_one_repeats() {
     let address = create(&site, "Contoso");
     let server = site.serve();
     let whole = String::from_utf8(corpus("demo/report.eml")).unwrap();
-    let delimiter = whole.trim_end().lines().last().unwrap().strip_suffix("--").unwrap();
-    let damaged = format!("{whole}{delimiter}\r\nContent-Type: text/plain\r\n\r\nmore\r\n");
+    let damaged = damaged(&whole);
     let doubtful = send(&server, &address, damaged.as_bytes());
     site.run(&["quarantine", "release", &doubtful, "--yes"]).expect(0);
     let genuine = send(&server, &address, whole.as_bytes());
