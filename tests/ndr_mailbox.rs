@@ -397,3 +397,68 @@ fn an_ndr_mailbox_serves_a_journal_mailbox_and_says_so() {
     site.run(&["mailbox", "suspend", &journal.login]).expect(0);
     site.run(&[&create[..], &["--role", "ndr", "--serves", &journal.login]].concat()).expect(0);
 }
+
+/// An NDR around an intact report, with something behind its end that can be read in more than one way.
+fn damaged_ndr_of(n: usize, report: &str) -> String {
+    format!("{}{DELIMITER}\r\nContent-Type: text/plain\r\n\r\nmore\r\n", ndr_of(n, report))
+}
+
+/// Reads a receipt again, with the password of its gateway mailbox; gives what changes, or changed.
+fn reprocess(site: &Site, account: &Account, receipt: &str, more: &[&str]) -> Value {
+    let arguments = ["reprocess", &account.login, "--receipt", receipt, "--json", "--password-file", "-"];
+    let password = format!("{}\n", account.password);
+    let outcome = site.run_with_input(&[&arguments[..], more].concat(), password.as_bytes()).expect(0);
+    serde_json::from_str(&outcome.stdout).unwrap()
+}
+
+#[test]
+fn a_doubtful_report_of_an_ndr_keeps_the_direct_one_from_nobody() {
+    let (site, journal, ndrs) = site();
+    let server = site.serve();
+    let doubtful = send(&server, &ndrs, &damaged_ndr_of(1, &report()));
+    let there = view(&site, &doubtful, &journal).unwrap();
+    assert_eq!(
+        (folders(&there), &there["recovered_from"]),
+        (words(&["INBOX", "Quarantine"]), &ndrs.id.as_str().into())
+    );
+    let direct = view(&site, &send(&server, &journal, &sent(&report())), &journal).unwrap();
+    assert_eq!((&direct["repeats"], folders(&direct)), (&Value::Null, words(&RECOVERED)));
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[test]
+fn a_doubtful_report_of_an_ndr_is_given_to_nobody_when_its_mailbox_gets_users_folders_later() {
+    let (site, journal, ndrs) = site();
+    let server = site.serve();
+    site.run(&["mailbox", "set", &journal.login, "archive=false"]).expect(0);
+    let doubtful = send(&server, &ndrs, &damaged_ndr_of(1, &report()));
+    let placed = || folders(&view(&site, &doubtful, &journal).unwrap());
+    assert_eq!(placed(), ["INBOX"]);
+    site.run(&["mailbox", "set", &journal.login, "archive=true"]).expect(0);
+    assert_eq!(json(&site, &["reassign", "--apply"], 0)["placed"], 0);
+    reprocess(&site, &journal, &doubtful, &["--apply"]);
+    assert_eq!(placed(), ["INBOX"]);
+    // One without doubts goes to its users by being read again.
+    site.run(&["mailbox", "set", &journal.login, "archive=false"]).expect(0);
+    let sound = send(&server, &ndrs, &ndr());
+    site.run(&["mailbox", "set", &journal.login, "archive=true"]).expect(0);
+    reprocess(&site, &journal, &sound, &["--apply"]);
+    assert_eq!(folders(&view(&site, &sound, &journal).unwrap()), RECOVERED);
+}
+
+#[test]
+fn header_fields_of_what_an_ndr_returned_name_nobody_when_it_is_read_again_either() {
+    let (site, journal, ndrs) = site();
+    let server = site.serve();
+    let set = ["mailbox", "set", &journal.login, "profile=generic", "recipient_headers=X-Gm-Original-To"];
+    site.run(&set).expect(0);
+    let naming = format!("X-Gm-Original-To: bob@contoso.example\r\n{}", report());
+    let receipt = send(&server, &ndrs, &ndr_of(1, &naming));
+    let placed = || folders(&view(&site, &receipt, &journal).unwrap());
+    assert_eq!(placed(), ["INBOX", "Unassigned"]);
+    assert_eq!(reprocess(&site, &journal, &receipt, &["--apply"])["receipts"], Value::Array(vec![]));
+    assert_eq!(placed(), ["INBOX", "Unassigned"]);
+}

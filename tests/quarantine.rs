@@ -143,3 +143,55 @@ fn a_message_in_quarantine_of_two_gateway_mailboxes_is_released_from_the_one_tha
     assert_eq!(left["messages"][0]["gateway_mailbox"], first.as_str());
     assert_eq!(listed(&site).len(), 1);
 }
+
+/// A report with a part behind its end, so that it can be read in more than one way.
+fn damaged(report: &str) -> String {
+    let last = report.trim_end().lines().last().unwrap();
+    let delimiter = last.strip_suffix("--").unwrap_or_else(|| panic!("{last}"));
+    format!("{report}{delimiter}\r\nContent-Type: text/plain\r\n\r\nmore\r\n")
+}
+
+#[test]
+fn a_damaged_copy_of_a_report_keeps_no_whole_one_out() {
+    let site = Site::new();
+    let address = create(&site, "Contoso");
+    let server = site.serve();
+    let whole = String::from_utf8(corpus("demo/report.eml")).unwrap();
+    let damaged = damaged(&whole);
+    let doubtful = send(&server, &address, damaged.as_bytes());
+    are(&folders(&site, "Contoso"), &[("INBOX", 1), ("Quarantine", 1)]);
+    let trace = |id: &str| json_of(&site, &["trace", id, "--json"])[0]["repeats"].clone();
+    let genuine = send(&server, &address, whole.as_bytes());
+    assert_eq!(trace(&genuine), Value::Null);
+    let all = [("INBOX", 2), ("Quarantine", 1), (OUTGOING, 1), (INCOMING, 1)];
+    are(&folders(&site, "Contoso"), &all);
+    // The very same octets are the same again.
+    assert_eq!(trace(&send(&server, &address, damaged.as_bytes())), doubtful.as_str());
+    site.run(&["quarantine", "release", &doubtful, "--yes"]).expect(0);
+    are(&folders(&site, "Contoso"), &[("INBOX", 2), (OUTGOING, 1), (INCOMING, 1)]);
+}
+
+#[test]
+fn once_released_a_damaged_report_is_the_one_that_a_whole_one_repeats() {
+    let site = Site::new();
+    let address = create(&site, "Contoso");
+    let server = site.serve();
+    let whole = String::from_utf8(corpus("demo/report.eml")).unwrap();
+    let damaged = damaged(&whole);
+    let doubtful = send(&server, &address, damaged.as_bytes());
+    site.run(&["quarantine", "release", &doubtful, "--yes"]).expect(0);
+    let genuine = send(&server, &address, whole.as_bytes());
+    assert_eq!(json_of(&site, &["trace", &genuine, "--json"])[0]["repeats"], doubtful.as_str());
+    are(&folders(&site, "Contoso"), &[("INBOX", 1), (OUTGOING, 1), (INCOMING, 1)]);
+}
+
+#[test]
+fn what_has_nowhere_to_go_stays_in_quarantine() {
+    let site = Site::new();
+    let address = create(&site, "Contoso");
+    let server = site.serve();
+    let id = send(&server, &address, &corpus("demo/hopeless.eml"));
+    site.run(&["mailbox", "set", "Contoso", "archive=false"]).expect(0);
+    assert!(site.run(&["quarantine", "release", &id, "--yes"]).expect(1).stderr.contains("archive = false"));
+    are(&folders(&site, "Contoso"), &[("INBOX", 1), ("Quarantine", 1)]);
+}

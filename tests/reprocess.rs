@@ -144,6 +144,45 @@ fn what_turns_out_to_be_unreadable_moves_to_quarantine() {
 }
 
 #[test]
+fn when_one_of_the_named_did_not_come_here_none_is_touched() {
+    let site = Site::new();
+    let account = Account::create(&site, &["--profile", "generic"]);
+    let server = site.serve();
+    let id = account.receives(&server, &corpus("demo/report.eml"));
+    let elsewhere = Account::create_named(&site, "Other", &[]);
+    let foreign = elsewhere.receives(&server, &corpus("demo/fork.eml"));
+    read_as_microsoft365(&site, &account);
+    let named = ["reprocess", &account.login, "--apply", "--receipt", &id, "--receipt", &foreign];
+    assert!(account.opened(&site, &named).expect(1).stderr.contains(&foreign));
+    holds(&account, &site, &[("INBOX", 1), ("Unassigned", 1)]);
+}
+
+#[test]
+fn a_report_in_an_ndr_that_a_bug_kept_from_being_read_is_recovered() {
+    let site = Site::new();
+    let journal = Account::create(&site, &[]);
+    let ndrs = Account::create_named(&site, "NDRs", &["--role", "ndr", "--serves", &journal.login]);
+    unread(&site, &ndrs, &[&corpus("demo/ndr.eml")], false);
+    holds(&ndrs, &site, &[("INBOX", 1), ("Quarantine", 1)]);
+    let planned = reprocess(&ndrs, &site, &[]);
+    assert_eq!(planned["receipts"][0]["recovered"]["gateway_mailbox"], journal.address.as_str());
+    holds(&journal, &site, &[]);
+    let done = reprocess(&ndrs, &site, &["--apply"]);
+    assert_eq!(differs(&done, "class"), ("unreadable", "journal-ndr"));
+    let recovered = &done["receipts"][0]["recovered"];
+    assert_eq!(paths(&recovered["placements"]), ["INBOX", INCOMING], "{recovered}");
+    assert_eq!(paths(&done["receipts"][0]["left"]), ["Quarantine"]);
+    holds(&ndrs, &site, &[("INBOX", 1)]);
+    holds(&journal, &site, &[("INBOX", 1), (INCOMING, 1)]);
+    let again = reprocess(&ndrs, &site, &["--all", "--apply"]);
+    assert_eq!((again["read"].as_u64(), again["receipts"].as_array().map(Vec::len)), (Some(1), Some(0)));
+    let id = done["receipts"][0]["receipt_id"].as_str().unwrap();
+    let views = json(site.run(&["trace", id, "--json"]));
+    let there = views.as_array().unwrap().iter().find(|view| view["gateway_mailbox"] == journal.id.as_str());
+    assert_eq!(there.unwrap()["recovered_from"], ndrs.id.as_str());
+}
+
+#[test]
 fn what_is_held_back_is_read_anew_and_stays_held_back() {
     let site = Site::new();
     let account = Account::create(&site, &["--profile", "generic"]);
@@ -177,7 +216,10 @@ fn unread(site: &Site, account: &Account, bodies: &[&[u8]], recovered: bool) {
             once_per_join: false,
             reasons,
         });
-        let defects = vec![("extraction-failed".to_owned(), "it could not be read".to_owned())];
+        let mut defects = vec![("extraction-failed".to_owned(), "it could not be read".to_owned())];
+        if recovered {
+            defects.push(("delimiter-after-close".to_owned(), "of the NDR".to_owned()));
+        }
         let recovered_from = recovered.then_some(to.id);
         Delivery { class: Class::Unreadable, defects, placements, recovered_from, ..plain }
     };
@@ -209,8 +251,44 @@ fn what_was_cut_out_of_an_ndr_with_doubts_waits_for_an_admin() {
     let done = reprocess(&account, &site, &["--apply"]);
     assert_eq!(differs(&done, "class"), ("unreadable", "journal-report"));
     holds(&account, &site, &[("INBOX", 1), ("Quarantine", 1)]);
+    // Why it waits is still told, and is no difference.
+    assert_eq!(differs(&done, "defects").1, "delimiter-after-close");
+    assert_eq!(reprocess(&account, &site, &["--apply"])["receipts"], Value::Array(vec![]));
     let id = done["receipts"][0]["receipt_id"].as_str().unwrap().to_owned();
     site.run(&["quarantine", "release", &id, "--yes"]).expect(0);
+    holds(&account, &site, ALL);
+    // From now on it is known by what was read, and the report itself is the same again.
+    let server = site.serve();
+    let direct = account.receives(&server, &corpus("demo/report.eml"));
+    assert_eq!(json(site.run(&["trace", &direct, "--json"]))[0]["repeats"], id.as_str());
+    holds(&account, &site, ALL);
+}
+
+#[test]
+fn what_an_admin_let_out_does_not_go_back_to_quarantine() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    let server = site.serve();
+    let id = account.receives(&server, &corpus("demo/hopeless.eml"));
+    site.run(&["quarantine", "release", &id, "--yes"]).expect(0);
+    holds(&account, &site, &[("INBOX", 1), ("Unassigned", 1)]);
+    assert_eq!(reprocess(&account, &site, &["--apply"])["receipts"], Value::Array(vec![]));
+    holds(&account, &site, &[("INBOX", 1), ("Unassigned", 1)]);
+}
+
+#[test]
+fn a_repetition_with_octets_of_its_own_is_read_again_and_placed_nowhere() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    let server = site.serve();
+    let report = corpus("demo/report.eml");
+    let first = account.receives(&server, &report);
+    let again = [b"Received: from elsewhere by gw.example\r\n".as_slice(), &report].concat();
+    let second = account.receives(&server, &again);
+    assert_eq!(json(site.run(&["trace", &second, "--json"]))[0]["repeats"], first.as_str());
+    site.run(&["mailbox", "set", &account.login, "profile=generic"]).expect(0);
+    let done = reprocess(&account, &site, &["--apply", "--receipt", &second]);
+    assert_eq!(differs(&done, "class"), ("journal-report", "plain"));
     holds(&account, &site, ALL);
 }
 

@@ -68,7 +68,8 @@ pub use quarantine::{QuarantineView, QuarantinedDetail, QuarantinedView};
 pub use reassign::{REASSIGNED_MAX, ReassignPage, ReassignPlace, Reassigned, UnreadReceipt};
 pub use receipts::RECEIPTS_MAX;
 pub use reprocess::{
-    Damaged, EntryView, REPROCESS_RECEIPTS_MAX, Reached, ReprocessedView, Reprocessing, RereadView,
+    Damaged, EntryView, REPROCESS_RECEIPTS_MAX, Reached, RecoveredView, ReprocessedView, Reprocessing,
+    RereadView,
 };
 pub use request::{
     AddressView, Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView,

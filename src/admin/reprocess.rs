@@ -10,15 +10,16 @@ use super::key::{self, Key};
 use super::ops::blocking;
 use super::receipts::find;
 use super::request::OpError;
-use crate::mail::{Class, GatewayMailbox, ReceiptId, Timestamp, Uid};
+use crate::mail::{Class, GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::observe::{metrics, now};
-use crate::pipeline::{Difference, Pipeline, Reread};
+use crate::pipeline::{Difference, Pipeline, Recovered, Reread};
 use crate::store::{
     FolderName, ReceiptQuery, ReceiptView, Revised, RevisionKind, RevisionView, StoreError, Unlocked, Walk,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Messages that can be named in one request.
 pub const REPROCESS_RECEIPTS_MAX: usize = 1_000;
@@ -26,6 +27,8 @@ pub const REPROCESS_RECEIPTS_MAX: usize = 1_000;
 const BATCH_WAIT: Duration = Duration::from_secs(10);
 /// How long an answer may take: [`BATCH_WAIT`], and one message of the largest size on a slow disk.
 pub(super) const REPROCESS_WAIT: Duration = Duration::from_secs(15 * 60);
+/// Messages read again at once, whoever asks: each may take a core, and as much room as one that is received.
+static READING: Semaphore = Semaphore::const_new(1);
 /// Receipts looked at in one step.
 const STEP_RECEIPTS: usize = 32;
 
@@ -77,6 +80,9 @@ pub struct ReprocessedView {
     /// There is more; go on behind this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Reached>,
+    /// What ended it; what is said above was done all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<OpError>,
 }
 
 /// A message that something changes of.
@@ -94,6 +100,20 @@ pub struct RereadView {
     pub placements: Vec<EntryView>,
     /// What is taken out.
     pub left: Vec<EntryView>,
+    /// The report that it returns, when it came to an NDR mailbox and nobody saw that then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<RecoveredView>,
+}
+
+/// A report that was found in an NDR, for the gateway mailbox that its NDR mailbox serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveredView {
+    /// Address of the gateway mailbox served.
+    pub gateway_mailbox: String,
+    /// Where its messages were placed there; empty while it is only planned.
+    pub placements: Vec<EntryView>,
+    /// The receipt it repeats, which had brought the same report.
+    pub repeats: Option<ReceiptId>,
 }
 
 /// An entry of a folder.
@@ -117,7 +137,8 @@ pub struct Damaged {
 /// Goes through messages until [`BATCH_WAIT`] is over.
 ///
 /// # Errors
-/// As [`key::open`]; [`OpError::Refused`] for an NDR mailbox, [`OpError::NotFound`] for a receipt that did not come to it.
+/// As [`key::open`]; [`OpError::NotFound`] for a receipt that did not come to it, before anything is done. What fails after
+/// something was done is told with that.
 pub(super) async fn reprocess(
     context: &Context,
     actor: &str,
@@ -128,11 +149,11 @@ pub(super) async fn reprocess(
         return Err(OpError::Usage(format!("at most {REPROCESS_RECEIPTS_MAX} receipts at once")));
     }
     let mailbox = resolve(context, &gateway_mailbox)?;
-    if !mailbox.role.is_journal() {
-        return Err(OpError::Refused(format!(
-            "{} is an NDR mailbox: name the gateway mailbox that it serves",
-            mailbox.login()
-        )));
+    if let (Reprocessing::Receipts(named), None) = (&which, after) {
+        let (named, mailbox_id) = (named.clone(), mailbox.id);
+        let all_came =
+            move |c: &Context| named.iter().try_for_each(|id| came_to(c, mailbox_id, *id).map(drop));
+        blocking(context, all_came).await?;
     }
     let opener = {
         let (mailbox, actor) = (Arc::clone(&mailbox), actor.to_owned());
@@ -156,7 +177,10 @@ pub(super) async fn reprocess(
         },
     };
     let start = Reached { begun: now(), done: 0, after: None };
-    run.go(&mailbox, &which, after.unwrap_or(start)).await?;
+    match run.go(&mailbox, &which, after.unwrap_or(start)).await {
+        Err(error) if run.view.receipts.is_empty() && run.view.damaged.is_empty() => return Err(error),
+        outcome => run.view.error = outcome.err(),
+    }
     Ok(run.view)
 }
 
@@ -181,7 +205,6 @@ impl Run<'_> {
             let (mailbox_id, asked, at) = (mailbox.id, which.clone(), reached);
             let step = blocking(self.context, move |c| step(c, mailbox_id, &asked, at)).await?;
             let Some(step) = step else { return Ok(()) };
-            self.view.damaged.extend(step.unread);
             for receipt in step.receipts {
                 let this = receipt.receipt_id;
                 if !is_done(&receipt, reached.begun) {
@@ -189,6 +212,8 @@ impl Run<'_> {
                 }
                 if Instant::now() >= deadline {
                     // Behind this one; of those named one by one each is a step.
+                    let told = step.unread.into_iter().filter(|unread| unread.receipt_id < this);
+                    self.view.damaged.extend(told);
                     self.view.next = Some(match which {
                         Reprocessing::Receipts(_) => step.next,
                         _ => Reached { after: Some(this), ..reached },
@@ -196,6 +221,7 @@ impl Run<'_> {
                     return Ok(());
                 }
             }
+            self.view.damaged.extend(step.unread);
             reached = step.next;
         }
     }
@@ -203,6 +229,9 @@ impl Run<'_> {
     /// Reads one message again and revises its receipt.
     async fn one(&mut self, mailbox: &GatewayMailbox, receipt: ReceiptView) -> Result<(), OpError> {
         let receipt_id = receipt.receipt_id;
+        let closed = |_| OpError::Unavailable("nothing is read any more".to_owned());
+        let _permit = READING.acquire().await.map_err(closed)?;
+        self.context.store.admits(receipt.octets)?;
         let (at, class_was, since) = (receipt.at, receipt.class, now());
         let (pipeline, unlocked) = (Arc::clone(&self.pipeline), self.unlocked.clone());
         let read = blocking(self.context, move |_| Ok(pipeline.reread(&unlocked, &receipt, since))).await?;
@@ -212,7 +241,15 @@ impl Run<'_> {
             Err(error) => return self.note(receipt_id, error),
         };
         self.view.read += 1;
-        let Reread { revision, differences, class } = reread;
+        let Reread { revision, differences, class, recovered } = reread;
+        let given = match recovered {
+            Some(recovered) => self.give(*recovered).await.map(Some),
+            None => Ok(None),
+        };
+        let recovered = match given {
+            Ok(recovered) => recovered,
+            Err(error) => return self.note(receipt_id, error),
+        };
         let revised = if self.apply {
             self.context.store.revise(vec![revision], self.actor).await
         } else {
@@ -223,8 +260,9 @@ impl Run<'_> {
             Err(error) => return self.note(receipt_id, error),
         };
         let Some(revised) = revised else { return Ok(()) };
-        let view = view(receipt_id, at, class, differences, revised);
-        if view.differences.is_empty() && view.placements.is_empty() && view.left.is_empty() {
+        let view = RereadView { recovered, ..view(receipt_id, at, class, differences, revised) };
+        let moves = !view.placements.is_empty() || !view.left.is_empty() || view.recovered.is_some();
+        if view.differences.is_empty() && !moves {
             return Ok(());
         }
         if self.apply {
@@ -232,6 +270,19 @@ impl Run<'_> {
         }
         self.view.receipts.push(view);
         Ok(())
+    }
+
+    /// Delivers a report that was found in an NDR.
+    async fn give(&self, recovered: Recovered) -> Result<RecoveredView, StoreError> {
+        let gateway_mailbox = recovered.served.address().map(ToString::to_string).unwrap_or_default();
+        let mut view = RecoveredView { gateway_mailbox, placements: Vec::new(), repeats: None };
+        if self.apply {
+            let delivered = self.pipeline.deliver_recovered(recovered).await?;
+            let entry = |(folder, uid)| EntryView { folder, uid: Some(uid) };
+            view.placements = delivered.placements.into_iter().map(entry).collect();
+            view.repeats = delivered.repeats;
+        }
+        Ok(view)
     }
 
     /// What concerns one message alone hides no other.
@@ -255,7 +306,7 @@ fn view(
 ) -> RereadView {
     let placements = revised.placements.into_iter().map(|(folder, uid)| EntryView { folder, uid }).collect();
     let left = revised.left.into_iter().map(|(folder, uid)| EntryView { folder, uid: Some(uid) }).collect();
-    RereadView { receipt_id, at, class, differences, placements, left }
+    RereadView { receipt_id, at, class, differences, placements, left, recovered: None }
 }
 
 fn log(view: &RereadView, mailbox: &GatewayMailbox, class_was: Class, actor: &str) {
@@ -294,21 +345,28 @@ struct Step {
     next: Reached,
 }
 
+/// A receipt that was named.
+fn came_to(
+    context: &Context,
+    gateway_mailbox: GatewayMailboxId,
+    receipt_id: ReceiptId,
+) -> Result<ReceiptView, OpError> {
+    let receipts = find(context, &ReceiptQuery::Id(receipt_id), None, 1)?;
+    let came = receipts.into_iter().find(|receipt| receipt.gateway_mailbox == gateway_mailbox);
+    came.ok_or_else(|| OpError::NotFound(format!("{receipt_id} did not come to this gateway mailbox")))
+}
+
 /// The next receipts; `None` when there are no more.
 fn step(
     context: &Context,
-    gateway_mailbox: crate::mail::GatewayMailboxId,
+    gateway_mailbox: GatewayMailboxId,
     which: &Reprocessing,
     at: Reached,
 ) -> Result<Option<Step>, OpError> {
     let (folders, since) = match which {
         Reprocessing::Receipts(named) => {
             let Some(receipt_id) = named.get(at.done) else { return Ok(None) };
-            let mut receipts = find(context, &ReceiptQuery::Id(*receipt_id), None, 1)?;
-            receipts.retain(|receipt| receipt.gateway_mailbox == gateway_mailbox);
-            if receipts.is_empty() {
-                return Err(OpError::NotFound(format!("{receipt_id} did not come to this gateway mailbox")));
-            }
+            let receipts = vec![came_to(context, gateway_mailbox, *receipt_id)?];
             let next = Reached { done: at.done + 1, after: None, ..at };
             return Ok(Some(Step { receipts, unread: Vec::new(), next }));
         }

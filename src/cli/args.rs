@@ -414,6 +414,7 @@ pub(super) struct DoctorArguments {
 #[command(
     after_help = "Reads what is in Quarantine or Unassigned, unless told otherwise, and shows what would become of it; \
                         --apply does it. What is held back for its verdict stays so: see daybook quarantine release. \
+                        A report found in an NDR to an NDR mailbox is given to the gateway mailbox served. \
                         Exit code 1: a message is damaged; the others were read."
 )]
 pub(super) struct ReprocessArguments {

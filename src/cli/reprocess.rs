@@ -28,7 +28,8 @@ pub(super) fn run(arguments: ReprocessArguments, settings: &Settings, json: bool
     let mut total = ReprocessedView::default();
     let mut changed = 0;
     let mut shown_well = Ok(());
-    reach::perform_each(settings, request(None), |response| {
+    let mut ended = None;
+    let outcome = reach::perform_each(settings, request(None), |response| {
         let Response::Reprocessed(view) = response else { return None };
         total.read += view.read;
         changed += view.receipts.len();
@@ -40,16 +41,30 @@ pub(super) fn run(arguments: ReprocessArguments, settings: &Settings, json: bool
             let text: String = view.receipts.iter().map(|receipt| shown(receipt, apply)).collect();
             shown_well = output::print(&text);
         }
-        view.next.filter(|_| shown_well.is_ok()).map(|next| request(Some(next)))
-    })?;
+        ended = view.error;
+        view.next.filter(|_| shown_well.is_ok() && ended.is_none()).map(|next| request(Some(next)))
+    });
     shown_well?;
-    if json {
-        let value = Response::Reprocessed(total.clone()).to_json();
-        output::print_json(&value.map_err(|error| Failure::from(error.to_string()))?)?;
-    } else {
-        output::print(&summary(&total, changed as u64, apply))?;
+    let outcome = outcome.and_then(|()| ended.map_or(Ok(()), |error| Err(error.into())));
+    // What was done before it failed was done: it must be told.
+    let anything = changed > 0 || !total.damaged.is_empty();
+    if outcome.is_ok() || anything {
+        if json {
+            let value = Response::Reprocessed(total.clone()).to_json();
+            let mut value = value.map_err(|error| Failure::from(error.to_string()))?;
+            if let (Err(failure), Some(object)) = (&outcome, value.as_object_mut()) {
+                object.insert("error".to_owned(), failure.to_json());
+            }
+            output::print_json(&value)?;
+        } else {
+            output::print(&summary(&total, changed as u64, apply))?;
+        }
     }
-    Ok(u8::from(!total.damaged.is_empty()))
+    match outcome {
+        Err(failure) if json && anything => Ok(failure.code()),
+        Err(failure) => Err(failure),
+        Ok(()) => Ok(u8::from(!total.damaged.is_empty())),
+    }
 }
 
 /// What is different of one message.
@@ -66,6 +81,10 @@ fn shown(receipt: &RereadView, applied: bool) -> String {
         entries.iter().for_each(|entry: &EntryView| {
             text.push_str(&format!("  {what:<18} {}\n", safe(&entry.folder)));
         });
+    }
+    if let Some(recovered) = &receipt.recovered {
+        let what = if applied { "recovered for" } else { "to be recovered for" };
+        text.push_str(&format!("  {what:<18} {}\n", safe(&recovered.gateway_mailbox)));
     }
     text
 }

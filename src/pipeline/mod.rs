@@ -11,8 +11,8 @@
 //! Invariants:
 //! - A message is either delivered to the store whole, for every gateway mailbox it was addressed to, or answered 4xx.
 //! - A bug in extraction or assignment loses nothing: the panic is caught, the message goes to Quarantine as it came.
-//! - What is held back for its verdict is read and stored as any other message, and placed in Quarantine alone. It is never
-//!   "the same again" as a message that was delivered, nor the other way round.
+//! - What is held back for its verdict is read and stored as any other message, and placed in Quarantine alone. Neither that nor
+//!   what was read with doubts is ever "the same again" as another message, nor the other way round, until an admin lets it out.
 //! - Who is named by a report gets the originals of that report alone. Outside observe mode only the outermost one counts: it is
 //!   what the verdict is about, and anybody can write a report into mail that Exchange then reports.
 //! - What an NDR mailbox receives stays there whole; the report in it is delivered beside it to the gateway mailbox served, in
@@ -51,7 +51,7 @@ use arc_swap::ArcSwap;
 use in_flight::InFlight;
 pub use in_flight::InFlightLimits;
 use reception::Gathering;
-pub use reprocess::{Difference, Reread};
+pub use reprocess::{Difference, Recovered, Reread};
 pub use revise::{reassigned, released};
 use std::sync::Arc;
 use tokio::sync::Semaphore;

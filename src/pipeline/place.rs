@@ -76,7 +76,7 @@ pub(super) fn place(
         placed.placements.push(quarantine(UNREAD.to_owned()));
         return placed;
     };
-    if extraction.destination == Destination::Quarantine || outermost.len() > ORIGINALS_PLACED_MAX {
+    if is_doubtful(Some(extraction), subject) {
         placed.placements.push(quarantine(quarantine_reason(extraction, outermost.len())));
         return placed;
     }
@@ -91,6 +91,12 @@ pub(super) fn place(
         _ => unassigned(subject, NOBODY_NAMED, &mut placed),
     }
     placed
+}
+
+/// True when a message is for Quarantine by what it is: nobody is assigned by a guess, and no other copy is to be taken for it.
+pub(super) fn is_doubtful(extraction: Option<&Extraction>, subject: Subject<'_>) -> bool {
+    extraction.is_none_or(|extraction| extraction.destination == Destination::Quarantine)
+        || outermost(&shown_messages(subject)).len() > ORIGINALS_PLACED_MAX
 }
 
 /// The entry in INBOX that every accepted message has.

@@ -3,7 +3,7 @@
 use super::Inner;
 use super::header_named::{self, is_of_whole};
 use super::objects::{Layout, Tap, decode_all, each_chunk, run_taps};
-use super::place::{Subject, place};
+use super::place::{Subject, is_doubtful, place};
 use super::recover;
 use super::summary::{self, MessageSummary};
 use crate::authentic::{self, Peer, Pins, Said};
@@ -25,6 +25,9 @@ use std::time::Instant;
 
 /// Originals shorter than this are stored again rather than referenced: opening two objects costs more than they do.
 const SHARE_OCTETS_MIN: u64 = 4 * 1024;
+
+/// The finding that a bug kept a message from being read.
+pub(super) const EXTRACTION_FAILED: &str = "extraction-failed";
 
 /// A message at the end of its reception.
 pub(super) struct Gathered {
@@ -242,27 +245,27 @@ impl CanonicalCount {
 }
 
 #[derive(Clone, Copy)]
-struct Receipt<'a> {
-    receipt_id: ReceiptId,
-    received_at: Timestamp,
-    envelope: &'a TransportEnvelope,
+pub(super) struct Receipt<'a> {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) received_at: Timestamp,
+    pub(super) envelope: &'a TransportEnvelope,
     /// What header fields of plain mail are read from.
-    scanned: Option<&'a Scanned>,
+    pub(super) scanned: Option<&'a Scanned>,
     /// What is delivered was returned by an NDR.
-    came_by: Option<CameBy<'a>>,
+    pub(super) came_by: Option<CameBy<'a>>,
     /// It holds a report for a gateway mailbox that is not there.
-    lost_home: bool,
+    pub(super) lost_home: bool,
 }
 
 /// How a report came that was recovered.
 #[derive(Clone, Copy)]
-struct CameBy<'a> {
-    ndr_mailbox: &'a GatewayMailbox,
-    ndr: &'a Read,
+pub(super) struct CameBy<'a> {
+    pub(super) ndr_mailbox: &'a GatewayMailbox,
+    pub(super) ndr: &'a Read,
 }
 
 /// The delivery to one gateway mailbox: what it holds already is referenced, the rest sealed to its key.
-fn deliver_to(
+pub(super) fn deliver_to(
     inner: &Inner,
     gateway_mailbox: &GatewayMailbox,
     read: &Read,
@@ -303,8 +306,8 @@ fn deliver_to(
         parent_message_id: extraction.and_then(|e| e.parent_message_id.clone()),
         recovered_from: receipt.came_by.map(|came_by| came_by.ndr_mailbox.id),
         returned_message_id: extraction.and_then(|e| e.returned_message_id.clone()),
-        identity: match judgement.held_back {
-            true => held_back_identity(stage, &exacts),
+        identity: match judgement.held_back || is_doubtful(extraction, subject) {
+            true => unaccepted_identity(stage, &exacts),
             false => identity(
                 stage.digest_key(),
                 read.messages.first().and_then(|m| m.message_id.as_deref()),
@@ -380,7 +383,7 @@ pub(super) fn defects(
     let mut defects: Vec<(String, String)> = all.map(|d| (d.kind.to_string(), d.detail.clone())).collect();
     if extraction.is_none() {
         defects.push((
-            "extraction-failed".to_owned(),
+            EXTRACTION_FAILED.to_owned(),
             "the message could not be read; it is kept as it came".to_owned(),
         ));
     }
@@ -527,10 +530,10 @@ pub(super) fn identity(
     Ok(key.identity(&parts))
 }
 
-/// The same for a message that is held back: only its very octets make another one the same again, so that none hides another
-/// that merely resembles it. The shape of the parts is none that [`identity`] makes: a forged copy of a report can neither
-/// keep the genuine one out nor be taken for it.
-fn held_back_identity(stage: &dyn Stage, exacts: &[Digest]) -> Digest {
+/// The same for a message that is held back, or was read with doubts: only its very octets make another one the same again, so
+/// that none hides another that merely resembles it. The shape of the parts is none that [`identity`] makes: a forged copy of a
+/// report, or a damaged one that nobody was given, can neither keep the genuine one out nor be taken for it.
+fn unaccepted_identity(stage: &dyn Stage, exacts: &[Digest]) -> Digest {
     let exact = exacts.first().map(|exact| exact.0.as_slice()).unwrap_or_default();
     stage.digest_key().identity(&[b"", b"held back", exact])
 }

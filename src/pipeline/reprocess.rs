@@ -9,25 +9,26 @@
 //! Invariants:
 //! - What is held back for its verdict stays held back: only its reading is renewed. Who sent it is judged once, when it comes.
 //!   So does what was cut out of an NDR with doubts.
+//! - What an NDR to an NDR mailbox returns, and was not seen to return when it came, is delivered as it would have been then.
 //! - A receipt only moves between Quarantine, Unassigned and users' folders; INBOX is the poller's and stays as it is. What
 //!   somebody took from a folder, or an admin let out, does not come back there.
 //! - As at its arrival, a bug in extraction or assignment loses nothing: the message is as unreadable as it was.
 
 use super::header_named;
-use super::place::{Placed, Subject, place};
+use super::place::{self, Placed, Subject, place};
 use super::prepare::{
-    Contents, Gathered, Read, contents, defects, extract_safely, identity, is_about_the_message, read,
-    reports,
+    CameBy, Contents, EXTRACTION_FAILED, Gathered, Read, Receipt, contents, defects, deliver_to,
+    extract_safely, identity, is_about_the_message, read, reports,
 };
 use super::reception::Taken;
-use super::recover;
-use super::revise::revision;
+use super::recover::{self, Recovery};
+use super::revise::{is_in_inbox_alone, is_quarantined, revision};
 use super::{Inner, Pipeline};
 use crate::extract::Scanned;
 use crate::mail::{Class, Evidence, GatewayMailbox, Judgement, Mode, Rendition, Timestamp, Verdict};
 use crate::store::{
-    Digest, DigestKey, FolderName, PlacementView, Reading, ReceiptView, ReportRecord, Revision, RevisionKind,
-    StoreError, Unlocked, WantedPlacement,
+    Delivered, Delivery, Digest, DigestKey, FolderName, PlacementView, Reading, ReceiptQuery, ReceiptView,
+    ReportRecord, Revision, RevisionKind, StoreError, Unlocked, WantedPlacement,
 };
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,6 +48,17 @@ pub struct Reread {
     pub differences: Vec<Difference>,
     /// What the message is, by this reading.
     pub class: Class,
+    /// The report that it returns, when the gateway mailbox served has it not from this receipt.
+    pub recovered: Option<Box<Recovered>>,
+}
+
+/// A report that reading an NDR again found in it, read and sealed for the gateway mailbox served.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The gateway mailbox served.
+    pub served: Arc<GatewayMailbox>,
+    ndr_mailbox: Arc<GatewayMailbox>,
+    delivery: Delivery,
 }
 
 /// One thing that a new reading says differently. The texts come from the message.
@@ -88,6 +100,21 @@ impl Pipeline {
         tracing::error!(event = "journal.extraction_failed", %receipt_id, %session_id, error);
         Err(StoreError::Refused(format!("a bug keeps it from being read: {error}")))
     }
+
+    /// Delivers a report that reading an NDR again found, before the NDR itself is revised: should that fail, the next time finds
+    /// the report delivered. Two must not be at it for the same receipt.
+    ///
+    /// # Errors
+    /// As delivering to the store; nothing is stored then.
+    pub async fn deliver_recovered(&self, recovered: Recovered) -> Result<Delivered, StoreError> {
+        let Recovered { served, ndr_mailbox, delivery } = recovered;
+        let (receipt_id, session_id) = (delivery.receipt_id, delivery.transport.session_id);
+        let returned = recover::Returned::of(&delivery);
+        let delivered = self.inner.store.deliver(vec![delivery]).await?.into_iter().next();
+        let delivered = delivered.ok_or(StoreError::Gone)?;
+        recover::tell(receipt_id, session_id, &[served, ndr_mailbox], &returned, &delivered);
+        Ok(delivered)
+    }
 }
 
 fn reread(
@@ -106,7 +133,30 @@ fn reread(
     if read.sha256 != receipt.sha256 {
         return Err(StoreError::Damaged("its SHA-256 is another than when it was received".to_owned()));
     }
-    compare(inner, &gateway_mailbox, receipt, &read, gathered.scanned.as_ref(), at)
+    let recovery = recover::look(inner, &gateway_mailbox, &read, &gathered, &[])?;
+    let scanned = gathered.scanned.as_ref();
+    let mut reread = compare(inner, &gateway_mailbox, receipt, &read, scanned, recovery.is_homeless(), at)?;
+    if let Recovery::For(served, report) = recovery
+        && !is_known_to(inner, &served, receipt)?
+    {
+        let of_report = Receipt {
+            receipt_id: receipt.receipt_id,
+            received_at: receipt.at,
+            envelope: &receipt.transport,
+            scanned: None,
+            came_by: Some(CameBy { ndr_mailbox: &gateway_mailbox, ndr: &read }),
+            lost_home: false,
+        };
+        let delivery = deliver_to(inner, &served, &report, &of_report)?;
+        reread.recovered = Some(Box::new(Recovered { served, ndr_mailbox: gateway_mailbox, delivery }));
+    }
+    Ok(reread)
+}
+
+/// True when the transaction brought that gateway mailbox something, be it when it came or since.
+fn is_known_to(inner: &Inner, served: &GatewayMailbox, receipt: &ReceiptView) -> Result<bool, StoreError> {
+    let all = inner.store.receipts(&ReceiptQuery::Id(receipt.receipt_id), Timestamp::from_unix_ms(0), 1)?;
+    Ok(all.iter().any(|one| one.gateway_mailbox == served.id))
 }
 
 /// Reads the octets back, scanning them as when they came.
@@ -148,9 +198,12 @@ fn compare(
     receipt: &ReceiptView,
     read: &Read,
     scanned: Option<&Scanned>,
+    lost_home: bool,
     at: Timestamp,
 ) -> Result<Reread, StoreError> {
     let extraction = read.extraction.as_ref();
+    // What was cut out of an NDR was not read by header fields when it came: nobody vouches for them.
+    let scanned = scanned.filter(|_| receipt.recovered_from.is_none());
     let by_header = header_named::named(inner, gateway_mailbox, scanned, extraction);
     let mut reports = reports(extraction);
     reports.extend(header_named::record(&by_header));
@@ -164,13 +217,17 @@ fn compare(
     };
     let mut placed = match gateway_mailbox.role.is_journal() || judgement.held_back {
         true => place(inner, gateway_mailbox, read, subject, &judgement),
-        false => recover::place_ndr(gateway_mailbox, extraction, false),
+        false => recover::place_ndr(gateway_mailbox, extraction, lost_home),
     };
     let class = extraction.map_or(Class::Unreadable, |e| e.class);
-    let defects = defects(extraction, &by_header, placed.left_wrapped.take());
+    let doubtful = is_doubtful(receipt);
+    let mut found = defects(extraction, &by_header, placed.left_wrapped.take());
+    found.extend(lost_home.then(recover::lost_home));
+    let defects = if doubtful { doubts(receipt, found, extraction.is_some()) } else { found };
     let stage = inner.store.stage(gateway_mailbox.id)?;
     let differences = differences(receipt, class, &reports, &defects, read, stage.digest_key());
-    let leaves = match judgement.held_back || is_doubtful(receipt) {
+    let only_reading = judgement.held_back || doubtful || receipt.repeats.is_some();
+    let leaves = match only_reading {
         true => {
             placed = Placed { unmatched: receipt.unmatched.clone(), ..Placed::default() };
             Vec::new()
@@ -183,7 +240,8 @@ fn compare(
         if heals {
             return Err(StoreError::Damaged("what is stored of it cannot be read any more".to_owned()));
         }
-        if !judgement.held_back {
+        let vouched_for = was_released(receipt) || !place::is_doubtful(extraction, subject);
+        if !only_reading && vouched_for {
             let outermost = extraction.and_then(|e| e.whole.message_id.as_deref());
             let key = stage.digest_key();
             revision.identity = Some(identity(key, outermost, &reports, &exacts, &joins)?);
@@ -199,14 +257,16 @@ fn compare(
             messages,
         });
     }
-    Ok(Reread { revision, differences, class })
+    Ok(Reread { revision, differences, class, recovered: None })
 }
 
 /// As it was judged when it came; what an admin released since is not held back any more.
 fn judgement(receipt: &ReceiptView) -> Judgement {
-    let released = receipt.revisions.iter().any(|revision| revision.kind == RevisionKind::Released);
     match &receipt.judgement {
-        Some(judgement) => Judgement { held_back: judgement.held_back && !released, ..judgement.clone() },
+        Some(judgement) => {
+            let held_back = judgement.held_back && !was_released(receipt);
+            Judgement { held_back, ..judgement.clone() }
+        }
         // Before there were verdicts, all was delivered.
         None => Judgement {
             verdict: Verdict::Unverified,
@@ -218,9 +278,25 @@ fn judgement(receipt: &ReceiptView) -> Judgement {
     }
 }
 
-/// It was cut out of an NDR, and something about that brought it to Quarantine: its own octets do not tell what.
+fn was_released(receipt: &ReceiptView) -> bool {
+    receipt.revisions.iter().any(|revision| revision.kind == RevisionKind::Released)
+}
+
+/// It was cut out of an NDR, and something about that brought it to Quarantine, or would have if there had been one: its own
+/// octets do not tell what. Whatever does leaves a defect.
 fn is_doubtful(receipt: &ReceiptView) -> bool {
-    receipt.recovered_from.is_some() && is_in(receipt, &FolderName::Quarantine)
+    let quarantined = receipt.placements.iter().any(is_quarantined);
+    let would_have_been = is_in_inbox_alone(receipt) && !receipt.defects.is_empty();
+    receipt.recovered_from.is_some() && (quarantined || would_have_been)
+}
+
+/// The defects of such a one are those of the NDR, as at its arrival. Only that it could not be read is told anew.
+fn doubts(receipt: &ReceiptView, mut found: Vec<(String, String)>, is_read: bool) -> Vec<(String, String)> {
+    let mut doubts = receipt.defects.clone();
+    doubts.retain(|(kind, _)| kind != EXTRACTION_FAILED);
+    found.retain(|(kind, _)| !is_read && kind == EXTRACTION_FAILED);
+    doubts.extend(found);
+    doubts
 }
 
 /// Leaves of what is wanted what may be made, and gives the folders that the receipt leaves for it.
@@ -230,6 +306,16 @@ fn settle(
     wanted: &mut Vec<WantedPlacement>,
 ) -> Vec<FolderName> {
     let wants = |folder: &FolderName| wanted.iter().any(|wanted| wanted.folder == *folder);
+    let quarantine = FolderName::Quarantine.path(None);
+    let let_out = receipt.placements.iter().any(|placement| {
+        let is_release = |kind: &str| kind == RevisionKind::Released.as_str();
+        placement.folder == quarantine && placement.events.iter().any(|event| is_release(&event.kind))
+    });
+    if let_out && wants(&FolderName::Quarantine) {
+        // Who let it out knew of the doubts: it stays where that brought it.
+        wanted.clear();
+        return Vec::new();
+    }
     let kept = [FolderName::Quarantine, FolderName::Unassigned];
     let now: Vec<bool> = kept.iter().map(|folder| is_in(receipt, folder)).collect();
     let leaves: Vec<FolderName> = kept
@@ -239,8 +325,7 @@ fn settle(
         .filter(|(folder, is_in)| **is_in && gateway_mailbox.archive && !wants(folder))
         .map(|(folder, _)| folder.clone())
         .collect();
-    let inbox = FolderName::Inbox.path(None);
-    let never_placed = receipt.placements.iter().all(|placement| placement.folder == inbox);
+    let never_placed = is_in_inbox_alone(receipt);
     wanted.retain(|wanted| match &wanted.folder {
         FolderName::Inbox => false,
         FolderName::User { .. } => true,

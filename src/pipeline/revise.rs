@@ -17,11 +17,12 @@ use crate::store::{
 /// Lets a message out of Quarantine: who releases it vouches for it.
 ///
 /// What was held back for its verdict is accepted now as it would have been: an entry in INBOX, and its originals to whom its
-/// reports name. It becomes what a later copy of the same report is "the same again" as. Of what was read with doubts, what
-/// was found is placed; without an original or an envelope it goes to Unassigned.
+/// reports name. Of what was read with doubts, what was found is placed; without an original or an envelope it goes to
+/// Unassigned. Either becomes what a later copy of the same report is "the same again" as.
 ///
 /// # Errors
-/// An envelope that cannot be digested; our fault.
+/// [`StoreError::Refused`] when there is nowhere to release it to: it was accepted when it came, and its gateway mailbox has no
+/// folders beside INBOX now. An envelope that cannot be digested; our fault.
 pub fn released(
     receipt: &ReceiptView,
     gateway_mailbox: &GatewayMailbox,
@@ -31,6 +32,11 @@ pub fn released(
     at: Timestamp,
 ) -> Result<Revision, StoreError> {
     let held_back = receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back);
+    if !held_back && !gateway_mailbox.archive {
+        // A poller may have emptied INBOX: out of Quarantine it would be nowhere.
+        let why = format!("{} can go nowhere: its gateway mailbox has archive = false", receipt.receipt_id);
+        return Err(StoreError::Refused(why));
+    }
     let renditions = renditions(receipt);
     let subject = subject(receipt, &renditions);
     // Who is nobody's stays so, unless somebody is asked for.
@@ -48,7 +54,12 @@ pub fn released(
             unassigned(subject, NOBODY_NAMED, &mut placed);
         }
     }
-    let identity = held_back.then(|| delivered_identity(receipt, key)).transpose()?;
+    // A release finds nothing: that a report inside was given to nobody is told where the rest is placed.
+    if let Some((_, why)) = placed.left_wrapped.take() {
+        let beside_inbox = placed.placements.iter_mut().filter(|wanted| wanted.folder != FolderName::Inbox);
+        beside_inbox.for_each(|wanted| wanted.reasons.push(why.clone()));
+    }
+    let identity = Some(delivered_identity(receipt, key)?);
     let leaves = vec![FolderName::Quarantine];
     Ok(Revision { identity, ..revision(receipt, RevisionKind::Released, placed, leaves, at) })
 }
@@ -57,7 +68,8 @@ pub fn released(
 /// somebody is known, it leaves Unassigned.
 ///
 /// `None` when nobody is known, or nothing is to be placed: no recorded envelope, a repetition, a gateway mailbox without
-/// users' folders, a message that is or was in Quarantine and was never let out.
+/// users' folders, a message that is or was in Quarantine and was never let out, or one that came while there was nothing
+/// beside INBOX. Of the last nobody said whether it was read with doubts: reading it again does.
 pub fn reassigned(
     receipt: &ReceiptView,
     gateway_mailbox: &GatewayMailbox,
@@ -72,6 +84,7 @@ pub fn reassigned(
         && receipt.repeats.is_none()
         && names_somebody(receipt)
         && has_placeable_originals(subject)
+        && !is_in_inbox_alone(receipt)
         && receipt.placements.iter().all(|placement| !is_quarantined(placement));
     if !may_be_placed {
         return None;
@@ -87,13 +100,19 @@ pub fn reassigned(
 
 /// An entry of the receipt's own in Quarantine that no admin let out. What a client deleted there is no more vouched for than
 /// what is there still.
-fn is_quarantined(placement: &PlacementView) -> bool {
+pub(super) fn is_quarantined(placement: &PlacementView) -> bool {
     let was_let_out = |kind: &str| {
         [RevisionKind::Released, RevisionKind::Reprocessed].iter().any(|revised| revised.as_str() == kind)
     };
     placement.folder == FolderName::Quarantine.path(None)
         && !placement.spared
         && !placement.events.iter().any(|event| was_let_out(&event.kind))
+}
+
+/// It never was in any other folder.
+pub(super) fn is_in_inbox_alone(receipt: &ReceiptView) -> bool {
+    let inbox = FolderName::Inbox.path(None);
+    receipt.placements.iter().all(|placement| placement.folder == inbox)
 }
 
 pub(super) fn revision(
@@ -144,11 +163,12 @@ fn whole_unassigned() -> crate::store::WantedPlacement {
     wanted(FolderName::Unassigned, 0, true, vec![NOBODY_NAMED.to_owned()])
 }
 
-/// What it would have been known by, had it been delivered.
+/// What it would have been known by, had it been delivered and read as it was last.
 fn delivered_identity(receipt: &ReceiptView, key: &DigestKey) -> Result<Digest, StoreError> {
     let exacts: Vec<Digest> = receipt.messages.iter().map(|message| message.exact).collect();
     let joins: Vec<Digest> = receipt.messages.iter().map(|message| message.join).collect();
-    identity(key, receipt.message_id.as_deref(), &receipt.reports, &exacts, &joins)
+    let outermost = receipt.messages.first().and_then(|message| message.message_id.as_deref());
+    identity(key, outermost, &receipt.reports, &exacts, &joins)
 }
 
 #[cfg(test)]
@@ -265,16 +285,37 @@ mod tests {
         let held_back = release("bob@contoso.example", 1, true);
         are(&held_back, &[("INBOX", 0), (BOB, 1)]);
         assert!(held_back.identity.is_some() && held_back.leaves == [FolderName::Quarantine]);
+        let held_back_twice = || release("bob@contoso.example", 2, true).identity;
         let doubtful = release("bob@contoso.example", 2, false);
         are(&doubtful, &[(BOB, 1), (BOB, 2)]);
-        assert!(doubtful.identity.is_none(), "it has that of a delivered one already");
+        assert_eq!(doubtful.identity, held_back_twice(), "as if it had been delivered");
+        assert!(doubtful.identity.is_some());
         are(&release("eve@fabrikam.example", 1, false), &[("Unassigned", 1)]);
         are(&release("bob@contoso.example", 0, false), &[("Unassigned", 0)]);
         are(&release("bob@contoso.example", 17, true), &[("INBOX", 0), ("Unassigned", 0)]);
         let inbox_only = fixture.without_archive();
         let both = |held_back| receipt("bob@contoso.example", 1, "Quarantine", json!([]), held_back);
         are(&inbox_only.release(&both(true)), &[("INBOX", 0)]);
-        are(&inbox_only.release(&both(false)), &[]);
+        let stage = inbox_only.store.stage(inbox_only.mailbox.id).unwrap();
+        let (policy, at) = (Policy::default(), Timestamp::from_unix_ms(0));
+        let doubtful = both(false);
+        let refused =
+            released(&doubtful, &inbox_only.mailbox, &inbox_only.directory, &policy, stage.digest_key(), at);
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "it may be in no other folder any more");
+    }
+
+    #[test]
+    fn what_a_release_leaves_wrapped_is_told_where_the_rest_is_placed() {
+        let fixture = fixture();
+        let mut receipt = receipt("bob@contoso.example", 2, "Quarantine", json!([]), true);
+        let mut inside = receipt.reports[0].clone();
+        (receipt.reports[0].originals, inside.originals) = (vec![1], vec![2]);
+        receipt.reports.push(inside);
+        let released = fixture.release(&receipt);
+        are(&released, &[("INBOX", 0), (BOB, 1)]);
+        let told =
+            |at: usize| released.placements[at].reasons.iter().any(|why| why.contains("not unwrapped"));
+        assert!(!told(0) && told(1), "{:?}", released.placements);
     }
 
     #[test]
@@ -304,6 +345,8 @@ mod tests {
         // A client deleted it there: that vouches for nothing.
         assert_eq!(reassign("bob@contoso.example", "Quarantine", event("deleted")), None);
         assert_eq!(reassign("eve@fabrikam.example", "Unassigned", json!([])), None);
+        // It came while there was nothing beside INBOX: whether there were doubts was not recorded.
+        assert_eq!(reassign("bob@contoso.example", "INBOX", json!([])), None);
         assert!(
             fixture.reassign(&receipt("bob@contoso.example", 17, "Unassigned", json!([]), false)).is_none()
         );
