@@ -6,6 +6,9 @@
 #[path = "support/daybook.rs"]
 mod support;
 
+#[path = "ndr_mailbox/gaps.rs"]
+mod gaps;
+
 use base64::Engine;
 use daybook::mail::UserFolder;
 use daybook::store::{Digest, Embedded, FolderName, Options, Store, Unlocked};

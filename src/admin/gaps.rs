@@ -1,22 +1,14 @@
-//! Journal reports of which NDRs returned nothing but the header, and whether they have turned up since.
-//!
-//! What came in an NDR is the header block of a report: its Message-ID, and that of the mail it was about. The report is not
-//! lost when it came another way: directly, or whole in another NDR. So it is looked for in the gateway mailbox it is for.
-//!
-//! | state | there is |
-//! |---|---|
-//! | `turned-up` | that very report, by its own Message-ID, with an original |
-//! | `original-held` | another report of the same mail: the mail is here, but whom else this report named is not known |
-//! | `missing` | neither |
-//!
-//! Only what was accepted counts: what is held back for its verdict may be forged, and proves nothing. Ids are compared as
-//! written.
+//! Journal reports of which NDRs returned nothing but the header ([`super::gap`]), and what became of those that came back.
 
 use super::Context;
+use super::closed_gaps::{self, Closed};
+use super::gap::{Gap, GapState, gap, is_doubtful, is_held_back, readable, seek};
 use super::gateway_mailboxes::resolve;
+use super::ops::blocking;
 use super::request::OpError;
 use crate::mail::{Class, GatewayMailbox, GatewayMailboxId, ReceiptId, Role, Timestamp};
-use crate::store::{ReceiptQuery, ReceiptView, RevisionKind, Store, StoreError, Walk};
+use crate::observe::now;
+use crate::store::{PlacementView, ReceiptQuery, ReceiptView, Relation, Store, StoreError, Walk};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,58 +18,8 @@ use std::time::{Duration, Instant};
 pub const GAPS_MAX: usize = 1_000;
 /// Receipts read at a time.
 const PAGE: usize = 256;
-/// Transactions looked at that name one Message-ID: a mail to many has a report for each of its forks.
-const NAMING_MAX: usize = 100;
 /// Looking ends after so long: who asks hangs up after a minute.
 const LOOK_WAIT: Duration = Duration::from_secs(40);
-
-/// What is known of a report that did not come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GapState {
-    /// Nothing of it is here.
-    Missing,
-    /// The mail it was about is here, by another report.
-    OriginalHeld,
-    /// It is here.
-    TurnedUp,
-}
-
-impl GapState {
-    /// The name in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            GapState::Missing => "missing",
-            GapState::OriginalHeld => "original-held",
-            GapState::TurnedUp => "turned-up",
-        }
-    }
-}
-
-/// A journal report of which only the header came back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gap {
-    /// Of the NDR.
-    pub receipt_id: ReceiptId,
-    /// When the NDR was received.
-    pub at: Timestamp,
-    /// Where the NDR came.
-    pub ndr_at: GatewayMailboxId,
-    /// The gateway mailbox that the report is for.
-    pub gateway_mailbox: GatewayMailboxId,
-    /// What that one is called; absent when it is not there.
-    pub name: Option<String>,
-    /// Message-ID of the report.
-    pub report_message_id: Option<String>,
-    /// Message-ID of the mail it was about.
-    pub original_message_id: Option<String>,
-    /// Whether it is here by now.
-    pub state: GapState,
-    /// The receipt by which it, or the mail, is here.
-    pub found: Option<ReceiptId>,
-    /// The NDR is not authentic, and held back for it.
-    pub held_back: bool,
-}
 
 /// What `daybook gaps` tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,20 +28,46 @@ pub struct GapsView {
     pub gaps: Vec<Gap>,
     /// Reports of which nothing is here.
     pub missing: u64,
-    /// Those whose mail is here by another report.
+    /// Those that are here, but perhaps not whole.
+    #[serde(default)]
+    pub doubtful: u64,
+    /// Those of which a mail with the same Message-ID is here by another report.
     pub original_held: u64,
+    /// Those whose NDR is held back for its verdict.
+    #[serde(default)]
+    pub unproven: u64,
     /// Those that are here by now.
     pub turned_up: u64,
+    /// Those that an admin has seen to.
+    #[serde(default)]
+    pub closed: u64,
     /// Reports that came back whole and were not here.
     pub recovered: u64,
     /// Those that were here.
     pub already_held: u64,
     /// Those that are in Quarantine alone for their verdict.
     pub held_back: u64,
+    /// Those that came back in doubt, as when they are cut short, and that no admin let out.
+    #[serde(default)]
+    pub came_in_doubt: u64,
     /// Receipts that could not be read.
     pub unread: u64,
     /// False when there was too much to look at: ask for a shorter time.
     pub complete: bool,
+    /// What was not looked at then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_reached: Vec<NotReached>,
+}
+
+/// A gateway mailbox that was not looked through to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotReached {
+    /// Which one.
+    pub gateway_mailbox: GatewayMailboxId,
+    /// What it is called.
+    pub name: String,
+    /// Nothing received after this was looked at; absent when nothing was.
+    pub after: Option<Timestamp>,
 }
 
 /// # Errors
@@ -117,37 +85,36 @@ pub(super) fn gaps(
     });
     // They hold little, and most of what is looked for.
     looked_at.sort_by_key(|mailbox| mailbox.role.is_journal());
-    let mut found = Found { store: &context.store, all, view: GapsView::default(), known: HashSet::new() };
+    let closed = Closed::load(&context.settings.current().data_dir);
+    let view = GapsView::default();
+    let mut found = Found { store: &context.store, all, view, closed, known: HashSet::new() };
     let deadline = Instant::now() + LOOK_WAIT;
-    found.view.complete = true;
     for mailbox in &looked_at {
         let only = meant.as_ref().filter(|meant| meant.id != mailbox.id && mailbox.role.is_journal());
-        let mut walk = Walk {
-            gateway_mailbox: mailbox.id,
-            since: since.unwrap_or(Timestamp::from_unix_ms(0)),
-            after: None,
-            folder: None,
-            most: PAGE,
-        };
-        loop {
-            let walked = context.store.walk(&walk)?;
-            found.view.unread += walked.unread.len() as u64;
-            for receipt in &walked.receipts {
-                if only.is_none_or(|meant| receipt.recovered_from == Some(meant.id)) {
-                    found.take(mailbox, receipt)?;
-                }
-            }
-            walk.after = walked.last;
-            if walk.after.is_none() {
-                break;
-            }
-            if Instant::now() >= deadline {
-                found.view.complete = false;
-                return Ok(found.view);
-            }
-        }
+        let only = only.map(|meant| meant.id);
+        found.look_through(mailbox, only, since.unwrap_or(Timestamp::from_unix_ms(0)), deadline)?;
     }
+    found.view.complete = found.view.not_reached.is_empty();
     Ok(found.view)
+}
+
+/// Closes the gaps of these NDRs, all or none; tells of them alone.
+///
+/// # Errors
+/// As [`closed_gaps::close`].
+pub(super) async fn close(
+    context: &Context,
+    actor: &str,
+    receipt_ids: Vec<ReceiptId>,
+) -> Result<GapsView, OpError> {
+    let actor = actor.to_owned();
+    let close = move |context: &Context| closed_gaps::close(context, &actor, &receipt_ids);
+    let gaps = blocking(context, close).await?;
+    if let Some(watch) = context.watch.clone() {
+        // The alarm is not to stand until the next count.
+        tokio::spawn(async move { drop(watch.look(now(), true).await) });
+    }
+    Ok(GapsView { closed: gaps.len() as u64, gaps, complete: true, ..GapsView::default() })
 }
 
 /// It is the one meant, serves it, or is served by it: what was recovered there is here.
@@ -160,126 +127,118 @@ struct Found<'a> {
     store: &'a Arc<dyn Store>,
     all: bool,
     view: GapsView,
+    closed: Closed,
     /// Reports that are listed, by gateway mailbox and Message-ID: a delay and a failure are two NDRs about one. As many as are
     /// listed at most.
     known: HashSet<(GatewayMailboxId, String)>,
 }
 
 impl Found<'_> {
-    fn take(&mut self, mailbox: &GatewayMailbox, receipt: &ReceiptView) -> Result<(), StoreError> {
-        if let Some(mut gap) = gap(mailbox, receipt) {
-            let key = gap.report_message_id.clone().map(|id| (gap.gateway_mailbox, id));
-            if key.as_ref().is_some_and(|key| self.known.contains(key)) {
+    /// `only`: what was recovered from the NDR mailbox of this id.
+    fn look_through(
+        &mut self,
+        mailbox: &GatewayMailbox,
+        only: Option<GatewayMailboxId>,
+        since: Timestamp,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        let mut walk = Walk { gateway_mailbox: mailbox.id, since, after: None, folder: None, most: PAGE };
+        let mut after = None;
+        loop {
+            if Instant::now() >= deadline {
+                self.not_reached(mailbox, after);
                 return Ok(());
             }
-            seek(self.store.as_ref(), &mut gap)?;
-            match gap.state {
-                GapState::Missing => self.view.missing += 1,
-                GapState::OriginalHeld => self.view.original_held += 1,
-                GapState::TurnedUp => self.view.turned_up += 1,
+            let walked = self.store.walk(&walk)?;
+            self.view.unread += walked.unread.len() as u64;
+            for receipt in &walked.receipts {
+                if Instant::now() >= deadline {
+                    self.not_reached(mailbox, after);
+                    return Ok(());
+                }
+                if only.is_none_or(|from| receipt.recovered_from == Some(from)) {
+                    self.take(mailbox, receipt)?;
+                }
+                after = Some(receipt.at);
             }
-            if self.known.len() < GAPS_MAX {
-                self.known.extend(key);
+            walk.after = walked.last;
+            if walk.after.is_none() {
+                return Ok(());
             }
-            if self.view.gaps.len() < GAPS_MAX && (self.all || gap.state != GapState::TurnedUp) {
-                gap.name = self.store.gateway_mailbox_now(gap.gateway_mailbox).ok().map(|m| m.name.clone());
-                self.view.gaps.push(gap);
-            }
+        }
+    }
+
+    fn not_reached(&mut self, mailbox: &GatewayMailbox, after: Option<Timestamp>) {
+        let (gateway_mailbox, name) = (mailbox.id, mailbox.name.clone());
+        self.view.not_reached.push(NotReached { gateway_mailbox, name, after });
+    }
+
+    fn take(&mut self, mailbox: &GatewayMailbox, receipt: &ReceiptView) -> Result<(), StoreError> {
+        match gap(mailbox, receipt, &self.closed) {
+            Some(gap) => self.take_gap(gap),
+            None => self.take_returned(mailbox, receipt),
+        }
+    }
+
+    fn take_gap(&mut self, mut gap: Gap) -> Result<(), StoreError> {
+        let key = gap.report_message_id.clone().map(|id| (gap.gateway_mailbox, id));
+        if key.as_ref().is_some_and(|key| self.known.contains(key)) {
             return Ok(());
         }
-        let came_back = receipt.recovered_from.is_some()
-            || receipt.class == Class::JournalNdr && mailbox.role.is_journal();
-        // An NDR has an entry of its own in INBOX always; what it returned is new where users, or an admin, got something.
-        let adds = receipt.recovered_from.is_some()
-            || !mailbox.archive
-            || receipt.placements.iter().any(|placement| !placement.spared && placement.folder != "INBOX");
-        match () {
-            () if !came_back => {}
-            () if receipt.repeats.is_some() => self.view.already_held += 1,
-            () if is_held_back(receipt) => self.view.held_back += 1,
-            () if adds => self.view.recovered += 1,
-            () => self.view.already_held += 1,
+        self.view.unread += u64::from(!seek(self.store.as_ref(), &mut gap)?);
+        *match gap.state {
+            GapState::Missing => &mut self.view.missing,
+            GapState::Doubtful => &mut self.view.doubtful,
+            GapState::OriginalHeld => &mut self.view.original_held,
+            GapState::HeldBack => &mut self.view.unproven,
+            GapState::TurnedUp => &mut self.view.turned_up,
+            GapState::Closed => &mut self.view.closed,
+        } += 1;
+        // A forged NDR, or one that was seen to, hides no other about the same report.
+        let stands_for_all = !matches!(gap.state, GapState::HeldBack | GapState::Closed);
+        if self.known.len() < GAPS_MAX && stands_for_all {
+            self.known.extend(key);
+        }
+        if self.view.gaps.len() < GAPS_MAX && (self.all || gap.state.is_open()) {
+            gap.name = self.store.gateway_mailbox_now(gap.gateway_mailbox).ok().map(|m| m.name.clone());
+            self.view.gaps.push(gap);
         }
         Ok(())
     }
-}
 
-/// What is known of the report of which a receipt has only the header; not yet whether it has turned up. `None` for any other
-/// receipt, and for one that came again.
-pub(super) fn gap(mailbox: &GatewayMailbox, receipt: &ReceiptView) -> Option<Gap> {
-    if receipt.class != Class::NdrWithoutReport
-        || receipt.repeats.is_some()
-        || receipt.recovered_from.is_some()
-    {
-        return None;
+    fn take_returned(&mut self, mailbox: &GatewayMailbox, receipt: &ReceiptView) -> Result<(), StoreError> {
+        let came_back = receipt.recovered_from.is_some()
+            || receipt.class == Class::JournalNdr && mailbox.role.is_journal();
+        if !came_back {
+            return Ok(());
+        }
+        *match () {
+            () if receipt.repeats.is_some() => &mut self.view.already_held,
+            () if is_held_back(receipt) => &mut self.view.held_back,
+            () if is_doubtful(receipt) => &mut self.view.came_in_doubt,
+            () if self.adds(mailbox, receipt)? => &mut self.view.recovered,
+            () => &mut self.view.already_held,
+        } += 1;
+        Ok(())
     }
-    // Some NDRs return a report without what was attached to it.
-    let report = receipt.reports.first();
-    let own = receipt.returned_message_id.clone();
-    Some(Gap {
-        receipt_id: receipt.receipt_id,
-        at: receipt.at,
-        ndr_at: mailbox.id,
-        gateway_mailbox: match mailbox.role {
-            Role::Journal => mailbox.id,
-            Role::Ndr { serves } => serves,
-        },
-        name: None,
-        report_message_id: own.or_else(|| report.and_then(|report| report.wrapper_message_id.clone())),
-        original_message_id: receipt
-            .parent_message_id
-            .clone()
-            .or_else(|| report.and_then(|report| report.envelope.message_id.clone())),
-        state: GapState::Missing,
-        found: None,
-        held_back: is_held_back(receipt),
-    })
-}
 
-/// Looks whether the report is here. Reads at most [`NAMING_MAX`] transactions for each of the two ids.
-pub(super) fn seek(store: &dyn Store, gap: &mut Gap) -> Result<(), StoreError> {
-    let very_same = |receipt: &ReceiptView, id: &str| {
-        outermost(receipt).is_some_and(|report| report.wrapper_message_id.as_deref() == Some(id))
-    };
-    let same_original = |receipt: &ReceiptView, id: &str| {
-        receipt.parent_message_id.as_deref() == Some(id)
-            || outermost(receipt).is_some_and(|report| report.envelope.message_id.as_deref() == Some(id))
-    };
-    if let Some(found) = find(store, gap.gateway_mailbox, gap.report_message_id.as_deref(), very_same)? {
-        (gap.state, gap.found) = (GapState::TurnedUp, Some(found));
-        return Ok(());
+    /// An NDR has an entry of its own in INBOX always; what it returned is new where users, or an admin, got something. Where
+    /// nobody has folders, it is when no receipt before has the same message.
+    fn adds(&mut self, mailbox: &GatewayMailbox, receipt: &ReceiptView) -> Result<bool, StoreError> {
+        if receipt.recovered_from.is_some() {
+            return Ok(true);
+        }
+        if mailbox.archive {
+            let got = |placement: &PlacementView| !placement.spared && placement.folder != "INBOX";
+            return Ok(receipt.placements.iter().any(got));
+        }
+        let Some(views) = readable(self.store.as_ref(), &ReceiptQuery::Id(receipt.receipt_id), 1)? else {
+            self.view.unread += 1;
+            return Ok(false);
+        };
+        let same = |relation| matches!(relation, Relation::Repetition | Relation::Fork);
+        let here = views.iter().find(|view| view.gateway_mailbox == mailbox.id);
+        let mut related = here.iter().flat_map(|view| &view.related);
+        Ok(!related.any(|other| other.receipt_id < receipt.receipt_id && same(other.relation)))
     }
-    let found = find(store, gap.gateway_mailbox, gap.original_message_id.as_deref(), same_original)?;
-    gap.state = if found.is_some() { GapState::OriginalHeld } else { GapState::Missing };
-    gap.found = found;
-    Ok(())
-}
-
-fn find(
-    store: &dyn Store,
-    gateway_mailbox: GatewayMailboxId,
-    id: Option<&str>,
-    is_it: impl Fn(&ReceiptView, &str) -> bool,
-) -> Result<Option<ReceiptId>, StoreError> {
-    let Some(id) = id.filter(|id| !id.is_empty()) else { return Ok(None) };
-    let naming = ReceiptQuery::Naming(id.to_owned());
-    let named = store.receipts(&naming, Timestamp::from_unix_ms(0), NAMING_MAX)?;
-    let holds = |receipt: &&ReceiptView| {
-        receipt.gateway_mailbox == gateway_mailbox
-            && matches!(receipt.class, Class::JournalReport | Class::JournalNdr)
-            && outermost(receipt).is_some_and(|report| !report.originals.is_empty())
-            && !is_held_back(receipt)
-            && is_it(receipt, id)
-    };
-    Ok(named.iter().find(holds).map(|receipt| receipt.receipt_id))
-}
-
-/// Reports inside an original are what somebody wrote.
-fn outermost(receipt: &ReceiptView) -> Option<&crate::store::ReportRecord> {
-    receipt.reports.first()
-}
-
-fn is_held_back(receipt: &ReceiptView) -> bool {
-    let held = receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back);
-    held && !receipt.revisions.iter().any(|revision| revision.kind == RevisionKind::Released)
 }

@@ -26,9 +26,11 @@
 
 mod advice;
 mod client;
+mod closed_gaps;
 pub mod doctor;
 mod examine;
 mod export;
+mod gap;
 mod gaps;
 mod gateway_mailboxes;
 mod gauges;
@@ -56,7 +58,8 @@ pub mod watch;
 pub use advice::Advice;
 pub use client::{AskError, TailLines, ask, export, tail};
 pub use export::{Export, ExportView, begin as begin_export};
-pub use gaps::{GAPS_MAX, Gap, GapState, GapsView};
+pub use gap::{Gap, GapState};
+pub use gaps::{GAPS_MAX, GapsView, NotReached};
 pub use gateway_mailboxes::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX};
 pub use health::Serving;
 pub use key::Key;

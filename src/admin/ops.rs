@@ -102,6 +102,10 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let found = move |c: &Context| gaps::gaps(c, gateway_mailbox.as_deref(), since, all);
             blocking(context, found).await.map(|gaps| Response::Gaps(Box::new(gaps)))
         }
+        Request::CloseGaps { receipt_ids } => {
+            let closed = gaps::close(context, actor, receipt_ids);
+            closed.await.map(|closed| Response::Gaps(Box::new(closed)))
+        }
         Request::Explain { receipt_id } => {
             let query = ReceiptQuery::Id(receipt_id);
             blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)

@@ -132,6 +132,11 @@ pub enum Request {
         /// Those too that have turned up.
         all: bool,
     },
+    /// Gaps that an admin has seen to.
+    CloseGaps {
+        /// Receipts of the NDRs.
+        receipt_ids: Vec<ReceiptId>,
+    },
     /// One transaction, by its receipt id.
     Explain {
         /// Which one.

@@ -61,8 +61,9 @@ pub(super) enum Command {
     },
     /// List journal reports of which NDRs returned nothing but the header, until they turn up
     #[command(
-        after_help = "Exit code 0: none is missing; 1: at least one is. original-held: another report of the same \
-                            message is here, so only the recipients that this one named are unknown."
+        after_help = "Exit code 0: none is missing; 1: at least one is, or only part of it may be here; 3: none is among \
+                            what could be looked at, but that was not all. original-held: another report is here that names \
+                            the same Message-ID. held-back: the NDR is not authentic, so perhaps nothing was lost."
     )]
     Gaps {
         /// Those of one gateway mailbox: of NDRs to it, or to an NDR mailbox that serves it
@@ -71,9 +72,12 @@ pub(super) enum Command {
         /// Of NDRs received since: a time such as 2026-11-21T09:30:00Z, or how long ago, such as 90m, 24h, 7d
         #[arg(long, value_parser = parse_since)]
         since: Option<Since>,
-        /// Those too that have turned up
+        /// Those too that have turned up, or were closed
         #[arg(long)]
         all: bool,
+        /// Have seen to the gaps of these NDRs: they are alarmed no more
+        #[arg(long, value_name = "ID", num_args = 1.., conflicts_with_all = ["mailbox", "since", "all"])]
+        close: Vec<ReceiptId>,
     },
     /// Show why each message of a receipt is where it is
     Explain {

@@ -100,9 +100,12 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             let request = Request::Trace { query, since, most: limit };
             ask(&configuration::load(config)?, request, json, |found| receipts::trace(found, limit))
         }
-        Command::Gaps { mailbox, since, all } => {
+        Command::Gaps { mailbox, since, all, close } => {
             let since = since.map(|since| since.before(observe::now()));
-            let request = Request::Gaps { gateway_mailbox: mailbox, since, all };
+            let request = match close.is_empty() {
+                true => Request::Gaps { gateway_mailbox: mailbox, since, all },
+                false => Request::CloseGaps { receipt_ids: close },
+            };
             gaps::run(&configuration::load(config)?, &request, json)
         }
         Command::Explain { receipt_id } => {

@@ -143,6 +143,13 @@ impl DefectKind {
                 | TnefWrapper
         )
     }
+
+    /// True when a stored entry with a fault of this name may not hold all there was: what would go to quarantine, and what may
+    /// be cut.
+    pub fn leaves_doubt(name: &str) -> bool {
+        let kind = serde_json::from_value::<DefectKind>(serde_json::Value::from(name));
+        kind.is_ok_and(|kind| kind.quarantines() || kind == DefectKind::MissingCloseDelimiter)
+    }
 }
 
 impl fmt::Display for DefectKind {

@@ -33,8 +33,10 @@
 //! | `mailbox.retired_address_asked` | warn | receipt_id, session_id, mailbox_id, peer, until | Mail to a former address was refused, which was served until then: a report may be lost. `smtp.refused` follows. |
 //! | `journal.received` | info | receipt_id, session_id, bytes | A message is here, whole; nothing is promised yet. |
 //! | `journal.committed` | info | receipt_id, session_id, mailbox, peer, tls, verdict, class, bytes, sender, recipients, recipient_count, sha256, message_id, placements, already, repeats, relation, exact_copies, unmatched, defects, receive_seconds, extract_seconds, seal_seconds, commit_seconds, sync_seconds, group | It is durable and placed, once for each gateway mailbox. Without a report, `sender` is that of MAIL FROM. `verdict` says whether it is what it says it is: `authentic`, `unverified`, `suspect`. `repeats` names the receipt whose report this is again. `relation` says what it is to mail received before: a `repetition`, a `fork` (another report of the same message), or `same-message-id` (another message). `exact_copies` are messages whose octets were held already. |
-//! | `journal.recovered` | info | receipt_id, session_id, mailbox, ndr_mailbox, result, repeats, report | An NDR returned a journal report: `result` is `recovered` when it was not here, `already_held`, or `held_back` for its verdict. `mailbox` has it now; `ndr_mailbox` is where the NDR came, when that is another one. `report` is its Message-ID. |
-//! | `journal.report_missing` | warn | receipt_id, session_id, mailbox, report | An NDR returned nothing but the header of a journal report: unless it comes another way, it is lost. `daybook gaps` lists it until it has. |
+//! | `journal.recovered` | info | receipt_id, session_id, mailbox, ndr_mailbox, result, repeats, report | An NDR returned a journal report: `result` is `recovered` when it was not here, `already_held`, `held_back` for its verdict, or `doubtful` when it may be cut short. `mailbox` has it now; `ndr_mailbox` is where the NDR came, when that is another one. `report` is its Message-ID. |
+//! | `journal.report_missing` | warn | receipt_id, session_id, mailbox, report | An NDR returned nothing but the header of a journal report: unless it is here or comes another way, it is lost. `daybook gaps` says which, and lists it until it has. Also told of an NDR that is held back. |
+//! | `gaps.closed` | info | receipt_id, mailbox_id, actor | An admin has seen to a report that did not come back with that NDR: it is alarmed no more. |
+//! | `gaps.closed_unread` | warn | file, error | What was closed cannot be read: it is listed and alarmed again. |
 //! | `journal.quarantined` | warn | receipt_id, session_id, mailbox, class, defects | It could not be read; it is kept under Quarantine. |
 //! | `journal.held_back` | warn | receipt_id, session_id, mailbox, verdict, class, reason | The gateway mailbox is in enforce or strict mode and it is not authentic; it is kept under Quarantine alone. `reason` is the first of those that `daybook explain` shows. |
 //! | `journal.forbidden` | warn | receipt_id, session_id, mailbox_id, peer | A recipient was refused: the gateway mailbox is in strict mode and nothing from that peer could be authentic. |
@@ -131,6 +133,7 @@
 //! | `alarm.lasts` | warn | alarm, mailbox, mailbox_id, name, severity, since, what | It is still so. |
 //! | `alarm.cleared` | info | alarm, mailbox, mailbox_id, name, since | It is over. |
 //! | `alarm.blind` | debug | mailbox, mailbox_id, error | The numbers of a gateway mailbox cannot be read now: its alarms stay as they are. |
+//! | `alarm.unread` | warn | mailbox, mailbox_id, receipts | So many receipts cannot be read that may tell of missing reports; what was known of them stands. `daybook check` says which. |
 //! | `alarm.uncounted` | warn | since, consequence | No count of all gateway mailboxes ended for a quarter of an hour; logged once until one does. |
 //! | `alarm.forgotten` | warn | file, error | What was raised before the start cannot be read: alarms may be told again. |
 //! | `alarm.not_kept` | warn | file, error | It cannot be written. |

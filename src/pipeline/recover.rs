@@ -12,7 +12,7 @@ use super::Inner;
 use super::objects::{each_chunk, overlap};
 use super::place::{Placed, UNREAD, in_inbox, quarantine_reason, wanted};
 use super::prepare::{Gathered, Read, extract_safely, read as read_all};
-use crate::extract::{Destination, Extraction, Scanned, Scanner};
+use crate::extract::{DefectKind, Destination, Extraction, Scanned, Scanner};
 use crate::mail::{Class, Extent, GatewayMailbox, GatewayMailboxId, ReceiptId, Role, SessionId, Untrusted};
 use crate::observe::metrics::{self, Return};
 use crate::store::{Delivered, Delivery, FolderName, Spooled, Store, StoreError};
@@ -152,6 +152,8 @@ pub(super) struct Returned {
     /// Message-ID of the report.
     report: Option<String>,
     held_back: bool,
+    /// By its faults it may not be whole.
+    may_be_cut: bool,
     /// It has originals, and the store has the octets of each.
     is_held: bool,
 }
@@ -165,6 +167,7 @@ impl Returned {
             recovered_from: delivery.recovered_from,
             report: report.or_else(|| delivery.returned_message_id.clone()),
             held_back: delivery.judgement.as_ref().is_some_and(|judgement| judgement.held_back),
+            may_be_cut: delivery.defects.iter().any(|(kind, _)| DefectKind::leaves_doubt(kind)),
             is_held: !originals.is_empty() && originals.iter().all(|original| original.held.is_some()),
         }
     }
@@ -183,9 +186,12 @@ impl Returned {
             (false, true) => delivered.placements.iter().any(|(path, _)| path != "INBOX"),
             (false, false) => !self.is_held,
         };
+        let in_quarantine = || delivered.placements.iter().any(|(path, _)| path == "Quarantine");
+        let in_doubt = if at.archive { in_quarantine() } else { self.may_be_cut };
         came_back.then_some(match () {
             () if delivered.repeats.is_some() => Return::AlreadyHeld,
             () if self.held_back => Return::HeldBack,
+            () if in_doubt => Return::Doubtful,
             () if adds => Return::Recovered,
             () => Return::AlreadyHeld,
         })

@@ -6,6 +6,7 @@
 use super::missing::Missing;
 use super::status::MailboxStatus;
 use crate::admin::Context;
+use crate::admin::closed_gaps::Closed;
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile, Timestamp};
 use crate::net::certificate::{self, CertificateFacts};
 use crate::net::tls::TlsIdentity;
@@ -190,12 +191,14 @@ impl Counter {
     /// Reports that NDRs brought the header of, and no more.
     fn count_missing(&mut self, mailbox: &GatewayMailbox, now: Timestamp) -> Option<MissingFacts> {
         let missing = self.missing.entry(mailbox.id).or_default();
-        let counted = missing.count(self.context.store.as_ref(), mailbox, now);
+        let closed = Closed::load(&self.context.settings.current().data_dir);
+        let counted = missing.count(self.context.store.as_ref(), mailbox, &closed, now);
         counted
             .inspect_err(
                 |error| tracing::debug!(event = "alarm.blind", mailbox = mailbox.login(), mailbox_id = %mailbox.id, %error),
             )
             .ok()
+            .flatten()
     }
 
     /// When mail last came and went, but for what was noted while the clock was ahead.

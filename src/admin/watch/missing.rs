@@ -1,18 +1,20 @@
 //! Reports that NDRs brought back as a header alone, and that have not turned up since.
 //!
 //! Looks only at what is new in Quarantine, where such NDRs are, and again at those still open, so a look costs little
-//! however much is stored. A gateway mailbox without users' folders has them in INBOX alone.
+//! however much is stored. A gateway mailbox without users' folders has them in INBOX alone, which pollers empty: there all that
+//! came is looked at, once.
 
-use crate::admin::gaps::{Gap, GapState, gap, seek};
+use crate::admin::closed_gaps::Closed;
+use crate::admin::gap::{Gap, GapState, gap, receipt, seek};
 use crate::mail::{GatewayMailbox, NOTICE_ID_BEGINNING, ReceiptId, Timestamp};
 use crate::observe::alarm::MissingFacts;
-use crate::store::{FolderName, ReceiptQuery, ReceiptView, Store, StoreError, Walk};
-use std::collections::BTreeMap;
+use crate::store::{FolderName, Store, StoreError, Walk};
+use std::collections::{BTreeMap, HashSet};
 
 /// Receipts read at a time.
 const PAGE: usize = 256;
 /// Pages read in one look; the next one goes on behind them.
-const PAGES_MAX: usize = 16;
+const PAGES_MAX: usize = 64;
 /// Reports watched at once in a gateway mailbox. More make the alarm no louder.
 const OPEN_MAX: usize = 1_000;
 /// Looked at again each time: a receipt may become visible after one that came later, and the clock may be set.
@@ -23,78 +25,122 @@ const OVERLAP_MS: i64 = 60 * 60 * 1000;
 pub(super) struct Missing {
     /// Receipts before this were looked at: milliseconds since 1970.
     since_ms: i64,
-    /// Where the last look ended early.
+    /// Where the last look ended early: then nothing says yet that none is missing.
     after: Option<ReceiptId>,
+    /// When the first one came that there was no room for: looked at again once there is.
+    skipped_ms: Option<i64>,
     open: BTreeMap<ReceiptId, Gap>,
+    /// How many receipts could not be read, as it was last told.
+    unread: u64,
 }
 
 impl Missing {
-    /// Looks again. Blocks.
+    /// Looks again. Blocks. `None` when none was found, but not all was looked at.
     pub(super) fn count(
         &mut self,
         store: &dyn Store,
         mailbox: &GatewayMailbox,
+        closed: &Closed,
         now: Timestamp,
-    ) -> Result<MissingFacts, StoreError> {
-        let folder = if mailbox.archive { FolderName::Quarantine } else { FolderName::Inbox };
-        self.look(store, mailbox, &folder, now)?;
+    ) -> Result<Option<MissingFacts>, StoreError> {
+        let mut unread = self.look(store, mailbox, closed, now)?;
         let mut facts = MissingFacts::default();
         let mut gone = Vec::new();
+        let mut counted = HashSet::new();
         for (receipt_id, known) in &mut self.open {
-            let views = store.receipts(&ReceiptQuery::Id(*receipt_id), Timestamp::from_unix_ms(0), 1)?;
-            let view = views.iter().find(|view| view.gateway_mailbox == mailbox.id);
-            // Read anew since, it may be something else; who took it out of the folder has seen to it.
-            let still = view.filter(|view| is_in(view, &folder)).and_then(|view| gap(mailbox, view));
-            let Some(still) = still else {
-                gone.push(*receipt_id);
-                continue;
-            };
-            *known = still;
-            seek(store, known)?;
-            match known.state {
-                GapState::TurnedUp => gone.push(*receipt_id),
-                GapState::OriginalHeld => facts.original_held += 1,
-                GapState::Missing => facts.missing += 1,
+            match receipt(store, mailbox, *receipt_id)? {
+                // What was known of it stands.
+                None => unread += 1,
+                Some(view) => match gap(mailbox, &view, closed) {
+                    // Read anew since, it may be something else.
+                    None => known.state = GapState::Closed,
+                    Some(still) => {
+                        *known = still;
+                        unread += u64::from(!seek(store, known)?);
+                    }
+                },
             }
-            if known.state != GapState::TurnedUp {
+            let again = known.report_message_id.clone().is_some_and(|id| !counted.insert((known.state, id)));
+            match known.state {
+                GapState::TurnedUp | GapState::Closed => gone.push(*receipt_id),
+                // It may be let out, and then it counts. Several NDRs about one report are one loss.
+                GapState::HeldBack => continue,
+                _ if again => {}
+                GapState::OriginalHeld => facts.original_held += 1,
+                GapState::Missing | GapState::Doubtful => facts.missing += 1,
+            }
+            if known.state.is_open() {
                 facts.oldest = facts.oldest.map_or(Some(known.at), |oldest| Some(oldest.min(known.at)));
             }
         }
         gone.iter().for_each(|receipt_id| drop(self.open.remove(receipt_id)));
-        Ok(facts)
+        self.tell_unread(mailbox, unread);
+        Ok(self.told(facts))
     }
 
-    /// Takes up what came since.
+    fn told(&self, facts: MissingFacts) -> Option<MissingFacts> {
+        let none = facts.missing == 0 && facts.original_held == 0;
+        (!none || self.after.is_none()).then_some(facts)
+    }
+
+    fn tell_unread(&mut self, mailbox: &GatewayMailbox, unread: u64) {
+        if unread > 0 && unread != self.unread {
+            tracing::warn!(event = "alarm.unread", mailbox = mailbox.login(), mailbox_id = %mailbox.id, receipts = unread);
+        }
+        self.unread = unread;
+    }
+
+    /// Takes up what came since; gives how many receipts could not be read.
     fn look(
         &mut self,
         store: &dyn Store,
         mailbox: &GatewayMailbox,
-        folder: &FolderName,
+        closed: &Closed,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let mut walk = Walk {
             gateway_mailbox: mailbox.id,
             since: Timestamp::from_unix_ms(self.since_ms),
             after: self.after,
-            folder: Some(folder.clone()),
+            folder: mailbox.archive.then_some(FolderName::Quarantine),
             most: PAGE,
         };
+        let mut unread = 0;
         for _ in 0..PAGES_MAX {
             let walked = store.walk(&walk)?;
+            unread += walked.unread.len() as u64;
             for receipt in &walked.receipts {
-                let Some(gap) = gap(mailbox, receipt) else { continue };
-                if self.open.len() < OPEN_MAX && !is_about_a_notice(&gap) {
-                    self.open.insert(gap.receipt_id, gap);
+                if let Some(gap) = gap(mailbox, receipt, closed) {
+                    self.take(gap);
                 }
             }
             walk.after = walked.last;
             if walk.after.is_none() {
-                self.since_ms = now.unix_ms().saturating_sub(OVERLAP_MS);
+                let overlap = now.unix_ms().saturating_sub(OVERLAP_MS);
+                self.since_ms = self.skipped_ms.take().map_or(overlap, |skipped| skipped.min(overlap));
                 break;
             }
         }
         self.after = walk.after;
-        Ok(())
+        Ok(unread)
+    }
+
+    /// What is held back gives way: anybody can send such an NDR, as many as he likes.
+    fn take(&mut self, gap: Gap) {
+        let is_held_back = |gap: &Gap| gap.state == GapState::HeldBack;
+        if !gap.state.is_open() || is_about_a_notice(&gap) || self.open.contains_key(&gap.receipt_id) {
+            return;
+        }
+        if self.open.len() >= OPEN_MAX && !is_held_back(&gap) {
+            let least = self.open.iter().find(|(_, open)| is_held_back(open)).map(|(id, _)| *id);
+            least.map(|least| self.open.remove(&least));
+        }
+        if self.open.len() < OPEN_MAX {
+            self.open.insert(gap.receipt_id, gap);
+        } else if !is_held_back(&gap) {
+            let at = gap.at.unix_ms();
+            self.skipped_ms = Some(self.skipped_ms.map_or(at, |first| first.min(at)));
+        }
     }
 }
 
@@ -103,9 +149,46 @@ fn is_about_a_notice(gap: &Gap) -> bool {
     gap.original_message_id.as_deref().is_some_and(|id| id.starts_with(NOTICE_ID_BEGINNING))
 }
 
-/// Whether a receipt has an entry in a folder still.
-fn is_in(receipt: &ReceiptView, folder: &FolderName) -> bool {
-    let path = folder.path(None);
-    let is_there = |events: &[crate::store::EventView]| events.iter().all(|event| event.kind == "fetched");
-    receipt.placements.iter().any(|placement| placement.folder == path && is_there(&placement.events))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::GatewayMailboxId;
+
+    fn found(number: u64, state: GapState) -> Gap {
+        let gateway_mailbox = GatewayMailboxId::new(1, [1; 10]);
+        Gap {
+            receipt_id: ReceiptId::new(number, [0; 10]),
+            at: Timestamp::from_unix_ms(number as i64),
+            ndr_at: gateway_mailbox,
+            gateway_mailbox,
+            name: None,
+            report_message_id: None,
+            original_message_id: None,
+            state,
+            found: None,
+            held_back: state == GapState::HeldBack,
+        }
+    }
+
+    #[test]
+    fn forged_ndrs_crowd_out_no_genuine_one_and_what_has_no_room_is_come_back_to() {
+        let mut missing = Missing::default();
+        let most = OPEN_MAX as u64;
+        (0..most + 10).for_each(|number| missing.take(found(number, GapState::HeldBack)));
+        assert_eq!((missing.open.len(), missing.skipped_ms), (OPEN_MAX, None));
+        (most + 10..2 * most + 10).for_each(|number| missing.take(found(number, GapState::Missing)));
+        assert!(missing.open.values().all(|gap| gap.state == GapState::Missing));
+        assert_eq!((missing.open.len(), missing.skipped_ms), (OPEN_MAX, None));
+        (3 * most..3 * most + 5).for_each(|number| missing.take(found(number, GapState::Missing)));
+        assert_eq!((missing.open.len(), missing.skipped_ms), (OPEN_MAX, Some(3 * most as i64)));
+    }
+
+    #[test]
+    fn that_none_is_missing_is_said_only_when_all_was_looked_at() {
+        let mut missing = Missing { after: Some(ReceiptId::new(1, [0; 10])), ..Missing::default() };
+        let (none, one) = (MissingFacts::default(), MissingFacts { missing: 1, ..MissingFacts::default() });
+        assert_eq!((missing.told(none), missing.told(one)), (None, Some(one)));
+        missing.after = None;
+        assert_eq!(missing.told(none), Some(none));
+    }
 }

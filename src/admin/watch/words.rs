@@ -167,8 +167,8 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
             format!("{} waiting{oldest}. {visit}", messages(*waiting))
         }
         Cause::ReportMissing { missing, original_held } => format!(
-            "NDRs returned only the header of {}. Nothing else is here of {missing}; of {original_held} the mail is here by another \
-             report, and only the recipients that this one named are unknown. The first NDR came at {}.",
+            "NDRs returned only the header of {}. {missing}: not here, or only in doubt. {original_held}: a mail with the same \
+             Message-ID is here by another report, most likely the same one. The first NDR came at {}.",
             reports(missing.saturating_add(*original_held)),
             ago(alarm.since, now),
         ),
@@ -212,7 +212,8 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
         }
         Cause::NobodyFetched { .. } => "No. Everything is kept here until it is fetched.",
         Cause::ReportMissing { missing: 0, .. } => {
-            "No. But users whom only the missing report named do not have the mail in their folders."
+            "Most likely not: a mail with the same Message-ID is here. Whether it is the same mail can be seen by looking at it; \
+             users whom only the missing report named do not have it in their folders."
         }
         Cause::ReportMissing { .. } => {
             "Yes, unless the report comes another way: what an NDR does not return is nowhere else. The NDR is kept."
@@ -272,7 +273,7 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "daybook gaps: which reports, and the Message-ID of each mail",
             "find the mail by that Message-ID in the tenant, where its sender or a recipient has it, and bring it",
             "in Exchange: what returns headers only? A relay has a limit for the size of bounces, a server of yours for that of DSNs",
-            "it ends when the report comes, or when the NDR is taken out of Quarantine",
+            "it ends when the report comes whole, or with: daybook gaps --close NDR-RECEIPT",
         ],
         Cause::QuarantineGrowing { .. } => &[
             "in the log journal.quarantined names the receipt and what is wrong; daybook explain RECEIPT says more",

@@ -12,7 +12,7 @@
 //! | `mail-refused` | the gateway | mail that may have been a report was refused for good: a message as broken or too large (critical), by strict mode, or for a former address (warnings) | none was for a day |
 //! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
 //! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
-//! | `report-missing` | a gateway mailbox | an NDR that came there returned only the header of a report, which is not here (critical), or only the mail it was about (warning) | it turned up, or the NDR was taken out of Quarantine: where there are no users' folders, out of INBOX |
+//! | `report-missing` | a gateway mailbox | an NDR that came there and is not held back returned only the header of a report, which is not here or only in doubt (critical), or of which another one is that names the same Message-ID (warning) | it turned up whole, the NDR was taken out of Quarantine, or `daybook gaps --close` |
 //! | `quarantine-growing` | a gateway mailbox | a message was quarantined | none was for a day, or those that were are gone |
 //! | `unassigned-growing` | a gateway mailbox | a quarter of a day's mail, and at least twenty, belong to nobody | less than a tenth does |
 //!
@@ -157,9 +157,9 @@ pub struct MailboxNumbers {
 /// Reports of which NDRs returned only the header, and that are not here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MissingFacts {
-    /// Nothing of them is here.
+    /// Nothing of them is here, or only what may be cut short.
     pub missing: u64,
-    /// The mail they were about is, by another report.
+    /// A mail with the same Message-ID is, by another report.
     pub original_held: u64,
     /// When the first of their NDRs came.
     pub oldest: Option<Timestamp>,
@@ -279,7 +279,7 @@ pub enum Cause {
     ReportMissing {
         /// So many.
         missing: u64,
-        /// And so many whose mail is here by another report.
+        /// And so many of which a mail with the same Message-ID is here by another report.
         original_held: u64,
     },
     /// Messages are quarantined.

@@ -98,12 +98,15 @@ pub enum Return {
     AlreadyHeld,
     /// It came back, and is in Quarantine alone for its verdict.
     HeldBack,
-    /// Only its header came back.
+    /// It came back in doubt, as when it is cut short.
+    Doubtful,
+    /// Only its header came back, wherever the report is.
     Missing,
 }
 
 impl Return {
-    const ALL: [Return; 4] = [Return::Recovered, Return::AlreadyHeld, Return::HeldBack, Return::Missing];
+    const ALL: [Return; 5] =
+        [Return::Recovered, Return::AlreadyHeld, Return::HeldBack, Return::Doubtful, Return::Missing];
 
     /// The stable name used in logs and labels.
     pub fn as_str(self) -> &'static str {
@@ -111,6 +114,7 @@ impl Return {
             Return::Recovered => "recovered",
             Return::AlreadyHeld => "already_held",
             Return::HeldBack => "held_back",
+            Return::Doubtful => "doubtful",
             Return::Missing => "missing",
         }
     }
