@@ -97,6 +97,20 @@ impl Index {
         Ok(uid.and_then(Uid::new))
     }
 
+    /// The first entry a receipt has in a folder, deleted ones included.
+    pub(in crate::store) fn first_entry_of_receipt(
+        &self,
+        folder: u64,
+        receipt: ReceiptId,
+    ) -> Result<Option<Uid>, StoreError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT min(uid) FROM placement WHERE receipt = ? AND folder = ?")?;
+        let uid: Option<u32> =
+            select.query_row(params![receipt.as_bytes(), int(folder)], |row| row.get(0))?;
+        Ok(uid.and_then(Uid::new))
+    }
+
     /// What is there now of a receipt in a folder, in UID order.
     pub(in crate::store) fn live_entries_of_receipt(
         &self,
