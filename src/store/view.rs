@@ -175,10 +175,19 @@ pub(super) fn receipts(
         let mut octets = RELATED_OCTETS_MAX;
         for id in ids {
             for place in index.receipt_entries(id)? {
-                let fact = read_received(shared, place)?;
-                let revisions = read_revisions(shared, index, &fact)?;
-                let marks = Marks::of(&fact, &revisions);
-                let mut view = view(shared, index, fact, revisions, Events::All)?;
+                let viewed = read_received(shared, place).and_then(|fact| {
+                    let revisions = read_revisions(shared, index, &fact)?;
+                    let marks = Marks::of(&fact, &revisions);
+                    Ok((marks, view(shared, index, fact, revisions, Events::All)?))
+                });
+                let (marks, mut view) = match viewed {
+                    // One that is damaged hides no other, unless it is the one that is asked for.
+                    Err(StoreError::Damaged(what)) if !matches!(query, ReceiptQuery::Id(_)) => {
+                        tracing::error!(event = "store.damaged", receipt_id = %id, what);
+                        continue;
+                    }
+                    viewed => viewed?,
+                };
                 if *query != ReceiptQuery::All {
                     relate(shared, index, &marks, &mut view, &mut octets)?;
                 }

@@ -185,6 +185,22 @@ fn a_release_is_no_arrival() {
 }
 
 #[test]
+fn what_an_ndr_brought_back_is_no_arrival() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, _) = create(&store);
+    deliver(&store, delivery(&store, &mailbox, 1, b"came", "1", "1", &[]));
+    let since = Timestamp::from_unix_ms(0);
+    let before = store.activity(mailbox.id, since).unwrap();
+    let recovered = delivery(&store, &mailbox, 2, b"returned", "2", "2", &[]);
+    deliver(&store, Delivery { recovered_from: Some(mailbox.id), ..recovered });
+    assert_eq!(store.activity(mailbox.id, since).unwrap(), before);
+    let came = store.arrivals(mailbox.id, Arrivals::Last, 9).unwrap().arrivals;
+    assert_eq!(came.iter().map(|arrival| arrival.receipt_id).collect::<Vec<_>>(), [receipt(1)]);
+    assert_eq!(live(&store, &mailbox, &FolderName::Inbox), 2);
+}
+
+#[test]
 fn forks_planned_together_are_decided_as_they_are_made() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
@@ -397,6 +413,10 @@ fn a_walk_goes_through_receipts_in_order_and_steps_over_damage() {
     let walked = held(&store);
     assert_eq!(ids(&walked), [receipt(2)]);
     assert_eq!(walked.unread.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [receipt(6)]);
+
+    let receipts = |query| store.receipts(&query, Timestamp::from_unix_ms(0), 99);
+    assert_eq!(receipts(ReceiptQuery::All).unwrap().len(), 6, "the damaged one hides no other");
+    assert!(matches!(receipts(ReceiptQuery::Id(receipt(6))), Err(StoreError::Damaged(_))));
 
     let stranger = Walk { gateway_mailbox: GatewayMailboxId::new(1, [0; 10]), ..walk(None, 0, None, 9) };
     assert!(matches!(store.walk(&stranger), Err(StoreError::Gone)));

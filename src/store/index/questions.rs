@@ -420,7 +420,7 @@ impl Index {
     }
 
     /// When mail came and went. Everything accepted has an entry in INBOX, and their order is that of their arrival; what was
-    /// released from Quarantine later did not come then.
+    /// released from Quarantine later did not come then, and what an NDR brought back shows that mail does not come.
     pub(in crate::store) fn activity(
         &self,
         gateway_mailbox: GatewayMailboxId,
