@@ -92,6 +92,21 @@ fn a_dry_run_lists_what_apply_does_and_afterwards_nothing() {
 }
 
 #[test]
+fn a_message_that_stands_for_a_fork_of_nobody_stays_under_unassigned() {
+    let (site, _) = filled();
+    let (carol, erin) = LATER.split_once("[[user]]\nid = \"erin\"").unwrap();
+    site.write("users.toml", carol);
+    let planned = json_of(&site, &["reassign", "--json"]);
+    assert_eq!((planned["placed"].as_u64(), planned["left"].as_u64()), (Some(1), Some(0)));
+    assert_eq!(changes(&json_of(&site, &["reassign", "--apply", "--json"])), changes(&planned));
+    assert_eq!(folder(&site, "Unassigned"), 1, "the fork is nowhere else");
+    site.write("users.toml", &format!("{carol}[[user]]\nid = \"erin\"{erin}"));
+    let done = json_of(&site, &["reassign", "--apply", "--json"]);
+    assert_eq!((done["placed"].as_u64(), done["left"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(folder(&site, "Unassigned"), 0);
+}
+
+#[test]
 fn nothing_is_taken_from_a_user_and_what_came_before_is_left_alone() {
     let (site, receipts) = filled();
     site.write("users.toml", ALICE);

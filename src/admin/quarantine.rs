@@ -59,7 +59,8 @@ pub struct QuarantinedDetail {
     pub advice: Vec<Advice>,
 }
 
-/// The newest messages in Quarantine, of one gateway mailbox or of all. What is not shown is not read.
+/// The newest messages in Quarantine, of one gateway mailbox or of all. Of what is not shown no receipt is
+/// read; that it is there is read of the folder's listing, which holds all of it.
 pub(super) fn list(
     context: &Context,
     gateway_mailbox: Option<&str>,

@@ -9,12 +9,14 @@ use super::ops::blocking;
 use super::request::OpError;
 use super::revised::{RevisedView, Told};
 use super::users::chosen;
-use crate::mail::{GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp};
+use crate::mail::{GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::observe::now;
 use crate::pipeline;
-use crate::store::{Digest, Revised, Revision, StoreError, Walk, Walked};
+use crate::store::{
+    Digest, FolderName, PlacementView, ReceiptQuery, ReceiptView, Revised, Revision, StoreError, Walk, Walked,
+};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 /// Changes one run lists at most; beyond it says that there is more.
@@ -27,6 +29,10 @@ const BATCH_PLACEMENTS: usize = 4_000;
 const PAGE_WAIT: Duration = Duration::from_secs(5);
 /// Changes after which a page ends: each is some hundred octets of the answer.
 const PAGE_CHANGES_MAX: usize = 2_000;
+/// Receipts naming a Message-ID, the newest, that are looked at for other reports of the message.
+const FORKS_MAX: usize = 256;
+/// What the paths of users' folders begin with.
+const USERS: &str = "Users/";
 /// How often a batch is thought of anew when somebody else revised one of its receipts meanwhile.
 const TRIES_MAX: usize = 3;
 
@@ -52,6 +58,9 @@ pub struct ReassignPage {
     pub unread: Vec<UnreadReceipt>,
     /// Where to go on; `None` at the end.
     pub next: Option<ReassignPlace>,
+    /// Why it ended early; what the page tells was done before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<OpError>,
 }
 
 /// A receipt that cannot be read.
@@ -82,6 +91,9 @@ pub struct Reassigned {
     pub unread: Vec<UnreadReceipt>,
     /// There may be more to do than [`REASSIGNED_MAX`] changes: the run ended before it had looked at everything.
     pub more: bool,
+    /// Why it ended early.
+    #[serde(skip)]
+    pub failed: Option<OpError>,
     /// What is listed already. Each page is planned over the store alone, so that it does not know of those before.
     #[serde(skip)]
     planned: HashSet<(String, String, Digest)>,
@@ -110,6 +122,10 @@ impl Reassigned {
             if !receipt.placements.is_empty() || !receipt.left.is_empty() {
                 self.receipts.push(receipt);
             }
+        }
+        self.failed = page.failed;
+        if self.failed.is_some() {
+            return None;
         }
         self.more = page.next.is_some() && self.placed + self.left >= REASSIGNED_MAX;
         page.next.filter(|_| !self.more)
@@ -146,13 +162,20 @@ pub(super) async fn page(
         && clock.elapsed() < PAGE_WAIT
         && changes < PAGE_CHANGES_MAX
     {
-        let batch = match apply {
-            true => do_batch(context, actor, &ids, place, since, &mut page).await?,
-            false => {
-                let batch = think_of(context, &ids, place, since).await?;
+        let thought = match apply {
+            true => do_batch(context, actor, &ids, place, since, &mut page).await,
+            false => think_of(context, &ids, place, since).await.inspect(|batch| {
                 page.receipts.extend(views(&batch.told, &batch.plan));
-                batch
+            }),
+        };
+        let batch = match thought {
+            Ok(batch) => batch,
+            // The batches before are done for good, and who did that must be told.
+            Err(error) if page.looked_at > 0 => {
+                page.failed = Some(error);
+                break;
             }
+            Err(error) => return Err(error),
         };
         page.looked_at += batch.looked_at;
         page.unread.extend(batch.unread);
@@ -239,7 +262,7 @@ async fn think_of(
             folder: None,
             most: BATCH_RECEIPTS,
         })?;
-        let thoughts = thoughts(context, &mailbox, walked, &mut batch);
+        let thoughts = thoughts(context, &mailbox, since, walked, &mut batch)?;
         let (told, revisions): (Vec<Told>, Vec<Revision>) = thoughts.into_iter().unzip();
         let plan = context.store.plan(&revisions)?;
         for ((told, revision), planned) in told.into_iter().zip(revisions).zip(plan) {
@@ -258,16 +281,24 @@ async fn think_of(
 fn thoughts(
     context: &Context,
     mailbox: &GatewayMailbox,
+    since: Option<Timestamp>,
     walked: Walked,
     batch: &mut Batch,
-) -> Vec<(Told, Revision)> {
+) -> Result<Vec<(Told, Revision)>, OpError> {
     let at = now();
     let policy = pipeline::policy(&context.settings.current().assign);
     let (mut wanted, mut last) = (0, walked.last);
     let mut thoughts: Vec<(Told, Revision)> = Vec::new();
     for receipt in walked.receipts {
         batch.looked_at += 1;
-        if let Some(revision) = pipeline::reassigned(&receipt, mailbox, &context.directory, &policy, at) {
+        let thought =
+            |receipt: &ReceiptView| pipeline::reassigned(receipt, mailbox, &context.directory, &policy, at);
+        if let Some(mut revision) = thought(&receipt) {
+            let is_placed =
+                |fork: &ReceiptView| since.is_none_or(|since| fork.at >= since) && thought(fork).is_some();
+            if stands_for_a_fork(context, &receipt, is_placed)? {
+                revision.leaves.retain(|name| *name != FolderName::Unassigned);
+            }
             wanted += revision.placements.len();
             thoughts.push((Told::of(&receipt, mailbox, &revision), revision));
         }
@@ -285,5 +316,50 @@ fn thoughts(
     if let Some(last) = last {
         batch.next = Some(ReassignPlace { gateway_mailbox: mailbox.id, after: Some(last) });
     }
-    thoughts
+    Ok(thoughts)
+}
+
+/// True when the receipt's entry under Unassigned is all that another report of the same message has outside INBOX: of reports
+/// whose people nobody knew, the first spared the others theirs. It then stays, for those that this run does not place either.
+/// They are found by Message-ID: a message without one has none that could be found.
+fn stands_for_a_fork(
+    context: &Context,
+    receipt: &ReceiptView,
+    is_placed: impl Fn(&ReceiptView) -> bool,
+) -> Result<bool, OpError> {
+    let unassigned = FolderName::Unassigned.path(None);
+    let own: Vec<Uid> = receipt
+        .placements
+        .iter()
+        .filter(|placement| placement.folder == unassigned && !placement.spared && is_there(placement))
+        .map(|placement| placement.uid)
+        .collect();
+    if own.is_empty() {
+        return Ok(false);
+    }
+    let is_spared = |placement: &PlacementView| {
+        placement.folder == unassigned && placement.spared && own.contains(&placement.uid)
+    };
+    let is_elsewhere = |placement: &PlacementView| {
+        placement.folder.starts_with(USERS)
+            || (placement.folder == unassigned && !own.contains(&placement.uid) && is_there(placement))
+    };
+    let message_ids: BTreeSet<&String> =
+        receipt.messages.iter().filter_map(|message| message.message_id.as_ref()).collect();
+    for message_id in message_ids {
+        let query = ReceiptQuery::Naming(message_id.clone());
+        let naming = context.store.receipts(&query, Timestamp::from_unix_ms(0), FORKS_MAX)?;
+        let mut forks = naming.iter().filter(|fork| {
+            fork.gateway_mailbox == receipt.gateway_mailbox && fork.placements.iter().any(is_spared)
+        });
+        if forks.any(|fork| !fork.placements.iter().any(is_elsewhere) && !is_placed(fork)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whatever else than fetching happened to an entry ended it.
+fn is_there(placement: &PlacementView) -> bool {
+    placement.events.iter().all(|event| event.kind == "fetched")
 }

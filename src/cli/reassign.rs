@@ -7,7 +7,7 @@ use crate::admin::{OpError, REASSIGNED_MAX, Reassigned, Request, Response};
 use crate::config::Settings;
 use crate::mail::Timestamp;
 
-/// Exit code when receipts could not be read, or something else was done than thought.
+/// Exit code when receipts could not be read, something else was done than thought, or not all was done.
 const FOUND_A_PROBLEM: u8 = 1;
 
 pub(super) fn run(
@@ -23,6 +23,7 @@ pub(super) fn run(
         let Response::Reassigned(page) = response else { return None };
         run.add(*page).map(|place| request(Some(place)))
     });
+    let outcome = outcome.and_then(|()| run.failed.take().map_or(Ok(()), |error| Err(error.into())));
     // What was done before it failed was done: it must be told.
     if outcome.is_ok() || !run.receipts.is_empty() {
         if json {
@@ -39,8 +40,9 @@ pub(super) fn run(
     match outcome {
         Err(failure) if json && !run.receipts.is_empty() => Ok(failure.code()),
         Err(failure) => Err(failure),
-        Ok(()) if run.unread.is_empty() => Ok(0),
-        Ok(()) => Ok(FOUND_A_PROBLEM),
+        Ok(()) if !run.unread.is_empty() || !run.differed.is_empty() => Ok(FOUND_A_PROBLEM),
+        Ok(()) if run.applied && run.more => Ok(FOUND_A_PROBLEM),
+        Ok(()) => Ok(0),
     }
 }
 
@@ -64,9 +66,12 @@ fn text(run: &Reassigned) -> String {
     });
     if run.more {
         let most = grouped(REASSIGNED_MAX as u64);
-        text.push_str(&format!(
-            "There may be more than these {most} changes: --apply them and run this again, or see --since.\n"
-        ));
+        text.push_str(&match run.applied {
+            true => format!("There may be more than these {most} changes: run this again.\n"),
+            false => format!(
+                "There may be more than these {most} changes: --apply them and run this again, or see --since.\n"
+            ),
+        });
     }
     text
 }

@@ -112,7 +112,7 @@
 //! | event | level | fields | meaning |
 //! |---|---|---|---|
 //! | `store.torn` | warn | what | What a crash cut off, never acknowledged, was put aside. |
-//! | `store.damaged` | error | what, object, error | Something stored is not what was stored. |
+//! | `store.damaged` | error | receipt_id, what, object, error | Something stored is not what was stored. |
 //! | `store.orphaned` | warn | what | Content that nothing leads to was found. |
 //! | `store.replayed` | info | groups | The index was brought up to the log. |
 //! | `store.index_rebuilt` | warn | reason | The index was made anew. |

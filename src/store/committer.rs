@@ -416,8 +416,13 @@ impl Committer {
         let mut placed = Placed::default();
         if repeats.is_none() {
             let numbered: Vec<_> = messages.iter().map(|m| (m.message, m.join)).collect();
-            let subject =
-                Subject { gateway_mailbox: id, messages: &numbered, heals: delivery.heals, again: None };
+            let subject = Subject {
+                gateway_mailbox: id,
+                messages: &numbered,
+                heals: delivery.heals,
+                again: None,
+                in_inbox: None,
+            };
             let (index, at) = (group.index, delivery.received_at);
             let mut make =
                 |name: &FolderName, slug: Option<String>| self.make_folder(id, at, name, slug, &mut *group);

@@ -173,7 +173,7 @@ impl Shared {
     pub(super) fn read<T>(&self, ask: impl FnOnce(&Index) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let generation = self.index_generation.load(Ordering::Acquire);
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let asked = match idle {
+        let asked = match idle.filter(|index| !index.has_stand_ins()) {
             Some(index) => Ok(index),
             None => Index::open_reader(&self.index_path()),
         }

@@ -89,13 +89,21 @@ pub(super) fn escrow(keys_dir: &Path, owner: &str, recipients: &[Recipient]) -> 
     Ok(escrow)
 }
 
+/// The files that are whole: a short one opens nothing, and is made anew as if it were not there.
 fn files(keys_dir: &Path, owner: &str) -> Result<BTreeSet<String>, StoreError> {
+    let whole = seal::payload_octets(&dir(keys_dir, owner).join(seal::KEYRING_FILE));
     let fail = |e| StoreError::io("looking for keyrings", e);
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(dir(keys_dir, owner)).map_err(fail)? {
-        let name = entry.map_err(fail)?.file_name();
+        let entry = entry.map_err(fail)?;
+        let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+        if !name.starts_with(PREFIX) || !name.ends_with(SUFFIX) {
+            continue;
+        }
+        // They hold the same as what the password opens. If that is damaged, all that can be told is that there is something.
+        let octets = seal::payload_octets(&entry.path());
+        if octets.is_some_and(|octets| octets > 0 && whole.is_none_or(|whole| octets == whole)) {
             found.insert(name.into_owned());
         }
     }
@@ -181,6 +189,22 @@ mod tests {
         assert!(opens(&all[1..]).is_ok());
         assert!(matches!(opens(&all[2..]), Err(KeyringError::Wrong)));
         assert_eq!(escrow(dir.path(), "m", &recipients[2..]).unwrap().others, 2);
+    }
+
+    #[test]
+    fn a_file_that_is_not_whole_opens_nothing_and_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipients = [Identity::generate().to_public()];
+        create_keyring(dir.path(), "m", "password", &recipients).unwrap();
+        let keyring = open_keyring(dir.path(), "m", "password").unwrap();
+        let file = dir.path().join("m").join(file_name(&recipients[0]));
+        let whole = fs::read(&file).unwrap();
+        for octets in [0, 30, whole.len() / 2, whole.len() - 1] {
+            fs::write(&file, &whole[..octets]).unwrap();
+            assert_eq!(escrow(dir.path(), "m", &recipients).unwrap().missing.len(), 1, "{octets} octets");
+            assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients).unwrap(), 1, "{octets} octets");
+            assert_eq!(escrow(dir.path(), "m", &recipients).unwrap().open_by.len(), 1);
+        }
     }
 
     #[test]

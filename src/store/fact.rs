@@ -16,8 +16,8 @@
 
 use super::{Client, Digest, FolderName, RevisionKind};
 use crate::mail::{
-    CanonicalSize, Class, GatewayMailbox, GatewayMailboxId, JournaledEnvelope, Judgement, ReceiptId,
-    Rendition, Timestamp, TransportEnvelope, Trust, Uid, UidValidity,
+    CanonicalSize, Class, EnvelopeHeaders, GatewayMailbox, GatewayMailboxId, JournaledEnvelope, Judgement,
+    ReceiptId, Rendition, Timestamp, TransportEnvelope, Trust, Uid, UidValidity,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,13 +46,19 @@ pub(super) enum Fact {
 }
 
 impl Fact {
-    /// 3 for an NDR mailbox: a program that knows of none would give what was recovered to users of the wrong one. 3 for a
-    /// receipt looked at again: it would list what has left and give its UIDs to others.
+    /// 3 for an NDR mailbox: a program that knows of none would give what was recovered to users of the wrong one. 3 for one that
+    /// takes people from header fields: it would drop their names with the next change. 3 for a receipt looked at again: it
+    /// would list what has left and give its UIDs to others.
     /// 2 for a gateway mailbox with a trust of its own: a program that knows of none would hand out what is to be held back.
     /// All else is read by version 1 as it is meant.
     pub(super) fn version(&self) -> u32 {
         match self {
             Fact::GatewayMailbox(fact) if !fact.gateway_mailbox.role.is_journal() => 3,
+            Fact::GatewayMailbox(fact)
+                if fact.gateway_mailbox.envelope_headers != EnvelopeHeaders::default() =>
+            {
+                3
+            }
             Fact::Revised(_) => 3,
             Fact::GatewayMailbox(fact) if fact.gateway_mailbox.trust != Trust::default() => 2,
             _ => 1,

@@ -42,18 +42,19 @@ pub(super) fn create_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Replaces `path` by a file holding `octets`: write, sync, rename, sync the directory.
+/// Replaces `path` by a file holding `octets`: write, sync, rename, sync the directory. Of two at the same time, one is there
+/// whole in the end: each writes under a name of its own.
 pub(super) fn write_file_durably(path: &Path, octets: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let temporary = path.with_extension("new");
-    match fs::remove_file(&temporary) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
+    let temporary = path.with_extension(format!("{}.new", random_name()?));
     let mut file = create_file(&temporary)?;
-    file.write_all(octets)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    let written =
+        file.write_all(octets).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // Nobody comes by this name again. What a power cut leaves under one is small, and no one reads it.
+        fs::remove_file(&temporary).ok();
+        return Err(error);
+    }
     sync_dir(dir)
 }
 
@@ -63,5 +64,25 @@ pub(super) fn remove_file_durably(path: &Path) -> io::Result<()> {
         Ok(()) => sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_files_written_at_the_same_time_one_is_there_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.age");
+        let contents: Vec<Vec<u8>> = (0..4).map(|n| vec![b'a' + n; 100_000]).collect();
+        std::thread::scope(|scope| {
+            for content in &contents {
+                let path = &path;
+                scope.spawn(move || (0..20).for_each(|_| write_file_durably(path, content).unwrap()));
+            }
+        });
+        assert!(contents.contains(&fs::read(&path).unwrap()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
     }
 }

@@ -65,7 +65,8 @@ CREATE TABLE name (value TEXT NOT NULL, receipt BLOB NOT NULL, PRIMARY KEY (valu
 /// have, beside the tables that an older program fills.
 ///
 /// - `revision`: where the entries stand that look at a receipt again, in their order.
-/// - `placed_later`: entries such a look made: their place in a folder says nothing about when the mail came.
+/// - `placed_later`: entries such a look made, and those of reports that an NDR brought back: their place in a folder says
+///   nothing about when the mail came, or whether the way it should come by works.
 /// - `departure`: entries such a look took out. Their placement has no join any more, and spares no other.
 const TABLES_ADDED: &str = "
 CREATE TABLE IF NOT EXISTS revision (
@@ -78,6 +79,9 @@ CREATE TABLE IF NOT EXISTS departure (
     folder INTEGER NOT NULL, uid INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL,
     PRIMARY KEY (folder, uid)) WITHOUT ROWID;
 ";
+
+/// The tables among them.
+const ADDED_NAMES: [&str; 3] = ["revision", "placed_later", "departure"];
 
 /// What came after the first release of this version and is only for speed: made at each opening where it is missing, which
 /// costs an older file one pass over a table instead of being made anew.
@@ -214,6 +218,7 @@ pub(super) struct EventRow {
 /// One connection to the index.
 pub(super) struct Index {
     connection: Connection,
+    has_stand_ins: bool,
 }
 
 /// SQLite's integers are signed; ours fit (counts and offsets below 2^63).
@@ -281,12 +286,48 @@ impl Index {
         } else if version < INDEX_VERSION {
             return Err(StoreError::IndexDamaged(format!("version {version} is no longer read")));
         }
-        connection.execute_batch(TABLES_ADDED)?;
-        match connection.execute_batch(ADDED).map_err(StoreError::from) {
-            // It only makes answers come sooner; a full disk must still be readable. The next opening tries again.
-            Ok(()) | Err(StoreError::Full) => Ok(Index { connection }),
+        Index::completed(connection)
+    }
+
+    /// With what came after the first release, as far as there is room: what is on a full disk must still be readable.
+    fn completed(connection: Connection) -> Result<Index, StoreError> {
+        let mut index = Index { connection, has_stand_ins: false };
+        match index.connection.execute_batch(TABLES_ADDED).map_err(StoreError::from) {
+            Ok(()) => {}
+            Err(StoreError::Full) => index.stand_in()?,
+            Err(error) => return Err(error),
+        }
+        match index.connection.execute_batch(ADDED).map_err(StoreError::from) {
+            // It only makes answers come sooner. The next opening tries again.
+            Ok(()) | Err(StoreError::Full) => Ok(index),
             Err(error) => Err(error),
         }
+    }
+
+    /// Has empty tables in memory stand for those of [`TABLES_ADDED`] that cannot be made.
+    fn stand_in(&mut self) -> Result<(), StoreError> {
+        let stand_ins = TABLES_ADDED
+            .replace("CREATE TABLE IF NOT EXISTS ", "CREATE TABLE IF NOT EXISTS temp.")
+            .replace("CREATE INDEX IF NOT EXISTS ", "CREATE INDEX IF NOT EXISTS temp.");
+        self.connection.execute_batch(&stand_ins)?;
+        self.has_stand_ins = true;
+        Ok(())
+    }
+
+    /// Makes the tables that others stand for, before the first row of theirs: part of its transaction, and undone with it.
+    fn make_added_tables(&self) -> Result<(), StoreError> {
+        let mut stand_ins =
+            self.connection.prepare_cached("SELECT 1 FROM temp.sqlite_master WHERE name = 'revision'")?;
+        if stand_ins.exists([])? {
+            let drop: String = ADDED_NAMES.map(|name| format!("DROP TABLE temp.{name};")).concat();
+            self.connection.execute_batch(&format!("{drop}{TABLES_ADDED}"))?;
+        }
+        Ok(())
+    }
+
+    /// True for a reader that was opened while there was no room for all tables: it does not see them when they are made.
+    pub(super) fn has_stand_ins(&self) -> bool {
+        self.has_stand_ins
     }
 
     /// Opens the index for reading beside the writer.
@@ -298,7 +339,14 @@ impl Index {
         connection.busy_timeout(std::time::Duration::from_millis(BUSY_TIMEOUT_MS))?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(32);
-        Ok(Index { connection })
+        let mut index = Index { connection, has_stand_ins: false };
+        for name in ADDED_NAMES {
+            let there = index.connection.table_exists(Some("main"), name)?;
+            if !there && !index.has_stand_ins {
+                index.stand_in()?;
+            }
+        }
+        Ok(index)
     }
 
     /// Opens a connection that folds the WAL into the database, off the committer's path.
@@ -307,7 +355,7 @@ impl Index {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(std::time::Duration::from_millis(CHECKPOINT_TIMEOUT_MS))?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
-        Ok(Index { connection })
+        Ok(Index { connection, has_stand_ins: false })
     }
 
     /// True when the file `wal` has grown to [`WAL_OCTETS_MAX`].
@@ -512,6 +560,10 @@ impl Index {
                 epoch: fact.epoch,
             };
             self.insert_placement(&of, placement, join)?;
+            if fact.recovered_from.is_some() {
+                self.make_added_tables()?;
+                self.insert_placed_later(placement)?;
+            }
         }
         let ids = [&fact.message_id, &fact.parent_message_id, &fact.returned_message_id];
         self.insert_names(fact.receipt_id, names(&ids, &fact.reports, &fact.messages))
@@ -538,6 +590,13 @@ impl Index {
         self.connection
             .prepare_cached("UPDATE folder SET uid_next = max(uid_next, ? + 1) WHERE id = ?")?
             .execute(params![placement.uid.value(), int(placement.folder)])?;
+        Ok(())
+    }
+
+    fn insert_placed_later(&self, placement: &PlacementFact) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("INSERT INTO placed_later VALUES (?, ?)")?
+            .execute(params![int(placement.folder), placement.uid.value()])?;
         Ok(())
     }
 
@@ -649,6 +708,40 @@ fn names(ids: &[&Option<String>], reports: &[ReportRecord], messages: &[MessageF
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_file_on_a_full_disk_is_read_and_gets_its_tables_when_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let older = Index::open(&path).unwrap();
+        let dropped: String = ADDED_NAMES.map(|name| format!("DROP TABLE {name};")).concat();
+        older.connection.execute_batch(&format!("{dropped} VACUUM;")).unwrap();
+        drop(older);
+        let full = Connection::open(&path).unwrap();
+        let pages: i64 = full.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        let most = |connection: &Connection, pages: i64| {
+            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+        };
+        most(&full, pages);
+        let index = Index::completed(full).unwrap();
+        let reader = Index::open_reader(&path).unwrap();
+        let receipt = ReceiptId::new(1, [1; 10]);
+        for index in [&index, &reader] {
+            let found = index.revision_entries(receipt, GatewayMailboxId::new(1, [1; 10])).unwrap();
+            assert!(found.is_empty() && index.has_stand_ins());
+        }
+        index.begin().unwrap();
+        assert!(matches!(index.make_added_tables(), Err(StoreError::Full)));
+        index.rollback().unwrap();
+        assert!(!index.connection.table_exists(Some("main"), "departure").unwrap());
+        most(&index.connection, pages + 100);
+        index.make_added_tables().unwrap();
+        index.connection.execute_batch("INSERT INTO placed_later VALUES (1, 1)").unwrap();
+        let reader = Index::open_reader(&path).unwrap();
+        assert!(!reader.has_stand_ins());
+        let count = "SELECT count(*) FROM placed_later";
+        assert_eq!(reader.connection.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+    }
 
     #[test]
     fn an_older_file_gets_the_index_it_lacks_and_stays() {

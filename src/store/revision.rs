@@ -52,7 +52,8 @@ pub struct Revision {
     pub placements: Vec<WantedPlacement>,
     /// Its entries in these folders are taken out, but for one that is wanted there again.
     pub leaves: Vec<FolderName>,
-    /// Equal to another's: the same report again. From now on the receipt has this one too.
+    /// Equal to another's: the same report again. From now on the receipt has this one too. What is released while another
+    /// receipt with it has, or had, an entry in INBOX gets none there.
     pub identity: Option<Digest>,
 }
 

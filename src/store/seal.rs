@@ -37,7 +37,7 @@ const KEYRING_OCTETS_MAX: u64 = 64 * 1024;
 const PASSWORD_CHARACTERS: usize = 26;
 /// Crockford's base 32: no letter that reads as a digit.
 const PASSWORD_ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-const KEYRING_FILE: &str = "password.age";
+pub(super) const KEYRING_FILE: &str = "password.age";
 
 /// The opened keyring of a gateway mailbox. Its secrets are wiped when the last clone is dropped.
 #[derive(Clone)]
@@ -142,6 +142,14 @@ pub(super) fn read_wrapped(path: &Path) -> io::Result<Vec<u8>> {
     let mut wrapped = Vec::new();
     File::open(path)?.take(KEYRING_OCTETS_MAX).read_to_end(&mut wrapped)?;
     Ok(wrapped)
+}
+
+/// Octets that lie behind the header of a keyring file; `None` when it has no whole header. It is not opened.
+pub(super) fn payload_octets(path: &Path) -> Option<usize> {
+    let wrapped = read_wrapped(path).ok()?;
+    let mut rest = wrapped.as_slice();
+    age::Decryptor::new_buffered(&mut rest).ok()?;
+    Some(rest.len())
 }
 
 fn unwrap_by_password(wrapped: &[u8], password: &str) -> Result<Keyring, KeyringError> {

@@ -83,7 +83,8 @@ pub struct RevisionView {
 /// What [`super::Store::walk`] tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Walked {
-    /// In the order of their ids.
+    /// In the order of their ids. Of what happened to their placements only the end is told, without the client: to look up who
+    /// fetched each would take longer with every session there ever was.
     pub receipts: Vec<ReceiptView>,
     /// The last receipt that was looked at, shown or not: the next walk goes on behind it. `None` at the end.
     pub last: Option<ReceiptId>,
@@ -150,6 +151,14 @@ pub struct ReceiptView {
     pub more_related: bool,
 }
 
+/// How much is told of what happened to placements.
+#[derive(Clone, Copy)]
+enum Events {
+    All,
+    /// What ended them.
+    End,
+}
+
 pub(super) fn receipts(
     shared: &Shared,
     query: &ReceiptQuery,
@@ -166,10 +175,19 @@ pub(super) fn receipts(
         let mut octets = RELATED_OCTETS_MAX;
         for id in ids {
             for place in index.receipt_entries(id)? {
-                let fact = read_received(shared, place)?;
-                let revisions = read_revisions(shared, index, &fact)?;
-                let marks = Marks::of(&fact, &revisions);
-                let mut view = view(shared, index, fact, revisions)?;
+                let viewed = read_received(shared, place).and_then(|fact| {
+                    let revisions = read_revisions(shared, index, &fact)?;
+                    let marks = Marks::of(&fact, &revisions);
+                    Ok((marks, view(shared, index, fact, revisions, Events::All)?))
+                });
+                let (marks, mut view) = match viewed {
+                    // One that is damaged hides no other, unless it is the one that is asked for.
+                    Err(StoreError::Damaged(what)) if !matches!(query, ReceiptQuery::Id(_)) => {
+                        tracing::error!(event = "store.damaged", receipt_id = %id, what);
+                        continue;
+                    }
+                    viewed => viewed?,
+                };
                 if *query != ReceiptQuery::All {
                     relate(shared, index, &marks, &mut view, &mut octets)?;
                 }
@@ -243,7 +261,7 @@ pub(super) fn walk(shared: &Shared, walk: &Walk) -> Result<Walked, StoreError> {
             let Some(place) = index.receipt_entry(id, walk.gateway_mailbox)? else { continue };
             let viewed = read_received(shared, place).and_then(|fact| {
                 let revisions = read_revisions(shared, index, &fact)?;
-                view(shared, index, fact, revisions)
+                view(shared, index, fact, revisions, Events::End)
             });
             match viewed {
                 Ok(view) => walked.receipts.push(view),
@@ -272,6 +290,7 @@ fn view(
     index: &Index,
     fact: ReceivedFact,
     revisions: Vec<RevisedFact>,
+    events: Events,
 ) -> Result<ReceiptView, StoreError> {
     let gateway_mailbox = shared.known(fact.gateway_mailbox);
     let mut view = ReceiptView {
@@ -291,7 +310,7 @@ fn view(
         defects: fact.defects.clone(),
         unmatched: fact.unmatched.clone(),
         repeats: fact.repeats,
-        placements: placements(index, &fact, &revisions)?,
+        placements: placements(index, &fact, &revisions, events)?,
         transport: fact.transport,
         message_id: fact.message_id,
         judgement: fact.judgement,
@@ -319,7 +338,11 @@ fn placements(
     index: &Index,
     fact: &ReceivedFact,
     revisions: &[RevisedFact],
+    events: Events,
 ) -> Result<Vec<PlacementView>, StoreError> {
+    let view = |(folder, uid), octets, reasons: &[String]| {
+        placement_view(index, (folder, uid), octets, reasons, events)
+    };
     let readings = revisions.iter().filter_map(|revised| revised.reading.as_ref());
     let messages: Vec<&MessageFact> =
         fact.messages.iter().chain(readings.flat_map(|r| &r.messages)).collect();
@@ -331,14 +354,13 @@ fn placements(
     for (placement, revision) in fact.placements.iter().map(|placement| (placement, None)).chain(later) {
         seen.insert((placement.folder, placement.uid));
         let octets = messages.iter().find(|m| m.message == placement.message).map(|m| m.octets);
-        let made =
-            placement_view(index, placement.folder, placement.uid, (octets, false), &placement.reasons)?;
+        let made = view((placement.folder, placement.uid), (octets, false), &placement.reasons)?;
         shown.push(PlacementView { revision, ..made });
     }
     let later = revisions.iter().flat_map(|revised| &revised.spared);
     for spared in fact.spared.iter().chain(later) {
         if seen.insert((spared.folder, spared.uid)) {
-            shown.push(placement_view(index, spared.folder, spared.uid, (None, true), &spared.reasons)?);
+            shown.push(view((spared.folder, spared.uid), (None, true), &spared.reasons)?);
         }
     }
     Ok(shown)
@@ -357,12 +379,15 @@ fn message_view(message: &MessageFact) -> MessageView {
 
 fn placement_view(
     index: &Index,
-    folder: u64,
-    uid: Uid,
+    (folder, uid): (u64, Uid),
     (octets, spared): (Option<u64>, bool),
     reasons: &[String],
+    events: Events,
 ) -> Result<PlacementView, StoreError> {
-    let events = index.events(folder, uid)?;
+    let events = match events {
+        Events::All => index.events(folder, uid)?,
+        Events::End => index.ended(folder, uid)?.into_iter().collect(),
+    };
     Ok(PlacementView {
         folder: index.folder_path(folder)?,
         uid,

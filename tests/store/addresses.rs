@@ -116,6 +116,10 @@ fn who_is_trusted_is_replaced_as_a_whole() {
     });
     set(&store, &trust, &Trust::default()).unwrap();
     assert_eq!(store.gateway_mailboxes()[0].trust, Trust::default());
+    // One that knows of no header fields would drop their names with its next change.
+    let fields = GatewayMailboxChange::RecipientHeaders(vec!["X-Gm-Original-To".to_owned()]);
+    runtime().block_on(store.change_gateway_mailbox(made.id, vec![fields], "test")).unwrap();
+    versions("3", 3);
     close(store);
 }
 

@@ -59,6 +59,14 @@ fn without_uids(mut revised: Vec<Revised>) -> Vec<Revised> {
     revised
 }
 
+fn client() -> Client {
+    Client {
+        protocol: "pop3".to_owned(),
+        peer: "127.0.0.1".parse().unwrap(),
+        session_id: SessionId::new(1, [1; 10]),
+    }
+}
+
 fn paths(entries: &[(String, Uid)]) -> Vec<(&str, u32)> {
     entries.iter().map(|(path, uid)| (path.as_str(), uid.value())).collect()
 }
@@ -102,6 +110,66 @@ fn what_is_released_leaves_quarantine_for_the_folders_it_belongs_in() {
 }
 
 #[test]
+fn of_copies_held_back_and_delivered_one_is_in_inbox_however_many_are_released() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, _) = create(&store);
+    let identities = ["first", "second"].map(|report| {
+        let stage = store.stage(mailbox.id).unwrap();
+        stage.digest_key().identity(&[report.as_bytes()])
+    });
+    // Two copies of the first report, one of the second: each has an identity of its own while it is held back.
+    for n in [1, 2, 3] {
+        let (text, join) = (format!("copy {n}"), if n < 3 { "one" } else { "other" });
+        let held = delivery(&store, &mailbox, n, text.as_bytes(), &text, join, &[]);
+        deliver(&store, Delivery { placements: vec![wanted(FolderName::Quarantine, false)], ..held });
+    }
+    let release = |n: u8, identity| Revision { identity: Some(identity), ..released(&mailbox, n) };
+    let copies = || vec![release(1, identities[0]), release(2, identities[0])];
+    let planned = store.plan(&copies()).unwrap();
+    let made = revise(&store, copies()).unwrap();
+    assert_eq!(without_uids(made.clone()), planned);
+    assert_eq!(made[0].placements.len(), 2);
+    assert_eq!((made[1].placements.len(), paths(&made[1].left)), (0, vec![("Quarantine", 2)]));
+    assert_eq!(paths(&made[1].spared), [("INBOX", 1), ("Users/bob@contoso.example/Journal Incoming", 1)]);
+
+    // The second is delivered while its copy is held back, and a client takes it.
+    deliver(&store, delivery(&store, &mailbox, 4, b"copy 4", "second", "other", &["bob"]));
+    let by = client();
+    let taken = [inbox(&store, &mailbox).entries.last().unwrap().uid];
+    runtime().block_on(store.expunge(mailbox.id, &FolderName::Inbox, &taken, &by)).unwrap();
+    let planned = store.plan(&[release(3, identities[1])]).unwrap();
+    let made = revise(&store, vec![release(3, identities[1])]).unwrap();
+    assert_eq!(without_uids(made.clone()), planned);
+    assert_eq!((made[0].placements.len(), made[0].spared.len(), made[0].left.len()), (0, 2, 1));
+    assert_eq!(live(&store, &mailbox, &FolderName::Inbox), 1);
+}
+
+#[test]
+fn a_walk_tells_what_ended_an_entry_and_not_who_fetched_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, _) = create(&store);
+    deliver(&store, delivery(&store, &mailbox, 1, b"one", "1", "1", &[]));
+    deliver(&store, kept_in(FolderName::Quarantine, delivery(&store, &mailbox, 2, b"two", "2", "2", &[])));
+    let by = client();
+    runtime().block_on(store.record_fetched(mailbox.id, &FolderName::Inbox, &[Uid::FIRST], &by)).unwrap();
+    let kinds = |view: &ReceiptView| -> Vec<String> {
+        view.placements[0].events.iter().map(|event| event.kind.clone()).collect()
+    };
+    let ends = || {
+        let since = Timestamp::from_unix_ms(0);
+        let walk = Walk { gateway_mailbox: mailbox.id, since, after: None, folder: None, most: 9 };
+        store.walk(&walk).unwrap().receipts.iter().map(kinds).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(), [[""; 0], []]);
+    runtime().block_on(store.expunge(mailbox.id, &FolderName::Inbox, &[Uid::FIRST], &by)).unwrap();
+    revise(&store, vec![released(&mailbox, 2)]).unwrap();
+    assert_eq!(ends(), [["deleted"], ["released"]]);
+    assert_eq!(kinds(&view(&store, 1)), ["fetched", "deleted"], "asked for by itself, all is told");
+}
+
+#[test]
 fn a_release_is_no_arrival() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
@@ -114,6 +182,22 @@ fn a_release_is_no_arrival() {
     assert_eq!(store.activity(mailbox.id, since).unwrap(), before);
     let last = store.arrivals(mailbox.id, Arrivals::Last, 1).unwrap().arrivals;
     assert_eq!(last.iter().map(|arrival| arrival.receipt_id).collect::<Vec<_>>(), [receipt(2)]);
+}
+
+#[test]
+fn what_an_ndr_brought_back_is_no_arrival() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, _) = create(&store);
+    deliver(&store, delivery(&store, &mailbox, 1, b"came", "1", "1", &[]));
+    let since = Timestamp::from_unix_ms(0);
+    let before = store.activity(mailbox.id, since).unwrap();
+    let recovered = delivery(&store, &mailbox, 2, b"returned", "2", "2", &[]);
+    deliver(&store, Delivery { recovered_from: Some(mailbox.id), ..recovered });
+    assert_eq!(store.activity(mailbox.id, since).unwrap(), before);
+    let came = store.arrivals(mailbox.id, Arrivals::Last, 9).unwrap().arrivals;
+    assert_eq!(came.iter().map(|arrival| arrival.receipt_id).collect::<Vec<_>>(), [receipt(1)]);
+    assert_eq!(live(&store, &mailbox, &FolderName::Inbox), 2);
 }
 
 #[test]
@@ -167,11 +251,7 @@ fn what_a_receipt_has_is_not_made_twice_even_when_a_client_took_it() {
     let (store, _) = open(dir.path());
     let (mailbox, _) = create(&store);
     deliver(&store, delivery(&store, &mailbox, 1, b"one", "1", "1", &["bob"]));
-    let by = Client {
-        protocol: "pop3".to_owned(),
-        peer: "127.0.0.1".parse().unwrap(),
-        session_id: SessionId::new(1, [1; 10]),
-    };
+    let by = client();
     runtime().block_on(store.expunge(mailbox.id, &FolderName::Inbox, &[Uid::FIRST], &by)).unwrap();
     let again = revise(&store, vec![released(&mailbox, 1)]).unwrap().remove(0);
     assert!(again.is_nothing(), "{again:?}");
@@ -333,6 +413,10 @@ fn a_walk_goes_through_receipts_in_order_and_steps_over_damage() {
     let walked = held(&store);
     assert_eq!(ids(&walked), [receipt(2)]);
     assert_eq!(walked.unread.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [receipt(6)]);
+
+    let receipts = |query| store.receipts(&query, Timestamp::from_unix_ms(0), 99);
+    assert_eq!(receipts(ReceiptQuery::All).unwrap().len(), 6, "the damaged one hides no other");
+    assert!(matches!(receipts(ReceiptQuery::Id(receipt(6))), Err(StoreError::Damaged(_))));
 
     let stranger = Walk { gateway_mailbox: GatewayMailboxId::new(1, [0; 10]), ..walk(None, 0, None, 9) };
     assert!(matches!(store.walk(&stranger), Err(StoreError::Gone)));

@@ -19,6 +19,8 @@ pub(super) struct Subject<'a> {
     pub(super) heals: bool,
     /// The receipt that is looked at again: what it has in a folder by itself is not made twice.
     pub(super) again: Option<ReceiptId>,
+    /// The entry in INBOX of another receipt of the same report: there is no second one.
+    pub(super) in_inbox: Option<Uid>,
 }
 
 /// What became of the placements wanted, in their order, each with the path of its folder.
@@ -50,6 +52,8 @@ pub(super) struct Placer {
     /// Entries of receipts that are looked at again, by folder, receipt and message.
     own: HashMap<(u64, ReceiptId, u64), Uid>,
     left: HashSet<(u64, Uid)>,
+    /// Entries in INBOX of reports that were let out, by what makes another "the same again".
+    let_out: HashMap<(GatewayMailboxId, Digest), Uid>,
 }
 
 impl Placer {
@@ -84,6 +88,7 @@ impl Placer {
             })?;
         let (folder, uid, path) = self.folder(index, subject.gateway_mailbox, wanted, make)?;
         let there = match self.own_entry(index, folder, subject, message)? {
+            None if wanted.folder == FolderName::Inbox && subject.in_inbox.is_some() => subject.in_inbox,
             None if wanted.once_per_join && !subject.heals => self.entry_with_join(index, folder, &join)?,
             own => own,
         };
@@ -135,6 +140,37 @@ impl Placer {
         match self.joins.get(&(folder, *join)) {
             Some(uid) => Ok(Some(*uid)),
             None => index.entry_with_join(folder, join, |uid| !self.left.contains(&(folder, uid))),
+        }
+    }
+
+    /// The entry in INBOX of another receipt of the report that has this identity: it was delivered, or let out before.
+    pub(super) fn same_in_inbox(
+        &self,
+        index: &Index,
+        gateway_mailbox: GatewayMailboxId,
+        receipt: ReceiptId,
+        identity: &Digest,
+    ) -> Result<Option<Uid>, StoreError> {
+        if let Some(uid) = self.let_out.get(&(gateway_mailbox, *identity)) {
+            return Ok(Some(*uid));
+        }
+        let same = index.receipt_with_identity(gateway_mailbox, identity)?;
+        let Some(same) = same.filter(|same| *same != receipt) else { return Ok(None) };
+        let Some(inbox) = index.folder(gateway_mailbox, &FolderName::Inbox)? else { return Ok(None) };
+        index.first_entry_of_receipt(inbox.id, same)
+    }
+
+    /// Remembers that the report with this identity has an entry in INBOX, made or spared just now.
+    pub(super) fn is_let_out(
+        &mut self,
+        gateway_mailbox: GatewayMailboxId,
+        identity: Digest,
+        placed: &Placed,
+    ) {
+        let inbox = FolderName::Inbox.path(None);
+        let mut entries = placed.placement_paths.iter().chain(&placed.spared_paths);
+        if let Some((_, uid)) = entries.find(|(path, _)| *path == inbox) {
+            self.let_out.insert((gateway_mailbox, identity), *uid);
         }
     }
 

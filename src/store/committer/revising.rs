@@ -10,7 +10,7 @@ use crate::store::fact::{
 };
 use crate::store::index::Index;
 use crate::store::recall::{read_received, read_revised};
-use crate::store::{Digest, FolderName, Reading, Revised, Revision, StoreError};
+use crate::store::{Digest, FolderName, Reading, Revised, Revision, RevisionKind, StoreError};
 use std::collections::HashSet;
 
 /// Numbers that folders and messages have while they are only planned: far from any that is given out.
@@ -194,8 +194,18 @@ fn decide(
     make: &mut super::placing::MakeFolder<'_>,
 ) -> Result<Decided, StoreError> {
     let (id, receipt) = (revision.gateway_mailbox, revision.receipt_id);
-    let subject = Subject { gateway_mailbox: id, messages, heals: false, again: Some(receipt) };
+    // Of what was held back, each copy is a receipt that nothing repeats. Let out, it is what any later copy is of one that was
+    // delivered: the same again, with no second entry in INBOX.
+    let identity = revision.identity.filter(|_| revision.kind == RevisionKind::Released);
+    let in_inbox = match &identity {
+        Some(identity) => placer.same_in_inbox(index, id, receipt, identity)?,
+        None => None,
+    };
+    let subject = Subject { gateway_mailbox: id, messages, heals: false, again: Some(receipt), in_inbox };
     let placed = placer.place_all(index, subject, &revision.placements, make)?;
+    if let Some(identity) = identity {
+        placer.is_let_out(id, identity, &placed);
+    }
     let (mut left, mut left_paths) = (Vec::new(), Vec::new());
     for name in &revision.leaves {
         for (folder, uid) in placer.leave(index, id, receipt, name, &placed.spared)? {

@@ -26,6 +26,7 @@ const SMALL_FOLDER_UIDS_MAX: u32 = 50_000;
 
 impl Index {
     pub(super) fn apply_revised(&self, fact: &RevisedFact, place: &Place) -> Result<(), StoreError> {
+        self.make_added_tables()?;
         let (receipt, gateway_mailbox) = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
         self.connection
             .prepare_cached(
@@ -56,9 +57,7 @@ impl Index {
         };
         for later in &fact.placements {
             self.insert_placement(&of, &later.placement, Some(later.join.0))?;
-            self.connection
-                .prepare_cached("INSERT INTO placed_later VALUES (?, ?)")?
-                .execute(params![int(later.placement.folder), later.placement.uid.value()])?;
+            self.insert_placed_later(&later.placement)?;
         }
         for left in &fact.left {
             let (folder, uid) = (int(left.folder), left.uid.value());
@@ -94,6 +93,20 @@ impl Index {
         let uid = select
             .query_row(params![receipt.as_bytes(), int(folder), int(message)], |row| row.get(0))
             .optional()?;
+        Ok(uid.and_then(Uid::new))
+    }
+
+    /// The first entry a receipt has in a folder, deleted ones included.
+    pub(in crate::store) fn first_entry_of_receipt(
+        &self,
+        folder: u64,
+        receipt: ReceiptId,
+    ) -> Result<Option<Uid>, StoreError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT min(uid) FROM placement WHERE receipt = ? AND folder = ?")?;
+        let uid: Option<u32> =
+            select.query_row(params![receipt.as_bytes(), int(folder)], |row| row.get(0))?;
         Ok(uid.and_then(Uid::new))
     }
 

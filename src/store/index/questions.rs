@@ -40,6 +40,10 @@ FROM folder f WHERE f.gateway_mailbox = ?";
 /// The `+` keeps SQLite from reading all events of a folder in the order of their times.
 const EVENTS: &str = "SELECT at, kind, client, NULL FROM folder_event
 WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
+/// What ended one placement: found by its key, however often clients came.
+const ENDED: &str = "SELECT p.deleted_at, coalesce(d.kind, 'deleted'), NULL, d.actor FROM placement p
+LEFT JOIN departure d ON d.folder = p.folder AND d.uid = p.uid
+WHERE p.folder = ? AND p.uid = ? AND p.deleted_at IS NOT NULL";
 const DEPARTURE: &str = "SELECT at, kind, NULL, actor FROM departure WHERE folder = ? AND uid = ?";
 
 /// What the first receipts that name a Message-ID were placed by, outside of INBOX and Quarantine: there it is the join of the
@@ -416,7 +420,7 @@ impl Index {
     }
 
     /// When mail came and went. Everything accepted has an entry in INBOX, and their order is that of their arrival; what was
-    /// released from Quarantine later did not come then.
+    /// released from Quarantine later did not come then, and what an NDR brought back shows that mail does not come.
     pub(in crate::store) fn activity(
         &self,
         gateway_mailbox: GatewayMailboxId,
@@ -496,21 +500,29 @@ impl Index {
 
     /// What happened to one placement after it was made, and whether it is still there.
     pub(in crate::store) fn events(&self, folder: u64, uid: Uid) -> Result<Vec<EventRow>, StoreError> {
-        let row = |row: &rusqlite::Row<'_>| {
-            Ok(EventRow {
-                at: Timestamp::from_unix_ms(row.get(0)?),
-                kind: row.get(1)?,
-                client: row.get(2)?,
-                actor: row.get(3)?,
-            })
-        };
         let mut select = self.connection.prepare_cached(EVENTS)?;
-        let rows = select.query_map(params![int(folder), uid.value(), uid.value()], row)?;
+        let rows = select.query_map(params![int(folder), uid.value(), uid.value()], event_row)?;
         let mut events: Vec<EventRow> = rows.collect::<Result<_, _>>()?;
         let mut select = self.connection.prepare_cached(DEPARTURE)?;
-        events.extend(select.query_row(params![int(folder), uid.value()], row).optional()?);
+        events.extend(select.query_row(params![int(folder), uid.value()], event_row).optional()?);
         Ok(events)
     }
+
+    /// What ended one placement, if something did. Unlike [`Index::events`] it does not read the sessions of all clients that
+    /// came since, and so can be asked for every receipt there is; nor does it know the client.
+    pub(in crate::store) fn ended(&self, folder: u64, uid: Uid) -> Result<Option<EventRow>, StoreError> {
+        let mut select = self.connection.prepare_cached(ENDED)?;
+        Ok(select.query_row(params![int(folder), uid.value()], event_row).optional()?)
+    }
+}
+
+fn event_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<EventRow> {
+    Ok(EventRow {
+        at: Timestamp::from_unix_ms(row.get(0)?),
+        kind: row.get(1)?,
+        client: row.get(2)?,
+        actor: row.get(3)?,
+    })
 }
 
 pub(super) fn entry_place(row: &rusqlite::Row<'_>) -> rusqlite::Result<EntryPlace> {
@@ -569,5 +581,13 @@ pub(super) mod tests {
         assert!(steps.map(|step| position(&named, step)).is_sorted(), "{named:#?}");
         let of_one = plan(&index, EVENTS);
         position(&of_one, "SEARCH folder_event USING INDEX folder_event_uids (folder=? AND first<?)");
+        let ended = plan(&index, ENDED);
+        for step in [
+            "SEARCH p USING PRIMARY KEY (folder=? AND uid=?)",
+            "SEARCH d USING PRIMARY KEY (folder=? AND uid=?)",
+        ] {
+            position(&ended, step);
+        }
+        assert_eq!(ended.len(), 2, "{ended:#?}");
     }
 }
