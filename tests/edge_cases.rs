@@ -91,8 +91,36 @@ fn check_tests(rows: &[Row]) {
             let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{test} is no test"));
             let code = std::fs::read_to_string(root().join(file))
                 .unwrap_or_else(|error| panic!("row {}: {file}: {error}", row.key));
-            assert!(code.contains(&format!("fn {name}(")), "row {}: no {name} in {file}", row.key);
+            assert!(is_run(&code, name), "row {}: no {name} that is run in {file}", row.key);
         }
+    }
+}
+
+/// True when the code has a test of this name that is neither ignored nor commented out.
+fn is_run(code: &str, name: &str) -> bool {
+    let lines: Vec<&str> = code.lines().map(str::trim).collect();
+    let begins = [format!("fn {name}("), format!("async fn {name}(")];
+    lines.iter().enumerate().any(|(at, line)| {
+        let attributes = || lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+        begins.iter().any(|begin| line.starts_with(begin))
+            && attributes().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+            && !attributes().any(|line| line.starts_with("#[ignore"))
+    })
+}
+
+#[test]
+fn a_test_that_is_ignored_or_commented_out_shows_nothing() {
+    for (code, runs) in [
+        ("#[test]\nfn a() {}", true),
+        ("#[test]\n    #[cfg(unix)]\n    fn a() {}", true),
+        ("#[test]\n#[ignore]\nfn a() {}", false),
+        ("#[ignore = \"slow\"]\n#[test]\nfn a() {}", false),
+        ("// #[test]\n// fn a() {}", false),
+        ("// #[test]\nfn a() {}", false),
+        ("fn a() {}", false),
+        ("#[test]\nfn ab() {}", false),
+    ] {
+        assert_eq!(is_run(code, "a"), runs, "{code}");
     }
 }
 

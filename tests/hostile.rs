@@ -17,12 +17,15 @@ mod extracted;
 mod hostile;
 #[path = "support/process_memory.rs"]
 mod process_memory;
+#[path = "support/pipeline.rs"]
+mod support;
 #[path = "support/wrap.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod wrap;
 
 use daybook::extract::{Destination, Scanner, extract};
 use daybook::mail::Profile;
+use daybook::store::FolderName;
 use hostile::{Fate, GENERATORS, Generator, Made};
 use process_memory::{forget_peak, memory_kib};
 use std::fs::File;
@@ -121,4 +124,19 @@ fn hostile_messages_are_kept_whole_in_bounded_memory() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What an outside sender may do to the report of his mail must not keep it from being taken.
+#[test]
+fn a_report_of_more_recipients_than_are_read_is_taken_and_whole_in_quarantine() {
+    let gateway = support::Gateway::new();
+    let (made, key) = gateway.create(Profile::Microsoft365);
+    for name in ["recipients-beyond-the-limit", "recipients-without-end-on-a-block-line"] {
+        let generator = GENERATORS.iter().find(|generator| generator.name == name).unwrap();
+        let message = (generator.make)(generator.small).octets;
+        gateway.try_send(&[&made], &message, CHUNK_OCTETS).unwrap_or_else(|_| panic!("{name} is not taken"));
+        let kept = gateway.read(&key, &FolderName::Quarantine);
+        assert!(kept.last() == Some(&message), "{name} is not what is in quarantine");
+    }
+    assert_eq!(gateway.folders(&made), [("INBOX".to_owned(), 2), ("Quarantine".to_owned(), 2)]);
 }

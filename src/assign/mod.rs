@@ -12,7 +12,8 @@
 //!   unless the [`Policy`] says so, and nothing is folded beyond ASCII: guessing that two addresses are one person shows
 //!   mail to the wrong one.
 //! - One placement for each user and folder, however many lines name the user, with a [`Reason`] for each line: which one,
-//!   of which report, what of the user's it matched, and how. The same line again is no further reason.
+//!   of which report, what of the user's it matched, and how. The same line again is no further reason, and of more than
+//!   [`REASONS_MAX`] the rest is only counted.
 //! - An address that is nobody's is recorded as [`Unmatched`]. When there is no placement at all, the caller keeps
 //!   the message under Unassigned: nothing is ever dropped for want of a user.
 //!
@@ -54,8 +55,20 @@ pub struct Placement {
     pub primary_address: Address,
     /// Which of the user's folders.
     pub folder: UserFolder,
-    /// Every line that led here. Never empty.
+    /// The lines that led here, at most [`REASONS_MAX`]. Never empty.
     pub reasons: Vec<Reason>,
+    /// Further lines that led here; some may say the same as another.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_reasons: u64,
+}
+
+/// Reasons kept of one placement. A person is named by a few lines; a report that names one by hundreds of thousands was made to
+/// fill memory.
+pub const REASONS_MAX: usize = 100;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// An address of the envelope that no user has.
@@ -198,13 +211,19 @@ impl Matcher<'_> {
     /// Adds a reason to the placement of the user who has `address`; false when nobody has.
     fn place(&mut self, address: &WrittenAddress, folder: UserFolder, line: Line<'_>) -> bool {
         let key = address.key();
-        let Some(Match { user, proxy, by }) = self.policy.find(self.snapshot, &key) else { return false };
+        let Some(Match { user, proxy, by }) = self.policy.find(self.snapshot, &key, line.role) else {
+            return false;
+        };
         let placements = &mut self.found.placements;
         let index = *self.placement_of.entry((&user.id, folder)).or_insert_with(|| {
             placements.push(placement(user, folder));
             placements.len() - 1
         });
         let Line { role, field, via, header, report } = line;
+        if let Some(full) = placements.get_mut(index).filter(|placed| placed.reasons.len() >= REASONS_MAX) {
+            full.more_reasons += 1;
+            return true;
+        }
         if !self.reasons_seen.insert((index, role, field, key, via.clone())) {
             return true;
         }
@@ -243,6 +262,7 @@ fn placement(user: &User, folder: UserFolder) -> Placement {
         primary_address: user.primary.clone(),
         folder,
         reasons: Vec::new(),
+        more_reasons: 0,
     }
 }
 
@@ -365,6 +385,20 @@ mod tests {
         let assignment = assign(&[envelope], &snapshot(), &Policy::default());
         assert_eq!((assignment.placements.len(), assignment.unmatched.len()), (1, 8_000));
         assert_eq!(assignment.placements[0].reasons.len(), 1);
+    }
+
+    #[test]
+    fn reasons_beyond_the_limit_are_counted() {
+        let line = |n: usize| JournaledRecipient {
+            field: RecipientField::To,
+            address: WrittenAddress("u1@x.example".into()),
+            redirection: Some(Redirection::Expanded(WrittenAddress(format!("list{n}@x.example")))),
+        };
+        let recipients = (0..REASONS_MAX + 7).map(line).collect();
+        let envelope = JournaledEnvelope { recipients, ..JournaledEnvelope::default() };
+        let placements = assign(&[envelope], &snapshot(), &Policy::default()).placements;
+        let [placement] = placements.as_slice() else { panic!("{placements:?}") };
+        assert_eq!((placement.reasons.len(), placement.more_reasons), (REASONS_MAX, 7));
     }
 
     #[test]

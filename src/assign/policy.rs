@@ -1,6 +1,6 @@
 //! What may be chosen about matching, and the search for an address under that choice.
 
-use super::reason::By;
+use super::reason::{By, Role};
 use crate::directory::{Form, Found, Snapshot, User, is_encapsulated, is_x500};
 use crate::mail::AddressKey;
 use std::collections::HashMap;
@@ -33,9 +33,20 @@ impl Policy {
 
     /// The user an address belongs to: as it is written, else in the domain that its own stands for, else without its
     /// plus-tag, else both. The first that is somebody's counts, so that nobody's address ever becomes another's.
-    pub(super) fn find<'a>(&self, snapshot: &'a Snapshot, address: &AddressKey) -> Option<Match<'a>> {
+    ///
+    /// What encapsulates an X.500 name counts only in a domain where the organisation's own Exchange writes it, see
+    /// [`may_encapsulate`](Policy::may_encapsulate).
+    pub(super) fn find<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        address: &AddressKey,
+        role: Role,
+    ) -> Option<Match<'a>> {
         let matched = |found: Found<'a>, by| Match { user: found.user, proxy: found.proxy, by };
         if let Some(found) = snapshot.find_proxy(address) {
+            if found.form == Form::Encapsulated && !self.may_encapsulate(snapshot, address, role) {
+                return None;
+            }
             let by = match found.form {
                 Form::Smtp => None,
                 Form::X500 => Some(By::X500Name),
@@ -65,12 +76,30 @@ impl Policy {
     /// True when a user should have had this address: users have addresses in its domain, or in the one it stands for; or it
     /// is an X.500 name, which only one's own Exchange writes.
     pub(super) fn is_ours(&self, snapshot: &Snapshot, address: &AddressKey) -> bool {
-        let owned = |domain: &str| {
-            let other = self.domain_aliases.get(domain);
-            snapshot.owns_domain(domain) || other.is_some_and(|other| snapshot.owns_domain(other))
-        };
-        is_x500(address) || address.as_str().rsplit_once('@').is_some_and(|(_, domain)| owned(domain))
+        is_x500(address) || domain_of(address).is_some_and(|domain| self.owns_domain(snapshot, domain))
     }
+
+    fn owns_domain(&self, snapshot: &Snapshot, domain: &str) -> bool {
+        let other = self.domain_aliases.get(domain);
+        snapshot.owns_domain(domain) || other.is_some_and(|other| snapshot.owns_domain(other))
+    }
+
+    /// Whether `IMCEAEX-…@domain` may stand for one of our users. Anybody can send from an address in a domain of his own that
+    /// encapsulates somebody else's name, so it must be one of ours; a recipient may be one that Exchange Online made, too, whose
+    /// servers put their own domain there.
+    fn may_encapsulate(&self, snapshot: &Snapshot, address: &AddressKey, role: Role) -> bool {
+        let is_sender = matches!(role, Role::Sender | Role::OnBehalfOf);
+        domain_of(address).is_some_and(|domain| {
+            self.owns_domain(snapshot, domain) || !is_sender && domain.ends_with(EXCHANGE_ONLINE)
+        })
+    }
+}
+
+/// Where the servers of Exchange Online are, in lower case.
+const EXCHANGE_ONLINE: &str = ".prod.outlook.com";
+
+fn domain_of(address: &AddressKey) -> Option<&str> {
+    address.as_str().rsplit_once('@').map(|(_, domain)| domain)
 }
 
 /// The local part before its first `+`, as Exchange reads it. In quotes a `+` is a character like any other.
@@ -103,8 +132,9 @@ mod tests {
         let aliases = [("Contoso.DE", "contoso.COM"), ("contoso.fr", "contoso.de")];
         let policy = Policy::new(aliases.map(|(a, b)| (a.to_owned(), b.to_owned())), plus_tags);
         let snapshot = snapshot();
-        let found =
-            policy.find(&snapshot, &AddressKey::of(address)).map(|found| (found.user.id.clone(), found.by));
+        let found = policy
+            .find(&snapshot, &AddressKey::of(address), Role::Recipient)
+            .map(|found| (found.user.id.clone(), found.by));
         assert_eq!(found.as_ref().map(|(id, by)| (id.as_str(), *by)), expect, "{address}");
     }
 
@@ -132,6 +162,33 @@ mod tests {
         check(true, "IMCEAEX-_o=c_cn=bob@contoso.de", None);
         check(true, "[EX:/o=c/cn=bob+y]", None);
         check(true, "bob+x", None);
+    }
+
+    #[test]
+    fn an_encapsulated_name_counts_in_domains_that_are_not_just_anybodys() {
+        let policy = Policy::new([("contoso.fr".to_owned(), "contoso.com".to_owned())], false);
+        let snapshot = snapshot();
+        let name = "IMCEAEX-_o=c_cn=bob+2Bx";
+        for (domain, sender, recipient) in [
+            ("contoso.com", true, true),
+            ("CONTOSO.de", true, true),
+            ("contoso.fr", true, true),
+            ("eurprd01.PROD.outlook.com", false, true),
+            ("attacker.example", false, false),
+            ("sub.contoso.com", false, false),
+            ("evilprod.outlook.com", false, false),
+            ("x.prod.outlook.com.attacker.example", false, false),
+        ] {
+            let key = AddressKey::of(&format!("{name}@{domain}"));
+            for (role, expect) in [
+                (Role::Sender, sender),
+                (Role::OnBehalfOf, sender),
+                (Role::Recipient, recipient),
+                (Role::ForwardingUser, recipient),
+            ] {
+                assert_eq!(policy.find(&snapshot, &key, role).is_some(), expect, "{role} {key}");
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!
 //! Compared as directories compare them (caseIgnoreMatch, RFC 4517 §4.2.11), as far as it is harmless: ASCII case-folded,
 //! a run of blanks is one, and blanks around a name and around each of its levels do not count. Nothing else is folded.
-//! A name may hold commas, colons, brackets and `@`; the domain of an encapsulated one says nothing of whose it is.
+//! A name may hold commas, colons, brackets and `@`. In which domains an encapsulated one is believed the room `assign` says.
 
 use super::snapshot::Form;
 use crate::mail::AddressKey;

@@ -6,10 +6,13 @@
 //!   message/delivery-status    one group a recipient: Original-Recipient, Final-Recipient, Action
 //!   message/rfc822             the captured mail, whole
 //! ```
-//! A bounce of ordinary mail has the same structure, so what the status says tells them apart: a capture reports nothing
-//! failed, delayed or handed on. `delivered` is also what a notification of success says; then the Received field of that
-//! server's process channel has to be there, which makes captures and notifications (those of success rarely return the mail
-//! whole). With neither it is a bounce. The public description:
+//! A bounce of ordinary mail has the same structure, so a capture needs two things: the Received field of that server's
+//! process channel, which makes captures and notifications, and a status that says of nobody anything but that it was
+//! delivered (notifications of success rarely return the mail whole). Else it is a bounce.
+//!
+//! Where the mail inside is marked as a journal report or has the shape of a bounce, it may be a capture of what its sender
+//! wrote, or a notification about a genuine report. Who gets it differs, so nobody does: it goes to quarantine.
+//! The public description:
 //! <https://msg.wikidoc.info/index.php?title=Format_of_captured_message_copies>.
 
 use super::decode::decoded;
@@ -26,18 +29,27 @@ const PROCESS_CHANNEL: &str = "from process-daemon.";
 /// How that field names the reverse path of the captured mail, where it does.
 const ORIGINAL_SENDER: &str = "(original mail from ";
 
-/// The envelope of a captured mail. `None`: this is no capture.
-pub(super) fn read(message: &Message<'_>, defects: &mut Defects) -> Option<ReportText> {
+/// What a message in the shape of a capture is.
+pub(super) enum Capture {
+    /// A capture, and the envelope of the captured mail.
+    Of(Box<ReportText>),
+    /// What is inside may be a captured mail, or a returned report.
+    Ambiguous,
+}
+
+/// `None`: this is no capture.
+pub(super) fn read(message: &Message<'_>, defects: &mut Defects) -> Option<Capture> {
     let head = message.head()?;
     if head.is_ndr || head.marked || !ndr::has_shape(message) {
         return None;
     }
-    let captured = message.enclosed().iter().any(|enclosed| {
-        enclosed
-            .peek(message)
-            .is_some_and(|inner| !inner.is_empty() && !inner.is_marked() && !ndr::has_shape(&inner))
-    });
-    if !captured {
+    let channel = process_channel(message)?;
+    let (mut is_captured, mut is_ambiguous) = (false, false);
+    for inner in message.enclosed().iter().filter_map(|enclosed| enclosed.peek(message)) {
+        is_captured |= !inner.is_empty();
+        is_ambiguous |= !inner.is_empty() && (inner.is_marked() || ndr::has_shape(&inner));
+    }
+    if !is_captured {
         return None;
     }
     let status = message.parts().find_map(|(_, node)| {
@@ -47,7 +59,6 @@ pub(super) fn read(message: &Message<'_>, defects: &mut Defects) -> Option<Repor
             Transfer::Identity | Transfer::Unknown => copy.clone(),
         })
     })?;
-    let channel = process_channel(message);
     let mut text = ReportText::default();
     let mut found = Defects::default();
     for group in groups(&status) {
@@ -55,8 +66,7 @@ pub(super) fn read(message: &Message<'_>, defects: &mut Defects) -> Option<Repor
         let (Some(final_recipient), Some(action)) = (status.recipient(), status.action.as_deref()) else {
             continue;
         };
-        let is_plain = matches!(action, "failed" | "delayed" | "relayed" | "expanded");
-        if is_plain || (action == "delivered" && channel.is_none()) {
+        if !matches!(action, "delivered" | "captured") {
             return None;
         }
         text.envelope.recipients.extend(recipient(&final_recipient, status.original.as_deref(), &mut found));
@@ -64,11 +74,15 @@ pub(super) fn read(message: &Message<'_>, defects: &mut Defects) -> Option<Repor
     if text.envelope.recipients.is_empty() {
         return None;
     }
+    if is_ambiguous {
+        defects.note(DefectKind::CaptureAmbiguous, || "the mail inside is marked, or a bounce".into());
+        return Some(Capture::Ambiguous);
+    }
     text.known_lines = text.envelope.recipients.len();
-    text.envelope.sender = channel.as_deref().and_then(sender).map(|sender| written(sender, 0, &mut found));
+    text.envelope.sender = sender(&channel).map(|sender| written(sender, 0, &mut found));
     defects.note(DefectKind::CaptureNotification, || "the envelope is that of its delivery status".into());
     defects.absorb(&found);
-    Some(text)
+    Some(Capture::Of(Box::new(text)))
 }
 
 /// The Received field of the channel that made this notification.
@@ -94,7 +108,7 @@ fn sender(received: &str) -> Option<&str> {
 struct Status {
     original: Option<String>,
     last: Option<String>,
-    /// Lower case.
+    /// Its word, in lower case.
     action: Option<String>,
 }
 
@@ -107,7 +121,7 @@ impl Status {
             } else if field.is("Final-Recipient") {
                 status.last = address(&field);
             } else if field.is("Action") {
-                status.action = Some(String::from_utf8_lossy(&field.unfolded()).trim().to_ascii_lowercase());
+                status.action = Some(first_word(&String::from_utf8_lossy(&field.unfolded())));
             }
         }
         status
@@ -116,6 +130,28 @@ impl Status {
     fn recipient(&self) -> Option<String> {
         self.last.clone().or_else(|| self.original.clone())
     }
+}
+
+/// The first word outside of comments (RFC 5322 §3.2.2), in lower case.
+fn first_word(value: &str) -> String {
+    let mut depth = 0_u32;
+    let mut word = String::new();
+    for c in value.chars() {
+        match c {
+            '(' => depth = depth.saturating_add(1),
+            ')' => depth = depth.saturating_sub(1),
+            _ if depth > 0 => continue,
+            _ if !c.is_whitespace() => {
+                word.push(c.to_ascii_lowercase());
+                continue;
+            }
+            _ => {}
+        }
+        if !word.is_empty() {
+            break;
+        }
+    }
+    word
 }
 
 /// The address in `rfc822;address` (RFC 3464 §2.1.2).

@@ -4,7 +4,7 @@
 //! report proves itself by its marker at the level where an original would otherwise stand; inside an original the
 //! marker alone proves nothing, since whoever wrote the mail can write it too.
 
-use super::capture;
+use super::capture::{self, Capture};
 use super::defect::{DefectKind, Defects};
 use super::header::MessageHead;
 use super::journal;
@@ -68,6 +68,8 @@ enum Nature {
     /// `Some`: its envelope is not in a report text.
     Report(Option<Box<ReportText>>),
     Ndr,
+    /// A capture of what may be anybody's text, or an NDR of a report.
+    Ambiguous,
     Other,
 }
 
@@ -106,6 +108,10 @@ impl Walk {
                     }
                     layers += 1;
                 }
+                Nature::Ambiguous => {
+                    self.absorb(&message);
+                    break Class::Ndr;
+                }
                 Nature::Other => {
                     self.suspect(&message);
                     break if layers > 0 { Class::Ndr } else { Class::Plain };
@@ -118,9 +124,12 @@ impl Walk {
 
     fn nature(&mut self, message: &Message<'_>) -> Nature {
         let marked = message.is_marked();
-        if let Some(text) = capture::read(message, &mut self.defects) {
-            Nature::Report(Some(Box::new(text)))
-        } else if ndr::has_shape(message) && (!marked || ndr::returns_report(message)) {
+        match capture::read(message, &mut self.defects) {
+            Some(Capture::Of(text)) => return Nature::Report(Some(text)),
+            Some(Capture::Ambiguous) => return Nature::Ambiguous,
+            None => {}
+        }
+        if ndr::has_shape(message) && (!marked || ndr::returns_report(message)) {
             Nature::Ndr
         } else if marked {
             Nature::Report(None)

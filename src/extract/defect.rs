@@ -63,6 +63,8 @@ pub enum DefectKind {
     ReturnedMessageCut,
     /// A capture of the Sun or Oracle Messaging Server: the envelope was read from its delivery status.
     CaptureNotification,
+    /// The same around a mail that is marked as a journal report or is a bounce: captured text, or a returned report.
+    CaptureAmbiguous,
     /// The lines of a message end in bare CR: nothing in it can be found.
     BareCrHeader,
     /// No original in the report.
@@ -140,6 +142,7 @@ impl DefectKind {
                 | UnsupportedEncoding
                 | ReturnedMessageCut
                 | BareCrHeader
+                | CaptureAmbiguous
                 | TnefWrapper
         )
     }

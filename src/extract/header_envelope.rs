@@ -1,15 +1,15 @@
 //! The envelope of plain mail, as header fields name it that an admin trusts for a gateway mailbox.
 //!
 //! Whoever writes mail can write any field, and whoever passes it on writes its own on top. So only the outermost header
-//! block counts, and of each field only its topmost occurrence, with those of the same name directly below it. One that
-//! stands further down may be forged: it is not believed, and noted. A field that the relay did not write on a message at all
+//! block counts, and of each field only its topmost occurrence. Any further one, wherever it stands, may be forged: it is not
+//! believed, and noted. A field that the relay did not write on a message at all
 //! cannot be told from a forged one: only fields that it always writes, or removes where it does not, may be trusted.
 //!
 //! Values are addresses with or without angle brackets, names and comments, with commas between several. Linear in the block,
 //! for each of the few names.
 
 use super::defect::{Defect, DefectKind, Defects};
-use super::header::{Field, fields};
+use super::header::fields;
 use super::mime::Scanned;
 use crate::mail::{
     Address, AddressKey, EnvelopeHeaders, HeaderSource, JournaledEnvelope, JournaledRecipient,
@@ -63,28 +63,20 @@ pub fn header_envelope(
     HeaderEnvelope { envelope: (!names_nobody).then_some(envelope), defects: defects.into_list() }
 }
 
-/// The addresses in the topmost occurrences of a field.
+/// The addresses in the topmost occurrence of a field.
 fn topmost(block: &[u8], name: &str, defects: &mut Defects) -> Vec<WrittenAddress> {
-    let mut believed: Vec<Field<'_>> = Vec::new();
-    let mut is_below = false;
-    for field in fields(block) {
-        if !field.is(name) {
-            is_below = !believed.is_empty();
-        } else if is_below {
-            defects.note(DefectKind::EnvelopeHeaderIgnored, || format!("{name} further down"));
-        } else {
-            believed.push(field);
-        }
+    let mut occurrences = fields(block).filter(|field| field.is(name));
+    let Some(believed) = occurrences.next() else { return Vec::new() };
+    for _ in occurrences {
+        defects.note(DefectKind::EnvelopeHeaderIgnored, || format!("{name} further down"));
     }
+    let value = believed.unfolded();
     let mut found = Vec::new();
-    for field in believed {
-        let value = field.unfolded();
-        for address in addresses(&String::from_utf8_lossy(&value)) {
-            if !address.is_empty() && Address::parse(&address).is_err() {
-                defects.note(DefectKind::MalformedAddress, || format!("in {name}"));
-            }
-            found.push(WrittenAddress(address));
+    for address in addresses(&String::from_utf8_lossy(&value)) {
+        if !address.is_empty() && Address::parse(&address).is_err() {
+            defects.note(DefectKind::MalformedAddress, || format!("in {name}"));
         }
+        found.push(WrittenAddress(address));
     }
     found
 }
@@ -211,8 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn the_topmost_occurrence_counts_with_those_directly_below_it() {
-        check("X-To: a@x\r\nx-to: b@x\r\nReceived: r", None, &["a@x", "b@x"], 0);
+    fn the_topmost_occurrence_alone_counts() {
+        check("X-To: a@x, b@x\r\nx-to: forged@x\r\nReceived: r", None, &["a@x", "b@x"], 1);
         check("Received: r\r\nX-To: a@x\r\nReceived: r\r\nX-To: forged@x\r\nX-To: too@x", None, &["a@x"], 1);
         check("X-Also: c@x\r\nX-To: a@x\r\nX-Also: forged@x", None, &["a@x", "c@x"], 1);
         check("X-From: s@x\r\nTo: t@x\r\nX-From: forged@x", Some("s@x"), &[], 1);

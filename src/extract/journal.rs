@@ -68,7 +68,8 @@ fn read_one<'a>(
     let (originals, primary) = renditions(walk, &messages);
     check_message_ids(walk, &text, &originals);
     let head = wrapper.head();
-    if walk.parent_message_id.is_none() {
+    // Of the outermost report alone: what is inside an original its sender may have written.
+    if walk.reports.is_empty() {
         walk.parent_message_id = head.and_then(|head| head.parent_message_id.clone());
     }
     let report = Report {
@@ -175,7 +176,9 @@ fn read_text(walk: &mut Walk, wrapper: &Message<'_>) -> ReportText {
                 defects.note(DefectKind::ReportTextHtml, || "report text".into());
                 text = html_text(&text);
             }
-            let read = report::parse(&text, &mut defects);
+            let taken: usize = walk.reports.iter().map(|report| report.envelope.recipients.len()).sum();
+            let room = report::RECIPIENTS_MAX.saturating_sub(taken);
+            let read = report::parse(&text, room, &mut defects);
             if read.known_lines > 0 {
                 walk.defects.absorb(&defects);
                 return read;

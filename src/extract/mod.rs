@@ -14,10 +14,12 @@
 //! Invariants:
 //! - Originals are *cut* by offset, never rebuilt: an [`Extent`] of the received octets, or of the decoded form of a
 //!   part ([`DerivedObject`]), which [`Decoder`] makes again from the sealed source at any time.
-//! - What is inside an original changes nothing about who gets it. A marker there is text its sender wrote.
+//! - A marker inside an original is text that its sender may have written: it changes nothing about who gets that original. A
+//!   report of Exchange's generator in there is read too; whether people are assigned by it `pipeline/place.rs` says: only where
+//!   the admin merely observes.
 //! - Only structure and markers classify; never a subject, a language, a From or a MAIL FROM.
 //! - What hits a limit, or two readers could cut differently, goes to quarantine; it is never assigned by a guess.
-//! - Work is linear in the octets, memory bounded by the limits named in [`mime`].
+//! - Work is linear in the octets, memory bounded by the limits named in [`mime`] and by the cap on recipients in `report.rs`.
 //!
 //! On disk: [`Part`] (MIME tree), [`MessageFacts`], and the input of the `join` digest ([`mod@join`]) are contracts;
 //! so are the names of [`DefectKind`] and the JSON of [`inspect`].
@@ -126,7 +128,7 @@ pub struct Report {
     pub envelope: JournaledEnvelope,
     /// The attached originals, in order.
     pub originals: Vec<Original>,
-    /// Which original to show: the clear copy of a rights-protected pair, else the first.
+    /// The first original that is no protected copy of one that is there in clear, else the first.
     pub primary: Option<usize>,
 }
 

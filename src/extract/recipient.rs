@@ -50,19 +50,58 @@ fn recipient(
 }
 
 /// Reads a line of an Exchange 2003 `Recipients:` block: `Name <address>`, one a line, perhaps with a comma behind it.
-/// Names hold commas too, so a line is split only where it has several addresses in angle brackets, or none.
-pub(super) fn block_line(text: &str, line: usize, defects: &mut Defects) -> Vec<JournaledRecipient> {
+/// Names hold commas too, so a line is split only where it has several addresses in angle brackets, or none. Of a line with
+/// more than `room` recipients only so many are read, and that is noted.
+pub(super) fn block_line(
+    text: &str,
+    line: usize,
+    room: usize,
+    defects: &mut Defects,
+) -> Vec<JournaledRecipient> {
     let text = trim(text).trim_end_matches(',');
-    let mut addresses = bracketed(text);
-    if addresses.is_empty() && !text.starts_with("[EX:") {
-        addresses = text.split(',').map(trim).filter(|t| !t.is_empty()).collect();
-    } else if addresses.is_empty() {
-        addresses.push(text);
+    let mut found = Vec::new();
+    let mut take = |address: &str| {
+        let has_room = found.len() < room;
+        if has_room {
+            found.extend(recipient(RecipientField::Unspecified, address, None, line, defects));
+        } else {
+            defects.note(DefectKind::ReportTextCut, || format!("line {line}: more recipients than are read"));
+        }
+        has_room
+    };
+    if let Some(at) = x500_start(text) {
+        let (before, name) = text.split_at(at);
+        // The name may hold commas and brackets; what stands before it is its display name, or other addresses.
+        let before = trim(before);
+        if before.ends_with(',') && before.contains('@') {
+            let _ = each_address(before.trim_end_matches(','), &mut take);
+        }
+        let bare = trim(name.strip_suffix('>').unwrap_or(name));
+        take(if bare.ends_with(']') { bare } else { text });
+    } else {
+        let _ = each_address(text, &mut take);
     }
-    addresses
-        .into_iter()
-        .filter_map(|address| recipient(RecipientField::Unspecified, address, None, line, defects))
-        .collect()
+    found
+}
+
+/// What stands in angle brackets, else what stands between commas; until `take` has enough.
+fn each_address(text: &str, take: &mut impl FnMut(&str) -> bool) -> bool {
+    let addresses = bracketed(text);
+    if addresses.is_empty() {
+        text.split(',').map(trim).filter(|t| !t.is_empty()).all(take)
+    } else {
+        addresses.into_iter().all(take)
+    }
+}
+
+/// Where an X.500 name begins in a line.
+fn x500_start(text: &str) -> Option<usize> {
+    memchr::memchr_iter(b'[', text.as_bytes()).find(|at| text.get(*at..).is_some_and(is_x500))
+}
+
+/// True for a line with an X.500 name in it.
+pub(super) fn holds_x500(text: &str) -> bool {
+    x500_start(text).is_some()
 }
 
 /// What stands in angle brackets outside quotes.
@@ -254,14 +293,35 @@ mod tests {
     #[test]
     fn block_lines_hold_one_named_or_several_plain_addresses() {
         let read = |text: &str| -> Vec<String> {
-            block_line(text, 1, &mut Defects::default()).into_iter().map(|r| r.address.0).collect()
+            block_line(text, 1, 9, &mut Defects::default()).into_iter().map(|r| r.address.0).collect()
         };
         assert_eq!(read("\t\"Bob, B.\" <bob@x>,"), ["bob@x"]);
         assert_eq!(read("\tBob, B. <bob@x>"), ["bob@x"]);
         assert_eq!(read(" a@x, b@x ,"), ["a@x", "b@x"]);
         assert_eq!(read("A <a@x>, \"B>\" <b@x>"), ["a@x", "b@x"]);
-        assert_eq!(read("[EX:/o=A, B/cn=C]"), ["[EX:/o=A, B/cn=C]"]);
+        for x500 in ["[EX:/o=A, B/cn=C]", "[ex:/o=A, B/cn=<g>: C]"] {
+            for line in [
+                x500.to_owned(),
+                format!("\"B, B.\" {x500},"),
+                format!("Name <{x500}>"),
+                format!("B, {x500}"),
+            ] {
+                assert_eq!(read(&line), [x500], "{line}");
+            }
+            assert_eq!(read(&format!("A <a@x>, b@x, {x500}")), ["a@x", x500]);
+            assert_eq!(read(&format!("a@x, {x500}")), ["a@x", x500]);
+        }
+        assert_eq!(read("[EX:/o=A, B/cn=C"), ["[EX:/o=A, B/cn=C"]);
         assert!(read("\t,").is_empty());
+    }
+
+    #[test]
+    fn a_block_line_stops_where_there_is_no_room() {
+        for (line, is_cut) in [("a@x, b@x", false), ("a@x, b@x, c@x", true), ("<a@x>, <b@x>, <c@x>", true)] {
+            let mut defects = Defects::default();
+            let found = block_line(line, 1, 2, &mut defects);
+            assert_eq!((found.len(), defects.has(DefectKind::ReportTextCut)), (2, is_cut), "{line}");
+        }
     }
 
     #[test]

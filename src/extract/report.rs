@@ -13,17 +13,19 @@
 //! Read tolerantly, each tolerance named as a [`DefectKind`]: other case, blanks around the colon, folded lines,
 //! unknown and empty lines, display names. A line break decoded out of a subject could forge a field, so Sender, Subject,
 //! Message-ID and every other single field bind to their first occurrence, and recipients before the header fields are
-//! complete are flagged, and so is an optional field where the grammar does not have it. No real report meets the cap on
-//! recipients, and the work is linear.
+//! complete are flagged, and so is an optional field where the grammar does not have it. What lies beyond the cap on recipients
+//! is not read, and that is noted. The work is linear.
 
 use super::defect::{DefectKind, Defects};
-use super::recipient::{block_line, recipient_line, trim, written};
+use super::recipient::{block_line, holds_x500, recipient_line, trim, written};
+use super::text::{is_control, is_stray};
 use crate::mail::{JournaledEnvelope, RecipientField};
 use std::borrow::Cow;
 
-/// Most recipients of one report. A report text at its own limit holds fewer of any real length; more could only be meant to
-/// fill memory.
-const RECIPIENTS_MAX: usize = 1_000_000;
+/// Most recipients that are read of one message, in all of its reports together. Forty times what Exchange Online allows; so
+/// many, with a report text at its own limit, still fit an entry of the store. Beyond it the outermost report goes to
+/// quarantine, and one inside an original is not unwrapped.
+pub(super) const RECIPIENTS_MAX: usize = 500_000;
 
 /// What a report text says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,10 +70,11 @@ const NAMES: [(&str, Name); 16] = [
     ("Recipients", Name::RecipientsBlock),
 ];
 
-/// Reads a report text with LF or CRLF line ends.
-pub(super) fn parse(text: &str, defects: &mut Defects) -> ReportText {
+/// Reads a report text with LF or CRLF line ends, and at most `room` recipients.
+pub(super) fn parse(text: &str, room: usize, defects: &mut Defects) -> ReportText {
     let mut reader = Reader {
         report: ReportText::default(),
+        room,
         in_block: false,
         header_seen: HeaderSeen::default(),
         place: 0,
@@ -82,6 +85,7 @@ pub(super) fn parse(text: &str, defects: &mut Defects) -> ReportText {
     if separator == '\r' && trim(text).contains('\r') {
         reader.defects.note(DefectKind::BareCrText, || "report text".into());
     }
+    let text = without_strays(text, separator);
     let mut blank = false;
     let mut pending: Option<Pending<'_>> = None;
     for (index, line) in text.split(separator).enumerate() {
@@ -115,6 +119,30 @@ pub(super) fn parse(text: &str, defects: &mut Defects) -> ReportText {
     reader.finish()
 }
 
+/// The text without the marks and controls that hide a field name or stand at the ends of a line, and with those in values.
+fn without_strays(text: &str, separator: char) -> Cow<'_, str> {
+    if !text.contains(is_stray) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    for line in text.split_inclusive(separator) {
+        let content = line.trim_end_matches(['\r', '\n']);
+        let line_end = line.get(content.len()..).unwrap_or_default();
+        let content = content.trim_matches(is_control);
+        let name = content.split_once(':').map(|(name, _)| name).unwrap_or(content);
+        let bare: String = name.chars().filter(|c| !is_stray(*c)).collect();
+        let hides_a_name = name.len() < content.len() && named(trim(&bare)).is_some();
+        if hides_a_name || bare.is_empty() {
+            clean.push_str(&bare);
+            clean.push_str(content.get(name.len()..).unwrap_or_default());
+        } else {
+            clean.push_str(content);
+        }
+        clean.push_str(line_end);
+    }
+    Cow::Owned(clean)
+}
+
 /// A line that the next one may continue.
 struct Pending<'a> {
     number: usize,
@@ -132,15 +160,19 @@ struct Field<'a> {
 
 fn split_field(line: &str) -> Option<Field<'_>> {
     let (written_name, rest) = line.split_once(':')?;
-    let name = trim(written_name);
-    let (spelling, found) = NAMES
-        .iter()
-        .find(|(spelling, _)| *spelling == name)
-        .or_else(|| NAMES.iter().find(|(spelling, _)| spelling.eq_ignore_ascii_case(name)))?;
+    let (spelling, found) = named(trim(written_name))?;
     let value = trim(rest);
     let plain =
         *spelling == written_name && (rest.trim_end().is_empty() || rest.strip_prefix(' ') == Some(value));
     Some(Field { name: *found, value, plain })
+}
+
+/// The field of this name, in its exact spelling if there is one.
+fn named(name: &str) -> Option<&'static (&'static str, Name)> {
+    NAMES
+        .iter()
+        .find(|(spelling, _)| *spelling == name)
+        .or_else(|| NAMES.iter().find(|(spelling, _)| spelling.eq_ignore_ascii_case(name)))
 }
 
 #[derive(Default)]
@@ -152,6 +184,8 @@ struct HeaderSeen {
 
 struct Reader<'d> {
     report: ReportText,
+    /// Most recipients that are read.
+    room: usize,
     in_block: bool,
     header_seen: HeaderSeen,
     /// The latest place in the grammar that a field stood for.
@@ -175,7 +209,7 @@ impl Reader<'_> {
 
     fn line(&mut self, number: usize, line: &str) {
         let Some(field) = split_field(line) else {
-            if self.in_block && (line.contains('@') || line.contains("[EX:")) {
+            if self.in_block && (line.contains('@') || holds_x500(line)) {
                 // A relay took the indentation away.
                 self.defects.note(DefectKind::FieldSpelling, || format!("line {number}"));
                 self.block(number, line);
@@ -259,28 +293,23 @@ impl Reader<'_> {
         }
     }
 
-    fn is_full(&mut self, number: usize) -> bool {
-        let is_full = self.report.envelope.recipients.len() >= RECIPIENTS_MAX;
-        if is_full {
-            let detail = || format!("line {number}: more than {RECIPIENTS_MAX} recipients");
-            self.defects.note(DefectKind::ReportTextCut, detail);
-        }
-        is_full
-    }
-
     fn recipient(&mut self, number: usize, field: RecipientField, value: &str) {
         if !(self.header_seen.sender && self.header_seen.subject && self.header_seen.message_id) {
             self.defects.note(DefectKind::RecipientBeforeHeader, || format!("line {number}"));
         }
-        if !self.is_full(number) {
-            self.report.envelope.recipients.extend(recipient_line(field, value, number, self.defects));
+        let recipients = &mut self.report.envelope.recipients;
+        if recipients.len() < self.room {
+            recipients.extend(recipient_line(field, value, number, self.defects));
+        } else {
+            let detail = || format!("line {number}: more recipients than are read");
+            self.defects.note(DefectKind::ReportTextCut, detail);
         }
     }
 
     fn block(&mut self, number: usize, line: &str) {
-        if !self.is_full(number) {
-            self.report.envelope.recipients.extend(block_line(line, number, self.defects));
-        }
+        let recipients = &mut self.report.envelope.recipients;
+        let room = self.room.saturating_sub(recipients.len());
+        recipients.extend(block_line(line, number, room, self.defects));
     }
 
     fn finish(self) -> ReportText {
@@ -306,7 +335,7 @@ mod tests {
 
     fn read(text: &str) -> (ReportText, Defects) {
         let mut defects = Defects::default();
-        (parse(text, &mut defects), defects)
+        (parse(text, RECIPIENTS_MAX, &mut defects), defects)
     }
 
     fn check(text: &str, sender: Option<&str>, recipients: &[&str], kinds: &[DefectKind]) {
@@ -388,9 +417,32 @@ mod tests {
 
     #[test]
     fn no_report_fills_the_memory() {
-        let (report, defects) = read(&format!("{HEAD}{}", "To:a\n".repeat(RECIPIENTS_MAX + 1)));
-        assert_eq!(report.envelope.recipients.len(), RECIPIENTS_MAX);
-        assert!(defects.has(DefectKind::ReportTextCut));
+        let lines = "To:a\n".repeat(RECIPIENTS_MAX + 1);
+        let block = format!("Recipients:{}a\n", "a,".repeat(RECIPIENTS_MAX));
+        let lines_of_a_block = format!("Recipients:\n{}", "\ta,b\n".repeat(RECIPIENTS_MAX / 2 + 1));
+        for many in [lines, block, lines_of_a_block] {
+            let (report, defects) = read(&format!("{HEAD}{many}"));
+            assert_eq!(report.envelope.recipients.len(), RECIPIENTS_MAX);
+            assert!(defects.has(DefectKind::ReportTextCut));
+        }
+    }
+
+    #[test]
+    fn strays_hide_no_field_name_and_stay_in_addresses() {
+        use DefectKind::*;
+        let head = "\u{feff}Sen\u{1}der: a@x\n\u{200b}\u{1}Subject: s\nMessage-Id: <m>\u{1f}\n";
+        let check = |rest: &str, recipients: &[&str], kinds: &[DefectKind]| {
+            check(&format!("{head}{rest}"), Some("a@x"), recipients, kinds);
+        };
+        check("\u{1}\u{200e}To: b@x\u{1}\n\u{feff}\n", &["b@x"], &[]);
+        check("Recipients:\n\tb@x\u{7f}\n", &["b@x"], &[]);
+        check(
+            "To: b\u{200b}@x\nTo:\u{feff}c@x\nTo: d@x\u{200e}\n",
+            &["b\u{200b}@x", "\u{feff}c@x", "d@x\u{200e}"],
+            &[FieldSpelling],
+        );
+        check("To: b\u{1}@x\n", &["b\u{1}@x"], &[MalformedAddress]);
+        check("Recipients:\n\t\u{200b}b@x\n", &["\u{200b}b@x"], &[]);
     }
 
     #[test]

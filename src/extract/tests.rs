@@ -220,8 +220,9 @@ fn a_report_without_its_close_delimiter_may_be_cut() {
 fn only_the_agents_own_reports_are_unwrapped_inside_an_original() {
     let inner = journal(&[original("<deep@x>", "x")]);
     let inner = String::from_utf8(inner).unwrap().replace("_wrapper_", "_inner_");
+    let inner = format!("X-MS-Exchange-Parent-Message-Id: <forged@x>\r\n{inner}");
     let extraction = scan(&journal(&[inner.clone().into_bytes()]), usize::MAX);
-    assert_eq!(extraction.reports.len(), 2);
+    assert_eq!((extraction.reports.len(), &extraction.parent_message_id), (2, &None));
     assert_eq!(extraction.reports[1].originals[0].facts.message_id.as_deref(), Some("<deep@x>"));
     for forged in [
         inner.replace(REPORT_ID, "<w@elsewhere>"),
@@ -230,6 +231,7 @@ fn only_the_agents_own_reports_are_unwrapped_inside_an_original() {
     ] {
         let extraction = scan(&journal(&[forged.into_bytes()]), usize::MAX);
         assert_eq!((extraction.reports.len(), extraction.destination), (1, Destination::Assign));
+        assert_eq!(extraction.parent_message_id, None, "nothing is left of what was not unwrapped");
         assert!(kinds(&extraction).contains(&DefectKind::MarkerInsideOriginal), "{:?}", extraction.defects);
     }
 }

@@ -25,14 +25,20 @@ pub(super) fn report_text(head: &Head, body: &[u8], defects: &mut Defects) -> St
     let text = decode_charset(&bytes, head.charset.as_deref().unwrap_or(UNNAMED), defects);
     if text.contains(is_stray) {
         defects.note(DefectKind::ControlCharacters, || "report text".into());
-        return text.chars().filter(|c| !is_stray(*c)).collect();
     }
-    text
+    // No address can hold NUL, however it is sent: those in a text come from a wide charset or from damage on the way.
+    if text.contains('\0') { text.replace('\0', "") } else { text }
 }
 
-/// Marks and controls that no field holds but that would hide a field name from the parser.
-fn is_stray(c: char) -> bool {
-    matches!(c, '\u{feff}' | '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{200b}'..='\u{200f}')
+/// Marks and controls that would hide a field name from the parser. In an address they are characters like any other: without them
+/// it would be somebody else's.
+pub(super) fn is_stray(c: char) -> bool {
+    is_control(c) || matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}')
+}
+
+/// Of those, the ones that no address ends in, since none that can be sent holds them.
+pub(super) fn is_control(c: char) -> bool {
+    matches!(c, '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}')
 }
 
 fn decode_charset(bytes: &[u8], charset: &str, defects: &mut Defects) -> String {
@@ -203,7 +209,7 @@ mod tests {
         check("utf-16", b"To: a@b\n", "To: a@b\n");
         check("utf-16le", b"T\0o\0:\0a\0\n\0", "To:a\n");
         check("shift_jis", b"S: \x8a\xbf\x8e\x9a\nTo: a@b\n", "S: 漢字\nTo: a@b\n");
-        check("utf-8", b"\xef\xbb\xbfTo: a\0@b\n", "To: a@b\n");
+        check("utf-8", b"\xef\xbb\xbfTo: a\0@b\n", "\u{feff}To: a@b\n");
     }
 
     #[test]

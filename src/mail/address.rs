@@ -101,7 +101,6 @@ impl Address {
 
     /// What this address is compared by.
     pub fn key(&self) -> AddressKey {
-        // Nothing to trim: blanks beyond ASCII are characters of the address (RFC 6531), and belong to somebody else.
         AddressKey(self.text.to_ascii_lowercase())
     }
 }
@@ -159,7 +158,8 @@ fn is_domain(domain: &str) -> bool {
 impl AddressKey {
     /// The key of any text that stands for an address, valid or not (reports hold both).
     pub fn of(text: &str) -> AddressKey {
-        AddressKey(text.trim().to_ascii_lowercase())
+        // Blanks beyond ASCII are characters of an address (RFC 6531), and belong to somebody else.
+        AddressKey(text.trim_ascii().to_ascii_lowercase())
     }
 
     /// The folded text.
@@ -270,6 +270,8 @@ mod tests {
         let key = |text: &str| Address::parse(text).unwrap().key();
         assert_ne!(key("\u{a0}k@x.example"), key("k@x.example"));
         assert_ne!(key("k@x.example\u{3000}"), key("k@x.example"));
+        assert_ne!(AddressKey::of("\u{2003}k@x.example"), AddressKey::of("k@x.example"));
+        assert_eq!(AddressKey::of(" k@x.example\t"), AddressKey::of("k@x.example"));
     }
 
     #[test]

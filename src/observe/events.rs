@@ -45,7 +45,7 @@
 //! | `journal.reassigned` | info | receipt_id, mailbox, placements, actor | The directory knows users now that it did not know when it came; `placements` were made. |
 //! | `journal.reprocessed` | info | receipt_id, mailbox, class_was, class, differences, placements, left, actor | It was read again and says something else than before; `differences` names what. `placements` were made, `left` taken out. |
 //! | `journal.deferred` | error | receipt_id, session_id, error | It could not be stored; the peer keeps it. |
-//! | `journal.extraction_failed` | error | receipt_id, session_id, error | A bug: extraction failed; the message goes to Quarantine. |
+//! | `journal.extraction_failed` | error | receipt_id, session_id, error | A bug: extraction failed, or what was read cannot be stored; the message goes to Quarantine. |
 //! | `journal.assignment_failed` | error | receipt_id, mailbox | A bug: assignment failed; the message goes to Unassigned. |
 //!
 //! # Mail that is fetched

@@ -24,6 +24,7 @@
 //!   waits for ever (`in_flight.rs` says why).
 //! - One log line, `journal.committed`, says everything about a stored message except what is in it.
 
+mod commit;
 mod former;
 mod header_named;
 mod in_flight;

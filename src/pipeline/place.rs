@@ -13,6 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Originals of a receipt that are placed one by one; a report with more is no report, and goes to Quarantine.
 const ORIGINALS_PLACED_MAX: usize = 16;
+/// Reasons recorded of one delivery, over all of its placements; far more than the longest genuine report makes. Each placement
+/// beyond has [`REASONS_FEW`]: an entry of the store has its limit, and a report inside an original may repeat every reason for
+/// each of its own.
+const REASONS_TOLD_MAX: usize = 100_000;
+const REASONS_FEW: usize = 1;
 /// Why a message is in Quarantine on which a bug made extraction fail.
 pub(super) const UNREAD: &str = "the message could not be read";
 
@@ -156,6 +161,7 @@ fn assign_each(
 ) {
     let receipt_id = subject.receipt_id;
     let mut told: HashSet<String> = HashSet::new();
+    let mut reasons_told = 0;
     for ((number, report), shown) in (0..).zip(subject.reports).zip(shown) {
         let assign = || assign_one(&report.envelope, number, snapshot, policy);
         // It must not fail; if a bug makes it, nobody is assigned and the message is kept under Unassigned.
@@ -167,14 +173,24 @@ fn assign_each(
         placed.unmatched.extend(unmatched.filter(|unmatched| told.insert(unmatched.clone())));
         for placement in assignment.placements {
             let folder = FolderName::User { user: placement.user_id.clone(), folder: placement.folder };
-            let reasons: Vec<String> = placement.reasons.iter().map(ToString::to_string).collect();
+            let reasons = told_reasons(&placement);
             for message in shown {
-                let mut wanted = wanted(folder.clone(), *message, true, reasons.clone());
+                let few = reasons.len().min(REASONS_FEW);
+                let told = if reasons_told < REASONS_TOLD_MAX { reasons.len() } else { few };
+                reasons_told += told;
+                let mut wanted = wanted(folder.clone(), *message, true, reasons[..told].to_vec());
                 wanted.slug = Some(slug(placement.primary_address.as_str()));
                 placed.placements.push(wanted);
             }
         }
     }
+}
+
+/// The reasons as they are recorded, and how many more there are.
+fn told_reasons(placement: &assign::Placement) -> Vec<String> {
+    let more =
+        Some(placement.more_reasons).filter(|more| *more > 0).map(|more| format!("and {more} more lines"));
+    placement.reasons.iter().map(ToString::to_string).chain(more).collect()
 }
 
 /// How many of the reports people are assigned by, from the outermost on. What is proven is the outermost one: whoever writes
@@ -232,14 +248,14 @@ pub(super) fn quarantine_reason(extraction: &Extraction, originals: usize) -> St
     }
 }
 
-/// The messages users see, of each report: the clear copy of a protected pair, else all of its originals.
+/// The messages users see, of each report: all of its originals but protected copies of one that is there in clear.
 fn shown_messages(subject: Subject<'_>) -> Vec<Vec<u32>> {
-    let is_paired = |original: &u32| {
-        subject.renditions.get(*original as usize).is_some_and(|rendition| *rendition != Rendition::Original)
+    let is_in_clear = |original: &u32| {
+        subject.renditions.get(*original as usize).is_none_or(|rendition| *rendition != Rendition::Protected)
     };
-    let shown_of = |report: &ReportRecord| match report.primary {
-        Some(primary) if report.originals.iter().any(is_paired) => vec![primary],
-        _ => report.originals.clone(),
+    let shown_of = |report: &ReportRecord| {
+        let shown: Vec<u32> = report.originals.iter().copied().filter(is_in_clear).collect();
+        if shown.is_empty() { report.originals.clone() } else { shown }
     };
     subject.reports.iter().map(shown_of).collect()
 }
@@ -250,18 +266,32 @@ fn outermost(shown: &[Vec<u32>]) -> Vec<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::Pipeline;
     use super::super::prepare::{Gathered, prepare};
     use super::*;
     use crate::config::Exchange;
     use crate::directory::Directory;
     use crate::mail::{Profile, ReversePath, Role, SessionId, TransportEnvelope, Trust, Verdict};
-    use crate::store::{Embedded, GatewayMailboxChange, NewGatewayMailbox, Options, Store};
+    use crate::store::{Embedded, GatewayMailboxChange, NewGatewayMailbox, Options, Store, Unlocked};
     use std::sync::Arc;
 
-    /// What becomes of a message on which scanning failed, from this peer.
-    fn check(peer: &str, verdict: Verdict, folders: &[FolderName]) {
+    /// What is sent.
+    pub(in super::super) const MESSAGE: &[u8] =
+        b"X-OriginatorOrg: contoso.onmicrosoft.example\r\n\r\nhello\r\n";
+
+    /// A gateway mailbox that takes mail from 203.0.113.0/24, and a message for it on which scanning failed.
+    pub(in super::super) struct Fixture {
+        pub(in super::super) store: Arc<dyn Store>,
+        pub(in super::super) pipeline: Arc<Pipeline>,
+        pub(in super::super) gathered: Gathered,
+        pub(in super::super) gateway_mailbox: Arc<GatewayMailbox>,
+        pub(in super::super) key: Unlocked,
+        pub(in super::super) runtime: tokio::runtime::Runtime,
+        _dir: tempfile::TempDir,
+    }
+
+    pub(in super::super) fn fixture(peer: &str) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { data_dir: dir.path().to_owned(), reserve_octets: 0 };
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&options).unwrap().0);
@@ -276,12 +306,14 @@ mod tests {
         let trust = Trust { mode: Mode::Enforce, networks, certificates: Vec::new() };
         let changes = vec![GatewayMailboxChange::Trust { was: Trust::default(), becomes: trust }];
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (made, _) = runtime.block_on(store.create_gateway_mailbox(new, "test")).unwrap();
+        let (made, password) = runtime.block_on(store.create_gateway_mailbox(new, "test")).unwrap();
         runtime.block_on(store.change_gateway_mailbox(made.id, changes, "test")).unwrap();
         let address = made.address().unwrap().clone();
+        let key = store.unlock(made.login(), &password).unwrap();
         let pipeline = Pipeline::new(store.clone(), Arc::new(Directory::open(&[]).0), &Exchange::default());
         let mut spool = store.spool();
-        spool.write(b"X-OriginatorOrg: contoso.onmicrosoft.example\r\n\r\nhello\r\n").unwrap();
+        spool.write(MESSAGE).unwrap();
+        let gateway_mailbox = store.gateway_mailbox(&address.key()).unwrap();
         let gathered = Gathered {
             receipt_id: ReceiptId::new(0, [0; 10]),
             envelope: TransportEnvelope {
@@ -293,11 +325,17 @@ mod tests {
                 recipients: vec![address.clone()],
                 smtputf8: false,
             },
-            gateway_mailboxes: vec![store.gateway_mailbox(&address.key()).unwrap()],
+            gateway_mailboxes: vec![gateway_mailbox.clone()],
             spooled: Arc::new(spool.finish().unwrap()),
             scanned: None,
         };
-        let delivery = prepare(&pipeline.inner, &gathered).unwrap().deliveries.remove(0);
+        Fixture { store, pipeline, gathered, gateway_mailbox, key, runtime, _dir: dir }
+    }
+
+    /// What becomes of a message on which scanning failed, from this peer.
+    fn check(peer: &str, verdict: Verdict, folders: &[FolderName]) {
+        let made = fixture(peer);
+        let delivery = prepare(&made.pipeline.inner, &made.gathered).unwrap().deliveries.remove(0);
         assert_eq!(delivery.judgement.unwrap().verdict, verdict);
         let placed: Vec<FolderName> = delivery.placements.iter().map(|p| p.folder.clone()).collect();
         assert_eq!(placed, folders);
@@ -308,5 +346,46 @@ mod tests {
     fn a_message_nobody_could_read_is_judged_by_its_peer_alone_and_in_quarantine_once() {
         check("192.0.2.1:25", Verdict::Unverified, &[FolderName::Quarantine]);
         check("203.0.113.9:25", Verdict::Authentic, &[FolderName::Inbox, FolderName::Quarantine]);
+    }
+
+    #[test]
+    fn every_original_is_shown_but_protected_copies_of_one_in_clear() {
+        use Rendition::{Decrypted, Original, Protected};
+        for (renditions, shown) in [
+            (&[Original][..], &[1][..]),
+            (&[Protected, Decrypted], &[2]),
+            (&[Protected, Original, Decrypted], &[2, 3]),
+            (&[Decrypted, Protected, Decrypted, Original], &[1, 3, 4]),
+            (&[Protected, Protected], &[1, 2]),
+        ] {
+            let report = ReportRecord {
+                wrapper_message_id: None,
+                envelope: crate::mail::JournaledEnvelope::default(),
+                originals: (1..).take(renditions.len()).collect(),
+                primary: Some(1),
+            };
+            let renditions: Vec<Rendition> = [&[Original], renditions].concat();
+            let subject = Subject {
+                receipt_id: ReceiptId::new(0, [0; 10]),
+                reports: &[report],
+                renditions: &renditions,
+                mode: Mode::Enforce,
+            };
+            assert_eq!(shown_messages(subject), [shown], "{renditions:?}");
+        }
+    }
+
+    #[test]
+    fn reasons_beyond_the_limit_are_told_by_their_number() {
+        let placement = assign::Placement {
+            user_id: "u".to_owned(),
+            user_name: "U".to_owned(),
+            primary_address: crate::mail::Address::parse("u@x.example").unwrap(),
+            folder: crate::mail::UserFolder::Incoming,
+            reasons: Vec::new(),
+            more_reasons: 7,
+        };
+        assert_eq!(told_reasons(&placement), ["and 7 more lines"]);
+        assert!(told_reasons(&assign::Placement { more_reasons: 0, ..placement }).is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! One message on its way in: gathered and scanned batch by batch, then prepared and delivered.
 
+use super::commit::{Committed, commit, prepare_safely};
 use super::in_flight::{Crowded, Share};
-use super::prepare::{Gathered, Prepared, Steps, is_about_the_message, prepare};
+use super::prepare::{Gathered, Steps};
 use super::{BATCH_OCTETS, Inner, fault, recover};
 use crate::extract::{Scanned, Scanner};
 use crate::mail::{
@@ -86,7 +87,7 @@ impl Gathering {
     }
 
     /// Runs `work` where it may block, one of a bounded number at a time.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         inner: &Inner,
         work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Trouble> {
@@ -111,24 +112,24 @@ impl Gathering {
         let gateway_mailboxes = self.gateway_mailboxes.clone();
         let (inner, envelope) = (self.inner.clone(), self.envelope.clone());
         let worker = inner.clone();
-        let prepared = Self::blocking(&inner, move || {
+        let (prepared, unread) = Self::blocking(&inner, move || {
             let mut taken = taken;
             taken.absorb(batch)?;
             let (spooled, scanned) = taken.finish()?;
             metrics::report_octets(spooled.octets());
             tracing::info!(event = "journal.received", %receipt_id, %session_id, bytes = spooled.octets());
-            prepare_safely(&worker, Gathered { receipt_id, envelope, gateway_mailboxes, spooled, scanned })
+            let mut gathered = Gathered { receipt_id, envelope, gateway_mailboxes, spooled, scanned };
+            let prepared = prepare_safely(&worker, &mut gathered)?;
+            gathered.scanned = None;
+            Ok((prepared, gathered))
         })
         .await
         .map_err(|trouble| self.defer(&trouble))?;
-        let Prepared { deliveries, gateway_mailboxes, steps } = prepared;
-        let stories: Vec<Story> = deliveries.iter().map(Story::of).collect();
+        let committed = commit(&inner, prepared, unread).await.map_err(|trouble| self.defer(&trouble))?;
+        let Committed { delivered, stories, gateway_mailboxes, steps, seconds } = committed;
         // With those that what was recovered is for.
         self.gateway_mailboxes = gateway_mailboxes;
-        let committing = Instant::now();
-        let delivered = inner.store.deliver(deliveries).await.map_err(|e| self.defer(&Trouble::Store(e)))?;
-        let commit_seconds = committing.elapsed().as_secs_f64();
-        let timing = Timing { receive: receive_seconds, steps, commit: commit_seconds };
+        let timing = Timing { receive: receive_seconds, steps, commit: seconds };
         timing.count();
         for (story, delivered) in stories.iter().zip(&delivered) {
             self.tell(story, delivered, timing);
@@ -221,23 +222,6 @@ impl Gathering {
     }
 }
 
-/// Prepares a message; one that a bug stumbles over is prepared again unread, for Quarantine. Refusing it would only bring
-/// it back until its sender gives up.
-fn prepare_safely(inner: &Inner, mut gathered: Gathered) -> Result<Prepared, StoreError> {
-    match catch_unwind(AssertUnwindSafe(|| prepare(inner, &gathered))) {
-        Ok(Ok(prepared)) => return Ok(prepared),
-        Ok(Err(error)) if !is_about_the_message(&error) => return Err(error),
-        Ok(Err(error)) => {
-            tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, session_id = %gathered.envelope.session_id, %error)
-        }
-        Err(_) => {
-            tracing::error!(event = "journal.extraction_failed", receipt_id = %gathered.receipt_id, session_id = %gathered.envelope.session_id, error = "panic")
-        }
-    }
-    gathered.scanned = None;
-    prepare(inner, &gathered)
-}
-
 /// Microseconds are enough in a log.
 fn round(seconds: f64) -> f64 {
     (seconds * 1e6).round() / 1e6
@@ -272,8 +256,8 @@ fn fate(delivered: &Delivered, held_back: bool) -> Fate {
 }
 
 /// What the log says of a delivery; the delivery itself goes to the committer.
-struct Story {
-    class: Class,
+pub(super) struct Story {
+    pub(super) class: Class,
     octets: u64,
     /// As the report names it, or else as MAIL FROM did.
     sender: String,
@@ -294,7 +278,7 @@ struct Story {
 const RECIPIENTS_LOGGED_MAX: usize = 10;
 
 impl Story {
-    fn of(delivery: &Delivery) -> Story {
+    pub(super) fn of(delivery: &Delivery) -> Story {
         let mut kinds: Vec<&str> = delivery.defects.iter().map(|(kind, _)| kind.as_str()).collect();
         kinds.dedup();
         let envelopes = || delivery.reports.iter().map(|report| &report.envelope);
@@ -330,7 +314,7 @@ impl Story {
 }
 
 /// Why a message could not be taken. Always ours.
-enum Trouble {
+pub(super) enum Trouble {
     Store(StoreError),
     Panicked,
     Stopped,

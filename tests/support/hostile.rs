@@ -63,7 +63,15 @@ pub(crate) const GENERATORS: &[Generator] = &[
     generator("recipients", Assigned, recipients, 1_000, 12_000),
     generator("recipients-and-a-long-line", Assigned, recipients_and_a_long_line, 1_000, 12_000),
     generator("recipients-up-to-the-limit", Assigned, recipients, 10_000, 200_000),
-    generator("short-recipient-lines", Assigned, short_recipient_lines, 20_000, 1_000_000),
+    generator("short-recipient-lines", Assigned, short_recipient_lines, 20_000, 500_000),
+    generator("recipients-beyond-the-limit", Quarantined, short_recipient_lines, 500_001, 1_000_000),
+    generator(
+        "recipients-without-end-on-a-block-line",
+        Quarantined,
+        commas_on_a_block_line,
+        500_001,
+        8_000_000,
+    ),
     generator("recipients-block-on-one-line", Assigned, block_on_one_line, 2_000, 50_000),
     generator("unknown-report-lines", Assigned, unknown_report_lines, 20_000, 1_000_000),
     generator("folded-report-lines", Assigned, folded_report_lines, 20_000, 1_000_000),
@@ -251,6 +259,10 @@ fn recipients_and_a_long_line(n: usize) -> Made {
 fn block_on_one_line(n: usize) -> Made {
     let people: Vec<String> = (0..n).map(|k| format!("User <user{k}@contoso.example>")).collect();
     with_text("text/plain", &format!("{TEXT}Recipients:\r\n\t{}\r\n", people.join(", ")), n)
+}
+
+fn commas_on_a_block_line(n: usize) -> Made {
+    with_text("text/plain", &format!("{TEXT}Recipients:{}\r\n", "a,".repeat(n)), n)
 }
 
 fn unknown_report_lines(n: usize) -> Made {

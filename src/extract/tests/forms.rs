@@ -20,7 +20,12 @@ fn a_capture_is_a_report_whose_envelope_is_its_delivery_status() {
     let message = original("<o@x>", "hello");
     let received =
         "Received: from process-daemon.ms.x by ms.x\r\n id <1@x> (original mail from a@x.example); x\r\n";
-    for (received, action, sender) in [(received, "delivered", Some("a@x.example")), ("", "captured", None)] {
+    let nameless = "Received: from process-daemon.ms.x by ms.x; x\r\n";
+    for (received, action, sender) in [
+        (received, "delivered", Some("a@x.example")),
+        (nameless, "captured", None),
+        (nameless, "(all (of) it) Delivered (at once)", None),
+    ] {
         let whole = capture(received, action, &message);
         check_wrapped(&message, &whole, Class::JournalReport, 7);
         let found = scan(&whole, usize::MAX);
@@ -44,7 +49,14 @@ fn a_bounce_of_ordinary_mail_is_no_capture() {
         (received, "failed"),
         (received, "delayed"),
         (received, "relayed"),
+        (received, "failed (mailbox full)"),
+        (received, "(mailbox full) Failed"),
+        (received, "expired"),
+        (received, "(delivered) undeliverable"),
+        (received, ""),
         ("", "delivered"),
+        ("", "captured"),
+        ("", "expired"),
         ("X-MS-Exchange-Message-Is-Ndr:\r\n", "captured"),
     ] {
         let found = scan(&capture(header, action, &message), usize::MAX);
@@ -55,8 +67,27 @@ fn a_bounce_of_ordinary_mail_is_no_capture() {
         );
         assert!(found.reports.is_empty() && found.defects.is_empty(), "{:?}", found.defects);
     }
-    let report = capture(received, "delivered", &journal(&[message]));
-    assert_eq!(scan(&report, usize::MAX).class, Class::JournalNdr, "a notification about a journal report");
+    for (header, action) in [("", "delivered"), (received, "failed"), (received, "relayed")] {
+        let report = capture(header, action, &journal(std::slice::from_ref(&message)));
+        assert_eq!(
+            scan(&report, usize::MAX).class,
+            Class::JournalNdr,
+            "a notification about a journal report"
+        );
+    }
+}
+
+#[test]
+fn a_capture_of_what_is_marked_or_a_bounce_gives_nobody_anything() {
+    let received = "Received: from process-daemon.ms.x by ms.x; x\r\n";
+    let report = journal(&[original("<o@x>", "hello")]);
+    let bounce = ndr("n", part("message/rfc822", &report));
+    for inside in [report, bounce] {
+        let found = scan(&capture(received, "delivered", &inside), usize::MAX);
+        assert_eq!((found.class, found.destination), (Class::Ndr, Destination::Quarantine));
+        assert_eq!(kinds(&found), [DefectKind::CaptureAmbiguous]);
+        assert!(found.reports.is_empty() && found.returned.is_empty());
+    }
 }
 
 #[test]
