@@ -363,3 +363,26 @@ fn stands_for_a_fork(
 fn is_there(placement: &PlacementView) -> bool {
     placement.events.iter().all(|event| event.kind == "fetched")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_failed_is_the_last_and_what_it_did_is_told() {
+        let next = ReassignPlace { gateway_mailbox: GatewayMailboxId::new(1, [1; 10]), after: None };
+        let done = ReceiptId::new(1, [1; 10]);
+        let failed = Some(OpError::Unavailable("the disk is full".to_owned()));
+        let page = |failed: &Option<OpError>| ReassignPage {
+            looked_at: 64,
+            differed: vec![done],
+            next: Some(next),
+            failed: failed.clone(),
+            ..ReassignPage::default()
+        };
+        let mut run = Reassigned::new(true);
+        assert_eq!(run.add(page(&None)), Some(next));
+        assert_eq!(run.add(page(&failed)), None);
+        assert_eq!((run.looked_at, run.differed.len(), &run.failed), (128, 2, &failed));
+    }
+}
