@@ -127,6 +127,12 @@ fn created(response: &Response, settings: &Settings) -> String {
 fn next_steps(gateway_mailbox: &GatewayMailboxView, pop3s: &str) -> String {
     let login = safe(&gateway_mailbox.login);
     match gateway_mailbox.role {
+        RoleView::Journal if gateway_mailbox.profile == Profile::Generic => format!(
+            "\x20 1. Have the mail server send its copies to the address above. Nobody else needs it.\n\
+             \x20 2. Name the header fields in which it writes the envelope, or nobody is assigned anything:\n\
+             \x20    daybook mailbox set {login} recipient_headers=X-Gm-Original-To\n\
+             \x20 3. In the archive, fetch by POP3 over TLS from {pop3s}, with login and password above.\n"
+        ),
         RoleView::Journal => format!(
             "\x20 1. In Exchange, make a journal rule that sends journal reports to the address above. Nobody else needs it.\n\
              \x20 2. In the archive, fetch by POP3 over TLS from {pop3s}, with login and password above.\n\
