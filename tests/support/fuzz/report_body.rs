@@ -35,8 +35,8 @@ pub(crate) fn run(input: &[u8]) {
     if charset >= ASCII_CHARSETS || !written.is_ascii() || (encoding == 0 && !is_plain(written)) {
         return;
     }
-    // Several stand on one line in the blocks of Exchange 2003 only, with a sign between them.
-    let pieces = written.split(['\r', '\n', ',', ';']).count();
+    // Several stand on one line in the blocks of Exchange 2003 only, with a sign between them, be it a bracket.
+    let pieces = written.split(['\r', '\n', ',', ';', '<']).count();
     assert!(recipients.len() <= pieces, "{} recipients in {pieces} pieces", recipients.len());
     let squeezed = squeezed(written);
     for recipient in recipients {
