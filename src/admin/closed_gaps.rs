@@ -37,6 +37,9 @@ struct ClosedGap {
     gateway_mailbox: GatewayMailboxId,
     /// Of the report: further NDRs about it are closed with it.
     report_message_id: Option<String>,
+    /// It was held back then. What is let out since counts again.
+    #[serde(default)]
+    held_back: bool,
     at: Timestamp,
     actor: String,
 }
@@ -44,15 +47,22 @@ struct ClosedGap {
 impl Closed {
     /// Those of a `data_dir`; none when there is no file, or it cannot be read: better told of again than never.
     pub(super) fn load(data_dir: &Path) -> Closed {
-        let read = fs::read(data_dir.join(CLOSED_GAPS_FILE))
-            .and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from));
-        match read {
-            Ok(closed) => closed,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Closed::default(),
-            Err(error) => {
+        Closed::read(data_dir).unwrap_or_else(|error| {
+            tracing::warn!(event = "gaps.closed_unread", file = CLOSED_GAPS_FILE, %error);
+            Closed::default()
+        })
+    }
+
+    /// The same, told when it cannot be read now: what is written then would take the place of what is there. What is spoilt
+    /// may be replaced.
+    fn read(data_dir: &Path) -> io::Result<Closed> {
+        match fs::read(data_dir.join(CLOSED_GAPS_FILE)) {
+            Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_else(|error| {
                 tracing::warn!(event = "gaps.closed_unread", file = CLOSED_GAPS_FILE, %error);
                 Closed::default()
-            }
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Closed::default()),
+            Err(error) => Err(error),
         }
     }
 
@@ -61,6 +71,7 @@ impl Closed {
             let same_report =
                 closed.report_message_id.is_some() && closed.report_message_id == gap.report_message_id;
             closed.gateway_mailbox == gap.gateway_mailbox
+                && (gap.held_back || !closed.held_back)
                 && (closed.receipt_id == gap.receipt_id || same_report)
         })
     }
@@ -84,7 +95,8 @@ impl Closed {
 pub(super) fn close(context: &Context, actor: &str, receipt_ids: &[ReceiptId]) -> Result<Vec<Gap>, OpError> {
     let _changing = CHANGING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let data_dir = context.settings.current().data_dir.clone();
-    let mut closed = Closed::load(&data_dir);
+    let unread = |error| OpError::Unavailable(format!("{CLOSED_GAPS_FILE} cannot be read: {error}"));
+    let mut closed = Closed::read(&data_dir).map_err(unread)?;
     let mut found: Vec<Gap> = Vec::new();
     for receipt_id in receipt_ids {
         let before = found.len();
@@ -110,6 +122,7 @@ pub(super) fn close(context: &Context, actor: &str, receipt_ids: &[ReceiptId]) -
             gateway_mailbox: gap.gateway_mailbox,
             // Whoever writes an NDR can name any report.
             report_message_id: gap.report_message_id.clone().filter(|_| !gap.held_back),
+            held_back: gap.held_back,
             at: now(),
             actor: actor.to_owned(),
         });

@@ -148,14 +148,14 @@ fn split(value: &str) -> Option<Vec<String>> {
 fn address(plain: &str, bracketed: Option<String>) -> Option<String> {
     let plain = bare(plain);
     bracketed
-        .map(|address| address.trim().to_owned())
+        .map(|address| address.trim_ascii().to_owned())
         .or_else(|| (!plain.is_empty()).then(|| plain.to_owned()))
 }
 
 /// Without blanks and a pair of brackets around it.
 fn bare(item: &str) -> &str {
-    let item = item.trim();
-    item.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).map_or(item, str::trim)
+    let item = item.trim_ascii();
+    item.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).map_or(item, str::trim_ascii)
 }
 
 #[cfg(test)]
@@ -184,6 +184,11 @@ mod tests {
         assert_eq!(named, recipients, "{block}");
         let kinds = found.defects.iter().filter(|d| d.kind == DefectKind::EnvelopeHeaderIgnored);
         assert_eq!(kinds.count(), ignored, "{block}");
+    }
+
+    #[test]
+    fn blanks_beyond_ascii_are_part_of_an_address() {
+        check("X-To: <\u{2003}bob@x>\r\nX-From: \u{a0}a@x", Some("\u{a0}a@x"), &["\u{2003}bob@x"], 0);
     }
 
     #[test]

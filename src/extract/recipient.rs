@@ -69,19 +69,59 @@ pub(super) fn block_line(
         }
         has_room
     };
-    if let Some(at) = x500_start(text) {
-        let (before, name) = text.split_at(at);
-        // The name may hold commas and brackets; what stands before it is its display name, or other addresses.
-        let before = trim(before);
-        if before.ends_with(',') && before.contains('@') {
-            let _ = each_address(before.trim_end_matches(','), &mut take);
+    let mut in_doubt = false;
+    match x500_start(text).filter(|_| !has_names_in_brackets(text)) {
+        Some(at) => {
+            let (before, name) = text.split_at(at);
+            // The name may hold commas and brackets; what stands before it is its display name, or other addresses.
+            if let Some((addresses, _)) =
+                before.rsplit_once(',').filter(|(addresses, _)| addresses.contains('@'))
+            {
+                let _ = each_address(addresses, &mut take);
+                in_doubt |= has_more_addresses(addresses);
+            }
+            let bare = trim(name.strip_suffix('>').unwrap_or(name));
+            in_doubt |= !bare.ends_with(']');
+            take(if bare.ends_with(']') { bare } else { text });
         }
-        let bare = trim(name.strip_suffix('>').unwrap_or(name));
-        take(if bare.ends_with(']') { bare } else { text });
-    } else {
-        let _ = each_address(text, &mut take);
+        None => {
+            let _ = each_address(text, &mut take);
+            in_doubt |= has_more_addresses(text);
+        }
+    }
+    if in_doubt {
+        // Somebody may be missing: better in front of an admin than assigned without them.
+        defects
+            .note(DefectKind::ReportTextCut, || format!("line {line}: addresses that cannot be told apart"));
     }
     found
+}
+
+/// Every X.500 name of the line stands whole in brackets of its own.
+fn has_names_in_brackets(text: &str) -> bool {
+    let whole =
+        bracketed(text).into_iter().filter(|inner| is_x500(trim(inner)) && trim(inner).ends_with(']'));
+    let names = memchr::memchr_iter(b'[', text.as_bytes()).filter(|at| text.get(*at..).is_some_and(is_x500));
+    whole.count() == names.count()
+}
+
+/// Beside addresses in brackets there is one without, which is not merely the display name of one of them.
+fn has_more_addresses(text: &str) -> bool {
+    let addresses = bracketed(text);
+    let (mut quoted, mut escaped) = (false, false);
+    let mut pieces = text.split(|c| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => return c == ',' && !quoted,
+        }
+        false
+    });
+    let is_named =
+        |piece: &str| addresses.iter().any(|address| trim(address).eq_ignore_ascii_case(trim(piece)));
+    !addresses.is_empty()
+        && pieces.any(|piece| piece.contains('@') && !piece.contains(['<', '>', '"']) && !is_named(piece))
 }
 
 /// What stands in angle brackets, else what stands between commas; until `take` has enough.
@@ -311,8 +351,36 @@ mod tests {
             assert_eq!(read(&format!("A <a@x>, b@x, {x500}")), ["a@x", x500]);
             assert_eq!(read(&format!("a@x, {x500}")), ["a@x", x500]);
         }
+        assert_eq!(read("Bob <b@x>, C <[EX:/o=A/cn=c]>"), ["b@x", "[EX:/o=A/cn=c]"]);
+        assert_eq!(read("A <[EX:/o=A/cn=a]>, Bob <b@x>"), ["[EX:/o=A/cn=a]", "b@x"]);
+        assert_eq!(read("A <[EX:/o=A/cn=a]>, B <[EX:/o=A/cn=b]>"), ["[EX:/o=A/cn=a]", "[EX:/o=A/cn=b]"]);
         assert_eq!(read("[EX:/o=A, B/cn=C"), ["[EX:/o=A, B/cn=C"]);
         assert!(read("\t,").is_empty());
+    }
+
+    #[test]
+    fn a_block_line_on_which_somebody_may_be_missed_is_told() {
+        let is_told = |text: &str| {
+            let mut defects = Defects::default();
+            block_line(text, 1, 9, &mut defects);
+            defects.has(DefectKind::ReportTextCut)
+        };
+        for line in
+            ["A <a@x>, b@x", "A <a@x>, b@x, [EX:/o=A/cn=c]", "A <[EX:/o=A, B/cn=<g>]>, Bob <b@x>", "[EX:/o=A"]
+        {
+            assert!(is_told(line), "{line}");
+        }
+        for line in [
+            "\"b@x, B.\" <bob@x>",
+            "bob@x <bob@x>",
+            "bob@x, <BOB@x>",
+            "Bob, B. <bob@x>",
+            "a@x, b@x",
+            "a@x, [EX:/o=A, B/cn=C]",
+            "Name <[EX:/o=A/cn=<g>: h]>",
+        ] {
+            assert!(!is_told(line), "{line}");
+        }
     }
 
     #[test]

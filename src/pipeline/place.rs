@@ -343,6 +343,17 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_was_held_back_keeps_out_no_octets_that_are_accepted_later() {
+        let mut made = fixture("192.0.2.1:25");
+        let inner = made.pipeline.inner.clone();
+        let held_back = prepare(&inner, &made.gathered).unwrap().deliveries.remove(0);
+        made.gathered.envelope.peer = "203.0.113.9:25".parse().unwrap();
+        let accepted = prepare(&inner, &made.gathered).unwrap().deliveries.remove(0);
+        assert!(held_back.judgement.unwrap().held_back && !accepted.judgement.unwrap().held_back);
+        assert_ne!(held_back.identity, accepted.identity);
+    }
+
+    #[test]
     fn a_message_nobody_could_read_is_judged_by_its_peer_alone_and_in_quarantine_once() {
         check("192.0.2.1:25", Verdict::Unverified, &[FolderName::Quarantine]);
         check("203.0.113.9:25", Verdict::Authentic, &[FolderName::Inbox, FolderName::Quarantine]);

@@ -307,7 +307,7 @@ pub(super) fn deliver_to(
         recovered_from: receipt.came_by.map(|came_by| came_by.ndr_mailbox.id),
         returned_message_id: extraction.and_then(|e| e.returned_message_id.clone()),
         identity: match judgement.held_back || is_doubtful(extraction, subject) {
-            true => unaccepted_identity(stage, &exacts),
+            true => unaccepted_identity(stage, &exacts, judgement.held_back),
             false => identity(
                 stage.digest_key(),
                 read.messages.first().and_then(|m| m.message_id.as_deref()),
@@ -533,9 +533,11 @@ pub(super) fn identity(
 /// The same for a message that is held back, or was read with doubts: only its very octets make another one the same again, so
 /// that none hides another that merely resembles it. The shape of the parts is none that [`identity`] makes: a forged copy of a
 /// report, or a damaged one that nobody was given, can neither keep the genuine one out nor be taken for it.
-fn unaccepted_identity(stage: &dyn Stage, exacts: &[Digest]) -> Digest {
+/// Nor can one that was held back keep out the same octets from a peer that is trusted by now.
+fn unaccepted_identity(stage: &dyn Stage, exacts: &[Digest], held_back: bool) -> Digest {
     let exact = exacts.first().map(|exact| exact.0.as_slice()).unwrap_or_default();
-    stage.digest_key().identity(&[b"", b"held back", exact])
+    let why: &[u8] = if held_back { b"held back" } else { b"doubtful" };
+    stage.digest_key().identity(&[b"", why, exact])
 }
 
 #[cfg(test)]

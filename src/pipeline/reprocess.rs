@@ -24,7 +24,7 @@ use super::reception::Taken;
 use super::recover::{self, Recovery};
 use super::revise::{is_in_inbox_alone, is_quarantined, revision};
 use super::{Inner, Pipeline};
-use crate::extract::Scanned;
+use crate::extract::{DefectKind, Scanned};
 use crate::mail::{Class, Evidence, GatewayMailbox, Judgement, Mode, Rendition, Timestamp, Verdict};
 use crate::store::{
     Delivered, Delivery, Digest, DigestKey, FolderName, PlacementView, Reading, ReceiptQuery, ReceiptView,
@@ -226,7 +226,10 @@ fn compare(
     let defects = if doubtful { doubts(receipt, found, extraction.is_some()) } else { found };
     let stage = inner.store.stage(gateway_mailbox.id)?;
     let differences = differences(receipt, class, &reports, &defects, read, stage.digest_key());
-    let only_reading = judgement.held_back || doubtful || receipt.repeats.is_some();
+    // Who let it out knew of the doubts: it stays where that brought it.
+    let stays_out =
+        was_let_out(receipt) && placed.placements.iter().any(|w| w.folder == FolderName::Quarantine);
+    let only_reading = judgement.held_back || doubtful || stays_out || receipt.repeats.is_some();
     let leaves = match only_reading {
         true => {
             placed = Placed { unmatched: receipt.unmatched.clone(), ..Placed::default() };
@@ -286,7 +289,8 @@ fn was_released(receipt: &ReceiptView) -> bool {
 /// octets do not tell what. Whatever does leaves a defect.
 fn is_doubtful(receipt: &ReceiptView) -> bool {
     let quarantined = receipt.placements.iter().any(is_quarantined);
-    let would_have_been = is_in_inbox_alone(receipt) && !receipt.defects.is_empty();
+    let tells = |kind: &str| kind == EXTRACTION_FAILED || DefectKind::leaves_doubt(kind);
+    let would_have_been = is_in_inbox_alone(receipt) && receipt.defects.iter().any(|(kind, _)| tells(kind));
     receipt.recovered_from.is_some() && (quarantined || would_have_been)
 }
 
@@ -299,6 +303,15 @@ fn doubts(receipt: &ReceiptView, mut found: Vec<(String, String)>, is_read: bool
     doubts
 }
 
+/// An admin released it from Quarantine.
+fn was_let_out(receipt: &ReceiptView) -> bool {
+    let quarantine = FolderName::Quarantine.path(None);
+    let is_release = |kind: &str| kind == RevisionKind::Released.as_str();
+    receipt.placements.iter().any(|placement| {
+        placement.folder == quarantine && placement.events.iter().any(|event| is_release(&event.kind))
+    })
+}
+
 /// Leaves of what is wanted what may be made, and gives the folders that the receipt leaves for it.
 fn settle(
     gateway_mailbox: &GatewayMailbox,
@@ -306,16 +319,6 @@ fn settle(
     wanted: &mut Vec<WantedPlacement>,
 ) -> Vec<FolderName> {
     let wants = |folder: &FolderName| wanted.iter().any(|wanted| wanted.folder == *folder);
-    let quarantine = FolderName::Quarantine.path(None);
-    let let_out = receipt.placements.iter().any(|placement| {
-        let is_release = |kind: &str| kind == RevisionKind::Released.as_str();
-        placement.folder == quarantine && placement.events.iter().any(|event| is_release(&event.kind))
-    });
-    if let_out && wants(&FolderName::Quarantine) {
-        // Who let it out knew of the doubts: it stays where that brought it.
-        wanted.clear();
-        return Vec::new();
-    }
     let kept = [FolderName::Quarantine, FolderName::Unassigned];
     let now: Vec<bool> = kept.iter().map(|folder| is_in(receipt, folder)).collect();
     let leaves: Vec<FolderName> = kept

@@ -1,15 +1,15 @@
 //! Reports that NDRs brought back as a header alone, and that have not turned up since.
 //!
-//! Looks only at what is new in Quarantine, where such NDRs are, and again at those still open, so a look costs little
-//! however much is stored. A gateway mailbox without users' folders has them in INBOX alone, which pollers empty: there all that
-//! came is looked at, once.
+//! Looks only at what is new in Quarantine, where such NDRs are, and in Unassigned, where those go that were held back and are
+//! let out, and again at those still open, so a look costs little however much is stored. A gateway mailbox without users'
+//! folders has them in INBOX alone, which pollers empty: there all that came is looked at, once.
 
 use crate::admin::closed_gaps::Closed;
 use crate::admin::gap::{Gap, GapState, gap, receipt, seek};
 use crate::mail::{GatewayMailbox, NOTICE_ID_BEGINNING, ReceiptId, Timestamp};
 use crate::observe::alarm::MissingFacts;
 use crate::store::{FolderName, Store, StoreError, Walk};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Receipts read at a time.
 const PAGE: usize = 256;
@@ -23,15 +23,24 @@ const OVERLAP_MS: i64 = 60 * 60 * 1000;
 /// What is known of one gateway mailbox.
 #[derive(Debug, Default)]
 pub(super) struct Missing {
+    /// How far each folder was looked at.
+    cursors: BTreeMap<Option<FolderName>, Cursor>,
+    /// When the first one came that there was no room for: looked at again once there is.
+    skipped_ms: Option<i64>,
+    open: BTreeMap<ReceiptId, Gap>,
+    /// Receipts that could not be read: any of them may be one. Looked at again each time.
+    damaged: BTreeSet<ReceiptId>,
+    /// How many receipts could not be read, as it was last told.
+    unread: u64,
+}
+
+/// How far a folder was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
     /// Receipts before this were looked at: milliseconds since 1970.
     since_ms: i64,
     /// Where the last look ended early: then nothing says yet that none is missing.
     after: Option<ReceiptId>,
-    /// When the first one came that there was no room for: looked at again once there is.
-    skipped_ms: Option<i64>,
-    open: BTreeMap<ReceiptId, Gap>,
-    /// How many receipts could not be read, as it was last told.
-    unread: u64,
 }
 
 impl Missing {
@@ -43,7 +52,8 @@ impl Missing {
         closed: &Closed,
         now: Timestamp,
     ) -> Result<Option<MissingFacts>, StoreError> {
-        let mut unread = self.look(store, mailbox, closed, now)?;
+        self.look(store, mailbox, closed, now)?;
+        let mut unread = self.damaged.len() as u64;
         let mut facts = MissingFacts::default();
         let mut gone = Vec::new();
         let mut counted = HashSet::new();
@@ -54,6 +64,8 @@ impl Missing {
                 Some(view) => match gap(mailbox, &view, closed) {
                     // Read anew since, it may be something else.
                     None => known.state = GapState::Closed,
+                    // Where nobody is alarmed, what has turned up does not matter: anybody can send a thousand.
+                    Some(still) if still.state == GapState::HeldBack => *known = still,
                     Some(still) => {
                         *known = still;
                         unread += u64::from(!seek(store, known)?);
@@ -80,7 +92,8 @@ impl Missing {
 
     fn told(&self, facts: MissingFacts) -> Option<MissingFacts> {
         let none = facts.missing == 0 && facts.original_held == 0;
-        (!none || self.after.is_none()).then_some(facts)
+        let all_seen = self.damaged.is_empty() && self.cursors.values().all(|cursor| cursor.after.is_none());
+        (!none || all_seen).then_some(facts)
     }
 
     fn tell_unread(&mut self, mailbox: &GatewayMailbox, unread: u64) {
@@ -90,39 +103,54 @@ impl Missing {
         self.unread = unread;
     }
 
-    /// Takes up what came since; gives how many receipts could not be read.
+    /// Takes up what came since.
     fn look(
         &mut self,
         store: &dyn Store,
         mailbox: &GatewayMailbox,
         closed: &Closed,
         now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        let mut walk = Walk {
-            gateway_mailbox: mailbox.id,
-            since: Timestamp::from_unix_ms(self.since_ms),
-            after: self.after,
-            folder: mailbox.archive.then_some(FolderName::Quarantine),
-            most: PAGE,
-        };
-        let mut unread = 0;
-        for _ in 0..PAGES_MAX {
-            let walked = store.walk(&walk)?;
-            unread += walked.unread.len() as u64;
-            for receipt in &walked.receipts {
-                if let Some(gap) = gap(mailbox, receipt, closed) {
-                    self.take(gap);
-                }
-            }
-            walk.after = walked.last;
-            if walk.after.is_none() {
-                let overlap = now.unix_ms().saturating_sub(OVERLAP_MS);
-                self.since_ms = self.skipped_ms.take().map_or(overlap, |skipped| skipped.min(overlap));
-                break;
+    ) -> Result<(), StoreError> {
+        for receipt_id in self.damaged.clone() {
+            if let Some(view) = receipt(store, mailbox, receipt_id)? {
+                self.damaged.remove(&receipt_id);
+                gap(mailbox, &view, closed).into_iter().for_each(|gap| self.take(gap));
             }
         }
-        self.after = walk.after;
-        Ok(unread)
+        let overlap = now.unix_ms().saturating_sub(OVERLAP_MS);
+        let folders = match mailbox.archive {
+            true => vec![Some(FolderName::Quarantine), Some(FolderName::Unassigned)],
+            false => vec![None],
+        };
+        self.cursors.retain(|folder, _| folders.contains(folder));
+        let skipped = self.skipped_ms.take();
+        for folder in folders {
+            let mut cursor = self.cursors.get(&folder).copied().unwrap_or_default();
+            cursor.since_ms = skipped.map_or(cursor.since_ms, |skipped| skipped.min(cursor.since_ms));
+            let mut walk = Walk {
+                gateway_mailbox: mailbox.id,
+                since: Timestamp::from_unix_ms(cursor.since_ms),
+                after: cursor.after,
+                folder: folder.clone(),
+                most: PAGE,
+            };
+            for _ in 0..PAGES_MAX {
+                let walked = store.walk(&walk)?;
+                let room = OPEN_MAX.saturating_sub(self.damaged.len());
+                self.damaged.extend(walked.unread.iter().map(|(receipt_id, _)| *receipt_id).take(room));
+                for receipt in &walked.receipts {
+                    gap(mailbox, receipt, closed).into_iter().for_each(|gap| self.take(gap));
+                }
+                walk.after = walked.last;
+                if walk.after.is_none() {
+                    cursor.since_ms = overlap;
+                    break;
+                }
+            }
+            cursor.after = walk.after;
+            self.cursors.insert(folder, cursor);
+        }
+        Ok(())
     }
 
     /// What is held back gives way: anybody can send such an NDR, as many as he likes.
@@ -185,10 +213,14 @@ mod tests {
 
     #[test]
     fn that_none_is_missing_is_said_only_when_all_was_looked_at() {
-        let mut missing = Missing { after: Some(ReceiptId::new(1, [0; 10])), ..Missing::default() };
+        let receipt_id = ReceiptId::new(1, [0; 10]);
         let (none, one) = (MissingFacts::default(), MissingFacts { missing: 1, ..MissingFacts::default() });
+        let mut missing = Missing::default();
+        missing.cursors.insert(None, Cursor { since_ms: 0, after: Some(receipt_id) });
         assert_eq!((missing.told(none), missing.told(one)), (None, Some(one)));
-        missing.after = None;
+        missing.cursors.clear();
         assert_eq!(missing.told(none), Some(none));
+        missing.damaged.insert(receipt_id);
+        assert_eq!((missing.told(none), missing.told(one)), (None, Some(one)));
     }
 }
