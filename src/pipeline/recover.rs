@@ -2,7 +2,7 @@
 //!
 //! An NDR is kept whole where it came, under that key. The report it returns is cut out, read and stored for the gateway
 //! mailbox served as if it had come there: by its profile, its key, its mode and pins, with the identity of the same report
-//! received directly. So whichever of the two comes second is a repetition. One thing only is taken from the NDR: who sent
+//! received directly. So whichever of the two comes second is a repetition, unless it was cut out in doubt. One thing only is taken from the NDR: who sent
 //! it, which is what the peer speaks for ([`crate::authentic`]).
 //!
 //! The octets are copied into a spool of their own and scanned anew: nothing that is around a report can change how it is
