@@ -257,7 +257,10 @@ impl Run<'_> {
         };
         let revised = match revised {
             Ok(revised) => revised.into_iter().next(),
-            Err(error) => return self.note(receipt_id, error),
+            Err(error) => {
+                self.tell_given(receipt_id, at, class, recovered);
+                return self.note(receipt_id, error);
+            }
         };
         let Some(revised) = revised else { return Ok(()) };
         let view = RereadView { recovered, ..view(receipt_id, at, class, differences, revised) };
@@ -283,6 +286,21 @@ impl Run<'_> {
             view.repeats = delivered.repeats;
         }
         Ok(view)
+    }
+
+    /// A report that was delivered stays so, and is told, though what brought it could not be revised.
+    fn tell_given(
+        &mut self,
+        receipt_id: ReceiptId,
+        at: Timestamp,
+        class: Class,
+        recovered: Option<RecoveredView>,
+    ) {
+        if self.apply && recovered.is_some() {
+            let (differences, placements, left) = (Vec::new(), Vec::new(), Vec::new());
+            let told = RereadView { receipt_id, at, class, differences, placements, left, recovered };
+            self.view.receipts.push(told);
+        }
     }
 
     /// What concerns one message alone hides no other.

@@ -34,7 +34,11 @@ pub fn released(
     let held_back = receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back);
     if !held_back && !gateway_mailbox.archive {
         // A poller may have emptied INBOX: out of Quarantine it would be nowhere.
-        let why = format!("{} can go nowhere: its gateway mailbox has archive = false", receipt.receipt_id);
+        let why = format!(
+            "{} can go nowhere: its gateway mailbox has archive = false; first `daybook mailbox set {} archive=true`",
+            receipt.receipt_id,
+            gateway_mailbox.login()
+        );
         return Err(StoreError::Refused(why));
     }
     let renditions = renditions(receipt);

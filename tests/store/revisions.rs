@@ -146,6 +146,48 @@ fn of_copies_held_back_and_delivered_one_is_in_inbox_however_many_are_released()
 }
 
 #[test]
+fn of_three_copies_held_back_one_is_in_inbox_whether_released_in_one_call_or_in_three() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (mailbox, _) = create(&store);
+    let key = store.stage(mailbox.id).unwrap();
+    // Of each of three reports, three copies.
+    for n in 1..=9 {
+        let (text, join) = (format!("copy {n}"), ((n - 1) / 3).to_string());
+        let held = delivery(&store, &mailbox, n, text.as_bytes(), &text, &join, &[]);
+        deliver(&store, Delivery { placements: vec![wanted(FolderName::Quarantine, false)], ..held });
+    }
+    let release = |n: u8| {
+        let identity = key.digest_key().identity(&[&[(n - 1) / 3]]);
+        Revision { identity: Some(identity), ..released(&mailbox, n) }
+    };
+    let as_planned = |copies: &[u8]| {
+        let copies = || copies.iter().map(|n| release(*n)).collect::<Vec<_>>();
+        let planned = store.plan(&copies()).unwrap();
+        let made = revise(&store, copies()).unwrap();
+        assert_eq!(without_uids(made.clone()), planned);
+        made
+    };
+    let in_one = as_planned(&[1, 2, 3]);
+    let in_three: Vec<_> = [4, 5, 6].iter().flat_map(|n| as_planned(&[*n])).collect();
+    for (made, uid) in [(in_one, 1), (in_three, 2)] {
+        let new: Vec<_> = made.iter().map(|revised| revised.placements.len()).collect();
+        assert_eq!(new, [2, 0, 0]);
+        assert!(made[1..].iter().all(|revised| paths(&revised.spared)[0] == ("INBOX", uid)), "{made:?}");
+    }
+    // The newest is let out first, and a client takes it.
+    let first = as_planned(&[9]);
+    let uid = first[0].placements[0].1.unwrap();
+    runtime().block_on(store.expunge(mailbox.id, &FolderName::Inbox, &[uid], &client())).unwrap();
+    for n in [7, 8] {
+        let made = as_planned(&[n]);
+        assert_eq!((made[0].placements.len(), paths(&made[0].spared)[0]), (0, ("INBOX", uid.value())));
+    }
+    assert_eq!(live(&store, &mailbox, &FolderName::Inbox), 2);
+    assert_eq!(live(&store, &mailbox, &FolderName::Quarantine), 0);
+}
+
+#[test]
 fn a_walk_tells_what_ended_an_entry_and_not_who_fetched_it() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());

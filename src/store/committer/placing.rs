@@ -143,7 +143,8 @@ impl Placer {
         }
     }
 
-    /// The entry in INBOX of another receipt of the report that has this identity: it was delivered, or let out before.
+    /// The entry in INBOX of another receipt of the report that has this identity: it was delivered, or let out before. Most
+    /// have none: a copy that was let out behind another was spared it.
     pub(super) fn same_in_inbox(
         &self,
         index: &Index,
@@ -154,10 +155,8 @@ impl Placer {
         if let Some(uid) = self.let_out.get(&(gateway_mailbox, *identity)) {
             return Ok(Some(*uid));
         }
-        let same = index.receipt_with_identity(gateway_mailbox, identity)?;
-        let Some(same) = same.filter(|same| *same != receipt) else { return Ok(None) };
         let Some(inbox) = index.folder(gateway_mailbox, &FolderName::Inbox)? else { return Ok(None) };
-        index.first_entry_of_receipt(inbox.id, same)
+        index.first_entry_of_same(inbox.id, gateway_mailbox, receipt, identity)
     }
 
     /// Remembers that the report with this identity has an entry in INBOX, made or spared just now.

@@ -5,7 +5,7 @@ use super::{Came, Index, Place, int, names, receipt_id, unsigned};
 use crate::mail::{GatewayMailboxId, ReceiptId, Uid};
 use crate::store::fact::RevisedFact;
 use crate::store::recall::EntryPlace;
-use crate::store::{StoreError, Walk};
+use crate::store::{Digest, StoreError, Walk};
 use rusqlite::{OptionalExtension, params};
 
 /// Receipts of a gateway mailbox behind an id, oldest first.
@@ -21,6 +21,13 @@ const WALK_LARGE_FOLDER: &str = "SELECT id FROM receipt r
 WHERE r.id > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3 AND EXISTS (
     SELECT 1 FROM placement p WHERE p.receipt = r.id AND p.folder = ?5 AND p.deleted_at IS NULL)
 ORDER BY r.id LIMIT ?4";
+/// The first entry in a folder of the receipts beside one that have an identity, from the beginning or since they were looked
+/// at again, deleted ones included. Of so many receipts, the oldest: of copies released together, the first has the entry.
+const FIRST_OF_SAME: &str = "SELECT min(p.uid) FROM (
+    SELECT id AS receipt FROM receipt WHERE gateway_mailbox = ?1 AND identity = ?2 AND id <> ?3
+    UNION SELECT receipt FROM revision WHERE gateway_mailbox = ?1 AND identity = ?2 AND receipt <> ?3
+    ORDER BY receipt LIMIT 64) same
+CROSS JOIN placement p ON p.receipt = same.receipt AND p.folder = ?4";
 /// Entries a folder has had, from which on it is a large one.
 const SMALL_FOLDER_UIDS_MAX: u32 = 50_000;
 
@@ -96,17 +103,18 @@ impl Index {
         Ok(uid.and_then(Uid::new))
     }
 
-    /// The first entry a receipt has in a folder, deleted ones included.
-    pub(in crate::store) fn first_entry_of_receipt(
+    /// The first entry in a folder of the receipts beside `receipt` that have this identity, from the beginning or since they
+    /// were looked at again. Deleted ones are included: what a client took stays taken.
+    pub(in crate::store) fn first_entry_of_same(
         &self,
         folder: u64,
+        gateway_mailbox: GatewayMailboxId,
         receipt: ReceiptId,
+        identity: &Digest,
     ) -> Result<Option<Uid>, StoreError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT min(uid) FROM placement WHERE receipt = ? AND folder = ?")?;
-        let uid: Option<u32> =
-            select.query_row(params![receipt.as_bytes(), int(folder)], |row| row.get(0))?;
+        let mut select = self.connection.prepare_cached(FIRST_OF_SAME)?;
+        let of = params![gateway_mailbox.as_bytes(), identity.0, receipt.as_bytes(), int(folder)];
+        let uid: Option<u32> = select.query_row(of, |row| row.get(0))?;
         Ok(uid.and_then(Uid::new))
     }
 
@@ -185,6 +193,21 @@ mod tests {
         position(&large, "SEARCH p EXISTS USING INDEX placement_receipt (receipt=? AND folder=?)");
         for walk in [all, large] {
             assert!(!walk.iter().any(|step| step.contains("TEMP B-TREE")), "{walk:#?}");
+        }
+    }
+
+    #[test]
+    fn what_copies_of_a_report_have_is_found_by_their_identity_and_not_in_the_whole_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index")).unwrap();
+        index.make_added_tables().unwrap();
+        let all = plan(&index, FIRST_OF_SAME);
+        for step in [
+            "SEARCH receipt USING COVERING INDEX receipt_identity (gateway_mailbox=? AND identity=?",
+            "SEARCH revision USING COVERING INDEX revision_identity (gateway_mailbox=? AND identity=?",
+            "SEARCH p USING COVERING INDEX placement_receipt (receipt=? AND folder=?)",
+        ] {
+            position(&all, step);
         }
     }
 }
