@@ -42,6 +42,7 @@ fn filled() -> (Site, Vec<String>) {
     let nobody = "[[user]]\nid = \"zoe\"\nname = \"Zoe\"\naddresses = [\"zoe@contoso.example\"]\n";
     let site = Site::with("", nobody);
     let made = json_of(&site, &["mailbox", "create", "--name", "Contoso", "--json"]);
+    site.write("password", made["password"].as_str().unwrap());
     let mut server = site.serve();
     let to = made["address"].as_str().unwrap();
     let receipts = ["report", "fork", "hopeless"].map(|name| {
@@ -104,6 +105,16 @@ fn a_message_that_stands_for_a_fork_of_nobody_stays_under_unassigned() {
     let done = json_of(&site, &["reassign", "--apply", "--json"]);
     assert_eq!((done["placed"].as_u64(), done["left"].as_u64()), (Some(1), Some(1)));
     assert_eq!(folder(&site, "Unassigned"), 0);
+}
+
+#[test]
+fn what_is_read_again_leaves_what_stands_for_a_fork_too() {
+    let (site, _) = filled();
+    let (carol, _) = LATER.split_once("[[user]]\nid = \"erin\"").unwrap();
+    site.write("users.toml", carol);
+    json_of(&site, &["reprocess", "Contoso", "--apply", "--password-file", "password", "--json"]);
+    assert_eq!(folder(&site, "Users/carol@contoso.example/Journal Incoming"), 1);
+    assert_eq!(folder(&site, "Unassigned"), 1, "the fork is nowhere else");
 }
 
 #[test]

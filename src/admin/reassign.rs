@@ -322,7 +322,7 @@ fn thoughts(
 /// True when the receipt's entry under Unassigned is all that another report of the same message has outside INBOX: of reports
 /// whose people nobody knew, the first spared the others theirs. It then stays, for those that this run does not place either.
 /// They are found by Message-ID: a message without one has none that could be found.
-fn stands_for_a_fork(
+pub(super) fn stands_for_a_fork(
     context: &Context,
     receipt: &ReceiptView,
     is_placed: impl Fn(&ReceiptView) -> bool,

@@ -8,6 +8,7 @@ use super::Context;
 use super::gateway_mailboxes::resolve;
 use super::key::{self, Key};
 use super::ops::blocking;
+use super::reassign::stands_for_a_fork;
 use super::receipts::find;
 use super::request::OpError;
 use crate::mail::{Class, GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
@@ -234,7 +235,20 @@ impl Run<'_> {
         self.context.store.admits(receipt.octets)?;
         let (at, class_was, since) = (receipt.at, receipt.class, now());
         let (pipeline, unlocked) = (Arc::clone(&self.pipeline), self.unlocked.clone());
-        let read = blocking(self.context, move |_| Ok(pipeline.reread(&unlocked, &receipt, since))).await?;
+        let read = blocking(self.context, move |context| {
+            let mut read = pipeline.reread(&unlocked, &receipt, since);
+            if let Ok(Some(reread)) = &mut read {
+                let leaves = &mut reread.revision.leaves;
+                // The entry of another report of the message too, which may not find its people now.
+                if leaves.contains(&FolderName::Unassigned)
+                    && stands_for_a_fork(context, &receipt, |_| false)?
+                {
+                    leaves.retain(|folder| *folder != FolderName::Unassigned);
+                }
+            }
+            Ok(read)
+        });
+        let read = read.await?;
         let reread = match read {
             Ok(None) => return Ok(()),
             Ok(Some(reread)) => reread,
