@@ -21,7 +21,7 @@ pub(super) fn advice(receipt: &ReceiptView) -> Vec<Advice> {
             found.push(Advice { about: about.to_owned(), advice: advice.to_owned() });
         }
     };
-    if receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back) {
+    if receipt.came_held_back() {
         say("held-back", HELD_BACK);
     }
     match receipt.class {

@@ -10,13 +10,12 @@
 //! Exports have places of their own ([`EXPORTS_MAX`]): they take none from commands.
 
 use super::Context;
-use super::gateway_mailboxes::resolve;
 use super::key::{self, Key};
-use super::receipts::find;
+use super::receipts::{Words, only};
 use super::request::OpError;
-use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
+use crate::mail::{ReceiptId, Timestamp};
 use crate::net::drain::Drain;
-use crate::store::{Digest, ReceiptQuery, ReceiptView, StoreError};
+use crate::store::{Digest, StoreError};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use std::time::Duration;
@@ -74,7 +73,8 @@ pub fn begin(
     gateway_mailbox: Option<&str>,
     key: &Key,
 ) -> Result<Export, OpError> {
-    let receipt = one(context, receipt_id, gateway_mailbox)?;
+    let words = Words { several: "came to", none: "did not come to it" };
+    let receipt = only(context, receipt_id, gateway_mailbox, |_| true, words)?;
     let Some(message) = receipt.messages.first() else {
         let first = receipt.repeats.map(|first| format!(": export {first}")).unwrap_or_default();
         return Err(OpError::NotFound(format!(
@@ -100,26 +100,6 @@ pub fn begin(
         sha256: receipt.sha256,
     };
     Ok(Export { view, reader, _place: place })
-}
-
-/// The receipt, in one gateway mailbox or in the only one.
-fn one(
-    context: &Context,
-    receipt_id: ReceiptId,
-    gateway_mailbox: Option<&str>,
-) -> Result<ReceiptView, OpError> {
-    let only: Option<GatewayMailboxId> =
-        gateway_mailbox.map(|named| resolve(context, named)).transpose()?.map(|mailbox| mailbox.id);
-    let mut receipts = find(context, &ReceiptQuery::Id(receipt_id), None, 1)?;
-    receipts.retain(|receipt| only.is_none_or(|only| only == receipt.gateway_mailbox));
-    if receipts.len() > 1 {
-        let addresses: Vec<&str> = receipts.iter().filter_map(|r| r.address.as_deref()).collect();
-        let addresses = addresses.join(", ");
-        return Err(OpError::Usage(format!(
-            "{receipt_id} came to several gateway mailboxes: say --mailbox with one of {addresses}"
-        )));
-    }
-    receipts.pop().ok_or_else(|| OpError::NotFound(format!("{receipt_id} did not come to it")))
 }
 
 impl Export {

@@ -129,17 +129,10 @@ pub(super) fn gap(mailbox: &GatewayMailbox, receipt: &ReceiptView, closed: &Clos
 /// Whether somebody took the NDR out of Quarantine, where an admin looks. That an NDR which was held back is let out says
 /// nothing but that it is genuine.
 fn was_taken_out(receipt: &ReceiptView) -> bool {
-    let has_left = |placement: &PlacementView| placement.events.iter().any(|event| event.kind != "fetched");
-    let was_held_back = receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back);
-    own_in_quarantine(receipt).next().is_some()
-        && own_in_quarantine(receipt).all(has_left)
-        && !(was_held_back && is_released(receipt))
-}
-
-/// Its entries in Quarantine, also those that are not there any more.
-fn own_in_quarantine(receipt: &ReceiptView) -> impl Iterator<Item = &PlacementView> {
-    let quarantine = FolderName::Quarantine.path(None);
-    receipt.placements.iter().filter(move |placement| placement.folder == quarantine && !placement.spared)
+    let own = || receipt.own_entries(&FolderName::Quarantine);
+    own().next().is_some()
+        && !own().any(PlacementView::is_there)
+        && !(receipt.came_held_back() && receipt.is_released())
 }
 
 /// Looks whether the report is here. Reads at most [`NAMING_MAX`] transactions for each of the two ids. False when what may
@@ -231,25 +224,19 @@ fn outermost(receipt: &ReceiptView) -> Option<&crate::store::ReportRecord> {
     receipt.reports.first()
 }
 
-fn is_released(receipt: &ReceiptView) -> bool {
-    receipt.revisions.iter().any(|revision| revision.kind == RevisionKind::Released)
-}
-
 pub(super) fn is_held_back(receipt: &ReceiptView) -> bool {
-    receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back) && !is_released(receipt)
+    receipt.came_held_back() && !receipt.is_released()
 }
 
 /// Whether its originals may not be whole: it is or was in Quarantine, and no look at it since let it out. Where there is no
 /// Quarantine, and for a repetition, its faults tell.
 pub(super) fn is_doubtful(receipt: &ReceiptView) -> bool {
-    if is_released(receipt) {
+    if receipt.is_released() {
         return false;
     }
-    let read_better = |placement: &PlacementView| {
-        placement.events.iter().any(|event| event.kind == RevisionKind::Reprocessed.as_str())
-    };
-    if own_in_quarantine(receipt).next().is_some() {
-        return !own_in_quarantine(receipt).all(read_better);
+    let own = || receipt.own_entries(&FolderName::Quarantine);
+    if own().next().is_some() {
+        return !own().all(|placement| placement.left_by(RevisionKind::Reprocessed));
     }
     receipt.placements.iter().all(|placement| placement.folder == "INBOX")
         && receipt.defects.iter().any(|(kind, _)| DefectKind::leaves_doubt(kind))

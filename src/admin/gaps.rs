@@ -4,10 +4,9 @@ use super::Context;
 use super::closed_gaps::{self, Closed};
 use super::gap::{Gap, GapState, gap, is_doubtful, is_held_back, readable, seek};
 use super::gateway_mailboxes::resolve;
-use super::ops::blocking;
+use super::ops::{blocking, look_soon};
 use super::request::OpError;
 use crate::mail::{Class, GatewayMailbox, GatewayMailboxId, ReceiptId, Role, Timestamp};
-use crate::observe::now;
 use crate::store::{PlacementView, ReceiptQuery, ReceiptView, Relation, Store, StoreError, Walk};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -110,10 +109,8 @@ pub(super) async fn close(
     let actor = actor.to_owned();
     let close = move |context: &Context| closed_gaps::close(context, &actor, &receipt_ids);
     let gaps = blocking(context, close).await?;
-    if let Some(watch) = context.watch.clone() {
-        // The alarm is not to stand until the next count.
-        tokio::spawn(async move { drop(watch.look(now(), true).await) });
-    }
+    // The alarm is not to stand until the next count.
+    look_soon(context);
     Ok(GapsView { closed: gaps.len() as u64, gaps, complete: true, ..GapsView::default() })
 }
 

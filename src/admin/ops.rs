@@ -180,3 +180,10 @@ pub(super) async fn blocking<T: Send + 'static>(
 fn watch(context: &Context) -> Result<&Watch, OpError> {
     context.watch.as_deref().ok_or_else(|| OpError::Unavailable("no server is running".to_owned()))
 }
+
+/// Has the alarms judged anew, not waiting for it: what was just done may end one.
+pub(super) fn look_soon(context: &Context) {
+    if let Some(watch) = context.watch.clone() {
+        tokio::spawn(async move { drop(watch.look(now(), true).await) });
+    }
+}

@@ -2,9 +2,8 @@
 
 use super::Context;
 use super::advice::{Advice, advice};
-use super::gateway_mailboxes::resolve;
-use super::ops::blocking;
-use super::receipts::{RECEIPTS_MAX, find};
+use super::ops::{blocking, look_soon};
+use super::receipts::{RECEIPTS_MAX, Words, only};
 use super::request::OpError;
 use super::revised::{RevisedView, Told};
 use super::users::chosen;
@@ -97,7 +96,7 @@ pub(super) fn list(
             Ok(receipts) => {
                 if let Some(receipt) = receipts.into_iter().find(|r| r.gateway_mailbox == mailbox.id) {
                     view.class = Some(receipt.class);
-                    view.held_back = is_held_back(&receipt);
+                    view.held_back = receipt.came_held_back();
                     view.reasons = there(&receipt).flat_map(|placement| placement.reasons.clone()).collect();
                 }
             }
@@ -129,36 +128,14 @@ pub(super) fn quarantined(
     receipt_id: ReceiptId,
     gateway_mailbox: Option<&str>,
 ) -> Result<ReceiptView, OpError> {
-    let mailbox = gateway_mailbox.map(|text| resolve(context, text)).transpose()?;
-    let mut receipts = find(context, &ReceiptQuery::Id(receipt_id), None, 1)?;
-    receipts.retain(|receipt| {
-        mailbox.as_ref().is_none_or(|mailbox| mailbox.id == receipt.gateway_mailbox)
-            && there(receipt).next().is_some()
-    });
-    if receipts.len() > 1 {
-        let addresses: Vec<&str> = receipts.iter().filter_map(|r| r.address.as_deref()).collect();
-        return Err(OpError::Usage(format!(
-            "{receipt_id} is in Quarantine of several gateway mailboxes: say --mailbox with one of {}",
-            addresses.join(", ")
-        )));
-    }
-    receipts.pop().ok_or_else(|| {
-        OpError::NotFound(format!("{receipt_id} is not in Quarantine; daybook trace tells more"))
-    })
+    let words =
+        Words { several: "is in Quarantine of", none: "is not in Quarantine; daybook trace tells more" };
+    only(context, receipt_id, gateway_mailbox, |receipt| there(receipt).next().is_some(), words)
 }
 
 /// Its entries in Quarantine that are there still.
 fn there(receipt: &ReceiptView) -> impl Iterator<Item = &PlacementView> {
-    let quarantine = FolderName::Quarantine.path(None);
-    receipt.placements.iter().filter(move |placement| {
-        // Whatever else than fetching happened to an entry ended it.
-        let has_left = placement.events.iter().any(|event| event.kind != "fetched");
-        placement.folder == quarantine && !placement.spared && !has_left
-    })
-}
-
-fn is_held_back(receipt: &ReceiptView) -> bool {
-    receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back)
+    receipt.own_entries(&FolderName::Quarantine).filter(|placement| placement.is_there())
 }
 
 /// Lets messages out of Quarantine, all or none; without `apply` only says what would become of them.
@@ -201,9 +178,7 @@ pub(super) async fn release(
     }
     let done = context.store.revise(revisions, actor).await?;
     told.iter().zip(&done).for_each(|(told, revised)| told.log(revised, actor));
-    if let Some(watch) = context.watch.clone() {
-        // An alarm about what was in Quarantine is not to stand until the next count.
-        tokio::spawn(async move { drop(watch.look(now(), true).await) });
-    }
+    // An alarm about what was in Quarantine is not to stand until the next count.
+    look_soon(context);
     Ok(told.iter().zip(&done).map(|(told, revised)| told.view(revised)).collect())
 }

@@ -328,12 +328,8 @@ pub(super) fn stands_for_a_fork(
     is_placed: impl Fn(&ReceiptView) -> bool,
 ) -> Result<bool, OpError> {
     let unassigned = FolderName::Unassigned.path(None);
-    let own: Vec<Uid> = receipt
-        .placements
-        .iter()
-        .filter(|placement| placement.folder == unassigned && !placement.spared && is_there(placement))
-        .map(|placement| placement.uid)
-        .collect();
+    let own = receipt.own_entries(&FolderName::Unassigned).filter(|placement| placement.is_there());
+    let own: Vec<Uid> = own.map(|placement| placement.uid).collect();
     if own.is_empty() {
         return Ok(false);
     }
@@ -342,7 +338,7 @@ pub(super) fn stands_for_a_fork(
     };
     let is_elsewhere = |placement: &PlacementView| {
         placement.folder.starts_with(USERS)
-            || (placement.folder == unassigned && !own.contains(&placement.uid) && is_there(placement))
+            || (placement.folder == unassigned && !own.contains(&placement.uid) && placement.is_there())
     };
     let message_ids: BTreeSet<&String> =
         receipt.messages.iter().filter_map(|message| message.message_id.as_ref()).collect();
@@ -357,11 +353,6 @@ pub(super) fn stands_for_a_fork(
         }
     }
     Ok(false)
-}
-
-/// Whatever else than fetching happened to an entry ended it.
-fn is_there(placement: &PlacementView) -> bool {
-    placement.events.iter().all(|event| event.kind == "fetched")
 }
 
 #[cfg(test)]

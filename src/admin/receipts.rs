@@ -1,8 +1,9 @@
 //! What became of a message.
 
 use super::Context;
+use super::gateway_mailboxes::resolve;
 use super::request::OpError;
-use crate::mail::Timestamp;
+use crate::mail::{ReceiptId, Timestamp};
 use crate::store::{ReceiptQuery, ReceiptView};
 
 /// Most transactions answered at once.
@@ -49,4 +50,38 @@ pub(super) fn find(
         }));
     }
     Ok(found)
+}
+
+/// How it is said that a receipt is not the only one, or none.
+pub(super) struct Words {
+    /// `<receipt> … several gateway mailboxes`
+    pub(super) several: &'static str,
+    /// `<receipt> …`
+    pub(super) none: &'static str,
+}
+
+/// The receipt that `suits`: in the gateway mailbox named, or in the only one.
+///
+/// # Errors
+/// [`OpError::NotFound`] when there is none, [`OpError::Usage`] when it is in several.
+pub(super) fn only(
+    context: &Context,
+    receipt_id: ReceiptId,
+    gateway_mailbox: Option<&str>,
+    suits: impl Fn(&ReceiptView) -> bool,
+    words: Words,
+) -> Result<ReceiptView, OpError> {
+    let mailbox = gateway_mailbox.map(|named| resolve(context, named)).transpose()?;
+    let mut receipts = find(context, &ReceiptQuery::Id(receipt_id), None, 1)?;
+    receipts.retain(|receipt| {
+        mailbox.as_ref().is_none_or(|mailbox| mailbox.id == receipt.gateway_mailbox) && suits(receipt)
+    });
+    if receipts.len() > 1 {
+        let addresses: Vec<&str> = receipts.iter().filter_map(|r| r.address.as_deref()).collect();
+        let (several, addresses) = (words.several, addresses.join(", "));
+        return Err(OpError::Usage(format!(
+            "{receipt_id} {several} several gateway mailboxes: say --mailbox with one of {addresses}"
+        )));
+    }
+    receipts.pop().ok_or_else(|| OpError::NotFound(format!("{receipt_id} {}", words.none)))
 }

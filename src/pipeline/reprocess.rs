@@ -243,7 +243,7 @@ fn compare(
         if heals {
             return Err(StoreError::Damaged("what is stored of it cannot be read any more".to_owned()));
         }
-        let vouched_for = was_released(receipt) || !place::is_doubtful(extraction, subject);
+        let vouched_for = receipt.is_released() || !place::is_doubtful(extraction, subject);
         if !only_reading && vouched_for {
             let outermost = extraction.and_then(|e| e.whole.message_id.as_deref());
             let key = stage.digest_key();
@@ -267,7 +267,7 @@ fn compare(
 fn judgement(receipt: &ReceiptView) -> Judgement {
     match &receipt.judgement {
         Some(judgement) => {
-            let held_back = judgement.held_back && !was_released(receipt);
+            let held_back = judgement.held_back && !receipt.is_released();
             Judgement { held_back, ..judgement.clone() }
         }
         // Before there were verdicts, all was delivered.
@@ -281,17 +281,12 @@ fn judgement(receipt: &ReceiptView) -> Judgement {
     }
 }
 
-fn was_released(receipt: &ReceiptView) -> bool {
-    receipt.revisions.iter().any(|revision| revision.kind == RevisionKind::Released)
-}
-
 /// It was cut out of an NDR, and something about that brought it to Quarantine, or would have if there had been one: its own
 /// octets do not tell what. Whatever does leaves a defect.
 fn is_doubtful(receipt: &ReceiptView) -> bool {
-    let quarantined = receipt.placements.iter().any(is_quarantined);
     let tells = |kind: &str| kind == EXTRACTION_FAILED || DefectKind::leaves_doubt(kind);
     let would_have_been = is_in_inbox_alone(receipt) && receipt.defects.iter().any(|(kind, _)| tells(kind));
-    receipt.recovered_from.is_some() && (quarantined || would_have_been)
+    receipt.recovered_from.is_some() && (is_quarantined(receipt) || would_have_been)
 }
 
 /// The defects of such a one are those of the NDR, as at its arrival. Only that it could not be read is told anew.
@@ -305,11 +300,7 @@ fn doubts(receipt: &ReceiptView, mut found: Vec<(String, String)>, is_read: bool
 
 /// An admin released it from Quarantine.
 fn was_let_out(receipt: &ReceiptView) -> bool {
-    let quarantine = FolderName::Quarantine.path(None);
-    let is_release = |kind: &str| kind == RevisionKind::Released.as_str();
-    receipt.placements.iter().any(|placement| {
-        placement.folder == quarantine && placement.events.iter().any(|event| is_release(&event.kind))
-    })
+    receipt.own_entries(&FolderName::Quarantine).any(|placement| placement.left_by(RevisionKind::Released))
 }
 
 /// Leaves of what is wanted what may be made, and gives the folders that the receipt leaves for it.
@@ -338,13 +329,7 @@ fn settle(
 }
 
 fn is_in(receipt: &ReceiptView, folder: &FolderName) -> bool {
-    let path = folder.path(None);
-    // Whatever else than fetching happened to an entry ended it.
-    let is_there = |placement: &PlacementView| placement.events.iter().all(|event| event.kind == "fetched");
-    receipt
-        .placements
-        .iter()
-        .any(|placement| placement.folder == path && !placement.spared && is_there(placement))
+    receipt.own_entries(folder).any(PlacementView::is_there)
 }
 
 /// What is told of a new reading, each thing once.

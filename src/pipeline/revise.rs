@@ -31,7 +31,7 @@ pub fn released(
     key: &DigestKey,
     at: Timestamp,
 ) -> Result<Revision, StoreError> {
-    let held_back = receipt.judgement.as_ref().is_some_and(|judgement| judgement.held_back);
+    let held_back = receipt.came_held_back();
     if !held_back && !gateway_mailbox.archive {
         // A poller may have emptied INBOX: out of Quarantine it would be nowhere.
         let why = format!(
@@ -89,7 +89,7 @@ pub fn reassigned(
         && names_somebody(receipt)
         && has_placeable_originals(subject)
         && !is_in_inbox_alone(receipt)
-        && receipt.placements.iter().all(|placement| !is_quarantined(placement));
+        && !is_quarantined(receipt);
     if !may_be_placed {
         return None;
     }
@@ -102,15 +102,13 @@ pub fn reassigned(
     Some(revision(receipt, RevisionKind::Reassigned, placed, vec![FolderName::Unassigned], at))
 }
 
-/// An entry of the receipt's own in Quarantine that no admin let out. What a client deleted there is no more vouched for than
-/// what is there still.
-pub(super) fn is_quarantined(placement: &PlacementView) -> bool {
-    let was_let_out = |kind: &str| {
-        [RevisionKind::Released, RevisionKind::Reprocessed].iter().any(|revised| revised.as_str() == kind)
+/// The receipt has an entry of its own in Quarantine that no admin let out. What a client deleted there is no more vouched for
+/// than what is there still.
+pub(super) fn is_quarantined(receipt: &ReceiptView) -> bool {
+    let was_let_out = |placement: &PlacementView| {
+        placement.left_by(RevisionKind::Released) || placement.left_by(RevisionKind::Reprocessed)
     };
-    placement.folder == FolderName::Quarantine.path(None)
-        && !placement.spared
-        && !placement.events.iter().any(|event| was_let_out(&event.kind))
+    receipt.own_entries(&FolderName::Quarantine).any(|placement| !was_let_out(placement))
 }
 
 /// It never was in any other folder.

@@ -49,6 +49,18 @@ pub struct PlacementView {
     pub events: Vec<EventView>,
 }
 
+impl PlacementView {
+    /// The entry is in its folder still: whatever else than fetching happened to one ended it.
+    pub fn is_there(&self) -> bool {
+        self.events.iter().all(|event| event.kind == "fetched")
+    }
+
+    /// A look at the receipt of this kind took the entry out.
+    pub fn left_by(&self, kind: RevisionKind) -> bool {
+        self.events.iter().any(|event| event.kind == kind.as_str())
+    }
+}
+
 /// One message of a receipt: the received one first, then every original of every report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageView {
@@ -149,6 +161,24 @@ pub struct ReceiptView {
     /// True when there may be more of those.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more_related: bool,
+}
+
+impl ReceiptView {
+    /// Its own entries in a folder that is no user's, those that are not there any more too.
+    pub fn own_entries(&self, folder: &FolderName) -> impl Iterator<Item = &PlacementView> {
+        let path = folder.path(None);
+        self.placements.iter().filter(move |placement| placement.folder == path && !placement.spared)
+    }
+
+    /// It was held back for its verdict when it came.
+    pub fn came_held_back(&self) -> bool {
+        self.judgement.as_ref().is_some_and(|judgement| judgement.held_back)
+    }
+
+    /// An admin let it out of Quarantine.
+    pub fn is_released(&self) -> bool {
+        self.revisions.iter().any(|revision| revision.kind == RevisionKind::Released)
+    }
 }
 
 /// How much is told of what happened to placements.
