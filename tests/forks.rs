@@ -7,6 +7,7 @@
 mod support;
 
 use daybook::mail::*;
+use daybook::observe::now;
 use daybook::store::*;
 use std::sync::Arc;
 use support::{Gateway, as_str, eml, incoming};
@@ -29,8 +30,14 @@ impl Site {
         Site { gateway, mailbox, key }
     }
 
+    /// Returns in a later millisecond: two receipts of the same one have no order.
     fn send(&self, message: &str) -> ReceiptId {
-        self.gateway.send(&self.mailbox, message.as_bytes())
+        let receipt_id = self.gateway.send(&self.mailbox, message.as_bytes());
+        let sent = now();
+        while now().unix_ms() <= sent.unix_ms() {
+            std::hint::spin_loop();
+        }
+        receipt_id
     }
 
     /// Fails unless these and no other folders hold so many entries.
