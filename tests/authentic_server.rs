@@ -262,6 +262,7 @@ async fn what_is_genuine_reaches_the_archive_and_what_is_forged_is_kept_for_the_
     let heard = client(EXCHANGE, Tls(Some(&good))).send(&site, smtp, address, &report(22)).await;
     assert!(heard.starts_with("250 2.0.0 "), "{heard}");
     assert_eq!(metric(&server, "daybook_forbidden_recipients_total", &[]), 2);
+    server.log_with("\"event\":\"journal.forbidden\"", 2);
     let forbidden = events(&server, "journal.forbidden");
     assert_eq!(forbidden.len(), 2);
     assert_eq!((&forbidden[0]["mailbox_id"], &forbidden[0]["peer"]), (&made["id"], &json!(STRANGER)));

@@ -359,7 +359,7 @@ async fn a_stored_receipt_and_the_log_say_what_the_peer_showed() {
     let config = client_config(certificate, &rustls::version::TLS13, Some(&shown));
     deliver(server.port("smtp"), config, made["address"].as_str().unwrap()).await;
     let event = |name: &str| {
-        let log = server.log();
+        let log = server.log_with(&format!("\"event\":\"{name}\""), 1);
         let mut lines = log.lines().map(json).filter(|line| line["event"] == name);
         lines.next_back().unwrap_or_else(|| panic!("no {name} in {log}"))
     };

@@ -36,7 +36,7 @@ fn an_escrow_identity_opens_what_was_made_after_it_was_configured() {
         assert_eq!(fs::read(site.path(to)).unwrap(), message);
     };
     export("by-server.eml");
-    assert!(server.log().contains(r#""event":"keys.opened""#), "{}", server.log());
+    server.wait_for("keys.opened");
     server.terminate();
     export("without.eml");
     let mode = fs::metadata(site.path("without.eml")).unwrap().permissions().mode();

@@ -228,6 +228,7 @@ fn files_that_change_are_taken_by_themselves_and_a_pair_that_stays_bad_is_an_ala
     let both = [&first, &second];
     assert_eq!(shown_now(&server, &both), [second.der.clone(), second.der.clone()]);
     wait_until("the end of the alarm", || alarms(&site, 0).is_empty());
+    server.wait_for("alarm.cleared");
     assert_eq!([count(&server, "tls.kept"), count(&server, "tls.reloaded")], [1, 1], "{}", server.log());
     assert_eq!([count(&server, "alarm.raised"), count(&server, "alarm.cleared")], [1, 1]);
     assert_eq!(server.terminate(), 0);

@@ -32,7 +32,7 @@ fn a_report_that_came_back_cut_short_has_not_turned_up_until_an_admin_lets_it_ou
     assert!(is_alarmed(&site));
     let found = json(&site, &["gaps"], 1);
     assert_eq!((&found["came_in_doubt"], &found["recovered"]), (&1.into(), &0.into()));
-    assert!(server.log().contains("\"result\":\"doubtful\""), "{}", server.log());
+    server.log_with("\"result\":\"doubtful\"", 1);
     site.run(&["quarantine", "release", &cut, "--mailbox", &journal.login, "--yes"]).expect(0);
     assert_eq!(states(&site, 0), ["turned-up"]);
     assert!(!is_alarmed(&site));

@@ -230,6 +230,12 @@ impl Server<'_> {
         wait_until(event, || self.log().contains(&wanted));
     }
 
+    /// What it logged, once `wanted` is in it so many times: lines reach the file a moment after what they tell of.
+    pub(crate) fn log_with(&self, wanted: &str, times: usize) -> String {
+        wait_until(wanted, || self.log().matches(wanted).count() >= times);
+        self.log()
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
