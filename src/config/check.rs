@@ -83,6 +83,7 @@ impl Reader<'_> {
         let log = root.section("log", "[log]", self.problems);
         let assign = root.section("assign", "[assign]", self.problems);
         let keys = root.section("keys", "[keys]", self.problems);
+        let store = root.section("store", "[store]", self.problems);
         let alerts = root.section("alerts", "[alerts]", self.problems);
         let alerts = alerts.map(|section| self.alerts(section, hostname.as_deref(), domains.as_deref()));
         let sources = root.sections("directory", "[[directory]]", self.problems);
@@ -100,6 +101,7 @@ impl Reader<'_> {
             log: log.map(|section| self.log(section)).unwrap_or_default(),
             assign: assign.map(|section| self.assign(section)).unwrap_or_default(),
             keys: keys.map(|section| self.keys(section)).unwrap_or_default(),
+            store: store.map(|section| self.store(section)).unwrap_or_default(),
             alerts: alerts.unwrap_or_default(),
             directories: self.directories(sources),
         };

@@ -33,6 +33,7 @@ mod nearest;
 mod section;
 mod settings;
 mod smtp;
+mod store;
 
 pub use alerts::{ALERT_RECIPIENTS_MAX, AlertMail, Alerts, RelayLogin, RelaySecurity};
 pub use assign::{Assign, DOMAIN_ALIASES_MAX};
@@ -49,3 +50,4 @@ pub use settings::{
 };
 pub use settings::{LOG_KEEP_MAX, LOG_ROTATE_BYTES_MAX, LOG_ROTATE_BYTES_MIN, LOG_ROTATE_DAYS_MAX};
 pub use smtp::Smtp;
+pub use store::Store;

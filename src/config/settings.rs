@@ -5,6 +5,7 @@ use super::assign::Assign;
 use super::exchange::Exchange;
 use super::keys::Keys;
 use super::smtp::Smtp;
+use super::store::Store;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub assign: Assign,
     /// `[keys]`.
     pub keys: Keys,
+    /// `[store]`.
+    pub store: Store,
     /// `[alerts]`.
     pub alerts: Alerts,
     /// `[[directory]]`, in the order of the file. Default: none, and nobody is known, so that every message is
@@ -265,6 +268,7 @@ impl Settings {
             log: Log::default(),
             assign: Assign::default(),
             keys: Keys::default(),
+            store: Store::default(),
             alerts: Alerts::default(),
             directories: Vec::new(),
         }
@@ -335,6 +339,7 @@ impl Settings {
         out.key("keep", self.log.keep);
         self.assign.to_toml(&mut out);
         self.keys.to_toml(&mut out);
+        self.store.to_toml(&mut out);
         self.alerts_to_toml(&mut out);
         for source in &self.directories {
             out.section("[[directory]]");

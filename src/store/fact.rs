@@ -12,18 +12,21 @@
 //! | `received` | – | one message was received for one gateway mailbox: receipt, messages, placements with reasons |
 //! | `fetched` | – | a client fetched these UIDs |
 //! | `deleted` | – | a client deleted these UIDs |
+//! | `key-file` | – | a file of a wrapped keyring was written |
+//! | `turned-away` | – | a transaction was refused or deferred, or several like it |
 //! | `revised` | – | a receipt was looked at again, by whom: what reading it anew found, further placements, entries that left |
 
 use super::{Client, Digest, FolderName, RevisionKind};
 use crate::mail::{
     CanonicalSize, Class, EnvelopeHeaders, GatewayMailbox, GatewayMailboxId, JournaledEnvelope, Judgement,
-    ReceiptId, Rendition, Timestamp, TransportEnvelope, Trust, Uid, UidValidity,
+    ReceiptId, Rendition, SessionId, Timestamp, TransportEnvelope, Trust, Uid, UidValidity,
 };
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// Newest version of an entry that is read. Each is written with the oldest whose readers understand it: see
 /// [`Fact::version`].
-pub(super) const FACT_VERSION_MAX: u32 = 3;
+pub(super) const FACT_VERSION_MAX: u32 = 4;
 
 /// One entry with its version.
 #[derive(Serialize, Deserialize)]
@@ -43,9 +46,12 @@ pub(super) enum Fact {
     Fetched(FolderEventFact),
     Deleted(FolderEventFact),
     Revised(Box<RevisedFact>),
+    KeyFile(KeyFileFact),
+    TurnedAway(Box<TurnedAwayFact>),
 }
 
 impl Fact {
+    /// 4 for a key file and for a transaction that was turned away: a program that knows neither cannot read them.
     /// 3 for an NDR mailbox: a program that knows of none would give what was recovered to users of the wrong one. 3 for one that
     /// takes people from header fields: it would drop their names with the next change. 3 for a receipt looked at again: it
     /// would list what has left and give its UIDs to others.
@@ -59,6 +65,7 @@ impl Fact {
             {
                 3
             }
+            Fact::KeyFile(_) | Fact::TurnedAway(_) => 4,
             Fact::Revised(_) => 3,
             Fact::GatewayMailbox(fact) if fact.gateway_mailbox.trust != Trust::default() => 2,
             _ => 1,
@@ -266,6 +273,49 @@ pub(super) struct LaterPlacementFact {
     pub(super) placement: PlacementFact,
     /// Join of the message.
     pub(super) join: Digest,
+}
+
+/// A file of a gateway mailbox's wrapped keyring as it was written: so damage to it is found without any key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct KeyFileFact {
+    pub(super) at: Timestamp,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    /// Its name under `keys/<id>/`.
+    pub(super) name: String,
+    pub(super) octets: u64,
+    pub(super) sha256: Digest,
+}
+
+/// A transaction that ended without mail of ours: the peer was told no, or to come again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct TurnedAwayFact {
+    pub(super) at: Timestamp,
+    /// Absent when it ended before MAIL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) receipt_id: Option<ReceiptId>,
+    pub(super) session_id: SessionId,
+    pub(super) peer: IpAddr,
+    /// As in the reply: 4xx deferred, 5xx refused.
+    pub(super) code: u16,
+    pub(super) enhanced: String,
+    /// Whose fault it was: `peer`, `ours`, `operator`.
+    pub(super) blame: String,
+    /// MAIL FROM, when it came so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sender: Option<String>,
+    /// The first few addresses of RCPT.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) recipients: Vec<String>,
+    /// The gateway mailboxes among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) gateway_mailboxes: Vec<GatewayMailboxId>,
+    /// How many like it, of the same network, came since the last that was written down: these are only counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) further: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// An entry that left its folder.

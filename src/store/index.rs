@@ -113,7 +113,7 @@ impl Numbers {
     /// Steps past every number a fact mentions, also those of rows that may be missing.
     pub(super) fn pass(&mut self, fact: &Fact) {
         match fact {
-            Fact::GatewayMailbox(_) => {}
+            Fact::GatewayMailbox(_) | Fact::KeyFile(_) | Fact::TurnedAway(_) => {}
             Fact::Folder(fact) => self.folder = self.folder.max(fact.folder + 1),
             Fact::Object(fact) => self.object = self.object.max(fact.object + 1),
             Fact::Fetched(fact) | Fact::Deleted(fact) => self.folder = self.folder.max(fact.folder + 1),
@@ -483,6 +483,7 @@ impl Index {
             Fact::Fetched(fact) => self.apply_event(fact, "fetched"),
             Fact::Deleted(fact) => self.apply_deleted(fact),
             Fact::Revised(fact) => self.apply_revised(fact, place),
+            Fact::KeyFile(_) | Fact::TurnedAway(_) => Ok(()),
         }
     }
 
