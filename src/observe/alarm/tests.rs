@@ -526,9 +526,9 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
     let causes = [
         Cause::StoreNotAcknowledging { why: String::new() },
         Cause::DiskLow { free_octets: 0, reserve_octets: 0, daily_octets: 0, refuses: false },
-        Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::LogEndMissing { what: String::new() },
         Cause::CheckpointsNotKept { why: String::new() },
+        Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },
         Cause::NoReport { last_received: at(0), usual_silence_ms: 0 },
