@@ -34,6 +34,9 @@ mod extracted;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod parts;
 
+#[path = "real/checkpoint.rs"]
+mod checkpoint;
+
 #[path = "real/packaging.rs"]
 mod packaging;
 

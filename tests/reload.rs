@@ -256,3 +256,30 @@ fn a_pair_that_is_not_there_yet_is_shown_once_it_is_and_bad_authorities_are_told
     });
     wait_until("health", || !health().contains("two.crt"));
 }
+
+#[test]
+fn a_folder_for_checkpoints_is_written_to_from_the_reload_on_and_status_shows_their_key() {
+    let site = Site::new();
+    create(&site);
+    let server = site.serve();
+    fs::create_dir(site.path("outside")).unwrap();
+    rewrite(&site, &[("[[directory]]", "[store]\ncheckpoint_dir = \"outside\"\n[[directory]]")]);
+    let said = hang_up(&server, "config.reloaded");
+    assert!(said.contains("\"changed\":\"[store] checkpoint_dir\""), "{said}");
+    let checkpoint = || -> serde_json::Value {
+        let status = site.run(&["status", "--json"]).expect(0).stdout;
+        serde_json::from_str::<serde_json::Value>(&status).unwrap()["checkpoint"].clone()
+    };
+    wait_until("a checkpoint outside", || !checkpoint()["outside_at"].is_null());
+    let shown = checkpoint();
+    let key = shown["key"].as_str().unwrap();
+    let name = format!("outside/daybook-{}", key.get(..16).unwrap());
+    let there = fs::read_to_string(site.path(&format!("{name}.jsonl"))).unwrap();
+    assert!(there.contains(&format!("\"key\":\"{key}\"")) && there.lines().count() == 1, "{there}");
+    assert!(fs::read_to_string(site.path(&format!("{name}.pub"))).unwrap().contains("BEGIN PUBLIC KEY"));
+    assert_eq!(
+        there.trim_end(),
+        fs::read_to_string(site.path("data/checkpoints.jsonl")).unwrap().lines().last().unwrap()
+    );
+    server.wait_for("store.checkpoint");
+}

@@ -65,6 +65,8 @@ pub(in crate::store) struct Witness {
     end: Mutex<Option<Position>>,
     kept: Mutex<Kept>,
     outside: Outside,
+    /// Held by the one who looks.
+    looking: Mutex<()>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -115,6 +117,7 @@ impl Witness {
             end: Mutex::new(None),
             kept: Mutex::new(kept),
             outside,
+            looking: Mutex::new(()),
         };
         Ok((witness, newest))
     }
@@ -136,13 +139,33 @@ impl Witness {
 
     /// Makes a checkpoint if something was stored since the last, and tries again what failed.
     pub(in crate::store) fn look(&self) {
-        let Some(end) = *locked(&self.end) else { return };
-        let Some(key) = &self.key else { return };
+        let _looking = locked(&self.looking);
+        let (Some(end), Some(key)) = (*locked(&self.end), &self.key) else { return };
+        // Nobody who asks how it is going waits for the disk.
+        let Some((newest, line, is_inside)) = self.sign_if_due(&end, key) else { return };
+        if !is_inside {
+            let (file, before) = (CHECKPOINTS_FILE, CHECKPOINTS_BEFORE_FILE);
+            let (file, before) = (self.data_dir.join(file), self.data_dir.join(before));
+            let kept = append(&file, &before, &line, INSIDE_OCTETS_MAX, INSIDE_MODE);
+            let mut state = locked(&self.kept);
+            match kept {
+                Ok(()) => {
+                    state.is_inside = true;
+                    state.inside.ends(CheckpointPlace::DataDir);
+                }
+                Err(error) => state.inside.begins(CheckpointPlace::DataDir, &error.to_string()),
+            }
+        }
+        self.outside.offer(newest.key, &line, newest.sequence);
+    }
+
+    /// The newest checkpoint that this process signed, its line, and whether that is in `data_dir`.
+    fn sign_if_due(&self, end: &Position, key: &StoreKey) -> Option<(Checkpoint, String, bool)> {
         let mut kept = locked(&self.kept);
         let signed = kept.newest.as_ref().map_or(0, |newest| newest.sequence);
         // A folder that was set just now is told what was signed before, too; never anything else under the same number.
         let is_wanted = kept.line.is_empty()
-            && kept.newest.as_ref().is_some_and(|newest| newest.position().is_same_group_as(&end))
+            && kept.newest.as_ref().is_some_and(|newest| newest.position().is_same_group_as(end))
             && self.outside.lacks(signed);
         if end.sequence > signed || is_wanted {
             let checkpoint = Checkpoint {
@@ -157,30 +180,16 @@ impl Witness {
             };
             match key.signing.sign(&checkpoint) {
                 Ok(line) => kept.line = line,
-                Err(error) => return kept.inside.begins(CheckpointPlace::DataDir, &error.to_string()),
+                Err(error) => {
+                    kept.inside.begins(CheckpointPlace::DataDir, &error.to_string());
+                    return None;
+                }
             }
             log_checkpoint(&checkpoint, &kept.line);
             (kept.newest, kept.is_inside) = (Some(checkpoint), false);
         }
-        self.keep(&mut kept);
-        if let Some(newest) = kept.newest.as_ref().filter(|_| !kept.line.is_empty()) {
-            self.outside.offer(newest.key, &kept.line, newest.sequence);
-        }
-    }
-
-    fn keep(&self, kept: &mut Kept) {
-        if kept.is_inside {
-            return;
-        }
-        let (file, before) =
-            (self.data_dir.join(CHECKPOINTS_FILE), self.data_dir.join(CHECKPOINTS_BEFORE_FILE));
-        match append(&file, &before, &kept.line, INSIDE_OCTETS_MAX, INSIDE_MODE) {
-            Ok(()) => {
-                kept.is_inside = true;
-                kept.inside.ends(CheckpointPlace::DataDir);
-            }
-            Err(error) => kept.inside.begins(CheckpointPlace::DataDir, &error.to_string()),
-        }
+        let newest = kept.newest.clone().filter(|_| !kept.line.is_empty())?;
+        Some((newest, kept.line.clone(), kept.is_inside))
     }
 
     /// The last one, at an orderly close. Takes no longer than a sync and [`CLOSE_WAIT`].
