@@ -18,8 +18,8 @@ const BALLAST_BYTES_MAX: u64 = 1 << 30;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// `checkpoint_dir`: a folder, best on another machine's disk, that every signed checkpoint is written to as well: who
-    /// holds it can tell whether the end of the log was lost. Default: absent, checkpoints are kept in `data_dir` and told
-    /// to the log only.
+    /// holds it can tell whether the end of the log was lost. Must be there; one that cannot be written to is an alarm and
+    /// stops nothing. Default: absent, checkpoints are kept in `data_dir` and told to the log only.
     pub checkpoint_dir: Option<PathBuf>,
     /// `scrub_bytes_per_second`: how fast what is stored is read again in the background, to find damage while there are
     /// backups still. `0` is never. Default 8 MiB.
