@@ -121,6 +121,8 @@
 //! | `store.index_damaged` | error | why | The index is put aside and made anew. |
 //! | `store.index_repaired` | warn | | The index works again. |
 //! | `store.commit_failed` | error | error | Writing failed: nothing of the group was acknowledged. |
+//! | `receipts.dropped` | warn | dropped | Transactions were turned away while the store could not write, and too many wait to be put on record: so many have only been counted; logged at 1, 2, 4, 8, …. Their lines above tell of each. |
+//! | `receipts.unwritable` | error | dropped, error | A bug: so many of them cannot be put on record. |
 //! | `store.routes_failed` | error | error | The list of gateway mailboxes could not be read again. |
 //! | `store.checkpoint_failed` | warn | error | A checkpoint could not be written. |
 //! | `store.clean_mark_failed` | warn | error | The next start will look for crash damage in vain. |

@@ -12,11 +12,13 @@ use super::rotation::gateway_address;
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
+use super::turned_away::Waiting;
 use super::{
     Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
     FolderName, FolderStatus, GatewayMailboxChange, Keyring, Listing, MessageKey, NewGatewayMailbox,
-    REVISIONS_MAX, ReceiptQuery, ReceiptView, Revised, Revision, Space, Spool, Stage, Store, StoreError,
-    Tally, UnlockError, Unlocked, Walk, Walked,
+    REVISIONS_MAX, ReceiptQuery, ReceiptView, Revised, Revision, Space, Spool, Stage, Standing, Store,
+    StoreError, Tally, TransactionQuery, TransactionView, Transactions, TurnedAway, UnlockError, Unlocked,
+    Walk, Walked,
 };
 use crate::mail::{
     AddressKey, EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState,
@@ -95,6 +97,7 @@ pub(super) struct Shared {
     index_spoilt: AtomicBool,
     /// Raised when the index was put aside.
     index_generation: AtomicU64,
+    waiting: Waiting,
 }
 
 /// The store in a directory of its own.
@@ -217,6 +220,24 @@ impl Shared {
         Ok(())
     }
 
+    /// Transactions turned away that the log is to tell of: none while room is short, since what is left is for deleting and
+    /// fetching. At the end they are tried all the same: they are few.
+    pub(super) fn turned_away_to_write(&self) -> Vec<TurnedAway> {
+        let first = self.waiting.first();
+        let may_write = !first.is_empty() && (self.waiting.is_closing() || self.check_free_space(0).is_ok());
+        if may_write { first } else { Vec::new() }
+    }
+
+    /// The first of them are durable, or never will be.
+    pub(super) fn turned_away_written(&self, count: usize) {
+        self.waiting.written(count);
+    }
+
+    /// True when there are any. With `all`, those too that were only counted so far.
+    pub(super) fn turned_away_is_due(&self, all: bool) -> bool {
+        self.waiting.is_due(now(), all)
+    }
+
     fn free_octets(&self) -> Result<u64, StoreError> {
         let space = rustix::fs::statvfs(&self.data_dir)
             .map_err(|e| StoreError::io("asking for free space", e.into()))?;
@@ -255,6 +276,7 @@ impl Embedded {
             index_behind: AtomicBool::new(false),
             index_spoilt: AtomicBool::new(false),
             index_generation: AtomicU64::new(0),
+            waiting: Waiting::default(),
         });
         let made = create_dir_durably(data_dir).and_then(|()| sync_dir(data_dir));
         made.map_err(|e| StoreError::io("making the data directory", e))?;
@@ -403,7 +425,7 @@ fn sync_upwards(dir: &Path) -> io::Result<()> {
 }
 
 /// Keeps the WAL small, and after a failed write asks the committer to try again: no mail may come to do so while a
-/// health check says that the store is not ready.
+/// health check says that the store is not ready, nor to take along what was turned away.
 fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Command>) {
     let wal = shared.wal_path();
     while !closing.load(Ordering::Relaxed) {
@@ -414,7 +436,7 @@ fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Comma
         {
             tracing::warn!(event = "store.checkpoint_failed", error = %e);
         }
-        if shared.is_troubled()
+        if (shared.is_troubled() || shared.turned_away_is_due(false))
             && let Some(commands) = commands.upgrade()
         {
             // A full queue holds commands that try as well.
@@ -663,6 +685,23 @@ impl Store for Embedded {
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError> {
         super::view::receipts(&self.shared, query, since, most)
+    }
+
+    fn record_turned_away(&self, told: TurnedAway, standing: Standing) {
+        self.shared.waiting.add(told, standing, now());
+    }
+
+    fn turned_away(
+        &self,
+        query: &ReceiptQuery,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<TransactionView>, StoreError> {
+        super::transactions::turned_away(&self.shared, query, since, most)
+    }
+
+    fn transactions(&self, query: &TransactionQuery) -> Result<Transactions, StoreError> {
+        super::transactions::transactions(&self.shared, query)
     }
 
     fn walk(&self, walk: &Walk) -> Result<Walked, StoreError> {
