@@ -235,3 +235,42 @@ fn who_was_turned_away_is_told_with_whom_it_asked_for() {
     assert_eq!((told.octets_declared, told.helo.as_deref()), (Some(9), Some("client.example")));
     assert!(told.is_favoured && told.receipt_id.is_some() && session.take_turned_away().is_none());
 }
+
+#[test]
+fn a_fault_of_ours_is_told_wherever_it_is_met() {
+    let mut session = session(|_| {});
+    let check = |session: &mut Session, code, reason, octets_received| {
+        let told = session.take_turned_away().unwrap();
+        assert_eq!(
+            (told.reply.unwrap().0, told.reason, told.octets_received),
+            (code, reason, octets_received)
+        );
+        told
+    };
+    feed(&mut session, "HELO client.example\r\n");
+    session.step(b"MAIL FROM:<> SIZE=5\r\n");
+    session.opened(Err(Fault::StoreFull));
+    let told = check(&mut session, 452, "store-full", None);
+    assert_eq!((told.receipt_id, told.octets_declared, told.blame), (None, Some(5), Blame::Operator));
+    let before = format!("MAIL FROM:<>\r\n{}", to("journal"));
+    feed(&mut session, &before);
+    session.step(b"DATA\r\n");
+    session.begun(Err(Fault::Busy));
+    check(&mut session, 451, "busy", None);
+    feed(&mut session, &before);
+    feed(&mut session, "DATA\r\n");
+    let body: &[u8] = b"x\r\n.\r\n";
+    let consumed = session.step(body).consumed;
+    if consumed < body.len() {
+        assert!(matches!(session.step(&body[consumed..]).effect, Effect::Commit));
+    }
+    session.committed(Err(Fault::StoreTrouble));
+    let told = check(&mut session, 451, "store-trouble", Some(3));
+    assert_eq!((told.before, told.blame), (2, Blame::Ours));
+    feed(&mut session, &before);
+    feed(&mut session, "DATA\r\n");
+    session.shut_down();
+    check(&mut session, 421, "shutting-down", Some(0));
+    session.broken_off();
+    assert_eq!(session.take_turned_away(), None, "it was told once");
+}
