@@ -12,6 +12,8 @@ mod delivery;
 mod relations;
 #[path = "store/revisions.rs"]
 mod revisions;
+#[path = "store/turned_away.rs"]
+mod turned_away;
 
 use daybook::mail::*;
 use daybook::store::*;

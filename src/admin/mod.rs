@@ -51,6 +51,7 @@ mod revised;
 mod self_test;
 mod socket;
 mod tail;
+mod transactions;
 mod trust;
 mod users;
 pub mod watch;
@@ -69,7 +70,7 @@ pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
 pub use quarantine::{QuarantineView, QuarantinedDetail, QuarantinedView};
 pub use reassign::{REASSIGNED_MAX, ReassignPage, ReassignPlace, Reassigned, UnreadReceipt};
-pub use receipts::RECEIPTS_MAX;
+pub use receipts::{RECEIPTS_MAX, TracedView};
 pub use reprocess::{
     Damaged, EntryView, REPROCESS_RECEIPTS_MAX, Reached, RecoveredView, ReprocessedView, Reprocessing,
     RereadView,
@@ -80,3 +81,4 @@ pub use request::{
 };
 pub use revised::{LeftView, PlacedView, RevisedView};
 pub use socket::{AdminSocket, SOCKET_FILE};
+pub use transactions::{TRANSACTIONS_MAX, TransactionsAsked};

@@ -5,7 +5,7 @@ use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
     Ports, examine, gaps, gateway_mailboxes, key, log_level, quarantine, reassign, receipts, reprocess,
-    self_test, trust, users,
+    self_test, transactions, trust, users,
 };
 use crate::config::Live;
 use crate::directory::Directory;
@@ -96,7 +96,10 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             Ok(Response::Users(found))
         }
         Request::Trace { query, since, most } => {
-            blocking(context, move |c| receipts::trace(c, &query, since, most)).await.map(Response::Receipts)
+            blocking(context, move |c| receipts::trace(c, &query, since, most)).await.map(Response::from)
+        }
+        Request::ListTransactions(asked) => {
+            blocking(context, move |c| transactions::page(c, &asked)).await.map(Response::Transactions)
         }
         Request::Gaps { gateway_mailbox, since, all } => {
             let found = move |c: &Context| gaps::gaps(c, gateway_mailbox.as_deref(), since, all);
@@ -108,7 +111,9 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         }
         Request::Explain { receipt_id } => {
             let query = ReceiptQuery::Id(receipt_id);
-            blocking(context, move |c| receipts::find(c, &query, None, 1)).await.map(Response::Receipts)
+            blocking(context, move |c| receipts::with_turned_away(c, &query, None, 1))
+                .await
+                .map(Response::from)
         }
         Request::ListQuarantine { gateway_mailbox, since, most } => {
             let list = move |c: &Context| quarantine::list(c, gateway_mailbox.as_deref(), since, most);

@@ -14,15 +14,17 @@ use super::key::Key;
 use super::learned::{LearnedView, RecentView};
 use super::quarantine::{QuarantineView, QuarantinedDetail};
 use super::reassign::{ReassignPage, ReassignPlace};
+use super::receipts::TracedView;
 use super::reprocess::{REPROCESS_WAIT, Reached, ReprocessedView, Reprocessing};
 use super::revised::RevisedView;
 use super::socket::CONNECTION_WAIT;
+use super::transactions::TransactionsAsked;
 use super::watch::{StatusMailView, StatusView};
 use crate::mail::{
     GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
 };
 use crate::observe::{Filter, Level};
-use crate::store::{Escrow, ReceiptView, StoreError};
+use crate::store::{Escrow, ReceiptView, StoreError, Transactions};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -123,6 +125,8 @@ pub enum Request {
         /// At most so many transactions.
         most: usize,
     },
+    /// Every transaction, accepted or not, newest first: a page of them.
+    ListTransactions(TransactionsAsked),
     /// Journal reports that came back in NDRs without their original.
     Gaps {
         /// Those for, or of NDRs to, this one.
@@ -248,6 +252,10 @@ pub enum Response {
     Users(Vec<UserView>),
     /// Receipts, newest first.
     Receipts(Vec<ReceiptView>),
+    /// The same, and transactions that were turned away.
+    Traced(Box<TracedView>),
+    /// A page of transactions.
+    Transactions(Transactions),
     /// Reports that are missing.
     Gaps(Box<GapsView>),
     /// What is in Quarantine.
@@ -301,6 +309,8 @@ impl Response {
             Response::GatewayMailbox(one) => serde_json::to_value(one),
             Response::Users(list) => serde_json::to_value(list),
             Response::Receipts(list) => serde_json::to_value(list),
+            Response::Traced(traced) => traced.to_json(),
+            Response::Transactions(page) => serde_json::to_value(&page.transactions),
             Response::Gaps(gaps) => serde_json::to_value(gaps),
             Response::Quarantine(quarantine) => serde_json::to_value(quarantine),
             Response::Quarantined(detail) => serde_json::to_value(detail),

@@ -4,6 +4,7 @@ use crate::admin::doctor::CHECKS;
 use crate::admin::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX, RECEIPTS_MAX};
 use crate::mail::{Class, EnvelopeHeaders, Profile, ReceiptId, Timestamp};
 use crate::observe::{Filter, Level};
+use crate::store::TransactionOutcome;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
@@ -79,6 +80,12 @@ pub(super) enum Command {
         #[arg(long, value_name = "ID", num_args = 1.., conflicts_with_all = ["mailbox", "since", "all"])]
         close: Vec<ReceiptId>,
     },
+    /// List every transaction, newest first: accepted, deferred and refused
+    #[command(
+        after_help = "Exit code 1: the entry of at least one is damaged. A flood of strangers is not listed one by one: an entry \
+                            says how many more were only counted since the one before it."
+    )]
+    Receipts(ReceiptsArguments),
     /// Show why each message of a receipt is where it is
     Explain {
         /// The receipt id, as the 250 reply and the log give it
@@ -457,6 +464,45 @@ pub(super) struct InspectArguments {
     /// One that names the sender, such as X-Envelope-From; may be given several times
     #[arg(long, value_name = "NAME", value_parser = parse_envelope_header)]
     pub(super) sender_header: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ReceiptsArguments {
+    /// Begun since: a time such as 2026-11-21T09:30:00Z, or how long ago, such as 90m, 24h, 7d
+    #[arg(long, value_parser = parse_since)]
+    pub(super) since: Option<Since>,
+    /// Begun before that time
+    #[arg(long, value_parser = parse_since)]
+    pub(super) until: Option<Since>,
+    /// Only those that ended so
+    #[arg(long)]
+    pub(super) outcome: Option<OutcomeArgument>,
+    /// Only those that concerned this gateway mailbox
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) mailbox: Option<String>,
+    /// At most so many [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) limit: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutcomeArgument {
+    /// 250: the message is here
+    Accepted,
+    /// 4xx, or the connection broke: the peer keeps the message
+    Deferred,
+    /// 5xx
+    Refused,
+}
+
+impl From<OutcomeArgument> for TransactionOutcome {
+    fn from(argument: OutcomeArgument) -> TransactionOutcome {
+        match argument {
+            OutcomeArgument::Accepted => TransactionOutcome::Accepted,
+            OutcomeArgument::Deferred => TransactionOutcome::Deferred,
+            OutcomeArgument::Refused => TransactionOutcome::Refused,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -11,7 +11,8 @@
 //!
 //! Invariants:
 //! - With `--json` a command prints one JSON value on one line, also when it fails: `{"error":{"kind":…,"why":…}}`. Only
-//!   `tail` prints one a line for as long as it runs.
+//!   `tail` prints one a line for as long as it runs. The list of `receipts` is printed as it is read: one that fails half-way
+//!   ends with the error as its last value.
 //! - Text that came from a peer, an admin or a message is shown through [`Untrusted`](crate::mail::Untrusted): it can
 //!   neither move the cursor nor forge a line.
 //! - Exit codes: 0 done, 1 found a problem, 2 wrong usage or configuration, 3 could not do it (server or store out of
@@ -46,6 +47,7 @@ mod signals;
 mod start;
 mod status;
 mod tail;
+mod transactions;
 mod trust;
 mod user;
 mod vitals;
@@ -100,6 +102,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             let request = Request::Trace { query, since, most: limit };
             ask(&configuration::load(config)?, request, json, |found| receipts::trace(found, limit))
         }
+        Command::Receipts(arguments) => transactions::run(&configuration::load(config)?, &arguments, json),
         Command::Gaps { mailbox, since, all, close } => {
             let since = since.map(|since| since.before(observe::now()));
             let request = match close.is_empty() {

@@ -85,8 +85,13 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 /// Prints a line and its end. False when nobody reads any more.
 pub(super) fn print_line(mut line: String) -> Result<bool, Failure> {
     line.push('\n');
+    print_part(&line)
+}
+
+/// Prints a part of more to come. False when nobody reads any more.
+pub(super) fn print_part(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::from(format!("write the output: {error}"))),
         Ok(()) => Ok(true),

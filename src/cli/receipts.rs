@@ -1,6 +1,7 @@
 //! `daybook trace` and `daybook explain`: receipts as people read them.
 
 use super::output::{counted, grouped, safe};
+use super::transactions;
 use crate::admin::Response;
 use crate::mail::{
     Address, CertificateWorth, JournaledRecipient, OriginMarks, ReceiptId, RecipientField, Redirection,
@@ -29,7 +30,7 @@ pub(super) fn trace(response: &Response, limit: usize) -> String {
         }
         out.0
     });
-    let Response::Receipts(receipts) = response else { return text };
+    let receipts = receipts_in(response);
     let transactions: HashSet<ReceiptId> = receipts.iter().map(|receipt| receipt.receipt_id).collect();
     // One receipt id names one transaction; there are no others to see.
     if limit > 1 && transactions.len() >= limit {
@@ -67,16 +68,28 @@ pub(super) fn explain(response: &Response) -> String {
 }
 
 fn join(response: &Response, show: impl Fn(&ReceiptView) -> String) -> String {
-    let Response::Receipts(receipts) = response else { return String::new() };
-    receipts.iter().map(show).collect::<Vec<_>>().join("\n")
+    let shown = receipts_in(response).iter().map(show);
+    let turned_away = match response {
+        Response::Traced(traced) => traced.turned_away.as_slice(),
+        _ => &[],
+    };
+    shown.chain(turned_away.iter().map(transactions::whole)).collect::<Vec<_>>().join("\n")
+}
+
+fn receipts_in(response: &Response) -> &[ReceiptView] {
+    match response {
+        Response::Receipts(receipts) => receipts,
+        Response::Traced(traced) => &traced.receipts,
+        _ => &[],
+    }
 }
 
 /// Lines of a label and a text.
 #[derive(Default)]
-struct Lines(String);
+pub(super) struct Lines(pub(super) String);
 
 impl Lines {
-    fn add(&mut self, label: &str, text: &str) {
+    pub(super) fn add(&mut self, label: &str, text: &str) {
         // Writing to a String cannot fail.
         writeln!(self.0, "  {label:<11} {text}").unwrap_or_default();
     }

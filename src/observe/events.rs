@@ -24,6 +24,7 @@
 //! | `smtp.accepted` | info | receipt_id, session_id, peer | The 250 is on its way: the message is ours. |
 //! | `smtp.refused` | warn | receipt_id, session_id, peer, helo, code, enhanced | The peer was told that it is at fault. |
 //! | `smtp.deferred` | error, warn | receipt_id, session_id, peer, code, enhanced, blame | The peer was told to come again: our fault (error) or the operator's wish (warn). |
+//! | `smtp.broken_off` | info | receipt_id, session_id, peer, octets | The connection ended in the middle of a transaction with a recipient that was accepted; so many octets of a body had come. The peer keeps the message. |
 //! | `smtp.body_refused` | error | receipt_id, session_id, peer, reason, octets | A message for a served address, or from a favoured peer, was refused for good: `bare-cr`, `bare-lf`, `nul`, `too-large`, `declared-size`, `pipelined`, `chunk-size` or `parameter`. It may have been a report that nobody brings again. |
 //! | `smtp.enough` | info | session_id, peer, code, enhanced, messages | The connection brought as many messages, or lasted as long, as one may; the peer was asked to come anew. |
 //! | `smtp.disconnected` | debug | session_id, peer, reason, messages | The session is over. |
@@ -120,6 +121,8 @@
 //! | `store.index_damaged` | error | why | The index is put aside and made anew. |
 //! | `store.index_repaired` | warn | | The index works again. |
 //! | `store.commit_failed` | error | error | Writing failed: nothing of the group was acknowledged. |
+//! | `receipts.dropped` | warn | dropped | Transactions were turned away while the store could not write, and too many wait to be put on record: so many have only been counted; logged at 1, 2, 4, 8, …. Their lines above tell of each. |
+//! | `receipts.unwritable` | error | dropped, error | A bug: so many of them cannot be put on record. |
 //! | `store.routes_failed` | error | error | The list of gateway mailboxes could not be read again. |
 //! | `store.checkpoint_failed` | warn | error | The index could not be folded into its file; it is tried again. |
 //! | `store.checkpoint` | info | sequence, segment, offset, chain, signed | Something was stored, and how far the log has come is signed. |

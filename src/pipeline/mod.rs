@@ -36,6 +36,7 @@ mod recover;
 mod reprocess;
 mod revise;
 mod summary;
+mod turned_away;
 
 use crate::assign::Policy;
 use crate::authentic::{self, Exchange};
@@ -45,7 +46,7 @@ use crate::mail::{
     Address, GatewayMailbox, GatewayMailboxState, Mode, ReceiptId, SessionId, TransportEnvelope,
 };
 use crate::observe::{Refused, RefusedMail, metrics, now};
-use crate::smtp::session::RefusedBody;
+use crate::smtp::session::{RefusedBody, TurnedAway};
 use crate::smtp::{Fault, Peer, Receiver, Reception, RecipientVerdict};
 use crate::store::{Store, StoreError};
 use arc_swap::ArcSwap;
@@ -238,6 +239,10 @@ impl Receiver for Pipeline {
 
     fn body_refused(&self, _body: &RefusedBody) {
         self.inner.refused_mail.note(Refused::Message, now());
+    }
+
+    fn turned_away(&self, receipt_id: ReceiptId, told: TurnedAway) {
+        turned_away::record(&self.inner, receipt_id, told);
     }
 }
 

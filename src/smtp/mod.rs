@@ -31,7 +31,7 @@ pub mod session;
 mod talk;
 
 use crate::mail::{Address, ReceiptId, SessionId, TlsFacts, TransportEnvelope};
-use session::RefusedBody;
+use session::{RefusedBody, TurnedAway};
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
@@ -68,6 +68,10 @@ pub trait Receiver: Send + Sync + 'static {
     /// A message was refused for good after one of its recipients had been accepted, or to a favoured peer: it may be a report
     /// that nobody brings again. Must not block. For those who keep count; the default does nothing.
     fn body_refused(&self, _body: &RefusedBody) {}
+
+    /// A transaction ended without its message being taken. `receipt_id` is that of the transaction; of one that was refused at
+    /// MAIL, drawn for the record. Must not block. For those who keep a record; the default does nothing.
+    fn turned_away(&self, _receipt_id: ReceiptId, _told: TurnedAway) {}
 }
 
 /// One message on its way in. Dropping it discards the message.

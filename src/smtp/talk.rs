@@ -14,13 +14,13 @@
 //! - What a peer sent is logged only through [`Untrusted`]; addresses and content never are.
 //!
 //! Events: `smtp.tls`, `smtp.tls_failed`, `smtp.accepted`, `smtp.refused` (5xx, and 4xx for which the peer is to blame),
-//! `smtp.deferred` (4xx of ours or the operator's), `smtp.body_refused` (it may have been a report), `smtp.enough` (a connection
+//! `smtp.deferred` (4xx of ours or the operator's), `smtp.broken_off`, `smtp.body_refused` (it may have been a report), `smtp.enough` (a connection
 //! that was of enough use).
 
 use super::pace::Pace;
 use super::reply::{Blame, Outcome, Reply};
 use super::server::{BODY_OCTETS, Server, Settings};
-use super::session::{Effect, Policy, RefusedBody, Session, Step};
+use super::session::{Effect, Policy, RefusedBody, Session, Step, TurnedAway};
 use super::{Fault, Reception};
 use crate::mail::{ReceiptId, SessionId, TlsFacts, TransportEnvelope, Untrusted};
 use crate::net::listen::Arrival;
@@ -260,6 +260,7 @@ impl<'s> Talk<'s> {
                         asking.client_certificate(wire.stream(), UnixTime::now()).await;
                     self.log_handshake(&facts);
                     self.session.tls_started(facts);
+                    self.tell_turned_away();
                 }
                 Ok(wire)
             }
@@ -357,12 +358,31 @@ impl<'s> Talk<'s> {
     fn say(&mut self, reply: &Reply) {
         reply.write_to(&mut self.replies);
         metrics::smtp_reply(reply.code);
+        let drawn = self.tell_turned_away();
         if reply.is_refusal() {
-            self.log_refusal(reply, self.session.receipt_id());
+            self.log_refusal(reply, self.session.receipt_id().or(drawn));
         }
         if let Some(body) = self.session.take_refused_body() {
             self.tell_refused_body(&body);
         }
+    }
+
+    /// Hands on what was turned away, if anything was; gives the id it has on record, drawn for what was refused at MAIL.
+    fn tell_turned_away(&mut self) -> Option<ReceiptId> {
+        let told = self.session.take_turned_away()?;
+        let receiver = &self.server.receiver;
+        let receipt_id = told.receipt_id.unwrap_or_else(|| receiver.receipt_id());
+        if told.reply.is_none() {
+            self.log_broken_off(receipt_id, &told);
+        }
+        receiver.turned_away(receipt_id, told);
+        Some(receipt_id)
+    }
+
+    fn log_broken_off(&self, receipt_id: ReceiptId, told: &TurnedAway) {
+        let (session_id, peer) = (&self.session_id, &self.peer);
+        let octets = told.octets_received;
+        tracing::info!(event = "smtp.broken_off", %receipt_id, %session_id, %peer, octets);
     }
 
     /// The peer is at fault, and yet a person must look: the report may be lost.
@@ -422,6 +442,14 @@ impl<'s> Talk<'s> {
             %error,
             cause = %Untrusted(&cause),
         );
+    }
+}
+
+impl Drop for Talk<'_> {
+    /// However a connection ends, also when a drain cuts it: what it was in the middle of was not taken.
+    fn drop(&mut self) {
+        self.session.broken_off();
+        self.tell_turned_away();
     }
 }
 

@@ -14,6 +14,7 @@ mod kinship;
 mod placing;
 mod revising;
 mod storing;
+mod turning;
 
 pub(super) use revising::plan;
 
@@ -191,6 +192,9 @@ impl Committer {
                 self.commit(batch);
             }
         }
+        if stopping.is_some() {
+            self.take_all_turned_away();
+        }
         // Only an orderly close leaves the mark: a store that is merely dropped counts as crashed.
         if stopping.is_some() && self.index.is_some() {
             self.shared.witness().conclude();
@@ -228,6 +232,8 @@ impl Committer {
             let mut group = Group { builder: &mut builder, index: &index, segment, offset };
             conclusions.extend(self.take_one(command, &mut group));
         }
+        let turned_away =
+            self.take_turned_away(&mut Group { builder: &mut builder, index: &index, segment, offset });
         let outcome = match self.spoilt.take() {
             Some(e) => Err(e),
             None if !index.in_transaction() => {
@@ -235,6 +241,7 @@ impl Committer {
             }
             None => self.seal_group(builder, &index, conclusions.len()),
         };
+        turned_away.conclude(&self.shared, &outcome);
         match &outcome {
             Ok(_) => {
                 self.index = Some(index);

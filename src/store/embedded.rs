@@ -15,11 +15,13 @@ use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, genera
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
 use super::state_file;
+use super::turned_away::Waiting;
 use super::{
     Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
     FolderName, FolderStatus, GatewayMailboxChange, Keyring, Listing, MessageKey, NewGatewayMailbox,
-    REVISIONS_MAX, ReceiptQuery, ReceiptView, Revised, Revision, Space, Spool, Stage, Store, StoreError,
-    Tally, UnlockError, Unlocked, Walk, Walked,
+    REVISIONS_MAX, ReceiptQuery, ReceiptView, Revised, Revision, Space, Spool, Stage, Standing, Store,
+    StoreError, Tally, TransactionQuery, TransactionView, Transactions, TurnedAway, UnlockError, Unlocked,
+    Walk, Walked,
 };
 use crate::mail::{
     AddressKey, EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState,
@@ -99,6 +101,7 @@ pub(super) struct Shared {
     /// Raised when the index was put aside.
     index_generation: AtomicU64,
     witness: Witness,
+    waiting: Waiting,
 }
 
 /// The store in a directory of its own.
@@ -226,6 +229,24 @@ impl Shared {
         Ok(())
     }
 
+    /// Transactions turned away that the log is to tell of: none while room is short, since what is left is for deleting and
+    /// fetching. At the end they are tried all the same: they are few.
+    pub(super) fn turned_away_to_write(&self) -> Vec<TurnedAway> {
+        let first = self.waiting.first();
+        let may_write = !first.is_empty() && (self.waiting.is_closing() || self.check_free_space(0).is_ok());
+        if may_write { first } else { Vec::new() }
+    }
+
+    /// The first of them are durable, or never will be.
+    pub(super) fn turned_away_written(&self, count: usize) {
+        self.waiting.written(count);
+    }
+
+    /// True when there are any. With `all`, those too that were only counted so far.
+    pub(super) fn turned_away_is_due(&self, all: bool) -> bool {
+        self.waiting.is_due(now(), all)
+    }
+
     fn free_octets(&self) -> Result<u64, StoreError> {
         let space = rustix::fs::statvfs(&self.data_dir)
             .map_err(|e| StoreError::io("asking for free space", e.into()))?;
@@ -279,6 +300,7 @@ impl Embedded {
             index_behind: AtomicBool::new(false),
             index_spoilt: AtomicBool::new(false),
             index_generation: AtomicU64::new(0),
+            waiting: Waiting::default(),
         });
         make_shards(&shared.content_dir())
             .map_err(|e| StoreError::io("making the content directories", e))?;
@@ -454,7 +476,7 @@ fn sync_upwards(dir: &Path) -> io::Result<()> {
 }
 
 /// Keeps the WAL small, and after a failed write asks the committer to try again: no mail may come to do so while a
-/// health check says that the store is not ready.
+/// health check says that the store is not ready, nor to take along what was turned away.
 fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Command>) {
     let wal = shared.wal_path();
     while !closing.load(Ordering::Relaxed) {
@@ -465,7 +487,7 @@ fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Comma
         {
             tracing::warn!(event = "store.checkpoint_failed", error = %e);
         }
-        if shared.is_troubled()
+        if (shared.is_troubled() || shared.turned_away_is_due(false))
             && let Some(commands) = commands.upgrade()
         {
             // A full queue holds commands that try as well.
@@ -731,6 +753,23 @@ impl Store for Embedded {
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError> {
         super::view::receipts(&self.shared, query, since, most)
+    }
+
+    fn record_turned_away(&self, told: TurnedAway, standing: Standing) {
+        self.shared.waiting.add(told, standing, now());
+    }
+
+    fn turned_away(
+        &self,
+        query: &ReceiptQuery,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<TransactionView>, StoreError> {
+        super::transactions::turned_away(&self.shared, query, since, most)
+    }
+
+    fn transactions(&self, query: &TransactionQuery) -> Result<Transactions, StoreError> {
+        super::transactions::transactions(&self.shared, query)
     }
 
     fn walk(&self, walk: &Walk) -> Result<Walked, StoreError> {

@@ -13,16 +13,15 @@
 //! | `fetched` | – | a client fetched these UIDs |
 //! | `deleted` | – | a client deleted these UIDs |
 //! | `key-file` | – | a file of a wrapped keyring was written |
-//! | `turned-away` | – | a transaction was refused or deferred, or several like it |
+//! | `turned-away` | – | a transaction was refused or deferred ([`TurnedAway`]), and how many more since the entry before |
 //! | `revised` | – | a receipt was looked at again, by whom: what reading it anew found, further placements, entries that left |
 
-use super::{Client, Digest, FolderName, RevisionKind};
+use super::{Client, Digest, FolderName, RevisionKind, TurnedAway};
 use crate::mail::{
     CanonicalSize, Class, EnvelopeHeaders, GatewayMailbox, GatewayMailboxId, JournaledEnvelope, Judgement,
-    ReceiptId, Rendition, SessionId, Timestamp, TransportEnvelope, Trust, Uid, UidValidity,
+    ReceiptId, Rendition, Timestamp, TransportEnvelope, Trust, Uid, UidValidity,
 };
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
 
 /// Newest version of an entry that is read. Each is written with the oldest whose readers understand it: see
 /// [`Fact::version`].
@@ -47,7 +46,7 @@ pub(super) enum Fact {
     Deleted(FolderEventFact),
     Revised(Box<RevisedFact>),
     KeyFile(KeyFileFact),
-    TurnedAway(Box<TurnedAwayFact>),
+    TurnedAway(Box<TurnedAway>),
 }
 
 impl Fact {
@@ -284,38 +283,6 @@ pub(super) struct KeyFileFact {
     pub(super) name: String,
     pub(super) octets: u64,
     pub(super) sha256: Digest,
-}
-
-/// A transaction that ended without mail of ours: the peer was told no, or to come again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct TurnedAwayFact {
-    pub(super) at: Timestamp,
-    /// Absent when it ended before MAIL.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) receipt_id: Option<ReceiptId>,
-    pub(super) session_id: SessionId,
-    pub(super) peer: IpAddr,
-    /// As in the reply: 4xx deferred, 5xx refused.
-    pub(super) code: u16,
-    pub(super) enhanced: String,
-    /// Whose fault it was: `peer`, `ours`, `operator`.
-    pub(super) blame: String,
-    /// MAIL FROM, when it came so far.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) sender: Option<String>,
-    /// The first few addresses of RCPT.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) recipients: Vec<String>,
-    /// The gateway mailboxes among them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) gateway_mailboxes: Vec<GatewayMailboxId>,
-    /// How many like it, of the same network, came since the last that was written down: these are only counted.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(super) further: u64,
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 /// An entry that left its folder.

@@ -7,6 +7,9 @@
 
 mod looked_again;
 mod questions;
+mod turned_away;
+
+pub(super) use turned_away::TurnedAwayRow;
 
 use super::fact::{
     FACT_VERSION_MAX, Fact, FolderEventFact, FolderFact, GatewayMailboxFact, KeyFileFact, MessageFact,
@@ -69,6 +72,8 @@ CREATE TABLE name (value TEXT NOT NULL, receipt BLOB NOT NULL, PRIMARY KEY (valu
 ///   nothing about when the mail came, or whether the way it should come by works.
 /// - `key_file`: the files of wrapped keyrings, as they were last written.
 /// - `departure`: entries such a look took out. Their placement has no join any more, and spares no other.
+/// - `turned_away`: transactions that were, where their entries stand; `code` is 0 where the connection broke.
+/// - `turned_away_name`: the addresses they named, folded.
 const TABLES_ADDED: &str = "
 CREATE TABLE IF NOT EXISTS revision (
     receipt BLOB NOT NULL, gateway_mailbox BLOB NOT NULL, number INTEGER NOT NULL, segment INTEGER NOT NULL,
@@ -82,10 +87,16 @@ CREATE TABLE IF NOT EXISTS key_file (
 CREATE TABLE IF NOT EXISTS departure (
     folder INTEGER NOT NULL, uid INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL,
     PRIMARY KEY (folder, uid)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS turned_away (
+    id BLOB PRIMARY KEY, at INTEGER NOT NULL, session BLOB NOT NULL, network TEXT NOT NULL, code INTEGER NOT NULL,
+    segment INTEGER NOT NULL, place INTEGER NOT NULL, octets INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS turned_away_name (
+    value TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (value, id)) WITHOUT ROWID;
 ";
 
 /// The tables among them.
-const ADDED_NAMES: [&str; 4] = ["revision", "placed_later", "key_file", "departure"];
+const ADDED_NAMES: [&str; 6] =
+    ["revision", "placed_later", "key_file", "departure", "turned_away", "turned_away_name"];
 
 /// What came after the first release of this version and is only for speed: made at each opening where it is missing, which
 /// costs an older file one pass over a table instead of being made anew.
@@ -314,6 +325,12 @@ impl Index {
             .replace("CREATE TABLE IF NOT EXISTS ", "CREATE TABLE IF NOT EXISTS temp.")
             .replace("CREATE INDEX IF NOT EXISTS ", "CREATE INDEX IF NOT EXISTS temp.");
         self.connection.execute_batch(&stand_ins)?;
+        // Those that are there must not be hidden.
+        for name in ADDED_NAMES {
+            if self.connection.table_exists(Some("main"), name)? {
+                self.connection.execute_batch(&format!("DROP TABLE temp.{name}"))?;
+            }
+        }
         self.has_stand_ins = true;
         Ok(())
     }
@@ -321,9 +338,9 @@ impl Index {
     /// Makes the tables that others stand for, before the first row of theirs: part of its transaction, and undone with it.
     fn make_added_tables(&self) -> Result<(), StoreError> {
         let mut stand_ins =
-            self.connection.prepare_cached("SELECT 1 FROM temp.sqlite_master WHERE name = 'revision'")?;
+            self.connection.prepare_cached("SELECT 1 FROM temp.sqlite_master WHERE type = 'table'")?;
         if stand_ins.exists([])? {
-            let drop: String = ADDED_NAMES.map(|name| format!("DROP TABLE temp.{name};")).concat();
+            let drop: String = ADDED_NAMES.map(|name| format!("DROP TABLE IF EXISTS temp.{name};")).concat();
             self.connection.execute_batch(&format!("{drop}{TABLES_ADDED}"))?;
         }
         Ok(())
@@ -488,7 +505,7 @@ impl Index {
             Fact::Deleted(fact) => self.apply_deleted(fact),
             Fact::Revised(fact) => self.apply_revised(fact, place),
             Fact::KeyFile(fact) => self.apply_key_file(fact),
-            Fact::TurnedAway(_) => Ok(()),
+            Fact::TurnedAway(told) => self.apply_turned_away(told, place),
         }
     }
 

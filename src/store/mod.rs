@@ -65,6 +65,8 @@ mod seal;
 mod spool;
 mod stage;
 pub mod state_file;
+mod transactions;
+mod turned_away;
 mod view;
 
 pub use checkpoint::{
@@ -78,6 +80,11 @@ pub use revision::{REVISIONS_MAX, Reading, Revised, Revision, RevisionKind, Walk
 pub use seal::Keyring;
 pub use spool::{SPOOL_MEMORY_OCTETS_MAX, Spool, Spooled};
 pub use stage::{DigestKey, Held, Holding, Sealed, Sealer, Stage};
+pub use transactions::{
+    RECIPIENTS_TOLD_MAX, TransactionMailbox, TransactionOutcome, TransactionQuery, TransactionView,
+    Transactions,
+};
+pub use turned_away::{Standing, TurnedAway};
 pub use view::{EventView, MessageView, PlacementView, ReceiptView, RevisionView, Walked};
 
 use crate::mail::{
@@ -621,7 +628,8 @@ pub enum ReceiptQuery {
 /// The store as the rest of Daybook sees it.
 ///
 /// Methods that are not `async` may block for a disk read or a key derivation: call them from a blocking task.
-/// [`Store::gateway_mailbox`], [`Store::gateway_mailbox_now`], [`Store::retired`] and [`Store::spool`] never block.
+/// [`Store::gateway_mailbox`], [`Store::gateway_mailbox_now`], [`Store::retired`], [`Store::spool`] and
+/// [`Store::record_turned_away`] never block.
 pub trait Store: Send + Sync {
     /// The gateway mailbox served at this address, active or suspended.
     fn gateway_mailbox(&self, address: &AddressKey) -> Option<Arc<GatewayMailbox>>;
@@ -743,6 +751,22 @@ pub trait Store: Send + Sync {
         since: Timestamp,
         most: usize,
     ) -> Result<Vec<ReceiptView>, StoreError>;
+
+    /// Puts a transaction that was turned away on record: soon, at no cost to mail. It is durable about a second later, or when the
+    /// store can write again; of what comes in a flood, only that it came and how often (see [`Standing`]).
+    fn record_turned_away(&self, told: TurnedAway, standing: Standing);
+
+    /// Those turned away that have this id, or whose MAIL FROM or first few recipients name this address: at most `most`, newest
+    /// first. Of [`ReceiptQuery::All`] there are none: see [`Store::transactions`].
+    fn turned_away(
+        &self,
+        query: &ReceiptQuery,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<Vec<TransactionView>, StoreError>;
+
+    /// Every transaction, accepted or not, a page at a time. A damaged entry is named in its place.
+    fn transactions(&self, query: &TransactionQuery) -> Result<Transactions, StoreError>;
 
     /// Receipts of a gateway mailbox, oldest first, with what became of each. A damaged one is named and stepped over.
     ///

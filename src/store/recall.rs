@@ -1,11 +1,11 @@
 //! Entries read back from the log, by the place the index knows.
 
-use super::StoreError;
 use super::embedded::Shared;
 use super::fact::{Entry, Fact, ReceivedFact, RevisedFact};
 use super::format::ENTRY_OCTETS_MAX;
 use super::index::Index;
 use super::log::segment_path;
+use super::{StoreError, TurnedAway};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -27,6 +27,15 @@ pub(super) fn read_revised(shared: &Shared, place: EntryPlace) -> Result<Revised
     match read(shared, place)? {
         Fact::Revised(fact) => Ok(*fact),
         _ => Err(damaged(place, "not a revision".to_owned())),
+    }
+}
+
+/// # Errors
+/// [`StoreError::Damaged`] when it cannot be read, or is another kind of entry.
+pub(super) fn read_turned_away(shared: &Shared, place: EntryPlace) -> Result<TurnedAway, StoreError> {
+    match read(shared, place)? {
+        Fact::TurnedAway(told) => Ok(*told),
+        _ => Err(damaged(place, "not a transaction that was turned away".to_owned())),
     }
 }
 

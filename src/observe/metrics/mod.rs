@@ -22,6 +22,7 @@
 //! | `daybook_smtp_in_flight_bytes` | – | octets of messages begun and not yet stored or dropped |
 //! | `daybook_smtp_favoured_connections` | – | those of them from `[exchange] networks` or `reserved_networks` |
 //! | `daybook_smtp_turned_away_total` | `limit`, `from` | SMTP connections there was no room for, in all (`total`), from one `address`, or from one `network`; `from` tells `favoured` networks from `others` |
+//! | `daybook_turned_away_transactions_total` | `record` | SMTP transactions that ended without mail of ours, 4xx or 5xx: `written` as an entry of their own, only `counted` in the next one, or `dropped` (the store could not write, and too many waited; they are counted too) |
 //! | `daybook_report_bytes` | – | size of received messages, a histogram |
 //! | `daybook_ingest_seconds` | `phase` | time of one message in `receive`, `extract`, `seal`, `commit`, a histogram |
 //! | `daybook_unmatched_addresses_total` | – | recorded addresses nobody was found for |
@@ -65,7 +66,7 @@ mod exposition;
 mod set;
 
 pub use exposition::Form;
-pub use set::{CheckpointPlace, Fate, Phase, Return};
+pub use set::{CheckpointPlace, Fate, Phase, Recorded, Return};
 
 use crate::mail::{Class, Verdict};
 use prometheus_client::registry::Registry;
@@ -180,6 +181,11 @@ pub fn returned(result: Return) {
 /// A recipient was refused to a peer from which nothing could be authentic.
 pub fn report_forbidden() {
     METRICS.forbidden.inc();
+}
+
+/// So many transactions were turned away, and are on record in this way.
+pub fn turned_away(record: Recorded, count: u64) {
+    METRICS.turned_away_transactions.get_or_create(&[("record", record.as_str())]).inc_by(count);
 }
 
 /// A message of this size was received.

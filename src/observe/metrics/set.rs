@@ -120,6 +120,29 @@ impl Return {
     }
 }
 
+/// How a transaction that was turned away is on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// As an entry of its own.
+    Written,
+    /// In the count of another.
+    Counted,
+    /// In a count, for want of room to wait in.
+    Dropped,
+}
+
+impl Recorded {
+    const ALL: [Recorded; 3] = [Recorded::Written, Recorded::Counted, Recorded::Dropped];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Recorded::Written => "written",
+            Recorded::Counted => "counted",
+            Recorded::Dropped => "dropped",
+        }
+    }
+}
+
 /// A step of taking a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -208,6 +231,7 @@ pub(super) struct Metrics {
     pub(super) verdicts: Family<Labels<2>, Counter>,
     pub(super) returned: Family<Labels<1>, Counter>,
     pub(super) forbidden: Counter,
+    pub(super) turned_away_transactions: Family<Labels<1>, Counter>,
     pub(super) report_bytes: Histogram,
     pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
     pub(super) unmatched_addresses: Counter,
@@ -279,6 +303,12 @@ impl Metrics {
                 "forbidden_recipients",
                 "RCPT refused since nothing from that peer could be authentic",
                 Counter::default(),
+            ),
+            turned_away_transactions: add(
+                r,
+                "turned_away_transactions",
+                "SMTP transactions that ended without mail of ours",
+                Family::default(),
             ),
             report_bytes: add(r, "report_bytes", "Size of received messages", Histogram::new(OCTETS_BUCKETS)),
             ingest_seconds: add(
@@ -361,6 +391,9 @@ impl Metrics {
         }
         for reason in REFUSED_BODIES {
             drop(self.smtp_refused_bodies.get_or_create(&[("reason", reason)]));
+        }
+        for record in Recorded::ALL.map(Recorded::as_str) {
+            drop(self.turned_away_transactions.get_or_create(&[("record", record)]));
         }
         for kind in REVISIONS {
             drop(self.revised_receipts.get_or_create(&[("kind", kind)]));

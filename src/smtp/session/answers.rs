@@ -3,7 +3,7 @@
 //! An answer nobody asked for is a bug of the shell: it changes nothing and ends the session, so that no
 //! message can be taken or acknowledged by mistake.
 
-use super::{Phase, Question, Session, Transaction};
+use super::{Asked, Ended, Phase, Question, Session, Transaction};
 use crate::mail::{Address, ReceiptId, TlsFacts};
 use crate::smtp::data::DataScanner;
 use crate::smtp::reply::{Outcome, Reply};
@@ -17,7 +17,11 @@ impl Session {
         };
         let receipt_id = match result {
             Ok(receipt_id) => receipt_id,
-            Err(fault) => return self.reply(Outcome::Fault(fault)),
+            Err(fault) => {
+                let outcome = Outcome::Fault(fault);
+                self.refused_at_mail(outcome, Some(mail.reverse_path), mail.size_octets);
+                return self.reply(outcome);
+            }
         };
         self.receipt_id = Some(receipt_id);
         self.transaction = Some(Transaction {
@@ -25,6 +29,9 @@ impl Session {
             reverse_path: mail.reverse_path,
             smtputf8: mail.smtputf8,
             recipients: Vec::new(),
+            asked: Asked::default(),
+            octets_declared: mail.size_octets,
+            octets_received: None,
             no_recipient: None,
             chunks: None,
         });
@@ -53,6 +60,7 @@ impl Session {
         else {
             return self.unasked();
         };
+        transaction.asked.note(Some(&address), verdict.into());
         if verdict == RecipientVerdict::Accept {
             transaction.recipients.push(address);
         } else {
@@ -70,7 +78,7 @@ impl Session {
                     self.reply(Outcome::SendBody)
                 }
                 Err(fault) => {
-                    self.transaction = None;
+                    self.end_transaction(Ended::Said(Outcome::Fault(fault)));
                     self.reply(Outcome::Fault(fault))
                 }
             }),
@@ -103,17 +111,22 @@ impl Session {
     /// Answers [`Effect::Commit`](super::Effect::Commit).
     pub fn committed(&mut self, result: Result<(), Fault>) -> Reply {
         let asked = std::mem::replace(&mut self.phase, Phase::Command);
-        let (Phase::Asked(Question::Commit), Some(transaction)) = (asked, self.transaction.take()) else {
+        let (Phase::Asked(Question::Commit), Some(transaction)) = (asked, &self.transaction) else {
             return self.unasked();
         };
         match result {
             Ok(()) => {
+                let receipt_id = transaction.receipt_id;
+                self.transaction = None;
                 self.errors = 0;
                 self.idle_commands = 0;
                 self.messages = self.messages.saturating_add(1);
-                Reply::stored(transaction.receipt_id)
+                Reply::stored(receipt_id)
             }
-            Err(fault) => self.reply(Outcome::Fault(fault)),
+            Err(fault) => {
+                self.end_transaction(Ended::Said(Outcome::Fault(fault)));
+                self.reply(Outcome::Fault(fault))
+            }
         }
     }
 
@@ -125,8 +138,9 @@ impl Session {
         }
         self.phase = Phase::Command;
         self.tls = Some(facts);
+        // Before the name is forgotten under which it was refused.
+        self.end_transaction(Ended::ByPeer);
         self.helo = None;
-        self.transaction = None;
         self.receipt_id = None;
     }
 

@@ -1,6 +1,6 @@
 //! Bodies: the octets of DATA and BDAT, kept or refused, always consumed to their end.
 
-use super::{Effect, Phase, Question, RefusedBody, RefusedReason, Session, Step};
+use super::{Effect, Ended, Phase, Question, RefusedBody, RefusedReason, Session, Step};
 use crate::smtp::data::{ChunkCounter, Defect, Scanned};
 use crate::smtp::reply::{Outcome, Reply};
 
@@ -91,6 +91,9 @@ impl Session {
     }
 
     pub(super) fn commit(&mut self) -> Effect<'static> {
+        if let (Phase::Data { octets, .. }, Some(transaction)) = (&self.phase, &mut self.transaction) {
+            transaction.octets_received = Some(*octets);
+        }
         self.phase = Phase::Asked(Question::Commit);
         Effect::Commit
     }
@@ -109,7 +112,7 @@ impl Session {
     }
 
     pub(super) fn refuse_body(&mut self, outcome: Outcome) -> Effect<'static> {
-        self.transaction = None;
+        self.end_transaction(Ended::Said(outcome));
         self.phase = Phase::Command;
         self.say(outcome)
     }

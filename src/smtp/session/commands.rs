@@ -1,6 +1,6 @@
 //! Command lines: finding their end, and what each command does in each state.
 
-use super::{Chunks, Effect, Overlong, Phase, Question, RefusedBody, RefusedReason, Session, Step};
+use super::{Chunks, Effect, Ended, Overlong, Phase, Question, RefusedBody, RefusedReason, Session, Step};
 use super::{IDLE_COMMANDS_MAX, LINE_DRAIN_OCTETS_MAX};
 use crate::mail::TransportEnvelope;
 use crate::smtp::command::{Command, ForwardPath, LINE_OCTETS_MAX, Mail};
@@ -26,6 +26,7 @@ impl Session {
             Ok(command) => self.command(command, !behind.is_empty()),
             Err(outcome) => {
                 self.note_refused(outcome, None, 0);
+                self.note_unread(line, outcome);
                 self.say(outcome)
             }
         };
@@ -81,7 +82,7 @@ impl Session {
             Command::Help => self.say(Outcome::Helped),
             Command::Auth => self.say(Outcome::AuthNotOffered),
             Command::Quit => {
-                self.transaction = None;
+                self.end_transaction(Ended::ByPeer);
                 self.say(Outcome::Goodbye)
             }
         }
@@ -111,7 +112,7 @@ impl Session {
     /// Forgets the transaction, and says so once the shell has dropped its reception.
     fn reset(&mut self, reply: Reply) -> Effect<'static> {
         let had_chunks = self.has_chunks();
-        self.transaction = None;
+        self.end_transaction(Ended::ByPeer);
         if had_chunks {
             self.pending = Some(reply);
             return Effect::Discard;
@@ -135,27 +136,42 @@ impl Session {
 
     fn mail(&mut self, mail: Mail) -> Effect<'static> {
         if self.helo.is_none() {
-            return self.say(Outcome::HelloFirst);
+            return self.refuse_mail(Outcome::HelloFirst, mail);
         }
         if self.policy.require_tls && self.tls.is_none() {
-            return self.say(Outcome::TlsRequired);
+            return self.refuse_mail(Outcome::TlsRequired, mail);
         }
         if self.transaction.is_some() {
             return self.say(Outcome::MailAlready);
         }
         if self.messages >= self.policy.messages_max {
-            return self.say(Outcome::EnoughMessages);
+            return self.refuse_mail(Outcome::EnoughMessages, mail);
         }
         if let Some(octets) = mail.size_octets.filter(|octets| *octets > self.policy.message_octets_max) {
             if self.is_favoured {
                 let reason = RefusedReason::DeclaredSize;
                 self.refused_body = Some(RefusedBody { receipt_id: None, reason, octets });
             }
-            return self.say(Outcome::MessageTooLarge);
+            return self.refuse_mail(Outcome::MessageTooLarge, mail);
         }
         let size_octets = mail.size_octets;
         self.phase = Phase::Asked(Question::Open(mail));
         Effect::Open(size_octets)
+    }
+
+    fn refuse_mail(&mut self, outcome: Outcome, mail: Mail) -> Effect<'static> {
+        self.refused_at_mail(outcome, Some(mail.reverse_path), mail.size_octets);
+        self.say(outcome)
+    }
+
+    /// A line that cannot be read may be MAIL or RCPT all the same.
+    fn note_unread(&mut self, line: &[u8], outcome: Outcome) {
+        let begins_with = |verb: &[u8]| line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(verb));
+        match &mut self.transaction {
+            Some(transaction) if begins_with(b"RCPT") => transaction.asked.note(None, outcome),
+            None if begins_with(b"MAIL") => self.refused_at_mail(outcome, None, None),
+            _ => {}
+        }
     }
 
     fn rcpt(&mut self, path: ForwardPath) -> Effect<'static> {
@@ -165,6 +181,10 @@ impl Session {
         if transaction.chunks.is_some() {
             return self.say(Outcome::BdatBegun);
         }
+        let named = match &path {
+            ForwardPath::Postmaster => None,
+            ForwardPath::Address(address) => Some(address.clone()),
+        };
         let outcome = match path {
             _ if transaction.recipients.len() >= self.policy.recipients_max => Outcome::TooManyRecipients,
             ForwardPath::Postmaster => Outcome::UnknownRecipient,
@@ -176,6 +196,7 @@ impl Session {
                 return Effect::Recipient(address);
             }
         };
+        transaction.asked.note(named.as_ref(), outcome);
         transaction.refused_recipient(outcome);
         Effect::Reply(self.recipient_reply(outcome))
     }

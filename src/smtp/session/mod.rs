@@ -36,6 +36,7 @@ mod commands;
 mod refused;
 #[cfg(test)]
 mod tests;
+mod turned_away;
 
 use super::Fault;
 use super::command::Mail;
@@ -45,6 +46,8 @@ use crate::mail::{Address, ReceiptId, ReversePath, SessionId, TlsFacts, Transpor
 pub use refused::{RefusedBody, RefusedReason};
 use std::net::SocketAddr;
 use std::time::Duration;
+pub use turned_away::TurnedAway;
+use turned_away::{Asked, Ended};
 
 /// How much of an over-long command line is read before the peer is given up, in octets.
 const LINE_DRAIN_OCTETS_MAX: usize = 64 * 1024;
@@ -143,6 +146,9 @@ pub struct Session {
     /// To end when no body is under way.
     old: bool,
     refused_body: Option<RefusedBody>,
+    turned_away: Option<TurnedAway>,
+    /// How many were.
+    turned_away_before: u32,
 }
 
 /// MAIL was accepted.
@@ -152,6 +158,10 @@ struct Transaction {
     reverse_path: ReversePath,
     smtputf8: bool,
     recipients: Vec<Address>,
+    asked: Asked,
+    octets_declared: Option<u64>,
+    /// Of a body that came to its end in DATA.
+    octets_received: Option<u64>,
     /// Some RCPT was refused: the answer to DATA when all were.
     no_recipient: Option<Outcome>,
     chunks: Option<Chunks>,
@@ -233,6 +243,8 @@ impl Session {
             recipients_beyond: 0,
             old: false,
             refused_body: None,
+            turned_away: None,
+            turned_away_before: 0,
         }
     }
 
@@ -306,7 +318,7 @@ impl Session {
     }
 
     fn end_with(&mut self, outcome: Outcome) -> Reply {
-        self.transaction = None;
+        self.end_transaction(Ended::Said(outcome));
         self.phase = Phase::Closed;
         self.pending = None;
         outcome.into()
@@ -314,8 +326,8 @@ impl Session {
 
     /// Says it, and ends the session whatever the table says: more is announced, or under way, than will be read.
     fn give_up_body(&mut self, outcome: Outcome, has_reception: bool) -> Effect<'static> {
+        self.end_transaction(Ended::Said(outcome));
         let reply = Reply { closes: true, ..self.reply(outcome) };
-        self.transaction = None;
         self.phase = Phase::Closed;
         if has_reception {
             self.pending = Some(reply);
@@ -334,7 +346,7 @@ impl Session {
     }
 
     /// The reply for an outcome; counts mistakes and ends the session where the table says so.
-    fn reply(&mut self, outcome: Outcome) -> Reply {
+    fn reply(&mut self, mut outcome: Outcome) -> Reply {
         let mut reply = Reply::from(outcome);
         // More recipients than fit is no mistake: the peer sends the rest in another transaction. One who never stops
         // is wrong all the same.
@@ -345,11 +357,12 @@ impl Session {
         if reply.blame == Blame::Peer && !forgiven {
             self.errors = self.errors.saturating_add(1);
             if self.errors > self.policy.errors_max && !reply.closes {
-                reply = Outcome::TooManyErrors.into();
+                outcome = Outcome::TooManyErrors;
+                reply = outcome.into();
             }
         }
         if reply.closes {
-            self.transaction = None;
+            self.end_transaction(Ended::Said(outcome));
             self.phase = Phase::Closed;
         }
         reply

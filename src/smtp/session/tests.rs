@@ -1,4 +1,4 @@
-//! What a session says besides replies: how long to wait, that it ends, what was refused for good.
+//! What a session says besides replies: how long to wait, that it ends, what was refused for good, what was turned away.
 
 use super::*;
 use crate::smtp::RecipientVerdict;
@@ -166,4 +166,111 @@ fn a_body_refused_to_nobody_served_is_nothing_lost() {
     feed(&mut session, &format!("{}BDAT 11 LAST\r\n01234567890", to("no")));
     feed(&mut session, "RSET\r\nMAIL FROM:<> SIZE=11\r\n");
     assert_eq!(session.take_refused_body(), None);
+}
+
+/// Plays these lines, then the connection breaks. Of each that was turned away: code, reason, octets that came.
+fn check_turned_away(lines: &str, expect: &[(Option<u16>, &str, Option<u64>)]) {
+    let mut session = session(|_| {});
+    let mut told = Vec::new();
+    for line in lines.split_inclusive("\r\n") {
+        feed(&mut session, line);
+        told.extend(session.take_turned_away());
+    }
+    session.broken_off();
+    told.extend(session.take_turned_away());
+    let told: Vec<_> =
+        told.iter().map(|t| (t.reply.map(|(code, _)| code), t.reason, t.octets_received)).collect();
+    assert_eq!(told, expect, "{lines}");
+}
+
+#[test]
+fn each_transaction_that_is_not_taken_is_told_of_once_with_what_refused_it() {
+    check_turned_away("MAIL FROM:<a@b.example>\r\n", &[(Some(503), "out-of-order", None)]);
+    let check = |rest: &str, expect| check_turned_away(&format!("HELO client.example\r\n{rest}"), expect);
+    check("MAIL FROM:<a@b.example> SIZE=11\r\n", &[(Some(552), "declared-size", None)]);
+    let both = [(Some(501), "bad-sender", None), (Some(555), "parameter", None)];
+    check("MAIL FROM:<nobody>\r\nMAIL FROM:<> BODY=BINARYMIME\r\nQUIT\r\n", &both);
+    let check = |rest: &str, expect| check_turned_away(&format!("{BEFORE}{rest}"), &[expect]);
+    let (to, no, later) = (to("journal"), to("no"), to("suspended"));
+    let unknown = (Some(550), "unknown-recipient", None);
+    check(&format!("{no}QUIT\r\n"), unknown);
+    check(&format!("{no}DATA\r\nRSET\r\n"), unknown);
+    check(&no.repeat(3), unknown);
+    check(&format!("{no}{later}{no}RSET\r\n"), (Some(450), "suspended", None));
+    check("RCPT TO:<nobody>\r\nQUIT\r\n", (Some(501), "bad-recipient", None));
+    check(&to, (None, "broken-off", None));
+    check(&format!("{no}{to}DATA\r\nab"), (None, "broken-off", Some(2)));
+    check(&format!("{to}BDAT 3\r\nabc"), (None, "broken-off", Some(3)));
+    check(&format!("{to}BDAT 12\r\n12345678\r\n\r\nRSET\r\n"), (Some(552), "too-large", Some(12)));
+    check(&format!("{to}DATA\r\n12345678\r\n9\r\n.\r\n"), (Some(552), "too-large", Some(13)));
+    check(&format!("{to}DATA\r\na\nb\r\n.\r\n"), (Some(554), "bare-lf", Some(5)));
+    check(&format!("{to}BDAT x\r\n"), (Some(501), "chunk-size", None));
+}
+
+#[test]
+fn what_was_taken_and_what_the_peer_gave_up_was_not_turned_away() {
+    let (to, no) = (to("journal"), to("no"));
+    for rest in [
+        String::new(),
+        "QUIT\r\n".to_owned(),
+        format!("{to}RSET\r\nQUIT\r\n"),
+        format!("{no}{to}DATA\r\nx\r\n.\r\n"),
+        format!("{to}BDAT 2\r\n\r\nRSET\r\n"),
+    ] {
+        check_turned_away(&format!("{BEFORE}{rest}"), &[]);
+    }
+    check_turned_away("HELO x\r\nNONSENSE\r\nRCPT TO:<journal@x.example>\r\n", &[]);
+}
+
+#[test]
+fn who_was_turned_away_is_told_with_whom_it_asked_for() {
+    let mut session = session(|_| {}).favoured(true);
+    feed(&mut session, "HELO client.example\r\nMAIL FROM:<a@b.example> SIZE=9\r\n");
+    feed(&mut session, &format!("{}{}", to("no").repeat(9), to("journal")));
+    assert_eq!(session.take_turned_away(), None);
+    session.timed_out();
+    let told = session.take_turned_away().unwrap();
+    assert_eq!((told.reply, told.reason, told.before), (Some((421, "4.4.2")), "too-slow", 0));
+    assert_eq!((told.accepted.len(), told.refused.len(), told.recipients), (1, 5, 10));
+    assert_eq!((told.octets_declared, told.helo.as_deref()), (Some(9), Some("client.example")));
+    assert!(told.is_favoured && told.receipt_id.is_some() && session.take_turned_away().is_none());
+}
+
+#[test]
+fn a_fault_of_ours_is_told_wherever_it_is_met() {
+    let mut session = session(|_| {});
+    let check = |session: &mut Session, code, reason, octets_received| {
+        let told = session.take_turned_away().unwrap();
+        assert_eq!(
+            (told.reply.unwrap().0, told.reason, told.octets_received),
+            (code, reason, octets_received)
+        );
+        told
+    };
+    feed(&mut session, "HELO client.example\r\n");
+    session.step(b"MAIL FROM:<> SIZE=5\r\n");
+    session.opened(Err(Fault::StoreFull));
+    let told = check(&mut session, 452, "store-full", None);
+    assert_eq!((told.receipt_id, told.octets_declared, told.blame), (None, Some(5), Blame::Operator));
+    let before = format!("MAIL FROM:<>\r\n{}", to("journal"));
+    feed(&mut session, &before);
+    session.step(b"DATA\r\n");
+    session.begun(Err(Fault::Busy));
+    check(&mut session, 451, "busy", None);
+    feed(&mut session, &before);
+    feed(&mut session, "DATA\r\n");
+    let body: &[u8] = b"x\r\n.\r\n";
+    let consumed = session.step(body).consumed;
+    if consumed < body.len() {
+        assert!(matches!(session.step(&body[consumed..]).effect, Effect::Commit));
+    }
+    session.committed(Err(Fault::StoreTrouble));
+    let told = check(&mut session, 451, "store-trouble", Some(3));
+    assert_eq!((told.before, told.blame), (2, Blame::Ours));
+    feed(&mut session, &before);
+    feed(&mut session, "DATA\r\n");
+    session.shut_down();
+    check(&mut session, 421, "shutting-down", Some(0));
+    session.broken_off();
+    assert_eq!(session.take_turned_away(), None, "it was told once");
 }
