@@ -28,6 +28,7 @@
 //!
 //! This room never knows SMTP or MIME, nor why a folder was chosen.
 
+mod check;
 mod committer;
 mod content;
 mod embedded;
