@@ -184,11 +184,11 @@ impl Committer {
             }
         }
         // Only an orderly close leaves the mark: a store that is merely dropped counts as crashed.
-        if stopping.is_some()
-            && self.index.is_some()
-            && let Err(e) = self.log.mark_clean()
-        {
-            tracing::warn!(event = "store.clean_mark_failed", error = %e);
+        if stopping.is_some() && self.index.is_some() {
+            self.shared.witness().conclude();
+            if let Err(e) = self.log.mark_clean() {
+                tracing::warn!(event = "store.clean_mark_failed", error = %e);
+            }
         }
         drop(self);
         if let Some(answer) = stopping {
@@ -284,6 +284,7 @@ impl Committer {
         }
         let clock = Instant::now();
         let position = self.log.append(builder)?;
+        self.shared.witness().reached(position);
         let sync_seconds = clock.elapsed().as_secs_f64();
         metrics::store_synced(sync_seconds, group);
         let recorded = index.set_numbers(&self.numbers).and_then(|()| index.set_position(&position));

@@ -29,6 +29,7 @@
 //! This room never knows SMTP or MIME, nor why a folder was chosen.
 
 mod check;
+mod checkpoint;
 mod committer;
 mod content;
 mod embedded;
@@ -47,8 +48,12 @@ mod rotation;
 mod seal;
 mod spool;
 mod stage;
+pub mod state_file;
 mod view;
 
+pub use checkpoint::{
+    Checkpoint, CheckpointError, CheckpointStatus, Checkpoints, PublicKey, checkpoints, try_checkpoint_dir,
+};
 pub use embedded::{Embedded, OpenReport, Options};
 pub use escrow::{Escrow, EscrowIdentity};
 pub use fact::{ReportRecord, StoredExtent};
@@ -684,6 +689,9 @@ pub trait Store: Send + Sync {
     /// all gateway mailboxes, as this one's messages of them have entries, as events of INBOX came since, and as INBOX ever
     /// held.
     fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError>;
+
+    /// How signed checkpoints are doing.
+    fn checkpoints(&self) -> CheckpointStatus;
 
     /// How much room there is.
     fn space(&self) -> Result<Space, StoreError>;
