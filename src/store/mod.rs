@@ -51,6 +51,9 @@ mod stage;
 pub mod state_file;
 mod view;
 
+pub use check::{
+    FindingKind, FolderEntry, VerifyFinding, VerifyOptions, VerifyProgress, VerifyReport, verify,
+};
 pub use checkpoint::{
     Checkpoint, CheckpointError, CheckpointStatus, Checkpoints, PublicKey, checkpoints, try_checkpoint_dir,
 };

@@ -4,11 +4,23 @@
 //! the pace of whoever looks on, and name what is damaged: the file, the octet, and the mail that is touched. The scrub does it
 //! slowly and for ever, `daybook verify` once, with everything else that must fit together.
 
+mod against;
+mod bits;
 mod content;
+mod covers;
 mod damage;
+mod files;
+mod ledger;
+mod report;
+mod rows;
+mod second;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod verifier;
+
+pub use report::{FindingKind, FolderEntry, VerifyFinding, VerifyProgress, VerifyReport};
+pub use verifier::{VerifyOptions, verify};
 
 pub(in crate::store) use content::{Found, content_file};
 pub(in crate::store) use damage::{Damage, Touched};

@@ -32,6 +32,10 @@ pub(in crate::store) trait Visit {
     fn entry(&mut self, seen: &Seen);
     /// Something that should be whole and is not.
     fn damage(&mut self, damage: Damage);
+    /// A group whose entries come next: its number, and the chain hash behind it, if it could be read to its end.
+    fn group(&mut self, sequence: u64, chain: Option<&Digest>) {
+        let (_, _) = (sequence, chain);
+    }
 }
 
 /// An entry of the log, and where it and its payload stand.
@@ -317,6 +321,7 @@ impl Walker<'_, '_, '_> {
         for damage in group.damage {
             self.source.visit.damage(damage);
         }
+        self.source.visit.group(group.sequence, group.chain.as_ref());
         for seen in &group.seen {
             self.source.visit.entry(seen);
         }
