@@ -96,6 +96,13 @@ fn findings(report: &Value, damage: bool) -> Vec<(String, String, Value)> {
         .collect()
 }
 
+/// Notes, but for keyrings that are not on record.
+fn notes(report: &Value) -> Vec<(String, String, Value)> {
+    let mut notes = findings(report, false);
+    notes.retain(|(kind, _, _)| kind != "key");
+    notes
+}
+
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
@@ -151,7 +158,7 @@ fn a_store_that_has_seen_everything_is_whole_and_nothing_is_written() {
     let before = listing(&filled.site.path("data"));
     for arguments in [&[][..], &["--deep"]] {
         let report = filled.verify(arguments, 0);
-        assert_eq!(report["findings"], Value::Array(vec![]), "{report:#}");
+        assert!(notes(&report).is_empty(), "{report:#}");
         assert_eq!((&report["whole"], &report["index_compared"]), (&Value::Bool(true), &Value::Bool(true)));
         assert_eq!((&report["receipts"], &report["content_files"]), (&5.into(), &1.into()));
         let octets = report["octets"].as_u64().unwrap();
@@ -237,6 +244,7 @@ fn a_log_that_lacks_something_in_the_middle_or_at_its_end_is_told() {
     let filled = Filled::new("");
     // Each start after a crash begins a segment.
     for _ in 0..2 {
+        fs::remove_file(filled.data("ports.json")).ok();
         let mut server = filled.site.serve();
         server.send(&format!("{}@gateway.example", filled.login), &corpus("demo/ndr.eml"));
         server.kill();
@@ -315,7 +323,7 @@ fn content_files_and_keyrings_are_compared_with_what_was_written_down() {
 
     fs::write(file.with_file_name("nobody.age"), b"x").unwrap();
     let report = filled.verify(&[], 0);
-    let notes = findings(&report, false);
+    let notes = notes(&report);
     assert!(notes[0].2["what"].as_str().unwrap().contains("nobody.age"), "{report:#}");
     filled.restore();
 
@@ -370,11 +378,11 @@ fn beside_a_server_that_takes_mail_all_is_whole() {
     let ended = std::sync::atomic::AtomicBool::new(false);
     let sent = std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            let mut smtp = support::Smtp::connect(server.port("smtp"));
             let mut sent = 0u64;
             while !ended.load(std::sync::atomic::Ordering::Relaxed) {
                 let message = format!("Message-ID: <{sent}@x>\r\nSubject: one more\r\n\r\nbody\r\n");
-                assert!(smtp.send(&to, message.as_bytes()).starts_with("250 "));
+                let reply = server.send(&to, message.as_bytes());
+                assert!(reply.starts_with("250 "), "{reply}");
                 sent += 1;
             }
             sent
@@ -385,7 +393,7 @@ fn beside_a_server_that_takes_mail_all_is_whole() {
                 (&report["running"], &report["index_compared"]),
                 (&Value::Bool(true), &Value::Bool(true))
             );
-            assert_eq!(report["findings"], Value::Array(vec![]), "{report:#}");
+            assert!(notes(&report).is_empty(), "{report:#}");
         }
         ended.store(true, std::sync::atomic::Ordering::Relaxed);
         sender.join().unwrap()
