@@ -7,6 +7,7 @@ use super::escrow;
 use super::fact::GatewayMailboxFact;
 use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
+use super::key_files;
 use super::read::MessageReader;
 use super::replay::{open_log_and_index, put_index_aside};
 use super::rotation::gateway_address;
@@ -302,6 +303,12 @@ impl Embedded {
 
         shared.witness.reached(log.position());
         let (commands, queue) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let unrecorded = key_files::unrecorded(&shared.keys_dir(), &index, now())?;
+        if !unrecorded.is_empty() {
+            let (answer, _) = oneshot::channel();
+            // The queue is empty. Should the disk be full, the next opening tries again.
+            commands.try_send(Command::KeyFiles { facts: unrecorded, answer }).ok();
+        }
         let committer = Committer::new(shared.clone(), log, index)?;
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
@@ -532,8 +539,11 @@ impl Store for Embedded {
             let password = generate_password()?;
             let (keys_dir, owner, secret) = (self.shared.keys_dir(), id.to_string(), password.clone());
             let escrow = self.shared.escrow.load_full();
-            let make = move || create_keyring(&keys_dir, &owner, &secret, &escrow);
-            let public_key = tokio::task::spawn_blocking(make)
+            let make = move || {
+                let public_key = create_keyring(&keys_dir, &owner, &secret, &escrow)?;
+                Ok::<_, StoreError>((public_key, key_files::entries(&keys_dir, id, at, None)?))
+            };
+            let (public_key, key_files) = tokio::task::spawn_blocking(make)
                 .await
                 .map_err(|e| StoreError::io("making a keyring", io::Error::other(e)))??;
             let gateway_mailbox = GatewayMailbox {
@@ -557,7 +567,7 @@ impl Store for Embedded {
                 gateway_mailbox,
                 digest_key: Digest(random()?),
             });
-            let made = self.ask(|answer| Command::Create { fact, answer }).await?;
+            let made = self.ask(|answer| Command::Create { fact, key_files, answer }).await?;
             Ok((Arc::new(made), password))
         })
     }
@@ -621,7 +631,17 @@ impl Store for Embedded {
     fn add_escrow(&self, key: &Unlocked) -> Result<usize, StoreError> {
         let owner = key.gateway_mailbox.id.to_string();
         let recipients = self.shared.escrow.load();
-        escrow::wrap_missing(&self.shared.keys_dir(), &owner, &key.keyring, &recipients)
+        let keys_dir = self.shared.keys_dir();
+        let made = escrow::wrap_missing(&keys_dir, &owner, &key.keyring, &recipients)?;
+        let facts = key_files::entries(&keys_dir, key.gateway_mailbox.id, now(), Some(&made))?;
+        if !facts.is_empty() {
+            // This may wait for the disk, as making the files did.
+            let (answer, outcome) = oneshot::channel();
+            let sent = self.commands.blocking_send(Command::KeyFiles { facts, answer });
+            sent.map_err(|_| StoreError::closed())?;
+            outcome.blocking_recv().map_err(|_| StoreError::closed())??;
+        }
+        Ok(made.len())
     }
 
     fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError> {
