@@ -172,7 +172,7 @@ fn a_store_that_has_seen_everything_is_whole_and_nothing_is_written() {
     );
 }
 
-/// Every file, its size and when it was changed.
+/// Every file, its size and when it was changed; but SQLite's note of who reads.
 fn listing(dir: &Path) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -182,6 +182,7 @@ fn listing(dir: &Path) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
         };
         match metadata.is_dir() {
             true => all.extend(listing(&path)),
+            false if path.ends_with("index.sqlite-shm") => {}
             false => all.push((path, metadata.len(), metadata.modified().unwrap())),
         }
     }
@@ -242,14 +243,19 @@ fn damage_in_the_log_is_named_with_the_mail_it_touches() {
 #[test]
 fn a_log_that_lacks_something_in_the_middle_or_at_its_end_is_told() {
     let filled = Filled::new("");
-    // Each start after a crash begins a segment.
     for _ in 0..2 {
         fs::remove_file(filled.data("ports.json")).ok();
         let mut server = filled.site.serve();
         server.send(&format!("{}@gateway.example", filled.login), &corpus("demo/ndr.eml"));
         server.kill();
+        // As after a power cut: the index is behind, and what it lacks goes into a segment of its own.
+        fs::remove_file(filled.data("index.sqlite-wal")).unwrap();
+        fs::remove_file(filled.data("index.sqlite-shm")).unwrap();
     }
-    filled.site.run(&["mailbox", "list"]).expect(0);
+    fs::remove_file(filled.data("ports.json")).unwrap();
+    let mut server = filled.site.serve();
+    server.send(&format!("{}@gateway.example", filled.login), b"Subject: last\r\n\r\nlast\r\n");
+    assert_eq!(server.terminate(), 0);
     filled.keep();
     let all = segments(&filled);
     assert!(all.len() >= 3, "{all:?}");
