@@ -410,6 +410,39 @@ fn beside_a_server_that_takes_mail_all_is_whole() {
 }
 
 #[test]
+fn an_end_that_was_never_acknowledged_is_no_damage_and_what_checkpoints_cover_is() {
+    let filled = Filled::new("");
+    let last = segments(&filled).pop().unwrap();
+    let whole = fs::read(&last).unwrap();
+    let group = memchr::memmem::rfind(&whole, b"DBG1").unwrap();
+    // The beginning of a group, as a crash leaves it.
+    fs::write(&last, [&whole[..], &whole[group..group + 200]].concat()).unwrap();
+    fs::remove_file(filled.data("log/clean")).unwrap();
+    for arguments in [&[][..], &["--deep"]] {
+        let report = filled.verify(arguments, 0);
+        let [(kind, place, finding)] = &findings(&report, false)[..] else { panic!("{report:#}") };
+        assert_eq!(
+            (kind.as_str(), place.ends_with(&format!("seg at {}", whole.len()))),
+            ("log", true),
+            "{place}"
+        );
+        assert!(finding["what"].as_str().unwrap().starts_with("a torn end that was never acknowledged"));
+    }
+    // What a checkpoint has signed was acknowledged, whatever is left of it.
+    fs::write(&last, &whole[..group + 100]).unwrap();
+    let damage = filled.damage(&[]);
+    assert!(damage.iter().all(|(kind, _, _)| kind == "log"), "{damage:#?}");
+    let mut signed = fs::read_to_string(filled.data("checkpoints.jsonl")).unwrap();
+    fs::write(&last, &whole).unwrap();
+    filled.verify(&[], 0);
+    let at = signed.rfind("sequence").unwrap() + 11;
+    signed.replace_range(at..=at, "9");
+    fs::write(filled.data("checkpoints.jsonl"), signed).unwrap();
+    let damage = filled.damage(&[]);
+    assert_eq!(damage[0].0, "checkpoint", "{damage:#?}");
+}
+
+#[test]
 fn without_a_store_it_says_so() {
     let site = Site::new();
     assert!(site.run(&["verify"]).expect(3).stderr.contains("verify "));

@@ -6,8 +6,9 @@
 use super::ledger::Ledger;
 use super::report::FindingKind;
 use super::rows::{Rows, Table};
-use super::verifier::Findings;
+use super::taking::Findings;
 use crate::mail::GatewayMailbox;
+use crate::store::fact::FACT_VERSION_MAX;
 use crate::store::index::Numbers;
 use crate::store::log::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
@@ -52,11 +53,15 @@ impl Against {
         let prepare = |connection: &Connection| {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "temp_store", "MEMORY")?;
-            connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))
+            connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
         };
-        opened
-            .and_then(|connection| prepare(&connection).map(|()| Against { connection }))
-            .map_err(|e| format!("cannot be read: {e}"))
+        match opened.and_then(|connection| prepare(&connection).map(|version| (connection, version))) {
+            Ok((_, version)) if !(1..=i64::from(FACT_VERSION_MAX)).contains(&version) => {
+                Err(format!("is of version {version}, which this program does not read"))
+            }
+            Ok((connection, _)) => Ok(Against { connection }),
+            Err(e) => Err(format!("cannot be read: {e}")),
+        }
     }
 
     /// From now on it stays as it is, whatever a server writes.

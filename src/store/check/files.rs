@@ -3,7 +3,7 @@
 use super::content::hash_file;
 use super::ledger::Ledger;
 use super::report::FindingKind;
-use super::verifier::Findings;
+use super::taking::Findings;
 use crate::mail::GatewayMailboxState;
 use crate::store::StoreError;
 use crate::store::state_file::{self, StateError};
@@ -12,6 +12,8 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+/// Where a server listens, or did: written anew at each start, and never read back.
+const PORTS_FILE: &str = "ports.json";
 /// Names of content files without an entry that are listed in one note.
 const ORPHANS_LISTED: usize = 5;
 
@@ -59,7 +61,10 @@ pub(super) fn keys(data_dir: &Path, ledger: &Ledger, findings: &mut Findings) {
 pub(super) fn states(data_dir: &Path, findings: &mut Findings) -> Result<(), StoreError> {
     let in_data_dir = fs::read_dir(data_dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let states = in_data_dir
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        // What a server told others of itself is none.
+        .filter(|path| {
+            path.extension().is_some_and(|extension| extension == "json") && !path.ends_with(PORTS_FILE)
+        })
         .chain([data_dir.join("log/clean"), data_dir.join("keys/checkpoint.key")]);
     for path in states {
         let place = path.strip_prefix(data_dir).unwrap_or(&path).display().to_string();

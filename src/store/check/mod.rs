@@ -15,11 +15,13 @@ mod report;
 mod rows;
 mod second;
 mod segment;
+mod source;
+mod taking;
 #[cfg(test)]
 mod tests;
 mod verifier;
 
-pub use report::{FindingKind, FolderEntry, VerifyFinding, VerifyProgress, VerifyReport};
+pub use report::{FindingKind, FolderEntry, Unused, VerifyFinding, VerifyProgress, VerifyReport};
 pub use verifier::{VerifyOptions, verify};
 
 pub(in crate::store) use content::{Found, content_file};

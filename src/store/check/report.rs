@@ -54,6 +54,17 @@ pub struct FolderEntry {
     pub uid: u32,
 }
 
+/// The end of a file that counts for nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unused {
+    /// Relative to `data_dir`.
+    pub file: String,
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub octets: u64,
+}
+
 /// How far it has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VerifyProgress {
@@ -98,6 +109,8 @@ pub struct VerifyReport {
     pub checkpoint_key: Option<String>,
     /// Whether the index was compared with the log.
     pub index_compared: bool,
+    /// Octets of segments that count for nothing: a write failed before them, or they were written once more elsewhere.
+    pub unused: Vec<Unused>,
     /// Findings that are damage.
     pub damaged: u64,
     /// Findings that are not.

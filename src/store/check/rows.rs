@@ -101,7 +101,7 @@ impl Table {
             Table::Object | Table::Message => (int(0) / BUCKET_KEYS).cast_unsigned(),
             Table::Receipt | Table::Revision => by_receipt(row.first(), RECEIPT_BUCKETS),
             Table::Name => by_receipt(row.get(1), NAME_BUCKETS),
-            _ => (int(0) << 32 | int(1) / BUCKET_KEYS).cast_unsigned(),
+            _ => ((int(0) << 32) | (int(1) / BUCKET_KEYS)).cast_unsigned(),
         }
     }
 

@@ -5,7 +5,7 @@ use super::damage::{messages_of, placements_of, receipt_of};
 use super::ledger::Ledger;
 use super::report::FindingKind;
 use super::rows::{Bucket, LOOKED_AT_MAX, Rows};
-use super::verifier::Findings;
+use super::taking::Findings;
 use super::{Damage, Expect, Seen, Touched, Visit, walk_segment};
 use crate::mail::ReceiptId;
 use crate::store::StoreError;

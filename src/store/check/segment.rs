@@ -5,6 +5,7 @@
 //! other behind it is handed to the caller apart, who knows whether it was ever acknowledged.
 
 use super::damage::Damage;
+use super::source::{Fault, Source};
 use crate::store::fact::{Entry, FACT_VERSION_MAX, Fact};
 use crate::store::format::{
     FRAME_BEGINNING, FRAME_HEADER_OCTETS, FormatError, FrameHeader, GROUP_HEADER_OCTETS, GroupHeader,
@@ -13,9 +14,7 @@ use crate::store::format::{
 use crate::store::index::Place;
 use crate::store::log::next_group_behind;
 use crate::store::{Digest, StoreError};
-use aws_lc_rs::digest::{Context, SHA256};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -103,85 +102,9 @@ pub(in crate::store) fn walk_segment(
     visit: &mut dyn Visit,
 ) -> Result<End, StoreError> {
     let file = File::open(path).map_err(|e| StoreError::io("opening a log segment", e))?;
-    let reader = BufReader::with_capacity(CHUNK_OCTETS, &file);
-    let source = Source { reader, at: 0, end: expect.end, unpaced: 0, visit };
+    let source = Source::new(&file, expect.end, visit);
     let end = End { chain: expect.chain, sequence: expect.sequence, ..End::default() };
     Walker { file: &file, source, expect, name: segment_name(expect.number), end }.walk()
-}
-
-/// Why reading stopped short.
-enum Fault {
-    Bad(FormatError),
-    Io(io::Error),
-    Newer(u32),
-    Stopped,
-}
-
-impl From<FormatError> for Fault {
-    fn from(e: FormatError) -> Fault {
-        Fault::Bad(e)
-    }
-}
-
-/// The octets that count, read in order, at the visitor's pace.
-struct Source<'f, 'v> {
-    reader: BufReader<&'f File>,
-    at: u64,
-    end: u64,
-    unpaced: u64,
-    visit: &'v mut dyn Visit,
-}
-
-impl Source<'_, '_> {
-    fn paced(&mut self, octets: u64) -> Result<(), Fault> {
-        self.unpaced += octets;
-        if self.unpaced < CHUNK_OCTETS as u64 {
-            return Ok(());
-        }
-        match self.visit.pace(std::mem::take(&mut self.unpaced)) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Fault::Stopped),
-        }
-    }
-
-    fn go_to(&mut self, at: u64) -> Result<(), Fault> {
-        let by = i64::try_from(at).unwrap_or(i64::MAX) - i64::try_from(self.at).unwrap_or(i64::MAX);
-        self.reader.seek_relative(by).map_err(Fault::Io)?;
-        self.at = at;
-        Ok(())
-    }
-
-    fn read(&mut self, octets: usize, into: &mut Vec<u8>) -> Result<(), Fault> {
-        into.clear();
-        if self.end.saturating_sub(self.at) < octets as u64 {
-            return Err(FormatError::Short.into());
-        }
-        let read = (&mut self.reader).take(octets as u64).read_to_end(into).map_err(Fault::Io)?;
-        self.at += read as u64;
-        if read < octets {
-            return Err(FormatError::Short.into());
-        }
-        self.paced(octets as u64)
-    }
-
-    fn hash(&mut self, octets: u64) -> Result<Digest, Fault> {
-        let mut context = Context::new(&SHA256);
-        let mut left = octets;
-        while left > 0 {
-            let chunk = self.reader.fill_buf().map_err(Fault::Io)?;
-            let chunk = chunk.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(chunk);
-            let read = chunk.len();
-            if read == 0 {
-                return Err(FormatError::Short.into());
-            }
-            context.update(chunk);
-            self.reader.consume(read);
-            self.at += read as u64;
-            left -= read as u64;
-            self.paced(read as u64)?;
-        }
-        Ok(Digest::from_ring(&context.finish()))
-    }
 }
 
 /// A group read to its end, as far as it could be.
@@ -218,8 +141,7 @@ impl Walker<'_, '_, '_> {
             Err(Fault::Bad(e)) => self.rest_is_lost(&e.to_string()),
             Err(Fault::Io(e)) => self.rest_is_lost(&format!("cannot be read: {e}")),
         }
-        let unpaced = std::mem::take(&mut self.source.unpaced);
-        self.end.stopped |= self.source.visit.pace(unpaced).is_break();
+        self.end.stopped |= self.source.settle();
         Ok(self.end)
     }
 
@@ -454,7 +376,7 @@ impl Walker<'_, '_, '_> {
             Ok(_) => Ok(Some(FormatError::Payload.to_string())),
             Err(Fault::Io(e)) => {
                 // A bad sector takes its message with it, not those behind.
-                self.source.reader.seek(SeekFrom::Start(self.source.at)).map_err(Fault::Io)?;
+                self.source.resume()?;
                 Ok(Some(format!("stored content cannot be read: {e}")))
             }
             Err(other) => Err(other),

@@ -7,18 +7,17 @@ use super::against::Against;
 use super::covers::{Cover, Covers, is_open};
 use super::files;
 use super::ledger::Ledger;
-use super::report::{FINDINGS_MAX, FindingKind, VerifyFinding, VerifyProgress, VerifyReport};
+use super::report::{FINDINGS_MAX, FindingKind, Unused, VerifyFinding, VerifyProgress, VerifyReport};
 use super::rows::{Bucket, Rows};
 use super::second::SecondLook;
-use super::{Damage, End, Expect, Found, Seen, Tail, Visit, content_file, segment_name, walk_segment};
+use super::taking::{Findings, Taking};
+use super::{Damage, End, Expect, Tail, Visit, segment_name, walk_segment};
 use crate::mail::Timestamp;
 use crate::observe::now;
-use crate::store::fact::{Fact, ObjectFact};
 use crate::store::format::SEGMENT_HEADER_OCTETS;
 use crate::store::log::{Found as Segment, Position, find_segments};
 use crate::store::{Digest, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -46,135 +45,11 @@ pub fn verify(
     let (at, clock) = (now(), Instant::now());
     let mut verifier = Verifier::new(options, progress)?;
     verifier.run()?;
+    // Nobody kept the index from being written to, and it was read as if nobody wrote.
+    if verifier.taking.findings.damaged_index && !verifier.running && is_open(&options.data_dir) {
+        return Err(StoreError::Refused("a server started meanwhile: verify it again".to_owned()));
+    }
     Ok(verifier.report(at, clock.elapsed().as_secs_f64()))
-}
-
-/// What was found so far. All is counted; the first of it is kept.
-#[derive(Default)]
-pub(super) struct Findings {
-    kept: Vec<(FindingKind, bool, Damage)>,
-    damaged: u64,
-    notes: u64,
-    /// Entries of the log are gone: an index that holds them says more than the log.
-    loses_entries: bool,
-    damaged_index: bool,
-}
-
-impl Findings {
-    pub(super) fn damage(&mut self, kind: FindingKind, file: String, what: String) {
-        self.add(kind, true, Damage { file, what, ..Damage::default() });
-    }
-
-    pub(super) fn note(&mut self, kind: FindingKind, file: String, what: String) {
-        self.add(kind, false, Damage { file, what, ..Damage::default() });
-    }
-
-    pub(super) fn add(&mut self, kind: FindingKind, is_damage: bool, damage: Damage) {
-        *if is_damage { &mut self.damaged } else { &mut self.notes } += 1;
-        self.loses_entries |= is_damage && damage.loses_entries;
-        self.damaged_index |= is_damage && kind == FindingKind::Index;
-        let kept = self.kept.iter().filter(|(_, kept_damage, _)| *kept_damage == is_damage).count();
-        if kept < FINDINGS_MAX {
-            self.kept.push((kind, is_damage, damage));
-        }
-    }
-
-    /// A finding by its number.
-    pub(super) fn kept(&mut self, number: usize) -> Option<&mut Damage> {
-        self.kept.get_mut(number).map(|(_, _, damage)| damage)
-    }
-
-    /// What is damaged of content.
-    pub(super) fn objects(&mut self) -> impl Iterator<Item = (usize, &mut Damage)> {
-        let content = self.kept.iter_mut().enumerate().map(|(number, (_, _, damage))| (number, damage));
-        content.filter(|(_, damage)| damage.object.is_some())
-    }
-}
-
-/// What the walk brings is taken in here.
-struct Taking<'a> {
-    options: &'a VerifyOptions,
-    progress: &'a mut dyn FnMut(&VerifyProgress),
-    so_far: VerifyProgress,
-    ledger: Ledger,
-    covers: Covers,
-    findings: Findings,
-    entries: u64,
-    content_files: u64,
-    sequence: u64,
-}
-
-impl Visit for Taking<'_> {
-    fn pace(&mut self, octets: u64) -> ControlFlow<()> {
-        self.so_far.octets += octets;
-        (self.progress)(&self.so_far);
-        ControlFlow::Continue(())
-    }
-
-    fn group(&mut self, sequence: u64, chain: Option<&Digest>) {
-        self.sequence = sequence;
-        for (who, signed) in self.covers.signed.get(&sequence).into_iter().flatten() {
-            if chain.is_some_and(|chain| chain != signed) {
-                let what = format!("group {sequence} of the log is not the one that was signed: {who}");
-                self.findings.damage(FindingKind::Checkpoint, "log".to_owned(), what);
-            }
-        }
-    }
-
-    fn entry(&mut self, seen: &Seen) {
-        self.entries += 1;
-        if let Fact::Object(fact) = &seen.fact {
-            self.object(fact, seen);
-        }
-        for what in self.ledger.take(seen, self.sequence) {
-            let mut damage = Damage {
-                file: segment_name(seen.place.segment),
-                offset: seen.place.entry_offset,
-                octets: seen.place.entry_octets.into(),
-                what,
-                ..Damage::default()
-            };
-            damage.lose(&seen.fact);
-            self.findings.add(FindingKind::Log, true, damage);
-        }
-    }
-
-    fn damage(&mut self, damage: Damage) {
-        let kind = if damage.object.is_some() { FindingKind::Content } else { FindingKind::Log };
-        self.findings.add(kind, true, damage);
-    }
-}
-
-impl Taking<'_> {
-    /// An object is what its entry says of it.
-    fn object(&mut self, fact: &ObjectFact, seen: &Seen) {
-        let Some(name) = &fact.file else {
-            if (seen.payload_octets, seen.payload_sha256) != (fact.sealed_octets, fact.sealed_sha256) {
-                let what = "stored content is not what its entry says".to_owned();
-                let (file, offset) = (segment_name(seen.place.segment), seen.place.payload_offset);
-                self.content_damage(fact, Damage { file, offset, what, ..Damage::default() });
-            }
-            return;
-        };
-        self.content_files += 1;
-        let content = self.options.data_dir.join("content");
-        let sha256 = self.options.deep.then_some(&fact.sealed_sha256);
-        let mut pace = |octets| {
-            self.so_far.octets += octets;
-            (self.progress)(&self.so_far);
-            ControlFlow::Continue(())
-        };
-        if let Found::Damaged(damage) = content_file(&content, name, fact.sealed_octets, sha256, &mut pace) {
-            self.content_damage(fact, damage);
-        }
-    }
-
-    fn content_damage(&mut self, fact: &ObjectFact, mut damage: Damage) {
-        damage.object = Some(fact.object);
-        damage.octets = fact.sealed_octets;
-        damage.add_receipt(fact.receipt_id);
-        self.findings.add(FindingKind::Content, true, damage);
-    }
 }
 
 struct Verifier<'a> {
@@ -202,6 +77,7 @@ impl<'a> Verifier<'a> {
             options,
             progress,
             so_far: VerifyProgress::default(),
+            skipped_octets: 0,
             ledger: Ledger::default(),
             covers: Covers::read(options)?,
             findings: Findings::default(),
@@ -489,6 +365,7 @@ impl<'a> Verifier<'a> {
     fn report(self, at: Timestamp, seconds: f64) -> VerifyReport {
         let Taking { ledger, findings, covers, so_far, .. } = self.taking;
         let Findings { mut kept, damaged, notes, .. } = findings;
+        let unused = self.segments.values().filter_map(unused).collect();
         kept.sort_by_key(|(kind, is_damage, _)| (!is_damage, *kind));
         kept.truncate(FINDINGS_MAX);
         let finding = |(kind, damage, found): (FindingKind, bool, Damage)| VerifyFinding {
@@ -521,9 +398,17 @@ impl<'a> Verifier<'a> {
             checkpoints: covers.count,
             checkpoint_key: covers.key,
             index_compared: self.index_compared,
+            unused,
             damaged,
             notes,
             findings: kept.into_iter().map(finding).collect(),
         }
     }
+}
+
+/// What of a segment counts for nothing.
+fn unused(segment: &Segment) -> Option<Unused> {
+    let octets = std::fs::metadata(&segment.path).ok()?.len().checked_sub(segment.octets)?;
+    let file = format!("log/{}", segment.path.file_name()?.to_string_lossy());
+    (octets > 0).then_some(Unused { file, offset: segment.octets, octets })
 }
