@@ -55,8 +55,11 @@ impl Filled {
         site.run(&["reassign", "--apply"]).expect(0);
         let password = site.path("password");
         let reprocess =
-            ["reprocess", "--mailbox", &login, "--apply", "--password-file", password.to_str().unwrap()];
-        site.run(&reprocess);
+            ["reprocess", &login, "--apply", "--all", "--password-file", password.to_str().unwrap()];
+        for profile in ["profile=generic", "profile=microsoft365"] {
+            site.run(&["mailbox", "set", &login, profile]).expect(0);
+            site.run(&reprocess).expect(0);
+        }
         Filled { site, receipts, login }
     }
 
@@ -155,6 +158,12 @@ fn content_file(filled: &Filled) -> PathBuf {
 #[test]
 fn a_store_that_has_seen_everything_is_whole_and_nothing_is_written() {
     let filled = Filled::new("");
+    let index = rusqlite::Connection::open(filled.data("index.sqlite")).unwrap();
+    for table in ["revision", "placed_later", "departure", "folder_event", "name"] {
+        let rows = index.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, u32>(0));
+        assert!(rows.unwrap() > 0, "nothing is in {table}: the test compares too little");
+    }
+    drop(index);
     let before = listing(&filled.site.path("data"));
     for arguments in [&[][..], &["--deep"]] {
         let report = filled.verify(arguments, 0);
