@@ -4,6 +4,7 @@
 //! args ─▶ Request ─▶ reach ─▶ the running server, or the store opened here ─▶ Response ─▶ show | JSON
 //! args ─▶ serve ─▶ service (Daybook::start … Running::stop)
 //! args ─▶ inspect ─▶ extract
+//! args ─▶ verify ─▶ admin::verify, past any server ─▶ report ─▶ text | JSON
 //! args ─▶ doctor ─▶ admin::doctor ─▶ findings ─▶ text | JSON
 //! ```
 //! Every command works the same with and without a running server, but for those that are about it alone (`readyz`, `tail`,
