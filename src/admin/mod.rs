@@ -54,6 +54,7 @@ mod tail;
 mod transactions;
 mod trust;
 mod users;
+mod verify;
 pub mod watch;
 
 pub use advice::Advice;
@@ -82,3 +83,4 @@ pub use request::{
 pub use revised::{LeftView, PlacedView, RevisedView};
 pub use socket::{AdminSocket, SOCKET_FILE};
 pub use transactions::{TRANSACTIONS_MAX, TransactionsAsked};
+pub use verify::verify;

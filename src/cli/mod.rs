@@ -4,6 +4,7 @@
 //! args ─▶ Request ─▶ reach ─▶ the running server, or the store opened here ─▶ Response ─▶ show | JSON
 //! args ─▶ serve ─▶ service (Daybook::start … Running::stop)
 //! args ─▶ inspect ─▶ extract
+//! args ─▶ verify ─▶ admin::verify, past any server ─▶ report ─▶ text | JSON
 //! args ─▶ doctor ─▶ admin::doctor ─▶ findings ─▶ text | JSON
 //! ```
 //! Every command works the same with and without a running server, but for those that are about it alone (`readyz`, `tail`,
@@ -50,6 +51,7 @@ mod tail;
 mod transactions;
 mod trust;
 mod user;
+mod verify;
 mod vitals;
 
 pub use service::{Daybook, Running};
@@ -129,6 +131,9 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
         Command::Status => status::status(&configuration::load(config)?, json),
         Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
+        Command::Verify { deep, checkpoints } => {
+            verify::run(&configuration::load(config)?, deep, checkpoints, json)
+        }
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }

@@ -265,6 +265,36 @@ pub fn checkpoints(data_dir: &Path) -> Result<Checkpoints, StoreError> {
         .map_err(|e| StoreError::io("reading checkpoints", e))
 }
 
+/// Reads the checkpoints in `path`, a file of them or a folder as outside ones are kept in, of the store in `data_dir`: `keys` are
+/// known to be its too. Of a folder all files are read when no key is known.
+///
+/// # Errors
+/// [`StoreError::Io`] when it is not there or cannot be read.
+pub(super) fn checkpoints_at(
+    data_dir: &Path,
+    path: &Path,
+    keys: &[PublicKey],
+) -> Result<Checkpoints, StoreError> {
+    let fail = |e| StoreError::io("reading checkpoints outside of data_dir", e);
+    let mut known = key::public_keys(data_dir);
+    known.extend(keys.iter().filter(|key| !known.contains(key)).copied().collect::<BTreeSet<_>>());
+    let mut files = vec![path.to_owned()];
+    if std::fs::metadata(path).map_err(fail)?.is_dir() {
+        let stems: Vec<String> = known.iter().map(PublicKey::file_stem).collect();
+        files.clear();
+        for entry in std::fs::read_dir(path).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name().to_string_lossy().into_owned();
+            let is_ours = stems.is_empty() || stems.iter().any(|stem| name.starts_with(stem));
+            if is_ours && name.starts_with("daybook-") && name.ends_with(".jsonl") {
+                files.push(path.join(name));
+            }
+        }
+        // `.1.jsonl`, which is older, stands before `.jsonl`.
+        files.sort_unstable();
+    }
+    read_files(&files, &known, READ_OCTETS_MAX).map_err(fail)
+}
+
 /// The last `octets` of each of these files, oldest first. A file that is not there holds nothing.
 fn read_files(files: &[PathBuf], keys: &[PublicKey], octets: u64) -> io::Result<Checkpoints> {
     let mut all = Vec::new();

@@ -669,8 +669,7 @@ impl Index {
         sha256: Option<[u8; 32]>,
     ) -> Result<(), StoreError> {
         let canonical = &message.canonical;
-        let flags = if canonical.bare_line_ends { FLAG_BARE_LINE_ENDS } else { 0 }
-            | if canonical.ends_with_line_end { FLAG_ENDS_WITH_LINE_END } else { 0 };
+        let flags = row_flags(canonical);
         // A held message has its row, unless the entry it came with was lost.
         let insert = match message.held {
             true => "INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -729,8 +728,18 @@ fn gateway_mailbox_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Resul
     row.get::<_, [u8; 16]>(column).map(GatewayMailboxId::from_bytes)
 }
 
+/// The column `flags` of a message.
+pub(super) fn row_flags(canonical: &CanonicalSize) -> i64 {
+    let bare_line_ends = if canonical.bare_line_ends { FLAG_BARE_LINE_ENDS } else { 0 };
+    bare_line_ends | if canonical.ends_with_line_end { FLAG_ENDS_WITH_LINE_END } else { 0 }
+}
+
 /// What a receipt can be asked for by: Message-IDs as written, addresses folded.
-fn names(ids: &[&Option<String>], reports: &[ReportRecord], messages: &[MessageFact]) -> Vec<String> {
+pub(super) fn names(
+    ids: &[&Option<String>],
+    reports: &[ReportRecord],
+    messages: &[MessageFact],
+) -> Vec<String> {
     let mut names: Vec<String> = ids.iter().copied().flatten().cloned().collect();
     for report in reports {
         names.extend(report.wrapper_message_id.iter().chain(&report.envelope.message_id).cloned());

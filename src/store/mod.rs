@@ -42,8 +42,11 @@
 //! placement. A fork gets its own INBOX entry, and a place in a user's folder only where that join is lacking. An original
 //! whose exact octets are held already is referenced, not stored again. Other octets are always kept.
 //!
+//! **Whether it is whole** is told by [`verify`], beside a server or without one, and without any key (check/).
+//!
 //! This room never knows SMTP or MIME, nor why a folder was chosen.
 
+mod check;
 mod checkpoint;
 mod committer;
 mod content;
@@ -69,6 +72,9 @@ mod transactions;
 mod turned_away;
 mod view;
 
+pub use check::{
+    FindingKind, FolderEntry, Unused, VerifyFinding, VerifyOptions, VerifyProgress, VerifyReport, verify,
+};
 pub use checkpoint::{
     Checkpoint, CheckpointError, CheckpointStatus, Checkpoints, PublicKey, checkpoints, try_checkpoint_dir,
 };

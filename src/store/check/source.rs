@@ -1,0 +1,101 @@
+//! The octets of a segment, read in order and at the pace of whoever looks on.
+
+use super::segment::{CHUNK_OCTETS, Visit};
+use crate::store::Digest;
+use crate::store::format::FormatError;
+use aws_lc_rs::digest::{Context, SHA256};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
+
+/// Why reading stopped short.
+pub(super) enum Fault {
+    Bad(FormatError),
+    Io(io::Error),
+    Newer(u32),
+    Stopped,
+}
+
+impl From<FormatError> for Fault {
+    fn from(e: FormatError) -> Fault {
+        Fault::Bad(e)
+    }
+}
+
+/// The octets that count, read in order, at the visitor's pace.
+pub(super) struct Source<'f, 'v> {
+    reader: BufReader<&'f File>,
+    /// Of the next octet.
+    pub(super) at: u64,
+    end: u64,
+    unpaced: u64,
+    pub(super) visit: &'v mut dyn Visit,
+}
+
+impl<'f, 'v> Source<'f, 'v> {
+    /// Of these octets of a file.
+    pub(super) fn new(file: &'f File, end: u64, visit: &'v mut dyn Visit) -> Source<'f, 'v> {
+        Source { reader: BufReader::with_capacity(CHUNK_OCTETS, file), at: 0, end, unpaced: 0, visit }
+    }
+
+    /// Tells of what was read since the last time. True when the visitor breaks off.
+    pub(super) fn settle(&mut self) -> bool {
+        let unpaced = std::mem::take(&mut self.unpaced);
+        self.visit.pace(unpaced).is_break()
+    }
+
+    /// Goes on where it stands after a read that failed.
+    pub(super) fn resume(&mut self) -> Result<(), Fault> {
+        self.reader.seek(SeekFrom::Start(self.at)).map(drop).map_err(Fault::Io)
+    }
+
+    fn paced(&mut self, octets: u64) -> Result<(), Fault> {
+        self.unpaced += octets;
+        if self.unpaced < CHUNK_OCTETS as u64 {
+            return Ok(());
+        }
+        match self.visit.pace(std::mem::take(&mut self.unpaced)) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Fault::Stopped),
+        }
+    }
+
+    pub(super) fn go_to(&mut self, at: u64) -> Result<(), Fault> {
+        let by = i64::try_from(at).unwrap_or(i64::MAX) - i64::try_from(self.at).unwrap_or(i64::MAX);
+        self.reader.seek_relative(by).map_err(Fault::Io)?;
+        self.at = at;
+        Ok(())
+    }
+
+    pub(super) fn read(&mut self, octets: usize, into: &mut Vec<u8>) -> Result<(), Fault> {
+        into.clear();
+        if self.end.saturating_sub(self.at) < octets as u64 {
+            return Err(FormatError::Short.into());
+        }
+        let read = (&mut self.reader).take(octets as u64).read_to_end(into).map_err(Fault::Io)?;
+        self.at += read as u64;
+        if read < octets {
+            return Err(FormatError::Short.into());
+        }
+        self.paced(octets as u64)
+    }
+
+    pub(super) fn hash(&mut self, octets: u64) -> Result<Digest, Fault> {
+        let mut context = Context::new(&SHA256);
+        let mut left = octets;
+        while left > 0 {
+            let chunk = self.reader.fill_buf().map_err(Fault::Io)?;
+            let chunk = chunk.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(chunk);
+            let read = chunk.len();
+            if read == 0 {
+                return Err(FormatError::Short.into());
+            }
+            context.update(chunk);
+            self.reader.consume(read);
+            self.at += read as u64;
+            left -= read as u64;
+            self.paced(read as u64)?;
+        }
+        Ok(Digest::from_ring(&context.finish()))
+    }
+}

@@ -1,0 +1,145 @@
+//! What the walk brings, taken in: every entry, every object, every finding.
+
+use super::covers::Covers;
+use super::ledger::Ledger;
+use super::report::{FINDINGS_MAX, FindingKind, VerifyProgress};
+use super::verifier::VerifyOptions;
+use super::{Damage, Found, Seen, Visit, content_file, segment_name};
+use crate::store::Digest;
+use crate::store::fact::{Fact, ObjectFact};
+use std::ops::ControlFlow;
+
+/// What was found so far. All is counted; the first of it is kept.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) kept: Vec<(FindingKind, bool, Damage)>,
+    pub(super) damaged: u64,
+    pub(super) notes: u64,
+    /// Entries of the log are gone: an index that holds them says more than the log.
+    pub(super) loses_entries: bool,
+    pub(super) damaged_index: bool,
+}
+
+impl Findings {
+    pub(super) fn damage(&mut self, kind: FindingKind, file: String, what: String) {
+        self.add(kind, true, Damage { file, what, ..Damage::default() });
+    }
+
+    pub(super) fn note(&mut self, kind: FindingKind, file: String, what: String) {
+        self.add(kind, false, Damage { file, what, ..Damage::default() });
+    }
+
+    pub(super) fn add(&mut self, kind: FindingKind, is_damage: bool, damage: Damage) {
+        let count = if is_damage { &mut self.damaged } else { &mut self.notes };
+        *count += 1;
+        let is_kept = *count <= FINDINGS_MAX as u64;
+        self.loses_entries |= is_damage && damage.loses_entries;
+        self.damaged_index |= is_damage && kind == FindingKind::Index;
+        if is_kept {
+            self.kept.push((kind, is_damage, damage));
+        }
+    }
+
+    /// A finding by its number.
+    pub(super) fn kept(&mut self, number: usize) -> Option<&mut Damage> {
+        self.kept.get_mut(number).map(|(_, _, damage)| damage)
+    }
+
+    /// What is damaged of content.
+    pub(super) fn objects(&mut self) -> impl Iterator<Item = (usize, &mut Damage)> {
+        let content = self.kept.iter_mut().enumerate().map(|(number, (_, _, damage))| (number, damage));
+        content.filter(|(_, damage)| damage.object.is_some())
+    }
+}
+
+/// What the walk brings is taken in here.
+pub(super) struct Taking<'a> {
+    pub(super) options: &'a VerifyOptions,
+    pub(super) progress: &'a mut dyn FnMut(&VerifyProgress),
+    pub(super) so_far: VerifyProgress,
+    /// Payloads that were passed over.
+    pub(super) skipped_octets: u64,
+    pub(super) ledger: Ledger,
+    pub(super) covers: Covers,
+    pub(super) findings: Findings,
+    pub(super) entries: u64,
+    pub(super) content_files: u64,
+    pub(super) sequence: u64,
+}
+
+impl Visit for Taking<'_> {
+    fn pace(&mut self, octets: u64) -> ControlFlow<()> {
+        self.so_far.octets += octets;
+        let octets = self.so_far.octets + self.skipped_octets;
+        (self.progress)(&VerifyProgress { octets, ..self.so_far });
+        ControlFlow::Continue(())
+    }
+
+    fn group(&mut self, sequence: u64, chain: Option<&Digest>) {
+        self.sequence = sequence;
+        for (who, signed) in self.covers.signed.get(&sequence).into_iter().flatten() {
+            if chain.is_some_and(|chain| chain != signed) {
+                let what = format!("group {sequence} of the log is not the one that was signed: {who}");
+                self.findings.damage(FindingKind::Checkpoint, "log".to_owned(), what);
+            }
+        }
+    }
+
+    fn entry(&mut self, seen: &Seen) {
+        self.entries += 1;
+        if !self.options.deep {
+            self.skipped_octets += seen.payload_octets;
+        }
+        if let Fact::Object(fact) = &seen.fact {
+            self.object(fact, seen);
+        }
+        for what in self.ledger.take(seen, self.sequence) {
+            let mut damage = Damage {
+                file: segment_name(seen.place.segment),
+                offset: seen.place.entry_offset,
+                octets: seen.place.entry_octets.into(),
+                what,
+                ..Damage::default()
+            };
+            damage.lose(&seen.fact);
+            self.findings.add(FindingKind::Log, true, damage);
+        }
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        let kind = if damage.object.is_some() { FindingKind::Content } else { FindingKind::Log };
+        self.findings.add(kind, true, damage);
+    }
+}
+
+impl Taking<'_> {
+    /// An object is what its entry says of it.
+    fn object(&mut self, fact: &ObjectFact, seen: &Seen) {
+        let Some(name) = &fact.file else {
+            if (seen.payload_octets, seen.payload_sha256) != (fact.sealed_octets, fact.sealed_sha256) {
+                let what = "stored content is not what its entry says".to_owned();
+                let (file, offset) = (segment_name(seen.place.segment), seen.place.payload_offset);
+                self.content_damage(fact, Damage { file, offset, what, ..Damage::default() });
+            }
+            return;
+        };
+        self.content_files += 1;
+        let content = self.options.data_dir.join("content");
+        let sha256 = self.options.deep.then_some(&fact.sealed_sha256);
+        let mut pace = |octets| {
+            self.so_far.octets += octets;
+            (self.progress)(&self.so_far);
+            ControlFlow::Continue(())
+        };
+        if let Found::Damaged(damage) = content_file(&content, name, fact.sealed_octets, sha256, &mut pace) {
+            self.content_damage(fact, damage);
+        }
+    }
+
+    fn content_damage(&mut self, fact: &ObjectFact, mut damage: Damage) {
+        damage.object = Some(fact.object);
+        damage.octets = fact.sealed_octets;
+        damage.add_receipt(fact.receipt_id);
+        self.findings.add(FindingKind::Content, true, damage);
+    }
+}
