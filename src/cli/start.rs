@@ -103,6 +103,7 @@ pub(super) async fn open_store(settings: &Settings) -> Result<Embedded, StartErr
         match opened.map_err(|_| StartError::Panicked)? {
             Ok((store, report)) => {
                 log_open_report(&report);
+                store.set_ballast(settings.store.ballast_bytes);
                 return Ok(store);
             }
             // A command that works without a server holds the store for a moment: a restart must not fail on it.

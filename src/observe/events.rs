@@ -65,6 +65,7 @@
 //! | `fetch.unreadable` | error | session_id, mailbox, uidl, error | A message could not be read just now. |
 //! | `fetch.failed` | error | receipt_id, session_id, uid, error | The store could not do what a client asked. |
 //! | `fetch.commit_failed` | error | session_id, mailbox, error | What a client fetched and deleted could not be recorded; nothing was deleted. |
+//! | `fetch.unrecorded` | warn | session_id, mailbox, peer, messages | So many messages were fetched, which could not be recorded: the disk is full to the last octet. |
 //! | `fetch.tls_failed` | info, error | session_id, protocol, peer, error, cause | The handshake failed, by the client's fault (info) or ours (error). |
 //! | `fetch.tls_injection` | warn | session_id, protocol, peer, error | A client, or somebody between, sent commands before TLS to be taken for later ones. |
 //! | `fetch.over_cap` | warn | protocol, peer, limit, refused | Too many connections, as `smtp.over_cap`; logged at 1, 2, 4, 8, … refusals. |
@@ -123,6 +124,9 @@
 //! | `store.routes_failed` | error | error | The list of gateway mailboxes could not be read again. |
 //! | `store.checkpoint_failed` | warn | error | A checkpoint could not be written. |
 //! | `store.clean_mark_failed` | warn | error | The next start will look for crash damage in vain. |
+//! | `store.ballast_given_up` | warn | octets | The disk is full: the room of the ballast is given up, so that what frees room can be written. New mail waits. |
+//! | `store.ballast_back` | info | octets | There is room again, and it is held again. |
+//! | `store.ballast_failed` | warn | error | The ballast could not be made; logged once until it can. |
 //! | `store.thread_failed` | error | | The store's thread died: nothing is stored until the next start. |
 //!
 //! # Alarms and mail about them

@@ -13,6 +13,7 @@ mod changing;
 mod kinship;
 mod placing;
 mod revising;
+mod room;
 mod storing;
 
 pub(super) use revising::plan;
@@ -198,7 +199,15 @@ impl Committer {
     }
 
     fn commit(&mut self, batch: Vec<Command>) {
-        if let Err(e) = self.repair_if_needed() {
+        let batch = self.make_room(batch);
+        if batch.is_empty() {
+            return;
+        }
+        let repaired = match self.repair_if_needed() {
+            Err(e) if self.give_room_after(&e) => self.repair_if_needed(),
+            repaired => repaired,
+        };
+        if let Err(e) = repaired {
             batch.into_iter().for_each(|command| command.fail(&e));
             return;
         }
@@ -259,6 +268,7 @@ impl Committer {
         self.shared.set_failing(true);
         metrics::store_commit_failed();
         tracing::error!(event = "store.commit_failed", error = %e);
+        self.give_room_after(e);
         if matches!(e, StoreError::IndexDamaged(_)) {
             self.shared.set_index_spoilt();
             return;
@@ -291,6 +301,7 @@ impl Committer {
             // Durable all the same. The index is behind now; repair_if_needed takes it further.
             tracing::error!(event = "store.index_failed", error = %e);
             drop(index.rollback());
+            self.give_room_after(&e);
             self.shared.set_index_behind(true);
         }
         Ok(Committed { group, sync_seconds })

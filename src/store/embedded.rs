@@ -1,5 +1,6 @@
 //! [`Store`] in one directory: opens log and index, runs the committer, answers readers.
 
+use super::ballast::Ballast;
 use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
 use super::content::make_shards;
 use super::escrow;
@@ -84,6 +85,10 @@ struct Routes {
 pub(super) struct Shared {
     data_dir: PathBuf,
     reserve_octets: AtomicU64,
+    pub(super) ballast: Ballast,
+    /// Stands in for a disk that is full.
+    #[cfg(test)]
+    pub(super) pretended_free: Mutex<Option<u64>>,
     readers: Mutex<Vec<Index>>,
     routes: ArcSwap<Routes>,
     /// Whom new keyrings are wrapped to besides the password.
@@ -99,7 +104,7 @@ pub(super) struct Shared {
 
 /// The store in a directory of its own.
 pub struct Embedded {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
     decoy: DecoyKeyring,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -217,15 +222,24 @@ impl Shared {
         Ok(())
     }
 
-    fn free_octets(&self) -> Result<u64, StoreError> {
+    pub(super) fn free_octets(&self) -> Result<u64, StoreError> {
+        #[cfg(test)]
+        if let Some(octets) = *self.pretended_free.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(octets);
+        }
         let space = rustix::fs::statvfs(&self.data_dir)
             .map_err(|e| StoreError::io("asking for free space", e.into()))?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
+    /// What must stay free. The room of a ballast that was given up is not for mail.
+    fn reserve_octets(&self) -> u64 {
+        self.reserve_octets.load(Ordering::Relaxed).saturating_add(self.ballast.missing())
+    }
+
     /// Whether `octets` more leave the reserve untouched.
     fn check_free_space(&self, octets: u64) -> Result<(), StoreError> {
-        let wanted = self.reserve_octets.load(Ordering::Relaxed).saturating_add(octets);
+        let wanted = self.reserve_octets().saturating_add(octets);
         if self.free_octets()? < wanted { Err(StoreError::Full) } else { Ok(()) }
     }
 }
@@ -248,6 +262,9 @@ impl Embedded {
         let shared = Arc::new(Shared {
             data_dir: data_dir.clone(),
             reserve_octets: AtomicU64::new(options.reserve_octets),
+            ballast: Ballast::find(data_dir),
+            #[cfg(test)]
+            pretended_free: Mutex::new(None),
             readers: Mutex::new(Vec::new()),
             routes: ArcSwap::default(),
             escrow: ArcSwap::default(),
@@ -270,7 +287,15 @@ impl Embedded {
 
         let mut report = OpenReport::default();
         let was_clean = shared.log_dir().join("clean").exists();
-        let (log, index) = match open_log_and_index(&shared, &mut report) {
+        let opened = match open_log_and_index(&shared, &mut report) {
+            // Without any room nobody could even fetch.
+            Err(StoreError::Full) if shared.ballast.give_up() => {
+                report = OpenReport::default();
+                open_log_and_index(&shared, &mut report)
+            }
+            opened => opened,
+        };
+        let (log, index) = match opened {
             Err(StoreError::IndexDamaged(why)) => {
                 put_index_aside(&shared)?;
                 report = OpenReport { index_rebuilt: Some(why), ..OpenReport::default() };
@@ -317,6 +342,15 @@ impl Embedded {
         self.shared.reserve_octets.store(octets, Ordering::Relaxed);
     }
 
+    /// Holds so much room from now on, as soon as there is that much beyond the reserve, to be given up when the disk is full;
+    /// 0 is none. Before this is called, one that is there stays as it is.
+    pub fn set_ballast(&self, octets: u64) {
+        self.shared.ballast.want(octets);
+        if let Some(thread) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner) {
+            thread.thread().unpark();
+        }
+    }
+
     /// Wraps the keyring of every gateway mailbox that is made from now on to these too, and [`Store::add_escrow`] those of
     /// older ones.
     pub fn set_escrow(&self, recipients: Vec<Recipient>) {
@@ -341,6 +375,7 @@ impl Embedded {
 
     fn join(&self) {
         self.closing.store(true, Ordering::Relaxed);
+        self.shared.ballast.abandon();
         for slot in [&self.checkpointer, &self.committer] {
             let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
@@ -413,6 +448,9 @@ fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Comma
                 .and_then(|index| index.checkpoint_beside_writer())
         {
             tracing::warn!(event = "store.checkpoint_failed", error = %e);
+        }
+        if let Ok(free) = shared.free_octets() {
+            shared.ballast.tend(free, shared.reserve_octets.load(Ordering::Relaxed));
         }
         if shared.is_troubled()
             && let Some(commands) = commands.upgrade()
@@ -616,7 +654,7 @@ impl Store for Embedded {
 
     fn space(&self) -> Result<Space, StoreError> {
         let free_octets = self.shared.free_octets()?;
-        Ok(Space { free_octets, reserve_octets: self.shared.reserve_octets.load(Ordering::Relaxed) })
+        Ok(Space { free_octets, reserve_octets: self.shared.reserve_octets() })
     }
 
     fn open(&self, key: &Unlocked, message: MessageKey) -> Result<Box<dyn io::Read + Send>, StoreError> {

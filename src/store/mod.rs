@@ -14,6 +14,7 @@
 //!   index.sqlite              answers questions; can be made anew from the log       (index.rs)
 //!   keys/<id>/password.age    the wrapped keyring of a gateway mailbox               (seal.rs)
 //!   keys/<id>/escrow-….age    the same, wrapped to an escrow recipient               (escrow.rs)
+//!   ballast                   room to be given up when the disk is full                (ballast.rs)
 //!   tmp/                      spools of messages being received: unlinked, encrypted  (spool.rs)
 //! ```
 //!
@@ -28,6 +29,7 @@
 //!
 //! This room never knows SMTP or MIME, nor why a folder was chosen.
 
+mod ballast;
 mod committer;
 mod content;
 mod embedded;
