@@ -90,13 +90,14 @@ pub(super) struct Log {
     buffer: Vec<u8>,
 }
 
-struct Found {
-    header: SegmentHeader,
+/// A segment that counts.
+pub(super) struct Found {
+    pub(super) header: SegmentHeader,
     /// False when the header is damaged: then only its number is known, from the file's name.
-    header_is_whole: bool,
-    path: PathBuf,
+    pub(super) header_is_whole: bool,
+    pub(super) path: PathBuf,
     /// How much of it counts.
-    octets: u64,
+    pub(super) octets: u64,
 }
 
 pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
@@ -317,12 +318,15 @@ impl Log {
     }
 }
 
-fn read_clean_mark(dir: &Path) -> Option<Position> {
+pub(super) fn read_clean_mark(dir: &Path) -> Option<Position> {
     serde_json::from_slice(&fs::read(dir.join(CLEAN_FILE)).ok()?).ok()
 }
 
 /// Finds the segments that count, and how much of each; and the highest number ever used.
-fn find_segments(dir: &Path, findings: &mut Vec<Finding>) -> Result<(BTreeMap<u64, Found>, u64), StoreError> {
+pub(super) fn find_segments(
+    dir: &Path,
+    findings: &mut Vec<Finding>,
+) -> Result<(BTreeMap<u64, Found>, u64), StoreError> {
     let fail = |e: io::Error| StoreError::io("reading the log directory", e);
     let mut segments = BTreeMap::new();
     let mut highest = 0;
@@ -417,7 +421,7 @@ enum ReadError {
 }
 
 /// Looks behind `from` for a group header that is whole and newer than `sequence`.
-fn next_group_behind(file: &File, from: u64, end: u64, sequence: u64) -> io::Result<Option<u64>> {
+pub(super) fn next_group_behind(file: &File, from: u64, end: u64, sequence: u64) -> io::Result<Option<u64>> {
     let finder = memchr::memmem::Finder::new(GROUP_MAGIC);
     let mut window = vec![0; SEARCH_OCTETS + GROUP_HEADER_OCTETS];
     let mut at = from;

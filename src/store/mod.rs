@@ -30,6 +30,7 @@
 //! This room never knows SMTP or MIME, nor why a folder was chosen.
 
 mod ballast;
+mod check;
 mod committer;
 mod content;
 mod embedded;
