@@ -48,6 +48,7 @@ mod receipts;
 mod reprocess;
 mod request;
 mod revised;
+mod scrub;
 mod self_test;
 mod socket;
 mod tail;
@@ -79,4 +80,5 @@ pub use request::{
     MailboxExamined, OpError, Readiness, Request, Response, RoleView, ServedView, UserView,
 };
 pub use revised::{LeftView, PlacedView, RevisedView};
+pub use scrub::scrub_page;
 pub use socket::{AdminSocket, SOCKET_FILE};

@@ -22,7 +22,7 @@ use crate::mail::{
     GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
 };
 use crate::observe::{Filter, Level};
-use crate::store::{Escrow, ReceiptView, StoreError};
+use crate::store::{Escrow, ReceiptView, ScrubStatus, StoreError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -223,6 +223,13 @@ pub enum Request {
         /// False only shows it.
         send: bool,
     },
+    /// How reading again what is stored stands.
+    Scrub {
+        /// Begins it anew, from the beginning.
+        begin: bool,
+        /// Places at which damage is known, and no more to be alarmed.
+        close: Vec<String>,
+    },
     /// Whether a server runs that would take mail now.
     Ready,
     /// What only the server, or whoever has the store open, can tell `doctor`.
@@ -273,6 +280,8 @@ pub enum Response {
     Status(Box<StatusView>),
     /// The status report, and what came of sending it.
     StatusMail(Box<StatusMailView>),
+    /// How reading again what is stored stands.
+    Scrub(Box<ScrubStatus>),
     /// Whether the server would take mail.
     Ready(Readiness),
     /// What `doctor` goes by.
@@ -312,6 +321,7 @@ impl Response {
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Status(status) => serde_json::to_value(status),
             Response::StatusMail(mail) => serde_json::to_value(mail),
+            Response::Scrub(scrub) => serde_json::to_value(scrub),
             Response::Ready(readiness) => serde_json::to_value(readiness),
             Response::Examined(examined) => serde_json::to_value(examined),
         }
@@ -554,6 +564,9 @@ pub struct Examined {
     pub readiness: Option<Readiness>,
     /// When the newest message was received, whatever the clock was then.
     pub newest: Option<Timestamp>,
+    /// How reading again what is stored stands; `None` where that is not known.
+    #[serde(default)]
+    pub scrub: Option<ScrubStatus>,
     /// Every gateway mailbox, oldest first.
     pub gateway_mailboxes: Vec<MailboxExamined>,
 }

@@ -39,6 +39,7 @@ mod receipts;
 mod reload;
 mod renewal;
 mod reprocess;
+mod scrub;
 mod secret;
 mod serve;
 mod service;
@@ -125,6 +126,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Tail(arguments) => tail::run(&arguments, config, json),
         Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
         Command::Status => status::status(&configuration::load(config)?, json),
+        Command::Scrub { now, close } => scrub::run(&configuration::load(config)?, now, close, json),
         Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }

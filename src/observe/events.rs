@@ -113,7 +113,13 @@
 //! | event | level | fields | meaning |
 //! |---|---|---|---|
 //! | `store.torn` | warn | what | What a crash cut off, never acknowledged, was put aside. |
-//! | `store.damaged` | error | receipt_id, what, object, error | Something stored is not what was stored. |
+//! | `store.damaged` | error | receipt_id, receipts, place, what, octets, object, mailbox, mailbox_id, placements, error | Something stored is not what was stored. What the background reading finds is told of once: where, what is wrong, the first transaction it touches and how many, and the entries in folders that lead to it. |
+//! | `store.damage_over` | info | place, what | It is whole again, or nobody can ask for it any more. |
+//! | `store.damage_closed` | info | place, actor | An admin knows of it: it is alarmed no more. |
+//! | `store.scrubbed` | info | octets, objects, seconds, damaged | All that is stored was read again, which took so long; so many things are damaged. |
+//! | `store.scrub_failed` | warn | error | It could not go on, for no fault of what is stored; it is tried again. |
+//! | `store.scrub_forgotten` | warn | file, error | Where it stood, and what it had found, cannot be read: it begins anew, and damage is named once more. |
+//! | `store.scrub_not_kept` | warn | file, error | That cannot be written; logged once until it can. |
 //! | `store.orphaned` | warn | what | Content that nothing leads to was found. |
 //! | `store.replayed` | info | groups | The index was brought up to the log. |
 //! | `store.index_rebuilt` | warn | reason | The index was made anew. |

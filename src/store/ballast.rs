@@ -104,9 +104,9 @@ impl Ballast {
 
     fn make(&self, octets: u64) -> io::Result<()> {
         let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(&self.path)?;
-        let allocate =
-            || rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, octets);
+        let file =
+            options.create(true).truncate(false).read(true).write(true).mode(0o600).open(&self.path)?;
+        let allocate = || rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, octets);
         let made = match rustix::io::retry_on_intr(allocate) {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.fill(&file, octets),
             other => other.map_err(io::Error::from),

@@ -296,6 +296,7 @@ impl Committer {
         let position = self.log.append(builder)?;
         let sync_seconds = clock.elapsed().as_secs_f64();
         metrics::store_synced(sync_seconds, group);
+        self.shared.note_durable(position, sync_seconds);
         let recorded = index.set_numbers(&self.numbers).and_then(|()| index.set_position(&position));
         if let Err(e) = recorded.and_then(|()| index.commit()) {
             // Durable all the same. The index is behind now; repair_if_needed takes it further.

@@ -7,9 +7,11 @@ use super::escrow;
 use super::fact::GatewayMailboxFact;
 use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
+use super::log::Position;
 use super::read::MessageReader;
 use super::replay::{open_log_and_index, put_index_aside};
 use super::rotation::gateway_address;
+use super::scrub::{Scrub, ScrubStatus};
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
@@ -33,13 +35,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// How often the index's WAL is looked at, in milliseconds.
 const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
 /// Reading connections kept open.
 const READERS_MAX: usize = 16;
+/// Reading in the background steps back for [`SLOW_SYNC_REST`] behind a sync that took so long, in seconds.
+const SLOW_SYNC_SECONDS: f64 = 0.1;
+/// See [`SLOW_SYNC_SECONDS`].
+const SLOW_SYNC_REST: Duration = Duration::from_secs(2);
 const INDEX_FILE: &str = "index.sqlite";
 
 /// How to open an [`Embedded`] store.
@@ -86,6 +92,10 @@ pub(super) struct Shared {
     data_dir: PathBuf,
     reserve_octets: AtomicU64,
     pub(super) ballast: Ballast,
+    /// Behind the last group that was made durable.
+    durable: Mutex<Position>,
+    /// When a sync last took long.
+    slow_sync: Mutex<Option<Instant>>,
     /// Stands in for a disk that is full.
     #[cfg(test)]
     pub(super) pretended_free: Mutex<Option<u64>>,
@@ -107,6 +117,7 @@ pub struct Embedded {
     pub(super) shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
     decoy: DecoyKeyring,
+    scrub: Arc<Scrub>,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
     checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -140,6 +151,25 @@ impl Shared {
 
     pub(super) fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// The log is durable up to here, by a sync that took so many seconds.
+    pub(super) fn note_durable(&self, position: Position, sync_seconds: f64) {
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = position;
+        if sync_seconds >= SLOW_SYNC_SECONDS {
+            *self.slow_sync.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
+    /// Behind the last group that was made durable.
+    pub(super) fn durable(&self) -> Position {
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True while the disk has enough to do with mail.
+    pub(super) fn syncs_are_slow(&self) -> bool {
+        let slow = *self.slow_sync.lock().unwrap_or_else(PoisonError::into_inner);
+        slow.is_some_and(|at| at.elapsed() < SLOW_SYNC_REST)
     }
 
     /// True while something waits for the committer to mend it.
@@ -263,6 +293,8 @@ impl Embedded {
             data_dir: data_dir.clone(),
             reserve_octets: AtomicU64::new(options.reserve_octets),
             ballast: Ballast::find(data_dir),
+            durable: Mutex::new(Position { segment: 0, offset: 0, chain: Digest([0; 32]), sequence: 0 }),
+            slow_sync: Mutex::new(None),
             #[cfg(test)]
             pretended_free: Mutex::new(None),
             readers: Mutex::new(Vec::new()),
@@ -307,6 +339,7 @@ impl Embedded {
             report.orphaned = super::content::put_orphans_aside(&shared.content_dir(), &index)?;
         }
         shared.load_routes(&index)?;
+        shared.note_durable(log.position(), 0.0);
         // The position must survive a power cut: behind it, a cut-off last group cannot have been acknowledged.
         index.checkpoint()?;
         sync_dir(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
@@ -329,6 +362,7 @@ impl Embedded {
             shared,
             commands,
             decoy: DecoyKeyring::new()?,
+            scrub: Scrub::load(data_dir),
             committer: Mutex::new(Some(committer)),
             closing,
             checkpointer: Mutex::new(Some(checkpointer)),
@@ -349,6 +383,12 @@ impl Embedded {
         if let Some(thread) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner) {
             thread.thread().unpark();
         }
+    }
+
+    /// Reads what is stored again in the background, at so many octets a second from now on; 0 is not at all. Until this is
+    /// called nothing is.
+    pub fn set_scrub(&self, octets_per_second: u64) {
+        self.scrub.set_rate(octets_per_second, &self.shared);
     }
 
     /// Wraps the keyring of every gateway mailbox that is made from now on to these too, and [`Store::add_escrow`] those of
@@ -376,6 +416,7 @@ impl Embedded {
     fn join(&self) {
         self.closing.store(true, Ordering::Relaxed);
         self.shared.ballast.abandon();
+        self.scrub.stop();
         for slot in [&self.checkpointer, &self.committer] {
             let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
@@ -740,6 +781,18 @@ impl Store for Embedded {
         let spooled = if octets > SPOOL_MEMORY_OCTETS_MAX as u64 { octets } else { 0 };
         self.shared.check_free_space(octets.saturating_add(spooled))?;
         if self.commands.is_closed() { Err(StoreError::closed()) } else { Ok(()) }
+    }
+
+    fn scrub(&self) -> ScrubStatus {
+        self.scrub.status()
+    }
+
+    fn scrub_now(&self) -> Result<(), StoreError> {
+        self.scrub.begin_now()
+    }
+
+    fn close_damage(&self, places: &[String], actor: &str) -> Result<usize, StoreError> {
+        self.scrub.close_damage(places, actor)
     }
 
     fn ready(&self) -> Result<(), StoreError> {

@@ -34,6 +34,7 @@ pub use state::WATCH_FILE;
 pub use status::{
     CertificateView, DayView, DiskView, MailView, MailboxStatus, SentView, StatusMailView, StatusView,
 };
+pub(in crate::admin) use words::{ago, size, span};
 
 use super::Context;
 use crate::config::Settings;
@@ -341,6 +342,7 @@ impl Watch {
                 .map(|certificate| Validity { begins: certificate.not_before, ends: certificate.not_after }),
             certificate_files: health.certificate_files.clone(),
             refused_mail: facts::refused_mail(&self.context, now),
+            damage: facts::damage(&self.context),
             gateway_mailboxes,
         };
         (facts, health)
@@ -360,6 +362,7 @@ impl Watch {
                 StoreState::Failing(why) => Some(why),
             },
             disk: health.space.map(DiskView::from),
+            scrub: Some(facts::scrub(&self.context)),
             certificate: health.certificate.map(|certificate| CertificateView {
                 ends: certificate.not_after,
                 self_signed: certificate.self_signed,

@@ -48,6 +48,12 @@ pub fn page(status: &StatusView) -> String {
         }
         None => out.push_str("disk: not known\n"),
     }
+    if let Some(scrub) = &status.scrub {
+        out.push_str(&crate::admin::scrub::line(scrub, now));
+        for thing in &scrub.things {
+            out.push_str(&format!("  {}: {}\n", Untrusted(&thing.place), Untrusted(&thing.what)));
+        }
+    }
     out.push_str(&certificate_line(status.certificate, now));
     match &status.mail {
         None => out.push_str("mail: alerts are not mailed, see [alerts]\n"),
@@ -122,6 +128,7 @@ mod tests {
             alarms: Vec::new(),
             store_trouble: None,
             disk: None,
+            scrub: None,
             certificate: None,
             mail: None,
             counted_at,

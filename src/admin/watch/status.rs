@@ -2,7 +2,7 @@
 
 use crate::mail::{GatewayMailboxId, GatewayMailboxState, Timestamp};
 use crate::observe::alarm::Raised;
-use crate::store::{Space, Tally};
+use crate::store::{ScrubStatus, Space, Tally};
 use serde::{Deserialize, Serialize};
 
 /// The gateway on one page. Holds neither addresses of gateway mailboxes nor anything of a message.
@@ -22,6 +22,9 @@ pub struct StatusView {
     pub store_trouble: Option<String>,
     /// Room on the disk; `None` when it cannot be found out.
     pub disk: Option<DiskView>,
+    /// How reading again what is stored stands, with the first few things that are damaged.
+    #[serde(default)]
+    pub scrub: Option<ScrubStatus>,
     /// The certificate shown to peers; `None` when it cannot be read.
     pub certificate: Option<CertificateView>,
     /// How alerts leave; `None` when they are not mailed.

@@ -1,8 +1,8 @@
 //! The causes of alarms, one function each: what is known to what it means.
 
 use super::{
-    Cause, CertificateFiles, Facts, MailboxNumbers, MissingFacts, Raised, RefusedFacts, Severity, StoreState,
-    Validity, Verdict, elapsed_ms, is_ahead,
+    Cause, CertificateFiles, DamageFacts, Facts, MailboxNumbers, MissingFacts, Raised, RefusedFacts,
+    Severity, StoreState, Validity, Verdict, elapsed_ms, is_ahead,
 };
 use crate::mail::Timestamp;
 
@@ -48,6 +48,15 @@ pub(super) fn disk(facts: &Facts, margin_octets: u64, raised: Option<&Raised>, n
     // Also where nothing changes what is seen does: mail refused before may be taken again.
     let cause = Cause::DiskLow { free_octets, reserve_octets, daily_octets, refuses };
     Verdict::Bad(severity, cause, now)
+}
+
+/// Critical: what is damaged may be the only copy, and what comes next may be too.
+pub(super) fn damage(facts: &DamageFacts, now: Timestamp) -> Verdict {
+    let DamageFacts { damaged, places, since } = facts.clone();
+    match damaged {
+        0 => Verdict::Good,
+        _ => Verdict::Bad(Severity::Critical, Cause::StoreDamaged { damaged, places }, since.unwrap_or(now)),
+    }
 }
 
 /// The stage of an alarm that was written before there were stages.

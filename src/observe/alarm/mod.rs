@@ -7,6 +7,7 @@
 //! |---|---|---|---|
 //! | `store-not-acknowledging` | the gateway | the store failed for a minute | it worked for two |
 //! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more is free than the largest day since needs |
+//! | `store-damaged` | the gateway | something stored was found not to be what was stored | it is found whole, nobody can ask for it any more, or `daybook scrub --close` |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
 //! | `mail-refused` | the gateway | mail that may have been a report was refused for good: a message as broken or too large (critical), by strict mode, or for a former address (warnings) | none was for a day |
@@ -32,9 +33,10 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 10] = [
+pub const ALARMS: [&str; 11] = [
     "store-not-acknowledging",
     "disk-low",
+    "store-damaged",
     "certificate-expiring",
     "certificate-not-loaded",
     "mail-refused",
@@ -118,6 +120,17 @@ pub struct RefusedFacts {
     pub last: Option<Timestamp>,
 }
 
+/// What was found damaged of what is stored, and nobody has closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DamageFacts {
+    /// So many things.
+    pub damaged: u64,
+    /// Where the first few are.
+    pub places: Vec<String>,
+    /// When the first of those was found.
+    pub since: Option<Timestamp>,
+}
+
 /// What is known of one gateway mailbox.
 #[derive(Clone, Debug)]
 pub struct MailboxFacts {
@@ -180,6 +193,8 @@ pub struct Facts {
     pub certificate_files: Option<CertificateFiles>,
     /// What was refused for good.
     pub refused_mail: RefusedFacts,
+    /// What is damaged.
+    pub damage: DamageFacts,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -232,6 +247,13 @@ pub enum Cause {
         /// Mail is refused, or was when last seen.
         #[serde(default)]
         refuses: bool,
+    },
+    /// Something stored is damaged.
+    StoreDamaged {
+        /// So many things.
+        damaged: u64,
+        /// Where the first few are.
+        places: Vec<String>,
     },
     /// The certificate ends soon, or has ended.
     CertificateExpiring {
@@ -302,6 +324,7 @@ impl Cause {
         match self {
             Cause::StoreNotAcknowledging { .. } => "store-not-acknowledging",
             Cause::DiskLow { .. } => "disk-low",
+            Cause::StoreDamaged { .. } => "store-damaged",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
             Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
             Cause::MailRefused { .. } => "mail-refused",
@@ -320,6 +343,10 @@ impl Cause {
                 Cause::CertificateExpiring { within_days, .. },
                 Cause::CertificateExpiring { within_days: before, .. },
             ) => within_days < before,
+            // Told again for each thing more, as far as each is named.
+            (Cause::StoreDamaged { damaged, .. }, Cause::StoreDamaged { damaged: before, .. }) => {
+                damaged > before
+            }
             _ => false,
         }
     }
@@ -421,6 +448,7 @@ impl Alarms {
         self.settle("store-not-acknowledging", None, store, now, &mut changes);
         let disk = check::disk(facts, self.limits.disk_margin_octets, self.find("disk-low", None), now);
         self.settle("disk-low", None, disk, now, &mut changes);
+        self.settle("store-damaged", None, check::damage(&facts.damage, now), now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);

@@ -40,6 +40,7 @@ fn healthy() -> Facts {
         certificate: certificate(60 * DAY_MS),
         certificate_files: Some(CertificateFiles::Shown),
         refused_mail: RefusedFacts::default(),
+        damage: DamageFacts::default(),
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
