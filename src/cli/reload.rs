@@ -87,6 +87,7 @@ impl Running {
         self.embedded.set_ballast(settings.store.ballast_bytes);
         self.embedded.set_scrub(settings.store.scrub_bytes_per_second);
         self.embedded.set_escrow(settings.keys.escrow.clone());
+        self.embedded.set_checkpoint_dir(settings.store.checkpoint_dir.clone());
         if before.log.level != settings.log.level {
             observe::set_level(configured_level(&settings));
         }

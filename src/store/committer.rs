@@ -185,11 +185,11 @@ impl Committer {
             }
         }
         // Only an orderly close leaves the mark: a store that is merely dropped counts as crashed.
-        if stopping.is_some()
-            && self.index.is_some()
-            && let Err(e) = self.log.mark_clean()
-        {
-            tracing::warn!(event = "store.clean_mark_failed", error = %e);
+        if stopping.is_some() && self.index.is_some() {
+            self.shared.witness().conclude();
+            if let Err(e) = self.log.mark_clean() {
+                tracing::warn!(event = "store.clean_mark_failed", error = %e);
+            }
         }
         drop(self);
         if let Some(answer) = stopping {
@@ -294,9 +294,10 @@ impl Committer {
         }
         let clock = Instant::now();
         let position = self.log.append(builder)?;
+        self.shared.witness().reached(position);
         let sync_seconds = clock.elapsed().as_secs_f64();
         metrics::store_synced(sync_seconds, group);
-        self.shared.note_durable(position, sync_seconds);
+        self.shared.note_sync(sync_seconds);
         let recorded = index.set_numbers(&self.numbers).and_then(|()| index.set_position(&position));
         if let Err(e) = recorded.and_then(|()| index.commit()) {
             // Durable all the same. The index is behind now; repair_if_needed takes it further.

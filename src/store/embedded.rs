@@ -1,13 +1,13 @@
 //! [`Store`] in one directory: opens log and index, runs the committer, answers readers.
 
 use super::ballast::Ballast;
+use super::checkpoint::{CheckpointStatus, Witness};
 use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
 use super::content::make_shards;
 use super::escrow;
 use super::fact::GatewayMailboxFact;
 use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
-use super::log::Position;
 use super::read::MessageReader;
 use super::replay::{open_log_and_index, put_index_aside};
 use super::rotation::gateway_address;
@@ -15,6 +15,7 @@ use super::scrub::{Scrub, ScrubStatus};
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
+use super::state_file;
 use super::{
     Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
     FolderName, FolderStatus, GatewayMailboxChange, Keyring, Listing, MessageKey, NewGatewayMailbox,
@@ -92,8 +93,6 @@ pub(super) struct Shared {
     data_dir: PathBuf,
     reserve_octets: AtomicU64,
     pub(super) ballast: Ballast,
-    /// Behind the last group that was made durable.
-    durable: Mutex<Position>,
     /// When a sync last took long.
     slow_sync: Mutex<Option<Instant>>,
     /// Stands in for a disk that is full.
@@ -110,6 +109,7 @@ pub(super) struct Shared {
     index_spoilt: AtomicBool,
     /// Raised when the index was put aside.
     index_generation: AtomicU64,
+    witness: Witness,
 }
 
 /// The store in a directory of its own.
@@ -121,6 +121,7 @@ pub struct Embedded {
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
     checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    witness: Mutex<Option<std::thread::JoinHandle<()>>>,
     _lock: File,
 }
 
@@ -149,21 +150,19 @@ impl Shared {
         self.data_dir.join(format!("{INDEX_FILE}-wal"))
     }
 
+    pub(super) fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
     pub(super) fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
     }
 
-    /// The log is durable up to here, by a sync that took so many seconds.
-    pub(super) fn note_durable(&self, position: Position, sync_seconds: f64) {
-        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = position;
+    /// A sync of the log took so many seconds.
+    pub(super) fn note_sync(&self, sync_seconds: f64) {
         if sync_seconds >= SLOW_SYNC_SECONDS {
             *self.slow_sync.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
-    }
-
-    /// Behind the last group that was made durable.
-    pub(super) fn durable(&self) -> Position {
-        *self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True while the disk has enough to do with mail.
@@ -288,12 +287,26 @@ impl Embedded {
     /// [`StoreError::Locked`] when another process has it open; [`StoreError::Newer`] when a newer version wrote it;
     /// [`StoreError::Damaged`] or [`StoreError::Io`] when it cannot be used at all.
     pub fn open(options: &Options) -> Result<(Embedded, OpenReport), StoreError> {
+        Embedded::open_witnessed(options, None)
+    }
+
+    /// The same, with checkpoints in a folder outside as well: what is known there of the log counts too.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`]. Whatever is wrong with that folder stops nothing.
+    pub fn open_witnessed(
+        options: &Options,
+        checkpoint_dir: Option<PathBuf>,
+    ) -> Result<(Embedded, OpenReport), StoreError> {
         let data_dir = &options.data_dir;
+        let lock = prepare(data_dir)?;
+        let (witness, newest) = Witness::open(data_dir, checkpoint_dir)?;
+        let signed = newest.map(|newest| newest.position());
         let shared = Arc::new(Shared {
             data_dir: data_dir.clone(),
+            witness,
             reserve_octets: AtomicU64::new(options.reserve_octets),
             ballast: Ballast::find(data_dir),
-            durable: Mutex::new(Position { segment: 0, offset: 0, chain: Digest([0; 32]), sequence: 0 }),
             slow_sync: Mutex::new(None),
             #[cfg(test)]
             pretended_free: Mutex::new(None),
@@ -305,25 +318,16 @@ impl Embedded {
             index_spoilt: AtomicBool::new(false),
             index_generation: AtomicU64::new(0),
         });
-        let made = create_dir_durably(data_dir).and_then(|()| sync_dir(data_dir));
-        made.map_err(|e| StoreError::io("making the data directory", e))?;
-        let lock = lock(data_dir)?;
-        for dir in [shared.content_dir(), shared.log_dir(), shared.keys_dir(), shared.tmp_dir()] {
-            create_dir_durably(&dir).map_err(|e| StoreError::io("making the data directory", e))?;
-        }
-        // A crash between making one of these and syncing its parent must not matter later.
-        sync_upwards(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
-
         make_shards(&shared.content_dir())
             .map_err(|e| StoreError::io("making the content directories", e))?;
 
         let mut report = OpenReport::default();
         let was_clean = shared.log_dir().join("clean").exists();
-        let opened = match open_log_and_index(&shared, &mut report) {
+        let opened = match open_log_and_index(&shared, signed.as_ref(), &mut report) {
             // Without any room nobody could even fetch.
             Err(StoreError::Full) if shared.ballast.give_up() => {
                 report = OpenReport::default();
-                open_log_and_index(&shared, &mut report)
+                open_log_and_index(&shared, signed.as_ref(), &mut report)
             }
             opened => opened,
         };
@@ -331,7 +335,7 @@ impl Embedded {
             Err(StoreError::IndexDamaged(why)) => {
                 put_index_aside(&shared)?;
                 report = OpenReport { index_rebuilt: Some(why), ..OpenReport::default() };
-                open_log_and_index(&shared, &mut report)?
+                open_log_and_index(&shared, signed.as_ref(), &mut report)?
             }
             other => other?,
         };
@@ -339,11 +343,11 @@ impl Embedded {
             report.orphaned = super::content::put_orphans_aside(&shared.content_dir(), &index)?;
         }
         shared.load_routes(&index)?;
-        shared.note_durable(log.position(), 0.0);
         // The position must survive a power cut: behind it, a cut-off last group cannot have been acknowledged.
         index.checkpoint()?;
         sync_dir(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
 
+        shared.witness.reached(log.position());
         let (commands, queue) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let committer = Committer::new(shared.clone(), log, index)?;
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -358,6 +362,10 @@ impl Embedded {
             let (shared, closing, commands) = (shared.clone(), closing.clone(), commands.downgrade());
             spawn("checkpointer", Box::new(move || tend(&shared, &closing, &commands)))?
         };
+        let witness = {
+            let (shared, closing) = (shared.clone(), closing.clone());
+            spawn("witness", Box::new(move || shared.witness.watch(&closing)))?
+        };
         let store = Embedded {
             shared,
             commands,
@@ -366,6 +374,7 @@ impl Embedded {
             committer: Mutex::new(Some(committer)),
             closing,
             checkpointer: Mutex::new(Some(checkpointer)),
+            witness: Mutex::new(Some(witness)),
             _lock: lock,
         };
         Ok((store, report))
@@ -397,6 +406,11 @@ impl Embedded {
         self.shared.escrow.store(Arc::new(recipients));
     }
 
+    /// Writes signed checkpoints to this folder too from now on, or to none.
+    pub fn set_checkpoint_dir(&self, dir: Option<PathBuf>) {
+        self.shared.witness.set_outside(dir);
+    }
+
     /// Ends what is queued, marks the log as cleanly closed and stops the threads. Later calls fail.
     pub async fn close(&self) {
         let (answer, closed) = oneshot::channel();
@@ -417,7 +431,7 @@ impl Embedded {
         self.closing.store(true, Ordering::Relaxed);
         self.shared.ballast.abandon();
         self.scrub.stop();
-        for slot in [&self.checkpointer, &self.committer] {
+        for slot in [&self.checkpointer, &self.witness, &self.committer] {
             let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
                 thread.thread().unpark();
@@ -461,6 +475,25 @@ fn lock(data_dir: &Path) -> Result<File, StoreError> {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked),
         Err(e) => Err(fail(e.into())),
+    }
+}
+
+/// Makes what a store consists of and locks it; refuses one that a newer version wrote to.
+fn prepare(data_dir: &Path) -> Result<File, StoreError> {
+    let fail = |e| StoreError::io("making the data directory", e);
+    create_dir_durably(data_dir).and_then(|()| sync_dir(data_dir)).map_err(fail)?;
+    let lock = lock(data_dir)?;
+    for dir in ["content", "log", "keys", "tmp"] {
+        create_dir_durably(&data_dir.join(dir)).map_err(fail)?;
+    }
+    // A crash between making one of these and syncing its parent must not matter later.
+    sync_upwards(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
+    match state_file::newer(data_dir) {
+        Some((path, version)) => {
+            let name = path.strip_prefix(data_dir).unwrap_or(&path).display();
+            Err(StoreError::Newer(format!("{name}: version {version}")))
+        }
+        None => Ok(lock),
     }
 }
 
@@ -691,6 +724,10 @@ impl Store for Embedded {
 
     fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError> {
         self.shared.read(|index| index.tally(gateway_mailbox, since))
+    }
+
+    fn checkpoints(&self) -> CheckpointStatus {
+        self.shared.witness.status()
     }
 
     fn space(&self) -> Result<Space, StoreError> {

@@ -152,11 +152,12 @@ impl SegmentHeader {
         if &array::<8>(octets, 0)? != SEGMENT_MAGIC {
             return Err(FormatError::NotOurs);
         }
+        // The check covers the version, and will in every later one: a flipped bit is damage, not a newer program.
+        verify_check(octets, 84)?;
         let version = u16::from_le_bytes(array(octets, 8)?);
         if version > FORMAT_VERSION {
             return Err(FormatError::Newer(version));
         }
-        verify_check(octets, 84)?;
         Ok(SegmentHeader {
             number: u64_at(octets, 12)?,
             previous: u64_at(octets, 20)?,
@@ -464,6 +465,9 @@ mod tests {
         assert_eq!(SegmentHeader::decode(&octets), Ok(header));
         let mut newer = octets.clone();
         newer[8] = 2;
+        assert_eq!(SegmentHeader::decode(&newer), Err(FormatError::NotOurs), "a flipped bit");
+        let check = check_of(&newer[..84]);
+        newer[84..].copy_from_slice(&check);
         assert_eq!(SegmentHeader::decode(&newer), Err(FormatError::Newer(2)));
         let mut bad = octets;
         bad[13] ^= 1;

@@ -32,6 +32,7 @@
 
 mod ballast;
 mod check;
+mod checkpoint;
 mod committer;
 mod content;
 mod embedded;
@@ -51,8 +52,12 @@ mod scrub;
 mod seal;
 mod spool;
 mod stage;
+pub mod state_file;
 mod view;
 
+pub use checkpoint::{
+    Checkpoint, CheckpointError, CheckpointStatus, Checkpoints, PublicKey, checkpoints, try_checkpoint_dir,
+};
 pub use embedded::{Embedded, OpenReport, Options};
 pub use escrow::{Escrow, EscrowIdentity};
 pub use fact::{ReportRecord, StoredExtent};
@@ -689,6 +694,9 @@ pub trait Store: Send + Sync {
     /// all gateway mailboxes, as this one's messages of them have entries, as events of INBOX came since, and as INBOX ever
     /// held.
     fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError>;
+
+    /// How signed checkpoints are doing.
+    fn checkpoints(&self) -> CheckpointStatus;
 
     /// How much room there is.
     fn space(&self) -> Result<Space, StoreError>;

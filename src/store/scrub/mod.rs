@@ -270,7 +270,7 @@ impl Scrub {
 
     /// Goes through the log from where the pass stands.
     fn pass(&self, shared: &Shared) -> Result<Ended, StoreError> {
-        let durable = shared.durable();
+        let Some(durable) = shared.witness().end() else { return Ok(Ended::BrokenOff) };
         let mut pass = *self.state().pass.get_or_insert(Pass::begin(now(), durable.segment));
         let (mut chain, mut sequence) = (None, None);
         let mut saved = Instant::now();
@@ -283,7 +283,7 @@ impl Scrub {
                 return Ok(Ended::Whole);
             };
             // What stands behind the durable end may be half written.
-            let durable = shared.durable();
+            let durable = shared.witness().end().unwrap_or(durable);
             let end = if number == durable.segment { octets.min(durable.offset) } else { octets };
             pass.segment = number;
             let expect = Expect { number, from: 0, end, chain, sequence, payloads: true };

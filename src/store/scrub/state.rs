@@ -5,10 +5,10 @@
 use super::{DAMAGED_MAX, DamagedThing, ScrubPass, ScrubStatus, ScrubbedPass};
 use crate::mail::Timestamp;
 use crate::store::StoreError;
-use crate::store::files::write_file_durably;
+use crate::store::state_file::{self, StateError};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::{fs, io};
+use std::io;
 
 /// Name of the file in `data_dir`.
 pub(super) const SCRUB_FILE: &str = "scrub.json";
@@ -53,10 +53,9 @@ impl Pass {
 
 impl State {
     pub(super) fn load(path: &Path) -> State {
-        let read = fs::read(path).and_then(|octets| Ok(serde_json::from_slice(&octets)?));
-        match read {
+        match state_file::read(path) {
             Ok(state) => state,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
+            Err(StateError::Absent) => State::default(),
             Err(error) => {
                 tracing::warn!(event = "store.scrub_forgotten", file = SCRUB_FILE, %error);
                 State::default()
@@ -65,7 +64,7 @@ impl State {
     }
 
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
-        write_file_durably(path, &serde_json::to_vec(self)?)
+        state_file::write(path, self)
     }
 
     pub(super) fn status(&self, bytes_per_second: u64) -> ScrubStatus {
@@ -168,6 +167,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn thing(place: usize, segment: u64) -> DamagedThing {
         DamagedThing {
