@@ -65,6 +65,7 @@ fn a_healthy_site_has_no_problem_and_nothing_stays_behind() {
                 "certificate",
                 "dns",
                 "disk",
+                "scrub",
                 "file-rights",
                 "clock",
                 "directory",

@@ -7,8 +7,8 @@ use crate::mail::Timestamp;
 use crate::store::StoreError;
 use crate::store::state_file::{self, StateError};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 use std::io;
+use std::path::Path;
 
 /// Name of the file in `data_dir`.
 pub(super) const SCRUB_FILE: &str = "scrub.json";
