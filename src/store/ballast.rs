@@ -2,7 +2,8 @@
 //!
 //! On a full disk mail waits at its senders; what frees room, and what admins do, must go on, and that too is written down.
 //! So `data_dir/ballast` holds some room: allocated, never read. It is given up when a group cannot be written, or would not
-//! fit; what was in it is then for everything but mail, and new mail is refused until there is room to hold it again.
+//! fit; what was in it is then for everything but mail. It comes back when there is room for it beyond the reserve. A disk that
+//! never had that room has none, and only the reserve.
 //!
 //! A file system that cannot allocate is given random octets: one that compresses keeps no room for zeros.
 
@@ -26,6 +27,8 @@ pub(super) struct Ballast {
     path: PathBuf,
     /// Octets it has on the disk now.
     held: AtomicU64,
+    /// Octets that were given up, and are not held again yet.
+    owed: AtomicU64,
     /// Octets it should have; [`Ballast::UNSAID`] before anybody says: then what is there stays.
     wanted: AtomicU64,
     /// It is to be given up, or the store closes: whoever makes it stops.
@@ -36,8 +39,6 @@ pub(super) struct Ballast {
 
 #[derive(Default)]
 struct Changing {
-    /// It was there, and was given up.
-    given_up: bool,
     /// It could not be made, and that was said.
     failed: bool,
 }
@@ -50,6 +51,7 @@ impl Ballast {
         let path = data_dir.join(BALLAST_FILE);
         Ballast {
             held: AtomicU64::new(on_disk(&path)),
+            owed: AtomicU64::new(0),
             path,
             wanted: AtomicU64::new(Ballast::UNSAID),
             abandoned: AtomicBool::new(false),
@@ -66,14 +68,14 @@ impl Ballast {
         Some(self.wanted.load(Ordering::Relaxed)).filter(|wanted| *wanted != Ballast::UNSAID)
     }
 
-    /// True where room is held, or should be.
+    /// True where room is held, or was given up.
     pub(super) fn is_kept(&self) -> bool {
-        self.held.load(Ordering::Relaxed) > 0 || self.missing() > 0
+        self.held.load(Ordering::Relaxed) > 0 || self.owed() > 0
     }
 
-    /// Octets that should be held and are not. They are free, and not for mail.
-    pub(super) fn missing(&self) -> u64 {
-        self.wanted().unwrap_or(0).saturating_sub(self.held.load(Ordering::Relaxed))
+    /// Octets that were given up: they are free, and not for mail.
+    pub(super) fn owed(&self) -> u64 {
+        self.owed.load(Ordering::Relaxed).min(self.wanted().unwrap_or(0))
     }
 
     /// Makes it as large as it should be, if that leaves `reserve` of what is `free`. May take a while where nothing can be
@@ -86,15 +88,18 @@ impl Ballast {
             return;
         }
         let made = if wanted == 0 { fs::remove_file(&self.path) } else { self.make(wanted) };
-        self.held.store(on_disk(&self.path), Ordering::Relaxed);
         match made {
-            Ok(()) if changing.given_up => {
-                tracing::info!(event = "store.ballast_back", octets = wanted);
-                *changing = Changing::default();
+            Ok(()) => {
+                // Not asked for: some file systems say what a file has on the disk a while later.
+                self.held.store(wanted, Ordering::Relaxed);
+                changing.failed = false;
+                if self.owed.swap(0, Ordering::Relaxed) > 0 {
+                    tracing::info!(event = "store.ballast_back", octets = wanted);
+                }
             }
-            Ok(()) => changing.failed = false,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.held.store(0, Ordering::Relaxed),
             Err(error) => {
+                self.held.store(0, Ordering::Relaxed);
                 if !std::mem::replace(&mut changing.failed, true) {
                     tracing::warn!(event = "store.ballast_failed", %error);
                 }
@@ -138,14 +143,14 @@ impl Ballast {
     /// Gives the room free, if any is held; true when it was.
     pub(super) fn give_up(&self) -> bool {
         self.abandon();
-        let mut changing = self.changing();
+        let _changing = self.changing();
         self.abandoned.store(false, Ordering::Relaxed);
         let octets = self.held.load(Ordering::Relaxed);
         if octets == 0 || fs::remove_file(&self.path).is_err() {
             return false;
         }
         self.held.store(0, Ordering::Relaxed);
-        changing.given_up = true;
+        self.owed.store(octets, Ordering::Relaxed);
         tracing::warn!(event = "store.ballast_given_up", octets);
         true
     }
@@ -180,9 +185,8 @@ mod tests {
         ballast.tend(PLENTY, 0);
         assert!(!path.exists() && !ballast.is_kept(), "nobody asked for it");
         ballast.want(OCTETS);
-        assert_eq!(ballast.missing(), OCTETS);
         ballast.tend(PLENTY, 0);
-        assert_eq!((on_disk(&path), ballast.missing()), (OCTETS, 0));
+        assert_eq!((on_disk(&path), ballast.owed()), (OCTETS, 0));
 
         let found = Ballast::find(dir.path());
         assert!(found.is_kept());
@@ -198,18 +202,18 @@ mod tests {
         let ballast = Ballast::find(dir.path());
         ballast.want(OCTETS);
         let reserve = 2 * SPARE_OCTETS;
-        for (free, missing) in [
-            (reserve + OCTETS - 1, OCTETS),
-            (reserve + OCTETS, 0),
-            // Once there it is not asked for again.
-            (0, 0),
-        ] {
+        let held = || on_disk(&dir.path().join(BALLAST_FILE));
+        ballast.tend(reserve + OCTETS - 1, reserve);
+        assert_eq!((held(), ballast.owed()), (0, 0), "what never was there is not owed");
+        for free in [reserve + OCTETS, 0] {
             ballast.tend(free, reserve);
-            assert_eq!(ballast.missing(), missing, "{free}");
+            assert_eq!(held(), OCTETS, "once there it asks for no more room");
         }
         ballast.give_up();
         ballast.tend(SPARE_OCTETS, 0);
-        assert_eq!(ballast.missing(), OCTETS, "it would be given up again at once");
+        assert_eq!((held(), ballast.owed()), (0, OCTETS), "it would be given up again at once");
+        ballast.tend(SPARE_OCTETS + OCTETS, 0);
+        assert_eq!((held(), ballast.owed()), (OCTETS, 0));
     }
 
     #[test]
@@ -242,9 +246,9 @@ mod tests {
         let path = dir.path().join(BALLAST_FILE);
         File::create(&path).unwrap().set_len(OCTETS).unwrap();
         let ballast = Ballast::find(dir.path());
+        assert!(!ballast.is_kept());
         ballast.want(OCTETS);
-        assert_eq!(ballast.missing(), OCTETS);
         ballast.tend(PLENTY, 0);
-        assert_eq!((on_disk(&path), ballast.missing()), (OCTETS, 0));
+        assert_eq!(on_disk(&path), OCTETS);
     }
 }

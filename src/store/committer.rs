@@ -17,6 +17,7 @@ mod room;
 mod storing;
 
 pub(super) use revising::plan;
+pub(super) use room::{GROUP_ROOM_OCTETS, room_kept_from_mail};
 
 use super::embedded::Shared;
 use super::fact::{Entry, Fact, FolderEventFact, GatewayMailboxFact, MessageFact, ReceivedFact, runs};

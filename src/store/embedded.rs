@@ -2,7 +2,9 @@
 
 use super::ballast::Ballast;
 use super::checkpoint::{CheckpointStatus, Witness};
-use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
+use super::committer::{
+    Command, Committer, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, room_kept_from_mail,
+};
 use super::content::make_shards;
 use super::escrow;
 use super::fact::GatewayMailboxFact;
@@ -261,9 +263,9 @@ impl Shared {
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
-    /// What must stay free. The room of a ballast that was given up is not for mail.
+    /// What must stay free.
     fn reserve_octets(&self) -> u64 {
-        self.reserve_octets.load(Ordering::Relaxed).saturating_add(self.ballast.missing())
+        self.reserve_octets.load(Ordering::Relaxed).max(room_kept_from_mail(&self.ballast))
     }
 
     /// Whether `octets` more leave the reserve untouched.
@@ -323,6 +325,10 @@ impl Embedded {
 
         let mut report = OpenReport::default();
         let was_clean = shared.log_dir().join("clean").exists();
+        // A start writes as well: the log's next segment, files that tell where the server listens.
+        if shared.free_octets().is_ok_and(|free| free < GROUP_ROOM_OCTETS) {
+            shared.ballast.give_up();
+        }
         let opened = match open_log_and_index(&shared, signed.as_ref(), &mut report) {
             // Without any room nobody could even fetch.
             Err(StoreError::Full) if shared.ballast.give_up() => {

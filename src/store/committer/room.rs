@@ -2,9 +2,18 @@
 
 use super::{Command, Committer, inline_octets};
 use crate::store::StoreError;
+use crate::store::ballast::Ballast;
 
 /// Room that a group needs besides its content: entries, the index, a new segment.
-const GROUP_ROOM_OCTETS: u64 = 4 * 1024 * 1024;
+pub(in crate::store) const GROUP_ROOM_OCTETS: u64 = 4 * 1024 * 1024;
+
+/// Mail that leaves less room than this is turned away: what a ballast gave up is not for it.
+pub(in crate::store) fn room_kept_from_mail(ballast: &Ballast) -> u64 {
+    match ballast.owed() {
+        0 => 0,
+        owed => owed.saturating_add(GROUP_ROOM_OCTETS),
+    }
+}
 
 /// Content is written once. The index keeps none of it.
 fn room_for(batch: &[Command]) -> u64 {
@@ -31,7 +40,7 @@ impl Committer {
             return batch;
         }
         let Ok(free) = self.shared.free_octets() else { return batch };
-        if free >= room_for(&batch).saturating_add(ballast.missing()) {
+        if free >= room_for(&batch).saturating_add(ballast.owed()) {
             return batch;
         }
         let (rest, mail): (Vec<_>, Vec<_>) = batch.into_iter().partition(may_use_ballast);
@@ -81,7 +90,7 @@ mod tests {
         let (mailbox, _) = store.create_gateway_mailbox(new, "test").await.unwrap();
         store.set_ballast(BALLAST_OCTETS);
         let ballast = dir.path().join("ballast");
-        wait_until(|| store.shared.ballast.missing() == 0);
+        wait_until(|| ballast.exists());
         let pretend = |free: Option<u64>| *store.shared.pretended_free.lock().unwrap() = free;
         let rename = || {
             let changes = vec![GatewayMailboxChange::Name("Fabrikam".to_owned())];
@@ -96,11 +105,11 @@ mod tests {
         // What was in the ballast is free now, and still not for mail.
         pretend(Some(GROUP_ROOM_OCTETS + BALLAST_OCTETS - 1));
         assert!(matches!(store.deliver(Vec::new()).await, Err(StoreError::Full)));
-        assert_eq!(store.space().unwrap().reserve_octets, BALLAST_OCTETS);
+        assert_eq!(store.space().unwrap().reserve_octets, GROUP_ROOM_OCTETS + BALLAST_OCTETS);
         rename().await.unwrap();
 
         pretend(None);
-        wait_until(|| ballast.exists() && store.shared.ballast.missing() == 0);
+        wait_until(|| ballast.exists() && store.shared.ballast.owed() == 0);
         assert!(store.deliver(Vec::new()).await.is_ok());
         store.close().await;
     }
