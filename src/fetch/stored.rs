@@ -176,8 +176,11 @@ impl Maildrop for StoredMaildrop {
                 recorded => recorded.map_err(failed)?,
             }
             metrics::fetched(fetched.len(), 0);
-            let gone = self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await;
-            metrics::fetched(0, gone.map_err(failed)?);
+            // Nothing to delete is nothing that can fail.
+            if !deleted.is_empty() {
+                let gone = self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await;
+                metrics::fetched(0, gone.map_err(failed)?);
+            }
             for (event, uids) in [("fetch.fetched", &fetched), ("fetch.deleted", &deleted)] {
                 for entry in self.stored.iter().filter(|e| uids.binary_search(&e.uid).is_ok()) {
                     tracing::info!(

@@ -32,7 +32,7 @@ impl Visit for Heard {
 /// A log with an entry a group, each with a payload; gives the ends of its groups.
 fn log(dir: &Path, groups: usize) -> (PathBuf, Vec<u64>) {
     let (mut log, _) =
-        Log::open(dir, None, true, &mut |_: &Position, _, _: &GroupHeader, _: &[u8]| Ok(())).unwrap();
+        Log::open(dir, None, true, None, &mut |_: &Position, _, _: &GroupHeader, _: &[u8]| Ok(())).unwrap();
     let mut ends = Vec::new();
     for entry in ENTRIES.lines().cycle().take(groups) {
         let mut group = log.start_group().unwrap();

@@ -12,6 +12,7 @@ use crate::store::{ReceiptQuery, StoreError};
 use rustix::fs::Advice;
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 
 /// Transactions, and entries in folders, that are named of one damaged thing.
@@ -24,6 +25,8 @@ pub(super) struct Look<'a> {
     segment: u64,
     /// Of this segment, to have the kernel forget what was read of it; none of the one that mail is appended to.
     forgets: Option<File>,
+    /// Octets read of it.
+    read: u64,
     pace: Pace,
     /// Why the walk must be begun anew: it is nothing that is stored.
     failure: Option<StoreError>,
@@ -49,7 +52,7 @@ impl<'a> Look<'a> {
     pub(super) fn new(scrub: &'a Scrub, shared: &'a Shared, segment: u64, is_full: bool) -> Look<'a> {
         let file = || File::open(segment_path(&shared.log_dir(), segment)).ok();
         let forgets = is_full.then(file).flatten();
-        Look { scrub, shared, segment, forgets, pace: Pace::new(), failure: None }
+        Look { scrub, shared, segment, forgets, read: 0, pace: Pace::new(), failure: None }
     }
 
     /// # Errors
@@ -87,10 +90,14 @@ impl<'a> Look<'a> {
             return;
         }
         let (octets, sha256) = (fact.sealed_octets, Some(&fact.sealed_sha256));
-        let found = content_file(&dir, name, octets, sha256, &mut |octets| self.spend(octets));
-        if let Ok(file) = file {
-            forget(&file);
-        }
+        let mut read = 0;
+        let found = content_file(&dir, name, octets, sha256, &mut |octets| {
+            read += octets;
+            if let Ok(file) = &file {
+                forget(file, read);
+            }
+            self.spend(octets)
+        });
         match found {
             Found::Damaged(damage) => {
                 let receipts = vec![fact.receipt_id];
@@ -147,15 +154,19 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Has the kernel drop what it cached of a file: this reading must not push mail out. What is not written yet stays.
-fn forget(file: &File) {
-    rustix::fs::fadvise(file, 0, None, Advice::DontNeed).ok();
+/// Has the kernel drop what it cached of the first so many octets of a file: this reading must not push mail out. What it has
+/// read ahead stays, and so does what is not written yet.
+fn forget(file: &File, read: u64) {
+    if let Some(octets) = NonZeroU64::new(read) {
+        rustix::fs::fadvise(file, 0, Some(octets), Advice::DontNeed).ok();
+    }
 }
 
 impl Visit for Look<'_> {
     fn pace(&mut self, octets: u64) -> ControlFlow<()> {
+        self.read += octets;
         if let Some(file) = &self.forgets {
-            forget(file);
+            forget(file, self.read);
         }
         self.spend(octets)
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// What was not read while the scrub waited for something else may be made up for, as far as this.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
 /// How long one slow sync after the other holds the scrub up before it reads the next piece all the same.
-const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// Lets so many octets a second pass.
 pub(super) struct Pace {
