@@ -270,11 +270,14 @@ impl Scrub {
 
     /// Goes through the log from where the pass stands.
     fn pass(&self, shared: &Shared) -> Result<Ended, StoreError> {
-        let Some(durable) = shared.witness().end() else { return Ok(Ended::BrokenOff) };
-        let mut pass = *self.state().pass.get_or_insert(Pass::begin(now(), durable.segment));
+        let durable_end = || shared.witness().end().ok_or_else(StoreError::closed);
+        let mut pass = *self.state().pass.get_or_insert(Pass::begin(now(), durable_end()?.segment));
         let (mut chain, mut sequence) = (None, None);
         let mut saved = Instant::now();
         loop {
+            // What stands behind the durable end may be half written. It is asked for first: a segment that is given up later
+            // is not taken for a longer one.
+            let durable = durable_end()?;
             let segments = counted_segments(&shared.log_dir())?;
             let due = |number: u64| number >= pass.segment && number <= pass.until.min(durable.segment);
             let Some((number, octets)) = segments.iter().copied().find(|(number, _)| due(*number)) else {
@@ -282,8 +285,6 @@ impl Scrub {
                 self.finish(&pass, &there);
                 return Ok(Ended::Whole);
             };
-            // What stands behind the durable end may be half written.
-            let durable = shared.witness().end().unwrap_or(durable);
             let end = if number == durable.segment { octets.min(durable.offset) } else { octets };
             pass.segment = number;
             let expect = Expect { number, from: 0, end, chain, sequence, payloads: true };
