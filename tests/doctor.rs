@@ -66,6 +66,7 @@ fn a_healthy_site_has_no_problem_and_nothing_stays_behind() {
                 "dns",
                 "disk",
                 "checkpoint-dir",
+                "scrub",
                 "file-rights",
                 "clock",
                 "directory",

@@ -16,6 +16,7 @@ pub(super) fn examine(context: &Context) -> Result<Examined, OpError> {
         uid: rustix::process::geteuid().as_raw(),
         readiness: readiness(context).ok(),
         newest: newest.iter().map(|receipt| receipt.at).max(),
+        scrub: Some(context.store.scrub()),
         gateway_mailboxes: mailboxes.iter().map(|mailbox| one(context, mailbox)).collect::<Result<_, _>>()?,
     })
 }

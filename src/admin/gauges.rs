@@ -182,6 +182,7 @@ fn show_health(registry: &mut Registry, context: &Context) {
         let help = "When the newest signed checkpoint was made";
         show_one(registry, "store_last_checkpoint_timestamp_seconds", help, newest.at.unix_seconds());
     }
+    show_scrub(registry, context);
     if let Some(ends) = context.serving.tls.as_ref().and_then(|tls| tls.not_after()) {
         let help = "When the certificate shown to peers ends";
         show_one(registry, "tls_cert_expiry_timestamp_seconds", help, ends.unix_seconds());
@@ -189,6 +190,17 @@ fn show_health(registry: &mut Registry, context: &Context) {
     if let Some(tls) = &context.serving.tls {
         let help = "Whether certificate and key in their files are what is shown to peers";
         show_one(registry, "tls_cert_files_good", help, i64::from(tls.fault().is_none()));
+    }
+}
+
+fn show_scrub(registry: &mut Registry, context: &Context) {
+    let scrub = context.store.scrub();
+    show_one(registry, "store_damaged", "Things found not to be what was stored", whole(scrub.damaged));
+    let help = "How fast what is stored may be read again, 0 when it is not";
+    show_one(registry, "scrub_limit_bytes_per_second", help, whole(scrub.bytes_per_second));
+    if let Some(last) = scrub.last {
+        let help = "When all that is stored had last been read again";
+        show_one(registry, "scrub_last_pass_timestamp_seconds", help, last.ended.unix_seconds());
     }
 }
 

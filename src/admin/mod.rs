@@ -48,6 +48,7 @@ mod receipts;
 mod reprocess;
 mod request;
 mod revised;
+mod scrub;
 mod self_test;
 mod socket;
 mod tail;
@@ -81,6 +82,7 @@ pub use request::{
     MailboxExamined, OpError, Readiness, Request, Response, RoleView, ServedView, UserView,
 };
 pub use revised::{LeftView, PlacedView, RevisedView};
+pub use scrub::scrub_page;
 pub use socket::{AdminSocket, SOCKET_FILE};
 pub use transactions::{TRANSACTIONS_MAX, TransactionsAsked};
 pub use verify::verify;

@@ -5,7 +5,7 @@ use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
     Ports, examine, gaps, gateway_mailboxes, key, log_level, quarantine, reassign, receipts, reprocess,
-    self_test, transactions, trust, users,
+    scrub, self_test, transactions, trust, users,
 };
 use crate::config::Live;
 use crate::directory::Directory;
@@ -148,6 +148,9 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         }
         Request::StatusMail { send } => {
             watch(context)?.status_mail(send).await.map(|mail| Response::StatusMail(Box::new(mail)))
+        }
+        Request::Scrub { begin, close } => {
+            scrub::scrub(context, actor, begin, close).await.map(|scrub| Response::Scrub(Box::new(scrub)))
         }
         Request::Ready => blocking(context, readiness).await.map(Response::Ready),
         Request::Examine => {

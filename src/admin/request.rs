@@ -24,7 +24,7 @@ use crate::mail::{
     GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
 };
 use crate::observe::{Filter, Level};
-use crate::store::{Escrow, ReceiptView, StoreError, Transactions};
+use crate::store::{Escrow, ReceiptView, ScrubStatus, StoreError, Transactions};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -227,6 +227,13 @@ pub enum Request {
         /// False only shows it.
         send: bool,
     },
+    /// How reading again what is stored stands.
+    Scrub {
+        /// Begins it anew, from the beginning.
+        begin: bool,
+        /// Places at which damage is known, and no more to be alarmed.
+        close: Vec<String>,
+    },
     /// Whether a server runs that would take mail now.
     Ready,
     /// What only the server, or whoever has the store open, can tell `doctor`.
@@ -281,6 +288,8 @@ pub enum Response {
     Status(Box<StatusView>),
     /// The status report, and what came of sending it.
     StatusMail(Box<StatusMailView>),
+    /// How reading again what is stored stands.
+    Scrub(Box<ScrubStatus>),
     /// Whether the server would take mail.
     Ready(Readiness),
     /// What `doctor` goes by.
@@ -322,6 +331,7 @@ impl Response {
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Status(status) => serde_json::to_value(status),
             Response::StatusMail(mail) => serde_json::to_value(mail),
+            Response::Scrub(scrub) => serde_json::to_value(scrub),
             Response::Ready(readiness) => serde_json::to_value(readiness),
             Response::Examined(examined) => serde_json::to_value(examined),
         }
@@ -564,6 +574,9 @@ pub struct Examined {
     pub readiness: Option<Readiness>,
     /// When the newest message was received, whatever the clock was then.
     pub newest: Option<Timestamp>,
+    /// How reading again what is stored stands; `None` where that is not known.
+    #[serde(default)]
+    pub scrub: Option<ScrubStatus>,
     /// Every gateway mailbox, oldest first.
     pub gateway_mailboxes: Vec<MailboxExamined>,
 }

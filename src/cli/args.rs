@@ -132,6 +132,16 @@ pub(super) enum Command {
     /// Show the running server on one page: alarms, each gateway mailbox, disk, certificate
     #[command(after_help = "Exit code 0: no alarm is raised; 1: one is.")]
     Status,
+    /// Show how reading again what is stored stands, and what it found damaged
+    #[command(after_help = "Exit code 0: nothing is damaged; 1: something is.")]
+    Scrub {
+        /// Read everything again from the beginning, now
+        #[arg(long)]
+        now: bool,
+        /// Know of the damage at these places: it is alarmed no more
+        #[arg(long, value_name = "PLACE", num_args = 1..)]
+        close: Vec<String>,
+    },
     /// Show the status report that is mailed every day
     StatusMail {
         /// Mail it now, and say what the relay answers

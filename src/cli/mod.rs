@@ -41,6 +41,7 @@ mod receipts;
 mod reload;
 mod renewal;
 mod reprocess;
+mod scrub;
 mod secret;
 mod serve;
 mod service;
@@ -130,6 +131,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Tail(arguments) => tail::run(&arguments, config, json),
         Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
         Command::Status => status::status(&configuration::load(config)?, json),
+        Command::Scrub { now, close } => scrub::run(&configuration::load(config)?, now, close, json),
         Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
         Command::Verify { deep, checkpoints } => {
             verify::run(&configuration::load(config)?, deep, checkpoints, json)

@@ -84,6 +84,8 @@ impl Running {
         self.pipeline.replace_assign(&settings.assign, &settings.domains);
         self.pipeline.limit_in_flight(in_flight_limits(&settings));
         self.embedded.set_reserve(reserve_octets(&settings));
+        self.embedded.set_ballast(settings.store.ballast_bytes);
+        self.embedded.set_scrub(settings.store.scrub_bytes_per_second);
         self.embedded.set_escrow(settings.keys.escrow.clone());
         self.embedded.set_checkpoint_dir(settings.store.checkpoint_dir.clone());
         if before.log.level != settings.log.level {

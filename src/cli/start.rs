@@ -102,6 +102,8 @@ pub(super) async fn open_store(settings: &Settings) -> Result<Embedded, StartErr
         match opened.map_err(|_| StartError::Panicked)? {
             Ok((store, report)) => {
                 log_open_report(&report);
+                store.set_ballast(settings.store.ballast_bytes);
+                store.set_scrub(settings.store.scrub_bytes_per_second);
                 return Ok(store);
             }
             // A command that works without a server holds the store for a moment: a restart must not fail on it.

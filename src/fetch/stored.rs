@@ -119,6 +119,16 @@ fn uidl(entry: &Entry, uid_validity: u32) -> String {
 }
 
 impl StoredMaildrop {
+    fn log_unrecorded(&self, messages: usize) {
+        tracing::warn!(
+            event = "fetch.unrecorded",
+            session_id = %self.client.session_id,
+            mailbox = self.key.gateway_mailbox.login(),
+            peer = %self.client.peer,
+            messages,
+        );
+    }
+
     fn uids(&self, indexes: &[usize]) -> Vec<Uid> {
         indexes.iter().filter_map(|index| self.stored.get(*index)).map(|e| e.uid).collect()
     }
@@ -157,13 +167,20 @@ impl Maildrop for StoredMaildrop {
             };
             let (fetched, deleted) = (self.uids(&fetched), self.uids(&deleted));
             // Fetched first: a delete whose fetch is not on record would look like a loss.
-            self.store
-                .record_fetched(id, &FolderName::Inbox, &fetched, &self.client)
-                .await
-                .map_err(failed)?;
+            match self.store.record_fetched(id, &FolderName::Inbox, &fetched, &self.client).await {
+                // Fetching goes on when the disk is full to the last octet.
+                Err(StoreError::Full) if deleted.is_empty() => {
+                    self.log_unrecorded(fetched.len());
+                    return Ok(());
+                }
+                recorded => recorded.map_err(failed)?,
+            }
             metrics::fetched(fetched.len(), 0);
-            let gone = self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await;
-            metrics::fetched(0, gone.map_err(failed)?);
+            // Nothing to delete is nothing that can fail.
+            if !deleted.is_empty() {
+                let gone = self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await;
+                metrics::fetched(0, gone.map_err(failed)?);
+            }
             for (event, uids) in [("fetch.fetched", &fetched), ("fetch.deleted", &deleted)] {
                 for entry in self.stored.iter().filter(|e| uids.binary_search(&e.uid).is_ok()) {
                     tracing::info!(

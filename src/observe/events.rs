@@ -66,6 +66,7 @@
 //! | `fetch.unreadable` | error | session_id, mailbox, uidl, error | A message could not be read just now. |
 //! | `fetch.failed` | error | receipt_id, session_id, uid, error | The store could not do what a client asked. |
 //! | `fetch.commit_failed` | error | session_id, mailbox, error | What a client fetched and deleted could not be recorded; nothing was deleted. |
+//! | `fetch.unrecorded` | warn | session_id, mailbox, peer, messages | So many messages were fetched, which could not be recorded: the disk is full to the last octet. |
 //! | `fetch.tls_failed` | info, error | session_id, protocol, peer, error, cause | The handshake failed, by the client's fault (info) or ours (error). |
 //! | `fetch.tls_injection` | warn | session_id, protocol, peer, error | A client, or somebody between, sent commands before TLS to be taken for later ones. |
 //! | `fetch.over_cap` | warn | protocol, peer, limit, refused | Too many connections, as `smtp.over_cap`; logged at 1, 2, 4, 8, … refusals. |
@@ -113,7 +114,13 @@
 //! | event | level | fields | meaning |
 //! |---|---|---|---|
 //! | `store.torn` | warn | what | What a crash cut off, never acknowledged, was put aside. |
-//! | `store.damaged` | error | receipt_id, what, object, error | Something stored is not what was stored. |
+//! | `store.damaged` | error | receipt_id, receipts, place, what, octets, object, mailbox, mailbox_id, placements, error | Something stored is not what was stored. What the background reading finds is told of once: where, what is wrong, the first transaction it touches and how many, and the entries in folders that lead to it. |
+//! | `store.damage_over` | info | place, what | It is whole again, or nobody can ask for it any more. |
+//! | `store.damage_closed` | info | place, actor | An admin knows of it: it is alarmed no more. |
+//! | `store.scrubbed` | info | octets, objects, seconds, damaged | All that is stored was read again, which took so long; so many things are damaged. |
+//! | `store.scrub_failed` | warn | error | It could not go on, for no fault of what is stored; it is tried again. |
+//! | `store.scrub_forgotten` | warn | file, error | Where it stood, and what it had found, cannot be read: it begins anew, and damage is named once more. |
+//! | `store.scrub_not_kept` | warn | file, error | That cannot be written; logged once until it can. |
 //! | `store.orphaned` | warn | what | Content that nothing leads to was found. |
 //! | `store.replayed` | info | groups | The index was brought up to the log. |
 //! | `store.index_rebuilt` | warn | reason | The index was made anew. |
@@ -132,6 +139,9 @@
 //! | `store.checkpoint_key_made` | info | key | The key that signs checkpoints was made. |
 //! | `store.checkpoint_key_lost` | error | why, previous_key, key | It was gone or damaged, and another was made. |
 //! | `store.clean_mark_failed` | warn | error | The next start will look for crash damage in vain. |
+//! | `store.ballast_given_up` | warn | octets | The disk is full: the room of the ballast is given up, so that what frees room can be written. New mail waits. |
+//! | `store.ballast_back` | info | octets | There is room again, and it is held again. |
+//! | `store.ballast_failed` | warn | error | The ballast could not be made; logged once until it can. |
 //! | `store.thread_failed` | error | | The store's thread died: nothing is stored until the next start. |
 //!
 //! # Alarms and mail about them

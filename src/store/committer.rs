@@ -13,10 +13,12 @@ mod changing;
 mod kinship;
 mod placing;
 mod revising;
+mod room;
 mod storing;
 mod turning;
 
 pub(super) use revising::plan;
+pub(super) use room::{GROUP_ROOM_OCTETS, room_kept_from_mail};
 
 use super::embedded::Shared;
 use super::fact::{
@@ -210,7 +212,15 @@ impl Committer {
     }
 
     fn commit(&mut self, batch: Vec<Command>) {
-        if let Err(e) = self.repair_if_needed() {
+        let batch = self.make_room(batch);
+        if batch.is_empty() {
+            return;
+        }
+        let repaired = match self.repair_if_needed() {
+            Err(e) if self.give_room_after(&e) => self.repair_if_needed(),
+            repaired => repaired,
+        };
+        if let Err(e) = repaired {
             batch.into_iter().for_each(|command| command.fail(&e));
             return;
         }
@@ -274,6 +284,7 @@ impl Committer {
         self.shared.set_failing(true);
         metrics::store_commit_failed();
         tracing::error!(event = "store.commit_failed", error = %e);
+        self.give_room_after(e);
         if matches!(e, StoreError::IndexDamaged(_)) {
             self.shared.set_index_spoilt();
             return;
@@ -302,11 +313,13 @@ impl Committer {
         self.shared.witness().reached(position);
         let sync_seconds = clock.elapsed().as_secs_f64();
         metrics::store_synced(sync_seconds, group);
+        self.shared.note_sync(sync_seconds);
         let recorded = index.set_numbers(&self.numbers).and_then(|()| index.set_position(&position));
         if let Err(e) = recorded.and_then(|()| index.commit()) {
             // Durable all the same. The index is behind now; repair_if_needed takes it further.
             tracing::error!(event = "store.index_failed", error = %e);
             drop(index.rollback());
+            self.give_room_after(&e);
             self.shared.set_index_behind(true);
         }
         Ok(Committed { group, sync_seconds })

@@ -1,7 +1,10 @@
 //! [`Store`] in one directory: opens log and index, runs the committer, answers readers.
 
+use super::ballast::Ballast;
 use super::checkpoint::{CheckpointStatus, Witness};
-use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
+use super::committer::{
+    Command, Committer, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, room_kept_from_mail,
+};
 use super::content::make_shards;
 use super::escrow;
 use super::fact::GatewayMailboxFact;
@@ -11,6 +14,7 @@ use super::key_files;
 use super::read::MessageReader;
 use super::replay::{open_log_and_index, put_index_aside};
 use super::rotation::gateway_address;
+use super::scrub::{Scrub, ScrubStatus};
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
@@ -37,13 +41,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// How often the index's WAL is looked at, in milliseconds.
 const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
 /// Reading connections kept open.
 const READERS_MAX: usize = 16;
+/// Reading in the background steps back for [`SLOW_SYNC_REST`] behind a sync that took so long, in seconds.
+const SLOW_SYNC_SECONDS: f64 = 0.1;
+/// See [`SLOW_SYNC_SECONDS`].
+const SLOW_SYNC_REST: Duration = Duration::from_secs(2);
 const INDEX_FILE: &str = "index.sqlite";
 
 /// How to open an [`Embedded`] store.
@@ -89,6 +97,12 @@ struct Routes {
 pub(super) struct Shared {
     data_dir: PathBuf,
     reserve_octets: AtomicU64,
+    pub(super) ballast: Ballast,
+    /// When a sync last took long.
+    slow_sync: Mutex<Option<Instant>>,
+    /// Stands in for a disk that is full.
+    #[cfg(test)]
+    pub(super) pretended_free: Mutex<Option<u64>>,
     readers: Mutex<Vec<Index>>,
     routes: ArcSwap<Routes>,
     /// Whom new keyrings are wrapped to besides the password.
@@ -106,9 +120,10 @@ pub(super) struct Shared {
 
 /// The store in a directory of its own.
 pub struct Embedded {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
     decoy: DecoyKeyring,
+    scrub: Arc<Scrub>,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
     checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -147,6 +162,19 @@ impl Shared {
 
     pub(super) fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// A sync of the log took so many seconds.
+    pub(super) fn note_sync(&self, sync_seconds: f64) {
+        if sync_seconds >= SLOW_SYNC_SECONDS {
+            *self.slow_sync.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
+    /// True while the disk has enough to do with mail.
+    pub(super) fn syncs_are_slow(&self) -> bool {
+        let slow = *self.slow_sync.lock().unwrap_or_else(PoisonError::into_inner);
+        slow.is_some_and(|at| at.elapsed() < SLOW_SYNC_REST)
     }
 
     /// True while something waits for the committer to mend it.
@@ -247,15 +275,24 @@ impl Shared {
         self.waiting.is_due(now(), all)
     }
 
-    fn free_octets(&self) -> Result<u64, StoreError> {
+    pub(super) fn free_octets(&self) -> Result<u64, StoreError> {
+        #[cfg(test)]
+        if let Some(octets) = *self.pretended_free.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(octets);
+        }
         let space = rustix::fs::statvfs(&self.data_dir)
             .map_err(|e| StoreError::io("asking for free space", e.into()))?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
+    /// What must stay free.
+    fn reserve_octets(&self) -> u64 {
+        self.reserve_octets.load(Ordering::Relaxed).max(room_kept_from_mail(&self.ballast))
+    }
+
     /// Whether `octets` more leave the reserve untouched.
     fn check_free_space(&self, octets: u64) -> Result<(), StoreError> {
-        let wanted = self.reserve_octets.load(Ordering::Relaxed).saturating_add(octets);
+        let wanted = self.reserve_octets().saturating_add(octets);
         if self.free_octets()? < wanted { Err(StoreError::Full) } else { Ok(()) }
     }
 }
@@ -293,6 +330,10 @@ impl Embedded {
             data_dir: data_dir.clone(),
             witness,
             reserve_octets: AtomicU64::new(options.reserve_octets),
+            ballast: Ballast::find(data_dir),
+            slow_sync: Mutex::new(None),
+            #[cfg(test)]
+            pretended_free: Mutex::new(None),
             readers: Mutex::new(Vec::new()),
             routes: ArcSwap::default(),
             escrow: ArcSwap::default(),
@@ -307,7 +348,19 @@ impl Embedded {
 
         let mut report = OpenReport::default();
         let was_clean = shared.log_dir().join("clean").exists();
-        let (log, index) = match open_log_and_index(&shared, signed.as_ref(), &mut report) {
+        // A start writes as well: the log's next segment, files that tell where the server listens.
+        if shared.free_octets().is_ok_and(|free| free < GROUP_ROOM_OCTETS) {
+            shared.ballast.give_up();
+        }
+        let opened = match open_log_and_index(&shared, signed.as_ref(), &mut report) {
+            // Without any room nobody could even fetch.
+            Err(StoreError::Full) if shared.ballast.give_up() => {
+                report = OpenReport::default();
+                open_log_and_index(&shared, signed.as_ref(), &mut report)
+            }
+            opened => opened,
+        };
+        let (log, index) = match opened {
             Err(StoreError::IndexDamaged(why)) => {
                 put_index_aside(&shared)?;
                 report = OpenReport { index_rebuilt: Some(why), ..OpenReport::default() };
@@ -352,6 +405,7 @@ impl Embedded {
             shared,
             commands,
             decoy: DecoyKeyring::new()?,
+            scrub: Scrub::load(data_dir),
             committer: Mutex::new(Some(committer)),
             closing,
             checkpointer: Mutex::new(Some(checkpointer)),
@@ -364,6 +418,21 @@ impl Embedded {
     /// Refuses new mail from now on when less than this is free, in octets.
     pub fn set_reserve(&self, octets: u64) {
         self.shared.reserve_octets.store(octets, Ordering::Relaxed);
+    }
+
+    /// Holds so much room from now on, as soon as there is that much beyond the reserve, to be given up when the disk is full;
+    /// 0 is none. Before this is called, one that is there stays as it is.
+    pub fn set_ballast(&self, octets: u64) {
+        self.shared.ballast.want(octets);
+        if let Some(thread) = &*self.checkpointer.lock().unwrap_or_else(PoisonError::into_inner) {
+            thread.thread().unpark();
+        }
+    }
+
+    /// Reads what is stored again in the background, at so many octets a second from now on; 0 is not at all. Until this is
+    /// called nothing is.
+    pub fn set_scrub(&self, octets_per_second: u64) {
+        self.scrub.set_rate(octets_per_second, &self.shared);
     }
 
     /// Wraps the keyring of every gateway mailbox that is made from now on to these too, and [`Store::add_escrow`] those of
@@ -395,6 +464,8 @@ impl Embedded {
 
     fn join(&self) {
         self.closing.store(true, Ordering::Relaxed);
+        self.shared.ballast.abandon();
+        self.scrub.stop();
         for slot in [&self.checkpointer, &self.witness, &self.committer] {
             let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
@@ -486,6 +557,9 @@ fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Comma
                 .and_then(|index| index.checkpoint_beside_writer())
         {
             tracing::warn!(event = "store.checkpoint_failed", error = %e);
+        }
+        if let Ok(free) = shared.free_octets() {
+            shared.ballast.tend(free, shared.reserve_octets.load(Ordering::Relaxed));
         }
         if (shared.is_troubled() || shared.turned_away_is_due(false))
             && let Some(commands) = commands.upgrade()
@@ -706,7 +780,7 @@ impl Store for Embedded {
 
     fn space(&self) -> Result<Space, StoreError> {
         let free_octets = self.shared.free_octets()?;
-        Ok(Space { free_octets, reserve_octets: self.shared.reserve_octets.load(Ordering::Relaxed) })
+        Ok(Space { free_octets, reserve_octets: self.shared.reserve_octets() })
     }
 
     fn open(&self, key: &Unlocked, message: MessageKey) -> Result<Box<dyn io::Read + Send>, StoreError> {
@@ -809,6 +883,18 @@ impl Store for Embedded {
         let spooled = if octets > SPOOL_MEMORY_OCTETS_MAX as u64 { octets } else { 0 };
         self.shared.check_free_space(octets.saturating_add(spooled))?;
         if self.commands.is_closed() { Err(StoreError::closed()) } else { Ok(()) }
+    }
+
+    fn scrub(&self) -> ScrubStatus {
+        self.scrub.status()
+    }
+
+    fn scrub_now(&self) -> Result<(), StoreError> {
+        self.scrub.begin_now()
+    }
+
+    fn close_damage(&self, places: &[String], actor: &str) -> Result<usize, StoreError> {
+        self.scrub.close_damage(places, actor)
     }
 
     fn ready(&self) -> Result<(), StoreError> {

@@ -30,10 +30,16 @@ pub(super) fn create_dir_durably(dir: &Path) -> io::Result<()> {
     sync_dir(parent)
 }
 
+/// So many octets that nobody can guess.
+pub(super) fn random_octets(count: usize) -> io::Result<Vec<u8>> {
+    let mut random = vec![0; count];
+    aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
+    Ok(random)
+}
+
 /// A name nobody can guess or already has: 32 hex digits.
 pub(super) fn random_name() -> io::Result<String> {
-    let mut random = [0u8; 16];
-    aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
+    let random = random_octets(16)?;
     Ok(random.iter().map(|octet| format!("{octet:02x}")).collect())
 }
 

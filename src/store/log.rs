@@ -404,6 +404,13 @@ pub(super) fn find_segments(
     Ok((segments, highest))
 }
 
+/// The segments there are, and how many octets of each count.
+pub(super) fn counted_segments(dir: &Path) -> Result<Vec<(u64, u64)>, StoreError> {
+    // What is wrong with a header is found by whoever walks through the segment.
+    let (segments, _) = find_segments(dir, &mut Vec::new())?;
+    Ok(segments.into_iter().map(|(number, found)| (number, found.octets)).collect())
+}
+
 fn covers(segments: &BTreeMap<u64, Found>, position: &Position) -> bool {
     segments.get(&position.segment).is_some_and(|s| position.offset <= s.octets)
 }

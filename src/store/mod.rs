@@ -16,6 +16,8 @@
 //!   keys/<id>/escrow-….age    the same, wrapped to an escrow recipient               (escrow.rs)
 //!   keys/checkpoint.key       what signs checkpoints                                  (checkpoint.rs)
 //!   checkpoints.jsonl         how far the log had come, signed; checkpoints.1.jsonl: those before
+//!   ballast                   room to be given up when the disk is full                (ballast.rs)
+//!   scrub.json                where the reading again stands, and what it found damaged  (scrub/)
 //!   tmp/                      spools of messages being received: unlinked, encrypted  (spool.rs)
 //! ```
 //!
@@ -46,6 +48,7 @@
 //!
 //! This room never knows SMTP or MIME, nor why a folder was chosen.
 
+mod ballast;
 mod check;
 mod checkpoint;
 mod committer;
@@ -64,6 +67,7 @@ mod relation;
 mod replay;
 mod revision;
 mod rotation;
+mod scrub;
 mod seal;
 mod spool;
 mod stage;
@@ -83,6 +87,7 @@ pub use escrow::{Escrow, EscrowIdentity};
 pub use fact::{ReportRecord, StoredExtent};
 pub use relation::{RELATED_MAX, RelatedView, Relation};
 pub use revision::{REVISIONS_MAX, Reading, Revised, Revision, RevisionKind, Walk};
+pub use scrub::{DAMAGED_MAX, DamagedThing, ScrubPass, ScrubStatus, ScrubbedPass};
 pub use seal::Keyring;
 pub use spool::{SPOOL_MEMORY_OCTETS_MAX, Spool, Spooled};
 pub use stage::{DigestKey, Held, Holding, Sealed, Sealer, Stage};
@@ -814,6 +819,22 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Full`] when free space is below the reserve, or would be with it.
     fn admits(&self, octets: u64) -> Result<(), StoreError>;
+
+    /// How reading again what is stored stands, and what it found damaged. Never blocks.
+    fn scrub(&self) -> ScrubStatus;
+
+    /// Has all that is stored read again from now on, whenever that was last done. Never blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where nobody does that.
+    fn scrub_now(&self) -> Result<(), StoreError>;
+
+    /// Notes in the name of `actor` that damage at these places, all or none, is known: it counts no more until it is found
+    /// whole and damaged again. Tells how many were not closed yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when nothing at one of them is known to be damaged.
+    fn close_damage(&self, places: &[String], actor: &str) -> Result<usize, StoreError>;
 
     /// `Ok` when the store admits mail and its last write succeeded: for health checks. A store that is not ready still
     /// tries the next message, by which it recovers.

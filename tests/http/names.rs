@@ -16,6 +16,8 @@ fn scrape() -> Scrape {
     let server = site.serve();
     assert!(server.send(&account.address, &corpus("demo/report.eml")).starts_with("250 "));
     server.pop3s(&account.login, &account.password).unwrap().quit();
+    site.run(&["scrub", "--now"]).expect(0);
+    server.wait_for("store.scrubbed");
     Scrape::of(port(&server))
 }
 

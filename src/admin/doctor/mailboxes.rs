@@ -260,8 +260,14 @@ mod tests {
     }
 
     fn check(mailboxes: Vec<MailboxExamined>, expect: &[(Status, &str)]) {
-        let examined =
-            Examined { pid: 1, uid: 1, readiness: None, newest: None, gateway_mailboxes: mailboxes };
+        let examined = Examined {
+            pid: 1,
+            uid: 1,
+            readiness: None,
+            newest: None,
+            scrub: None,
+            gateway_mailboxes: mailboxes,
+        };
         let found = judge(&examined, &Exchange::default(), |arguments| format!("daybook {arguments}"));
         assert_eq!(found.len(), expect.len(), "{found:?}");
         for (found, (status, word)) in found.iter().zip(expect) {

@@ -112,6 +112,7 @@ mod tests {
                 ports: Ports::default(),
             }),
             newest: None,
+            scrub: None,
             gateway_mailboxes: Vec::new(),
         }
     }

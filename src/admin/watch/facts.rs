@@ -11,11 +11,11 @@ use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile
 use crate::net::certificate::{self, CertificateFacts};
 use crate::net::tls::TlsIdentity;
 use crate::observe::alarm::{
-    AHEAD_MS, CertificateFiles, CheckpointFacts, MailboxFacts, MailboxNumbers, MissingFacts, RefusedFacts,
-    StoreState, Subject, is_ahead,
+    AHEAD_MS, CertificateFiles, CheckpointFacts, DamageFacts, MailboxFacts, MailboxNumbers, MissingFacts,
+    RefusedFacts, StoreState, Subject, is_ahead,
 };
 use crate::observe::rhythm::{HISTORY_MS, Rhythm};
-use crate::store::{ARRIVALS_SPAN_MS, Activity, CheckpointStatus, Space, StoreError};
+use crate::store::{ARRIVALS_SPAN_MS, Activity, CheckpointStatus, ScrubStatus, Space, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,6 +25,8 @@ const COUNT_INTERVAL_MS: i64 = 5 * 60 * 1000;
 /// What silence is usual is learned anew after so long.
 const LEARN_INTERVAL_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Damaged things that alarms and the status name; `daybook scrub` lists all.
+const DAMAGE_SHOWN_MAX: usize = 5;
 
 /// What does not depend on how much is stored.
 #[derive(Clone, Debug)]
@@ -108,6 +110,21 @@ fn checkpoints(status: &CheckpointStatus) -> CheckpointFacts {
 /// What was refused for good in the last day.
 pub(super) fn refused_mail(context: &Context, now: Timestamp) -> RefusedFacts {
     context.refused_mail.between(later(now, -DAY_MS), later(now, AHEAD_MS))
+}
+
+/// How reading again what is stored stands, with the first few things that are damaged. Never blocks.
+pub(super) fn scrub(context: &Context) -> ScrubStatus {
+    let mut scrub = context.store.scrub();
+    scrub.things.retain(|thing| thing.closed_by.is_none());
+    scrub.things.truncate(DAMAGE_SHOWN_MAX);
+    scrub
+}
+
+/// What of that is an alarm.
+pub(super) fn damage(context: &Context) -> DamageFacts {
+    let ScrubStatus { damaged, things, .. } = scrub(context);
+    let since = things.iter().map(|thing| thing.found_at).min();
+    DamageFacts { damaged, places: things.into_iter().map(|thing| thing.place).collect(), since }
 }
 
 /// Every gateway mailbox that is watched over, without numbers: for when counting takes too long.

@@ -35,6 +35,7 @@ pub use status::{
     CertificateView, CheckpointView, DayView, DiskView, MailView, MailboxStatus, SentView, StatusMailView,
     StatusView,
 };
+pub(in crate::admin) use words::{ago, size, span};
 
 use super::Context;
 use crate::config::Settings;
@@ -343,6 +344,7 @@ impl Watch {
                 .map(|certificate| Validity { begins: certificate.not_before, ends: certificate.not_after }),
             certificate_files: health.certificate_files.clone(),
             refused_mail: facts::refused_mail(&self.context, now),
+            damage: facts::damage(&self.context),
             gateway_mailboxes,
         };
         (facts, health)
@@ -367,6 +369,7 @@ impl Watch {
                 .is_some()
                 .then(|| self.context.store.checkpoints())
                 .and_then(CheckpointView::of),
+            scrub: Some(facts::scrub(&self.context)),
             certificate: health.certificate.map(|certificate| CertificateView {
                 ends: certificate.not_after,
                 self_signed: certificate.self_signed,

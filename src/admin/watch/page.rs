@@ -53,6 +53,12 @@ pub fn page(status: &StatusView) -> String {
         out.push_str(&checkpoint.key.as_ref().map_or_else(String::new, |key| format!(", signed by {key}")));
         out.push('\n');
     }
+    if let Some(scrub) = &status.scrub {
+        out.push_str(&crate::admin::scrub::line(scrub, now));
+        for thing in &scrub.things {
+            out.push_str(&format!("  {}: {}\n", Untrusted(&thing.place), Untrusted(&thing.what)));
+        }
+    }
     out.push_str(&certificate_line(status.certificate, now));
     match &status.mail {
         None => out.push_str("mail: alerts are not mailed, see [alerts]\n"),
@@ -128,6 +134,7 @@ mod tests {
             store_trouble: None,
             checkpoint: None,
             disk: None,
+            scrub: None,
             certificate: None,
             mail: None,
             counted_at,

@@ -2,7 +2,7 @@
 
 use crate::mail::{GatewayMailboxId, GatewayMailboxState, Timestamp};
 use crate::observe::alarm::Raised;
-use crate::store::{CheckpointStatus, Space, Tally};
+use crate::store::{CheckpointStatus, ScrubStatus, Space, Tally};
 use serde::{Deserialize, Serialize};
 
 /// The gateway on one page. Holds neither addresses of gateway mailboxes nor anything of a message.
@@ -25,6 +25,9 @@ pub struct StatusView {
     /// The newest signed checkpoint; `None` before the first, or when it cannot be found out.
     #[serde(default)]
     pub checkpoint: Option<CheckpointView>,
+    /// How reading again what is stored stands, with the first few things that are damaged.
+    #[serde(default)]
+    pub scrub: Option<ScrubStatus>,
     /// The certificate shown to peers; `None` when it cannot be read.
     pub certificate: Option<CertificateView>,
     /// How alerts leave; `None` when they are not mailed.

@@ -26,7 +26,7 @@ fn lately(at: Timestamp, now: Timestamp) -> String {
 }
 
 /// `1 h 36 min`, `12 min`, `3 days 4 h`
-pub(super) fn span(ms: i64) -> String {
+pub(in crate::admin) fn span(ms: i64) -> String {
     let (days, hours, minutes) = (ms / DAY_MS, ms % DAY_MS / HOUR_MS, ms % HOUR_MS / MINUTE_MS);
     match (days, hours) {
         (0, 0) => format!("{} min", minutes.max(0)),
@@ -36,7 +36,7 @@ pub(super) fn span(ms: i64) -> String {
     }
 }
 
-pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
+pub(in crate::admin) fn ago(at: Timestamp, now: Timestamp) -> String {
     match now.unix_ms() - at.unix_ms() {
         ..MINUTE_MS => format!("{} (just now)", minute(at)),
         ms => format!("{} ({} ago)", minute(at), span(ms)),
@@ -44,7 +44,7 @@ pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
 }
 
 /// `3.2 GiB`
-pub(super) fn size(octets: u64) -> String {
+pub(in crate::admin) fn size(octets: u64) -> String {
     const UNITS: [&str; 5] = ["octets", "KiB", "MiB", "GiB", "TiB"];
     let mut tenths = u128::from(octets) * 10;
     let mut unit = 0;
@@ -86,6 +86,8 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
         Cause::DiskLow { free_octets, .. } => format!("The disk is filling up: {} free", size(*free_octets)),
         Cause::LogEndMissing { .. } => "The end of the log is missing: acknowledged mail is lost".to_owned(),
         Cause::CheckpointsNotKept { .. } => "Signed checkpoints cannot be written".to_owned(),
+        Cause::StoreDamaged { damaged: 1, .. } => "Stored mail is damaged in 1 place".to_owned(),
+        Cause::StoreDamaged { damaged, .. } => format!("Stored mail is damaged in {damaged} places"),
         Cause::CertificateExpiring { ends, .. } if *ends <= now => {
             format!("The certificate ended at {}", minute(*ends))
         }
@@ -141,6 +143,12 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
         Cause::LogEndMissing { what } => format!("When the store was opened: {}.", Untrusted(what)),
         Cause::CheckpointsNotKept { why } => {
             format!("Not written since {}: {}.", ago(alarm.since, now), Untrusted(why))
+        }
+        Cause::StoreDamaged { damaged, places } => {
+            let places: Vec<String> = places.iter().map(|place| Untrusted(place).to_string()).collect();
+            let (listed, more) = (places.len() as u64, damaged.saturating_sub(places.len() as u64));
+            let others = if more > 0 && listed > 0 { format!(", and {more} more") } else { String::new() };
+            format!("Octets there are not what was stored: {}{others}.", places.join(", "))
         }
         Cause::CertificateExpiring { ends, .. } => {
             format!("The certificate shown to peers ends at {}.", minute(*ends))
@@ -207,6 +215,10 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
         Cause::CheckpointsNotKept { .. } => {
             "No. Mail is taken and kept as ever; only should the end of the log be lost, that could not be proven."
         }
+        Cause::StoreDamaged { .. } => {
+            "Perhaps. What is damaged is never served as mail; all other mail is taken and served. What the archive had fetched \
+             before, it has."
+        }
         Cause::CertificateExpiring { .. } => {
             "No. But once it has ended, a connector that checks certificates stops delivering, and clients that fetch \
              stop too."
@@ -261,6 +273,12 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "checkpoint_dir in [store]: is it mounted, is there room, may the server's user write there?",
             "daybook doctor",
             "it is tried again every few seconds; what was missed is made up for by the next",
+        ],
+        Cause::StoreDamaged { .. } => &[
+            "daybook scrub: where, since when, and which mail",
+            "look at the disk: dmesg, smartctl; one bad place is seldom the last",
+            "bring the file back from a backup, while the server is stopped; or have the report sent again: it is stored anew",
+            "it ends when the next reading finds it whole, when that mail was deleted, or with: daybook scrub --close PLACE",
         ],
         Cause::CertificateExpiring { .. } => &[
             "renew it: once the new one lies in the files named in [tls] it is shown within seconds",

@@ -1,8 +1,8 @@
 //! The causes of alarms, one function each: what is known to what it means.
 
 use super::{
-    Cause, CertificateFiles, CheckpointFacts, Facts, MailboxNumbers, MissingFacts, Raised, RefusedFacts,
-    Severity, StoreState, Validity, Verdict, elapsed_ms, is_ahead,
+    Cause, CertificateFiles, CheckpointFacts, DamageFacts, Facts, MailboxNumbers, MissingFacts, Raised,
+    RefusedFacts, Severity, StoreState, Validity, Verdict, elapsed_ms, is_ahead,
 };
 use crate::mail::Timestamp;
 
@@ -70,6 +70,15 @@ pub(super) fn checkpoints(facts: &Facts, now: Timestamp) -> Verdict {
         Some(Some((since, why))) => {
             Verdict::Bad(Severity::Warning, Cause::CheckpointsNotKept { why: why.clone() }, *since)
         }
+    }
+}
+
+/// Critical: what is damaged may be the only copy, and what comes next may be too.
+pub(super) fn damage(facts: &DamageFacts, now: Timestamp) -> Verdict {
+    let DamageFacts { damaged, places, since } = facts.clone();
+    match damaged {
+        0 => Verdict::Good,
+        _ => Verdict::Bad(Severity::Critical, Cause::StoreDamaged { damaged, places }, since.unwrap_or(now)),
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more is free than the largest day since needs |
 //! | `log-end-missing` | the gateway | the log was opened without what the index or a signed checkpoint says it once held (critical) | the next start finds nothing missing |
 //! | `checkpoints-not-kept` | the gateway | signed checkpoints could not be written to `data_dir` or `checkpoint_dir` for ten minutes | they can |
+//! | `store-damaged` | the gateway | something stored was found not to be what was stored | it is found whole, nobody can ask for it any more, or `daybook scrub --close` |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
 //! | `mail-refused` | the gateway | mail that may have been a report was refused for good: a message as broken or too large (critical), by strict mode, or for a former address (warnings) | none was for a day |
@@ -34,11 +35,12 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 12] = [
+pub const ALARMS: [&str; 13] = [
     "store-not-acknowledging",
     "disk-low",
     "log-end-missing",
     "checkpoints-not-kept",
+    "store-damaged",
     "certificate-expiring",
     "certificate-not-loaded",
     "mail-refused",
@@ -131,6 +133,17 @@ pub struct RefusedFacts {
     pub last: Option<Timestamp>,
 }
 
+/// What was found damaged of what is stored, and nobody has closed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DamageFacts {
+    /// So many things.
+    pub damaged: u64,
+    /// Where the first few are.
+    pub places: Vec<String>,
+    /// When the first of those was found.
+    pub since: Option<Timestamp>,
+}
+
 /// What is known of one gateway mailbox.
 #[derive(Clone, Debug)]
 pub struct MailboxFacts {
@@ -195,6 +208,8 @@ pub struct Facts {
     pub certificate_files: Option<CertificateFiles>,
     /// What was refused for good.
     pub refused_mail: RefusedFacts,
+    /// What is damaged.
+    pub damage: DamageFacts,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -257,6 +272,13 @@ pub enum Cause {
     CheckpointsNotKept {
         /// Where, and why not.
         why: String,
+    },
+    /// Something stored is damaged.
+    StoreDamaged {
+        /// So many things.
+        damaged: u64,
+        /// Where the first few are.
+        places: Vec<String>,
     },
     /// The certificate ends soon, or has ended.
     CertificateExpiring {
@@ -329,6 +351,7 @@ impl Cause {
             Cause::DiskLow { .. } => "disk-low",
             Cause::LogEndMissing { .. } => "log-end-missing",
             Cause::CheckpointsNotKept { .. } => "checkpoints-not-kept",
+            Cause::StoreDamaged { .. } => "store-damaged",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
             Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
             Cause::MailRefused { .. } => "mail-refused",
@@ -347,6 +370,10 @@ impl Cause {
                 Cause::CertificateExpiring { within_days, .. },
                 Cause::CertificateExpiring { within_days: before, .. },
             ) => within_days < before,
+            // Told again for each thing more, as far as each is named.
+            (Cause::StoreDamaged { damaged, .. }, Cause::StoreDamaged { damaged: before, .. }) => {
+                damaged > before
+            }
             _ => false,
         }
     }
@@ -450,6 +477,7 @@ impl Alarms {
         self.settle("disk-low", None, disk, now, &mut changes);
         self.settle("log-end-missing", None, check::log_end(facts, now), now, &mut changes);
         self.settle("checkpoints-not-kept", None, check::checkpoints(facts, now), now, &mut changes);
+        self.settle("store-damaged", None, check::damage(&facts.damage, now), now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);

@@ -41,6 +41,7 @@ fn healthy() -> Facts {
         certificate: certificate(60 * DAY_MS),
         certificate_files: Some(CertificateFiles::Shown),
         refused_mail: RefusedFacts::default(),
+        damage: DamageFacts::default(),
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -91,6 +92,26 @@ fn a_store_that_fails_for_a_minute_and_works_for_two() {
             Facts { store, ..healthy() }
         },
     );
+}
+
+#[test]
+fn damage_calls_at_once_and_again_when_it_grows_and_is_over_when_it_is_gone() {
+    let facts = |minute: i64| {
+        let damaged = match minute {
+            10..20 => 1,
+            20..25 => 3,
+            25..30 => 2,
+            _ => 0,
+        };
+        let damage = DamageFacts { damaged, places: vec!["log/00000001.seg at 9".to_owned()], since: None };
+        Facts { damage, ..healthy() }
+    };
+    let grows = [
+        (10, "store-damaged raised critical"),
+        (20, "store-damaged raised critical"),
+        (30, "store-damaged cleared"),
+    ];
+    check(&grows, 40, facts);
 }
 
 #[test]
@@ -528,6 +549,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::DiskLow { free_octets: 0, reserve_octets: 0, daily_octets: 0, refuses: false },
         Cause::LogEndMissing { what: String::new() },
         Cause::CheckpointsNotKept { why: String::new() },
+        Cause::StoreDamaged { damaged: 1, places: Vec::new() },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },

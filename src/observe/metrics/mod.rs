@@ -37,6 +37,9 @@
 //! | `daybook_store_sync_seconds` | – | time of one write and sync of the log, a histogram |
 //! | `daybook_store_group_size` | – | commands that shared one sync, a histogram |
 //! | `daybook_store_commit_failures_total` | – | groups that could not be made durable; none of it was acknowledged |
+//! | `daybook_scrub_bytes_total` | – | octets of log and content files read again in the background |
+//! | `daybook_scrub_objects_total` | – | entries of the log, their payloads with them, and content files looked at so |
+//! | `daybook_scrub_passes_total` | – | times that this came to its end |
 //! | `daybook_store_checkpoint_failures_total` | `place` | attempts to write a signed checkpoint to `data_dir` or `checkpoint_dir` that failed |
 //! | `daybook_log_dropped_lines_total` | – | log lines lost because the log could not be written fast enough |
 //! | `daybook_panics_total` | – | bugs that a task or thread died of |
@@ -44,6 +47,9 @@
 //! | `daybook_build_info` | `version` | always 1; the label tells what runs |
 //! | `daybook_ready` | – | 1 when `/readyz` says so |
 //! | `daybook_alarms` | `alarm` | alarms raised of each kind, as `daybook status` names them |
+//! | `daybook_store_damaged` | – | things stored that were found not to be what was stored, and that nobody has closed |
+//! | `daybook_scrub_limit_bytes_per_second` | – | how fast what is stored may be read again; 0 is off |
+//! | `daybook_scrub_last_pass_timestamp_seconds` | – | when all that is stored had last been read again; absent before the first time |
 //! | `daybook_store_ready` | – | 1 when the store takes mail: its last write succeeded and there is room |
 //! | `daybook_store_free_bytes` | – | free on the file system of `data_dir` |
 //! | `daybook_store_reserve_bytes` | – | with less free than this no mail is taken |
@@ -233,6 +239,17 @@ pub fn store_synced(seconds: f64, group: usize) {
 /// A group of commands could not be made durable.
 pub fn store_commit_failed() {
     METRICS.store_commit_failures.inc();
+}
+
+/// So much was read again in the background, and looked at.
+pub fn scrubbed(octets: u64, objects: u64) {
+    METRICS.scrub_bytes.inc_by(octets);
+    METRICS.scrub_objects.inc_by(objects);
+}
+
+/// All that is stored was read again.
+pub fn scrub_passed() {
+    METRICS.scrub_passes.inc();
 }
 
 /// A signed checkpoint could not be written.

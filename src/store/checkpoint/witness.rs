@@ -127,6 +127,11 @@ impl Witness {
         *locked(&self.end) = Some(end);
     }
 
+    /// Up to where the log is durable; none before it is open.
+    pub(in crate::store) fn end(&self) -> Option<Position> {
+        *locked(&self.end)
+    }
+
     /// The log that was opened does not hold what was signed.
     pub(in crate::store) fn note_lost(&self, what: String) {
         locked(&self.kept).lost = Some(what);

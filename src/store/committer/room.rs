@@ -1,0 +1,116 @@
+//! What goes on when the disk is full: mail waits, the rest is written into the room that the ballast gives up.
+
+use super::{Command, Committer, inline_octets};
+use crate::store::StoreError;
+use crate::store::ballast::Ballast;
+
+/// Room that a group needs besides its content: entries, the index, a new segment.
+pub(in crate::store) const GROUP_ROOM_OCTETS: u64 = 4 * 1024 * 1024;
+
+/// Mail that leaves less room than this is turned away: what a ballast gave up is not for it.
+pub(in crate::store) fn room_kept_from_mail(ballast: &Ballast) -> u64 {
+    match ballast.owed() {
+        0 => 0,
+        owed => owed.saturating_add(GROUP_ROOM_OCTETS),
+    }
+}
+
+/// Content is written once. The index keeps none of it.
+fn room_for(batch: &[Command]) -> u64 {
+    let content: usize = batch.iter().map(inline_octets).sum();
+    GROUP_ROOM_OCTETS.saturating_add(content as u64)
+}
+
+/// True for what frees room and for what admins do: little, and it must not wait for room.
+fn may_use_ballast(command: &Command) -> bool {
+    match command {
+        Command::Expunge { .. } | Command::Fetched { .. } => true,
+        Command::Create { .. } | Command::Change { .. } => true,
+        Command::Revise { .. } => inline_octets(command) == 0,
+        Command::Probe | Command::Stop { .. } => true,
+        _ => false,
+    }
+}
+
+impl Committer {
+    /// Turns away what there is no room for, and gives up the ballast for the rest when it needs it.
+    pub(super) fn make_room(&self, batch: Vec<Command>) -> Vec<Command> {
+        let ballast = &self.shared.ballast;
+        if !ballast.is_kept() {
+            return batch;
+        }
+        let Ok(free) = self.shared.free_octets() else { return batch };
+        if free >= room_for(&batch).saturating_add(ballast.owed()) {
+            return batch;
+        }
+        let (rest, mail): (Vec<_>, Vec<_>) = batch.into_iter().partition(may_use_ballast);
+        mail.into_iter().for_each(|command| command.fail(&StoreError::Full));
+        let asks_for_room = |command: &Command| !matches!(command, Command::Probe);
+        if free < room_for(&rest) && rest.iter().any(asks_for_room) {
+            ballast.give_up();
+        }
+        rest
+    }
+
+    /// After a failure: what comes next finds more room, if that was it. True when there is more than before.
+    pub(super) fn give_room_after(&self, error: &StoreError) -> bool {
+        matches!(error, StoreError::Full) && self.shared.ballast.give_up()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Profile, Role};
+    use crate::store::{Embedded, GatewayMailboxChange, NewGatewayMailbox, Options, Store};
+    use std::time::{Duration, Instant};
+
+    const BALLAST_OCTETS: u64 = 1024 * 1024;
+
+    fn wait_until(holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !holds() {
+            assert!(Instant::now() < deadline, "not in time");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    #[tokio::test]
+    async fn on_a_full_disk_mail_waits_and_the_rest_goes_on_until_there_is_room_for_the_ballast_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { data_dir: dir.path().to_owned(), reserve_octets: 0 };
+        let store = Embedded::open(&options).unwrap().0;
+        let new = NewGatewayMailbox {
+            name: "Contoso".to_owned(),
+            domain: "gw.example".to_owned(),
+            tenant: None,
+            profile: Profile::Generic,
+            role: Role::Journal,
+        };
+        let (mailbox, _) = store.create_gateway_mailbox(new, "test").await.unwrap();
+        store.set_ballast(BALLAST_OCTETS);
+        let ballast = dir.path().join("ballast");
+        wait_until(|| ballast.exists());
+        let pretend = |free: Option<u64>| *store.shared.pretended_free.lock().unwrap() = free;
+        let rename = || {
+            let changes = vec![GatewayMailboxChange::Name("Fabrikam".to_owned())];
+            store.change_gateway_mailbox(mailbox.id, changes, "test")
+        };
+
+        pretend(Some(GROUP_ROOM_OCTETS - 1));
+        assert!(matches!(store.deliver(Vec::new()).await, Err(StoreError::Full)));
+        assert!(ballast.exists(), "mail may not have it");
+        rename().await.unwrap();
+        assert!(!ballast.exists());
+        // What was in the ballast is free now, and still not for mail.
+        pretend(Some(GROUP_ROOM_OCTETS + BALLAST_OCTETS - 1));
+        assert!(matches!(store.deliver(Vec::new()).await, Err(StoreError::Full)));
+        assert_eq!(store.space().unwrap().reserve_octets, GROUP_ROOM_OCTETS + BALLAST_OCTETS);
+        rename().await.unwrap();
+
+        pretend(None);
+        wait_until(|| ballast.exists() && store.shared.ballast.owed() == 0);
+        assert!(store.deliver(Vec::new()).await.is_ok());
+        store.close().await;
+    }
+}

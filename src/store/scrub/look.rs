@@ -1,0 +1,218 @@
+//! One segment looked through, with the content files its entries name; and which mail a fault touches.
+
+use super::pace::Pace;
+use super::{DAMAGED_MAX, DamagedThing, Scrub};
+use crate::mail::{GatewayMailboxId, Timestamp};
+use crate::observe::{metrics, now};
+use crate::store::check::{Damage, Found, Seen, Visit, content_file, segment_name};
+use crate::store::embedded::Shared;
+use crate::store::fact::{Fact, ObjectFact};
+use crate::store::log::segment_path;
+use crate::store::{ReceiptQuery, StoreError};
+use rustix::fs::Advice;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroU64;
+use std::ops::ControlFlow;
+
+/// Transactions, and entries in folders, that are named of one damaged thing.
+const NAMED_MAX: usize = 16;
+
+/// Looks at what is read of one segment.
+pub(super) struct Look<'a> {
+    scrub: &'a Scrub,
+    shared: &'a Shared,
+    segment: u64,
+    /// Of this segment, to have the kernel forget what was read of it; none of the one that mail is appended to.
+    forgets: Option<File>,
+    /// Octets read of it.
+    read: u64,
+    pace: Pace,
+    /// Why the walk must be begun anew: it is nothing that is stored.
+    failure: Option<StoreError>,
+}
+
+/// What one damaged thing is to the mail around it.
+#[derive(Default)]
+struct Named {
+    gateway_mailbox: Option<GatewayMailboxId>,
+    placements: Vec<String>,
+    /// Everything that it touches has left its folder: nobody can ask for it any more.
+    is_over: bool,
+}
+
+/// True for errors that say nothing of what is stored.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR].map(Some).contains(&errno)
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(scrub: &'a Scrub, shared: &'a Shared, segment: u64, is_full: bool) -> Look<'a> {
+        let file = || File::open(segment_path(&shared.log_dir(), segment)).ok();
+        let forgets = is_full.then(file).flatten();
+        Look { scrub, shared, segment, forgets, read: 0, pace: Pace::new(), failure: None }
+    }
+
+    /// # Errors
+    /// What kept it from looking; nothing is known then of what was not looked at.
+    pub(super) fn end(self) -> Result<(), StoreError> {
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    /// The segment itself cannot be read.
+    pub(super) fn cannot_open(&mut self, error: &io::Error) {
+        let file = segment_name(self.segment);
+        self.damage(Damage { file, what: format!("cannot be read: {error}"), ..Damage::default() });
+    }
+
+    fn count(&self, octets: u64, objects: u64) {
+        metrics::scrubbed(octets, objects);
+        self.scrub.state().add(octets, objects);
+    }
+
+    fn spend(&mut self, octets: u64) -> ControlFlow<()> {
+        self.count(octets, 0);
+        if self.failure.is_some() {
+            return ControlFlow::Break(());
+        }
+        self.pace.spend(octets, self.scrub, self.shared)
+    }
+
+    fn content(&mut self, fact: &ObjectFact, name: &str) {
+        let dir = self.shared.content_dir();
+        let file = File::open(dir.join(name));
+        if let Err(error) = &file
+            && is_passing(error)
+        {
+            self.failure = Some(StoreError::io("opening a content file", io::Error::from(error.kind())));
+            return;
+        }
+        let (octets, sha256) = (fact.sealed_octets, Some(&fact.sealed_sha256));
+        let mut read = 0;
+        let found = content_file(&dir, name, octets, sha256, &mut |octets| {
+            read += octets;
+            if let Ok(file) = &file {
+                forget(file, read);
+            }
+            self.spend(octets)
+        });
+        match found {
+            Found::Damaged(damage) => {
+                let receipts = vec![fact.receipt_id];
+                self.damage(Damage { object: Some(fact.object), receipts, ..damage });
+            }
+            Found::Whole => self.count(0, 1),
+            Found::Stopped => {}
+        }
+    }
+
+    fn name(&self, damage: &Damage) -> Named {
+        let mut named = Named { is_over: !damage.receipts.is_empty(), ..Named::default() };
+        for receipt_id in damage.receipts.iter().take(NAMED_MAX) {
+            let query = ReceiptQuery::Id(*receipt_id);
+            let views = crate::store::view::receipts(self.shared, &query, Timestamp::from_unix_ms(0), 1)
+                .unwrap_or_default();
+            // What says where it is may be what is damaged.
+            named.is_over &= !views.is_empty();
+            for view in views {
+                named.gateway_mailbox.get_or_insert(view.gateway_mailbox);
+                let there =
+                    view.placements.iter().filter(|placement| placement.is_there() && !placement.spared);
+                named.placements.extend(there.map(|p| format!("{}:{}", p.folder, p.uid)));
+            }
+        }
+        if named.placements.is_empty() {
+            named.is_over &= damage.receipts.len() <= NAMED_MAX;
+            if !named.is_over {
+                named.gateway_mailbox = damage.entries.first().map(|touched| touched.gateway_mailbox);
+                let entries = damage.entries.iter().take(NAMED_MAX);
+                named.placements = entries.map(|t| format!("{}:{}", t.folder.path(None), t.uid)).collect();
+            }
+        } else {
+            named.is_over = false;
+        }
+        named.placements.truncate(NAMED_MAX);
+        named
+    }
+
+    fn log(&self, thing: &DamagedThing, damage: &Damage) {
+        let known = thing.gateway_mailbox.and_then(|id| self.shared.known(id));
+        tracing::error!(
+            event = "store.damaged",
+            receipt_id = thing.receipt_ids.first().map(tracing::field::display),
+            place = thing.place,
+            what = thing.what,
+            octets = damage.octets,
+            object = damage.object,
+            receipts = damage.receipts.len(),
+            mailbox = known.as_ref().map(|mailbox| mailbox.login()),
+            mailbox_id = thing.gateway_mailbox.map(tracing::field::display),
+            placements = thing.placements.join(" "),
+        );
+    }
+}
+
+/// Has the kernel drop what it cached of the first so many octets of a file: this reading must not push mail out. What it has
+/// read ahead stays, and so does what is not written yet.
+fn forget(file: &File, read: u64) {
+    if let Some(octets) = NonZeroU64::new(read) {
+        rustix::fs::fadvise(file, 0, Some(octets), Advice::DontNeed).ok();
+    }
+}
+
+impl Visit for Look<'_> {
+    fn pace(&mut self, octets: u64) -> ControlFlow<()> {
+        self.read += octets;
+        if let Some(file) = &self.forgets {
+            forget(file, self.read);
+        }
+        self.spend(octets)
+    }
+
+    fn entry(&mut self, seen: &Seen) {
+        if self.failure.is_some() || self.scrub.is_broken_off() {
+            return;
+        }
+        self.count(0, 1);
+        if let Fact::Object(fact) = &seen.fact
+            && let Some(name) = &fact.file
+        {
+            self.content(fact, name);
+        }
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        let named = self.name(&damage);
+        if named.is_over {
+            return;
+        }
+        let thing = DamagedThing {
+            place: damage.place(),
+            what: damage.what.clone(),
+            found_at: now(),
+            segment: self.segment,
+            receipt_ids: damage.receipts.iter().copied().take(NAMED_MAX).collect(),
+            gateway_mailbox: named.gateway_mailbox,
+            placements: named.placements,
+            closed_by: None,
+            seen: true,
+        };
+        let noted = self.scrub.state().note(thing.clone());
+        match noted {
+            super::state::Noted::Known => {}
+            super::state::Noted::New => {
+                self.log(&thing, &damage);
+                self.scrub.save();
+            }
+            super::state::Noted::FirstUnlisted => {
+                let what = format!(
+                    "more than {DAMAGED_MAX} things are damaged; those beyond are only counted: daybook verify --deep names all"
+                );
+                tracing::error!(event = "store.damaged", what);
+            }
+            super::state::Noted::Unlisted => {}
+        }
+    }
+}
