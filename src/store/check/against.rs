@@ -12,6 +12,7 @@ use crate::store::fact::FACT_VERSION_MAX;
 use crate::store::index::Numbers;
 use crate::store::log::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -71,15 +72,21 @@ impl Against {
 
     /// How far of the log it holds; none while it is being made anew.
     pub(super) fn position(&self) -> Asked<Option<Position>> {
-        let value = |key: &str| {
-            let select = "SELECT value FROM meta WHERE key = ?";
-            self.connection.query_row(select, [key], |row| row.get::<_, String>(0)).optional()
-        };
         let rebuilding = "SELECT 1 FROM meta WHERE key = 'rebuilding'";
         if self.connection.prepare(rebuilding)?.exists([])? {
             return Ok(None);
         }
-        Ok(value("position")?.and_then(|text| serde_json::from_str(&text).ok()))
+        Ok(self.meta::<Option<Position>>("position")?.flatten())
+    }
+
+    /// What the index says of itself. It may say a check of it before it, with a blank between.
+    fn meta<T: DeserializeOwned>(&self, key: &str) -> Asked<Option<T>> {
+        let select = "SELECT value FROM meta WHERE key = ?";
+        let text: Option<String> = self.connection.query_row(select, [key], |row| row.get(0)).optional()?;
+        Ok(text.and_then(|text| {
+            let behind = text.split_once(' ').map_or("", |(_, behind)| behind);
+            serde_json::from_str(&text).or_else(|_| serde_json::from_str(behind)).ok()
+        }))
     }
 
     /// SQLite's own look at its file.
@@ -107,10 +114,7 @@ impl Against {
                 wrong(format!("has {held} rows of table {table}, the log says {said}"));
             }
         }
-        let numbers = "SELECT value FROM meta WHERE key = 'numbers'";
-        let numbers: Option<String> = self.connection.query_row(numbers, [], |row| row.get(0)).optional()?;
-        let numbers: Option<Numbers> = numbers.and_then(|text| serde_json::from_str(&text).ok());
-        let (numbers, used) = (numbers.unwrap_or_default(), ledger.numbers);
+        let (numbers, used) = (self.meta::<Numbers>("numbers")?.unwrap_or_default(), ledger.numbers);
         if numbers.object < used.object
             || numbers.message < used.message
             || numbers.folder < used.folder
