@@ -115,10 +115,12 @@
 //! | `store.damaged` | error | receipt_id, what, object, error | Something stored is not what was stored. |
 //! | `store.orphaned` | warn | what | Content that nothing leads to was found. |
 //! | `store.replayed` | info | groups | The index was brought up to the log. |
+//! | `store.replaying` | info | octets, octets_total, messages | So much of the log is in the index so far. |
+//! | `store.replay_again` | warn | why | What was left of an index being made cannot be used; it is begun again. |
 //! | `store.index_rebuilt` | warn | reason | The index was made anew. |
 //! | `store.index_failed` | error | error | The index failed; the log has everything, and it is tried again. |
-//! | `store.index_damaged` | error | why | The index is put aside and made anew. |
-//! | `store.index_repaired` | warn | | The index works again. |
+//! | `store.index_damaged` | error | why | The index is made anew, beside the one in use. |
+//! | `store.index_repaired` | warn | messages, ms | The index works again; when it was made anew, from how much and how long. |
 //! | `store.commit_failed` | error | error | Writing failed: nothing of the group was acknowledged. |
 //! | `store.routes_failed` | error | error | The list of gateway mailboxes could not be read again. |
 //! | `store.checkpoint_failed` | warn | error | A checkpoint could not be written. |

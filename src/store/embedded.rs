@@ -6,8 +6,10 @@ use super::escrow;
 use super::fact::GatewayMailboxFact;
 use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
+use super::log::Position;
 use super::read::MessageReader;
-use super::replay::{open_log_and_index, put_index_aside};
+use super::reindex::{IndexJob, IndexJobs, IndexState, Progress, finish_beside};
+use super::replay::{open_log_and_index, open_unfinished, put_in_place};
 use super::rotation::gateway_address;
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
@@ -31,7 +33,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,7 +41,7 @@ use tokio::sync::{mpsc, oneshot};
 const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
 /// Reading connections kept open.
 const READERS_MAX: usize = 16;
-const INDEX_FILE: &str = "index.sqlite";
+pub(super) const INDEX_FILE: &str = "index.sqlite";
 
 /// How to open an [`Embedded`] store.
 #[derive(Clone, Debug)]
@@ -91,19 +93,26 @@ pub(super) struct Shared {
     /// The last group could not be made durable.
     failing: AtomicBool,
     index_behind: AtomicBool,
-    /// The index must be put aside and made anew.
+    /// The index must be made anew.
     index_spoilt: AtomicBool,
-    /// Raised when the index was put aside.
+    /// Raised when another index took its place.
     index_generation: AtomicU64,
+    /// Held while another index takes its place, and shared by whoever opens one: what SQLite keeps beside a file it finds by
+    /// name.
+    index_place: RwLock<()>,
+    /// How far the log is in the index.
+    log_end: Mutex<Position>,
+    progress: Arc<Progress>,
 }
 
 /// The store in a directory of its own.
 pub struct Embedded {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
     decoy: DecoyKeyring,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
+    jobs: Arc<IndexJobs>,
     checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
     _lock: File,
 }
@@ -129,6 +138,42 @@ impl Shared {
         self.data_dir.join(INDEX_FILE)
     }
 
+    /// The index that is being made.
+    pub(super) fn new_index_path(&self) -> PathBuf {
+        self.data_dir.join(format!("{INDEX_FILE}.new"))
+    }
+
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(super) fn log_end(&self) -> Position {
+        *self.log_end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_log_end(&self, end: Position) {
+        *self.log_end.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+
+    /// Waits until nobody opens the index, and keeps it so.
+    pub(super) fn placing_index(&self) -> RwLockWriteGuard<'_, ()> {
+        self.index_place.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opening_index(&self) -> RwLockReadGuard<'_, ()> {
+        self.index_place.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reading connection of its own.
+    pub(super) fn open_reader(&self) -> Result<Index, StoreError> {
+        let _stays_in_place = self.opening_index();
+        Index::open_reader(&self.index_path())
+    }
+
     pub(super) fn wal_path(&self) -> PathBuf {
         self.data_dir.join(format!("{INDEX_FILE}-wal"))
     }
@@ -150,17 +195,19 @@ impl Shared {
         self.index_behind.load(Ordering::Relaxed)
     }
 
-    /// The index must be put aside and made anew.
-    pub(super) fn set_index_spoilt(&self) {
-        self.index_spoilt.store(true, Ordering::Relaxed);
+    /// The index must be made anew.
+    pub(super) fn set_index_spoilt(&self, why: &str) {
+        if !self.index_spoilt.swap(true, Ordering::Relaxed) {
+            tracing::error!(event = "store.index_damaged", why);
+        }
     }
 
     pub(super) fn index_is_spoilt(&self) -> bool {
         self.index_spoilt.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take_index_spoilt(&self) -> bool {
-        self.index_spoilt.swap(false, Ordering::Relaxed)
+    pub(super) fn forget_index_spoilt(&self) {
+        self.index_spoilt.store(false, Ordering::Relaxed);
     }
 
     /// Closes idle reading connections, and those in use when they are done: they are to an index that was put aside.
@@ -173,17 +220,16 @@ impl Shared {
     pub(super) fn read<T>(&self, ask: impl FnOnce(&Index) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let generation = self.index_generation.load(Ordering::Acquire);
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let asked = match idle.filter(|index| !index.has_stand_ins()) {
+        let asked = match idle {
             Some(index) => Ok(index),
-            None => Index::open_reader(&self.index_path()),
+            None => self.open_reader(),
         }
         .and_then(|index| ask(&index).map(|answer| (index, answer)));
         let (index, answer) = asked.inspect_err(|error| {
-            // The committer makes it anew before it takes anything else.
-            if matches!(error, StoreError::IndexDamaged(_))
+            if let StoreError::IndexDamaged(why) = error
                 && generation == self.index_generation.load(Ordering::Acquire)
             {
-                self.set_index_spoilt();
+                self.set_index_spoilt(why);
             }
         })?;
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -244,6 +290,14 @@ impl Embedded {
     /// [`StoreError::Locked`] when another process has it open; [`StoreError::Newer`] when a newer version wrote it;
     /// [`StoreError::Damaged`] or [`StoreError::Io`] when it cannot be used at all.
     pub fn open(options: &Options) -> Result<(Embedded, OpenReport), StoreError> {
+        Embedded::open_so(options, Arc::default(), false)
+    }
+
+    pub(super) fn open_so(
+        options: &Options,
+        progress: Arc<Progress>,
+        with_new_index: bool,
+    ) -> Result<(Embedded, OpenReport), StoreError> {
         let data_dir = &options.data_dir;
         let shared = Arc::new(Shared {
             data_dir: data_dir.clone(),
@@ -255,6 +309,9 @@ impl Embedded {
             index_behind: AtomicBool::new(false),
             index_spoilt: AtomicBool::new(false),
             index_generation: AtomicU64::new(0),
+            index_place: RwLock::new(()),
+            log_end: Mutex::default(),
+            progress,
         });
         let made = create_dir_durably(data_dir).and_then(|()| sync_dir(data_dir));
         made.map_err(|e| StoreError::io("making the data directory", e))?;
@@ -270,16 +327,19 @@ impl Embedded {
 
         let mut report = OpenReport::default();
         let was_clean = shared.log_dir().join("clean").exists();
-        let (log, index) = match open_log_and_index(&shared, &mut report) {
-            Err(StoreError::IndexDamaged(why)) => {
-                put_index_aside(&shared)?;
-                report = OpenReport { index_rebuilt: Some(why), ..OpenReport::default() };
-                open_log_and_index(&shared, &mut report)?
-            }
-            other => other?,
-        };
+        let (log, mut index) = open_log_and_index(&shared, &mut report)?;
+        if with_new_index && report.index_rebuilt.is_none() {
+            index = drop_and_remake(&shared, index, log.position())?;
+        }
+        shared.set_log_end(log.position());
         if !was_clean {
-            report.orphaned = super::content::put_orphans_aside(&shared.content_dir(), &index)?;
+            report.orphaned = match super::content::put_orphans_aside(&shared.content_dir(), &index) {
+                Err(StoreError::IndexDamaged(why)) => {
+                    shared.set_index_spoilt(&why);
+                    Vec::new()
+                }
+                other => other?,
+            };
         }
         shared.load_routes(&index)?;
         // The position must survive a power cut: behind it, a cut-off last group cannot have been acknowledged.
@@ -296,9 +356,11 @@ impl Embedded {
         };
         let committer = spawn("committer", Box::new(move || committer.run(queue)))?;
         let closing = Arc::new(AtomicBool::new(false));
+        let jobs = Arc::new(IndexJobs::default());
         let checkpointer = {
             let (shared, closing, commands) = (shared.clone(), closing.clone(), commands.downgrade());
-            spawn("checkpointer", Box::new(move || tend(&shared, &closing, &commands)))?
+            let jobs = jobs.clone();
+            spawn("checkpointer", Box::new(move || tend(&shared, &closing, &commands, &jobs)))?
         };
         let store = Embedded {
             shared,
@@ -306,6 +368,7 @@ impl Embedded {
             decoy: DecoyKeyring::new()?,
             committer: Mutex::new(Some(committer)),
             closing,
+            jobs,
             checkpointer: Mutex::new(Some(checkpointer)),
             _lock: lock,
         };
@@ -333,6 +396,15 @@ impl Embedded {
         self.join();
     }
 
+    /// The same where nothing else runs.
+    pub(super) fn close_blocking(&self) {
+        let (answer, closed) = oneshot::channel();
+        if self.commands.blocking_send(Command::Stop { answer }).is_ok() {
+            drop(closed.blocking_recv());
+        }
+        self.join();
+    }
+
     /// False once this process can store nothing any more, whatever the disk does: the committer has ended, by a panic or
     /// because the store is closed. Never blocks.
     pub fn commits(&self) -> bool {
@@ -341,6 +413,7 @@ impl Embedded {
 
     fn join(&self) {
         self.closing.store(true, Ordering::Relaxed);
+        self.shared.progress.stop();
         for slot in [&self.checkpointer, &self.committer] {
             let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
@@ -350,6 +423,7 @@ impl Embedded {
                 }
             }
         }
+        self.jobs.join();
     }
 
     async fn ask<T>(
@@ -375,8 +449,20 @@ impl Drop for Embedded {
     }
 }
 
+/// Makes the index anew although nothing is wrong with it.
+fn drop_and_remake(shared: &Shared, index: Index, end: Position) -> Result<Index, StoreError> {
+    let numbers = index.numbers()?;
+    drop(index);
+    let from = open_unfinished(shared)?.position()?;
+    shared.progress.begin(super::log::Log::octets_behind(&shared.log_dir(), from)?);
+    finish_beside(shared, end)?;
+    let index = put_in_place(shared, false)?;
+    index.set_numbers(&index.numbers()?.at_least(&numbers))?;
+    Ok(index)
+}
+
 /// Holds `data_dir/lock` until dropped.
-fn lock(data_dir: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let fail = |e| StoreError::io("locking the data directory", e);
     let mut options = File::options();
     options.create(true).truncate(false).write(true).mode(0o600);
@@ -404,15 +490,24 @@ fn sync_upwards(dir: &Path) -> io::Result<()> {
 
 /// Keeps the WAL small, and after a failed write asks the committer to try again: no mail may come to do so while a
 /// health check says that the store is not ready.
-fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Command>) {
+fn tend(
+    shared: &Arc<Shared>,
+    closing: &AtomicBool,
+    commands: &mpsc::WeakSender<Command>,
+    jobs: &Arc<IndexJobs>,
+) {
     let wal = shared.wal_path();
     while !closing.load(Ordering::Relaxed) {
         std::thread::park_timeout(Duration::from_millis(CHECKPOINT_INTERVAL_MS));
-        if Index::checkpoint_is_due(&wal)
-            && let Err(e) = Index::open_checkpointer(&shared.index_path())
-                .and_then(|index| index.checkpoint_beside_writer())
-        {
-            tracing::warn!(event = "store.checkpoint_failed", error = %e);
+        if Index::checkpoint_is_due(&wal) {
+            let _stays_in_place = shared.opening_index();
+            let index = Index::open_checkpointer(&shared.index_path());
+            if let Err(e) = index.and_then(|index| index.checkpoint_beside_writer()) {
+                tracing::warn!(event = "store.checkpoint_failed", error = %e);
+            }
+        }
+        if shared.index_is_spoilt() {
+            jobs.mend(shared, commands.clone());
         }
         if shared.is_troubled()
             && let Some(commands) = commands.upgrade()
@@ -582,10 +677,9 @@ impl Store for Embedded {
 
     fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError> {
         self.shared.read(|index| {
-            let Some(row) = index.folder(gateway_mailbox, folder)? else {
+            let Some((row, placements)) = index.listing(gateway_mailbox, folder)? else {
                 return Ok(Listing { uid_validity: None, uid_next: Uid::FIRST, entries: Vec::new() });
             };
-            let placements = index.placements(row.id)?;
             let entries = placements
                 .into_iter()
                 .map(|p| Entry {
@@ -695,6 +789,13 @@ impl Store for Embedded {
         most: usize,
     ) -> Result<Came, StoreError> {
         super::view::arrivals(&self.shared, gateway_mailbox, which, most)
+    }
+
+    fn index_state(&self, begin: Option<IndexJob>) -> Result<IndexState, StoreError> {
+        if let Some(job) = begin {
+            self.jobs.begin(job, &self.shared, self.commands.downgrade())?;
+        }
+        Ok(self.jobs.now(&self.shared))
     }
 
     fn admits(&self, octets: u64) -> Result<(), StoreError> {
