@@ -22,7 +22,7 @@ use crate::mail::{
     GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
 };
 use crate::observe::{Filter, Level};
-use crate::store::{Escrow, ReceiptView, StoreError};
+use crate::store::{Escrow, IndexJob, IndexState, ReceiptView, StoreError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -227,6 +227,11 @@ pub enum Request {
     Ready,
     /// What only the server, or whoever has the store open, can tell `doctor`.
     Examine,
+    /// What is being done about the index, and what came of the last of it.
+    Index {
+        /// To begin first; what is being done already is gone on with.
+        begin: Option<IndexJob>,
+    },
     /// Makes the gateway mailbox for self-tests anew; one that was there goes, with the test mail in it. Answered with
     /// [`Response::Created`].
     RenewSelfTest,
@@ -277,6 +282,8 @@ pub enum Response {
     Ready(Readiness),
     /// What `doctor` goes by.
     Examined(Box<Examined>),
+    /// What is being done about the index.
+    Index(Box<IndexState>),
 }
 
 impl Request {
@@ -314,6 +321,7 @@ impl Response {
             Response::StatusMail(mail) => serde_json::to_value(mail),
             Response::Ready(readiness) => serde_json::to_value(readiness),
             Response::Examined(examined) => serde_json::to_value(examined),
+            Response::Index(state) => serde_json::to_value(state),
         }
     }
 }
