@@ -8,7 +8,7 @@ use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
 use super::log::Position;
 use super::read::MessageReader;
-use super::reindex::{IndexJob, IndexJobs, IndexState, Progress, finish_beside};
+use super::reindex::{IndexJob, IndexJobs, IndexState, Progress, make_beside};
 use super::replay::{open_log_and_index, open_unfinished, put_in_place};
 use super::rotation::gateway_address;
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
@@ -455,7 +455,7 @@ fn drop_and_remake(shared: &Shared, index: Index, end: Position) -> Result<Index
     drop(index);
     let from = open_unfinished(shared)?.position()?;
     shared.progress.begin(super::log::Log::octets_behind(&shared.log_dir(), from)?);
-    finish_beside(shared, end)?;
+    make_beside(shared, end)?;
     let index = put_in_place(shared, false)?;
     index.set_numbers(&index.numbers()?.at_least(&numbers))?;
     Ok(index)

@@ -10,7 +10,7 @@ use super::committer::Command;
 use super::embedded::Shared;
 use super::index::{Examined, Index};
 use super::log::{Finding, Log, Position};
-use super::replay::{replay_up_to, tell_damage, with_unfinished};
+use super::replay::{open_unfinished, replay_up_to, tell_damage, with_unfinished};
 use super::{Embedded, Options, StoreError};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -311,14 +311,26 @@ fn build_beside(shared: &Shared, commands: &mpsc::WeakSender<Command>) -> Result
     taken.blocking_recv().map_err(|_| StoreError::closed())?
 }
 
-/// The committer's part: takes in the rest, up to `end`, and puts the new index in its place.
+/// The committer's part: takes in the rest, up to `end`, and puts the new index in its place. It never begins one itself:
+/// all mail waits for it.
 pub(super) fn finish_beside(shared: &Shared, end: Position) -> Result<(), StoreError> {
-    with_unfinished(shared, |index| {
-        let (replayer, findings) = replay_up_to(shared, index, &shared.new_index_path(), end)?;
-        let (_, lost) = replayer.finish(&end, findings.iter().any(Finding::loses_entries))?;
-        tell_damage(lost, &findings);
-        index.checkpoint()
-    })
+    let index = open_unfinished(shared)?;
+    if index.position()?.is_none() {
+        return Err(StoreError::IndexDamaged("what was made of the new one cannot be used".to_owned()));
+    }
+    finish(shared, &index, end)
+}
+
+/// The same where nobody waits: begins one, if need be.
+pub(super) fn make_beside(shared: &Shared, end: Position) -> Result<(), StoreError> {
+    with_unfinished(shared, |index| finish(shared, index, end))
+}
+
+fn finish(shared: &Shared, index: &Index, end: Position) -> Result<(), StoreError> {
+    let (replayer, findings) = replay_up_to(shared, index, &shared.new_index_path(), end)?;
+    let (_, lost) = replayer.finish(&end, findings.iter().any(Finding::loses_entries))?;
+    tell_damage(lost, &findings);
+    index.checkpoint()
 }
 
 /// Looks through the index in `data_dir` while no server runs. Changes nothing.
