@@ -1,7 +1,7 @@
 //! States as metrics, asked for when somebody scrapes: the store, the directory, the certificate, every gateway mailbox.
 //!
-//! How full a gateway mailbox is costs a walk over all its placements, so it is asked at most every
-//! [`MAILBOXES_KEPT`], however many scrape. Everything else is cheap and always fresh. Meanings: the table in
+//! How full a gateway mailbox is, and when mail last came, costs a look at each of its folders and at its last hour, so it is
+//! asked at most every [`MAILBOXES_KEPT`], however many scrape. Everything else is cheap and always fresh. Meanings: the table in
 //! [`metrics`](crate::observe::metrics).
 
 use super::health::readiness;

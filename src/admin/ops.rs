@@ -4,8 +4,8 @@ use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
-    Ports, examine, gaps, gateway_mailboxes, key, log_level, quarantine, reassign, receipts, reprocess,
-    scrub, self_test, transactions, trust, users,
+    Ports, check, examine, gaps, gateway_mailboxes, key, log_level, quarantine, reassign, receipts,
+    reprocess, scrub, self_test, transactions, trust, users,
 };
 use crate::config::Live;
 use crate::directory::Directory;
@@ -155,6 +155,10 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         Request::Ready => blocking(context, readiness).await.map(Response::Ready),
         Request::Examine => {
             blocking(context, examine::examine).await.map(|seen| Response::Examined(Box::new(seen)))
+        }
+        Request::Index { begin } => {
+            let state = move |c: &Context| check::index_state(c, begin);
+            blocking(context, state).await.map(|state| Response::Index(Box::new(state)))
         }
         Request::RenewSelfTest => {
             self_test::renew(context, actor).await.map(|made| Response::Created(Box::new(made)))

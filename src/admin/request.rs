@@ -24,7 +24,7 @@ use crate::mail::{
     GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
 };
 use crate::observe::{Filter, Level};
-use crate::store::{Escrow, ReceiptView, ScrubStatus, StoreError, Transactions};
+use crate::store::{Escrow, IndexJob, IndexState, ReceiptView, ScrubStatus, StoreError, Transactions};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -238,6 +238,11 @@ pub enum Request {
     Ready,
     /// What only the server, or whoever has the store open, can tell `doctor`.
     Examine,
+    /// What is being done about the index, and what came of the last of it.
+    Index {
+        /// To begin first; what is being done already is gone on with.
+        begin: Option<IndexJob>,
+    },
     /// Makes the gateway mailbox for self-tests anew; one that was there goes, with the test mail in it. Answered with
     /// [`Response::Created`].
     RenewSelfTest,
@@ -294,6 +299,8 @@ pub enum Response {
     Ready(Readiness),
     /// What `doctor` goes by.
     Examined(Box<Examined>),
+    /// What is being done about the index.
+    Index(Box<IndexState>),
 }
 
 impl Request {
@@ -334,6 +341,7 @@ impl Response {
             Response::Scrub(scrub) => serde_json::to_value(scrub),
             Response::Ready(readiness) => serde_json::to_value(readiness),
             Response::Examined(examined) => serde_json::to_value(examined),
+            Response::Index(state) => serde_json::to_value(state),
         }
     }
 }

@@ -116,6 +116,17 @@ pub(super) enum Command {
     },
     /// Read messages of a gateway mailbox again: after an update, or a change of its profile
     Reprocess(ReprocessArguments),
+    /// Say whether the index is whole; with --rebuild make it anew from the log
+    #[command(
+        after_help = "The index only answers questions: all that is stored is in the log and the content files. Making it anew \
+                            takes time and changes nothing a client can see; a running server goes on taking and serving mail \
+                            meanwhile. Exit code 0: it is whole, or was made anew; 1: it is damaged, or the log was found to be."
+    )]
+    Check {
+        /// Make it anew, whatever state it is in
+        #[arg(long)]
+        rebuild: bool,
+    },
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -23,6 +23,7 @@
 //! This room does nothing to the store that [`admin`](crate::admin) does not offer.
 
 mod args;
+mod check;
 mod configuration;
 mod demo;
 mod doctor;
@@ -124,6 +125,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             reassign::run(&configuration::load(config)?, apply, mailbox, since, json)
         }
         Command::Reprocess(arguments) => reprocess::run(arguments, &configuration::load(config)?, json),
+        Command::Check { rebuild } => check::run(&configuration::load(config)?, rebuild, json),
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
         Command::Demo { keep } => demonstrate(keep, json),

@@ -115,9 +115,27 @@ fn reach<S, T>(
     }
 }
 
+/// Has `work` done, again and again while it does nothing because another process has the store open.
+pub(super) fn until_unlocked<T>(
+    settings: &Settings,
+    mut work: impl FnMut() -> Result<Option<T>, Failure>,
+) -> Result<T, Failure> {
+    let deadline = Instant::now() + LOCKED_WAIT;
+    loop {
+        match work()? {
+            Some(done) => return Ok(done),
+            None if Instant::now() < deadline => std::thread::sleep(LOCKED_RETRY),
+            None => {
+                let data_dir = settings.data_dir.display();
+                return Err(Failure::from(format!("open {data_dir}: {}", StoreError::Locked)));
+            }
+        }
+    }
+}
+
 /// Opening the store makes what is missing. That must not happen for a question, nor as another user than the server's:
 /// what root makes here, the server could not open.
-fn check_owner(data_dir: &Path, makes: bool) -> Result<(), Failure> {
+pub(super) fn check_owner(data_dir: &Path, makes: bool) -> Result<(), Failure> {
     match std::fs::metadata(data_dir) {
         Ok(metadata) => {
             let (owner, we) = (metadata.uid(), rustix::process::geteuid().as_raw());

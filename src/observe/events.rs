@@ -123,10 +123,12 @@
 //! | `store.scrub_not_kept` | warn | file, error | That cannot be written; logged once until it can. |
 //! | `store.orphaned` | warn | what | Content that nothing leads to was found. |
 //! | `store.replayed` | info | groups | The index was brought up to the log. |
+//! | `store.replaying` | info | octets, octets_total, messages | So much of the log is in the index so far. |
+//! | `store.replay_again` | warn | why | What was left of an index being made cannot be used; it is begun again. |
 //! | `store.index_rebuilt` | warn | reason | The index was made anew. |
 //! | `store.index_failed` | error | error | The index failed; the log has everything, and it is tried again. |
-//! | `store.index_damaged` | error | why | The index is put aside and made anew. |
-//! | `store.index_repaired` | warn | | The index works again. |
+//! | `store.index_damaged` | error | why | The index is made anew, beside the one in use. |
+//! | `store.index_repaired` | warn | messages, ms | The index works again; when it was made anew, from how much and how long. |
 //! | `store.commit_failed` | error | error | Writing failed: nothing of the group was acknowledged. |
 //! | `receipts.dropped` | warn | dropped | Transactions were turned away while the store could not write, and too many wait to be put on record: so many have only been counted; logged at 1, 2, 4, 8, …. Their lines above tell of each. |
 //! | `receipts.unwritable` | error | dropped, error | A bug: so many of them cannot be put on record. |

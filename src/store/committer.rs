@@ -86,6 +86,10 @@ pub(super) enum Command {
         at: Timestamp,
         answer: Answer<GatewayMailbox>,
     },
+    /// Has the index that was made beside take the place of the one in use.
+    TakeIndex {
+        answer: Answer<()>,
+    },
     /// Asks for nothing but that what failed is tried again.
     Probe,
     /// Finishes what is queued, leaves the clean mark, ends the thread.
@@ -178,11 +182,19 @@ impl Committer {
             let Some(first) = commands.blocking_recv() else { break };
             let mut batch = Vec::new();
             let mut octets = 0;
+            let mut takes: Vec<Answer<()>> = Vec::new();
             let mut next = Some(first);
             while let Some(command) = next.take() {
-                if let Command::Stop { answer } = command {
-                    stopping = Some(answer);
-                    break;
+                match command {
+                    Command::Stop { answer } => {
+                        stopping = Some(answer);
+                        break;
+                    }
+                    Command::TakeIndex { answer } => {
+                        takes.push(answer);
+                        break;
+                    }
+                    _ => {}
                 }
                 octets += inline_octets(&command);
                 batch.push(command);
@@ -192,6 +204,10 @@ impl Committer {
             }
             if !batch.is_empty() {
                 self.commit(batch);
+            }
+            for answer in takes {
+                // Whoever made it may have gone.
+                answer.send(self.take_index()).ok();
             }
         }
         if stopping.is_some() {
@@ -286,7 +302,7 @@ impl Committer {
         tracing::error!(event = "store.commit_failed", error = %e);
         self.give_room_after(e);
         if matches!(e, StoreError::IndexDamaged(_)) {
-            self.shared.set_index_spoilt();
+            self.shared.set_index_spoilt(&e.to_string());
             return;
         }
         self.index = index.rollback().is_ok().then_some(index);
@@ -322,21 +338,48 @@ impl Committer {
             self.give_room_after(&e);
             self.shared.set_index_behind(true);
         }
+        self.shared.set_log_end(position);
         Ok(Committed { group, sync_seconds })
     }
 
-    /// Opens the index anew, and replays what it lacks, after it failed.
+    /// Opens the index anew, and replays what it lacks, after it failed. Where a reader found damage, it goes on as it is
+    /// until the new one is made: what the writer goes by it checks too.
     fn repair_if_needed(&mut self) -> Result<(), StoreError> {
-        if self.index.is_some() && !self.shared.index_is_behind() && !self.shared.index_is_spoilt() {
+        if self.index.is_some() && !self.shared.index_is_behind() {
             return Ok(());
         }
         self.index = None;
-        let index = super::replay::open_index_and_replay(&self.shared, self.log.position())?;
+        if self.shared.index_is_spoilt() {
+            return Err(StoreError::IndexDamaged("it is being made anew".to_owned()));
+        }
+        let opened = super::replay::open_index_and_replay(&self.shared, self.log.position());
+        let index = opened.inspect_err(|error| {
+            if let StoreError::IndexDamaged(why) = error {
+                self.shared.set_index_spoilt(why);
+            }
+        })?;
+        self.use_index(index)?;
+        tracing::warn!(event = "store.index_repaired");
+        Ok(())
+    }
+
+    fn use_index(&mut self, index: Index) -> Result<(), StoreError> {
         self.numbers = index.numbers()?;
         self.shared.load_routes(&index)?;
         self.index = Some(index);
         self.shared.set_index_behind(false);
-        tracing::warn!(event = "store.index_repaired");
+        Ok(())
+    }
+
+    /// Takes the rest of the log into the index made beside, and goes on with that one.
+    fn take_index(&mut self) -> Result<(), StoreError> {
+        super::reindex::finish_beside(&self.shared, self.log.position())?;
+        self.index = None;
+        let keep = self.shared.index_is_spoilt();
+        let index = super::replay::put_in_place(&self.shared, keep)?;
+        index.set_numbers(&index.numbers()?.at_least(&self.numbers))?;
+        self.use_index(index)?;
+        self.shared.forget_index_spoilt();
         Ok(())
     }
 
@@ -373,7 +416,7 @@ impl Committer {
                     this.gateway_mailbox(fact, group)
                 })
             }
-            Command::Probe | Command::Stop { .. } => None,
+            Command::Probe | Command::TakeIndex { .. } | Command::Stop { .. } => None,
         }
     }
 
@@ -586,6 +629,7 @@ impl Command {
             Command::Create { answer, .. } | Command::Change { answer, .. } => {
                 drop(answer.send(Err(e.clone())))
             }
+            Command::TakeIndex { answer } => drop(answer.send(Err(e.clone()))),
             Command::Probe => {}
             Command::Stop { answer } => answer.send(()).unwrap_or(()),
         }

@@ -93,13 +93,18 @@ pub(super) fn put_orphans_aside(dir: &Path, index: &Index) -> Result<Vec<String>
             let file = file.map_err(fail)?;
             let Some(file_name) = file.file_name().to_str().map(str::to_owned) else { continue };
             let name = format!("{shard_name}/{file_name}");
-            if index.names_content_file(&name)? {
-                continue;
+            if !index.names_content_file(&name)? {
+                moved.push(name);
             }
-            create_dir_durably(&orphaned).map_err(fail)?;
-            fs::rename(file.path(), orphaned.join(format!("{shard_name}{file_name}"))).map_err(fail)?;
-            moved.push(name);
         }
+    }
+    if !moved.is_empty() {
+        // Before anything is put aside, it is asked in another way: the index may have lost a page.
+        index.confirm_unnamed(&moved)?;
+        create_dir_durably(&orphaned).map_err(fail)?;
+    }
+    for name in &moved {
+        fs::rename(dir.join(name), orphaned.join(name.replace('/', ""))).map_err(fail)?;
     }
     Ok(moved)
 }

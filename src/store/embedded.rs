@@ -11,8 +11,10 @@ use super::fact::GatewayMailboxFact;
 use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
 use super::key_files;
+use super::log::Position;
 use super::read::MessageReader;
-use super::replay::{open_log_and_index, put_index_aside};
+use super::reindex::{IndexJob, IndexJobs, IndexState, Progress, make_beside};
+use super::replay::{open_log_and_index, open_unfinished, put_in_place};
 use super::rotation::gateway_address;
 use super::scrub::{Scrub, ScrubStatus};
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
@@ -40,7 +42,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -52,7 +54,7 @@ const READERS_MAX: usize = 16;
 const SLOW_SYNC_SECONDS: f64 = 0.1;
 /// See [`SLOW_SYNC_SECONDS`].
 const SLOW_SYNC_REST: Duration = Duration::from_secs(2);
-const INDEX_FILE: &str = "index.sqlite";
+pub(super) const INDEX_FILE: &str = "index.sqlite";
 
 /// How to open an [`Embedded`] store.
 #[derive(Clone, Debug)]
@@ -110,12 +112,18 @@ pub(super) struct Shared {
     /// The last group could not be made durable.
     failing: AtomicBool,
     index_behind: AtomicBool,
-    /// The index must be put aside and made anew.
+    /// The index must be made anew.
     index_spoilt: AtomicBool,
-    /// Raised when the index was put aside.
+    /// Raised when another index took its place.
     index_generation: AtomicU64,
     witness: Witness,
     waiting: Waiting,
+    /// Held while another index takes its place, and shared by whoever opens one: what SQLite keeps beside a file it finds by
+    /// name.
+    index_place: RwLock<()>,
+    /// How far the log is in the index.
+    log_end: Mutex<Position>,
+    progress: Arc<Progress>,
 }
 
 /// The store in a directory of its own.
@@ -126,6 +134,7 @@ pub struct Embedded {
     scrub: Arc<Scrub>,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
+    jobs: Arc<IndexJobs>,
     checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
     witness: Mutex<Option<std::thread::JoinHandle<()>>>,
     _lock: File,
@@ -150,6 +159,42 @@ impl Shared {
 
     pub(super) fn index_path(&self) -> PathBuf {
         self.data_dir.join(INDEX_FILE)
+    }
+
+    /// The index that is being made.
+    pub(super) fn new_index_path(&self) -> PathBuf {
+        self.data_dir.join(format!("{INDEX_FILE}.new"))
+    }
+
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    pub(super) fn log_end(&self) -> Position {
+        *self.log_end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_log_end(&self, end: Position) {
+        *self.log_end.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+
+    /// Waits until nobody opens the index, and keeps it so.
+    pub(super) fn placing_index(&self) -> RwLockWriteGuard<'_, ()> {
+        self.index_place.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opening_index(&self) -> RwLockReadGuard<'_, ()> {
+        self.index_place.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reading connection of its own.
+    pub(super) fn open_reader(&self) -> Result<Index, StoreError> {
+        let _stays_in_place = self.opening_index();
+        Index::open_reader(&self.index_path())
     }
 
     pub(super) fn wal_path(&self) -> PathBuf {
@@ -190,17 +235,19 @@ impl Shared {
         self.index_behind.load(Ordering::Relaxed)
     }
 
-    /// The index must be put aside and made anew.
-    pub(super) fn set_index_spoilt(&self) {
-        self.index_spoilt.store(true, Ordering::Relaxed);
+    /// The index must be made anew.
+    pub(super) fn set_index_spoilt(&self, why: &str) {
+        if !self.index_spoilt.swap(true, Ordering::Relaxed) {
+            tracing::error!(event = "store.index_damaged", why);
+        }
     }
 
     pub(super) fn index_is_spoilt(&self) -> bool {
         self.index_spoilt.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take_index_spoilt(&self) -> bool {
-        self.index_spoilt.swap(false, Ordering::Relaxed)
+    pub(super) fn forget_index_spoilt(&self) {
+        self.index_spoilt.store(false, Ordering::Relaxed);
     }
 
     /// Closes idle reading connections, and those in use when they are done: they are to an index that was put aside.
@@ -213,17 +260,16 @@ impl Shared {
     pub(super) fn read<T>(&self, ask: impl FnOnce(&Index) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let generation = self.index_generation.load(Ordering::Acquire);
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let asked = match idle.filter(|index| !index.has_stand_ins()) {
+        let asked = match idle {
             Some(index) => Ok(index),
-            None => Index::open_reader(&self.index_path()),
+            None => self.open_reader(),
         }
         .and_then(|index| ask(&index).map(|answer| (index, answer)));
         let (index, answer) = asked.inspect_err(|error| {
-            // The committer makes it anew before it takes anything else.
-            if matches!(error, StoreError::IndexDamaged(_))
+            if let StoreError::IndexDamaged(why) = error
                 && generation == self.index_generation.load(Ordering::Acquire)
             {
-                self.set_index_spoilt();
+                self.set_index_spoilt(why);
             }
         })?;
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,6 +368,15 @@ impl Embedded {
         options: &Options,
         checkpoint_dir: Option<PathBuf>,
     ) -> Result<(Embedded, OpenReport), StoreError> {
+        Embedded::open_so(options, checkpoint_dir, Arc::default(), false)
+    }
+
+    pub(super) fn open_so(
+        options: &Options,
+        checkpoint_dir: Option<PathBuf>,
+        progress: Arc<Progress>,
+        with_new_index: bool,
+    ) -> Result<(Embedded, OpenReport), StoreError> {
         let data_dir = &options.data_dir;
         let lock = prepare(data_dir)?;
         let (witness, newest) = Witness::open(data_dir, checkpoint_dir)?;
@@ -342,6 +397,9 @@ impl Embedded {
             index_spoilt: AtomicBool::new(false),
             index_generation: AtomicU64::new(0),
             waiting: Waiting::default(),
+            index_place: RwLock::new(()),
+            log_end: Mutex::default(),
+            progress,
         });
         make_shards(&shared.content_dir())
             .map_err(|e| StoreError::io("making the content directories", e))?;
@@ -360,16 +418,19 @@ impl Embedded {
             }
             opened => opened,
         };
-        let (log, index) = match opened {
-            Err(StoreError::IndexDamaged(why)) => {
-                put_index_aside(&shared)?;
-                report = OpenReport { index_rebuilt: Some(why), ..OpenReport::default() };
-                open_log_and_index(&shared, signed.as_ref(), &mut report)?
-            }
-            other => other?,
-        };
+        let (log, mut index) = opened?;
+        if with_new_index && report.index_rebuilt.is_none() {
+            index = drop_and_remake(&shared, index, log.position())?;
+        }
+        shared.set_log_end(log.position());
         if !was_clean {
-            report.orphaned = super::content::put_orphans_aside(&shared.content_dir(), &index)?;
+            report.orphaned = match super::content::put_orphans_aside(&shared.content_dir(), &index) {
+                Err(StoreError::IndexDamaged(why)) => {
+                    shared.set_index_spoilt(&why);
+                    Vec::new()
+                }
+                other => other?,
+            };
         }
         shared.load_routes(&index)?;
         // The position must survive a power cut: behind it, a cut-off last group cannot have been acknowledged.
@@ -393,9 +454,11 @@ impl Embedded {
         };
         let committer = spawn("committer", Box::new(move || committer.run(queue)))?;
         let closing = Arc::new(AtomicBool::new(false));
+        let jobs = Arc::new(IndexJobs::default());
         let checkpointer = {
             let (shared, closing, commands) = (shared.clone(), closing.clone(), commands.downgrade());
-            spawn("checkpointer", Box::new(move || tend(&shared, &closing, &commands)))?
+            let jobs = jobs.clone();
+            spawn("checkpointer", Box::new(move || tend(&shared, &closing, &commands, &jobs)))?
         };
         let witness = {
             let (shared, closing) = (shared.clone(), closing.clone());
@@ -408,6 +471,7 @@ impl Embedded {
             scrub: Scrub::load(data_dir),
             committer: Mutex::new(Some(committer)),
             closing,
+            jobs,
             checkpointer: Mutex::new(Some(checkpointer)),
             witness: Mutex::new(Some(witness)),
             _lock: lock,
@@ -456,6 +520,15 @@ impl Embedded {
         self.join();
     }
 
+    /// The same where nothing else runs.
+    pub(super) fn close_blocking(&self) {
+        let (answer, closed) = oneshot::channel();
+        if self.commands.blocking_send(Command::Stop { answer }).is_ok() {
+            drop(closed.blocking_recv());
+        }
+        self.join();
+    }
+
     /// False once this process can store nothing any more, whatever the disk does: the committer has ended, by a panic or
     /// because the store is closed. Never blocks.
     pub fn commits(&self) -> bool {
@@ -466,6 +539,7 @@ impl Embedded {
         self.closing.store(true, Ordering::Relaxed);
         self.shared.ballast.abandon();
         self.scrub.stop();
+        self.shared.progress.stop();
         for slot in [&self.checkpointer, &self.witness, &self.committer] {
             let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
@@ -475,6 +549,7 @@ impl Embedded {
                 }
             }
         }
+        self.jobs.join();
     }
 
     async fn ask<T>(
@@ -500,8 +575,20 @@ impl Drop for Embedded {
     }
 }
 
+/// Makes the index anew although nothing is wrong with it.
+fn drop_and_remake(shared: &Shared, index: Index, end: Position) -> Result<Index, StoreError> {
+    let numbers = index.numbers()?;
+    drop(index);
+    let from = open_unfinished(shared)?.position()?;
+    shared.progress.begin(super::log::Log::octets_behind(&shared.log_dir(), from)?);
+    make_beside(shared, end)?;
+    let index = put_in_place(shared, false)?;
+    index.set_numbers(&index.numbers()?.at_least(&numbers))?;
+    Ok(index)
+}
+
 /// Holds `data_dir/lock` until dropped.
-fn lock(data_dir: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let fail = |e| StoreError::io("locking the data directory", e);
     let mut options = File::options();
     options.create(true).truncate(false).write(true).mode(0o600);
@@ -548,15 +635,24 @@ fn sync_upwards(dir: &Path) -> io::Result<()> {
 
 /// Keeps the WAL small, and after a failed write asks the committer to try again: no mail may come to do so while a
 /// health check says that the store is not ready, nor to take along what was turned away.
-fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Command>) {
+fn tend(
+    shared: &Arc<Shared>,
+    closing: &AtomicBool,
+    commands: &mpsc::WeakSender<Command>,
+    jobs: &Arc<IndexJobs>,
+) {
     let wal = shared.wal_path();
     while !closing.load(Ordering::Relaxed) {
         std::thread::park_timeout(Duration::from_millis(CHECKPOINT_INTERVAL_MS));
-        if Index::checkpoint_is_due(&wal)
-            && let Err(e) = Index::open_checkpointer(&shared.index_path())
-                .and_then(|index| index.checkpoint_beside_writer())
-        {
-            tracing::warn!(event = "store.checkpoint_failed", error = %e);
+        if Index::checkpoint_is_due(&wal) {
+            let _stays_in_place = shared.opening_index();
+            let index = Index::open_checkpointer(&shared.index_path());
+            if let Err(e) = index.and_then(|index| index.checkpoint_beside_writer()) {
+                tracing::warn!(event = "store.checkpoint_failed", error = %e);
+            }
+        }
+        if shared.index_is_spoilt() {
+            jobs.mend(shared, commands.clone());
         }
         if let Ok(free) = shared.free_octets() {
             shared.ballast.tend(free, shared.reserve_octets.load(Ordering::Relaxed));
@@ -742,10 +838,9 @@ impl Store for Embedded {
 
     fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError> {
         self.shared.read(|index| {
-            let Some(row) = index.folder(gateway_mailbox, folder)? else {
+            let Some((row, placements)) = index.listing(gateway_mailbox, folder)? else {
                 return Ok(Listing { uid_validity: None, uid_next: Uid::FIRST, entries: Vec::new() });
             };
-            let placements = index.placements(row.id)?;
             let entries = placements
                 .into_iter()
                 .map(|p| Entry {
@@ -876,6 +971,13 @@ impl Store for Embedded {
         most: usize,
     ) -> Result<Came, StoreError> {
         super::view::arrivals(&self.shared, gateway_mailbox, which, most)
+    }
+
+    fn index_state(&self, begin: Option<IndexJob>) -> Result<IndexState, StoreError> {
+        if let Some(job) = begin {
+            self.jobs.begin(job, &self.shared, self.commands.downgrade())?;
+        }
+        Ok(self.jobs.now(&self.shared))
     }
 
     fn admits(&self, octets: u64) -> Result<(), StoreError> {

@@ -38,7 +38,7 @@ const CLEAN_FILE: &str = "clean";
 const TORN_DIR: &str = "torn";
 
 /// How far the log has been taken in: everything before `offset` of `segment`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Position {
     pub(super) segment: u64,
     pub(super) offset: u64,
@@ -227,6 +227,19 @@ impl Log {
             None => start_of(&segments)?,
         };
         replay(&segments, start, apply, findings).map(drop)
+    }
+
+    /// True when the log has everything up to `position`.
+    pub(super) fn holds(dir: &Path, position: &Position) -> Result<bool, StoreError> {
+        find_segments(dir, &mut Vec::new()).map(|(segments, _)| covers(&segments, position))
+    }
+
+    /// Octets of the log behind a position, or of all of it.
+    pub(super) fn octets_behind(dir: &Path, from: Option<Position>) -> Result<u64, StoreError> {
+        let (segments, _) = find_segments(dir, &mut Vec::new())?;
+        let (segment, offset) = from.map_or((0, 0), |position| (position.segment, position.offset));
+        let octets: u64 = segments.range(segment..).map(|(_, found)| found.octets).sum();
+        Ok(octets.saturating_sub(offset))
     }
 
     fn at(dir: &Path, last: (u64, u64), highest_number: u64, position: Position) -> Log {

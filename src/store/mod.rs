@@ -12,6 +12,8 @@
 //!   content/xx/….age          sealed content over 1 MiB, synced before the entry that names it
 //!   content/orphaned/         such files that no entry names, after a crash
 //!   index.sqlite              answers questions; can be made anew from the log       (index.rs)
+//!   index.sqlite.new          the next one, while it is made                            (replay.rs, reindex.rs)
+//!   index.sqlite.damaged-…    the last one that was damaged, to be looked at
 //!   keys/<id>/password.age    the wrapped keyring of a gateway mailbox               (seal.rs)
 //!   keys/<id>/escrow-….age    the same, wrapped to an escrow recipient               (escrow.rs)
 //!   keys/checkpoint.key       what signs checkpoints                                  (checkpoint.rs)
@@ -63,6 +65,7 @@ mod key_files;
 mod log;
 mod read;
 mod recall;
+mod reindex;
 mod relation;
 mod replay;
 mod revision;
@@ -85,6 +88,7 @@ pub use checkpoint::{
 pub use embedded::{Embedded, OpenReport, Options};
 pub use escrow::{Escrow, EscrowIdentity};
 pub use fact::{ReportRecord, StoredExtent};
+pub use reindex::{IndexJob, IndexOutcome, IndexProgress, IndexState, Progress, check_index, rebuild_index};
 pub use relation::{RELATED_MAX, RelatedView, Relation};
 pub use revision::{REVISIONS_MAX, Reading, Revised, Revision, RevisionKind, Walk};
 pub use scrub::{DAMAGED_MAX, DamagedThing, ScrubPass, ScrubStatus, ScrubbedPass};
@@ -121,7 +125,7 @@ pub enum StoreError {
     Io(Arc<std::io::Error>, &'static str),
     /// Stored octets are not what was stored. Named, kept, not served.
     Damaged(String),
-    /// The index is not usable. It is put aside and made anew from the log; until then try later.
+    /// The index is not usable, at least for this. It is made anew from the log; until then try later.
     IndexDamaged(String),
     /// There is no such thing.
     Gone,
@@ -811,6 +815,12 @@ pub trait Store: Send + Sync {
         which: Arrivals,
         most: usize,
     ) -> Result<Came, StoreError>;
+
+    /// What is being done about the index, and what came of the last of it; begins something first, if told so.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when something is to begin while something is done.
+    fn index_state(&self, begin: Option<IndexJob>) -> Result<IndexState, StoreError>;
 
     /// `Ok` when it is worth trying to store a message of so many octets, 0 if that is not known: there is room, and the store
     /// is open. A message needs room once where it is kept, and once more while it is received, when it does not stay in memory.

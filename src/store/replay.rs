@@ -1,53 +1,65 @@
-//! Bringing the index up to the log: at every start, and when it failed while the store was open.
+//! Bringing the index up to the log: at every start, when it failed while the store was open, and when it is made anew.
 //!
 //! Every group behind the index's position is taken in through [`Index::apply`], as new mail is. An entry that makes no sense is
-//! named and stepped over; if entries were lost, numbers, UIDs and the epoch step past whatever they may have used. An index that
-//! cannot be used is put aside and made anew from the first segment.
+//! named and stepped over; if entries were lost, numbers, UIDs and the epoch step past whatever they may have used.
+//!
+//! An index that cannot be used is made anew from the first segment, in a file beside it that takes its place when it is
+//! whole: nobody ever reads half an index. What an interruption leaves of that file is gone on with.
 
 use super::embedded::Shared;
-use super::fact::{Entry as LogEntry, FACT_VERSION_MAX};
-use super::files::remove_file_durably;
-use super::format::{GroupHeader, decode_group};
-use super::index::{Index, Numbers, Place};
+use super::fact::{Entry as LogEntry, FACT_VERSION_MAX, Fact};
+use super::files::{remove_file_durably, sync_dir};
+use super::format::{FormatError, GroupHeader, decode_group};
+use super::index::{Index, Making, Numbers, Place};
 use super::log::{Finding, Log, Position};
+use super::reindex::Progress;
 use super::{OpenReport, StoreError};
 use crate::observe::now;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Groups replayed in one index transaction.
 const REPLAY_GROUPS: u64 = 512;
+/// Entries that could not be taken in and are named; more are not.
+const LOST_NAMED_MAX: usize = 1000;
 
 /// Takes the groups behind the index's position in, in transactions of [`REPLAY_GROUPS`].
-struct Replayer<'a> {
+pub(super) struct Replayer<'a> {
     index: &'a Index,
+    progress: &'a Progress,
     wal: PathBuf,
     numbers: Numbers,
     groups: u64,
+    /// Behind the last group, until it is committed.
     position: Option<Position>,
+    /// Behind the last group.
+    last: Option<Position>,
     /// Entries that could not be taken in.
     lost: Vec<String>,
-    /// The index began empty, now or before an interruption.
-    rebuilding: bool,
-    resumed: bool,
+    making: Making,
 }
 
 impl<'a> Replayer<'a> {
-    fn new(shared: &Shared, index: &'a Index) -> Result<Replayer<'a>, StoreError> {
-        let resumed = index.is_rebuilding()?;
+    pub(super) fn new(
+        index: &'a Index,
+        path: &Path,
+        progress: &'a Progress,
+    ) -> Result<Replayer<'a>, StoreError> {
         Ok(Replayer {
             index,
-            wal: shared.wal_path(),
+            progress,
+            wal: beside(path, "-wal"),
             numbers: index.numbers()?,
             groups: 0,
             position: None,
+            last: index.position()?,
             lost: Vec::new(),
-            rebuilding: resumed || index.position()?.is_none(),
-            resumed,
+            making: index.making(),
         })
     }
 
-    fn take(
+    pub(super) fn take(
         &mut self,
         position: &Position,
         offset: u64,
@@ -58,7 +70,14 @@ impl<'a> Replayer<'a> {
             self.flush()?;
             self.index.begin()?;
         }
-        for frame in decode_group(header, octets).frames {
+        let group = decode_group(header, octets);
+        let follows =
+            self.last.is_none_or(|last| last.chain == header.chain && last.sequence + 1 == header.sequence);
+        if !follows || group.damage.iter().any(|(_, what)| *what != FormatError::Payload) {
+            self.note_loss();
+        }
+        let mut messages = 0;
+        for frame in group.frames {
             let place = Place {
                 segment: position.segment,
                 entry_offset: offset + frame.at.entry_offset,
@@ -68,20 +87,24 @@ impl<'a> Replayer<'a> {
             match self.take_entry(frame.entry, &place) {
                 // One entry that makes no sense must not keep all other mail from being served.
                 Err(StoreError::Damaged(why)) => {
-                    self.lost.push(format!(
-                        "entry at {} of log segment {}: {why}",
-                        place.entry_offset, place.segment
-                    ));
+                    self.note_loss();
+                    if self.lost.len() < LOST_NAMED_MAX {
+                        self.lost.push(format!(
+                            "entry at {} of log segment {}: {why}",
+                            place.entry_offset, place.segment
+                        ));
+                    }
                 }
-                other => other?,
+                other => messages += u64::from(other?),
             }
         }
         self.groups += 1;
-        self.position = Some(*position);
-        Ok(())
+        (self.position, self.last) = (Some(*position), Some(*position));
+        self.progress.advance(octets.len() as u64, messages)
     }
 
-    fn take_entry(&mut self, entry: &[u8], place: &Place) -> Result<(), StoreError> {
+    /// True for a receipt.
+    fn take_entry(&mut self, entry: &[u8], place: &Place) -> Result<bool, StoreError> {
         let entry: LogEntry =
             serde_json::from_slice(entry).map_err(|e| StoreError::Damaged(e.to_string()))?;
         if entry.v > FACT_VERSION_MAX {
@@ -90,11 +113,22 @@ impl<'a> Replayer<'a> {
         self.numbers.pass(&entry.fact);
         self.index.savepoint()?;
         match self.index.apply(&entry.fact, place) {
-            Ok(()) => self.index.release(),
+            Ok(()) => self.index.release().map(|()| matches!(entry.fact, Fact::Received(_))),
             Err(e) => {
                 self.index.rollback_to_savepoint()?;
-                Err(e)
+                Err(match e {
+                    // With an index that has more behind it than this log, the contradiction may be its own.
+                    StoreError::Damaged(why) if self.making == Making::Done => StoreError::IndexDamaged(why),
+                    other => other,
+                })
             }
+        }
+    }
+
+    /// Remembered with the next transaction: an interruption must not forget it.
+    fn note_loss(&mut self) {
+        if self.making == Making::Going {
+            self.making = Making::GoingWithLoss;
         }
     }
 
@@ -102,7 +136,7 @@ impl<'a> Replayer<'a> {
         if let Some(position) = self.position.take() {
             self.index.set_numbers(&self.numbers)?;
             self.index.set_position(&position)?;
-            self.index.set_rebuilding(self.rebuilding)?;
+            self.index.set_making(self.making)?;
             self.index.commit()?;
             if Index::checkpoint_is_due(&self.wal) {
                 self.index.checkpoint_beside_writer()?;
@@ -111,62 +145,160 @@ impl<'a> Replayer<'a> {
         Ok(())
     }
 
+    /// Ends a stretch of a replay that goes on behind `position`.
+    pub(super) fn pause(
+        mut self,
+        position: &Position,
+        lost_entries: bool,
+    ) -> Result<Vec<String>, StoreError> {
+        self.flush()?;
+        self.index.rollback()?;
+        if lost_entries {
+            self.note_loss();
+        }
+        self.index.begin()?;
+        self.position = Some(*position);
+        self.flush()?;
+        Ok(self.lost)
+    }
+
     /// Ends the replay at `position`. Where entries were lost, UIDs and UIDLs they used must never be used again.
-    fn finish(mut self, position: &Position, lost_entries: bool) -> Result<(u64, Vec<String>), StoreError> {
+    pub(super) fn finish(
+        mut self,
+        position: &Position,
+        lost_entries: bool,
+    ) -> Result<(u64, Vec<String>), StoreError> {
         self.flush()?;
         self.index.rollback()?;
         self.index.begin()?;
-        // A rebuild that was interrupted may have stepped over damage before; that is not remembered.
-        if lost_entries || self.resumed || !self.lost.is_empty() {
+        if lost_entries || self.making == Making::GoingWithLoss || !self.lost.is_empty() {
             self.numbers.epoch += 1;
             self.index.skip_uids()?;
         }
         self.index.set_numbers(&self.numbers)?;
         self.index.set_position(position)?;
-        self.index.set_rebuilding(false)?;
+        self.index.set_making(Making::Done)?;
         self.index.commit()?;
         Ok((self.groups, self.lost))
     }
 }
 
-/// Puts an index that cannot be used aside, to be looked at later.
-pub(super) fn put_index_aside(shared: &Shared) -> Result<(), StoreError> {
-    let fail = |e| StoreError::io("putting the index aside", e);
-    shared.forget_readers();
-    let path = shared.index_path();
-    fs::rename(&path, path.with_extension(format!("sqlite.damaged-{}", now().unix_ms()))).map_err(fail)?;
-    for suffix in ["sqlite-wal", "sqlite-shm"] {
-        // What is left of them would be read as the new index's.
-        remove_file_durably(&path.with_extension(suffix)).map_err(fail)?;
+/// `index.sqlite-wal` beside `index.sqlite`.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Removes an index with what SQLite keeps beside it.
+fn remove_index(path: &Path) -> io::Result<()> {
+    ["", "-wal", "-shm"].iter().try_for_each(|suffix| remove_file_durably(&beside(path, suffix)))
+}
+
+/// The index that is being made: a new one, or what an interruption has left of one, if the log still has all of that.
+pub(super) fn open_unfinished(shared: &Shared) -> Result<Index, StoreError> {
+    let path = shared.new_index_path();
+    if path.exists() {
+        let left = Index::open(&path).and_then(|index| match index.position()? {
+            Some(position) if !Log::holds(&shared.log_dir(), &position)? => {
+                Err(StoreError::IndexDamaged("the log has another end by now".to_owned()))
+            }
+            _ => Ok(index),
+        });
+        match left {
+            Err(StoreError::IndexDamaged(_)) => {}
+            other => return other,
+        }
+        remove_index(&path).map_err(|e| StoreError::io("removing an index that was not finished", e))?;
     }
-    Ok(())
+    drop(Index::create(&path)?);
+    Index::open(&path)
+}
+
+/// Has `work` done on the index that is being made; what is left of an earlier one may turn out to be damaged.
+pub(super) fn with_unfinished<T>(
+    shared: &Shared,
+    work: impl Fn(&Index) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    match open_unfinished(shared).and_then(|index| work(&index)) {
+        Err(StoreError::IndexDamaged(why)) => {
+            tracing::warn!(event = "store.replay_again", why);
+            remove_index(&shared.new_index_path())
+                .map_err(|e| StoreError::io("removing an index that was not finished", e))?;
+            open_unfinished(shared).and_then(|index| work(&index))
+        }
+        other => other,
+    }
+}
+
+/// Has the index that was made take the place of the one before, durably, and opens it. That one is kept, to be looked at,
+/// when it was damaged; only the last such is.
+pub(super) fn put_in_place(shared: &Shared, keep: bool) -> Result<Index, StoreError> {
+    let fail = |e| StoreError::io("putting the new index in its place", e);
+    let _nobody_opens_it = shared.placing_index();
+    let (path, new) = (shared.index_path(), shared.new_index_path());
+    // Folded in and closed, it is one file.
+    for suffix in ["-wal", "-shm"] {
+        remove_file_durably(&beside(&new, suffix)).map_err(fail)?;
+    }
+    let old = path.with_extension(format!("sqlite.damaged-{}", now().unix_ms()));
+    if path.exists() {
+        fs::rename(&path, &old).map_err(fail)?;
+    }
+    for suffix in ["-wal", "-shm"] {
+        // What is left of them would be read as the new index's.
+        remove_file_durably(&beside(&path, suffix)).map_err(fail)?;
+    }
+    fs::rename(&new, &path).map_err(fail)?;
+    sync_dir(shared.data_dir()).map_err(fail)?;
+    shared.forget_readers();
+    forget_older(shared.data_dir(), keep.then_some(&old));
+    Index::open(&path)
+}
+
+/// Removes indexes that were put aside, but for `kept`. One that stays costs room and nothing else.
+fn forget_older(data_dir: &Path, kept: Option<&PathBuf>) {
+    for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
+        let is_aside = entry.file_name().to_string_lossy().starts_with("index.sqlite.damaged-");
+        if is_aside && Some(&entry.path()) != kept {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
+}
+
+/// Takes in what an index lacks up to `end`, while the log may be open. Gives what was lost, and whether entries were.
+pub(super) fn replay_up_to<'a>(
+    shared: &'a Shared,
+    index: &'a Index,
+    path: &Path,
+    end: Position,
+) -> Result<(Replayer<'a>, Vec<Finding>), StoreError> {
+    let mut replayer = Replayer::new(index, path, shared.progress())?;
+    let mut findings = Vec::new();
+    let from = index.position()?;
+    Log::replay_onto(&shared.log_dir(), from, end, &mut findings, &mut |p, o, h, b| {
+        replayer.take(p, o, h, b)
+    })?;
+    Ok((replayer, findings))
 }
 
 /// Opens the index anew while the log is open, and takes in what it lacks, up to `end`.
+///
+/// # Errors
+/// [`StoreError::IndexDamaged`] when it must be made anew.
 pub(super) fn open_index_and_replay(shared: &Shared, end: Position) -> Result<Index, StoreError> {
-    let attempt = || {
-        let index = Index::open(&shared.index_path())?;
-        let mut replayer = Replayer::new(shared, &index)?;
-        let mut findings = Vec::new();
-        let from = index.position()?;
-        Log::replay_onto(&shared.log_dir(), from, end, &mut findings, &mut |p, o, h, b| {
-            replayer.take(p, o, h, b)
-        })?;
-        let lost_entries = findings.iter().any(Finding::loses_entries);
-        let (_, lost) = replayer.finish(&end, lost_entries)?;
-        for what in lost.into_iter().chain(findings.iter().map(ToString::to_string)) {
-            tracing::error!(event = "store.damaged", what);
-        }
-        Ok(index)
-    };
-    if !shared.take_index_spoilt() {
-        match attempt() {
-            Err(StoreError::IndexDamaged(why)) => tracing::error!(event = "store.index_damaged", why),
-            other => return other,
-        }
+    let path = shared.index_path();
+    let index = Index::open(&path)?;
+    let (replayer, findings) = replay_up_to(shared, &index, &path, end)?;
+    let (_, lost) = replayer.finish(&end, findings.iter().any(Finding::loses_entries))?;
+    tell_damage(lost, &findings);
+    Ok(index)
+}
+
+pub(super) fn tell_damage(lost: Vec<String>, findings: &[Finding]) {
+    for what in lost.into_iter().chain(findings.iter().map(ToString::to_string)) {
+        tracing::error!(event = "store.damaged", what);
     }
-    put_index_aside(shared)?;
-    attempt()
 }
 
 /// Log and index, opened and brought to the same position.
@@ -175,13 +307,57 @@ pub(super) fn open_log_and_index(
     signed: Option<&Position>,
     report: &mut OpenReport,
 ) -> Result<(Log, Index), StoreError> {
-    let index = Index::open(&shared.index_path())?;
-    let mut replayer = Replayer::new(shared, &index)?;
-    let may_cut = !replayer.rebuilding;
+    let path = shared.index_path();
+    if !path.exists() {
+        return make_log_and_index(shared, signed, report, false);
+    }
+    let opened = Index::open(&path)
+        // Without them there is no serving anything, so they are looked at before anything else.
+        .and_then(|index| index.gateway_mailboxes().map(|_| index))
+        .and_then(|index| open_log_onto(shared, &index, &path, signed, report).map(|log| (log, index)));
+    let Err(StoreError::IndexDamaged(why)) = opened else { return opened };
+    *report = OpenReport { index_rebuilt: Some(why), ..OpenReport::default() };
+    match make_log_and_index(shared, signed, report, true) {
+        Err(StoreError::Full) => {
+            // Mail must be fetched to make room: rather that than an index that nobody can use.
+            remove_index(&path).map_err(|e| StoreError::io("removing the damaged index", e))?;
+            make_log_and_index(shared, signed, report, false)
+        }
+        other => other,
+    }
+}
+
+/// Opens the log with an index made anew from all of it.
+fn make_log_and_index(
+    shared: &Shared,
+    signed: Option<&Position>,
+    report: &mut OpenReport,
+    keep: bool,
+) -> Result<(Log, Index), StoreError> {
+    let path = shared.new_index_path();
+    let (log, made) = with_unfinished(shared, |index| {
+        let mut report = OpenReport::default();
+        let log = open_log_onto(shared, index, &path, signed, &mut report)?;
+        index.checkpoint()?;
+        Ok((log, report))
+    })?;
+    *report = OpenReport { index_rebuilt: report.index_rebuilt.take(), ..made };
+    Ok((log, put_in_place(shared, keep)?))
+}
+
+fn open_log_onto(
+    shared: &Shared,
+    index: &Index,
+    path: &Path,
+    signed: Option<&Position>,
+    report: &mut OpenReport,
+) -> Result<Log, StoreError> {
+    let from = index.position()?;
+    shared.progress().begin(Log::octets_behind(&shared.log_dir(), from)?);
+    let mut replayer = Replayer::new(index, path, shared.progress())?;
+    let may_cut = index.making() == Making::Done;
     let (log, findings) =
-        Log::open(&shared.log_dir(), index.position()?, may_cut, signed, &mut |p, o, h, b| {
-            replayer.take(p, o, h, b)
-        })?;
+        Log::open(&shared.log_dir(), from, may_cut, signed, &mut |p, o, h, b| replayer.take(p, o, h, b))?;
     let lost_entries = findings.iter().any(Finding::loses_entries);
     let (groups, lost) = replayer.finish(&log.position(), lost_entries)?;
     report.replayed_groups = groups;
@@ -196,7 +372,7 @@ pub(super) fn open_log_and_index(
             }
         }
     }
-    Ok((log, index))
+    Ok(log)
 }
 
 #[cfg(test)]
@@ -211,7 +387,7 @@ mod tests {
     /// The same with an NDR mailbox and a receipt that was looked at again, as version 3 writes them.
     const VERSION_3: &str = include_str!("../../corpus/store/version-3.jsonl");
 
-    fn open(dir: &std::path::Path) -> Result<(Embedded, OpenReport), StoreError> {
+    fn open(dir: &Path) -> Result<(Embedded, OpenReport), StoreError> {
         Embedded::open(&Options { data_dir: dir.to_owned(), reserve_octets: 0 })
     }
 
@@ -244,6 +420,42 @@ mod tests {
     }
 
     #[test]
+    fn a_replay_that_was_cut_off_is_gone_on_with_where_it_was() {
+        let dir = store_of(VERSION_3);
+        let (store, _) = open(dir.path()).unwrap();
+        let (shared, end) = (&store.shared, store.shared.log_end());
+        let path = shared.new_index_path();
+        let half = {
+            let index = open_unfinished(shared).unwrap();
+            let mut replayer = Replayer::new(&index, &path, shared.progress()).unwrap();
+            let mut half = None;
+            let cut_off =
+                Log::replay_onto(&shared.log_dir(), None, end, &mut Vec::new(), &mut |p, o, h, b| {
+                    replayer.take(p, o, h, b)?;
+                    half = Some(*p);
+                    Err(StoreError::Gone)
+                });
+            assert!(matches!(cut_off, Err(StoreError::Gone)));
+            replayer.pause(&half.unwrap(), false).unwrap();
+            half
+        };
+        let index = open_unfinished(shared).unwrap();
+        assert_eq!((index.position().unwrap(), index.making()), (half, Making::Going));
+        drop(index);
+        crate::store::reindex::finish_beside(shared, end).unwrap();
+        let index = open_unfinished(shared).unwrap();
+        assert_eq!((index.position().unwrap(), index.making()), (Some(end), Making::Done));
+        assert_eq!(index.numbers().unwrap().epoch, 1, "nothing was lost");
+        drop(index);
+        // An end that this log never had.
+        let elsewhere = Position { offset: end.offset + 1, ..end };
+        let index = open_unfinished(shared).unwrap();
+        index.set_position(&elsewhere).unwrap();
+        drop(index);
+        assert_eq!(open_unfinished(shared).unwrap().position().unwrap(), None);
+    }
+
+    #[test]
     fn roles_and_revisions_are_read_as_they_were_written() {
         let dir = store_of(VERSION_3);
         let (store, report) = open(dir.path()).unwrap();
@@ -263,7 +475,7 @@ mod tests {
         drop(store);
         // A program that knows of neither refuses the index, as it would the log.
         let index = rusqlite::Connection::open(dir.path().join("index.sqlite")).unwrap();
-        assert_eq!(index.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)), Ok(3));
+        assert_eq!(index.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)), Ok(4));
     }
 
     #[test]

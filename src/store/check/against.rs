@@ -72,7 +72,7 @@ impl Against {
 
     /// How far of the log it holds; none while it is being made anew.
     pub(super) fn position(&self) -> Asked<Option<Position>> {
-        let rebuilding = "SELECT 1 FROM meta WHERE key = 'rebuilding'";
+        let rebuilding = "SELECT 1 FROM meta WHERE key = 'making'";
         if self.connection.prepare(rebuilding)?.exists([])? {
             return Ok(None);
         }

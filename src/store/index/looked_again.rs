@@ -1,7 +1,9 @@
 //! Receipts that are looked at again: what their entries change, and what is asked of them; and the walk through receipts to look at.
 
-use super::questions::{ARRIVAL_ORDER_SLACK_MS, entry_place};
-use super::{Came, Index, Place, int, names, receipt_id, unsigned};
+use super::apply::{entry_check, names};
+use super::questions::{ARRIVAL_ORDER_SLACK_MS, entry_places};
+use super::sums::Kind;
+use super::{Came, Index, Place, int, receipt_id, unsigned};
 use crate::mail::{GatewayMailboxId, ReceiptId, Uid};
 use crate::store::fact::RevisedFact;
 use crate::store::recall::EntryPlace;
@@ -33,21 +35,7 @@ const SMALL_FOLDER_UIDS_MAX: u32 = 50_000;
 
 impl Index {
     pub(super) fn apply_revised(&self, fact: &RevisedFact, place: &Place) -> Result<(), StoreError> {
-        self.make_added_tables()?;
-        let (receipt, gateway_mailbox) = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
-        self.connection
-            .prepare_cached(
-                "INSERT INTO revision SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6
-                 FROM revision WHERE receipt = ?1 AND gateway_mailbox = ?2",
-            )?
-            .execute(params![
-                receipt,
-                gateway_mailbox,
-                int(place.segment),
-                int(place.entry_offset),
-                place.entry_octets,
-                fact.identity.map(|identity| identity.0)
-            ])?;
+        self.insert_revision(fact, place)?;
         if let Some(reading) = &fact.reading {
             for message in &reading.messages {
                 // The received message is held already: its row has the hash of the plain octets.
@@ -69,19 +57,44 @@ impl Index {
         for left in &fact.left {
             let (folder, uid) = (int(left.folder), left.uid.value());
             let at = fact.at.unix_ms();
-            let left_now = self
-                .connection
-                .prepare_cached(
-                    "UPDATE placement SET deleted_at = ?, join_digest = NULL
-                     WHERE folder = ? AND uid = ? AND deleted_at IS NULL",
-                )?
-                .execute(params![at, folder, uid])?;
+            let left_now = self.end_placements(left.folder, (uid, uid), |index| {
+                index
+                    .connection
+                    .prepare_cached(
+                        "UPDATE placement SET deleted_at = ?, join_digest = NULL
+                         WHERE folder = ? AND uid = ? AND deleted_at IS NULL",
+                    )?
+                    .execute(params![at, folder, uid])
+            })?;
             if left_now > 0 {
                 self.connection
                     .prepare_cached("INSERT INTO departure VALUES (?, ?, ?, ?, ?)")?
                     .execute(params![folder, uid, at, fact.kind.as_str(), fact.actor])?;
             }
         }
+        Ok(())
+    }
+
+    fn insert_revision(&self, fact: &RevisedFact, place: &Place) -> Result<(), StoreError> {
+        let key = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
+        let mut select = self.connection.prepare_cached(
+            "SELECT coalesce(max(number), 0) + 1 FROM revision WHERE receipt = ? AND gateway_mailbox = ?",
+        )?;
+        let number: i64 = select.query_row(params![key.0, key.1], |row| row.get(0))?;
+        let numbers = [number, int(place.segment), int(place.entry_offset), i64::from(place.entry_octets)];
+        let identity = fact.identity.map(|identity| identity.0);
+        self.connection.prepare_cached("INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
+            params![
+                key.0,
+                key.1,
+                numbers[0],
+                numbers[1],
+                numbers[2],
+                numbers[3],
+                identity,
+                entry_check(Kind::Revision, key, numbers, identity).end()
+            ],
+        )?;
         Ok(())
     }
 
@@ -139,10 +152,10 @@ impl Index {
         gateway_mailbox: GatewayMailboxId,
     ) -> Result<Vec<EntryPlace>, StoreError> {
         let mut select = self.connection.prepare_cached(
-            "SELECT segment, place, octets FROM revision WHERE receipt = ? AND gateway_mailbox = ? ORDER BY number",
+            "SELECT receipt, gateway_mailbox, number, segment, place, octets, identity, row_check FROM revision
+             WHERE receipt = ? AND gateway_mailbox = ? ORDER BY number",
         )?;
-        let rows = select.query_map(params![receipt.as_bytes(), gateway_mailbox.as_bytes()], entry_place)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        entry_places(Kind::Revision, select.query(params![receipt.as_bytes(), gateway_mailbox.as_bytes()])?)
     }
 
     /// The receipts a walk goes through.
@@ -179,7 +192,7 @@ mod tests {
     #[test]
     fn a_walk_reads_receipts_in_their_order_and_entries_of_its_folder_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(&dir.path().join("index")).unwrap();
+        let index = Index::create(&dir.path().join("index")).unwrap();
         let all = plan(&index, WALK);
         position(&all, "SEARCH r USING PRIMARY KEY (id>?)");
         let small = plan(&index, WALK_SMALL_FOLDER);
@@ -199,8 +212,7 @@ mod tests {
     #[test]
     fn what_copies_of_a_report_have_is_found_by_their_identity_and_not_in_the_whole_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(&dir.path().join("index")).unwrap();
-        index.make_added_tables().unwrap();
+        let index = Index::create(&dir.path().join("index")).unwrap();
         let all = plan(&index, FIRST_OF_SAME);
         for step in [
             "SEARCH receipt USING COVERING INDEX receipt_identity (gateway_mailbox=? AND identity=?",

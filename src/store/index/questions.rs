@@ -3,19 +3,17 @@
 //! Questions that are asked again and again must not read what has piled up since the beginning: where SQLite would, the
 //! order of its steps is forced, and a test looks at its plan.
 
+use super::apply::{MessageColumns, ObjectColumns, entry_check, gateway_mailbox_check};
+use super::sums::{Census, GATEWAY_MAILBOXES, Kind, damaged};
 use super::{
-    EventRow, FLAG_BARE_LINE_ENDS, FLAG_ENDS_WITH_LINE_END, FolderRow, Index, MessageRow, ObjectPlace,
-    ObjectRow, PlacementRow, bytes32, gateway_mailbox_id, int, json_error, receipt_id, unsigned,
+    EventRow, FLAG_LOST, Index, MessageRow, ObjectPlace, ObjectRow, bytes32, int, json_error, receipt_id,
+    unsigned,
 };
-use crate::mail::{
-    CanonicalSize, GatewayMailboxId, NOTICE_ID_BEGINNING, ReceiptId, Timestamp, Uid, UidValidity,
-};
+use crate::mail::{GatewayMailboxId, NOTICE_ID_BEGINNING, ReceiptId, Timestamp, Uid};
 use crate::store::recall::EntryPlace;
-use crate::store::{
-    ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, FolderStatus, StoreError, Tally,
-};
+use crate::store::{ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, StoreError, Tally};
 use rusqlite::{OptionalExtension, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// How far a message's time may lie before that of one with a lower UID, and behind that in its receipt id.
 pub(super) const ARRIVAL_ORDER_SLACK_MS: i64 = 60 * 60 * 1000;
@@ -32,6 +30,11 @@ FROM receipt r CROSS JOIN placement p ON p.receipt = r.id
 CROSS JOIN folder f ON f.id = p.folder AND f.gateway_mailbox = r.gateway_mailbox
 LEFT JOIN message m ON m.id = p.message
 WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND r.id NOT IN (";
+/// What is left in a folder: goes by the index of live entries.
+const WAITING: &str = "
+SELECT count(*), coalesce(sum(m.octets), 0), min(p.at)
+FROM placement p INDEXED BY placement_live LEFT JOIN message m ON m.id = p.message
+WHERE p.folder = ?3 AND p.deleted_at IS NULL AND p.receipt NOT IN (";
 const FETCHED: &str = "SELECT coalesce(sum(last - first + 1), 0) FROM folder_event
 WHERE folder = ? AND kind = 'fetched' AND at >= ?";
 /// One look at the end of an index for each folder: a join would read every event.
@@ -59,74 +62,23 @@ impl Index {
     pub(in crate::store) fn gateway_mailboxes(
         &self,
     ) -> Result<Vec<(crate::mail::GatewayMailbox, Digest)>, StoreError> {
-        let mut select =
-            self.connection.prepare_cached("SELECT state, digest_key FROM gateway_mailbox ORDER BY id")?;
-        let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, bytes32(row, 1)?)))?;
-        rows.map(|row| {
-            let (state, key) = row?;
-            Ok((serde_json::from_str(&state).map_err(json_error)?, key))
+        self.at_once(|index| {
+            let mut select = index
+                .connection
+                .prepare_cached("SELECT id, state, digest_key, row_check FROM gateway_mailbox ORDER BY id")?;
+            let mut rows = select.query([])?;
+            let (mut found, mut census) = (Vec::new(), Census::default());
+            while let Some(row) = rows.next()? {
+                let (id, state, key): ([u8; 16], String, Digest) =
+                    (row.get(0)?, row.get(1)?, bytes32(row, 2)?);
+                let check = row.get(3)?;
+                gateway_mailbox_check(&id, &state, &key.0).verify(check, "a gateway mailbox")?;
+                census.add(check);
+                found.push((serde_json::from_str(&state).map_err(json_error)?, key));
+            }
+            index.compare(GATEWAY_MAILBOXES, census, "gateway mailboxes")?;
+            Ok(found)
         })
-        .collect()
-    }
-
-    pub(in crate::store) fn folder(
-        &self,
-        gateway_mailbox: GatewayMailboxId,
-        name: &FolderName,
-    ) -> Result<Option<FolderRow>, StoreError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT id, uid_validity, uid_next FROM folder WHERE gateway_mailbox = ? AND name = ?",
-        )?;
-        Ok(select
-            .query_row(params![gateway_mailbox.as_bytes(), name.key()], |row| {
-                Ok(FolderRow {
-                    id: unsigned(row.get(0)?),
-                    uid_validity: UidValidity::new(row.get(1)?)
-                        .unwrap_or(UidValidity(std::num::NonZeroU32::MIN)),
-                    uid_next: Uid::new(row.get(2)?).unwrap_or(Uid::FIRST),
-                })
-            })
-            .optional()?)
-    }
-
-    /// Every folder of a gateway mailbox: its name, slug, and how many entries of how many octets it holds, the oldest
-    /// entry's time.
-    pub(in crate::store) fn folders(
-        &self,
-        gateway_mailbox: GatewayMailboxId,
-    ) -> Result<Vec<FolderStatus>, StoreError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT f.name, f.slug, f.uid_validity, f.uid_next, count(p.uid), coalesce(sum(m.octets), 0), min(p.at)
-             FROM folder f LEFT JOIN placement p ON p.folder = f.id AND p.deleted_at IS NULL LEFT JOIN message m ON m.id = p.message
-             WHERE f.gateway_mailbox = ? GROUP BY f.id ORDER BY f.id",
-        )?;
-        let rows = select.query_map([gateway_mailbox.as_bytes()], |row| {
-            Ok((
-                row.get::<_, String>(0)?,
-                row.get::<_, Option<String>>(1)?,
-                row.get::<_, u32>(2)?,
-                row.get::<_, u32>(3)?,
-                row.get::<_, i64>(4)?,
-                row.get::<_, i64>(5)?,
-                row.get::<_, Option<i64>>(6)?,
-            ))
-        })?;
-        let mut folders = Vec::new();
-        for row in rows {
-            let (name, slug, uid_validity, uid_next, entries, octets, oldest) = row?;
-            let name = FolderName::from_key(&name)
-                .ok_or_else(|| StoreError::IndexDamaged("a row: folder name".to_owned()))?;
-            folders.push(FolderStatus {
-                path: name.path(slug.as_deref()),
-                name,
-                uid_validity,
-                uid_next,
-                entries: unsigned(entries),
-                octets: unsigned(octets),
-                oldest: oldest.map(Timestamp::from_unix_ms),
-            });
-        }
-        Ok(folders)
     }
 
     /// The path of a folder by its number, for trails.
@@ -203,10 +155,24 @@ impl Index {
         let mut rows = select.query(params![int(folder), join.0])?;
         while let Some(row) = rows.next()? {
             if let Some(uid) = Uid::new(row.get(0)?).filter(|uid| counts(*uid)) {
+                self.confirm_join(folder, uid, join)?;
                 return Ok(Some(uid));
             }
         }
         Ok(None)
+    }
+
+    /// What is spared for an entry is nowhere else: that it is there, the entry itself must say too.
+    fn confirm_join(&self, folder: u64, uid: Uid, join: &Digest) -> Result<(), StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT 1 FROM placement NOT INDEXED WHERE folder = ? AND uid = ? AND join_digest = ?",
+        )?;
+        match select.exists(params![int(folder), uid.value(), join.0])? {
+            true => Ok(()),
+            false => {
+                Err(damaged(format!("folder {folder}: entry {uid} is found by one of its indexes alone")))
+            }
+        }
     }
 
     /// Whether what names this Message-ID, beside `receipt`, was placed by a join that `is_looked_for`; nothing when it was placed
@@ -246,49 +212,73 @@ impl Index {
     }
 
     /// # Errors
-    /// [`StoreError::Gone`] when there is no such message.
+    /// [`StoreError::Gone`] when its entry was lost; [`StoreError::IndexDamaged`] when it has no row, or another than was
+    /// written.
     pub(in crate::store) fn message(&self, message: u64) -> Result<MessageRow, StoreError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT gateway_mailbox, extents, octets, sha256 FROM message WHERE id = ?")?;
-        let row = select
-            .query_row([int(message)], |row| {
-                Ok((
-                    gateway_mailbox_id(row, 0)?,
-                    row.get::<_, String>(1)?,
-                    row.get::<_, i64>(2)?,
-                    row.get::<_, Option<[u8; 32]>>(3)?,
-                ))
-            })
-            .optional()?
-            .ok_or(StoreError::Gone)?;
+        let mut select = self.connection.prepare_cached(
+            "SELECT id, gateway_mailbox, extents, octets, canonical_octets, lines, flags, exact, join_digest, sha256,
+                    summary, summary_at, row_check FROM message WHERE id = ?",
+        )?;
+        let mut rows = select.query([int(message)])?;
+        let missing = || damaged(format!("message {message} is not there"));
+        let row = rows.next()?.ok_or_else(missing)?;
+        let (gateway_mailbox, extents): ([u8; 16], String) = (row.get(1)?, row.get(2)?);
+        let columns = MessageColumns {
+            id: row.get(0)?,
+            gateway_mailbox: &gateway_mailbox,
+            extents: &extents,
+            octets: row.get(3)?,
+            canonical: [row.get(4)?, row.get(5)?],
+            flags: row.get(6)?,
+            exact: row.get(7)?,
+            join: row.get(8)?,
+            sha256: row.get(9)?,
+            summary: [row.get(10)?, row.get(11)?],
+        };
+        columns.check().verify(row.get(12)?, "a message")?;
+        if columns.flags & FLAG_LOST != 0 {
+            return Err(StoreError::Gone);
+        }
         Ok(MessageRow {
-            gateway_mailbox: row.0,
-            extents: serde_json::from_str(&row.1).map_err(json_error)?,
-            octets: unsigned(row.2),
-            sha256: row.3.map(Digest),
+            gateway_mailbox: GatewayMailboxId::from_bytes(gateway_mailbox),
+            extents: serde_json::from_str(&extents).map_err(json_error)?,
+            octets: unsigned(columns.octets),
+            sha256: columns.sha256.map(Digest),
         })
     }
 
     /// # Errors
-    /// [`StoreError::Gone`] when there is no such object.
+    /// As [`Index::message`].
     pub(in crate::store) fn object(&self, object: u64) -> Result<ObjectRow, StoreError> {
         let mut select = self.connection.prepare_cached(
-            "SELECT sealed_octets, sealed_sha256, segment, place, file FROM object WHERE id = ?",
+            "SELECT id, octets, sealed_octets, sealed_sha256, segment, place, file, row_check FROM object WHERE id = ?",
         )?;
-        let row = select
-            .query_row([int(object)], |row| {
-                let file: Option<String> = row.get(4)?;
-                let place = match file {
-                    Some(file) => ObjectPlace::File(file),
-                    None => {
-                        ObjectPlace::Log { segment: unsigned(row.get(2)?), offset: unsigned(row.get(3)?) }
-                    }
-                };
-                Ok(ObjectRow { sealed_octets: unsigned(row.get(0)?), sealed_sha256: bytes32(row, 1)?, place })
-            })
-            .optional()?;
-        row.ok_or(StoreError::Gone)
+        let mut rows = select.query([int(object)])?;
+        let missing = || damaged(format!("object {object} is not there"));
+        let row = rows.next()?.ok_or_else(missing)?;
+        let file: Option<String> = row.get(6)?;
+        let (segment, place): (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
+        let columns = ObjectColumns {
+            id: row.get(0)?,
+            octets: row.get(1)?,
+            sealed_octets: row.get(2)?,
+            sealed_sha256: row.get(3)?,
+            at: segment.zip(place),
+            file: file.as_deref(),
+        };
+        columns.check().verify(row.get(7)?, "an object")?;
+        let place = match (columns.at, columns.file) {
+            (_, Some(file)) => ObjectPlace::File(file.to_owned()),
+            (Some((segment, place)), None) => {
+                ObjectPlace::Log { segment: unsigned(segment), offset: unsigned(place) }
+            }
+            (None, None) => return Err(StoreError::Gone),
+        };
+        Ok(ObjectRow {
+            sealed_octets: unsigned(columns.sealed_octets),
+            sealed_sha256: Digest(columns.sealed_sha256),
+            place,
+        })
     }
 
     /// True when some object lies in this content file.
@@ -297,30 +287,22 @@ impl Index {
         Ok(select.exists([file])?)
     }
 
-    /// The live entries of a folder, in UID order.
-    pub(in crate::store) fn placements(&self, folder: u64) -> Result<Vec<PlacementRow>, StoreError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT p.uid, p.message, p.receipt, p.at, p.epoch, m.octets, m.canonical_octets, m.lines, m.flags
-             FROM placement p JOIN message m ON m.id = p.message WHERE p.folder = ? AND p.deleted_at IS NULL ORDER BY p.uid",
-        )?;
-        let rows = select.query_map([int(folder)], |row| {
-            let flags: i64 = row.get(8)?;
-            Ok(PlacementRow {
-                uid: Uid::new(row.get(0)?).unwrap_or(Uid::FIRST),
-                message: unsigned(row.get(1)?),
-                receipt_id: receipt_id(row, 2)?,
-                at: Timestamp::from_unix_ms(row.get(3)?),
-                epoch: row.get(4)?,
-                octets: unsigned(row.get(5)?),
-                canonical: CanonicalSize {
-                    octets: unsigned(row.get(6)?),
-                    lines: unsigned(row.get(7)?),
-                    bare_line_ends: flags & FLAG_BARE_LINE_ENDS != 0,
-                    ends_with_line_end: flags & FLAG_ENDS_WITH_LINE_END != 0,
-                },
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+    /// Looks through all objects for any in these content files.
+    ///
+    /// # Errors
+    /// [`StoreError::IndexDamaged`] when there is one.
+    pub(in crate::store) fn confirm_unnamed(&self, files: &[String]) -> Result<(), StoreError> {
+        let unnamed: HashSet<&str> = files.iter().map(String::as_str).collect();
+        let mut select =
+            self.connection.prepare("SELECT file FROM object NOT INDEXED WHERE file IS NOT NULL")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let file = row.get_ref(0)?.as_str().map_err(|e| damaged(format!("an object's file: {e}")))?;
+            if unnamed.contains(file) {
+                return Err(damaged(format!("content file {file} is not found by its index")));
+            }
+        }
+        Ok(())
     }
 
     /// Those of `uids` that are live in `folder`.
@@ -343,10 +325,10 @@ impl Index {
         receipt: ReceiptId,
     ) -> Result<Vec<EntryPlace>, StoreError> {
         let mut select = self.connection.prepare_cached(
-            "SELECT segment, place, octets FROM receipt WHERE id = ? ORDER BY gateway_mailbox",
+            "SELECT id, gateway_mailbox, at, segment, place, octets, identity, row_check FROM receipt
+             WHERE id = ? ORDER BY gateway_mailbox",
         )?;
-        let rows = select.query_map([receipt.as_bytes()], entry_place)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        entry_places(Kind::Receipt, select.query([receipt.as_bytes()])?)
     }
 
     /// Where the entry of a receipt for one gateway mailbox stands in the log.
@@ -356,10 +338,11 @@ impl Index {
         gateway_mailbox: GatewayMailboxId,
     ) -> Result<Option<EntryPlace>, StoreError> {
         let mut select = self.connection.prepare_cached(
-            "SELECT segment, place, octets FROM receipt WHERE id = ? AND gateway_mailbox = ?",
+            "SELECT id, gateway_mailbox, at, segment, place, octets, identity, row_check FROM receipt
+             WHERE id = ? AND gateway_mailbox = ?",
         )?;
-        let row = select.query_row(params![receipt.as_bytes(), gateway_mailbox.as_bytes()], entry_place);
-        Ok(row.optional()?)
+        let rows = select.query(params![receipt.as_bytes(), gateway_mailbox.as_bytes()])?;
+        Ok(entry_places(Kind::Receipt, rows)?.pop())
     }
 
     /// The receipts of the first or the last entries of a folder, deleted ones included, with the times of their arrival. An
@@ -486,10 +469,7 @@ impl Index {
         let mut select = self.connection.prepare_cached(FETCHED)?;
         tally.fetched =
             unsigned(select.query_row(params![int(inbox.id), since.unix_ms()], |row| row.get(0))?);
-        let mut select = self.connection.prepare_cached(&format!(
-            "SELECT count(*), coalesce(sum(m.octets), 0), min(p.at) FROM placement p LEFT JOIN message m ON m.id = p.message
-             WHERE p.folder = ?3 AND p.deleted_at IS NULL AND p.receipt NOT IN ({NOTICES})"
-        ))?;
+        let mut select = self.connection.prepare_cached(&format!("{WAITING}{NOTICES})"))?;
         let (waiting, octets, oldest) = select.query_row(params![first, behind, int(inbox.id)], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<i64>>(2)?))
         })?;
@@ -525,8 +505,19 @@ fn event_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<EventRow> {
     })
 }
 
-pub(super) fn entry_place(row: &rusqlite::Row<'_>) -> rusqlite::Result<EntryPlace> {
-    Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?))
+/// Where entries stand, from all columns of `receipt` or `revision`.
+pub(super) fn entry_places(kind: Kind, mut rows: rusqlite::Rows<'_>) -> Result<Vec<EntryPlace>, StoreError> {
+    let mut places = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (receipt, gateway_mailbox): ([u8; 16], [u8; 16]) = (row.get(0)?, row.get(1)?);
+        let numbers @ [_, segment, place, octets]: [i64; 4] =
+            [row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?];
+        let identity: Option<[u8; 32]> = row.get(6)?;
+        let check = entry_check(kind, (&receipt, &gateway_mailbox), numbers, identity);
+        check.verify(row.get(7)?, "the place of an entry")?;
+        places.push((unsigned(segment), unsigned(place), u32::try_from(octets).unwrap_or(u32::MAX)));
+    }
+    Ok(places)
 }
 
 /// The first Message-ID a notice can have, and the first text behind all of them.
@@ -560,7 +551,7 @@ pub(super) mod tests {
     #[test]
     fn what_became_of_a_day_is_read_from_that_days_receipts_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(&dir.path().join("index")).unwrap();
+        let index = Index::create(&dir.path().join("index")).unwrap();
         let outcomes = plan(&index, &format!("{OUTCOMES}{NOTICES}) GROUP BY 1"));
         let steps = [
             "SEARCH r USING PRIMARY KEY (id>?)",

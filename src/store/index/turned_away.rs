@@ -1,6 +1,5 @@
 //! Transactions that were turned away, and every transaction in the order in which they began.
 
-use super::questions::entry_place;
 use super::{Index, Place, int, receipt_id, unsigned};
 use crate::mail::{AddressKey, GatewayMailboxId, ReceiptId, Timestamp};
 use crate::store::recall::EntryPlace;
@@ -37,7 +36,6 @@ fn range(query: &TransactionQuery) -> (ReceiptId, ReceiptId) {
 
 impl Index {
     pub(super) fn apply_turned_away(&self, told: &TurnedAway, place: &Place) -> Result<(), StoreError> {
-        self.make_added_tables()?;
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO turned_away VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?
             .execute(params![
@@ -120,7 +118,11 @@ impl Index {
 
 fn turned_away_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<TurnedAwayRow> {
     let code = Some(row.get(4)?).filter(|code| *code > 0);
-    Ok(TurnedAwayRow { receipt_id: receipt_id(row, 3)?, code, place: entry_place(row)? })
+    Ok(TurnedAwayRow {
+        receipt_id: receipt_id(row, 3)?,
+        code,
+        place: (unsigned(row.get(0)?), unsigned(row.get(1)?), row.get(2)?),
+    })
 }
 
 #[cfg(test)]
