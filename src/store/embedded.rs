@@ -1,6 +1,6 @@
 //! [`Store`] in one directory: opens log and index, runs the committer, answers readers.
 
-use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
+use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX, Queued};
 use super::content::make_shards;
 use super::escrow;
 use super::fact::GatewayMailboxFact;
@@ -100,7 +100,7 @@ pub(super) struct Shared {
 /// The store in a directory of its own.
 pub struct Embedded {
     shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Queued>,
     decoy: DecoyKeyring,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
@@ -326,7 +326,7 @@ impl Embedded {
     /// Ends what is queued, marks the log as cleanly closed and stops the threads. Later calls fail.
     pub async fn close(&self) {
         let (answer, closed) = oneshot::channel();
-        if self.commands.send(Command::Stop { answer }).await.is_ok() {
+        if self.commands.send(Command::Stop { answer }.into()).await.is_ok() {
             // The committer may be gone already; either way it is closed.
             drop(closed.await);
         }
@@ -357,7 +357,7 @@ impl Embedded {
         command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
     ) -> Result<T, StoreError> {
         let (answer, outcome) = oneshot::channel();
-        self.commands.send(command(answer)).await.map_err(|_| StoreError::closed())?;
+        self.commands.send(command(answer).into()).await.map_err(|_| StoreError::closed())?;
         outcome.await.map_err(|_| StoreError::closed())?
     }
 
@@ -404,7 +404,7 @@ fn sync_upwards(dir: &Path) -> io::Result<()> {
 
 /// Keeps the WAL small, and after a failed write asks the committer to try again: no mail may come to do so while a
 /// health check says that the store is not ready.
-fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Command>) {
+fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Queued>) {
     let wal = shared.wal_path();
     while !closing.load(Ordering::Relaxed) {
         std::thread::park_timeout(Duration::from_millis(CHECKPOINT_INTERVAL_MS));
@@ -418,7 +418,7 @@ fn tend(shared: &Shared, closing: &AtomicBool, commands: &mpsc::WeakSender<Comma
             && let Some(commands) = commands.upgrade()
         {
             // A full queue holds commands that try as well.
-            commands.try_send(Command::Probe).ok();
+            commands.try_send(Command::Probe.into()).ok();
         }
     }
 }

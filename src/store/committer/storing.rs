@@ -90,6 +90,7 @@ impl Committer {
     pub(super) fn take_files(&mut self, sealed: impl IntoIterator<Item = Sealed>) {
         for sealed in sealed {
             if let SealedContent::File(file) = sealed.content {
+                self.octets.content += sealed.sealed_octets;
                 self.files.push(file);
             }
         }
