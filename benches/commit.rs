@@ -15,79 +15,21 @@ mod engines;
 #[path = "support/gateway.rs"]
 #[allow(dead_code, reason = "other benches use the rest")]
 mod gateway;
+#[path = "support/reports.rs"]
+mod reports;
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use daybook::mail::Profile;
-use engines::{BareLog, Sqlite, grouped, share, sled};
-use gateway::{Gateway, text};
+use engines::{BareLog, Sqlite, grouped, sled};
+use gateway::Gateway;
+use reports::{Reports, deliver};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 const MESSAGE_OCTETS: usize = 75_000;
 const WRITERS: [u64; 3] = [1, 16, 128];
-
-/// A journal report of about [`MESSAGE_OCTETS`] with a number in it, so that no two are the same.
-struct Reports {
-    template: Vec<u8>,
-    /// Where the number stands.
-    numbers: Vec<usize>,
-    next: AtomicU64,
-}
-
-const NUMBER: &str = "0123456789ABCDEF";
-
-impl Reports {
-    fn new() -> Reports {
-        let body = text(MESSAGE_OCTETS);
-        let template = format!(
-            "X-MS-Journal-Report:\r\nMessage-ID: <{NUMBER}@journal.report.generator>\r\nMIME-Version: 1.0\r\n\
-             Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\n\
-             Sender: a@example.com\r\nSubject: s\r\nMessage-Id: <{NUMBER}@example.com>\r\nTo: b@example.com\r\n\r\n\
-             --b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: <{NUMBER}@example.com>\r\nSubject: s\r\n\r\n\
-             {body}\r\n--b--\r\n"
-        );
-        let numbers = template.match_indices(NUMBER).map(|(at, _)| at).collect();
-        Reports { template: template.into_bytes(), numbers, next: AtomicU64::new(1) }
-    }
-
-    fn next(&self) -> Vec<u8> {
-        let number = format!("{:016X}", self.next.fetch_add(1, Ordering::Relaxed));
-        let mut report = self.template.clone();
-        for at in &self.numbers {
-            report[*at..at + NUMBER.len()].copy_from_slice(number.as_bytes());
-        }
-        report
-    }
-}
-
-/// `writers` tasks that deliver through the pipeline, each after the 250 of its last.
-fn deliver(
-    runtime: &Runtime,
-    gateway: &Arc<Gateway>,
-    reports: &Arc<Reports>,
-    writers: u64,
-    n: u64,
-) -> Duration {
-    let started = Instant::now();
-    runtime.block_on(async {
-        let write = |writer| {
-            let (gateway, reports) = (gateway.clone(), reports.clone());
-            tokio::spawn(async move {
-                for _ in 0..share(writer, writers, n) {
-                    gateway.deliver(&reports.next()).await;
-                }
-            })
-        };
-        let tasks: Vec<_> = (0..writers).map(write).collect();
-        for task in tasks {
-            task.await.expect("a writer");
-        }
-    });
-    started.elapsed()
-}
 
 /// A new directory, on a disk that has nothing left to write of what was there before.
 fn quiet_dir() -> TempDir {
@@ -98,7 +40,7 @@ fn quiet_dir() -> TempDir {
 /// The engines one after the other for each number of writers: a disk's mood lasts for minutes.
 fn commit(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
-    let reports = Arc::new(Reports::new());
+    let reports = Arc::new(Reports::new(MESSAGE_OCTETS));
     for writers in WRITERS {
         let mut group = criterion.benchmark_group(format!("commit 75 KB, writers: {writers}"));
         group

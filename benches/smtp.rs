@@ -167,7 +167,7 @@ fn send(address: SocketAddr, tls: Option<&TlsIdentity>, connections: u64, n: u64
         for (client, mut connection) in (0..).zip(clients) {
             scope.spawn(move || {
                 for _ in 0..share(client, connections, n) {
-                    connection.deliver(RCPT, body);
+                    connection.deliver(RCPT, body.as_bytes());
                 }
             });
         }

@@ -5,6 +5,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Messages over one connection; the server asks for a new one after a thousand.
 const MESSAGES_MAX: u64 = 500;
@@ -50,8 +51,9 @@ impl<'h> Client<'h> {
         client
     }
 
-    /// Sends one message and waits for its 250. No line of the body begins with a dot; it ends with a line end.
-    pub(crate) fn deliver(&mut self, to: &str, body: &str) {
+    /// Sends one message and waits for its 250; how long that took from the last octet. No line of the body begins with a
+    /// dot; it ends with a line end.
+    pub(crate) fn deliver(&mut self, to: &str, body: &[u8]) -> Duration {
         if self.sent == MESSAGES_MAX {
             self.say("QUIT\r\n", "221");
             *self = Client::connect(self.address, self.tls.clone());
@@ -59,9 +61,11 @@ impl<'h> Client<'h> {
         self.say("MAIL FROM:<>\r\n", "250");
         self.say(&format!("RCPT TO:<{to}>\r\n"), "250");
         self.say("DATA\r\n", "354");
-        self.wire.get_mut().write_all(body.as_bytes()).expect("a body to be sent");
+        self.wire.get_mut().write_all(body).expect("a body to be sent");
+        let sent = Instant::now();
         self.say(".\r\n", "250");
         self.sent += 1;
+        sent.elapsed()
     }
 
     fn say(&mut self, line: &str, code: &str) {

@@ -58,7 +58,8 @@ pub struct Smtp {
     /// `max_in_flight_bytes`: of all messages being received and not yet stored, together; beyond it peers are read more
     /// slowly, and after `in_flight_seconds` asked to come again. At least twice `max_message_bytes`: one such message from
     /// `[exchange] networks` and `reserved_networks` and one from anywhere else always have room; all others share what is
-    /// more, half of it only with those networks. Default 1073741824 (1 GiB), or two and a half `max_message_bytes` if that is more.
+    /// more, half of it only with those networks, a quarter of either half only for the first MiB of each message. Default
+    /// 1073741824 (1 GiB), or two and a half `max_message_bytes` if that is more.
     pub max_in_flight_bytes: u64,
     /// `in_flight_seconds`: how long a message waits for room among those in flight. Default 60.
     pub in_flight_seconds: u64,

@@ -16,6 +16,12 @@
 //! | reserve of the others | the same | one other message at a time |
 //! | shared | what is left | all; the others together at most half of it |
 //!
+//! # Small and large
+//!
+//! Most messages are small, and two of 150 MB would take all there is. So of what a group may have of the shared part, a quarter is
+//! for the first [`SMALL_OCTETS_MAX`] of each message, and those do not stand in line as long as there is room for them: what they
+//! pass by is only there for them, and the reserve goes to the first in line, as ever.
+//!
 //! # Why nobody waits for ever
 //!
 //! Messages that each hold a part and wait for more would wait for each other. So the first of a group that finds no shared room
@@ -31,10 +37,16 @@
 //!   less than two messages, which no configuration can give.
 
 use crate::observe::metrics;
+use crate::store::SPOOL_MEMORY_OCTETS_MAX;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+
+/// A message of at most this many octets is small: it stays in memory.
+const SMALL_OCTETS_MAX: u64 = SPOOL_MEMORY_OCTETS_MAX as u64;
+/// Of what a group may have of the shared part, one in so many octets is for small messages.
+const SMALL_PART: u64 = 4;
 
 /// Bounds on what is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,13 +102,17 @@ struct Taken {
 }
 
 impl State {
-    /// How much of the shared part this group may take still.
-    fn shared_free(&self, is_favoured: bool) -> u64 {
+    /// How much of the shared part this group may take still, for a message that is small as yet or is not.
+    fn shared_free(&self, is_favoured: bool, is_small: bool) -> u64 {
         let InFlightLimits { octets_max, message_octets_max, .. } = self.limits;
         let shared = octets_max.saturating_sub(message_octets_max.saturating_mul(GROUPS as u64));
         let [others, favoured] = self.groups;
         let free = shared.saturating_sub(others.shared.saturating_add(favoured.shared));
-        if is_favoured { free } else { free.min((shared / 2).saturating_sub(others.shared)) }
+        let (free, most) = match is_favoured {
+            true => (free, shared),
+            false => (free.min((shared / 2).saturating_sub(others.shared)), shared / 2),
+        };
+        if is_small { free } else { free.saturating_sub(most / SMALL_PART) }
     }
 }
 
@@ -150,10 +166,13 @@ impl Share {
     /// [`Crowded`]: there was none for as long as a message may wait.
     pub(super) async fn take(&mut self, octets: u64) -> Result<(), Crowded> {
         let in_flight = Arc::clone(&self.in_flight);
+        if self.is_small_with(octets) && self.try_take(octets, false) {
+            return Ok(());
+        }
         // Who holds the reserve waits for nobody, not even for its turn; others do only when somebody is before them.
         let turn = if self.is_favoured { &in_flight.favoured_turn } else { &in_flight.turn };
         let free = self.holds_reserve || turn.try_lock().is_ok();
-        if free && self.try_take(octets) {
+        if free && self.try_take(octets, true) {
             return Ok(());
         }
         let wait = in_flight.state().limits.wait;
@@ -163,7 +182,7 @@ impl Share {
                 let mut freed = pin!(in_flight.freed.notified());
                 // From here on nothing that is returned is missed.
                 freed.as_mut().enable();
-                if self.try_take(octets) {
+                if self.try_take(octets, true) {
                     return;
                 }
                 freed.await;
@@ -172,16 +191,20 @@ impl Share {
         tokio::time::timeout(wait, waiting).await.map_err(|_| Crowded)
     }
 
-    fn try_take(&mut self, octets: u64) -> bool {
+    fn is_small_with(&self, octets: u64) -> bool {
+        self.shared.saturating_add(self.reserved).saturating_add(octets) <= SMALL_OCTETS_MAX
+    }
+
+    fn try_take(&mut self, octets: u64, is_its_turn: bool) -> bool {
         let in_flight = Arc::clone(&self.in_flight);
         let mut state = in_flight.state();
-        let shared_free = state.shared_free(self.is_favoured);
+        let shared_free = state.shared_free(self.is_favoured, self.is_small_with(octets));
         let [others, favoured] = &mut state.groups;
         let group = if self.is_favoured { favoured } else { others };
         if !self.holds_reserve && octets <= shared_free {
             group.shared = group.shared.saturating_add(octets);
             self.shared = self.shared.saturating_add(octets);
-        } else if self.holds_reserve || !group.is_reserve_held {
+        } else if self.holds_reserve || (is_its_turn && !group.is_reserve_held) {
             (group.is_reserve_held, self.holds_reserve) = (true, true);
             group.reserved = group.reserved.saturating_add(octets);
             self.reserved = self.reserved.saturating_add(octets);
@@ -348,6 +371,33 @@ mod tests {
         assert_eq!(in_flight.octets(), 1_000);
         drop((favoured, others));
         assert_eq!(in_flight.octets(), 0);
+    }
+
+    #[tokio::test]
+    async fn small_messages_pass_by_large_ones_that_wait_for_room() {
+        const MIB: u64 = 1024 * 1024;
+        // Others may have 100 of what is shared, large ones of them 75.
+        let in_flight = in_flight(400 * MIB, 100 * MIB, SOON);
+        let mut held = Vec::new();
+        for octets in [75, 90] {
+            let mut share = in_flight.share();
+            share.take(octets * MIB).await.unwrap();
+            held.push(share);
+        }
+        let mut large = in_flight.share();
+        let mut waiting = Box::pin(large.take(2 * MIB));
+        assert!(futures_now(&mut waiting).is_none());
+        for _ in 0..25 {
+            let mut small = in_flight.share();
+            assert_eq!(futures_now(&mut Box::pin(small.take(MIB))), Some(Ok(())));
+            held.push(small);
+        }
+        let mut small = in_flight.share();
+        assert!(futures_now(&mut Box::pin(small.take(1))).is_none(), "their part is full");
+        // The reserve goes to who waits for it, not to a small one that comes by.
+        held.remove(1);
+        assert_eq!(futures_now(&mut waiting), Some(Ok(())));
+        assert!(futures_now(&mut Box::pin(small.take(1))).is_none());
     }
 
     #[tokio::test]

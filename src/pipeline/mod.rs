@@ -17,7 +17,8 @@
 //!   what the verdict is about, and anybody can write a report into mail that Exchange then reports.
 //! - What an NDR mailbox receives stays there whole; the report in it is delivered beside it to the gateway mailbox served, in
 //!   the same group (`recover.rs`).
-//! - Work on the processor and the disk runs in blocking tasks, [`WORKERS_EXTRA`] more than there are cores at once. A message
+//! - Work on the processor and the disk runs in blocking tasks, [`WORKERS_EXTRA`] more than there are cores at once; those are
+//!   never for large messages, so that small ones need not wait until one is sealed. A message
 //!   on its way in has at most [`BATCH_OCTETS`] and one read in memory, while it waits for one of them too: a longer one is in
 //!   the sealed temporary file but for its last batch.
 //! - All messages on their way in together are bounded ([`InFlightLimits`]); beyond that peers are read more slowly, and nobody
@@ -79,6 +80,8 @@ struct Inner {
     /// Replaced likewise; so is each message assigned.
     assigning: ArcSwap<Assigning>,
     workers: Arc<Semaphore>,
+    /// How many of them work on what does not stay in memory: the others are for small messages.
+    large_workers: Arc<Semaphore>,
     in_flight: Arc<InFlight>,
     refused_mail: RefusedMail,
 }
@@ -100,6 +103,7 @@ impl Pipeline {
     ) -> Arc<Pipeline> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let workers = Arc::new(Semaphore::new(cores + WORKERS_EXTRA));
+        let large_workers = Arc::new(Semaphore::new(cores));
         let exchange = ArcSwap::from_pointee(known_by(exchange));
         let (in_flight, refused_mail) = (Arc::default(), RefusedMail::default());
         let assigning = ArcSwap::default();
@@ -110,6 +114,7 @@ impl Pipeline {
                 exchange,
                 assigning,
                 workers,
+                large_workers,
                 in_flight,
                 refused_mail,
             }),

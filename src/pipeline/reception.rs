@@ -86,6 +86,20 @@ impl Gathering {
         }
     }
 
+    /// Runs `work` on a message too large for memory where it may block, when it may take a worker from small ones.
+    async fn blocking_long<T: Send + 'static>(
+        inner: &Inner,
+        work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let permit = inner.large_workers.clone().acquire_owned().await.map_err(|_| Trouble::Stopped)?;
+        Self::blocking(inner, move || {
+            let done = work();
+            drop(permit);
+            done
+        })
+        .await
+    }
+
     /// Runs `work` where it may block, one of a bounded number at a time.
     pub(super) async fn blocking<T: Send + 'static>(
         inner: &Inner,
@@ -112,7 +126,8 @@ impl Gathering {
         let gateway_mailboxes = self.gateway_mailboxes.clone();
         let (inner, envelope) = (self.inner.clone(), self.envelope.clone());
         let worker = inner.clone();
-        let (prepared, unread) = Self::blocking(&inner, move || {
+        let is_large = taken.spool.octets() > 0;
+        let prepare = move || {
             let mut taken = taken;
             taken.absorb(batch)?;
             let (spooled, scanned) = taken.finish()?;
@@ -122,9 +137,12 @@ impl Gathering {
             let prepared = prepare_safely(&worker, &mut gathered)?;
             gathered.scanned = None;
             Ok((prepared, gathered))
-        })
-        .await
-        .map_err(|trouble| self.defer(&trouble))?;
+        };
+        let prepared = match is_large {
+            true => Self::blocking_long(&inner, prepare).await,
+            false => Self::blocking(&inner, prepare).await,
+        };
+        let (prepared, unread) = prepared.map_err(|trouble| self.defer(&trouble))?;
         let committed = commit(&inner, prepared, unread).await.map_err(|trouble| self.defer(&trouble))?;
         let Committed { delivered, stories, gateway_mailboxes, steps, seconds } = committed;
         // With those that what was recovered is for.
@@ -349,7 +367,7 @@ impl Reception for Gathering {
             }
             let mut taken = self.taken.take().ok_or(Fault::Internal)?;
             let batch = std::mem::take(&mut self.batch);
-            let absorbed = Self::blocking(&self.inner, move || {
+            let absorbed = Self::blocking_long(&self.inner, move || {
                 taken.absorb(batch)?;
                 Ok(taken)
             })

@@ -32,7 +32,7 @@ use super::{
     StoreError,
 };
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Uid, UidValidity};
-use crate::observe::metrics;
+use crate::observe::metrics::{self, Written};
 use placing::{Placed, Placer, Subject};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -106,6 +106,27 @@ pub(super) struct FolderEvent {
     pub(super) client: Client,
 }
 
+/// A command in the queue.
+pub(super) struct Queued {
+    command: Command,
+    since: Instant,
+}
+
+impl From<Command> for Queued {
+    fn from(command: Command) -> Queued {
+        Queued { command, since: Instant::now() }
+    }
+}
+
+/// Octets of a group, for the metrics.
+#[derive(Clone, Copy, Default)]
+struct Octets {
+    /// Of the messages in it.
+    received: u64,
+    /// Of their content files.
+    content: u64,
+}
+
 /// What the members of a group learn when it is durable.
 #[derive(Clone, Copy)]
 struct Committed {
@@ -123,6 +144,9 @@ pub(super) struct Committer {
     numbers: Numbers,
     /// Content files of this group; they stay once its frames may be on disk.
     files: Vec<super::content::ContentFile>,
+    octets: Octets,
+    /// The index's WAL as it was behind the last group.
+    wal_octets: u64,
     routes_changed: bool,
     /// Gateway mailboxes deleted by this group; the routes learn of it behind the group.
     deleted: HashSet<GatewayMailboxId>,
@@ -169,6 +193,8 @@ impl Committer {
             index: Some(index),
             numbers,
             files: Vec::new(),
+            octets: Octets::default(),
+            wal_octets: 0,
             routes_changed: false,
             deleted: HashSet::new(),
             spoilt: None,
@@ -176,7 +202,7 @@ impl Committer {
     }
 
     /// Works until told to stop, or until nobody can send any more.
-    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Queued>) {
         let mut stopping = None;
         while stopping.is_none() {
             let Some(first) = commands.blocking_recv() else { break };
@@ -184,7 +210,7 @@ impl Committer {
             let mut octets = 0;
             let mut takes: Vec<Answer<()>> = Vec::new();
             let mut next = Some(first);
-            while let Some(command) = next.take() {
+            while let Some(Queued { command, since }) = next.take() {
                 match command {
                     Command::Stop { answer } => {
                         stopping = Some(answer);
@@ -197,6 +223,7 @@ impl Committer {
                     _ => {}
                 }
                 octets += inline_octets(&command);
+                metrics::store_waited(since.elapsed().as_secs_f64());
                 batch.push(command);
                 if batch.len() < GROUP_DELIVERIES_MAX && octets < GROUP_OCTETS_MAX {
                     next = commands.try_recv().ok();
@@ -251,6 +278,8 @@ impl Committer {
             }
         };
         let numbers_before = self.numbers;
+        let building = Instant::now();
+        self.octets = Octets::default();
         self.deleted.clear();
         let (segment, offset) = self.log.next_group_at();
         let mut conclusions: Vec<Conclude> = Vec::with_capacity(batch.len());
@@ -265,7 +294,7 @@ impl Committer {
             None if !index.in_transaction() => {
                 Err(StoreError::IndexDamaged("it ended a transaction by itself".to_owned()))
             }
-            None => self.seal_group(builder, &index, conclusions.len()),
+            None => self.seal_group(builder, &index, conclusions.len(), building),
         };
         turned_away.conclude(&self.shared, &outcome);
         match &outcome {
@@ -314,6 +343,7 @@ impl Committer {
         builder: GroupBuilder,
         index: &Index,
         group: usize,
+        building: Instant,
     ) -> Result<Committed, StoreError> {
         let files = std::mem::take(&mut self.files);
         if builder.is_empty() {
@@ -324,12 +354,14 @@ impl Committer {
         for mut file in files {
             file.keep();
         }
+        let build_seconds = building.elapsed().as_secs_f64();
+        let log_octets = builder.octets();
         let clock = Instant::now();
         let position = self.log.append(builder)?;
         self.shared.witness().reached(position);
         let sync_seconds = clock.elapsed().as_secs_f64();
-        metrics::store_synced(sync_seconds, group);
         self.shared.note_sync(sync_seconds);
+        let clock = Instant::now();
         let recorded = index.set_numbers(&self.numbers).and_then(|()| index.set_position(&position));
         if let Err(e) = recorded.and_then(|()| index.commit()) {
             // Durable all the same. The index is behind now; repair_if_needed takes it further.
@@ -339,7 +371,20 @@ impl Committer {
             self.shared.set_index_behind(true);
         }
         self.shared.set_log_end(position);
+        metrics::store_synced(sync_seconds, group);
+        metrics::store_built(build_seconds, clock.elapsed().as_secs_f64());
+        metrics::store_received(self.octets.received);
+        metrics::store_written(Written::Log, log_octets);
+        metrics::store_written(Written::Content, self.octets.content);
+        metrics::store_written(Written::Index, self.wal_growth());
         Ok(Committed { group, sync_seconds })
+    }
+
+    /// Octets the WAL has grown by since the last group; from nothing, if it was emptied since.
+    fn wal_growth(&mut self) -> u64 {
+        let now = std::fs::metadata(self.shared.wal_path()).map_or(0, |wal| wal.len());
+        let before = std::mem::replace(&mut self.wal_octets, now);
+        now.checked_sub(before).unwrap_or(now)
     }
 
     /// Opens the index anew, and replays what it lacks, after it failed. Where a reader found damage, it goes on as it is
@@ -428,7 +473,7 @@ impl Committer {
     ) -> Option<Conclude> {
         let mark = group.builder.mark();
         let numbers = self.numbers;
-        let files = self.files.len();
+        let (files, octets) = (self.files.len(), self.octets);
         if let Some(e) = &self.spoilt {
             drop(answer.send(Err(e.clone())));
             return None;
@@ -450,6 +495,7 @@ impl Committer {
                 group.builder.go_back(mark);
                 self.numbers = numbers;
                 self.files.truncate(files);
+                self.octets = octets;
                 // Out of memory or disk, SQLite ends the whole transaction: what the others of this group put in is gone.
                 let kept = group.index.in_transaction() && group.index.rollback_to_savepoint().is_ok();
                 if !kept || matches!(e, StoreError::IndexDamaged(_)) {
@@ -519,6 +565,7 @@ impl Committer {
             group: 0,
             sync_seconds: 0.0,
         };
+        self.octets.received += delivery.octets;
         if !held_whole {
             self.take_files(delivery.objects.into_iter().chain([delivery.summary]));
         }

@@ -8,6 +8,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+/// A file being written is synced whenever it has grown by this much. Left to the end, 150 MB reach the disk in one go, and every
+/// commit of the log waits for them: ext4 writes a file's new octets before the journal entry that the log's sync waits for too.
+const SYNC_OCTETS: u64 = 4 * 1024 * 1024;
 const ORPHANED_DIR: &str = "orphaned";
 
 /// A content file that no entry names yet: removed on drop unless kept.
@@ -16,6 +19,8 @@ pub(super) struct ContentFile {
     dir: PathBuf,
     name: String,
     file: File,
+    /// Written since the last sync.
+    unsynced: u64,
     kept: bool,
 }
 
@@ -26,7 +31,7 @@ impl ContentFile {
         let (shard, rest) = hex.split_at(2);
         let name = format!("{shard}/{rest}.age");
         let file = create_file(&dir.join(&name))?;
-        Ok(ContentFile { dir: dir.to_owned(), name, file, kept: false })
+        Ok(ContentFile { dir: dir.to_owned(), name, file, unsynced: 0, kept: false })
     }
 
     /// Name under `content/`.
@@ -49,7 +54,13 @@ impl ContentFile {
 
 impl Write for ContentFile {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.file.write(octets)
+        let written = self.file.write(octets)?;
+        self.unsynced += written as u64;
+        if self.unsynced >= SYNC_OCTETS {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

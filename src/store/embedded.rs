@@ -3,7 +3,7 @@
 use super::ballast::Ballast;
 use super::checkpoint::{CheckpointStatus, Witness};
 use super::committer::{
-    Command, Committer, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, room_kept_from_mail,
+    Command, Committer, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, Queued, room_kept_from_mail,
 };
 use super::content::make_shards;
 use super::escrow;
@@ -129,7 +129,7 @@ pub(super) struct Shared {
 /// The store in a directory of its own.
 pub struct Embedded {
     pub(super) shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Queued>,
     decoy: DecoyKeyring,
     scrub: Arc<Scrub>,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -443,7 +443,7 @@ impl Embedded {
         if !unrecorded.is_empty() {
             let (answer, _) = oneshot::channel();
             // The queue is empty. Should the disk be full, the next opening tries again.
-            commands.try_send(Command::KeyFiles { facts: unrecorded, answer }).ok();
+            commands.try_send(Command::KeyFiles { facts: unrecorded, answer }.into()).ok();
         }
         let committer = Committer::new(shared.clone(), log, index)?;
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -513,7 +513,7 @@ impl Embedded {
     /// Ends what is queued, marks the log as cleanly closed and stops the threads. Later calls fail.
     pub async fn close(&self) {
         let (answer, closed) = oneshot::channel();
-        if self.commands.send(Command::Stop { answer }).await.is_ok() {
+        if self.commands.send(Command::Stop { answer }.into()).await.is_ok() {
             // The committer may be gone already; either way it is closed.
             drop(closed.await);
         }
@@ -523,7 +523,7 @@ impl Embedded {
     /// The same where nothing else runs.
     pub(super) fn close_blocking(&self) {
         let (answer, closed) = oneshot::channel();
-        if self.commands.blocking_send(Command::Stop { answer }).is_ok() {
+        if self.commands.blocking_send(Command::Stop { answer }.into()).is_ok() {
             drop(closed.blocking_recv());
         }
         self.join();
@@ -557,7 +557,7 @@ impl Embedded {
         command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
     ) -> Result<T, StoreError> {
         let (answer, outcome) = oneshot::channel();
-        self.commands.send(command(answer)).await.map_err(|_| StoreError::closed())?;
+        self.commands.send(command(answer).into()).await.map_err(|_| StoreError::closed())?;
         outcome.await.map_err(|_| StoreError::closed())?
     }
 
@@ -638,7 +638,7 @@ fn sync_upwards(dir: &Path) -> io::Result<()> {
 fn tend(
     shared: &Arc<Shared>,
     closing: &AtomicBool,
-    commands: &mpsc::WeakSender<Command>,
+    commands: &mpsc::WeakSender<Queued>,
     jobs: &Arc<IndexJobs>,
 ) {
     let wal = shared.wal_path();
@@ -661,7 +661,7 @@ fn tend(
             && let Some(commands) = commands.upgrade()
         {
             // A full queue holds commands that try as well.
-            commands.try_send(Command::Probe).ok();
+            commands.try_send(Command::Probe.into()).ok();
         }
     }
 }
@@ -829,7 +829,7 @@ impl Store for Embedded {
         if !facts.is_empty() {
             // This may wait for the disk, as making the files did.
             let (answer, outcome) = oneshot::channel();
-            let sent = self.commands.blocking_send(Command::KeyFiles { facts, answer });
+            let sent = self.commands.blocking_send(Command::KeyFiles { facts, answer }.into());
             sent.map_err(|_| StoreError::closed())?;
             outcome.blocking_recv().map_err(|_| StoreError::closed())??;
         }

@@ -260,6 +260,11 @@ impl GroupBuilder {
         self.frames == 0
     }
 
+    /// Octets so far, with those of the header.
+    pub(super) fn octets(&self) -> u64 {
+        self.octets.len() as u64
+    }
+
     pub(super) fn mark(&self) -> GroupMark {
         GroupMark { octets: self.octets.len(), frames: self.frames, chain: self.chain }
     }

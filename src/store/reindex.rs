@@ -6,7 +6,7 @@
 //! Meanwhile mail is taken and fetched by the index there is, as far as that goes: whatever its checks do not confirm is
 //! answered with an error and not with less. A rebuild that nobody asked for begins by itself when damage was found.
 
-use super::committer::Command;
+use super::committer::{Command, Queued};
 use super::embedded::Shared;
 use super::index::{Examined, Index};
 use super::log::{Finding, Log, Position};
@@ -173,7 +173,7 @@ impl IndexJobs {
         self: &Arc<Self>,
         job: IndexJob,
         shared: &Arc<Shared>,
-        commands: mpsc::WeakSender<Command>,
+        commands: mpsc::WeakSender<Queued>,
     ) -> Result<(), StoreError> {
         let mut state = self.state();
         if state.doing == Some(job) {
@@ -208,7 +208,7 @@ impl IndexJobs {
     }
 
     /// Begins a rebuild that nobody asked for, unless the last one was just now.
-    pub(super) fn mend(self: &Arc<Self>, shared: &Arc<Shared>, commands: mpsc::WeakSender<Command>) {
+    pub(super) fn mend(self: &Arc<Self>, shared: &Arc<Shared>, commands: mpsc::WeakSender<Queued>) {
         let state = self.state();
         if state.doing.is_some() || state.not_before.is_some_and(|then| Instant::now() < then) {
             return;
@@ -282,7 +282,7 @@ fn look_through(shared: &Shared) -> Examined {
 }
 
 /// Makes an index from the log up to where the committer is, and gives it to the committer.
-fn build_beside(shared: &Shared, commands: &mpsc::WeakSender<Command>) -> Result<(), StoreError> {
+fn build_beside(shared: &Shared, commands: &mpsc::WeakSender<Queued>) -> Result<(), StoreError> {
     let path = shared.new_index_path();
     with_unfinished(shared, |index| {
         let from = index.position()?;
@@ -306,7 +306,7 @@ fn build_beside(shared: &Shared, commands: &mpsc::WeakSender<Command>) -> Result
     })?;
     let (answer, taken) = oneshot::channel();
     let commands = commands.upgrade().ok_or_else(StoreError::closed)?;
-    commands.blocking_send(Command::TakeIndex { answer }).map_err(|_| StoreError::closed())?;
+    commands.blocking_send(Command::TakeIndex { answer }.into()).map_err(|_| StoreError::closed())?;
     drop(commands);
     taken.blocking_recv().map_err(|_| StoreError::closed())?
 }

@@ -28,16 +28,22 @@ pub(crate) struct Gateway {
     ports: Value,
     /// Octets of the log that stood there before this start.
     log_before: usize,
+    /// How long it may take to begin to serve.
+    start_max: Duration,
 }
 
 /// Polls until `ask` has an answer.
-pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + SOON;
+pub(crate) fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    within(SOON, what, ask)
+}
+
+fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
+        assert!(Instant::now() < deadline, "waited {limit:?} for {what}");
         std::thread::park_timeout(POLL_PAUSE);
     }
 }
@@ -45,9 +51,15 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 impl Gateway {
     /// A server with nothing in it yet, started.
     pub(crate) fn start() -> Gateway {
-        let mut gateway = Gateway { site: Site::new(), child: None, ports: Value::Null, log_before: 0 };
+        let mut gateway =
+            Gateway { site: Site::new(), child: None, ports: Value::Null, log_before: 0, start_max: SOON };
         gateway.start_again();
         gateway
+    }
+
+    /// From now on a start may take this long.
+    pub(crate) fn may_start_for(&mut self, limit: Duration) {
+        self.start_max = limit;
     }
 
     /// Starts the server on the directory as it is.
@@ -61,7 +73,7 @@ impl Gateway {
         let mut serve = self.site.command(&["serve"]);
         let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
-        self.ports = until("ports.json", || {
+        self.ports = within(self.start_max, "ports.json", || {
             if let Some(status) = self.child.as_mut()?.try_wait().unwrap() {
                 panic!("the server ended with {status}: {}", self.log());
             }

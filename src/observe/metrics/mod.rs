@@ -36,6 +36,9 @@
 //! | `daybook_auth_failures_total` | `protocol`, `reason` | logins refused: `wrong` name or password, `clear` (no TLS), `in-use`, `unavailable` (our fault) |
 //! | `daybook_store_sync_seconds` | – | time of one write and sync of the log, a histogram |
 //! | `daybook_store_group_size` | – | commands that shared one sync, a histogram |
+//! | `daybook_store_commit_seconds` | `step` | time that commands `wait` for their group, and that a group takes to `build` (deciding, filling the index) and to commit to the `index`; its write and sync between these are above; a histogram |
+//! | `daybook_store_received_octets_total` | – | octets of messages that became durable, once for each gateway mailbox |
+//! | `daybook_store_written_octets_total` | `to` | octets that the store wrote for them and for all else: to the `log`, to `content` files (what is too large for the log), to the write-ahead log of the `index` (folding that in later writes less than as much again, and is not counted) |
 //! | `daybook_store_commit_failures_total` | – | groups that could not be made durable; none of it was acknowledged |
 //! | `daybook_scrub_bytes_total` | – | octets of log and content files read again in the background |
 //! | `daybook_scrub_objects_total` | – | entries of the log, their payloads with them, and content files looked at so |
@@ -72,7 +75,7 @@ mod exposition;
 mod set;
 
 pub use exposition::Form;
-pub use set::{CheckpointPlace, Fate, Phase, Recorded, Return};
+pub use set::{CheckpointPlace, Fate, Phase, Recorded, Return, Written};
 
 use crate::mail::{Class, Verdict};
 use prometheus_client::registry::Registry;
@@ -234,6 +237,27 @@ pub fn login_refused(protocol: &'static str, reason: &'static str) {
 pub fn store_synced(seconds: f64, group: usize) {
     METRICS.store_sync_seconds.observe(seconds);
     METRICS.store_group_size.observe(group as f64);
+}
+
+/// A command waited so long until its group was begun.
+pub fn store_waited(seconds: f64) {
+    METRICS.store_commit_seconds.get_or_create(&[("step", set::WAIT)]).observe(seconds);
+}
+
+/// A durable group took so long to build, and to commit to the index.
+pub fn store_built(build_seconds: f64, index_seconds: f64) {
+    METRICS.store_commit_seconds.get_or_create(&[("step", set::BUILD)]).observe(build_seconds);
+    METRICS.store_commit_seconds.get_or_create(&[("step", set::INDEX)]).observe(index_seconds);
+}
+
+/// Messages of so many octets became durable.
+pub fn store_received(octets: u64) {
+    METRICS.store_received_octets.inc_by(octets);
+}
+
+/// So many octets were written there by a group that became durable.
+pub fn store_written(to: Written, octets: u64) {
+    METRICS.store_written_octets.get_or_create(&[("to", to.as_str())]).inc_by(octets);
 }
 
 /// A group of commands could not be made durable.

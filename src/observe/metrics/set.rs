@@ -190,6 +190,36 @@ impl CheckpointPlace {
     }
 }
 
+/// Where the store writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Segments.
+    Log,
+    /// Content too large for the log.
+    Content,
+    /// The index's write-ahead log.
+    Index,
+}
+
+impl Written {
+    const ALL: [Written; 3] = [Written::Log, Written::Content, Written::Index];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Written::Log => "log",
+            Written::Content => "content",
+            Written::Index => "index",
+        }
+    }
+}
+
+/// Waiting for a group to be begun.
+pub(super) const WAIT: &str = "wait";
+/// Deciding about all of a group.
+pub(super) const BUILD: &str = "build";
+/// Committing it to the index.
+pub(super) const INDEX: &str = "index";
+
 /// Names and values of the labels of one series.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
@@ -245,6 +275,9 @@ pub(super) struct Metrics {
     pub(super) auth_failures: Family<Labels<2>, Counter>,
     pub(super) store_sync_seconds: Histogram,
     pub(super) store_group_size: Histogram,
+    pub(super) store_commit_seconds: Family<Labels<1>, Histogram>,
+    pub(super) store_received_octets: Counter,
+    pub(super) store_written_octets: Family<Labels<1>, Counter>,
     pub(super) store_commit_failures: Counter,
     pub(super) scrub_bytes: Counter,
     pub(super) scrub_objects: Counter,
@@ -361,6 +394,24 @@ impl Metrics {
                 "Commands that shared one sync",
                 Histogram::new(GROUP_BUCKETS),
             ),
+            store_commit_seconds: add(
+                r,
+                "store_commit_seconds",
+                "Time of the steps of a commit besides write and sync",
+                Family::new_with_constructor(seconds as fn() -> Histogram),
+            ),
+            store_received_octets: add(
+                r,
+                "store_received_octets",
+                "Octets of messages that became durable",
+                Counter::default(),
+            ),
+            store_written_octets: add(
+                r,
+                "store_written_octets",
+                "Octets the store wrote, by where to",
+                Family::default(),
+            ),
             store_commit_failures: add(
                 r,
                 "store_commit_failures",
@@ -431,6 +482,12 @@ impl Metrics {
         }
         for result in Return::ALL.map(Return::as_str) {
             drop(self.returned.get_or_create(&[("result", result)]));
+        }
+        for step in [WAIT, BUILD, INDEX] {
+            drop(self.store_commit_seconds.get_or_create(&[("step", step)]));
+        }
+        for to in Written::ALL.map(Written::as_str) {
+            drop(self.store_written_octets.get_or_create(&[("to", to)]));
         }
         for phase in Phase::ALL.map(Phase::as_str) {
             drop(self.ingest_seconds.get_or_create(&[("phase", phase)]));

@@ -41,9 +41,11 @@ impl Committer {
                 .iter()
                 .map(|source| stored(source, &objects))
                 .collect::<Result<Vec<_>, _>>()?;
-            // What is referenced must still be there when this becomes durable.
-            for extent in &extents {
-                group.index.object(extent.object)?;
+            // What is referenced must still be there when this becomes durable; what is new was just put in.
+            for source in &message.sources {
+                if let Source::Held(extent) = source {
+                    group.index.object(extent.object)?;
+                }
             }
             messages.push(MessageFact {
                 message: number,
@@ -90,6 +92,7 @@ impl Committer {
     pub(super) fn take_files(&mut self, sealed: impl IntoIterator<Item = Sealed>) {
         for sealed in sealed {
             if let SealedContent::File(file) = sealed.content {
+                self.octets.content += sealed.sealed_octets;
                 self.files.push(file);
             }
         }
