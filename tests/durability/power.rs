@@ -1,0 +1,1 @@
+//! The power is cut at a random moment, again and again.

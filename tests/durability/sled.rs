@@ -1,0 +1,1 @@
+//! The same cuts against `sled`, the store that the design card names.
