@@ -29,17 +29,26 @@ mod maildrop;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod strace;
 
+#[path = "durability/disk.rs"]
+mod disk;
+
 #[path = "durability/full.rs"]
 mod full;
 
 #[path = "durability/kills.rs"]
 mod kills;
 
+#[path = "durability/ledger.rs"]
+mod ledger;
+
 #[path = "durability/planted.rs"]
 mod planted;
 
 #[path = "durability/power.rs"]
 mod power;
+
+#[path = "durability/rig.rs"]
+mod rig;
 
 #[path = "durability/rot.rs"]
 mod rot;

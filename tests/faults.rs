@@ -21,6 +21,7 @@ mod load;
 mod gateway;
 
 #[path = "real/maildrop.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod maildrop;
 
 #[path = "durability/seen.rs"]

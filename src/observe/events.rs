@@ -123,6 +123,7 @@
 //! | `store.routes_failed` | error | error | The list of gateway mailboxes could not be read again. |
 //! | `store.checkpoint_failed` | warn | error | A checkpoint could not be written. |
 //! | `store.clean_mark_failed` | warn | error | The next start will look for crash damage in vain. |
+//! | `store.planted` | error | what | A test switched a safeguard of the store off. What is installed cannot. |
 //! | `store.thread_failed` | error | | The store's thread died: nothing is stored until the next start. |
 //!
 //! # Alarms and mail about them

@@ -22,6 +22,7 @@ use super::fact::{Entry, Fact, FolderEventFact, GatewayMailboxFact, MessageFact,
 use super::format::GroupBuilder;
 use super::index::{Index, Numbers, Place};
 use super::log::Log;
+use super::plant::{Plant, is_planted};
 use super::{
     Client, Delivered, Delivery, Digest, FolderName, GatewayMailboxChange, Relation, Revised, Revision,
     StoreError,
@@ -281,6 +282,9 @@ impl Committer {
         // From here on the frames may reach the disk whatever is reported: the files they name must stay.
         for mut file in files {
             file.keep();
+        }
+        if is_planted(Plant::IndexBeforeLog) {
+            index.set_numbers(&self.numbers).and_then(|()| index.commit()).and_then(|()| index.begin())?;
         }
         let clock = Instant::now();
         let position = self.log.append(builder)?;

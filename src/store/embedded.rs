@@ -244,6 +244,7 @@ impl Embedded {
     /// [`StoreError::Locked`] when another process has it open; [`StoreError::Newer`] when a newer version wrote it;
     /// [`StoreError::Damaged`] or [`StoreError::Io`] when it cannot be used at all.
     pub fn open(options: &Options) -> Result<(Embedded, OpenReport), StoreError> {
+        super::plant::announce();
         let data_dir = &options.data_dir;
         let shared = Arc::new(Shared {
             data_dir: data_dir.clone(),

@@ -37,6 +37,7 @@ mod files;
 mod format;
 mod index;
 mod log;
+mod plant;
 mod read;
 mod recall;
 mod relation;
