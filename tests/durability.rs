@@ -41,6 +41,9 @@ mod kills;
 #[path = "durability/ledger.rs"]
 mod ledger;
 
+#[path = "durability/order.rs"]
+mod order;
+
 #[path = "durability/planted.rs"]
 mod planted;
 

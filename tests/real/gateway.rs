@@ -43,6 +43,8 @@ pub(crate) struct Gateway {
     log_before: usize,
     /// What its process finds in its environment, besides what is there.
     environment: Vec<(&'static str, String)>,
+    /// A command that starts it, which it replaces.
+    starter: Vec<String>,
 }
 
 /// Polls until `ask` has an answer.
@@ -67,12 +69,24 @@ impl Gateway {
 
     /// A server at this site, not started yet.
     pub(crate) fn at(site: Site) -> Gateway {
-        Gateway { site, child: None, ports: Value::Null, log_before: 0, environment: Vec::new() }
+        Gateway {
+            site,
+            child: None,
+            ports: Value::Null,
+            log_before: 0,
+            environment: Vec::new(),
+            starter: Vec::new(),
+        }
     }
 
     /// From its next start on it finds this in its environment.
     pub(crate) fn set_environment(&mut self, variable: &'static str, value: &str) {
         self.environment.push((variable, value.to_owned()));
+    }
+
+    /// From its next start on it is started by this command, of which it becomes the process: `strace -D …`.
+    pub(crate) fn set_starter(&mut self, words: &[&str]) {
+        self.starter = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Starts the server on the directory as it is.
@@ -92,6 +106,12 @@ impl Gateway {
         self.log_before = fs::read(self.log_path()).map_or(0, |log| log.len());
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut serve = self.site.command(&["serve"]);
+        if let Some((program, words)) = self.starter.split_first() {
+            let mut started = Command::new(program);
+            started.args(words).arg(serve.get_program()).args(serve.get_args());
+            started.current_dir(serve.get_current_dir().unwrap());
+            serve = started;
+        }
         serve.envs(self.environment.iter().map(|(variable, value)| (variable, value)));
         let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
