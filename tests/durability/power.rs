@@ -2,7 +2,7 @@
 //! first one, and after a disk that failed.
 
 use super::disk::{Disk, segments};
-use super::gateway::{Account, CREATE_ACCOUNT};
+use super::gateway::{Account, CREATE_ACCOUNT, until};
 use super::ledger::Ledger;
 use super::load::Dice;
 use super::rig::{Rig, Round, cut_under, gateway_on, linger};
@@ -89,8 +89,13 @@ fn a_power_cut_during_the_very_first_start_costs_nothing_acknowledged() {
             gateway.finish_start().unwrap_or_else(|why| panic!("{why}"));
             let mut create = gateway.command(&CREATE_ACCOUNT);
             create.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-            let create = create.spawn().unwrap();
-            linger(&mut dice, FIRST_START);
+            let mut create = create.spawn().unwrap();
+            match round % 3 {
+                1 => linger(&mut dice, FIRST_START),
+                // Right behind the answer.
+                _ => until("an account", || create.try_wait().unwrap().map(drop)),
+            }
+            linger(&mut dice, FIRST_START / 100);
             cut_under(&mut gateway, switch);
             let output = create.wait_with_output().unwrap();
             output.status.success().then(|| Account::of(&serde_json::from_slice(&output.stdout).unwrap()))
