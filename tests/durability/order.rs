@@ -36,7 +36,7 @@ struct Pending {
 }
 
 /// The text between the first pair of these in `text`.
-fn between<'t>(text: &'t str, open: char, close: char) -> Option<&'t str> {
+fn between(text: &str, open: char, close: char) -> Option<&str> {
     let (_, rest) = text.split_once(open)?;
     rest.split_once(close).map(|(inner, _)| inner)
 }
