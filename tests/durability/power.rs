@@ -41,6 +41,7 @@ fn a_power_cut_under_load_loses_and_changes_nothing() {
                 deletes: if n % 2 == 1 { 3 } else { 0 },
                 twice: n % 4 == 2,
                 killed_first: n % 5 == 3,
+                again: n % 5 == 4,
                 ..Round::default()
             };
             let verdict = rig.round(round, &mut dice);

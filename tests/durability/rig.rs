@@ -64,7 +64,7 @@ pub(crate) fn cut_under(gateway: &mut Gateway, switch: Switch) {
     gateway.kill();
 }
 
-/// What `daybook verify --deep` finds wrong in a store that nobody has open.
+/// What `daybook verify --deep` finds wrong in a store, open or not.
 fn verify(gateway: &Gateway) -> Option<String> {
     let output = gateway.command(&["verify", "--deep", "--json"]).output().unwrap();
     (output.status.code() != Some(0)).then(|| {
@@ -84,7 +84,7 @@ pub(crate) struct Round {
     pub(crate) killed_first: bool,
     /// The disk fails like this before the power does.
     pub(crate) fault: Option<Injection>,
-    /// Everything is fetched once more, not only what is new.
+    /// Everything is fetched once more, not only what is new, and verified beside the server.
     pub(crate) again: bool,
 }
 
@@ -164,7 +164,11 @@ impl Rig {
         }
         self.disk.power_on();
         self.start()?;
-        Ok(self.judge(round.again))
+        let mut verdict = self.judge(round.again);
+        if round.again && verdict.is_good() {
+            verdict.damaged.extend(verify(&self.gateway));
+        }
+        Ok(verdict)
     }
 
     /// Waits until so many more messages are acknowledged.
