@@ -414,3 +414,11 @@ fn the_image_names_the_version_it_holds_and_builds_with_the_one_it_needs() {
     let builder = format!("rust:{}-", env!("CARGO_PKG_RUST_VERSION"));
     assert!(image("FROM")[0].starts_with(&builder), "{builder}");
 }
+
+/// Its name stands only in the code that the feature brings.
+#[cfg(not(feature = "planted-faults"))]
+#[test]
+fn what_is_installed_knows_of_no_planted_fault() {
+    let program = fs::read(env!("CARGO_BIN_EXE_daybook")).unwrap();
+    assert_eq!(memchr::memmem::find(&program, b"DAYBOOK_PLANT"), None);
+}

@@ -144,6 +144,7 @@
 //! | `store.ballast_given_up` | warn | octets | The disk is full: the room of the ballast is given up, so that what frees room can be written. New mail waits. |
 //! | `store.ballast_back` | info | octets | There is room again, and it is held again. |
 //! | `store.ballast_failed` | warn | error | The ballast could not be made; logged once until it can. |
+//! | `store.planted` | error | what | A test switched a safeguard of the store off. What is installed cannot. |
 //! | `store.thread_failed` | error | | The store's thread died: nothing is stored until the next start. |
 //!
 //! # Alarms and mail about them

@@ -27,6 +27,7 @@ use super::fact::{
 use super::format::GroupBuilder;
 use super::index::{Index, Numbers, Place};
 use super::log::Log;
+use super::plant::{Plant, is_planted};
 use super::{
     Client, Delivered, Delivery, Digest, FolderName, GatewayMailboxChange, Relation, Revised, Revision,
     StoreError,
@@ -356,6 +357,9 @@ impl Committer {
         }
         let build_seconds = building.elapsed().as_secs_f64();
         let log_octets = builder.octets();
+        if is_planted(Plant::IndexBeforeLog) {
+            index.set_numbers(&self.numbers).and_then(|()| index.commit()).and_then(|()| index.begin())?;
+        }
         let clock = Instant::now();
         let position = self.log.append(builder)?;
         self.shared.witness().reached(position);

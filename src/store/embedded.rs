@@ -377,6 +377,7 @@ impl Embedded {
         progress: Arc<Progress>,
         with_new_index: bool,
     ) -> Result<(Embedded, OpenReport), StoreError> {
+        super::plant::announce();
         let data_dir = &options.data_dir;
         let lock = prepare(data_dir)?;
         let (witness, newest) = Witness::open(data_dir, checkpoint_dir)?;

@@ -3,6 +3,7 @@
 //! A rename or a new name is lost in a power cut unless its directory is synced too; ext4 usually hides this, and
 //! sometimes does not.
 
+use super::plant::{Plant, is_planted};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -26,6 +27,9 @@ pub(super) fn create_dir_durably(dir: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
+    }
+    if is_planted(Plant::SkipNewDirSync) {
+        return Ok(());
     }
     sync_dir(parent)
 }
@@ -54,12 +58,16 @@ pub(super) fn write_file_durably(path: &Path, octets: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let temporary = path.with_extension(format!("{}.new", random_name()?));
     let mut file = create_file(&temporary)?;
+    let sync = |file: &File| if is_planted(Plant::SkipRenameFileSync) { Ok(()) } else { file.sync_all() };
     let written =
-        file.write_all(octets).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+        file.write_all(octets).and_then(|()| sync(&file)).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
         // Nobody comes by this name again. What a power cut leaves under one is small, and no one reads it.
         fs::remove_file(&temporary).ok();
         return Err(error);
+    }
+    if is_planted(Plant::SkipRenameDirSync) {
+        return Ok(());
     }
     sync_dir(dir)
 }

@@ -18,6 +18,7 @@ use super::format::{
     FormatError, GROUP_HEADER_OCTETS, GROUP_MAGIC, GroupBuilder, GroupHeader, SEGMENT_HEADER_OCTETS,
     SegmentHeader, decode_group,
 };
+use super::plant::{self, Plant, is_planted};
 use super::state_file;
 use serde::{Deserialize, Serialize};
 use signed::{Known, furthest, replay_signed, sequence_before};
@@ -175,7 +176,7 @@ impl Log {
         }
         let tail_end = segments.get(&last_number).map_or(0, |s| s.octets);
         let is_clean = clean.is_some_and(|c| (c.segment, c.offset) == (last_number, tail_end));
-        if tail_end > tail_start && !is_clean {
+        if tail_end > tail_start && !is_clean && !is_planted(Plant::SkipRehome) {
             let chain = if start.segment == last_number { Some(start.chain) } else { None };
             match rehome(dir, &mut segments, last_number, tail_start, chain, highest_number + 1) {
                 Ok(()) => highest_number += 1,
@@ -284,7 +285,9 @@ impl Log {
         let made = create_file(&path).and_then(|file| {
             file.write_all_at(&header.encode(), 0)?;
             file.sync_all()?;
-            sync_dir(&self.dir)?;
+            if !is_planted(Plant::SkipSegmentDirSync) {
+                sync_dir(&self.dir)?;
+            }
             Ok(file)
         });
         match made {
@@ -323,9 +326,13 @@ impl Log {
         let Some(file) = &self.current else {
             return Err(StoreError::io("appending to the log", io::ErrorKind::NotConnected.into()));
         };
-        let written = file.write_all_at(&octets, self.last.1).and_then(|()| file.sync_data());
+        let written = file.write_all_at(&octets, self.last.1).and_then(|()| plant::sync_log(file));
         if let Err(e) = written {
             let error = StoreError::io("appending to the log", e);
+            if is_planted(Plant::AppendAfterFailure) {
+                self.last.1 += octets.len() as u64;
+                return Err(error);
+            }
             if matches!(error, StoreError::Full) {
                 // What was written of the group counts for nothing; give its space back if that works.
                 file.set_len(self.last.1).ok();

@@ -63,6 +63,7 @@ mod format;
 mod index;
 mod key_files;
 mod log;
+mod plant;
 mod read;
 mod recall;
 mod reindex;

@@ -3,11 +3,13 @@
 use super::maildrop::Maildrop;
 use super::support::{SOON, Site};
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::ClientConfig;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Between two looks at something that is awaited.
@@ -21,6 +23,17 @@ pub(crate) struct Account {
     pub(crate) password: String,
 }
 
+/// The command that makes an account.
+pub(crate) const CREATE_ACCOUNT: [&str; 4] = ["mailbox", "create", "--name", "Contoso"];
+
+impl Account {
+    /// As [`CREATE_ACCOUNT`] prints it.
+    pub(crate) fn of(made: &Value) -> Account {
+        let text = |key: &str| made[key].as_str().unwrap().to_owned();
+        Account { address: text("address"), login: text("login"), password: text("password") }
+    }
+}
+
 /// A site with a server that comes and goes.
 pub(crate) struct Gateway {
     site: Site,
@@ -30,6 +43,10 @@ pub(crate) struct Gateway {
     log_before: usize,
     /// How long it may take to begin to serve.
     start_max: Duration,
+    /// What its process finds in its environment, besides what is there.
+    environment: Vec<(&'static str, String)>,
+    /// A command that starts it, which it replaces.
+    starter: Vec<String>,
 }
 
 /// Polls until `ask` has an answer.
@@ -51,8 +68,7 @@ fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) ->
 impl Gateway {
     /// A server with nothing in it yet, started.
     pub(crate) fn start() -> Gateway {
-        let mut gateway =
-            Gateway { site: Site::new(), child: None, ports: Value::Null, log_before: 0, start_max: SOON };
+        let mut gateway = Gateway::at(Site::new());
         gateway.start_again();
         gateway
     }
@@ -62,8 +78,39 @@ impl Gateway {
         self.start_max = limit;
     }
 
+    /// A server at this site, not started yet.
+    pub(crate) fn at(site: Site) -> Gateway {
+        Gateway {
+            site,
+            child: None,
+            ports: Value::Null,
+            log_before: 0,
+            environment: Vec::new(),
+            starter: Vec::new(),
+            start_max: SOON,
+        }
+    }
+
+    /// From its next start on it finds this in its environment.
+    pub(crate) fn set_environment(&mut self, variable: &'static str, value: &str) {
+        self.environment.push((variable, value.to_owned()));
+    }
+
+    /// From its next start on it is started by this command, of which it becomes the process: `strace -D …`.
+    pub(crate) fn set_starter(&mut self, words: &[&str]) {
+        self.starter = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
     /// Starts the server on the directory as it is.
     pub(crate) fn start_again(&mut self) {
+        self.begin_start();
+        if let Err(why) = self.finish_start() {
+            panic!("{why}");
+        }
+    }
+
+    /// Starts the server and does not wait.
+    pub(crate) fn begin_start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let ports = self.data_dir().join("ports.json");
         // A killed server leaves its file; what stands there after this is of the new one.
@@ -71,14 +118,37 @@ impl Gateway {
         self.log_before = fs::read(self.log_path()).map_or(0, |log| log.len());
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut serve = self.site.command(&["serve"]);
+        if let Some((program, words)) = self.starter.split_first() {
+            let mut started = Command::new(program);
+            started.args(words).arg(serve.get_program()).args(serve.get_args());
+            started.current_dir(serve.get_current_dir().unwrap());
+            serve = started;
+        }
+        serve.envs(self.environment.iter().map(|(variable, value)| (variable, value)));
         let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
+    }
+
+    /// Waits until the server that was started takes connections; says why it does not if it ends instead.
+    pub(crate) fn finish_start(&mut self) -> Result<(), String> {
+        let ports = self.data_dir().join("ports.json");
         self.ports = within(self.start_max, "ports.json", || {
             if let Some(status) = self.child.as_mut()?.try_wait().unwrap() {
-                panic!("the server ended with {status}: {}", self.log());
+                return Some(Err(format!("the server ended with {status}: {}", last_lines(&self.log(), 40))));
             }
-            serde_json::from_slice(&fs::read(&ports).ok()?).ok()
-        });
+            serde_json::from_slice(&fs::read(&ports).ok()?).ok().map(Ok)
+        })?;
+        Ok(())
+    }
+
+    /// A command on its site, to be run as the caller likes.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.site.command(arguments)
+    }
+
+    /// What clients of its site trust.
+    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
+        self.site.client_config()
     }
 
     /// Runs a command against the server, and reads the JSON it prints.
@@ -89,9 +159,7 @@ impl Gateway {
     }
 
     pub(crate) fn create_account(&self) -> Account {
-        let made = self.ask(&["mailbox", "create", "--name", "Contoso"]);
-        let text = |key: &str| made[key].as_str().unwrap().to_owned();
-        Account { address: text("address"), login: text("login"), password: text("password") }
+        Account::of(&self.ask(&CREATE_ACCOUNT))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -194,12 +262,18 @@ impl Gateway {
         self.site.path(name)
     }
 
+    /// Where it keeps everything; never by way of a link, once it is there.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.site.path("data")
+        let dir = self.site.path("data");
+        dir.canonicalize().unwrap_or(dir)
     }
 
     pub(crate) fn certificate(&self) -> PathBuf {
         self.site.path("data/tls/cert.pem")
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.child.is_some()
     }
 
     pub(crate) fn maildrop(&self, account: &Account) -> Maildrop {

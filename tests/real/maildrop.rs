@@ -36,21 +36,30 @@ impl Maildrop {
         login: &str,
         password: &str,
     ) -> Maildrop {
+        Maildrop::try_open(address, config, login, password).unwrap_or_else(|e| panic!("login: {e}"))
+    }
+
+    /// As [`Maildrop::open`], where it may not work.
+    pub(crate) fn try_open(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+        login: &str,
+        password: &str,
+    ) -> io::Result<Maildrop> {
         let deadline = Instant::now() + SOON;
         loop {
-            let tcp = TcpStream::connect(address).unwrap();
-            tcp.set_nodelay(true).unwrap();
-            tcp.set_read_timeout(Some(SOON)).unwrap();
+            let tcp = TcpStream::connect(address)?;
+            tcp.set_nodelay(true)?;
+            tcp.set_read_timeout(Some(SOON))?;
             let tls = ClientConnection::new(Arc::clone(config), ServerName::try_from(HOST).unwrap()).unwrap();
             let mut drop =
                 Maildrop { stream: BufReader::with_capacity(128 * 1024, StreamOwned::new(tls, tcp)) };
-            drop.line().unwrap();
-            drop.ok(&format!("USER {login}")).unwrap();
+            drop.line()?;
+            drop.ok(&format!("USER {login}"))?;
             match drop.ok(&format!("PASS {password}")) {
-                Ok(_) => return drop,
-                Err(e) => {
-                    assert!(e.to_string().contains("[IN-USE]") && Instant::now() < deadline, "login: {e}")
-                }
+                Ok(_) => return Ok(drop),
+                Err(e) if !e.to_string().contains("[IN-USE]") || Instant::now() >= deadline => return Err(e),
+                Err(_) => {}
             }
         }
     }
@@ -77,12 +86,17 @@ impl Maildrop {
 
     /// Message numbers by UIDL.
     pub(crate) fn uidls(&mut self) -> BTreeMap<String, u32> {
-        self.ok("UIDL").unwrap();
+        self.try_uidls().unwrap()
+    }
+
+    /// As [`Maildrop::uidls`], where it may not work.
+    pub(crate) fn try_uidls(&mut self) -> io::Result<BTreeMap<String, u32>> {
+        self.ok("UIDL")?;
         let mut uidls = BTreeMap::new();
         loop {
-            let line = self.line().unwrap();
+            let line = self.line()?;
             if line == "." {
-                return uidls;
+                return Ok(uidls);
             }
             let (number, uidl) = line.split_once(' ').unwrap();
             assert_eq!(uidls.insert(uidl.to_owned(), number.parse().unwrap()), None, "UIDL {uidl} twice");
@@ -91,25 +105,36 @@ impl Maildrop {
 
     /// Fetches one message.
     pub(crate) fn fetch(&mut self, number: u32) -> Fetched {
+        self.try_fetch(number).unwrap()
+    }
+
+    /// As [`Maildrop::fetch`], where it may not work. A message that breaks off ends the session too.
+    pub(crate) fn try_fetch(&mut self, number: u32) -> io::Result<Fetched> {
         let mut context = Context::new(&SHA256);
         let mut header = Vec::new();
-        let octets = self.lines(number, |line| {
+        let octets = self.try_lines(number, |line| {
             if header.len() < HEADER_OCTETS_MAX {
                 header.extend_from_slice(line);
             }
             context.update(line);
-        });
-        Fetched { message_id: message_id(&header), sha256: finish(context), octets }
+        })?;
+        Ok(Fetched { message_id: message_id(&header), sha256: finish(context), octets })
     }
 
     /// Shows the lines of one message, with their ends; gives the octets they are in all.
-    pub(crate) fn lines(&mut self, number: u32, mut show: impl FnMut(&[u8])) -> u64 {
-        let announced = self.ok(&format!("RETR {number}")).unwrap();
+    pub(crate) fn lines(&mut self, number: u32, show: impl FnMut(&[u8])) -> u64 {
+        self.try_lines(number, show).unwrap()
+    }
+
+    fn try_lines(&mut self, number: u32, mut show: impl FnMut(&[u8])) -> io::Result<u64> {
+        let announced = self.ok(&format!("RETR {number}"))?;
         let (mut octets, mut line) = (0, Vec::new());
         loop {
             line.clear();
-            self.stream.read_until(b'\n', &mut line).unwrap();
-            assert!(line.ends_with(b"\r\n"), "message {number} broke off after {octets} octets");
+            self.stream.read_until(b'\n', &mut line)?;
+            if !line.ends_with(b"\r\n") {
+                return Err(io::Error::other(format!("message {number} broke off after {octets} octets")));
+            }
             if line == b".\r\n" {
                 break;
             }
@@ -119,7 +144,7 @@ impl Maildrop {
         }
         let announced = announced.split(' ').next().and_then(|n| n.parse().ok());
         assert!(announced.is_none_or(|n: u64| n == octets), "{announced:?} octets announced, {octets} sent");
-        octets
+        Ok(octets)
     }
 
     pub(crate) fn delete(&mut self, number: u32) {

@@ -105,6 +105,14 @@ impl Site {
         site
     }
 
+    /// Keeps everything in `dir`, by way of a link where `data` stood.
+    pub(crate) fn keep_data_in(&self, dir: &Path) {
+        let text = fs::read_to_string(self.path("daybook.toml")).unwrap();
+        let here = format!("data_dir = \"{}\"", dir.display());
+        self.write("daybook.toml", &text.replace("data_dir = \"data\"", &here));
+        std::os::unix::fs::symlink(dir, self.path("data")).unwrap();
+    }
+
     /// Adds keys to the `[smtp]` section.
     pub(crate) fn set_smtp(&self, keys: &str) {
         let text = fs::read_to_string(self.path("daybook.toml")).unwrap();

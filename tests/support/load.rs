@@ -311,13 +311,23 @@ impl Loader {
 
     /// Waits until `count` reports are acknowledged in all.
     pub(crate) fn wait_for(&self, count: usize) {
+        self.try_to_wait_for(count, SOON).unwrap();
+    }
+
+    /// As [`Loader::wait_for`], where it may not come to that within `most`; what happened instead.
+    pub(crate) fn try_to_wait_for(&self, count: usize, most: Duration) -> Result<(), String> {
         let record = self.shared.record.lock().unwrap();
-        let waited = self.shared.progress.wait_timeout_while(record, SOON, |record| {
+        let waited = self.shared.progress.wait_timeout_while(record, most, |record| {
             record.acknowledged.len() < count && record.refused.is_empty()
         });
         let (record, timeout) = waited.unwrap();
-        assert!(record.refused.is_empty(), "refused: {:?}", record.refused);
-        assert!(!timeout.timed_out(), "{} of {count} acknowledged in {SOON:?}", record.acknowledged.len());
+        if !record.refused.is_empty() {
+            return Err(format!("refused: {:?}", record.refused));
+        }
+        match timeout.timed_out() {
+            true => Err(format!("{} of {count} acknowledged in {most:?}", record.acknowledged.len())),
+            false => Ok(()),
+        }
     }
 
     /// Lets each sender end the message it is at, and tells how it went.

@@ -1,0 +1,1 @@
+//! Every call on the way to the 250 fails once.
