@@ -48,11 +48,20 @@ mod rot;
 #[allow(dead_code, reason = "parts of it are for some of the tests")]
 mod seen;
 
+#[path = "durability/sender.rs"]
+mod sender;
+
 #[path = "durability/sled.rs"]
 mod sled;
 
+#[path = "durability/storms.rs"]
+mod storms;
+
 #[path = "durability/sweep.rs"]
 mod sweep;
+
+#[path = "durability/table.rs"]
+mod table;
 
 /// True when the long forms are asked for.
 #[allow(dead_code, reason = "each module that has a long form asks")]

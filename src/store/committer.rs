@@ -302,7 +302,9 @@ impl Committer {
             return Ok(());
         }
         self.index = None;
-        let index = super::replay::open_index_and_replay(&self.shared, self.log.position())?;
+        let opened = super::replay::open_index_and_replay(&self.shared, self.log.position());
+        // What failed is tried again also if no command comes this far: sessions that meet no usable index have nothing to commit.
+        let index = opened.inspect_err(|_| self.shared.set_index_behind(true))?;
         self.numbers = index.numbers()?;
         self.shared.load_routes(&index)?;
         self.index = Some(index);

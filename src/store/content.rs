@@ -5,7 +5,7 @@ use super::files::{create_dir_durably, create_file, random_name, sync_dir};
 use super::index::Index;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 const ORPHANED_DIR: &str = "orphaned";
@@ -16,6 +16,7 @@ pub(super) struct ContentFile {
     dir: PathBuf,
     name: String,
     file: File,
+    octets: u64,
     kept: bool,
 }
 
@@ -26,7 +27,7 @@ impl ContentFile {
         let (shard, rest) = hex.split_at(2);
         let name = format!("{shard}/{rest}.age");
         let file = create_file(&dir.join(&name))?;
-        Ok(ContentFile { dir: dir.to_owned(), name, file, kept: false })
+        Ok(ContentFile { dir: dir.to_owned(), name, file, octets: 0, kept: false })
     }
 
     /// Name under `content/`.
@@ -49,7 +50,9 @@ impl ContentFile {
 
 impl Write for ContentFile {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.file.write(octets)
+        let written = self.file.write_at(octets, self.octets)?;
+        self.octets += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -13,6 +13,7 @@ use super::log::{Finding, Log, Position};
 use super::{OpenReport, StoreError};
 use crate::observe::now;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 /// Groups replayed in one index transaction.
@@ -134,7 +135,11 @@ pub(super) fn put_index_aside(shared: &Shared) -> Result<(), StoreError> {
     let fail = |e| StoreError::io("putting the index aside", e);
     shared.forget_readers();
     let path = shared.index_path();
-    fs::rename(&path, path.with_extension(format!("sqlite.damaged-{}", now().unix_ms()))).map_err(fail)?;
+    match fs::rename(&path, path.with_extension(format!("sqlite.damaged-{}", now().unix_ms()))) {
+        // An attempt before this one came so far.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        other => other.map_err(fail)?,
+    }
     for suffix in ["sqlite-wal", "sqlite-shm"] {
         // What is left of them would be read as the new index's.
         remove_file_durably(&path.with_extension(suffix)).map_err(fail)?;
@@ -165,7 +170,7 @@ pub(super) fn open_index_and_replay(shared: &Shared, end: Position) -> Result<In
             other => return other,
         }
     }
-    put_index_aside(shared)?;
+    put_index_aside(shared).inspect_err(|_| shared.set_index_spoilt())?;
     attempt()
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Between two looks at something that is awaited.
@@ -24,6 +24,8 @@ pub(crate) struct Account {
 /// A site with a server that comes and goes.
 pub(crate) struct Gateway {
     site: Site,
+    /// Variables in the server's environment.
+    environment: Vec<(&'static str, String)>,
     child: Option<Child>,
     ports: Value,
     /// Octets of the log that stood there before this start.
@@ -45,28 +47,57 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 impl Gateway {
     /// A server with nothing in it yet, started.
     pub(crate) fn start() -> Gateway {
-        let mut gateway = Gateway { site: Site::new(), child: None, ports: Value::Null, log_before: 0 };
+        Gateway::start_on(Site::new(), Vec::new())
+    }
+
+    /// As [`Gateway::start`], on a site of the caller's, with these variables in the server's environment.
+    pub(crate) fn start_on(site: Site, environment: Vec<(&'static str, String)>) -> Gateway {
+        let mut gateway = Gateway { site, environment, child: None, ports: Value::Null, log_before: 0 };
         gateway.start_again();
         gateway
     }
 
     /// Starts the server on the directory as it is.
     pub(crate) fn start_again(&mut self) {
+        self.begin_to_start(self.serve());
+        if let Err(status) = self.wait_until_it_serves() {
+            panic!("the server ended with {status}: {}", self.log());
+        }
+    }
+
+    /// The command that starts the server.
+    pub(crate) fn serve(&self) -> Command {
+        let mut serve = self.site.command(&["serve"]);
+        serve.envs(self.environment.iter().cloned());
+        serve
+    }
+
+    /// Starts the server by `serve`, without waiting for anything.
+    pub(crate) fn begin_to_start(&mut self, mut serve: Command) {
         assert!(self.child.is_none(), "it runs already");
         let ports = self.data_dir().join("ports.json");
         // A killed server leaves its file; what stands there after this is of the new one.
         drop(fs::remove_file(&ports));
         self.log_before = fs::read(self.log_path()).map_or(0, |log| log.len());
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let mut serve = self.site.command(&["serve"]);
         let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
+    }
+
+    /// Waits for a server that was begun to be started; its status if it ends instead of serving.
+    pub(crate) fn wait_until_it_serves(&mut self) -> Result<(), ExitStatus> {
+        let ports = self.data_dir().join("ports.json");
+        let mut ended = None;
         self.ports = until("ports.json", || {
-            if let Some(status) = self.child.as_mut()?.try_wait().unwrap() {
-                panic!("the server ended with {status}: {}", self.log());
+            ended = self.child.as_mut()?.try_wait().unwrap();
+            if ended.is_some() {
+                return Some(Value::Null);
             }
             serde_json::from_slice(&fs::read(&ports).ok()?).ok()
         });
+        let Some(status) = ended else { return Ok(()) };
+        self.child = None;
+        Err(status)
     }
 
     /// Runs a command against the server, and reads the JSON it prints.
@@ -194,11 +225,13 @@ impl Gateway {
         Maildrop::open(self.pop3s(), &self.site.client_config(), &account.login, &account.password)
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// The file it logs to.
+    pub(crate) fn log_path(&self) -> PathBuf {
         self.site.path("log.jsonl")
     }
 
-    fn log(&self) -> String {
+    /// What it logged since the last start.
+    pub(crate) fn log(&self) -> String {
         let all = fs::read(self.log_path()).unwrap_or_default();
         String::from_utf8_lossy(&all[self.log_before..]).into_owned()
     }
@@ -239,7 +272,8 @@ impl Drop for Gateway {
     }
 }
 
-fn last_lines(text: &str, count: usize) -> String {
+/// The end of a text.
+pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
