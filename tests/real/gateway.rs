@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,18 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
         std::thread::park_timeout(POLL_PAUSE);
+    }
+}
+
+/// Takes the index in `data_dir` away, and puts that of `other` in its place.
+pub(crate) fn replace_index(data_dir: &Path, other: Option<&Path>) {
+    for suffix in ["", "-wal", "-shm"] {
+        let name = format!("index.sqlite{suffix}");
+        // After an orderly end, or a crash at the right moment, some of these are not there.
+        fs::remove_file(data_dir.join(&name)).ok();
+        if let Some(other) = other.map(|other| other.join(&name)).filter(|other| other.exists()) {
+            fs::copy(other, data_dir.join(&name)).unwrap();
+        }
     }
 }
 
@@ -137,10 +149,7 @@ impl Gateway {
     /// Ends it in good order and takes its index away, so that it has to be made anew from the log.
     pub(crate) fn start_again_without_index(&mut self) {
         self.terminate();
-        for suffix in ["", "-wal", "-shm"] {
-            // In good order or not, some of these may be gone.
-            fs::remove_file(self.data_dir().join(format!("index.sqlite{suffix}"))).ok();
-        }
+        replace_index(&self.data_dir(), None);
         self.start_again();
     }
 
