@@ -65,6 +65,7 @@ fn a_healthy_site_has_no_problem_and_nothing_stays_behind() {
                 "certificate",
                 "dns",
                 "disk",
+                "checkpoint-dir",
                 "file-rights",
                 "clock",
                 "directory",
@@ -88,7 +89,8 @@ fn a_healthy_site_has_no_problem_and_nothing_stays_behind() {
     let mode = fs::metadata(site.path("data/self-test.json")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let password = fs::read_to_string(site.path("data/self-test.json")).unwrap();
-    let password = serde_json::from_str::<Value>(&password).unwrap()["password"].as_str().unwrap().to_owned();
+    let kept: Value = serde_json::from_str(&password).unwrap();
+    let password = kept["content"]["password"].as_str().unwrap().to_owned();
     assert!(!server.log().contains(&password), "a password in the log");
 
     let text = site.run(&["doctor", OFFLINE]).expect(0).stdout;
@@ -433,8 +435,9 @@ fn a_self_test_that_lost_its_password_is_made_anew() {
     // The password in it is another.
     let text = fs::read_to_string(site.path("data/self-test.json")).unwrap();
     let mut kept: Value = serde_json::from_str(&text).unwrap();
-    kept["password"] = "wrong".into();
-    fs::write(site.path("data/self-test.json"), kept.to_string()).unwrap();
+    kept["content"]["password"] = "wrong".into();
+    // As it was written before it had a version.
+    fs::write(site.path("data/self-test.json"), kept["content"].to_string()).unwrap();
     let found = doctor(&site, &[OFFLINE]);
     found.all("self-delivery", "ok");
     assert_nothing_is_left(&site);

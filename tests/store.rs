@@ -4,6 +4,8 @@
 
 #[path = "store/addresses.rs"]
 mod addresses;
+#[path = "store/checkpoints.rs"]
+mod checkpoints;
 #[path = "support/delivery.rs"]
 mod delivery;
 #[path = "store/relations.rs"]

@@ -1,6 +1,6 @@
 //! Gaps that an admin has seen to: the mail was brought another way, or is known to be of no matter.
 //!
-//! One JSON object in `data_dir/closed-gaps.json`, owner-only, replaced whole and durably. It says nothing about mail: when it
+//! A state file ([`state_file`]), `data_dir/closed-gaps.json`, owner-only, replaced whole and durably. It says nothing about mail: when it
 //! is lost or spoilt, what it names is listed and alarmed again.
 
 use super::Context;
@@ -9,10 +9,9 @@ use super::request::OpError;
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
 use crate::observe::now;
 use crate::store::ReceiptQuery;
+use crate::store::state_file::{self, StateError};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -55,14 +54,14 @@ impl Closed {
 
     /// The same, told when it cannot be read now: what is written then would take the place of what is there. What is spoilt
     /// may be replaced.
-    fn read(data_dir: &Path) -> io::Result<Closed> {
-        match fs::read(data_dir.join(CLOSED_GAPS_FILE)) {
-            Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_else(|error| {
-                tracing::warn!(event = "gaps.closed_unread", file = CLOSED_GAPS_FILE, %error);
-                Closed::default()
-            })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Closed::default()),
-            Err(error) => Err(error),
+    fn read(data_dir: &Path) -> Result<Closed, StateError> {
+        match state_file::read(&data_dir.join(CLOSED_GAPS_FILE)) {
+            Err(StateError::Absent) => Ok(Closed::default()),
+            Err(StateError::Damaged(error)) => {
+                tracing::warn!(event = "gaps.closed_unread", file = CLOSED_GAPS_FILE, error);
+                Ok(Closed::default())
+            }
+            read => read,
         }
     }
 
@@ -77,13 +76,7 @@ impl Closed {
     }
 
     fn save(&self, data_dir: &Path) -> io::Result<()> {
-        let new = data_dir.join(format!("{CLOSED_GAPS_FILE}.new"));
-        let mut options = OpenOptions::new();
-        let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
-        fs::rename(&new, data_dir.join(CLOSED_GAPS_FILE))?;
-        File::open(data_dir)?.sync_all()
+        state_file::write(&data_dir.join(CLOSED_GAPS_FILE), self)
     }
 }
 

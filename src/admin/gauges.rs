@@ -178,6 +178,10 @@ fn show_health(registry: &mut Registry, context: &Context) {
         }
         Err(error) => log_failure(&error.into()),
     }
+    if let Some(newest) = context.store.checkpoints().newest {
+        let help = "When the newest signed checkpoint was made";
+        show_one(registry, "store_last_checkpoint_timestamp_seconds", help, newest.at.unix_seconds());
+    }
     if let Some(ends) = context.serving.tls.as_ref().and_then(|tls| tls.not_after()) {
         let help = "When the certificate shown to peers ends";
         show_one(registry, "tls_cert_expiry_timestamp_seconds", help, ends.unix_seconds());

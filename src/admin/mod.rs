@@ -53,6 +53,7 @@ mod socket;
 mod tail;
 mod trust;
 mod users;
+mod verify;
 pub mod watch;
 
 pub use advice::Advice;
@@ -80,3 +81,4 @@ pub use request::{
 };
 pub use revised::{LeftView, PlacedView, RevisedView};
 pub use socket::{AdminSocket, SOCKET_FILE};
+pub use verify::verify;

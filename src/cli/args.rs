@@ -131,6 +131,19 @@ pub(super) enum Command {
         #[arg(long)]
         now: bool,
     },
+    /// Prove that what is stored is all there and whole; needs no key, changes nothing, and a server may run
+    #[command(
+        after_help = "Exit code 0: everything is whole; 1: something is damaged or missing, each named with the mail it \
+                            touches; 3: it could not be read. Needs no password, and takes no lock."
+    )]
+    Verify {
+        /// Hash all content and compare the index row by row; reads everything that is stored
+        #[arg(long)]
+        deep: bool,
+        /// Checkpoints kept outside, in a file or a folder [default: checkpoint_dir of the configuration]
+        #[arg(long, value_name = "PATH")]
+        checkpoints: Option<PathBuf>,
+    },
     /// Say by the exit code whether a server runs that would take mail now
     Readyz,
     /// Look for what is wrong around the gateway, and say how to mend it

@@ -48,6 +48,7 @@ mod status;
 mod tail;
 mod trust;
 mod user;
+mod verify;
 mod vitals;
 
 pub use service::{Daybook, Running};
@@ -126,6 +127,9 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
         Command::Status => status::status(&configuration::load(config)?, json),
         Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
+        Command::Verify { deep, checkpoints } => {
+            verify::run(&configuration::load(config)?, deep, checkpoints, json)
+        }
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::output::Failure;
 use super::service::log_directory;
-use super::start::{open_with, store_options};
+use super::start::open_with;
 use crate::admin::{self, AskError, Context, ExportView, OpError, Request, Response, Serving};
 use crate::config::{Live, Settings};
 use crate::directory::Directory;
@@ -100,7 +100,7 @@ fn reach<S, T>(
             Err(AskError::NobodyListens) => {}
         }
         check_owner(&settings.data_dir, makes)?;
-        match open_with(&store_options(settings), settings.keys.escrow.clone()) {
+        match open_with(settings) {
             Ok((store, report)) => {
                 super::service::log_open_report(&report);
                 return with_store(settings, store, |context, actor, runtime| {

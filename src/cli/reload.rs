@@ -85,6 +85,7 @@ impl Running {
         self.pipeline.limit_in_flight(in_flight_limits(&settings));
         self.embedded.set_reserve(reserve_octets(&settings));
         self.embedded.set_escrow(settings.keys.escrow.clone());
+        self.embedded.set_checkpoint_dir(settings.store.checkpoint_dir.clone());
         if before.log.level != settings.log.level {
             observe::set_level(configured_level(&settings));
         }

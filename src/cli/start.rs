@@ -8,7 +8,6 @@ use crate::directory::Directory;
 use crate::net::listen::{self, BindError, Listener};
 use crate::net::tls::{TlsError, TlsIdentity};
 use crate::store::{Embedded, OpenReport, Options, StoreError};
-use age::x25519::Recipient;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -98,8 +97,8 @@ const STORE_LOCK_RETRY: Duration = Duration::from_millis(100);
 pub(super) async fn open_store(settings: &Settings) -> Result<Embedded, StartError> {
     let deadline = Instant::now() + STORE_LOCK_WAIT;
     loop {
-        let (options, escrow) = (store_options(settings), settings.keys.escrow.clone());
-        let opened = tokio::task::spawn_blocking(move || open_with(&options, escrow)).await;
+        let wanted = settings.clone();
+        let opened = tokio::task::spawn_blocking(move || open_with(&wanted)).await;
         match opened.map_err(|_| StartError::Panicked)? {
             Ok((store, report)) => {
                 log_open_report(&report);
@@ -114,13 +113,11 @@ pub(super) async fn open_store(settings: &Settings) -> Result<Embedded, StartErr
     }
 }
 
-/// Opens the store, to wrap new keyrings to these recipients too.
-pub(super) fn open_with(
-    options: &Options,
-    escrow: Vec<Recipient>,
-) -> Result<(Embedded, OpenReport), StoreError> {
-    let (store, report) = Embedded::open(options)?;
-    store.set_escrow(escrow);
+/// Opens the store of these settings.
+pub(super) fn open_with(settings: &Settings) -> Result<(Embedded, OpenReport), StoreError> {
+    let (store, report) =
+        Embedded::open_witnessed(&store_options(settings), settings.store.checkpoint_dir.clone())?;
+    store.set_escrow(settings.keys.escrow.clone());
     Ok((store, report))
 }
 

@@ -121,7 +121,13 @@
 //! | `store.index_repaired` | warn | | The index works again. |
 //! | `store.commit_failed` | error | error | Writing failed: nothing of the group was acknowledged. |
 //! | `store.routes_failed` | error | error | The list of gateway mailboxes could not be read again. |
-//! | `store.checkpoint_failed` | warn | error | A checkpoint could not be written. |
+//! | `store.checkpoint_failed` | warn | error | The index could not be folded into its file; it is tried again. |
+//! | `store.checkpoint` | info | sequence, segment, offset, chain, signed | Something was stored, and how far the log has come is signed. |
+//! | `store.checkpoint_not_kept` | error | place, error | Signed checkpoints cannot be written to `data_dir` or `checkpoint_dir`; it is tried again. |
+//! | `store.checkpoint_kept` | info | place | They can again. |
+//! | `store.checkpoint_refused` | error, warn | place, what, why | A line that is no checkpoint of this store stands among them. |
+//! | `store.checkpoint_key_made` | info | key | The key that signs checkpoints was made. |
+//! | `store.checkpoint_key_lost` | error | why, previous_key, key | It was gone or damaged, and another was made. |
 //! | `store.clean_mark_failed` | warn | error | The next start will look for crash damage in vain. |
 //! | `store.thread_failed` | error | | The store's thread died: nothing is stored until the next start. |
 //!

@@ -18,7 +18,9 @@ mod storing;
 pub(super) use revising::plan;
 
 use super::embedded::Shared;
-use super::fact::{Entry, Fact, FolderEventFact, GatewayMailboxFact, MessageFact, ReceivedFact, runs};
+use super::fact::{
+    Entry, Fact, FolderEventFact, GatewayMailboxFact, KeyFileFact, MessageFact, ReceivedFact, runs,
+};
 use super::format::GroupBuilder;
 use super::index::{Index, Numbers, Place};
 use super::log::Log;
@@ -66,7 +68,13 @@ pub(super) enum Command {
     },
     Create {
         fact: Box<GatewayMailboxFact>,
+        key_files: Vec<KeyFileFact>,
         answer: Answer<GatewayMailbox>,
+    },
+    /// Puts files of wrapped keyrings on record.
+    KeyFiles {
+        facts: Vec<KeyFileFact>,
+        answer: Answer<()>,
     },
     Change {
         id: GatewayMailboxId,
@@ -184,11 +192,11 @@ impl Committer {
             }
         }
         // Only an orderly close leaves the mark: a store that is merely dropped counts as crashed.
-        if stopping.is_some()
-            && self.index.is_some()
-            && let Err(e) = self.log.mark_clean()
-        {
-            tracing::warn!(event = "store.clean_mark_failed", error = %e);
+        if stopping.is_some() && self.index.is_some() {
+            self.shared.witness().conclude();
+            if let Err(e) = self.log.mark_clean() {
+                tracing::warn!(event = "store.clean_mark_failed", error = %e);
+            }
         }
         drop(self);
         if let Some(answer) = stopping {
@@ -284,6 +292,7 @@ impl Committer {
         }
         let clock = Instant::now();
         let position = self.log.append(builder)?;
+        self.shared.witness().reached(position);
         let sync_seconds = clock.elapsed().as_secs_f64();
         metrics::store_synced(sync_seconds, group);
         let recorded = index.set_numbers(&self.numbers).and_then(|()| index.set_position(&position));
@@ -331,9 +340,14 @@ impl Committer {
             Command::Revise { revisions, actor, at, answer } => {
                 self.attempt(group, answer, |this, group| this.revise(revisions, &actor, at, group))
             }
-            Command::Create { fact, answer } => self.attempt(group, answer, |this, group| {
+            Command::Create { fact, key_files, answer } => self.attempt(group, answer, |this, group| {
                 changing::check_role(group.index, &fact.gateway_mailbox)?;
-                this.gateway_mailbox(*fact, group)
+                let made = this.gateway_mailbox(*fact, group)?;
+                key_files.into_iter().try_for_each(|file| group.push_fact(Fact::KeyFile(file)))?;
+                Ok(made)
+            }),
+            Command::KeyFiles { facts, answer } => self.attempt(group, answer, |_, group| {
+                facts.into_iter().try_for_each(|file| group.push_fact(Fact::KeyFile(file)))
             }),
             Command::Change { id, changes, actor, at, answer } => {
                 self.attempt(group, answer, |this, group| {
@@ -548,7 +562,9 @@ impl Command {
             Command::Deliver { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::Revise { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::Expunge { answer, .. } => drop(answer.send(Err(e.clone()))),
-            Command::Fetched { answer, .. } => drop(answer.send(Err(e.clone()))),
+            Command::Fetched { answer, .. } | Command::KeyFiles { answer, .. } => {
+                drop(answer.send(Err(e.clone())));
+            }
             Command::Create { answer, .. } | Command::Change { answer, .. } => {
                 drop(answer.send(Err(e.clone())))
             }

@@ -1,17 +1,20 @@
 //! [`Store`] in one directory: opens log and index, runs the committer, answers readers.
 
+use super::checkpoint::{CheckpointStatus, Witness};
 use super::committer::{Command, Committer, FolderEvent, QUEUE_COMMANDS_MAX};
 use super::content::make_shards;
 use super::escrow;
 use super::fact::GatewayMailboxFact;
 use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
+use super::key_files;
 use super::read::MessageReader;
 use super::replay::{open_log_and_index, put_index_aside};
 use super::rotation::gateway_address;
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
+use super::state_file;
 use super::{
     Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
     FolderName, FolderStatus, GatewayMailboxChange, Keyring, Listing, MessageKey, NewGatewayMailbox,
@@ -95,6 +98,7 @@ pub(super) struct Shared {
     index_spoilt: AtomicBool,
     /// Raised when the index was put aside.
     index_generation: AtomicU64,
+    witness: Witness,
 }
 
 /// The store in a directory of its own.
@@ -105,6 +109,7 @@ pub struct Embedded {
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
     checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    witness: Mutex<Option<std::thread::JoinHandle<()>>>,
     _lock: File,
 }
 
@@ -131,6 +136,10 @@ impl Shared {
 
     pub(super) fn wal_path(&self) -> PathBuf {
         self.data_dir.join(format!("{INDEX_FILE}-wal"))
+    }
+
+    pub(super) fn witness(&self) -> &Witness {
+        &self.witness
     }
 
     pub(super) fn set_failing(&self, failing: bool) {
@@ -244,9 +253,24 @@ impl Embedded {
     /// [`StoreError::Locked`] when another process has it open; [`StoreError::Newer`] when a newer version wrote it;
     /// [`StoreError::Damaged`] or [`StoreError::Io`] when it cannot be used at all.
     pub fn open(options: &Options) -> Result<(Embedded, OpenReport), StoreError> {
+        Embedded::open_witnessed(options, None)
+    }
+
+    /// The same, with checkpoints in a folder outside as well: what is known there of the log counts too.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`]. Whatever is wrong with that folder stops nothing.
+    pub fn open_witnessed(
+        options: &Options,
+        checkpoint_dir: Option<PathBuf>,
+    ) -> Result<(Embedded, OpenReport), StoreError> {
         let data_dir = &options.data_dir;
+        let lock = prepare(data_dir)?;
+        let (witness, newest) = Witness::open(data_dir, checkpoint_dir)?;
+        let signed = newest.map(|newest| newest.position());
         let shared = Arc::new(Shared {
             data_dir: data_dir.clone(),
+            witness,
             reserve_octets: AtomicU64::new(options.reserve_octets),
             readers: Mutex::new(Vec::new()),
             routes: ArcSwap::default(),
@@ -256,25 +280,16 @@ impl Embedded {
             index_spoilt: AtomicBool::new(false),
             index_generation: AtomicU64::new(0),
         });
-        let made = create_dir_durably(data_dir).and_then(|()| sync_dir(data_dir));
-        made.map_err(|e| StoreError::io("making the data directory", e))?;
-        let lock = lock(data_dir)?;
-        for dir in [shared.content_dir(), shared.log_dir(), shared.keys_dir(), shared.tmp_dir()] {
-            create_dir_durably(&dir).map_err(|e| StoreError::io("making the data directory", e))?;
-        }
-        // A crash between making one of these and syncing its parent must not matter later.
-        sync_upwards(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
-
         make_shards(&shared.content_dir())
             .map_err(|e| StoreError::io("making the content directories", e))?;
 
         let mut report = OpenReport::default();
         let was_clean = shared.log_dir().join("clean").exists();
-        let (log, index) = match open_log_and_index(&shared, &mut report) {
+        let (log, index) = match open_log_and_index(&shared, signed.as_ref(), &mut report) {
             Err(StoreError::IndexDamaged(why)) => {
                 put_index_aside(&shared)?;
                 report = OpenReport { index_rebuilt: Some(why), ..OpenReport::default() };
-                open_log_and_index(&shared, &mut report)?
+                open_log_and_index(&shared, signed.as_ref(), &mut report)?
             }
             other => other?,
         };
@@ -286,7 +301,14 @@ impl Embedded {
         index.checkpoint()?;
         sync_dir(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
 
+        shared.witness.reached(log.position());
         let (commands, queue) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let unrecorded = key_files::unrecorded(&shared.keys_dir(), &index, now())?;
+        if !unrecorded.is_empty() {
+            let (answer, _) = oneshot::channel();
+            // The queue is empty. Should the disk be full, the next opening tries again.
+            commands.try_send(Command::KeyFiles { facts: unrecorded, answer }).ok();
+        }
         let committer = Committer::new(shared.clone(), log, index)?;
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
@@ -300,6 +322,10 @@ impl Embedded {
             let (shared, closing, commands) = (shared.clone(), closing.clone(), commands.downgrade());
             spawn("checkpointer", Box::new(move || tend(&shared, &closing, &commands)))?
         };
+        let witness = {
+            let (shared, closing) = (shared.clone(), closing.clone());
+            spawn("witness", Box::new(move || shared.witness.watch(&closing)))?
+        };
         let store = Embedded {
             shared,
             commands,
@@ -307,6 +333,7 @@ impl Embedded {
             committer: Mutex::new(Some(committer)),
             closing,
             checkpointer: Mutex::new(Some(checkpointer)),
+            witness: Mutex::new(Some(witness)),
             _lock: lock,
         };
         Ok((store, report))
@@ -321,6 +348,11 @@ impl Embedded {
     /// older ones.
     pub fn set_escrow(&self, recipients: Vec<Recipient>) {
         self.shared.escrow.store(Arc::new(recipients));
+    }
+
+    /// Writes signed checkpoints to this folder too from now on, or to none.
+    pub fn set_checkpoint_dir(&self, dir: Option<PathBuf>) {
+        self.shared.witness.set_outside(dir);
     }
 
     /// Ends what is queued, marks the log as cleanly closed and stops the threads. Later calls fail.
@@ -341,7 +373,7 @@ impl Embedded {
 
     fn join(&self) {
         self.closing.store(true, Ordering::Relaxed);
-        for slot in [&self.checkpointer, &self.committer] {
+        for slot in [&self.checkpointer, &self.witness, &self.committer] {
             let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
                 thread.thread().unpark();
@@ -385,6 +417,25 @@ fn lock(data_dir: &Path) -> Result<File, StoreError> {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked),
         Err(e) => Err(fail(e.into())),
+    }
+}
+
+/// Makes what a store consists of and locks it; refuses one that a newer version wrote to.
+fn prepare(data_dir: &Path) -> Result<File, StoreError> {
+    let fail = |e| StoreError::io("making the data directory", e);
+    create_dir_durably(data_dir).and_then(|()| sync_dir(data_dir)).map_err(fail)?;
+    let lock = lock(data_dir)?;
+    for dir in ["content", "log", "keys", "tmp"] {
+        create_dir_durably(&data_dir.join(dir)).map_err(fail)?;
+    }
+    // A crash between making one of these and syncing its parent must not matter later.
+    sync_upwards(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
+    match state_file::newer(data_dir) {
+        Some((path, version)) => {
+            let name = path.strip_prefix(data_dir).unwrap_or(&path).display();
+            Err(StoreError::Newer(format!("{name}: version {version}")))
+        }
+        None => Ok(lock),
     }
 }
 
@@ -488,8 +539,11 @@ impl Store for Embedded {
             let password = generate_password()?;
             let (keys_dir, owner, secret) = (self.shared.keys_dir(), id.to_string(), password.clone());
             let escrow = self.shared.escrow.load_full();
-            let make = move || create_keyring(&keys_dir, &owner, &secret, &escrow);
-            let public_key = tokio::task::spawn_blocking(make)
+            let make = move || {
+                let public_key = create_keyring(&keys_dir, &owner, &secret, &escrow)?;
+                Ok::<_, StoreError>((public_key, key_files::entries(&keys_dir, id, at, None)?))
+            };
+            let (public_key, key_files) = tokio::task::spawn_blocking(make)
                 .await
                 .map_err(|e| StoreError::io("making a keyring", io::Error::other(e)))??;
             let gateway_mailbox = GatewayMailbox {
@@ -513,7 +567,7 @@ impl Store for Embedded {
                 gateway_mailbox,
                 digest_key: Digest(random()?),
             });
-            let made = self.ask(|answer| Command::Create { fact, answer }).await?;
+            let made = self.ask(|answer| Command::Create { fact, key_files, answer }).await?;
             Ok((Arc::new(made), password))
         })
     }
@@ -577,7 +631,17 @@ impl Store for Embedded {
     fn add_escrow(&self, key: &Unlocked) -> Result<usize, StoreError> {
         let owner = key.gateway_mailbox.id.to_string();
         let recipients = self.shared.escrow.load();
-        escrow::wrap_missing(&self.shared.keys_dir(), &owner, &key.keyring, &recipients)
+        let keys_dir = self.shared.keys_dir();
+        let made = escrow::wrap_missing(&keys_dir, &owner, &key.keyring, &recipients)?;
+        let facts = key_files::entries(&keys_dir, key.gateway_mailbox.id, now(), Some(&made))?;
+        if !facts.is_empty() {
+            // This may wait for the disk, as making the files did.
+            let (answer, outcome) = oneshot::channel();
+            let sent = self.commands.blocking_send(Command::KeyFiles { facts, answer });
+            sent.map_err(|_| StoreError::closed())?;
+            outcome.blocking_recv().map_err(|_| StoreError::closed())??;
+        }
+        Ok(made.len())
     }
 
     fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError> {
@@ -612,6 +676,10 @@ impl Store for Embedded {
 
     fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError> {
         self.shared.read(|index| index.tally(gateway_mailbox, since))
+    }
+
+    fn checkpoints(&self) -> CheckpointStatus {
+        self.shared.witness.status()
     }
 
     fn space(&self) -> Result<Space, StoreError> {

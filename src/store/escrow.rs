@@ -62,18 +62,18 @@ pub(super) fn wrap(
     Ok(())
 }
 
-/// Wraps `keyring` to those of the recipients that it is not wrapped to yet; returns how many they were.
+/// Wraps `keyring` to those of the recipients that it is not wrapped to yet; returns the names of the files it made.
 pub(super) fn wrap_missing(
     keys_dir: &Path,
     owner: &str,
     keyring: &Keyring,
     recipients: &[Recipient],
-) -> Result<usize, StoreError> {
+) -> Result<Vec<String>, StoreError> {
     let there = files(keys_dir, owner)?;
     let missing: Vec<Recipient> =
         recipients.iter().filter(|recipient| !there.contains(&file_name(recipient))).cloned().collect();
     wrap(keys_dir, owner, keyring, &missing)?;
-    Ok(missing.len())
+    Ok(missing.iter().map(file_name).collect())
 }
 
 /// Which of the recipients a keyring is wrapped to.
@@ -184,8 +184,8 @@ mod tests {
         assert!(opens(&all[..1]).is_ok());
         assert!(matches!(opens(&all[1..]), Err(KeyringError::Wrong)));
         let keyring = open_keyring(dir.path(), "m", "password").unwrap();
-        assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients[..2]).unwrap(), 1);
-        assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients[..2]).unwrap(), 0);
+        assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients[..2]).unwrap().len(), 1);
+        assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients[..2]).unwrap().len(), 0);
         assert!(opens(&all[1..]).is_ok());
         assert!(matches!(opens(&all[2..]), Err(KeyringError::Wrong)));
         assert_eq!(escrow(dir.path(), "m", &recipients[2..]).unwrap().others, 2);
@@ -202,7 +202,11 @@ mod tests {
         for octets in [0, 30, whole.len() / 2, whole.len() - 1] {
             fs::write(&file, &whole[..octets]).unwrap();
             assert_eq!(escrow(dir.path(), "m", &recipients).unwrap().missing.len(), 1, "{octets} octets");
-            assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients).unwrap(), 1, "{octets} octets");
+            assert_eq!(
+                wrap_missing(dir.path(), "m", &keyring, &recipients).unwrap().len(),
+                1,
+                "{octets} octets"
+            );
             assert_eq!(escrow(dir.path(), "m", &recipients).unwrap().open_by.len(), 1);
         }
     }

@@ -51,8 +51,10 @@ pub(super) const GROUP_OCTETS_MAX: u64 = 1 << 32;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"DAYBOOKS";
 pub(super) const GROUP_MAGIC: &[u8; 4] = b"DBG1";
-const FRAME_MAGIC: &[u8; 4] = b"DBF1";
-const KIND_FACT: u8 = 1;
+/// Magic, kind 1 (fact) and zeros.
+pub(super) const FRAME_BEGINNING: [u8; 8] = [b'D', b'B', b'F', b'1', 1, 0, 0, 0];
+/// Octets of a frame header that the chain covers.
+const FRAME_CHAINED_OCTETS: usize = 52;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
@@ -150,11 +152,12 @@ impl SegmentHeader {
         if &array::<8>(octets, 0)? != SEGMENT_MAGIC {
             return Err(FormatError::NotOurs);
         }
+        // The check covers the version, and will in every later one: a flipped bit is damage, not a newer program.
+        verify_check(octets, 84)?;
         let version = u16::from_le_bytes(array(octets, 8)?);
         if version > FORMAT_VERSION {
             return Err(FormatError::Newer(version));
         }
-        verify_check(octets, 84)?;
         Ok(SegmentHeader {
             number: u64_at(octets, 12)?,
             previous: u64_at(octets, 20)?,
@@ -189,6 +192,35 @@ impl GroupHeader {
             chain: Digest(array(octets, 24)?),
         };
         if header.octets > GROUP_OCTETS_MAX { Err(FormatError::NotOurs) } else { Ok(header) }
+    }
+}
+
+/// What a frame's header says of what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FrameHeader {
+    pub(super) entry_octets: u32,
+    pub(super) payload_octets: u64,
+    pub(super) payload_sha256: Digest,
+    /// The chain hash behind this frame.
+    pub(super) chain: Digest,
+}
+
+impl FrameHeader {
+    pub(super) fn decode(head: &[u8]) -> Result<FrameHeader, FormatError> {
+        if array::<8>(head, 0)? != FRAME_BEGINNING {
+            return Err(FormatError::NotOurs);
+        }
+        Ok(FrameHeader {
+            entry_octets: u32_at(head, 8)?,
+            payload_octets: u64_at(head, 12)?,
+            payload_sha256: Digest(array(head, 20)?),
+            chain: Digest(array(head, 52)?),
+        })
+    }
+
+    /// True when this header, whose octets are `head`, and the entry behind it are what was written behind `chain`.
+    pub(super) fn continues(&self, chain: &Digest, head: &[u8], entry: &[u8]) -> bool {
+        chain_after(chain, head.get(..FRAME_CHAINED_OCTETS).unwrap_or_default(), entry) == self.chain
     }
 }
 
@@ -248,8 +280,7 @@ impl GroupBuilder {
         let entry_octets =
             u32::try_from(entry.len()).ok().filter(|n| *n <= ENTRY_OCTETS_MAX).ok_or(FormatError::NotOurs)?;
         let at = self.octets.len();
-        self.octets.extend_from_slice(FRAME_MAGIC);
-        self.octets.extend_from_slice(&[KIND_FACT, 0, 0, 0]);
+        self.octets.extend_from_slice(&FRAME_BEGINNING);
         self.octets.extend_from_slice(&entry_octets.to_le_bytes());
         self.octets.extend_from_slice(&(payload.len() as u64).to_le_bytes());
         self.octets.extend_from_slice(&payload_sha256.0);
@@ -341,13 +372,8 @@ fn decode_frame<'a>(
     chain: &Digest,
 ) -> Result<(Frame<'a>, Digest, Option<FormatError>), FormatError> {
     let head = octets.get(at..at + FRAME_HEADER_OCTETS).ok_or(FormatError::Short)?;
-    if head.get(..8) != Some(&[b'D', b'B', b'F', b'1', KIND_FACT, 0, 0, 0]) {
-        return Err(FormatError::NotOurs);
-    }
-    let entry_octets = u32_at(head, 8)?;
-    let payload_octets = u64_at(head, 12)?;
-    let payload_sha256 = Digest(array(head, 20)?);
-    let stored_chain = Digest(array(head, 52)?);
+    let header = FrameHeader::decode(head)?;
+    let FrameHeader { entry_octets, payload_octets, .. } = header;
     let entry_offset = at + FRAME_HEADER_OCTETS;
     let payload_offset = entry_offset.checked_add(entry_octets as usize).ok_or(FormatError::Short)?;
     let next = usize::try_from(payload_octets)
@@ -356,9 +382,9 @@ fn decode_frame<'a>(
         .ok_or(FormatError::Short)?;
     let entry = octets.get(entry_offset..payload_offset).ok_or(FormatError::Short)?;
     let payload = octets.get(payload_offset..next).ok_or(FormatError::Short)?;
-    let damage = if chain_after(chain, head.get(..52).unwrap_or_default(), entry) != stored_chain {
+    let damage = if !header.continues(chain, head, entry) {
         Some(FormatError::Hash)
-    } else if Digest::of(payload) != payload_sha256 {
+    } else if Digest::of(payload) != header.payload_sha256 {
         Some(FormatError::Payload)
     } else {
         None
@@ -369,7 +395,7 @@ fn decode_frame<'a>(
         payload_offset: payload_offset as u64,
         payload_octets,
     };
-    Ok((Frame { at, entry }, stored_chain, damage))
+    Ok((Frame { at, entry }, header.chain, damage))
 }
 
 #[cfg(test)]
@@ -439,6 +465,9 @@ mod tests {
         assert_eq!(SegmentHeader::decode(&octets), Ok(header));
         let mut newer = octets.clone();
         newer[8] = 2;
+        assert_eq!(SegmentHeader::decode(&newer), Err(FormatError::NotOurs), "a flipped bit");
+        let check = check_of(&newer[..84]);
+        newer[84..].copy_from_slice(&check);
         assert_eq!(SegmentHeader::decode(&newer), Err(FormatError::Newer(2)));
         let mut bad = octets;
         bad[13] ^= 1;

@@ -9,8 +9,8 @@ mod looked_again;
 mod questions;
 
 use super::fact::{
-    FACT_VERSION_MAX, Fact, FolderEventFact, FolderFact, GatewayMailboxFact, MessageFact, ObjectFact,
-    PlacementFact, ReceivedFact, ReportRecord, StoredExtent,
+    FACT_VERSION_MAX, Fact, FolderEventFact, FolderFact, GatewayMailboxFact, KeyFileFact, MessageFact,
+    ObjectFact, PlacementFact, ReceivedFact, ReportRecord, StoredExtent,
 };
 use super::log::Position;
 use super::{Digest, StoreError};
@@ -67,6 +67,7 @@ CREATE TABLE name (value TEXT NOT NULL, receipt BLOB NOT NULL, PRIMARY KEY (valu
 /// - `revision`: where the entries stand that look at a receipt again, in their order.
 /// - `placed_later`: entries such a look made, and those of reports that an NDR brought back: their place in a folder says
 ///   nothing about when the mail came, or whether the way it should come by works.
+/// - `key_file`: the files of wrapped keyrings, as they were last written.
 /// - `departure`: entries such a look took out. Their placement has no join any more, and spares no other.
 const TABLES_ADDED: &str = "
 CREATE TABLE IF NOT EXISTS revision (
@@ -75,13 +76,16 @@ CREATE TABLE IF NOT EXISTS revision (
 CREATE INDEX IF NOT EXISTS revision_identity ON revision (gateway_mailbox, identity) WHERE identity IS NOT NULL;
 CREATE TABLE IF NOT EXISTS placed_later (
     folder INTEGER NOT NULL, uid INTEGER NOT NULL, PRIMARY KEY (folder, uid)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS key_file (
+    gateway_mailbox BLOB NOT NULL, name TEXT NOT NULL, octets INTEGER NOT NULL, sha256 BLOB NOT NULL,
+    PRIMARY KEY (gateway_mailbox, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS departure (
     folder INTEGER NOT NULL, uid INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL,
     PRIMARY KEY (folder, uid)) WITHOUT ROWID;
 ";
 
 /// The tables among them.
-const ADDED_NAMES: [&str; 3] = ["revision", "placed_later", "departure"];
+const ADDED_NAMES: [&str; 4] = ["revision", "placed_later", "key_file", "departure"];
 
 /// What came after the first release of this version and is only for speed: made at each opening where it is missing, which
 /// costs an older file one pass over a table instead of being made anew.
@@ -483,8 +487,24 @@ impl Index {
             Fact::Fetched(fact) => self.apply_event(fact, "fetched"),
             Fact::Deleted(fact) => self.apply_deleted(fact),
             Fact::Revised(fact) => self.apply_revised(fact, place),
-            Fact::KeyFile(_) | Fact::TurnedAway(_) => Ok(()),
+            Fact::KeyFile(fact) => self.apply_key_file(fact),
+            Fact::TurnedAway(_) => Ok(()),
         }
+    }
+
+    fn apply_key_file(&self, fact: &KeyFileFact) -> Result<(), StoreError> {
+        self.make_added_tables()?;
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO key_file VALUES (?, ?, ?, ?)")?
+            .execute(params![fact.gateway_mailbox.as_bytes(), fact.name, int(fact.octets), fact.sha256.0])?;
+        Ok(())
+    }
+
+    /// The files of wrapped keyrings that are on record.
+    pub(super) fn key_files(&self) -> Result<Vec<(GatewayMailboxId, String)>, StoreError> {
+        let mut files = self.connection.prepare_cached("SELECT gateway_mailbox, name FROM key_file")?;
+        let rows = files.query_map([], |row| Ok((gateway_mailbox_id(row, 0)?, row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Part of the transaction, as the rows are.
@@ -632,8 +652,7 @@ impl Index {
         sha256: Option<[u8; 32]>,
     ) -> Result<(), StoreError> {
         let canonical = &message.canonical;
-        let flags = if canonical.bare_line_ends { FLAG_BARE_LINE_ENDS } else { 0 }
-            | if canonical.ends_with_line_end { FLAG_ENDS_WITH_LINE_END } else { 0 };
+        let flags = row_flags(canonical);
         // A held message has its row, unless the entry it came with was lost.
         let insert = match message.held {
             true => "INSERT OR IGNORE INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -692,8 +711,18 @@ fn gateway_mailbox_id(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Resul
     row.get::<_, [u8; 16]>(column).map(GatewayMailboxId::from_bytes)
 }
 
+/// The column `flags` of a message.
+pub(super) fn row_flags(canonical: &CanonicalSize) -> i64 {
+    let bare_line_ends = if canonical.bare_line_ends { FLAG_BARE_LINE_ENDS } else { 0 };
+    bare_line_ends | if canonical.ends_with_line_end { FLAG_ENDS_WITH_LINE_END } else { 0 }
+}
+
 /// What a receipt can be asked for by: Message-IDs as written, addresses folded.
-fn names(ids: &[&Option<String>], reports: &[ReportRecord], messages: &[MessageFact]) -> Vec<String> {
+pub(super) fn names(
+    ids: &[&Option<String>],
+    reports: &[ReportRecord],
+    messages: &[MessageFact],
+) -> Vec<String> {
     let mut names: Vec<String> = ids.iter().copied().flatten().cloned().collect();
     for report in reports {
         names.extend(report.wrapper_message_id.iter().chain(&report.envelope.message_id).cloned());

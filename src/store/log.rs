@@ -9,14 +9,18 @@
 //! * Nothing is ever truncated. A bad last group that nobody can have been told of is *torn*: its octets are copied to
 //!   `log/torn/` and no longer count. Anything else that is bad is *damage*: named, kept, stepped over.
 
+mod signed;
+
 use super::Digest;
 use super::StoreError;
-use super::files::{create_dir_durably, create_file, sync_dir, write_file_durably};
+use super::files::{create_dir_durably, create_file, sync_dir};
 use super::format::{
     FormatError, GROUP_HEADER_OCTETS, GROUP_MAGIC, GroupBuilder, GroupHeader, SEGMENT_HEADER_OCTETS,
     SegmentHeader, decode_group,
 };
+use super::state_file;
 use serde::{Deserialize, Serialize};
+use signed::{Known, furthest, replay_signed, sequence_before};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -42,6 +46,13 @@ pub(super) struct Position {
     pub(super) sequence: u64,
 }
 
+impl Position {
+    /// Behind the same group, wherever that lies.
+    pub(super) fn is_same_group_as(&self, other: &Position) -> bool {
+        (self.sequence, self.chain) == (other.sequence, other.chain)
+    }
+}
+
 /// Something found while opening that an admin must hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
@@ -49,15 +60,22 @@ pub(super) enum Finding {
     Torn { segment: u64, offset: u64, octets: u64 },
     /// Octets that should be whole and are not.
     Damage { segment: u64, offset: u64, octets: u64, what: String, loses_entries: bool },
+    /// Entries that were acknowledged, as the index or a checkpoint knows, and are not there.
+    Missing { segment: u64, offset: u64, what: String },
 }
 
 impl Finding {
     fn damage(segment: u64, offset: u64, octets: u64, what: &str, loses_entries: bool) -> Finding {
         Finding::Damage { segment, offset, octets, what: what.to_owned(), loses_entries }
     }
+
+    fn missing(segment: u64, offset: u64, what: &str) -> Finding {
+        Finding::Missing { segment, offset, what: what.to_owned() }
+    }
+
     /// True when entries, and with them numbers and UIDs, may be gone.
     pub(super) fn loses_entries(&self) -> bool {
-        matches!(self, Finding::Damage { loses_entries: true, .. })
+        matches!(self, Finding::Missing { .. } | Finding::Damage { loses_entries: true, .. })
     }
 }
 
@@ -67,7 +85,8 @@ impl std::fmt::Display for Finding {
             Finding::Torn { segment, offset, octets } => {
                 write!(f, "{octets} octets at {offset} of log segment {segment}")
             }
-            Finding::Damage { segment, offset, octets: 0, what, .. } => {
+            Finding::Damage { segment, offset, octets: 0, what, .. }
+            | Finding::Missing { segment, offset, what } => {
                 write!(f, "at {offset} of log segment {segment}: {what}")
             }
             Finding::Damage { segment, offset, octets, what, .. } => {
@@ -90,13 +109,14 @@ pub(super) struct Log {
     buffer: Vec<u8>,
 }
 
-struct Found {
-    header: SegmentHeader,
+/// A segment that counts.
+pub(super) struct Found {
+    pub(super) header: SegmentHeader,
     /// False when the header is damaged: then only its number is known, from the file's name.
-    header_is_whole: bool,
-    path: PathBuf,
+    pub(super) header_is_whole: bool,
+    pub(super) path: PathBuf,
     /// How much of it counts.
-    octets: u64,
+    pub(super) octets: u64,
 }
 
 pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
@@ -106,12 +126,14 @@ pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
 impl Log {
     /// Opens the log in `dir`, handing every group behind `from` to `apply`, in order.
     ///
+    /// `signed` is what the newest checkpoint says of the log: whatever it reaches to was acknowledged.
     /// With `may_cut` the position `from` is known to cover all that was acknowledged: a bad last group is then cut off.
     /// `apply` gets the position behind the group, where the group's header stands, and its octets.
     pub(super) fn open(
         dir: &Path,
         from: Option<Position>,
         may_cut: bool,
+        signed: Option<&Position>,
         apply: Apply<'_>,
     ) -> Result<(Log, Vec<Finding>), StoreError> {
         let fail = |what: &'static str| move |e: io::Error| StoreError::io(what, e);
@@ -120,7 +142,7 @@ impl Log {
         let mut findings = Vec::new();
         let (mut segments, mut highest_number) = find_segments(dir, &mut findings)?;
         let Some(last_number) = segments.keys().next_back().copied() else {
-            return Log::begin(dir, from, highest_number, findings);
+            return Log::begin(dir, furthest(from, signed), highest_number, findings);
         };
         let start = match from {
             Some(position) if covers(&segments, &position) => position,
@@ -128,11 +150,12 @@ impl Log {
                 // The index knows more than the log holds: acknowledged mail is missing. Keep what the index says, and
                 // take in what stands in later segments.
                 let what = "the log ends before the position the index has reached";
-                findings.push(Finding::damage(position.segment, position.offset, 0, what, true));
+                findings.push(Finding::missing(position.segment, position.offset, what));
                 match segments.range(position.segment + 1..).next() {
                     Some((_, found)) => start_of_segment(found, position.sequence),
                     None => {
                         let octets = segments.get(&last_number).map_or(0, |s| s.octets);
+                        let position = furthest(Some(position), signed).unwrap_or(position);
                         highest_number = highest_number.max(position.segment);
                         let mut log = Log::at(dir, (last_number, octets), highest_number, position);
                         log.begin_segment()?;
@@ -147,7 +170,8 @@ impl Log {
             if start.segment == last_number { start.offset } else { SEGMENT_HEADER_OCTETS as u64 };
         // Without a position to trust nobody knows what was acknowledged: then nothing is cut.
         if may_cut {
-            cut_torn(dir, &mut segments, last_number, tail_start, clean.as_ref(), &mut findings)?;
+            let known = Known { clean: clean.as_ref(), signed, start: &start };
+            cut_torn(dir, &mut segments, last_number, tail_start, &known, &mut findings)?;
         }
         let tail_end = segments.get(&last_number).map_or(0, |s| s.octets);
         let is_clean = clean.is_some_and(|c| (c.segment, c.offset) == (last_number, tail_end));
@@ -160,16 +184,21 @@ impl Log {
                 Err(e) => return Err(e),
             }
         }
-        let end = replay(&segments, start, apply, &mut findings)?;
+        let end = replay_signed(&segments, start, signed, apply, &mut findings)?;
+        let is_lost = signed.is_some_and(|signed| signed.sequence > end.sequence);
+        let end = furthest(Some(end), signed).unwrap_or(end);
+        highest_number = highest_number.max(end.segment);
         let last = segments.iter().next_back().map_or((0, 0), |(number, found)| (*number, found.octets));
         let mut log = Log::at(dir, last, highest_number, end);
         let path = segment_path(dir, last.0);
         let file =
             File::options().read(true).write(true).open(path).map_err(fail("opening the last segment"))?;
-        if file.metadata().map_err(fail("opening the last segment"))?.len() == last.1 {
+        let is_whole = file.metadata().map_err(fail("opening the last segment"))?.len() == last.1;
+        if is_whole && !is_lost {
             log.current = Some(file);
         }
-        // Otherwise octets that do not count stand behind the end: the next group begins a new segment.
+        // Otherwise octets that do not count stand behind the end, or some that should are missing: the next group begins a new
+        // segment.
         log.remove_clean_mark()?;
         Ok((log, findings))
     }
@@ -222,8 +251,8 @@ impl Log {
         let position =
             from.unwrap_or(Position { segment: 0, offset: 0, chain: Digest([0; 32]), sequence: 0 });
         if from.is_some_and(|p| p.sequence > 0) {
-            let what = "the index refers to a log that is not there";
-            findings.push(Finding::damage(position.segment, position.offset, 0, what, true));
+            let what = "the index or a signed checkpoint refers to a log that is not there";
+            findings.push(Finding::missing(position.segment, position.offset, what));
         }
         let mut log = Log::at(dir, (0, 0), highest.max(position.segment), position);
         log.begin_segment()?;
@@ -310,9 +339,7 @@ impl Log {
         if self.current.is_none() {
             return Ok(());
         }
-        let mark = serde_json::to_vec(&self.position())
-            .map_err(|e| StoreError::io("writing the clean mark", e.into()))?;
-        write_file_durably(&self.dir.join(CLEAN_FILE), &mark)
+        state_file::write(&self.dir.join(CLEAN_FILE), &self.position())
             .map_err(|e| StoreError::io("writing the clean mark", e))
     }
 }
@@ -327,12 +354,15 @@ fn segment_octets_max() -> u64 {
     SEGMENT_OCTETS_MAX
 }
 
-fn read_clean_mark(dir: &Path) -> Option<Position> {
-    serde_json::from_slice(&fs::read(dir.join(CLEAN_FILE)).ok()?).ok()
+pub(super) fn read_clean_mark(dir: &Path) -> Option<Position> {
+    state_file::read(&dir.join(CLEAN_FILE)).ok()
 }
 
 /// Finds the segments that count, and how much of each; and the highest number ever used.
-fn find_segments(dir: &Path, findings: &mut Vec<Finding>) -> Result<(BTreeMap<u64, Found>, u64), StoreError> {
+pub(super) fn find_segments(
+    dir: &Path,
+    findings: &mut Vec<Finding>,
+) -> Result<(BTreeMap<u64, Found>, u64), StoreError> {
     let fail = |e: io::Error| StoreError::io("reading the log directory", e);
     let mut segments = BTreeMap::new();
     let mut highest = 0;
@@ -427,7 +457,7 @@ enum ReadError {
 }
 
 /// Looks behind `from` for a group header that is whole and newer than `sequence`.
-fn next_group_behind(file: &File, from: u64, end: u64, sequence: u64) -> io::Result<Option<u64>> {
+pub(super) fn next_group_behind(file: &File, from: u64, end: u64, sequence: u64) -> io::Result<Option<u64>> {
     let finder = memchr::memmem::Finder::new(GROUP_MAGIC);
     let mut window = vec![0; SEARCH_OCTETS + GROUP_HEADER_OCTETS];
     let mut at = from;
@@ -455,15 +485,15 @@ fn cut_torn(
     segments: &mut BTreeMap<u64, Found>,
     number: u64,
     from: u64,
-    clean: Option<&Position>,
+    known: &Known<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), StoreError> {
     let fail = |e: io::Error| StoreError::io("reading the end of the log", e);
+    let mut sequence = sequence_before(segments, known.start, number).map_err(fail)?;
     let Some(found) = segments.get_mut(&number) else { return Ok(()) };
     let mut file = File::open(&found.path).map_err(fail)?;
     let mut octets = Vec::new();
     let mut at = from;
-    let mut sequence = 0;
     loop {
         let bad = match read_group(&mut file, at, found.octets, &mut octets) {
             Ok(None) => return Ok(()),
@@ -485,7 +515,9 @@ fn cut_torn(
             at = next;
             continue;
         }
-        if clean.is_some_and(|c| (c.segment, c.offset) > (number, at)) {
+        if known.clean.is_some_and(|c| (c.segment, c.offset) > (number, at))
+            || known.signed.is_some_and(|signed| signed.sequence > sequence)
+        {
             return Ok(());
         }
         let tail = found.octets - at;

@@ -8,18 +8,34 @@
 //!   lock                      held while a process has the store open
 //!   log/NNNNNNNN.seg          the log: what is acknowledged, for ever            (format.rs, log.rs, fact.rs)
 //!   log/torn/                 octets of a last group that a crash cut off, never acknowledged
-//!   log/clean                 present after an orderly close: where the log ended
+//!   log/clean                 present after an orderly close: where the log ended     (state_file.rs)
 //!   content/xx/….age          sealed content over 1 MiB, synced before the entry that names it
 //!   content/orphaned/         such files that no entry names, after a crash
 //!   index.sqlite              answers questions; can be made anew from the log       (index.rs)
 //!   keys/<id>/password.age    the wrapped keyring of a gateway mailbox               (seal.rs)
 //!   keys/<id>/escrow-….age    the same, wrapped to an escrow recipient               (escrow.rs)
+//!   keys/checkpoint.key       what signs checkpoints                                  (checkpoint.rs)
+//!   checkpoints.jsonl         how far the log had come, signed; checkpoints.1.jsonl: those before
 //!   tmp/                      spools of messages being received: unlinked, encrypted  (spool.rs)
 //! ```
 //!
 //! **One committer** (committer.rs) takes the deliveries of all sessions in groups: it decides what is a duplicate over the
 //! store and the group, hands out UIDs, appends the group's frames with one write and one `fdatasync`, commits the
 //! index, and only then do the sessions hear of it.
+//!
+//! **Format versions.** Every file says what version it is of; one of a newer version is refused by name, and nothing is
+//! written beside it. What is older is read for ever: `corpus/store/data_dir-version-1` is opened by a test.
+//!
+//! | file | version | refused by |
+//! |---|---|---|
+//! | `log/NNNNNNNN.seg` | 1, in its header (format.rs) | [`Embedded::open`]; groups and frames have that of their segment, also in `log/torn/` |
+//! | entries in it | `v`, 1 to 4 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
+//! | `index.sqlite` | `user_version`, the newest of its entries (index.rs) | [`Embedded::open`] |
+//! | `log/clean`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json` | `v`, 1 ([`state_file`]) | [`Embedded::open`], before anything is written, and who reads them |
+//! | `checkpoints.jsonl`, `checkpoints.1.jsonl` | `v` in each line, 1 (checkpoint.rs) | [`Embedded::open`]; a newer line in the folder outside is stepped over, and named |
+//! | `keys/<id>/*.age`, `content/xx/*.age`, payloads in the log | `age-encryption.org/v1` in the first line, as `age` defines it | the crate `age`; the keyring in it has `v`, 1 (seal.rs) |
+//! | `ports.json` | none: an interface that others read, written anew at each start and never read back | |
+//! | `lock`, `admin.sock`, `tmp/` | none: they hold nothing that outlives the process | |
 //!
 //! **What is "the same"** ([`Delivery::identity`], [`DeliveredMessage::exact`], [`DeliveredMessage::join`]): a report that
 //! arrives again (same outermost and wrapper Message-ID, same joins, same recorded envelope) becomes one entry and no
@@ -28,6 +44,8 @@
 //!
 //! This room never knows SMTP or MIME, nor why a folder was chosen.
 
+mod check;
+mod checkpoint;
 mod committer;
 mod content;
 mod embedded;
@@ -36,6 +54,7 @@ mod fact;
 mod files;
 mod format;
 mod index;
+mod key_files;
 mod log;
 mod read;
 mod recall;
@@ -46,8 +65,15 @@ mod rotation;
 mod seal;
 mod spool;
 mod stage;
+pub mod state_file;
 mod view;
 
+pub use check::{
+    FindingKind, FolderEntry, VerifyFinding, VerifyOptions, VerifyProgress, VerifyReport, verify,
+};
+pub use checkpoint::{
+    Checkpoint, CheckpointError, CheckpointStatus, Checkpoints, PublicKey, checkpoints, try_checkpoint_dir,
+};
 pub use embedded::{Embedded, OpenReport, Options};
 pub use escrow::{Escrow, EscrowIdentity};
 pub use fact::{ReportRecord, StoredExtent};
@@ -666,7 +692,8 @@ pub trait Store: Send + Sync {
     /// Which escrow recipients can open this gateway mailbox.
     fn escrow(&self, gateway_mailbox: GatewayMailboxId) -> Result<Escrow, StoreError>;
 
-    /// Wraps the keyring durably to every configured escrow recipient that cannot open it yet; returns how many they were.
+    /// Wraps the keyring durably to every configured escrow recipient that cannot open it yet, and puts the files on record;
+    /// returns how many they were. Waits for the disk: for threads that may.
     fn add_escrow(&self, key: &Unlocked) -> Result<usize, StoreError>;
 
     /// The entries of a folder; empty when it does not exist yet.
@@ -683,6 +710,9 @@ pub trait Store: Send + Sync {
     /// all gateway mailboxes, as this one's messages of them have entries, as events of INBOX came since, and as INBOX ever
     /// held.
     fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError>;
+
+    /// How signed checkpoints are doing.
+    fn checkpoints(&self) -> CheckpointStatus;
 
     /// How much room there is.
     fn space(&self) -> Result<Space, StoreError>;

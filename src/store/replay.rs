@@ -177,14 +177,16 @@ pub(super) fn open_index_and_replay(shared: &Shared, end: Position) -> Result<In
 /// Log and index, opened and brought to the same position.
 pub(super) fn open_log_and_index(
     shared: &Shared,
+    signed: Option<&Position>,
     report: &mut OpenReport,
 ) -> Result<(Log, Index), StoreError> {
     let index = Index::open(&shared.index_path())?;
     let mut replayer = Replayer::new(shared, &index)?;
     let may_cut = !replayer.rebuilding;
-    let (log, findings) = Log::open(&shared.log_dir(), index.position()?, may_cut, &mut |p, o, h, b| {
-        replayer.take(p, o, h, b)
-    })?;
+    let (log, findings) =
+        Log::open(&shared.log_dir(), index.position()?, may_cut, signed, &mut |p, o, h, b| {
+            replayer.take(p, o, h, b)
+        })?;
     let lost_entries = findings.iter().any(Finding::loses_entries);
     let (groups, lost) = replayer.finish(&log.position(), lost_entries)?;
     report.replayed_groups = groups;
@@ -193,6 +195,10 @@ pub(super) fn open_log_and_index(
         match finding {
             Finding::Torn { .. } => report.torn.push(finding.to_string()),
             Finding::Damage { .. } => report.damage.push(finding.to_string()),
+            Finding::Missing { .. } => {
+                report.damage.push(finding.to_string());
+                shared.witness().note_lost(finding.to_string());
+            }
         }
     }
     Ok((log, index))
@@ -219,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path()).unwrap());
         let take = &mut |_: &Position, _, _: &GroupHeader, _: &[u8]| Ok(());
-        let (mut log, _) = Log::open(&dir.path().join("log"), None, true, take).unwrap();
+        let (mut log, _) = Log::open(&dir.path().join("log"), None, true, None, take).unwrap();
         let mut group = log.start_group().unwrap();
         for entry in entries.lines() {
             group.push(entry.as_bytes(), &[], &Digest::of(&[])).unwrap();

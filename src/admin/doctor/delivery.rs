@@ -8,6 +8,7 @@ use crate::admin::self_test::random;
 use crate::admin::{Request, Response, ask};
 use crate::mail::{Class, GatewayMailboxState, ReceiptId, Timestamp};
 use crate::observe::now;
+use crate::store::state_file::{self, StateError};
 use crate::store::{Digest, ReceiptView};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
@@ -78,12 +79,12 @@ pub(super) fn check(subject: &Subject, scope: &Scope, pair: &Pair) -> Vec<Findin
 fn credentials(subject: &Subject, examined: &Examined) -> Result<Credentials, Finding> {
     let data_dir = &subject.settings.data_dir;
     let path = data_dir.join(FILE);
-    let kept = match fs::read(&path).map(Zeroizing::new) {
-        Ok(text) => serde_json::from_slice::<Credentials>(&text).ok(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+    let kept: Option<Credentials> = match state_file::read(&path) {
+        Ok(kept) => Some(kept),
+        Err(StateError::Absent | StateError::Damaged(_)) => None,
         Err(error) => {
             let fix = "run doctor as the server's user or as root, or remove the file: it is made anew";
-            return Err(Finding::problem(NAME, format!("read {}: {error}", path.display()), fix));
+            return Err(Finding::problem(NAME, format!("{}: {error}", path.display()), fix));
         }
     };
     let known = kept.and_then(|kept| {
@@ -132,7 +133,7 @@ fn write(data_dir: &Path, credentials: &Credentials) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let text = Zeroizing::new(serde_json::to_vec(credentials)?);
+    let text = Zeroizing::new(state_file::encode(credentials)?);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(&text)?;
     file.sync_all()?;

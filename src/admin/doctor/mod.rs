@@ -1,7 +1,7 @@
 //! `daybook doctor`: named checks of everything around the gateway that can be wrong, each with what was seen and how to mend it.
 //!
 //! ```text
-//! config ─ server ─ ports ─ certificate ─ dns ─ disk ─ file-rights ─ clock ─ directory      here, with or without a server
+//! config ─ server ─ ports ─ certificate ─ dns ─ disk ─ checkpoint-dir ─ file-rights ─ clock ─ directory      here, with or without a server
 //! gateway-mailbox ─ last-report ─ last-fetch                                                asked of the server, else of the store
 //! self-delivery ─ pop3-login                                                                through the running server's own doors
 //! ```
@@ -21,6 +21,7 @@
 //! as every receipt does.
 
 mod certificate;
+mod checkpoint_dir;
 mod clock;
 mod config;
 mod delivery;
@@ -45,13 +46,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Every check, in the order they are made.
-pub const CHECKS: [&str; 14] = [
+pub const CHECKS: [&str; 15] = [
     config::NAME,
     server::NAME,
     ports::NAME,
     certificate::NAME,
     dns::NAME,
     disk::NAME,
+    checkpoint_dir::NAME,
     file_rights::NAME,
     clock::NAME,
     directory::NAME,
@@ -176,6 +178,7 @@ pub fn examine(subject: &Subject, scope: &Scope) -> Vec<Finding> {
     add(certificate::NAME, &mut || certificate::check(subject, &pair, at));
     add(dns::NAME, &mut || dns::check(subject, scope));
     add(disk::NAME, &mut || disk::check(subject, at));
+    add(checkpoint_dir::NAME, &mut || checkpoint_dir::check(subject));
     add(file_rights::NAME, &mut || file_rights::check(subject));
     add(clock::NAME, &mut || clock::check(Some((subject, &pair)), scope, at));
     add(directory::NAME, &mut || directory::check(subject, at));

@@ -11,11 +11,11 @@ use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Profile
 use crate::net::certificate::{self, CertificateFacts};
 use crate::net::tls::TlsIdentity;
 use crate::observe::alarm::{
-    AHEAD_MS, CertificateFiles, MailboxFacts, MailboxNumbers, MissingFacts, RefusedFacts, StoreState,
-    Subject, is_ahead,
+    AHEAD_MS, CertificateFiles, CheckpointFacts, MailboxFacts, MailboxNumbers, MissingFacts, RefusedFacts,
+    StoreState, Subject, is_ahead,
 };
 use crate::observe::rhythm::{HISTORY_MS, Rhythm};
-use crate::store::{ARRIVALS_SPAN_MS, Activity, Space, StoreError};
+use crate::store::{ARRIVALS_SPAN_MS, Activity, CheckpointStatus, Space, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,6 +31,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub(super) struct Health {
     pub(super) store: StoreState,
     pub(super) space: Option<Space>,
+    pub(super) checkpoints: Option<CheckpointFacts>,
     pub(super) certificate: Option<CertificateFacts>,
     pub(super) certificate_files: Option<CertificateFiles>,
 }
@@ -87,13 +88,21 @@ pub(super) fn health(context: &Context, tls: &TlsIdentity) -> Health {
     };
     let certificate = tls.certificate().and_then(|certificate| certificate::facts(&certificate));
     let certificate_files = Some(tls.fault().map_or(CertificateFiles::Shown, CertificateFiles::Bad));
-    Health { store, space: context.store.space().ok(), certificate, certificate_files }
+    let checkpoints = Some(checkpoints(&context.store.checkpoints()));
+    Health { store, space: context.store.space().ok(), checkpoints, certificate, certificate_files }
 }
 
 /// What can be said when the store does not even say that it fails.
 pub(super) fn no_answer() -> Health {
     let store = StoreState::Failing("the disk does not answer".to_owned());
-    Health { store, space: None, certificate: None, certificate_files: None }
+    Health { store, space: None, checkpoints: None, certificate: None, certificate_files: None }
+}
+
+fn checkpoints(status: &CheckpointStatus) -> CheckpointFacts {
+    let inside = status.failing_inside.as_ref().map(|(since, why)| (*since, format!("data_dir: {why}")));
+    let outside =
+        status.failing_outside.as_ref().map(|(since, why)| (*since, format!("checkpoint_dir: {why}")));
+    CheckpointFacts { missing: status.lost.clone(), failing: inside.or(outside) }
 }
 
 /// What was refused for good in the last day.

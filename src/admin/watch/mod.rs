@@ -32,7 +32,8 @@ mod words;
 pub use page::page;
 pub use state::WATCH_FILE;
 pub use status::{
-    CertificateView, DayView, DiskView, MailView, MailboxStatus, SentView, StatusMailView, StatusView,
+    CertificateView, CheckpointView, DayView, DiskView, MailView, MailboxStatus, SentView, StatusMailView,
+    StatusView,
 };
 
 use super::Context;
@@ -335,6 +336,7 @@ impl Watch {
             watching_since: memory.watching_since,
             store: health.store.clone(),
             space: health.space.map(space),
+            checkpoints: health.checkpoints.clone(),
             certificate: health
                 .certificate
                 .as_ref()
@@ -360,6 +362,11 @@ impl Watch {
                 StoreState::Failing(why) => Some(why),
             },
             disk: health.space.map(DiskView::from),
+            checkpoint: health
+                .checkpoints
+                .is_some()
+                .then(|| self.context.store.checkpoints())
+                .and_then(CheckpointView::of),
             certificate: health.certificate.map(|certificate| CertificateView {
                 ends: certificate.not_after,
                 self_signed: certificate.self_signed,

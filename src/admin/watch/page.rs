@@ -48,6 +48,11 @@ pub fn page(status: &StatusView) -> String {
         }
         None => out.push_str("disk: not known\n"),
     }
+    if let Some(checkpoint) = &status.checkpoint {
+        out.push_str(&format!("checkpoint: {}, of group {}", ago(checkpoint.at, now), checkpoint.group));
+        out.push_str(&checkpoint.key.as_ref().map_or_else(String::new, |key| format!(", signed by {key}")));
+        out.push('\n');
+    }
     out.push_str(&certificate_line(status.certificate, now));
     match &status.mail {
         None => out.push_str("mail: alerts are not mailed, see [alerts]\n"),
@@ -121,6 +126,7 @@ mod tests {
             watching_since: at,
             alarms: Vec::new(),
             store_trouble: None,
+            checkpoint: None,
             disk: None,
             certificate: None,
             mail: None,

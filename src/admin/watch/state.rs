@@ -1,17 +1,16 @@
 //! What must survive a restart: which alarms are raised and told of, what waits to be mailed, who last logged in.
 //!
-//! One JSON object in `data_dir/watch.json`, owner-only, replaced whole. It is worth little: a file that is lost or spoilt
+//! A state file ([`state_file`]), `data_dir/watch.json`, owner-only, replaced whole. It is worth little: a file that is lost or spoilt
 //! means that an alarm is told once more and the daily report begins anew, so it is written without a sync.
 
 use super::outbox::Waiting;
 use super::presence::WatchedSince;
 use crate::mail::{GatewayMailboxId, Timestamp};
 use crate::observe::alarm::Raised;
+use crate::store::state_file::{self, StateError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Name of the file in `data_dir`.
@@ -51,25 +50,20 @@ fn path(data_dir: &Path) -> PathBuf {
 }
 
 pub(super) fn load(data_dir: &Path) -> Result<State, NoState> {
-    let text = fs::read(path(data_dir)).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => NoState::First,
-        _ => NoState::Damaged(error.to_string()),
-    })?;
-    serde_json::from_slice(&text).map_err(|error| NoState::Damaged(error.to_string()))
+    state_file::read(&path(data_dir)).map_err(|error| match error {
+        StateError::Absent => NoState::First,
+        error => NoState::Damaged(error.to_string()),
+    })
 }
 
 pub(super) fn save(data_dir: &Path, state: &State) -> io::Result<()> {
-    let text = serde_json::to_vec(state)?;
-    let new = data_dir.join(format!("{WATCH_FILE}.new"));
-    let mut options = OpenOptions::new();
-    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-    file.write_all(&text)?;
-    fs::rename(&new, path(data_dir))
+    state_file::write_unsynced(&path(data_dir), state)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

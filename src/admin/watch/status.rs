@@ -2,7 +2,7 @@
 
 use crate::mail::{GatewayMailboxId, GatewayMailboxState, Timestamp};
 use crate::observe::alarm::Raised;
-use crate::store::{Space, Tally};
+use crate::store::{CheckpointStatus, Space, Tally};
 use serde::{Deserialize, Serialize};
 
 /// The gateway on one page. Holds neither addresses of gateway mailboxes nor anything of a message.
@@ -22,6 +22,9 @@ pub struct StatusView {
     pub store_trouble: Option<String>,
     /// Room on the disk; `None` when it cannot be found out.
     pub disk: Option<DiskView>,
+    /// The newest signed checkpoint; `None` before the first, or when it cannot be found out.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointView>,
     /// The certificate shown to peers; `None` when it cannot be read.
     pub certificate: Option<CertificateView>,
     /// How alerts leave; `None` when they are not mailed.
@@ -45,6 +48,27 @@ pub struct DiskView {
 impl From<Space> for DiskView {
     fn from(space: Space) -> DiskView {
         DiskView { free_octets: space.free_octets, reserve_octets: space.reserve_octets }
+    }
+}
+
+/// How far the log had come, as it was signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointView {
+    /// When. None is made while nothing is stored.
+    pub at: Timestamp,
+    /// Number of the last group of the log.
+    pub group: u64,
+    /// The Ed25519 public key that checkpoints are signed by now, in hex; `None` when none could be had.
+    pub key: Option<String>,
+    /// When one was last written to `checkpoint_dir` by this server; `None` before, and without such a folder.
+    pub outside_at: Option<Timestamp>,
+}
+
+impl CheckpointView {
+    pub(super) fn of(status: CheckpointStatus) -> Option<CheckpointView> {
+        let newest = status.newest?;
+        let key = status.key.map(|key| key.to_string());
+        Some(CheckpointView { at: newest.at, group: newest.sequence, key, outside_at: status.outside_at })
     }
 }
 

@@ -84,6 +84,8 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
             format!("The disk is full, mail is refused for now: {} free", size(*free_octets))
         }
         Cause::DiskLow { free_octets, .. } => format!("The disk is filling up: {} free", size(*free_octets)),
+        Cause::LogEndMissing { .. } => "The end of the log is missing: acknowledged mail is lost".to_owned(),
+        Cause::CheckpointsNotKept { .. } => "Signed checkpoints cannot be written".to_owned(),
         Cause::CertificateExpiring { ends, .. } if *ends <= now => {
             format!("The certificate ended at {}", minute(*ends))
         }
@@ -136,6 +138,10 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
             size(*reserve_octets),
             size(*daily_octets)
         ),
+        Cause::LogEndMissing { what } => format!("When the store was opened: {}.", Untrusted(what)),
+        Cause::CheckpointsNotKept { why } => {
+            format!("Not written since {}: {}.", ago(alarm.since, now), Untrusted(why))
+        }
         Cause::CertificateExpiring { ends, .. } => {
             format!("The certificate shown to peers ends at {}.", minute(*ends))
         }
@@ -195,6 +201,12 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
         Cause::DiskLow { .. } => {
             "No. Mail is taken until only the reserve is left; then senders are told to try again."
         }
+        Cause::LogEndMissing { .. } => {
+            "Yes, here: what came after that place in the log, unless it was fetched. What is left is served, and mail is taken."
+        }
+        Cause::CheckpointsNotKept { .. } => {
+            "No. Mail is taken and kept as ever; only should the end of the log be lost, that could not be proven."
+        }
         Cause::CertificateExpiring { .. } => {
             "No. But once it has ended, a connector that checks certificates stops delivering, and clients that fetch \
              stop too."
@@ -238,6 +250,17 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "make room or enlarge the disk of data_dir",
             "daybook status: is a gateway mailbox not being fetched?",
             "the limit is disk_margin_bytes in [alerts], or two days of mail",
+        ],
+        Cause::LogEndMissing { .. } => &[
+            "was data_dir put back from a backup, or copied while a server wrote to it? Then the original may hold what is missing",
+            "look at the disk: dmesg, smartctl; a disk that forgets what it was told to sync must be replaced",
+            "the archive has what was fetched before; reports of the time in question can be journaled or searched for again",
+            "it ends with the next start; daybook verify goes on naming the place",
+        ],
+        Cause::CheckpointsNotKept { .. } => &[
+            "checkpoint_dir in [store]: is it mounted, is there room, may the server's user write there?",
+            "daybook doctor",
+            "it is tried again every few seconds; what was missed is made up for by the next",
         ],
         Cause::CertificateExpiring { .. } => &[
             "renew it: once the new one lies in the files named in [tls] it is shown within seconds",

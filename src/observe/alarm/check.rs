@@ -1,8 +1,8 @@
 //! The causes of alarms, one function each: what is known to what it means.
 
 use super::{
-    Cause, CertificateFiles, Facts, MailboxNumbers, MissingFacts, Raised, RefusedFacts, Severity, StoreState,
-    Validity, Verdict, elapsed_ms, is_ahead,
+    Cause, CertificateFiles, CheckpointFacts, Facts, MailboxNumbers, MissingFacts, Raised, RefusedFacts,
+    Severity, StoreState, Validity, Verdict, elapsed_ms, is_ahead,
 };
 use crate::mail::Timestamp;
 
@@ -12,6 +12,8 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub(super) const STORE_TROUBLE_MS: i64 = 60 * 1000;
 /// It must work so long before the alarm is over.
 pub(super) const STORE_CALM_MS: i64 = 2 * 60 * 1000;
+/// Checkpoints may fail so long before somebody is called: a share is gone for minutes when its server starts anew.
+const CHECKPOINT_TROUBLE_MS: i64 = 10 * 60 * 1000;
 /// The disk is low when less room is left than so many days of mail need.
 const DISK_DAYS: u64 = 2;
 /// An ending certificate is told of when so many days are left. Those with 90 days are renewed at 30, so the first is a
@@ -48,6 +50,27 @@ pub(super) fn disk(facts: &Facts, margin_octets: u64, raised: Option<&Raised>, n
     // Also where nothing changes what is seen does: mail refused before may be taken again.
     let cause = Cause::DiskLow { free_octets, reserve_octets, daily_octets, refuses };
     Verdict::Bad(severity, cause, now)
+}
+
+pub(super) fn log_end(facts: &Facts, now: Timestamp) -> Verdict {
+    match &facts.checkpoints {
+        None => Verdict::Unclear,
+        Some(CheckpointFacts { missing: None, .. }) => Verdict::Good,
+        Some(CheckpointFacts { missing: Some(what), .. }) => {
+            Verdict::Bad(Severity::Critical, Cause::LogEndMissing { what: what.clone() }, now)
+        }
+    }
+}
+
+pub(super) fn checkpoints(facts: &Facts, now: Timestamp) -> Verdict {
+    match facts.checkpoints.as_ref().map(|checkpoints| &checkpoints.failing) {
+        None => Verdict::Unclear,
+        Some(None) => Verdict::Good,
+        Some(Some((since, _))) if elapsed_ms(*since, now) < CHECKPOINT_TROUBLE_MS => Verdict::Unclear,
+        Some(Some((since, why))) => {
+            Verdict::Bad(Severity::Warning, Cause::CheckpointsNotKept { why: why.clone() }, *since)
+        }
+    }
 }
 
 /// The stage of an alarm that was written before there were stages.

@@ -7,6 +7,8 @@
 //! |---|---|---|---|
 //! | `store-not-acknowledging` | the gateway | the store failed for a minute | it worked for two |
 //! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more is free than the largest day since needs |
+//! | `log-end-missing` | the gateway | the log was opened without what the index or a signed checkpoint says it once held (critical) | the next start finds nothing missing |
+//! | `checkpoints-not-kept` | the gateway | signed checkpoints could not be written to `data_dir` or `checkpoint_dir` for ten minutes | they can |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
 //! | `mail-refused` | the gateway | mail that may have been a report was refused for good: a message as broken or too large (critical), by strict mode, or for a former address (warnings) | none was for a day |
@@ -32,9 +34,11 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 10] = [
+pub const ALARMS: [&str; 12] = [
     "store-not-acknowledging",
     "disk-low",
+    "log-end-missing",
+    "checkpoints-not-kept",
     "certificate-expiring",
     "certificate-not-loaded",
     "mail-refused",
@@ -92,6 +96,15 @@ pub enum CertificateFiles {
     Shown,
     /// They cannot be used, and the pair before is shown; why.
     Bad(String),
+}
+
+/// What is known of the end of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointFacts {
+    /// What was missing when the log was opened.
+    pub missing: Option<String>,
+    /// Since when checkpoints cannot be written to one of the places they should be, and why.
+    pub failing: Option<(Timestamp, String)>,
 }
 
 /// Room on the disk, and what needs it.
@@ -174,6 +187,8 @@ pub struct Facts {
     pub store: StoreState,
     /// Room on the disk; `None` when it cannot be found out now.
     pub space: Option<SpaceFacts>,
+    /// The end of the log, and what is to show it; `None` when it cannot be found out now.
+    pub checkpoints: Option<CheckpointFacts>,
     /// When the certificate shown to peers begins and ends; `None` when it cannot be read.
     pub certificate: Option<Validity>,
     /// Whether the one in the files can be used; `None` when it cannot be found out now.
@@ -232,6 +247,16 @@ pub enum Cause {
         /// Mail is refused, or was when last seen.
         #[serde(default)]
         refuses: bool,
+    },
+    /// Acknowledged mail is not in the log any more.
+    LogEndMissing {
+        /// What is missing, and where.
+        what: String,
+    },
+    /// Signed checkpoints cannot be written.
+    CheckpointsNotKept {
+        /// Where, and why not.
+        why: String,
     },
     /// The certificate ends soon, or has ended.
     CertificateExpiring {
@@ -302,6 +327,8 @@ impl Cause {
         match self {
             Cause::StoreNotAcknowledging { .. } => "store-not-acknowledging",
             Cause::DiskLow { .. } => "disk-low",
+            Cause::LogEndMissing { .. } => "log-end-missing",
+            Cause::CheckpointsNotKept { .. } => "checkpoints-not-kept",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
             Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
             Cause::MailRefused { .. } => "mail-refused",
@@ -421,6 +448,8 @@ impl Alarms {
         self.settle("store-not-acknowledging", None, store, now, &mut changes);
         let disk = check::disk(facts, self.limits.disk_margin_octets, self.find("disk-low", None), now);
         self.settle("disk-low", None, disk, now, &mut changes);
+        self.settle("log-end-missing", None, check::log_end(facts, now), now, &mut changes);
+        self.settle("checkpoints-not-kept", None, check::checkpoints(facts, now), now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);

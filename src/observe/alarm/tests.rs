@@ -37,6 +37,7 @@ fn healthy() -> Facts {
         watching_since: at(-30 * DAY_MS),
         store: StoreState::Ready,
         space: Some(SpaceFacts { free_octets: 50 * GIB, reserve_octets: GIB, daily_octets: Some(GIB) }),
+        checkpoints: Some(CheckpointFacts::default()),
         certificate: certificate(60 * DAY_MS),
         certificate_files: Some(CertificateFiles::Shown),
         refused_mail: RefusedFacts::default(),
@@ -219,6 +220,30 @@ fn a_certificate_that_lives_for_days_is_no_alarm_as_long_as_it_is_renewed_in_tim
         (120 * 60 + 1, "certificate-expiring raised critical"),
     ];
     check(&expect, 10 * 24 * 60, forgotten);
+}
+
+#[test]
+fn checkpoints_that_fail_for_a_while_are_told_of_and_a_missing_end_of_the_log_at_once() {
+    let facts = |minute: i64| {
+        let failing = match minute {
+            3..8 => Some(3),
+            10..30 => Some(10),
+            _ => None,
+        };
+        let failing = failing.map(|since| (at(since * MINUTE_MS), "read-only".to_owned()));
+        let missing = (minute >= 40).then(|| "the log ends with group 7".to_owned());
+        let checkpoints = (!(25..28).contains(&minute)).then_some(CheckpointFacts { missing, failing });
+        Facts { checkpoints, ..healthy() }
+    };
+    check(
+        &[
+            (20, "checkpoints-not-kept raised warning"),
+            (30, "checkpoints-not-kept cleared"),
+            (40, "log-end-missing raised critical"),
+        ],
+        50,
+        facts,
+    );
 }
 
 #[test]
@@ -502,6 +527,8 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::StoreNotAcknowledging { why: String::new() },
         Cause::DiskLow { free_octets: 0, reserve_octets: 0, daily_octets: 0, refuses: false },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
+        Cause::LogEndMissing { what: String::new() },
+        Cause::CheckpointsNotKept { why: String::new() },
         Cause::CertificateNotLoaded { why: String::new() },
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },
         Cause::NoReport { last_received: at(0), usual_silence_ms: 0 },

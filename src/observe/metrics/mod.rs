@@ -36,6 +36,7 @@
 //! | `daybook_store_sync_seconds` | – | time of one write and sync of the log, a histogram |
 //! | `daybook_store_group_size` | – | commands that shared one sync, a histogram |
 //! | `daybook_store_commit_failures_total` | – | groups that could not be made durable; none of it was acknowledged |
+//! | `daybook_store_checkpoint_failures_total` | `place` | attempts to write a signed checkpoint to `data_dir` or `checkpoint_dir` that failed |
 //! | `daybook_log_dropped_lines_total` | – | log lines lost because the log could not be written fast enough |
 //! | `daybook_panics_total` | – | bugs that a task or thread died of |
 //! | `daybook_process_start_time_seconds` | – | when the process started, since 1970 |
@@ -45,6 +46,7 @@
 //! | `daybook_store_ready` | – | 1 when the store takes mail: its last write succeeded and there is room |
 //! | `daybook_store_free_bytes` | – | free on the file system of `data_dir` |
 //! | `daybook_store_reserve_bytes` | – | with less free than this no mail is taken |
+//! | `daybook_store_last_checkpoint_timestamp_seconds` | – | when the newest signed checkpoint was made; none is made while nothing is stored; absent before the first |
 //! | `daybook_directory_good` | `source`, `file` | 1 when the list was taken at the last reading, 0 when an older one is in force; sources are numbered from 1 |
 //! | `daybook_directory_users` | `source`, `file` | users in force |
 //! | `daybook_directory_last_success_timestamp_seconds` | `source`, `file` | when the list was last read well; it is read when the file changes |
@@ -63,7 +65,7 @@ mod exposition;
 mod set;
 
 pub use exposition::Form;
-pub use set::{Fate, Phase, Return};
+pub use set::{CheckpointPlace, Fate, Phase, Return};
 
 use crate::mail::{Class, Verdict};
 use prometheus_client::registry::Registry;
@@ -225,6 +227,11 @@ pub fn store_synced(seconds: f64, group: usize) {
 /// A group of commands could not be made durable.
 pub fn store_commit_failed() {
     METRICS.store_commit_failures.inc();
+}
+
+/// A signed checkpoint could not be written.
+pub fn store_checkpoint_failed(place: CheckpointPlace) {
+    METRICS.store_checkpoint_failures.get_or_create(&[("place", place.as_str())]).inc();
 }
 
 /// A log line was lost.

@@ -146,6 +146,27 @@ impl Phase {
     }
 }
 
+/// Where signed checkpoints are written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointPlace {
+    /// Beside the log.
+    DataDir,
+    /// The folder outside.
+    CheckpointDir,
+}
+
+impl CheckpointPlace {
+    const ALL: [CheckpointPlace; 2] = [CheckpointPlace::DataDir, CheckpointPlace::CheckpointDir];
+
+    /// The stable name used in logs and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CheckpointPlace::DataDir => "data_dir",
+            CheckpointPlace::CheckpointDir => "checkpoint_dir",
+        }
+    }
+}
+
 /// Names and values of the labels of one series.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
@@ -201,6 +222,7 @@ pub(super) struct Metrics {
     pub(super) store_sync_seconds: Histogram,
     pub(super) store_group_size: Histogram,
     pub(super) store_commit_failures: Counter,
+    pub(super) store_checkpoint_failures: Family<Labels<1>, Counter>,
     pub(super) log_dropped_lines: Counter,
     pub(super) panics: Counter,
 }
@@ -312,6 +334,12 @@ impl Metrics {
                 "Groups that could not be made durable",
                 Counter::default(),
             ),
+            store_checkpoint_failures: add(
+                r,
+                "store_checkpoint_failures",
+                "Attempts to write a signed checkpoint that failed",
+                Family::default(),
+            ),
             log_dropped_lines: add(r, "log_dropped_lines", "Log lines lost", Counter::default()),
             panics: add(r, "panics", "Bugs that a task or thread died of", Counter::default()),
             registry,
@@ -357,6 +385,9 @@ impl Metrics {
         }
         for phase in Phase::ALL.map(Phase::as_str) {
             drop(self.ingest_seconds.get_or_create(&[("phase", phase)]));
+        }
+        for place in CheckpointPlace::ALL.map(CheckpointPlace::as_str) {
+            drop(self.store_checkpoint_failures.get_or_create(&[("place", place)]));
         }
         for protocol in PROTOCOLS {
             for result in FETCH_RESULTS {

@@ -1,0 +1,27 @@
+//! `verify`: what is stored, gone through without the store being opened: beside a server as without one.
+
+use super::OpError;
+use crate::config::Settings;
+use crate::store::{self, VerifyOptions, VerifyProgress, VerifyReport};
+use std::path::PathBuf;
+
+/// Goes through the store of these settings; `deep` also through all content. `checkpoints` are compared with the log instead of
+/// those in the configured folder. `progress` hears how far it is.
+///
+/// # Errors
+/// [`OpError::Unavailable`] when there is no store, it may not be read, or a newer version wrote it.
+pub fn verify(
+    settings: &Settings,
+    deep: bool,
+    checkpoints: Option<PathBuf>,
+    progress: &mut dyn FnMut(&VerifyProgress),
+) -> Result<VerifyReport, OpError> {
+    let options = VerifyOptions {
+        data_dir: settings.data_dir.clone(),
+        deep,
+        checkpoints,
+        checkpoint_dir: settings.store.checkpoint_dir.clone(),
+    };
+    store::verify(&options, progress)
+        .map_err(|error| OpError::Unavailable(format!("verify {}: {error}", settings.data_dir.display())))
+}

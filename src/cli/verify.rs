@@ -1,0 +1,156 @@
+//! `daybook verify`: what was gone through, what is damaged, and what to do about it.
+
+use super::output::{self, Failure, counted, grouped, safe};
+use crate::admin;
+use crate::config::Settings;
+use crate::store::{FindingKind, VerifyFinding, VerifyReport};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// Folder entries, or receipts, of one finding that are shown; `--json` gives all that are known.
+const TOUCHED_SHOWN: usize = 10;
+/// Findings that are shown; `--json` gives more.
+const FINDINGS_SHOWN: usize = 200;
+
+/// Ends with 1 when anything is damaged.
+pub(super) fn run(
+    settings: &Settings,
+    deep: bool,
+    checkpoints: Option<PathBuf>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let bar = bar(json);
+    let report = admin::verify(settings, deep, checkpoints, &mut |progress| {
+        // A server may have added to what there was.
+        bar.set_length(progress.octets_total.max(progress.octets));
+        bar.set_position(progress.octets);
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    if json {
+        let value = serde_json::to_value(&report).map_err(|error| Failure::from(error.to_string()))?;
+        output::print_json(&value)?;
+    } else {
+        output::print(&page(&report))?;
+    }
+    Ok(u8::from(!report.whole))
+}
+
+fn bar(json: bool) -> ProgressBar {
+    if json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    let form = "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    // A bar of another form would do as well.
+    bar.set_style(ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn page(report: &VerifyReport) -> String {
+    let mut text = summary(report);
+    if !report.findings.is_empty() {
+        text.push('\n');
+    }
+    for finding in report.findings.iter().take(FINDINGS_SHOWN) {
+        text.push_str(&line(finding));
+    }
+    let hidden = (report.damaged + report.notes).saturating_sub(FINDINGS_SHOWN as u64);
+    if hidden > 0 {
+        text.push_str(&format!("and {} more; see --json.\n", counted(hidden, "finding")));
+    }
+    text.push('\n');
+    text.push_str(&verdict(report));
+    text
+}
+
+fn summary(report: &VerifyReport) -> String {
+    let rate = |amount: u64| (amount as f64 / report.seconds.max(0.001)) as u64;
+    let how = match (report.deep, report.index_compared) {
+        (true, true) => "compared with the log row by row",
+        (false, true) => "compared with the log by counts; --deep compares every row",
+        _ => "not compared as a whole",
+    };
+    let content = if report.deep { "all content hashed" } else { "content not hashed; --deep does" };
+    let checkpoints = match &report.checkpoint_key {
+        Some(key) => format!("{}, signed by {}", counted(report.checkpoints, "checkpoint"), safe(key)),
+        None => "no checkpoint".to_owned(),
+    };
+    format!(
+        "Log          {}, {}, entries {}\n\
+         Mail         {}, {}, entries in folders {}, content files {}; {content}\n\
+         Checkpoints  {checkpoints}\n\
+         Index        {how}\n\
+         Read         {} in {:.1} s: {} octets and {} a second{}\n",
+        counted(report.segments, "segment"),
+        counted(report.groups, "group"),
+        grouped(report.entries),
+        counted(report.receipts, "receipt"),
+        counted(report.messages, "message"),
+        grouped(report.folder_entries),
+        grouped(report.content_files),
+        counted(report.octets, "octet"),
+        report.seconds,
+        grouped(rate(report.octets)),
+        counted(rate(report.messages), "message"),
+        if report.running { "; a server has the store open" } else { "" },
+    )
+}
+
+fn line(finding: &VerifyFinding) -> String {
+    let mark = if finding.damage { "DAMAGE" } else { "note" };
+    let mut text = format!("{mark:<6}  {}: {}\n", safe(&finding.place), safe(&finding.what));
+    let receipts: Vec<String> =
+        finding.receipts.iter().take(TOUCHED_SHOWN).map(ToString::to_string).collect();
+    if !receipts.is_empty() {
+        text.push_str(&format!("        receipt {}{}\n", receipts.join(", "), more(finding.receipts.len())));
+    }
+    for entry in finding.entries.iter().take(TOUCHED_SHOWN) {
+        let (login, folder) = (safe(&entry.gateway_mailbox), safe(&entry.folder));
+        text.push_str(&format!("        {login} {folder} UID {}\n", entry.uid));
+    }
+    if finding.entries.len() > TOUCHED_SHOWN {
+        text.push_str(&format!("        {}\n", more(finding.entries.len()).trim_start_matches(", ")));
+    }
+    text
+}
+
+fn more(all: usize) -> String {
+    match all.saturating_sub(TOUCHED_SHOWN) {
+        0 => String::new(),
+        further => format!(", and {further} more"),
+    }
+}
+
+/// One sentence, and one for each thing to do.
+fn verdict(report: &VerifyReport) -> String {
+    if report.whole {
+        let how = if report.deep { "" } else { " as far as can be told without reading content" };
+        return format!("Everything is there and whole{how}.\n");
+    }
+    let has = |kinds: &[FindingKind]| report.findings.iter().any(|f| f.damage && kinds.contains(&f.kind));
+    let mut text = format!("{} found.\n", counted(report.damaged, "damage"));
+    if has(&[FindingKind::Log, FindingKind::Checkpoint]) {
+        text.push_str(
+            "Entries of the log are damaged or missing: keep data_dir as it is, index included, and restore the files named \
+             from a backup. Do not have the index made anew before: it may know what the log has lost.\n",
+        );
+    } else if has(&[FindingKind::Index]) {
+        text.push_str("The index can be made anew from the log: daybook check --rebuild\n");
+    }
+    if has(&[FindingKind::Content]) {
+        text.push_str(
+            "Restore the content named from a backup, or have the messages sent again: other mail is served meanwhile.\n",
+        );
+    }
+    if has(&[FindingKind::Key]) {
+        text.push_str(
+            "Restore the keyrings named from a backup; an escrow recipient may still open the mail they are for.\n",
+        );
+    }
+    if has(&[FindingKind::State]) {
+        text.push_str("Files of state can be removed while the server is stopped: no mail is in them.\n");
+    }
+    text
+}

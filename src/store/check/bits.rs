@@ -1,0 +1,76 @@
+//! Sets of numbers and sizes by number, in little memory: numbers are handed out one after the other.
+
+use std::collections::HashMap;
+
+/// Numbers that lie together.
+const RUN: u64 = 4_096;
+const WORDS: usize = 64;
+
+/// A set of numbers: a bit each, where they are dense.
+#[derive(Default)]
+pub(super) struct Bits(HashMap<u64, Box<[u64; WORDS]>>);
+
+impl Bits {
+    /// Adds a number. False when it was there.
+    pub(super) fn add(&mut self, number: u64) -> bool {
+        let run = self.0.entry(number / RUN).or_insert_with(|| Box::new([0; WORDS]));
+        let (word, bit) = place(number);
+        let Some(word) = run.get_mut(word) else { return false };
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+
+    pub(super) fn has(&self, number: u64) -> bool {
+        let (word, bit) = place(number);
+        self.0.get(&(number / RUN)).and_then(|run| run.get(word)).is_some_and(|word| word & bit != 0)
+    }
+}
+
+fn place(number: u64) -> (usize, u64) {
+    let within = number % RUN;
+    ((within / 64) as usize, 1 << (within % 64))
+}
+
+/// A size of up to 4 GiB for each number; larger ones are taken for endless.
+#[derive(Default)]
+pub(super) struct Sizes(HashMap<u64, Box<[u32]>>);
+
+impl Sizes {
+    /// Says the size of a number. False when it was said before.
+    pub(super) fn set(&mut self, number: u64, octets: u64) -> bool {
+        let run = self.0.entry(number / RUN).or_insert_with(|| vec![0; RUN as usize].into_boxed_slice());
+        let Some(size) = run.get_mut((number % RUN) as usize) else { return false };
+        let is_new = *size == 0;
+        if is_new {
+            *size = u32::try_from(octets).unwrap_or(u32::MAX).saturating_add(1);
+        }
+        is_new
+    }
+
+    /// The size of a number, if it was said.
+    pub(super) fn get(&self, number: u64) -> Option<u64> {
+        match self.0.get(&(number / RUN)).and_then(|run| run.get((number % RUN) as usize)) {
+            None | Some(0) => None,
+            Some(&u32::MAX) => Some(u64::MAX),
+            Some(size) => Some(u64::from(size - 1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_sizes_are_kept_apart() {
+        let (mut bits, mut sizes) = (Bits::default(), Sizes::default());
+        for number in [0, 63, 64, 4_095, 4_096, u64::MAX] {
+            assert!(!bits.has(number) && bits.add(number) && !bits.add(number) && bits.has(number));
+            assert!(sizes.set(number, number) && !sizes.set(number, 1));
+            let expect = if number > 4_096 { u64::MAX } else { number };
+            assert_eq!((sizes.get(number), sizes.get(number ^ 1)), (Some(expect), sizes.get(number ^ 1)));
+        }
+        assert!(!bits.has(1) && sizes.get(1).is_none());
+    }
+}

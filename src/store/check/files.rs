@@ -1,0 +1,125 @@
+//! Files beside the log: wrapped keyrings, small files of state, content that nobody names.
+
+use super::content::hash_file;
+use super::ledger::Ledger;
+use super::report::FindingKind;
+use super::verifier::Findings;
+use crate::mail::GatewayMailboxState;
+use crate::store::StoreError;
+use crate::store::state_file::{self, StateError};
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Names of content files without an entry that are listed in one note.
+const ORPHANS_LISTED: usize = 5;
+
+/// Compares files of keyrings with what was written down of them.
+pub(super) fn keys(data_dir: &Path, ledger: &Ledger, findings: &mut Findings) {
+    for ((owner, name), fact) in &ledger.key_files {
+        let place = format!("keys/{owner}/{name}");
+        let path = data_dir.join(&place);
+        let what = match fs::metadata(&path)
+            .and_then(|m| Ok((m.len(), hash_file(&path, &mut |_| ControlFlow::Continue(()))?)))
+        {
+            Ok((octets, Some(sha256))) if octets == fact.octets && sha256 == fact.sha256 => continue,
+            Ok((octets, _)) if octets != fact.octets => format!("has {octets} octets, not {}", fact.octets),
+            Ok(_) => "its hash is not that on record".to_owned(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => "is not there".to_owned(),
+            Err(e) => format!("cannot be read: {e}"),
+        };
+        findings.damage(FindingKind::Key, place, format!("the wrapped keyring {what}"));
+    }
+    for (id, (gateway_mailbox, _)) in &ledger.gateway_mailboxes {
+        let on_record = |name: &str| ledger.key_files.contains_key(&(*id, name.to_owned()));
+        let dir = format!("keys/{id}");
+        let there: Vec<String> = fs::read_dir(data_dir.join(&dir))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        let is_live = gateway_mailbox.state != GatewayMailboxState::Deleted;
+        if is_live && !there.iter().any(|name| name.ends_with(".age")) && !on_record("password.age") {
+            findings.damage(FindingKind::Key, dir, "no wrapped keyring is there".to_owned());
+            continue;
+        }
+        for name in there.iter().filter(|name| name.ends_with(".age") && !on_record(name)) {
+            let what = "not on record: whether it is whole cannot be told".to_owned();
+            findings.note(FindingKind::Key, format!("{dir}/{name}"), what);
+        }
+    }
+}
+
+/// Looks at every file that says its version and carries its own check.
+///
+/// # Errors
+/// [`StoreError::Newer`].
+pub(super) fn states(data_dir: &Path, findings: &mut Findings) -> Result<(), StoreError> {
+    let in_data_dir = fs::read_dir(data_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let states = in_data_dir
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .chain([data_dir.join("log/clean"), data_dir.join("keys/checkpoint.key")]);
+    for path in states {
+        let place = path.strip_prefix(data_dir).unwrap_or(&path).display().to_string();
+        match state_file::read::<serde_json::Value>(&path) {
+            Ok(_) | Err(StateError::Absent) => {}
+            Err(StateError::Newer(version)) => {
+                return Err(StoreError::Newer(format!("{place}: version {version}")));
+            }
+            Err(error) => findings.damage(FindingKind::State, place, error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// Content files that no entry names: a crash left them, or they are of entries that are lost.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(super) fn orphans(data_dir: &Path, ledger: &Ledger, findings: &mut Findings) -> io::Result<()> {
+    let mut names = Vec::new();
+    let mut octets = 0;
+    for_each_content_file(data_dir, &mut |name, size| {
+        if !ledger.names_file(name) {
+            octets += size;
+            names.push(name.to_owned());
+        }
+    })?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    names.sort_unstable();
+    let count = names.len();
+    names.truncate(ORPHANS_LISTED);
+    let what = format!("{count} files of {octets} octets that no entry names: {}", names.join(", "));
+    findings.note(FindingKind::Content, "content".to_owned(), what);
+    Ok(())
+}
+
+/// Hands each content file's name and size on.
+pub(super) fn for_each_content_file(data_dir: &Path, take: &mut dyn FnMut(&str, u64)) -> io::Result<()> {
+    let shards = match fs::read_dir(data_dir.join("content")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        shards => shards?,
+    };
+    for shard in shards {
+        let shard = shard?;
+        let Some(shard_name) = shard.file_name().to_str().filter(|name| name.len() == 2).map(str::to_owned)
+        else {
+            continue;
+        };
+        for file in fs::read_dir(shard.path())? {
+            let file = file?;
+            let Some(name) = file.file_name().to_str().map(str::to_owned) else { continue };
+            let size = match file.metadata() {
+                Ok(metadata) => metadata.len(),
+                // Of a delivery that just failed.
+                Err(_) => continue,
+            };
+            take(&format!("{shard_name}/{name}"), size);
+        }
+    }
+    Ok(())
+}

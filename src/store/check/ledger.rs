@@ -1,0 +1,422 @@
+//! What the log says, taken in entry by entry, in little memory: what there must be, and what cannot be true together.
+//!
+//! For each object its size, for each message and folder entry a bit, for each file and folder its name; rows only as sums
+//! ([`Rows`]). At 20 million messages of two objects and three folder entries each that comes to about 400 MB.
+
+use super::bits::{Bits, Sizes};
+use super::damage::{messages_of, placements_of};
+use super::report::FolderEntry;
+use super::rows::{Rows, Table, name_bucket};
+use super::segment::Seen;
+use crate::mail::{CanonicalSize, GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
+use crate::store::fact::{
+    Fact, FolderEventFact, FolderFact, KeyFileFact, MessageFact, ObjectFact, PlacementFact, ReceivedFact,
+    RevisedFact,
+};
+use crate::store::index::{Numbers, names, row_flags};
+use crate::store::{Digest, FolderName};
+use rusqlite::types::ValueRef;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// A folder as the log tells of it.
+pub(super) struct FolderSaid {
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) name: FolderName,
+    /// The entry that made it; none when that is lost.
+    pub(super) made: Option<FolderFact>,
+    pub(super) uid_max: u32,
+    pub(super) placed: u64,
+    pub(super) live: u64,
+    uids: Bits,
+    gone: Bits,
+}
+
+/// What is taken in.
+#[derive(Default)]
+pub(super) struct Ledger {
+    pub(super) gateway_mailboxes: BTreeMap<GatewayMailboxId, (GatewayMailbox, Digest)>,
+    pub(super) folders: BTreeMap<u64, FolderSaid>,
+    pub(super) key_files: BTreeMap<(GatewayMailboxId, String), KeyFileFact>,
+    /// Content files that entries name, by the first half of the hash of their names.
+    files: HashSet<u128>,
+    objects: Sizes,
+    messages: Bits,
+    pub(super) object_count: u64,
+    pub(super) message_count: u64,
+    pub(super) receipt_count: u64,
+    pub(super) newest: Option<Timestamp>,
+    /// The next free numbers.
+    pub(super) numbers: Numbers,
+    /// Rows an index at this place of the log has, if it is to be compared.
+    pub(super) rows: Option<Rows>,
+    /// Buckets of names that cannot be told: those of receipts that were read again.
+    pub(super) names_left_out: HashSet<u64>,
+    revisions: HashMap<(ReceiptId, GatewayMailboxId), i64>,
+    /// Names of the receipts of this group: a transaction to several gateway mailboxes has them once.
+    group_names: HashSet<(String, ReceiptId)>,
+    group: u64,
+    /// What was found wrong while the last entry was taken in.
+    wrong: Vec<String>,
+}
+
+fn int(value: u64) -> ValueRef<'static> {
+    ValueRef::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn blob_or_null(digest: Option<&Digest>) -> ValueRef<'_> {
+    digest.map_or(ValueRef::Null, |digest| ValueRef::Blob(&digest.0))
+}
+
+fn file_key(name: &str) -> u128 {
+    Digest::of(name.as_bytes()).0.iter().take(16).fold(0, |key, octet| key << 8 | u128::from(*octet))
+}
+
+impl Ledger {
+    /// Takes an entry of group `group` in. Gives what is wrong with it; such an entry counts for nothing, as
+    /// when the index is made.
+    pub(super) fn take(&mut self, seen: &Seen, group: u64) -> Vec<String> {
+        if self.group != group {
+            self.group = group;
+            self.group_names.clear();
+        }
+        let wrong = self.contradictions(&seen.fact);
+        if !wrong.is_empty() {
+            return wrong;
+        }
+        self.numbers.pass(&seen.fact);
+        match &seen.fact {
+            Fact::GatewayMailbox(fact) => {
+                let said = (fact.gateway_mailbox.clone(), fact.digest_key);
+                self.gateway_mailboxes.insert(fact.gateway_mailbox.id, said);
+            }
+            Fact::Folder(fact) => {
+                let folder = folder_said(fact.gateway_mailbox, &fact.name, Some(fact.clone()));
+                self.folders.insert(fact.folder, folder);
+            }
+            Fact::Object(fact) => self.take_object(fact, seen),
+            Fact::Received(fact) => self.take_received(fact, seen),
+            Fact::Revised(fact) => self.take_revised(fact, seen),
+            Fact::Fetched(fact) => self.take_event(fact, "fetched"),
+            Fact::Deleted(fact) => {
+                for (first, last) in &fact.uids {
+                    for uid in first.value()..=last.value() {
+                        self.go(fact.folder, uid, fact.at);
+                    }
+                }
+                self.take_event(fact, "deleted");
+            }
+            Fact::KeyFile(fact) => {
+                self.key_files.insert((fact.gateway_mailbox, fact.name.clone()), fact.clone());
+            }
+            Fact::TurnedAway(_) => {}
+        }
+        let mut wrong = std::mem::take(&mut self.wrong);
+        wrong.extend(self.dangling(&seen.fact));
+        wrong
+    }
+
+    /// The path of a folder, for people.
+    pub(super) fn path_of(&self, folder: u64) -> String {
+        let Some(said) = self.folders.get(&folder) else { return format!("folder {folder}") };
+        self.path(said.gateway_mailbox, &said.name)
+    }
+
+    /// The same, with the login of its gateway mailbox before it.
+    fn path(&self, gateway_mailbox: GatewayMailboxId, name: &FolderName) -> String {
+        let FolderEntry { gateway_mailbox, folder, .. } = self.entry(gateway_mailbox, name, 0);
+        format!("{gateway_mailbox} {folder}")
+    }
+
+    /// An entry in a folder as a client knows it.
+    pub(super) fn entry(&self, id: GatewayMailboxId, name: &FolderName, uid: u32) -> FolderEntry {
+        let login =
+            self.gateway_mailboxes.get(&id).map(|(gateway_mailbox, _)| gateway_mailbox.login().to_owned());
+        let folder =
+            self.folders.values().find(|folder| folder.gateway_mailbox == id && folder.name == *name);
+        let slug = folder.and_then(|folder| folder.made.as_ref()).and_then(|made| made.slug.as_deref());
+        FolderEntry { gateway_mailbox: login.unwrap_or_else(|| id.to_string()), folder: name.path(slug), uid }
+    }
+
+    /// True when an entry names this content file.
+    pub(super) fn names_file(&self, name: &str) -> bool {
+        self.files.contains(&file_key(name))
+    }
+
+    /// What the index refuses: numbers given out twice.
+    fn contradictions(&self, fact: &Fact) -> Vec<String> {
+        let mut wrong = Vec::new();
+        match fact {
+            Fact::Object(fact) if self.objects.get(fact.object).is_some() => {
+                wrong.push(format!("object {} was stored before", fact.object));
+            }
+            Fact::Folder(fact) if self.folders.contains_key(&fact.folder) => {
+                wrong.push(format!("folder {} was made before", fact.folder));
+            }
+            _ => {}
+        }
+        for message in messages_of(fact).iter().filter(|m| !m.held && self.messages.has(m.message)) {
+            wrong.push(format!("message {} was stored before", message.message));
+        }
+        for placement in placement_facts(fact) {
+            let known = self.folders.get(&placement.folder);
+            if known.is_some_and(|folder| folder.uids.has(placement.uid.value().into())) {
+                wrong.push(format!("UID {} of folder {} was given before", placement.uid, placement.folder));
+            }
+        }
+        wrong
+    }
+
+    /// What an entry speaks of that is not there, or is smaller.
+    fn dangling(&self, fact: &Fact) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for message in messages_of(fact) {
+            for extent in &message.extents {
+                let end = extent.offset.saturating_add(extent.octets);
+                match self.objects.get(extent.object) {
+                    None => wrong.push(format!(
+                        "message {} lies in object {}, which no entry tells of",
+                        message.message, extent.object
+                    )),
+                    Some(octets) if end > octets => wrong.push(format!(
+                        "message {} reaches beyond the end of object {}",
+                        message.message, extent.object
+                    )),
+                    Some(_) => {}
+                }
+            }
+            if self.objects.get(message.summary.0).is_none() {
+                wrong.push(format!(
+                    "the summary of message {} is object {}, which no entry tells of",
+                    message.message, message.summary.0
+                ));
+            }
+        }
+        for (touched, message) in placements_of(fact) {
+            if !self.messages.has(message) {
+                wrong.push(format!(
+                    "UID {} is of message {message}, which no entry tells of",
+                    touched.uid.value()
+                ));
+            }
+        }
+        wrong
+    }
+
+    fn row(&mut self, table: Table, row: &[ValueRef<'_>]) {
+        if let Some(rows) = &mut self.rows {
+            rows.said(table, row);
+        }
+    }
+
+    fn take_object(&mut self, fact: &ObjectFact, seen: &Seen) {
+        self.objects.set(fact.object, fact.octets);
+        self.object_count += 1;
+        let (segment, place) = match &fact.file {
+            Some(name) => {
+                self.files.insert(file_key(name));
+                (ValueRef::Null, ValueRef::Null)
+            }
+            None => (int(seen.place.segment), int(seen.place.payload_offset)),
+        };
+        let file = fact.file.as_ref().map_or(ValueRef::Null, |name| ValueRef::Text(name.as_bytes()));
+        let sha256 = ValueRef::Blob(&fact.sealed_sha256.0);
+        let row = [int(fact.object), int(fact.octets), int(fact.sealed_octets), sha256, segment, place, file];
+        self.row(Table::Object, &row);
+    }
+
+    fn take_received(&mut self, fact: &ReceivedFact, seen: &Seen) {
+        self.receipt_count += 1;
+        self.newest = self.newest.max(Some(fact.at));
+        let identity = fact.repeats.is_none().then_some(&fact.identity);
+        let row = [
+            ValueRef::Blob(fact.receipt_id.as_bytes()),
+            ValueRef::Blob(fact.gateway_mailbox.as_bytes()),
+            ValueRef::Integer(fact.at.unix_ms()),
+            int(seen.place.segment),
+            int(seen.place.entry_offset),
+            int(seen.place.entry_octets.into()),
+            blob_or_null(identity),
+        ];
+        self.row(Table::Receipt, &row);
+        for (index, message) in fact.messages.iter().enumerate() {
+            let whole = (index == 0).then_some(&fact.sha256);
+            self.take_message(fact.gateway_mailbox, message, whole);
+        }
+        for placement in &fact.placements {
+            let join = fact.messages.iter().find(|m| m.message == placement.message).map(|m| &m.join);
+            let came = (fact.receipt_id, fact.gateway_mailbox, fact.at, fact.epoch);
+            self.place(placement, came, join);
+            if fact.recovered_from.is_some() {
+                let row = [int(placement.folder), ValueRef::Integer(placement.uid.value().into())];
+                self.row(Table::PlacedLater, &row);
+            }
+        }
+        if self.rows.is_some() {
+            let ids = [&fact.message_id, &fact.parent_message_id, &fact.returned_message_id];
+            for name in names(&ids, &fact.reports, &fact.messages) {
+                let row = [ValueRef::Text(name.as_bytes()), ValueRef::Blob(fact.receipt_id.as_bytes())];
+                if !self.group_names.contains(&(name.clone(), fact.receipt_id)) {
+                    if let Some(rows) = &mut self.rows {
+                        rows.said(Table::Name, &row);
+                    }
+                    self.group_names.insert((name, fact.receipt_id));
+                }
+            }
+        }
+    }
+
+    fn take_revised(&mut self, fact: &RevisedFact, seen: &Seen) {
+        let key = (fact.receipt_id, fact.gateway_mailbox);
+        let number = self.revisions.entry(key).or_default();
+        *number += 1;
+        let row = [
+            ValueRef::Blob(fact.receipt_id.as_bytes()),
+            ValueRef::Blob(fact.gateway_mailbox.as_bytes()),
+            ValueRef::Integer(*number),
+            int(seen.place.segment),
+            int(seen.place.entry_offset),
+            int(seen.place.entry_octets.into()),
+            blob_or_null(fact.identity.as_ref()),
+        ];
+        self.row(Table::Revision, &row);
+        if let Some(reading) = &fact.reading {
+            for message in &reading.messages {
+                self.take_message(fact.gateway_mailbox, message, None);
+            }
+            self.names_left_out.insert(name_bucket(fact.receipt_id.as_bytes()));
+        }
+        for later in &fact.placements {
+            let came = (fact.receipt_id, fact.gateway_mailbox, fact.received_at, fact.epoch);
+            self.place(&later.placement, came, Some(&later.join));
+            let row = [int(later.placement.folder), ValueRef::Integer(later.placement.uid.value().into())];
+            self.row(Table::PlacedLater, &row);
+        }
+        for left in &fact.left {
+            if self.go(left.folder, left.uid.value(), fact.at) {
+                let row = [
+                    int(left.folder),
+                    ValueRef::Integer(left.uid.value().into()),
+                    ValueRef::Integer(fact.at.unix_ms()),
+                    ValueRef::Text(fact.kind.as_str().as_bytes()),
+                    ValueRef::Text(fact.actor.as_bytes()),
+                ];
+                self.row(Table::Departure, &row);
+            }
+        }
+    }
+
+    fn take_message(
+        &mut self,
+        gateway_mailbox: GatewayMailboxId,
+        message: &MessageFact,
+        sha256: Option<&Digest>,
+    ) {
+        // A held message has its row, unless the entry it came with was lost.
+        if !self.messages.add(message.message) {
+            return;
+        }
+        self.message_count += 1;
+        if self.rows.is_none() {
+            return;
+        }
+        let CanonicalSize { octets, lines, .. } = message.canonical;
+        let extents = serde_json::to_string(&message.extents).unwrap_or_default();
+        let row = [
+            int(message.message),
+            ValueRef::Blob(gateway_mailbox.as_bytes()),
+            ValueRef::Text(extents.as_bytes()),
+            int(message.octets),
+            int(octets),
+            int(lines),
+            ValueRef::Integer(row_flags(&message.canonical)),
+            ValueRef::Blob(&message.exact.0),
+            ValueRef::Blob(&message.join.0),
+            blob_or_null(sha256),
+            int(message.summary.0),
+            int(message.summary.1.into()),
+        ];
+        self.row(Table::Message, &row);
+    }
+
+    fn place(
+        &mut self,
+        placement: &PlacementFact,
+        came: (ReceiptId, GatewayMailboxId, Timestamp, u32),
+        join: Option<&Digest>,
+    ) {
+        let (receipt, gateway_mailbox, at, epoch) = came;
+        let folder = self
+            .folders
+            .entry(placement.folder)
+            .or_insert_with(|| folder_said(gateway_mailbox, &placement.name, None));
+        if placement.uid.value() <= folder.uid_max {
+            self.wrong.push(format!("UID {} of folder {} does not rise", placement.uid, placement.folder));
+        }
+        folder.uids.add(placement.uid.value().into());
+        folder.uid_max = folder.uid_max.max(placement.uid.value());
+        folder.placed += 1;
+        folder.live += 1;
+        let row = [
+            int(placement.folder),
+            ValueRef::Integer(placement.uid.value().into()),
+            int(placement.message),
+            ValueRef::Blob(receipt.as_bytes()),
+            ValueRef::Integer(at.unix_ms()),
+            ValueRef::Integer(epoch.into()),
+            blob_or_null(join),
+        ];
+        self.row(Table::Placement, &row);
+    }
+
+    /// Takes an entry out of its folder. False when it is not there.
+    fn go(&mut self, folder: u64, uid: u32, at: Timestamp) -> bool {
+        let Some(said) = self.folders.get_mut(&folder) else { return false };
+        if !said.uids.has(uid.into()) || !said.gone.add(uid.into()) {
+            return false;
+        }
+        said.live -= 1;
+        let row = [int(folder), ValueRef::Integer(uid.into()), ValueRef::Integer(at.unix_ms())];
+        self.row(Table::Gone, &row);
+        true
+    }
+
+    fn take_event(&mut self, fact: &FolderEventFact, kind: &str) {
+        if self.rows.is_none() {
+            return;
+        }
+        let client = serde_json::to_string(&fact.client).unwrap_or_default();
+        let uid = |uid: Uid| ValueRef::Integer(uid.value().into());
+        for (first, last) in &fact.uids {
+            let row = [
+                int(fact.folder),
+                uid(*first),
+                uid(*last),
+                ValueRef::Integer(fact.at.unix_ms()),
+                ValueRef::Text(kind.as_bytes()),
+                ValueRef::Text(client.as_bytes()),
+            ];
+            self.row(Table::FolderEvent, &row);
+        }
+    }
+}
+
+fn folder_said(gateway_mailbox: GatewayMailboxId, name: &FolderName, made: Option<FolderFact>) -> FolderSaid {
+    FolderSaid {
+        gateway_mailbox,
+        name: name.clone(),
+        made,
+        uid_max: 0,
+        placed: 0,
+        live: 0,
+        uids: Bits::default(),
+        gone: Bits::default(),
+    }
+}
+
+fn placement_facts(fact: &Fact) -> Vec<&PlacementFact> {
+    match fact {
+        Fact::Received(fact) => fact.placements.iter().collect(),
+        Fact::Revised(fact) => fact.placements.iter().map(|later| &later.placement).collect(),
+        _ => Vec::new(),
+    }
+}

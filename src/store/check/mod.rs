@@ -1,0 +1,27 @@
+//! Looking through what is stored: without a key, without the lock, without changing anything.
+//!
+//! [`walk_segment`] goes through a segment of the log, [`content_file`] through a file beside it; both read in bounded memory, at
+//! the pace of whoever looks on, and name what is damaged: the file, the octet, and the mail that is touched. The scrub does it
+//! slowly and for ever, `daybook verify` once, with everything else that must fit together.
+
+mod against;
+mod bits;
+mod content;
+mod covers;
+mod damage;
+mod files;
+mod ledger;
+mod report;
+mod rows;
+mod second;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+pub use report::{FindingKind, FolderEntry, VerifyFinding, VerifyProgress, VerifyReport};
+pub use verifier::{VerifyOptions, verify};
+
+pub(in crate::store) use content::{Found, content_file};
+pub(in crate::store) use damage::{Damage, Touched};
+pub(in crate::store) use segment::{End, Expect, Seen, Tail, Visit, segment_name, walk_segment};

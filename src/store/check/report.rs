@@ -1,0 +1,107 @@
+//! What `daybook verify` tells.
+
+use crate::mail::{ReceiptId, Timestamp};
+use serde::Serialize;
+
+/// Findings that are listed; all are counted.
+pub(super) const FINDINGS_MAX: usize = 1_000;
+
+/// What a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// The log: entries, or what holds them together.
+    Log,
+    /// Sealed content, in the log or in a file of its own.
+    Content,
+    /// A file of a wrapped keyring.
+    Key,
+    /// A checkpoint, or what one says of the log.
+    Checkpoint,
+    /// A small file of state.
+    State,
+    /// The index, which can be made anew.
+    Index,
+}
+
+/// Something that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifyFinding {
+    /// What it is about.
+    pub kind: FindingKind,
+    /// False for what is only worth knowing.
+    pub damage: bool,
+    /// Relative to `data_dir`: `log/00000003.seg at 8123`.
+    pub place: String,
+    /// Octets that are touched; 0 when that cannot be told.
+    pub octets: u64,
+    /// What is wrong.
+    pub what: String,
+    /// Transactions whose mail is touched.
+    pub receipts: Vec<ReceiptId>,
+    /// Entries in folders whose message is touched.
+    pub entries: Vec<FolderEntry>,
+}
+
+/// An entry in a folder, as a client knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct FolderEntry {
+    /// Login of the gateway mailbox.
+    pub gateway_mailbox: String,
+    /// Path of the folder.
+    pub folder: String,
+    /// UID in it.
+    pub uid: u32,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// Octets gone through.
+    pub octets: u64,
+    /// Octets there are, as far as is known beforehand.
+    pub octets_total: u64,
+}
+
+/// What was gone through, and what was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// No damage was found.
+    pub whole: bool,
+    /// Whether content was hashed and the index compared row by row.
+    pub deep: bool,
+    /// Whether a server had the store open.
+    pub running: bool,
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it took.
+    pub seconds: f64,
+    /// Segments of the log.
+    pub segments: u64,
+    /// Groups in them.
+    pub groups: u64,
+    /// Entries in those.
+    pub entries: u64,
+    /// Transactions received, each gateway mailbox counted.
+    pub receipts: u64,
+    /// Messages stored.
+    pub messages: u64,
+    /// Entries in folders now.
+    pub folder_entries: u64,
+    /// Content in files of its own.
+    pub content_files: u64,
+    /// Octets read, of log and content.
+    pub octets: u64,
+    /// Checkpoints that were compared with the log.
+    pub checkpoints: u64,
+    /// The key that signed them, if there are any.
+    pub checkpoint_key: Option<String>,
+    /// Whether the index was compared with the log.
+    pub index_compared: bool,
+    /// Findings that are damage.
+    pub damaged: u64,
+    /// Findings that are not.
+    pub notes: u64,
+    /// The first of them, damage first.
+    pub findings: Vec<VerifyFinding>,
+}

@@ -1,0 +1,529 @@
+//! `verify`: everything there is, gone through once, from the log's first segment on.
+//!
+//! What says how far the log must reach is read first, since beside a running server the log only grows. Then the log is walked to
+//! the index's position, the index compared there, and the rest walked. Content files are looked at as the log names them.
+
+use super::against::Against;
+use super::covers::{Cover, Covers, is_open};
+use super::files;
+use super::ledger::Ledger;
+use super::report::{FINDINGS_MAX, FindingKind, VerifyFinding, VerifyProgress, VerifyReport};
+use super::rows::{Bucket, Rows};
+use super::second::SecondLook;
+use super::{Damage, End, Expect, Found, Seen, Tail, Visit, content_file, segment_name, walk_segment};
+use crate::mail::Timestamp;
+use crate::observe::now;
+use crate::store::fact::{Fact, ObjectFact};
+use crate::store::format::SEGMENT_HEADER_OCTETS;
+use crate::store::log::{Found as Segment, Position, find_segments};
+use crate::store::{Digest, StoreError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What to go through.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// The store.
+    pub data_dir: PathBuf,
+    /// Hash all content and compare the index row by row.
+    pub deep: bool,
+    /// Checkpoints kept outside, which must be there: a file of them, or a folder.
+    pub checkpoints: Option<PathBuf>,
+    /// The folder that is configured for them; that it is out of reach is only told.
+    pub checkpoint_dir: Option<PathBuf>,
+}
+
+/// Goes through a store. Changes nothing, takes no lock, needs no key; a server may run. `progress` hears how far it is.
+///
+/// # Errors
+/// [`StoreError::Io`] when there is no store or it may not be read, the operator's to mend; [`StoreError::Newer`].
+pub fn verify(
+    options: &VerifyOptions,
+    progress: &mut dyn FnMut(&VerifyProgress),
+) -> Result<VerifyReport, StoreError> {
+    let (at, clock) = (now(), Instant::now());
+    let mut verifier = Verifier::new(options, progress)?;
+    verifier.run()?;
+    Ok(verifier.report(at, clock.elapsed().as_secs_f64()))
+}
+
+/// What was found so far. All is counted; the first of it is kept.
+#[derive(Default)]
+pub(super) struct Findings {
+    kept: Vec<(FindingKind, bool, Damage)>,
+    damaged: u64,
+    notes: u64,
+    /// Entries of the log are gone: an index that holds them says more than the log.
+    loses_entries: bool,
+    damaged_index: bool,
+}
+
+impl Findings {
+    pub(super) fn damage(&mut self, kind: FindingKind, file: String, what: String) {
+        self.add(kind, true, Damage { file, what, ..Damage::default() });
+    }
+
+    pub(super) fn note(&mut self, kind: FindingKind, file: String, what: String) {
+        self.add(kind, false, Damage { file, what, ..Damage::default() });
+    }
+
+    pub(super) fn add(&mut self, kind: FindingKind, is_damage: bool, damage: Damage) {
+        *if is_damage { &mut self.damaged } else { &mut self.notes } += 1;
+        self.loses_entries |= is_damage && damage.loses_entries;
+        self.damaged_index |= is_damage && kind == FindingKind::Index;
+        let kept = self.kept.iter().filter(|(_, kept_damage, _)| *kept_damage == is_damage).count();
+        if kept < FINDINGS_MAX {
+            self.kept.push((kind, is_damage, damage));
+        }
+    }
+
+    /// A finding by its number.
+    pub(super) fn kept(&mut self, number: usize) -> Option<&mut Damage> {
+        self.kept.get_mut(number).map(|(_, _, damage)| damage)
+    }
+
+    /// What is damaged of content.
+    pub(super) fn objects(&mut self) -> impl Iterator<Item = (usize, &mut Damage)> {
+        let content = self.kept.iter_mut().enumerate().map(|(number, (_, _, damage))| (number, damage));
+        content.filter(|(_, damage)| damage.object.is_some())
+    }
+}
+
+/// What the walk brings is taken in here.
+struct Taking<'a> {
+    options: &'a VerifyOptions,
+    progress: &'a mut dyn FnMut(&VerifyProgress),
+    so_far: VerifyProgress,
+    ledger: Ledger,
+    covers: Covers,
+    findings: Findings,
+    entries: u64,
+    content_files: u64,
+    sequence: u64,
+}
+
+impl Visit for Taking<'_> {
+    fn pace(&mut self, octets: u64) -> ControlFlow<()> {
+        self.so_far.octets += octets;
+        (self.progress)(&self.so_far);
+        ControlFlow::Continue(())
+    }
+
+    fn group(&mut self, sequence: u64, chain: Option<&Digest>) {
+        self.sequence = sequence;
+        for (who, signed) in self.covers.signed.get(&sequence).into_iter().flatten() {
+            if chain.is_some_and(|chain| chain != signed) {
+                let what = format!("group {sequence} of the log is not the one that was signed: {who}");
+                self.findings.damage(FindingKind::Checkpoint, "log".to_owned(), what);
+            }
+        }
+    }
+
+    fn entry(&mut self, seen: &Seen) {
+        self.entries += 1;
+        if let Fact::Object(fact) = &seen.fact {
+            self.object(fact, seen);
+        }
+        for what in self.ledger.take(seen, self.sequence) {
+            let mut damage = Damage {
+                file: segment_name(seen.place.segment),
+                offset: seen.place.entry_offset,
+                octets: seen.place.entry_octets.into(),
+                what,
+                ..Damage::default()
+            };
+            damage.lose(&seen.fact);
+            self.findings.add(FindingKind::Log, true, damage);
+        }
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        let kind = if damage.object.is_some() { FindingKind::Content } else { FindingKind::Log };
+        self.findings.add(kind, true, damage);
+    }
+}
+
+impl Taking<'_> {
+    /// An object is what its entry says of it.
+    fn object(&mut self, fact: &ObjectFact, seen: &Seen) {
+        let Some(name) = &fact.file else {
+            if (seen.payload_octets, seen.payload_sha256) != (fact.sealed_octets, fact.sealed_sha256) {
+                let what = "stored content is not what its entry says".to_owned();
+                let (file, offset) = (segment_name(seen.place.segment), seen.place.payload_offset);
+                self.content_damage(fact, Damage { file, offset, what, ..Damage::default() });
+            }
+            return;
+        };
+        self.content_files += 1;
+        let content = self.options.data_dir.join("content");
+        let sha256 = self.options.deep.then_some(&fact.sealed_sha256);
+        let mut pace = |octets| {
+            self.so_far.octets += octets;
+            (self.progress)(&self.so_far);
+            ControlFlow::Continue(())
+        };
+        if let Found::Damaged(damage) = content_file(&content, name, fact.sealed_octets, sha256, &mut pace) {
+            self.content_damage(fact, damage);
+        }
+    }
+
+    fn content_damage(&mut self, fact: &ObjectFact, mut damage: Damage) {
+        damage.object = Some(fact.object);
+        damage.octets = fact.sealed_octets;
+        damage.add_receipt(fact.receipt_id);
+        self.findings.add(FindingKind::Content, true, damage);
+    }
+}
+
+struct Verifier<'a> {
+    taking: Taking<'a>,
+    segments: BTreeMap<u64, Segment>,
+    /// Where the walk is: chain and sequence unless they are lost.
+    at: (u64, u64),
+    chain: Option<Digest>,
+    sequence: Option<u64>,
+    groups: u64,
+    tail: Option<(u64, Tail)>,
+    running: bool,
+    index_compared: bool,
+    /// The index's position, before the log was looked at.
+    index_position: Option<Position>,
+}
+
+impl<'a> Verifier<'a> {
+    fn new(
+        options: &'a VerifyOptions,
+        progress: &'a mut dyn FnMut(&VerifyProgress),
+    ) -> Result<Verifier<'a>, StoreError> {
+        let running = is_open(&options.data_dir);
+        let taking = Taking {
+            options,
+            progress,
+            so_far: VerifyProgress::default(),
+            ledger: Ledger::default(),
+            covers: Covers::read(options)?,
+            findings: Findings::default(),
+            entries: 0,
+            content_files: 0,
+            sequence: 0,
+        };
+        Ok(Verifier {
+            taking,
+            segments: BTreeMap::new(),
+            at: (0, 0),
+            chain: Some(Digest([0; 32])),
+            sequence: Some(0),
+            groups: 0,
+            tail: None,
+            running,
+            index_compared: false,
+            index_position: None,
+        })
+    }
+
+    fn run(&mut self) -> Result<(), StoreError> {
+        let data_dir = &self.taking.options.data_dir;
+        files::states(data_dir, &mut self.taking.findings)?;
+        for (place, why) in std::mem::take(&mut self.taking.covers.refused) {
+            self.taking.findings.damage(FindingKind::Checkpoint, place, why);
+        }
+        for (place, why) in std::mem::take(&mut self.taking.covers.out_of_reach) {
+            self.taking.findings.note(FindingKind::Checkpoint, place, why);
+        }
+        let index = Against::open(data_dir, self.running);
+        let index = index.and_then(|index| {
+            index.position().map(|position| (index, position)).map_err(|e| format!("cannot be read: {e}"))
+        });
+        if let Ok((_, Some(position))) = &index {
+            let (who, position) = ("the index".to_owned(), *position);
+            self.index_position = Some(position);
+            self.taking.covers.furthest.push(Cover { who, at: None, position });
+        }
+        self.find_segments()?;
+        self.predecessors();
+        self.taking.so_far.octets_total = self.octets_total()?;
+        match index {
+            Ok((index, Some(_))) => self.walk_and_compare(&index)?,
+            Ok((_, None)) => {
+                let what = "is being made anew, and was not compared".to_owned();
+                self.taking.findings.note(FindingKind::Index, "index.sqlite".to_owned(), what);
+                self.walk_log()?;
+            }
+            Err(why) => {
+                self.taking.findings.damage(FindingKind::Index, "index.sqlite".to_owned(), why);
+                self.walk_log()?;
+            }
+        }
+        let (ledger, findings) = (&self.taking.ledger, &mut self.taking.findings);
+        files::keys(&self.taking.options.data_dir, ledger, findings);
+        if !self.running {
+            files::orphans(&self.taking.options.data_dir, ledger, findings)
+                .map_err(|e| StoreError::io("looking through content files", e))?;
+        }
+        Ok(())
+    }
+
+    /// Walks the log where there is no index to hold against it.
+    fn walk_log(&mut self) -> Result<(), StoreError> {
+        self.walk_to(None)?;
+        self.settle_end();
+        self.second_look(None)
+    }
+
+    fn find_segments(&mut self) -> Result<(), StoreError> {
+        // What it finds wrong with headers the walk tells too.
+        let log = self.taking.options.data_dir.join("log");
+        self.segments = find_segments(&log, &mut Vec::new())?.0;
+        Ok(())
+    }
+
+    fn octets_total(&self) -> Result<u64, StoreError> {
+        let mut octets = self.segments.values().map(|segment| segment.octets).sum();
+        if self.taking.options.deep {
+            files::for_each_content_file(&self.taking.options.data_dir, &mut |_, size| octets += size)
+                .map_err(|e| StoreError::io("looking through content files", e))?;
+        }
+        Ok(octets)
+    }
+
+    /// What segments say of those before them: they are there, and as long as they were.
+    fn predecessors(&mut self) {
+        let claims: Vec<_> = self
+            .segments
+            .values()
+            .filter(|segment| segment.header_is_whole)
+            .map(|segment| (segment.header.number, segment.header.previous, segment.header.previous_octets))
+            .collect();
+        for (number, previous, octets) in claims {
+            let lose = |what: String| Damage {
+                file: segment_name(previous),
+                what,
+                loses_entries: true,
+                ..Damage::default()
+            };
+            let damage = match self.segments.get(&previous) {
+                _ if previous == 0 || octets <= SEGMENT_HEADER_OCTETS as u64 => continue,
+                None => lose(format!("is not there; {} goes on behind it", segment_name(number))),
+                Some(segment) if segment.octets < octets => {
+                    let missing = octets - segment.octets;
+                    lose(format!("is {missing} octets shorter than {} says", segment_name(number)))
+                }
+                Some(_) => continue,
+            };
+            self.taking.findings.add(FindingKind::Log, true, damage);
+        }
+    }
+
+    /// Walks on to `to`, or to the end.
+    fn walk_to(&mut self, to: Option<&Position>) -> Result<(), StoreError> {
+        // What was bad at an end that has moved since is looked at again.
+        self.tail = None;
+        let numbers: Vec<u64> = self.segments.range(self.at.0..).map(|(number, _)| *number).collect();
+        for number in numbers {
+            let Some(found) = self.segments.get(&number) else { continue };
+            let is_last = self.segments.range(number + 1..).next().is_none();
+            let end = match to {
+                Some(to) if to.segment < number => return Ok(()),
+                Some(to) if to.segment == number => to.offset.min(found.octets),
+                _ => found.octets,
+            };
+            let from = if number == self.at.0 { self.at.1 } else { 0 };
+            if end <= from {
+                continue;
+            }
+            let payloads = self.taking.options.deep;
+            let (chain, sequence) = (self.chain, self.sequence);
+            let expect = Expect { number, from, end, chain, sequence, payloads };
+            let is_cut = end < found.octets;
+            let walked: End = walk_segment(&found.path, &expect, &mut self.taking)?;
+            (self.chain, self.sequence) = (walked.chain, walked.sequence);
+            self.groups += walked.groups;
+            self.at = (number, walked.offset);
+            match walked.tail {
+                // What stands behind says whether it is damage.
+                Some(_) if is_cut => return Ok(()),
+                Some(tail) if is_last => self.tail = Some((number, tail)),
+                Some(tail) => self.take_tail(tail),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A bad last group that counts.
+    fn take_tail(&mut self, tail: Tail) {
+        self.taking.findings.loses_entries |= tail.damage.iter().any(|damage| damage.loses_entries);
+        tail.damage.into_iter().for_each(|damage| self.taking.damage(damage));
+        self.taking.sequence += 1;
+        tail.seen.iter().for_each(|seen| self.taking.entry(seen));
+        (self.chain, self.sequence) = (None, None);
+    }
+
+    /// Walks to where the index is, compares it there, and walks on.
+    fn walk_and_compare(&mut self, index: &Against) -> Result<(), StoreError> {
+        self.taking.ledger.rows = self.taking.options.deep.then(Rows::default);
+        self.walk_to(self.index_position.as_ref().copied().as_ref())?;
+        let position = match index.hold().and_then(|()| index.position()) {
+            Ok(position) => position,
+            Err(e) => {
+                self.index_is_unreadable(&e);
+                None
+            }
+        };
+        if self.running {
+            self.find_segments()?;
+        }
+        self.walk_to(position.as_ref())?;
+        let mut differing = BTreeSet::new();
+        if let Some(position) = &position {
+            let end = self.sequence.zip(self.chain);
+            let is_there = end.is_some_and(|end| end == (position.sequence, position.chain));
+            self.index_compared = is_there && !self.taking.findings.loses_entries;
+            match self.compare(index) {
+                Ok(found) => differing = found,
+                Err(e) => self.index_is_unreadable(&e),
+            }
+        }
+        self.taking.ledger.rows = None;
+        self.walk_to(None)?;
+        self.settle_end();
+        self.second_look(Some((index, differing, position)))?;
+        if !self.index_compared && !self.taking.findings.damaged_index {
+            let what = "could not be compared as a whole: the log does not hold all it was made of. Keep it, it may hold more";
+            self.taking.findings.note(FindingKind::Index, "index.sqlite".to_owned(), what.to_owned());
+        }
+        Ok(())
+    }
+
+    fn index_is_unreadable(&mut self, e: &rusqlite::Error) {
+        let what = format!("cannot be read: {e}");
+        self.taking.findings.damage(FindingKind::Index, "index.sqlite".to_owned(), what);
+    }
+
+    /// Compares the index with what the log has said so far; gives the rows to look at again.
+    fn compare(&mut self, index: &Against) -> rusqlite::Result<BTreeSet<Bucket>> {
+        let Taking { ledger, findings, .. } = &mut self.taking;
+        if self.index_compared {
+            index.compare_counts(ledger, findings)?;
+        }
+        let Some(mut rows) = ledger.rows.take() else { return Ok(BTreeSet::new()) };
+        index.integrity(findings)?;
+        index.add_rows(&mut rows)?;
+        Ok(rows.differing(&ledger.names_left_out))
+    }
+
+    /// Goes through entries once more, when it must be told which mail is damaged or which rows differ.
+    fn second_look(
+        &mut self,
+        index: Option<(&Against, BTreeSet<Bucket>, Option<Position>)>,
+    ) -> Result<(), StoreError> {
+        let look = SecondLook::new(&self.segments, &mut self.taking.findings);
+        look.touched()?;
+        let Some((index, differing, Some(position))) = index else { return Ok(()) };
+        if differing.is_empty() {
+            return Ok(());
+        }
+        let look = SecondLook::new(&self.segments, &mut self.taking.findings);
+        look.rows(index, &differing, &position, self.index_compared)
+    }
+
+    /// Whether a bad last group counts, and whether the log ends where it should.
+    fn settle_end(&mut self) {
+        let Taking { covers, findings, .. } = &mut self.taking;
+        if let Some((number, tail)) = self.tail.take() {
+            let reaches = |position: &Position| {
+                self.sequence.is_some_and(|sequence| position.sequence > sequence)
+                    || (position.segment, position.offset) > (number, tail.offset)
+            };
+            let is_covered = covers.furthest.iter().any(|cover| reaches(&cover.position));
+            // Without anything that says so, nobody knows that it was not acknowledged.
+            if is_covered || covers.furthest.is_empty() {
+                self.take_tail(tail);
+            } else {
+                let what = match self.running {
+                    true => "the end is not whole: the server may just be writing it",
+                    false => "a torn end that was never acknowledged: the next start puts it aside",
+                };
+                let (file, offset, octets) = (segment_name(number), tail.offset, tail.octets);
+                let what = what.to_owned();
+                findings.add(
+                    FindingKind::Log,
+                    false,
+                    Damage { file, offset, octets, what, ..Damage::default() },
+                );
+            }
+        }
+        self.judge_end();
+    }
+
+    fn judge_end(&mut self) {
+        let Taking { covers, findings, sequence, ledger, .. } = &mut self.taking;
+        let (file, offset) = (segment_name(self.at.0), self.at.1);
+        let Some(cover) = covers.furthest.iter().max_by_key(|cover| cover.position.sequence) else {
+            if !self.segments.is_empty() {
+                let what =
+                    "no checkpoint, orderly close or index says how far the log once reached".to_owned();
+                findings.add(FindingKind::Log, false, Damage { file, offset, what, ..Damage::default() });
+            }
+            return;
+        };
+        let missing = cover.position.sequence.saturating_sub(*sequence);
+        if missing == 0 {
+            return;
+        }
+        let at = cover.at.map(|at| format!(", of {at},")).unwrap_or_default();
+        let since = match ledger.newest {
+            Some(newest) => format!("everything received after {newest}"),
+            None => "everything".to_owned(),
+        };
+        let what = format!(
+            "the log ends {missing} groups of entries before {}{at} says: {since} may be lost",
+            cover.who
+        );
+        let damage = Damage { file, offset, what, loses_entries: true, ..Damage::default() };
+        findings.add(FindingKind::Log, true, damage);
+    }
+
+    fn report(self, at: Timestamp, seconds: f64) -> VerifyReport {
+        let Taking { ledger, findings, covers, so_far, .. } = self.taking;
+        let Findings { mut kept, damaged, notes, .. } = findings;
+        kept.sort_by_key(|(kind, is_damage, _)| (!is_damage, *kind));
+        kept.truncate(FINDINGS_MAX);
+        let finding = |(kind, damage, found): (FindingKind, bool, Damage)| VerifyFinding {
+            kind,
+            damage,
+            place: found.place(),
+            octets: found.octets,
+            what: found.what,
+            receipts: found.receipts,
+            entries: found
+                .entries
+                .iter()
+                .map(|entry| ledger.entry(entry.gateway_mailbox, &entry.folder, entry.uid.value()))
+                .collect(),
+        };
+        VerifyReport {
+            whole: damaged == 0,
+            deep: self.taking.options.deep,
+            running: self.running,
+            at,
+            seconds,
+            segments: self.segments.len() as u64,
+            groups: self.groups,
+            entries: self.taking.entries,
+            receipts: ledger.receipt_count,
+            messages: ledger.message_count,
+            folder_entries: ledger.folders.values().map(|folder| folder.live).sum(),
+            content_files: self.taking.content_files,
+            octets: so_far.octets,
+            checkpoints: covers.count,
+            checkpoint_key: covers.key,
+            index_compared: self.index_compared,
+            damaged,
+            notes,
+            findings: kept.into_iter().map(finding).collect(),
+        }
+    }
+}

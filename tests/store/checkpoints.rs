@@ -1,0 +1,373 @@
+//! Signed checkpoints: an end of the log that is missing is named, and nothing about them stops mail.
+
+use super::*;
+use aws_lc_rs::signature::Ed25519KeyPair;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+fn open_with_outside(dir: &Path, outside: &Path) -> (Embedded, OpenReport) {
+    let options = Options { data_dir: dir.to_owned(), reserve_octets: 0 };
+    Embedded::open_witnessed(&options, Some(outside.to_owned())).unwrap()
+}
+
+fn try_open(dir: &Path) -> Result<(Embedded, OpenReport), StoreError> {
+    Embedded::open(&Options { data_dir: dir.to_owned(), reserve_octets: 0 })
+}
+
+fn deliver_one(store: &Embedded, mailbox: &GatewayMailbox, n: u8) -> Delivered {
+    deliver(store, delivery(store, mailbox, n, &[n; 1000], &n.to_string(), &n.to_string(), &[]))
+}
+
+fn lines(dir: &Path) -> Vec<String> {
+    let text = fs::read_to_string(dir.join("checkpoints.jsonl")).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Puts an index in place as it was before, as a power cut takes back what it had not synced.
+fn put_back(index: &[u8], dir: &Path) {
+    fs::write(dir.join("index.sqlite"), index).unwrap();
+    for end in ["wal", "shm"] {
+        drop(fs::remove_file(dir.join(format!("index.sqlite-{end}"))));
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if path.is_dir() { copy(&path, &to) } else { assert!(fs::copy(&path, &to).is_ok()) }
+    }
+}
+
+/// A closed store with three messages, what its index was after the first, and how long its segment was after the second.
+struct Closed {
+    dir: tempfile::TempDir,
+    mailbox: Arc<GatewayMailbox>,
+    index: Vec<u8>,
+    two: u64,
+}
+
+impl Closed {
+    fn new() -> Closed {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let (mailbox, _) = create(&store);
+        deliver_one(&store, &mailbox, 1);
+        close(store);
+        let index = fs::read(dir.path().join("index.sqlite")).unwrap();
+        let (store, _) = open(dir.path());
+        deliver_one(&store, &mailbox, 2);
+        let two = fs::metadata(only_segment(dir.path())).unwrap().len();
+        deliver_one(&store, &mailbox, 3);
+        close(store);
+        Closed { dir, mailbox, index, two }
+    }
+
+    /// Cuts the log off there, with no clean mark.
+    fn cut(&self, octets: u64) {
+        fs::remove_file(self.dir.path().join("log/clean")).unwrap();
+        let segment = fs::OpenOptions::new().write(true).open(only_segment(self.dir.path())).unwrap();
+        segment.set_len(octets).unwrap();
+    }
+
+    fn assert_named_and_no_uid_used_twice(&self) {
+        let (store, report) = open(self.dir.path());
+        assert_eq!(report.torn, Vec::<String>::new());
+        assert!(
+            report.damage.iter().any(|what| what.contains("a signed checkpoint reaches to group")),
+            "{report:?}"
+        );
+        assert!(store.checkpoints().lost.is_some());
+        assert!(deliver_one(&store, &self.mailbox, 9).placements[0].1.value() > 4);
+        assert_eq!(inbox(&store, &self.mailbox).entries.len(), 3, "what is left, and the new one");
+        close(store);
+        let (store, report) = open(self.dir.path());
+        assert_eq!(
+            (report, store.checkpoints().lost),
+            (OpenReport::default(), None),
+            "told once, and mail goes on"
+        );
+        let newest = checkpoints(self.dir.path()).unwrap().newest().unwrap().clone();
+        assert_eq!(
+            newest.sequence,
+            lines(self.dir.path()).len() as u64 + 2,
+            "no number of what was lost is used again"
+        );
+    }
+}
+
+#[test]
+fn a_bad_end_that_a_checkpoint_reaches_past_is_damage_and_is_not_cut_off() {
+    let closed = Closed::new();
+    closed.cut(closed.two + 300);
+    put_back(&closed.index, closed.dir.path());
+    closed.assert_named_and_no_uid_used_twice();
+    // Without checkpoints nobody can tell it from what a crash tears.
+    let closed = Closed::new();
+    closed.cut(closed.two + 300);
+    put_back(&closed.index, closed.dir.path());
+    fs::remove_file(closed.dir.path().join("checkpoints.jsonl")).unwrap();
+    let (_store, report) = open(closed.dir.path());
+    assert_eq!((report.torn.len(), report.damage.len()), (1, 0), "{report:?}");
+}
+
+#[test]
+fn whole_groups_missing_at_the_end_are_named_also_when_the_index_is_gone() {
+    let closed = Closed::new();
+    closed.cut(closed.two);
+    put_back(&closed.index, closed.dir.path());
+    closed.assert_named_and_no_uid_used_twice();
+    let closed = Closed::new();
+    closed.cut(closed.two);
+    fs::remove_file(closed.dir.path().join("index.sqlite")).unwrap();
+    closed.assert_named_and_no_uid_used_twice();
+}
+
+#[test]
+fn a_log_that_was_written_anew_is_not_what_was_signed() {
+    let closed = Closed::new();
+    // As long a log, with as many groups, of another store: but for the signature nothing is wrong with it.
+    let other = Closed::new();
+    for name in ["log", "content"] {
+        fs::remove_dir_all(closed.dir.path().join(name)).unwrap();
+        copy(&other.dir.path().join(name), &closed.dir.path().join(name));
+    }
+    fs::remove_file(closed.dir.path().join("index.sqlite")).unwrap();
+    let (_store, report) = open(closed.dir.path());
+    assert!(
+        report.damage.iter().any(|what| what.contains("something else here than was signed")),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_data_dir_put_back_from_an_older_copy_is_told_by_the_folder_outside() {
+    let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let data = dir.path().join("data");
+    let (store, _) = open_with_outside(&data, outside.path());
+    let (mailbox, _) = create(&store);
+    deliver_one(&store, &mailbox, 1);
+    close(store);
+    copy(&data, &dir.path().join("backup"));
+    let (store, _) = open_with_outside(&data, outside.path());
+    deliver_one(&store, &mailbox, 2);
+    deliver_one(&store, &mailbox, 3);
+    close(store);
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(dir.path().join("backup"), &data).unwrap();
+    let (store, report) = open_with_outside(&data, outside.path());
+    assert!(report.damage[0].contains("a signed checkpoint reaches to group 4"), "{report:?}");
+    assert!(
+        deliver_one(&store, &mailbox, 9).placements[0].1.value() > 4,
+        "no UID of what was lost is used again"
+    );
+    close(store);
+    let key = checkpoints(&data).unwrap().newest().unwrap().key;
+    let pem = fs::read_to_string(outside.path().join(format!("{}.pub", key.file_stem()))).unwrap();
+    assert_eq!(pem, key.pem());
+    let (_store, report) = open_with_outside(&data, outside.path());
+    assert_eq!(report, OpenReport::default());
+}
+
+#[test]
+fn a_restart_continues_and_signs_nothing_twice() {
+    let closed = Closed::new();
+    let before = lines(closed.dir.path());
+    assert_eq!(before.len(), 2, "one for each orderly close: {before:?}");
+    let (store, report) = open(closed.dir.path());
+    assert_eq!(report, OpenReport::default());
+    close(store);
+    assert_eq!(lines(closed.dir.path()), before);
+    let all = checkpoints(closed.dir.path()).unwrap();
+    assert_eq!(all.refused, []);
+    assert_eq!(all.trusted.iter().map(|c| c.sequence).collect::<Vec<_>>(), [2, 4]);
+    assert_eq!(all.trusted[1].offset, fs::metadata(only_segment(closed.dir.path())).unwrap().len());
+    // What a crash cut off is no checkpoint, and does not spoil the next.
+    let mut file =
+        fs::OpenOptions::new().append(true).open(closed.dir.path().join("checkpoints.jsonl")).unwrap();
+    file.write_all(&before[1].as_bytes()[..100]).unwrap();
+    let (store, _) = open(closed.dir.path());
+    deliver_one(&store, &closed.mailbox, 4);
+    close(store);
+    assert_eq!(checkpoints(closed.dir.path()).unwrap().trusted.len(), 3);
+}
+
+#[test]
+fn a_key_that_is_lost_or_damaged_stops_no_mail_and_the_next_names_it() {
+    let closed = Closed::new();
+    let path = closed.dir.path().join("keys/checkpoint.key");
+    let first = checkpoints(closed.dir.path()).unwrap().trusted[0].key;
+    fs::remove_file(&path).unwrap();
+    let (store, report) = open(closed.dir.path());
+    assert_eq!(report, OpenReport::default());
+    deliver_one(&store, &closed.mailbox, 4);
+    close(store);
+    let all = checkpoints(closed.dir.path()).unwrap();
+    let second = all.trusted.last().unwrap();
+    assert_eq!((all.trusted.len(), second.previous_key, &all.refused[..]), (3, Some(first), &[][..]));
+    assert_ne!(second.key, first);
+    let mut octets = fs::read(&path).unwrap();
+    octets[30] ^= 1;
+    fs::write(&path, octets).unwrap();
+    let (store, _) = open(closed.dir.path());
+    deliver_one(&store, &closed.mailbox, 5);
+    close(store);
+    let all = checkpoints(closed.dir.path()).unwrap();
+    assert_eq!((all.trusted.len(), all.trusted[3].previous_key), (4, Some(second.key)));
+    let aside = fs::read_dir(closed.dir.path().join("keys")).unwrap().map(|e| e.unwrap().file_name());
+    assert_eq!(aside.filter(|name| name.to_string_lossy().contains("key.damaged-")).count(), 1);
+}
+
+#[test]
+fn a_folder_outside_that_cannot_be_written_to_stops_no_mail_and_is_made_up_for() {
+    let (dir, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let outside = place.path().join("not mounted");
+    let (store, _) = open_with_outside(dir.path(), &outside);
+    let (mailbox, _) = create(&store);
+    deliver_one(&store, &mailbox, 1);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while store.checkpoints().failing_outside.is_none() {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    deliver_one(&store, &mailbox, 2);
+    assert!(store.ready().is_ok() && store.checkpoints().failing_inside.is_none());
+    fs::create_dir(&outside).unwrap();
+    close(store);
+    let name = format!("{}.jsonl", checkpoints(dir.path()).unwrap().trusted[0].key.file_stem());
+    let there = fs::read_to_string(outside.join(name)).unwrap();
+    assert_eq!(there.lines().last(), lines(dir.path()).last().map(String::as_str));
+    // Another folder is told what was signed before it was set.
+    let (store, _) = open_with_outside(dir.path(), place.path());
+    close(store);
+    assert_eq!(
+        fs::read_dir(place.path()).unwrap().count(),
+        3,
+        "checkpoints, public key, and the other folder"
+    );
+}
+
+#[test]
+fn a_forged_checkpoint_counts_for_nothing() {
+    let closed = Closed::new();
+    let path = closed.dir.path().join("checkpoints.jsonl");
+    let forged = lines(closed.dir.path())[1].replace("\"sequence\":4", "\"sequence\":900");
+    fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(format!("{forged}\n").as_bytes())
+        .unwrap();
+    let (_store, report) = open(closed.dir.path());
+    assert_eq!(report, OpenReport::default());
+    let all = checkpoints(closed.dir.path()).unwrap();
+    assert_eq!(all.newest().unwrap().sequence, 4);
+    assert!(matches!(&all.refused[..], [(_, CheckpointError::Forged)]), "{:?}", all.refused);
+}
+
+/// A state file as a newer program would write it: the form stays.
+fn newer_state(content: &Value) -> Vec<u8> {
+    let octets = format!("daybook state\n2\n{content}");
+    json!({"content": content, "sha256": Digest::of(octets.as_bytes()), "v": 2}).to_string().into_bytes()
+}
+
+/// A checkpoint as a newer program would write it, by the key of this store.
+fn newer_checkpoint(dir: &Path) -> Vec<u8> {
+    let key: Value = serde_json::from_slice(&fs::read(dir.join("keys/checkpoint.key")).unwrap()).unwrap();
+    let seed = key["content"]["seed"].as_str().unwrap().as_bytes();
+    let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let seed: Vec<u8> = seed.chunks(2).map(octet).collect();
+    let key = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+    let mut line: Value = serde_json::from_str(&lines(dir)[0]).unwrap();
+    line["checkpoint"]["v"] = 2.into();
+    line["checkpoint"]["shape"] = "round".into();
+    let signed = key.sign(format!("daybook checkpoint\n{}", line["checkpoint"]).as_bytes());
+    line["signature"] = signed.as_ref().iter().map(|o| format!("{o:02x}")).collect::<String>().into();
+    format!("{line}\n").into_bytes()
+}
+
+fn newer_segment(dir: &Path) -> (PathBuf, Vec<u8>) {
+    let path = only_segment(dir);
+    let mut octets = fs::read(&path).unwrap();
+    octets[8] = 2;
+    let check = Digest::of(&octets[..84]);
+    octets[84..100].copy_from_slice(&check.0[..16]);
+    (path, octets)
+}
+
+#[test]
+fn every_file_of_a_newer_version_is_refused_by_name_and_left_alone() {
+    let closed = Closed::new();
+    let dir = closed.dir.path();
+    let state = |name: &str, content: Value| (dir.join(name), newer_state(&content));
+    let cases = [
+        (state("watch.json", json!({"other": 1})), "watch.json: version 2"),
+        (state("closed-gaps.json", json!([])), "closed-gaps.json: version 2"),
+        (state("self-test.json", json!({})), "self-test.json: version 2"),
+        (state("log/clean", json!({"segment": 1})), "log/clean: version 2"),
+        (state("keys/checkpoint.key", json!({"seed": "?"})), "keys/checkpoint.key: version 2"),
+        ((dir.join("checkpoints.jsonl"), newer_checkpoint(dir)), "checkpoints.jsonl: version 2"),
+        (newer_segment(dir), "log segment 1: version 2"),
+    ];
+    for ((path, newer), expect) in cases {
+        let before = fs::read(&path).ok();
+        fs::write(&path, &newer).unwrap();
+        let error = try_open(dir).map(|(_, report)| report).unwrap_err();
+        assert_eq!(error.to_string(), format!("written by a newer version: {expect}"));
+        assert_eq!(fs::read(&path).unwrap(), newer, "{expect}");
+        match before {
+            Some(before) => fs::write(&path, before).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+    }
+    let index = rusqlite::Connection::open(dir.join("index.sqlite")).unwrap();
+    let version: u32 = index.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    index.pragma_update(None, "user_version", 1000).unwrap();
+    let error = try_open(dir).map(|(_, report)| report).unwrap_err();
+    assert_eq!(error.to_string(), "written by a newer version: index: version 1000");
+    index.pragma_update(None, "user_version", version).unwrap();
+    drop(index);
+    assert_eq!(open(dir).1, OpenReport::default(), "nothing was spoilt by it");
+}
+
+#[test]
+fn files_of_keyrings_are_on_record_from_the_start_and_older_ones_are_put_there() {
+    let recorded = |dir: &Path| -> Vec<(String, i64, [u8; 32])> {
+        let index = rusqlite::Connection::open(dir.join("index.sqlite")).unwrap();
+        let mut files = index.prepare("SELECT name, octets, sha256 FROM key_file ORDER BY name").unwrap();
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        files.query_map([], row).unwrap().map(Result::unwrap).collect()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let first = age::x25519::Identity::generate();
+    store.set_escrow(vec![first.to_public()]);
+    let (mailbox, password) = create(&store);
+    let keys = dir.path().join(format!("keys/{}", mailbox.id));
+    let found = || -> Vec<(String, i64, [u8; 32])> {
+        let mut names: Vec<_> =
+            fs::read_dir(&keys).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        let file = |name: String| {
+            let octets = fs::read(keys.join(&name)).unwrap();
+            (name, octets.len() as i64, Digest::of(&octets).0)
+        };
+        names.into_iter().map(file).collect()
+    };
+    assert_eq!((recorded(dir.path()), found().len()), (found(), 2));
+    store.set_escrow(vec![first.to_public(), age::x25519::Identity::generate().to_public()]);
+    let key = store.unlock(mailbox.login(), &password).unwrap();
+    assert_eq!(store.add_escrow(&key).unwrap(), 1);
+    assert_eq!((recorded(dir.path()), found().len()), (found(), 3));
+    // As if it had been there before there was such a record.
+    fs::copy(keys.join("password.age"), keys.join("escrow-older.age")).unwrap();
+    close(store);
+    let (store, report) = open(dir.path());
+    assert_eq!(report, OpenReport::default());
+    close(store);
+    assert_eq!((recorded(dir.path()), found().len()), (found(), 4));
+    // It comes from the log: an index made anew has it too.
+    fs::remove_file(dir.path().join("index.sqlite")).unwrap();
+    close(open(dir.path()).0);
+    assert_eq!(recorded(dir.path()), found());
+}
