@@ -25,6 +25,10 @@ mod gateway;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod maildrop;
 
+#[path = "support/mixed.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod mixed;
+
 #[path = "real/strace.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod strace;
@@ -53,6 +57,9 @@ mod sender;
 
 #[path = "durability/sled.rs"]
 mod sled;
+
+#[path = "durability/starting.rs"]
+mod starting;
 
 #[path = "durability/storms.rs"]
 mod storms;

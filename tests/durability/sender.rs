@@ -84,6 +84,13 @@ impl Sender {
         Ok(reply.code == 250)
     }
 
+    /// Sends any message, which must be taken.
+    pub(crate) fn send_octets(&mut self, octets: &[u8], gateway: &Gateway) {
+        self.connect(gateway);
+        let smtp = self.connection.as_mut().unwrap();
+        assert_eq!(smtp.deliver(&self.account.address, octets).unwrap().code, 250);
+    }
+
     /// Sends until it is acknowledged.
     pub(crate) fn insist(&mut self, report: &Report, gateway: &Gateway) {
         until("a deferred message to be taken", || self.try_to_send(report, gateway).unwrap().then_some(()));

@@ -112,6 +112,11 @@ impl Gateway {
         Err(status)
     }
 
+    /// Runs a command.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.site.command(arguments).output().unwrap()
+    }
+
     /// Runs a command against the server, and reads the JSON it prints.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Value {
         let Output { status, stdout, stderr } = self.site.command(arguments).arg("--json").output().unwrap();

@@ -89,6 +89,14 @@ impl Maildrop {
         }
     }
 
+    /// Fetches one message; the reply if it cannot be had.
+    pub(crate) fn try_to_fetch(&mut self, number: u32) -> io::Result<Fetched> {
+        // One line of it shows whether it can be opened.
+        self.ok(&format!("TOP {number} 0"))?;
+        while self.line()? != "." {}
+        Ok(self.fetch(number))
+    }
+
     /// Fetches one message.
     pub(crate) fn fetch(&mut self, number: u32) -> Fetched {
         let mut context = Context::new(&SHA256);
