@@ -1,7 +1,7 @@
 //! Calls that fail while the server starts: it serves all the same, or it ends with code 3 and says why; the next start works, and
 //! nothing is lost, in whatever state the last process left the directory.
 
-use super::gateway::{Account, Gateway, last_lines, replace_index, until};
+use super::gateway::{Account, Gateway, copy, last_lines, replace_index, until};
 use super::is_long;
 use super::load::{Dice, report};
 use super::seen::Seen;
@@ -45,11 +45,6 @@ struct State {
     dir: PathBuf,
     /// What a poller has seen in it.
     seen: Option<(Account, Seen)>,
-}
-
-fn copy(from: &Path, to: &Path) {
-    drop(fs::remove_dir_all(to));
-    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }
 
 /// The states a start can meet, over the same mail.

@@ -44,6 +44,12 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Puts a copy of the directory `from` in the place of `to`.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    drop(fs::remove_dir_all(to));
+    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
 /// Takes the index in `data_dir` away, and puts that of `other` in its place.
 pub(crate) fn replace_index(data_dir: &Path, other: Option<&Path>) {
     for suffix in ["", "-wal", "-shm"] {
