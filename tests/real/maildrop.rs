@@ -29,7 +29,8 @@ pub(crate) struct Maildrop {
 }
 
 impl Maildrop {
-    /// Logs in; waits while another session, perhaps one that is just being torn down, has the maildrop.
+    /// Logs in; waits while another session, perhaps one that is just being torn down, has the maildrop, and
+    /// while the server makes its index anew.
     pub(crate) fn open(
         address: SocketAddr,
         config: &Arc<ClientConfig>,
@@ -49,7 +50,9 @@ impl Maildrop {
             match drop.ok(&format!("PASS {password}")) {
                 Ok(_) => return drop,
                 Err(e) => {
-                    assert!(e.to_string().contains("[IN-USE]") && Instant::now() < deadline, "login: {e}")
+                    let said = e.to_string();
+                    let is_for_now = said.contains("[IN-USE]") || said.contains("[SYS/TEMP]");
+                    assert!(is_for_now && Instant::now() < deadline, "login: {e}")
                 }
             }
         }
