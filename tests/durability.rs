@@ -25,6 +25,10 @@ mod gateway;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod maildrop;
 
+#[path = "support/mixed.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod mixed;
+
 #[path = "real/strace.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod strace;
@@ -60,11 +64,23 @@ mod rot;
 #[allow(dead_code, reason = "parts of it are for some of the tests")]
 mod seen;
 
+#[path = "durability/sender.rs"]
+mod sender;
+
 #[path = "durability/sled.rs"]
 mod sled;
 
+#[path = "durability/starting.rs"]
+mod starting;
+
+#[path = "durability/storms.rs"]
+mod storms;
+
 #[path = "durability/sweep.rs"]
 mod sweep;
+
+#[path = "durability/table.rs"]
+mod table;
 
 /// True when the long forms are asked for.
 #[allow(dead_code, reason = "each module that has a long form asks")]

@@ -402,10 +402,10 @@ impl Committer {
             return Err(StoreError::IndexDamaged("it is being made anew".to_owned()));
         }
         let opened = super::replay::open_index_and_replay(&self.shared, self.log.position());
-        let index = opened.inspect_err(|error| {
-            if let StoreError::IndexDamaged(why) = error {
-                self.shared.set_index_spoilt(why);
-            }
+        let index = opened.inspect_err(|error| match error {
+            StoreError::IndexDamaged(why) => self.shared.set_index_spoilt(why),
+            // It is tried again also if no command comes this far: sessions that meet no usable index have nothing to commit.
+            _ => self.shared.set_index_behind(true),
         })?;
         self.use_index(index)?;
         tracing::warn!(event = "store.index_repaired");

@@ -6,7 +6,7 @@ use super::index::Index;
 use super::plant::{Plant, is_planted};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 /// A file being written is synced whenever it has grown by this much. Left to the end, 150 MB reach the disk in one go, and every
@@ -22,6 +22,8 @@ pub(super) struct ContentFile {
     file: File,
     /// Written since the last sync.
     unsynced: u64,
+    /// Written in all.
+    octets: u64,
     kept: bool,
 }
 
@@ -32,7 +34,7 @@ impl ContentFile {
         let (shard, rest) = hex.split_at(2);
         let name = format!("{shard}/{rest}.age");
         let file = create_file(&dir.join(&name))?;
-        Ok(ContentFile { dir: dir.to_owned(), name, file, unsynced: 0, kept: false })
+        Ok(ContentFile { dir: dir.to_owned(), name, file, octets: 0, unsynced: 0, kept: false })
     }
 
     /// Name under `content/`.
@@ -60,7 +62,8 @@ impl ContentFile {
 
 impl Write for ContentFile {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(octets)?;
+        let written = self.file.write_at(octets, self.octets)?;
+        self.octets += written as u64;
         self.unsynced += written as u64;
         if self.unsynced >= SYNC_OCTETS {
             self.file.sync_data()?;

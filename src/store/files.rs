@@ -5,8 +5,8 @@
 
 use super::plant::{Plant, is_planted};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Syncs a directory, so that the names in it survive.
@@ -57,10 +57,10 @@ pub(super) fn create_file(path: &Path) -> io::Result<File> {
 pub(super) fn write_file_durably(path: &Path, octets: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let temporary = path.with_extension(format!("{}.new", random_name()?));
-    let mut file = create_file(&temporary)?;
+    let file = create_file(&temporary)?;
     let sync = |file: &File| if is_planted(Plant::SkipRenameFileSync) { Ok(()) } else { file.sync_all() };
     let written =
-        file.write_all(octets).and_then(|()| sync(&file)).and_then(|()| fs::rename(&temporary, path));
+        file.write_all_at(octets, 0).and_then(|()| sync(&file)).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
         // Nobody comes by this name again. What a power cut leaves under one is small, and no one reads it.
         fs::remove_file(&temporary).ok();

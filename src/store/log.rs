@@ -306,7 +306,7 @@ impl Log {
 
     /// Makes sure there is a segment to append to, and starts a group.
     pub(super) fn start_group(&mut self) -> Result<GroupBuilder, StoreError> {
-        if self.current.is_none() || self.last.1 >= SEGMENT_OCTETS_MAX {
+        if self.current.is_none() || self.last.1 >= segment_octets_max() {
             self.begin_segment()?;
         }
         Ok(GroupBuilder::new(self.chain, std::mem::take(&mut self.buffer)))
@@ -362,6 +362,16 @@ impl Log {
         state_file::write(&self.dir.join(CLEAN_FILE), &self.position())
             .map_err(|e| StoreError::io("writing the clean mark", e))
     }
+}
+
+/// When a segment is full. A test may ask for small ones, to have many.
+fn segment_octets_max() -> u64 {
+    #[cfg(feature = "planted-faults")]
+    if let Some(octets) = std::env::var("DAYBOOK_SEGMENT_OCTETS").ok().and_then(|octets| octets.parse().ok())
+    {
+        return octets;
+    }
+    SEGMENT_OCTETS_MAX
 }
 
 pub(super) fn read_clean_mark(dir: &Path) -> Option<Position> {

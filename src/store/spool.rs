@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub const SPOOL_MEMORY_OCTETS_MAX: usize = 1024 * 1024;
 
 struct SpoolFile {
-    writer: age::stream::StreamWriter<File>,
+    writer: age::stream::StreamWriter<WriteAt>,
     file: File,
     identity: age::x25519::Identity,
 }
@@ -123,7 +123,7 @@ fn open_spool_file(dir: &Path) -> io::Result<SpoolFile> {
     let recipient = identity.to_public();
     let writer = age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient))
         .map_err(io::Error::other)?
-        .wrap_output(file.try_clone()?)?;
+        .wrap_output(WriteAt { file: file.try_clone()?, at: 0 })?;
     Ok(SpoolFile { writer, file, identity })
 }
 
@@ -157,6 +157,25 @@ impl Spooled {
                 Ok(Box::new(reader))
             }
         }
+    }
+}
+
+/// Writes a file from its start on, by positions: in a trace of system calls, what goes to a file is then told apart from what the
+/// runtime writes to wake itself.
+struct WriteAt {
+    file: File,
+    at: u64,
+}
+
+impl Write for WriteAt {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let written = self.file.write_at(octets, self.at)?;
+        self.at += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

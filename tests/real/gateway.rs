@@ -7,8 +7,8 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,10 +65,34 @@ fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) ->
     }
 }
 
+/// Puts a copy of the directory `from` in the place of `to`.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    drop(fs::remove_dir_all(to));
+    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
+/// Takes the index in `data_dir` away, and puts that of `other` in its place.
+pub(crate) fn replace_index(data_dir: &Path, other: Option<&Path>) {
+    for suffix in ["", "-wal", "-shm"] {
+        let name = format!("index.sqlite{suffix}");
+        // After an orderly end, or a crash at the right moment, some of these are not there.
+        fs::remove_file(data_dir.join(&name)).ok();
+        if let Some(other) = other.map(|other| other.join(&name)).filter(|other| other.exists()) {
+            fs::copy(other, data_dir.join(&name)).unwrap();
+        }
+    }
+}
+
 impl Gateway {
     /// A server with nothing in it yet, started.
     pub(crate) fn start() -> Gateway {
-        let mut gateway = Gateway::at(Site::new());
+        Gateway::start_on(Site::new(), Vec::new())
+    }
+
+    /// As [`Gateway::start`], on a site of the caller's, with these variables in the server's environment.
+    pub(crate) fn start_on(site: Site, environment: Vec<(&'static str, String)>) -> Gateway {
+        let mut gateway = Gateway::at(site);
+        gateway.environment = environment;
         gateway.start_again();
         gateway
     }
@@ -109,14 +133,8 @@ impl Gateway {
         }
     }
 
-    /// Starts the server and does not wait.
-    pub(crate) fn begin_start(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
-        let ports = self.data_dir().join("ports.json");
-        // A killed server leaves its file; what stands there after this is of the new one.
-        drop(fs::remove_file(&ports));
-        self.log_before = fs::read(self.log_path()).map_or(0, |log| log.len());
-        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+    /// The command that starts the server.
+    pub(crate) fn serve(&self) -> Command {
         let mut serve = self.site.command(&["serve"]);
         if let Some((program, words)) = self.starter.split_first() {
             let mut started = Command::new(program);
@@ -125,20 +143,46 @@ impl Gateway {
             serve = started;
         }
         serve.envs(self.environment.iter().map(|(variable, value)| (variable, value)));
+        serve
+    }
+
+    /// Starts the server and does not wait.
+    pub(crate) fn begin_start(&mut self) {
+        self.begin_to_start(self.serve());
+    }
+
+    /// Starts the server by `serve`, without waiting for anything.
+    pub(crate) fn begin_to_start(&mut self, mut serve: Command) {
+        assert!(self.child.is_none(), "it runs already");
+        let ports = self.data_dir().join("ports.json");
+        // A killed server leaves its file; what stands there after this is of the new one.
+        drop(fs::remove_file(&ports));
+        self.log_before = fs::read(self.log_path()).map_or(0, |log| log.len());
+        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
     }
 
     /// Waits until the server that was started takes connections; says why it does not if it ends instead.
     pub(crate) fn finish_start(&mut self) -> Result<(), String> {
+        let served = self.wait_until_it_serves();
+        served.map_err(|status| format!("the server ended with {status}: {}", last_lines(&self.log(), 40)))
+    }
+
+    /// Waits for a server that was begun to be started; its status if it ends instead of serving.
+    pub(crate) fn wait_until_it_serves(&mut self) -> Result<(), ExitStatus> {
         let ports = self.data_dir().join("ports.json");
+        let mut ended = None;
         self.ports = within(self.start_max, "ports.json", || {
-            if let Some(status) = self.child.as_mut()?.try_wait().unwrap() {
-                return Some(Err(format!("the server ended with {status}: {}", last_lines(&self.log(), 40))));
+            ended = self.child.as_mut()?.try_wait().unwrap();
+            if ended.is_some() {
+                return Some(Value::Null);
             }
-            serde_json::from_slice(&fs::read(&ports).ok()?).ok().map(Ok)
-        })?;
-        Ok(())
+            serde_json::from_slice(&fs::read(&ports).ok()?).ok()
+        });
+        let Some(status) = ended else { return Ok(()) };
+        self.child = None;
+        Err(status)
     }
 
     /// A command on its site, to be run as the caller likes.
@@ -149,6 +193,11 @@ impl Gateway {
     /// What clients of its site trust.
     pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
         self.site.client_config()
+    }
+
+    /// Runs a command.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.site.command(arguments).output().unwrap()
     }
 
     /// Runs a command against the server, and reads the JSON it prints.
@@ -186,10 +235,7 @@ impl Gateway {
     /// Ends it in good order and takes its index away, so that it has to be made anew from the log.
     pub(crate) fn start_again_without_index(&mut self) {
         self.terminate();
-        for suffix in ["", "-wal", "-shm"] {
-            // In good order or not, some of these may be gone.
-            fs::remove_file(self.data_dir().join(format!("index.sqlite{suffix}"))).ok();
-        }
+        replace_index(&self.data_dir(), None);
         self.start_again();
     }
 
@@ -280,11 +326,13 @@ impl Gateway {
         Maildrop::open(self.pop3s(), &self.site.client_config(), &account.login, &account.password)
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// The file it logs to.
+    pub(crate) fn log_path(&self) -> PathBuf {
         self.site.path("log.jsonl")
     }
 
-    fn log(&self) -> String {
+    /// What it logged since the last start.
+    pub(crate) fn log(&self) -> String {
         let all = fs::read(self.log_path()).unwrap_or_default();
         String::from_utf8_lossy(&all[self.log_before..]).into_owned()
     }
@@ -325,7 +373,8 @@ impl Drop for Gateway {
     }
 }
 
-fn last_lines(text: &str, count: usize) -> String {
+/// The end of a text.
+pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }

@@ -29,7 +29,8 @@ pub(crate) struct Maildrop {
 }
 
 impl Maildrop {
-    /// Logs in; waits while another session, perhaps one that is just being torn down, has the maildrop.
+    /// Logs in; waits while another session, perhaps one that is just being torn down, has the maildrop, and
+    /// while the server makes its index anew.
     pub(crate) fn open(
         address: SocketAddr,
         config: &Arc<ClientConfig>,
@@ -58,8 +59,13 @@ impl Maildrop {
             drop.ok(&format!("USER {login}"))?;
             match drop.ok(&format!("PASS {password}")) {
                 Ok(_) => return Ok(drop),
-                Err(e) if !e.to_string().contains("[IN-USE]") || Instant::now() >= deadline => return Err(e),
-                Err(_) => {}
+                Err(e) => {
+                    let said = e.to_string();
+                    let is_for_now = said.contains("[IN-USE]") || said.contains("[SYS/TEMP]");
+                    if !is_for_now || Instant::now() >= deadline {
+                        return Err(e);
+                    }
+                }
             }
         }
     }
@@ -101,6 +107,14 @@ impl Maildrop {
             let (number, uidl) = line.split_once(' ').unwrap();
             assert_eq!(uidls.insert(uidl.to_owned(), number.parse().unwrap()), None, "UIDL {uidl} twice");
         }
+    }
+
+    /// Fetches one message; the reply if it cannot be had.
+    pub(crate) fn try_to_fetch(&mut self, number: u32) -> io::Result<Fetched> {
+        // One line of it shows whether it can be opened.
+        self.ok(&format!("TOP {number} 0"))?;
+        while self.line()? != "." {}
+        Ok(self.fetch(number))
     }
 
     /// Fetches one message.

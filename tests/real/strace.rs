@@ -4,6 +4,7 @@
 //! read back from its output. A call that kills is not in it.
 
 use super::gateway::until;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -37,8 +38,10 @@ pub(crate) enum On {
     Anything,
     /// The segments of the log, those to come included; the count is of calls on these.
     Log,
-    /// The index and its write-ahead log.
+    /// The index and what SQLite keeps beside it.
     Index,
+    /// The file that the server logs to, beside its data.
+    ServerLog,
 }
 
 impl Injection {
@@ -93,7 +96,11 @@ impl Strace {
         let files = match injection.on {
             On::Anything => Vec::new(),
             On::Log => segments(data_dir),
-            On::Index => ["index.sqlite", "index.sqlite-wal"].map(|name| data_dir.join(name)).to_vec(),
+            On::Index => {
+                let names = ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"];
+                names.map(|name| data_dir.join(name)).to_vec()
+            }
+            On::ServerLog => vec![data_dir.with_file_name("log.jsonl")],
         };
         for file in files {
             command.arg("-P").arg(file);
@@ -113,8 +120,7 @@ impl Strace {
         // It ends by itself when the server does.
         rustix::process::kill_process(pid, rustix::process::Signal::INT).ok();
         self.child.wait().unwrap();
-        let lines = fs::read_to_string(&self.out).unwrap_or_default();
-        lines.lines().filter(|line| line.contains("INJECTED")).map(str::to_owned).collect()
+        hits_in(&fs::read_to_string(&self.out).unwrap_or_default())
     }
 }
 
@@ -133,15 +139,44 @@ fn is_traced(pid: u32) -> bool {
     })
 }
 
+/// The calls in a trace that were interfered with, each in one piece: of threads at the same time, strace writes the beginning of
+/// a call and its end apart.
+pub(crate) fn hits_in(trace: &str) -> Vec<String> {
+    let mut begun: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut hits = Vec::new();
+    for line in trace.lines() {
+        let (thread, call) = line.split_once(' ').unwrap_or(("", line));
+        let call = call.trim_start();
+        if let Some(beginning) = call.strip_suffix("<unfinished ...>") {
+            begun.insert(thread, beginning);
+            continue;
+        }
+        let rest = call.starts_with("<... ").then(|| call.split_once(" resumed>")).flatten();
+        let beginning = rest.and_then(|_| begun.remove(thread)).unwrap_or("");
+        if call.contains("(INJECTED)") {
+            hits.push(format!("{beginning}{}", rest.map_or(call, |(_, rest)| rest)));
+        }
+    }
+    hits
+}
+
+/// The path that a call was about: of its descriptor, or the first it names.
+fn path_of(call: &str) -> &str {
+    let arguments = call.split_once('(').map_or("", |(_, arguments)| arguments);
+    let (open, close) =
+        if arguments.starts_with(|c: char| c.is_ascii_digit()) { ('<', '>') } else { ('"', '"') };
+    arguments.split_once(open).and_then(|(_, rest)| rest.split_once(close)).map_or("", |(path, _)| path)
+}
+
 /// Which file a call was about, as a kind: `log/*.seg`, `content`, `index.sqlite-wal`.
-pub(crate) fn site_of(line: &str, data_dir: &Path) -> String {
-    let path = line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or("", |(path, _)| path);
-    let call = line.split_once('(').map_or(line, |(call, _)| call);
-    let call = call.rsplit(' ').next().unwrap_or(call);
+pub(crate) fn site_of(call: &str, data_dir: &Path) -> String {
+    let path = path_of(call);
+    let name = call.split_once('(').map_or(call, |(name, _)| name);
+    let name = name.rsplit(' ').next().unwrap_or(name);
     let below = path.strip_prefix(&*data_dir.to_string_lossy()).unwrap_or(path).trim_start_matches('/');
     // Names with numbers in them are all of a kind.
     let is_numbered = |part: &str| part.contains(|c: char| c.is_ascii_digit()) || part.len() == 2;
     let kind: Vec<_> = below.split('/').map(|part| if is_numbered(part) { "*" } else { part }).collect();
     let extension = below.rsplit_once('.').map_or("", |(_, extension)| extension);
-    format!("{call} {} {extension}", kind.join("/"))
+    format!("{name} {} {extension}", kind.join("/"))
 }
