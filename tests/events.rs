@@ -68,7 +68,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 fn code(text: &str) -> String {
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let code = lines.collect::<Vec<_>>().join("\n");
-    code.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
+    code.split("#[cfg(test)]\nmod").next().unwrap_or_default().to_owned()
 }
 
 /// The arguments of a call, from behind its opening parenthesis: split at commas that are in no bracket and no string.
@@ -213,7 +213,7 @@ fn every_listed_event_is_made_somewhere() {
 #[test]
 fn the_scan_reads_calls_as_they_are_written() {
     let text = "tracing::warn!(event = \"a.b\", %id, x = f(1, \"), (\"), ?state, // c\n  y = %\"a,b\".len(),);\n\
-                let e = [\"fetch.x\", \"no.thing\"]; tracing::info!(event, z = 1);\n#[cfg(test)] tracing::info!(event = \"t.t\")";
+                let e = [\"fetch.x\", \"no.thing\"]; tracing::info!(event, z = 1);\n#[cfg(test)]\nmod tests { tracing::info!(event = \"t.t\") }";
     let events = made(text, &BTreeSet::from(["fetch"]));
     let fields: Vec<&str> = events["a.b"].fields.iter().map(String::as_str).collect();
     assert_eq!(fields, ["id", "state", "x", "y"]);

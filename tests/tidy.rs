@@ -170,7 +170,7 @@ fn code(text: &str) -> String {
 
 /// The part before the unit tests.
 fn before_tests(code: &str) -> &str {
-    code.split("#[cfg(test)]").next().unwrap_or_default()
+    code.split("#[cfg(test)]\nmod").next().unwrap_or_default()
 }
 
 fn identifier(text: &str) -> &str {

@@ -8,6 +8,7 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use support::{Site, USERS, corpus};
 
 /// A site with a store that has seen everything once, as it was after an orderly stop.
@@ -385,16 +386,24 @@ fn rows_of_the_index_that_differ_are_named_one_by_one() {
     assert!(text.contains("daybook check --rebuild"), "{text}");
 }
 
+struct EndsWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for EndsWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn beside_a_server_that_takes_mail_all_is_whole() {
     let filled = Filled::new("");
     let server = filled.site.serve();
     let to = format!("{}@gateway.example", filled.login);
-    let ended = std::sync::atomic::AtomicBool::new(false);
+    let ended = AtomicBool::new(false);
     let sent = std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
             let mut sent = 0u64;
-            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            while !ended.load(Ordering::Relaxed) {
                 let message = format!("Message-ID: <{sent}@x>\r\nSubject: one more\r\n\r\nbody\r\n");
                 let reply = server.send(&to, message.as_bytes());
                 assert!(reply.starts_with("250 "), "{reply}");
@@ -402,6 +411,8 @@ fn beside_a_server_that_takes_mail_all_is_whole() {
             }
             sent
         });
+        // A failed assertion must end the sender too, or nobody hears of it.
+        let _ends = EndsWhenDropped(&ended);
         for arguments in [&["--deep"][..], &[], &["--deep"]] {
             let report = filled.verify(arguments, 0);
             assert_eq!(
@@ -410,7 +421,7 @@ fn beside_a_server_that_takes_mail_all_is_whole() {
             );
             assert!(notes(&report).is_empty(), "{report:#}");
         }
-        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        ended.store(true, Ordering::Relaxed);
         sender.join().unwrap()
     });
     assert!(sent > 0);

@@ -256,8 +256,10 @@ impl Committer {
     }
 
     fn commit(&mut self, batch: Vec<Command>) {
+        // What was turned away comes in groups without a command.
+        let had_commands = !batch.is_empty();
         let batch = self.make_room(batch);
-        if batch.is_empty() {
+        if had_commands && batch.is_empty() {
             return;
         }
         let repaired = match self.repair_if_needed() {

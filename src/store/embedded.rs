@@ -440,7 +440,13 @@ impl Embedded {
 
         shared.witness.reached(log.position());
         let (commands, queue) = mpsc::channel(QUEUE_COMMANDS_MAX);
-        let unrecorded = key_files::unrecorded(&shared.keys_dir(), &index, now())?;
+        let unrecorded = match key_files::unrecorded(&shared.keys_dir(), &index, now()) {
+            Err(StoreError::IndexDamaged(why)) => {
+                shared.set_index_spoilt(&why);
+                Vec::new()
+            }
+            other => other?,
+        };
         if !unrecorded.is_empty() {
             let (answer, _) = oneshot::channel();
             // The queue is empty. Should the disk be full, the next opening tries again.

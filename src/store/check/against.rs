@@ -9,7 +9,7 @@ use super::rows::{Rows, Table};
 use super::taking::Findings;
 use crate::mail::GatewayMailbox;
 use crate::store::fact::FACT_VERSION_MAX;
-use crate::store::index::Numbers;
+use crate::store::index::{Making, Numbers};
 use crate::store::log::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
@@ -72,8 +72,7 @@ impl Against {
 
     /// How far of the log it holds; none while it is being made anew.
     pub(super) fn position(&self) -> Asked<Option<Position>> {
-        let rebuilding = "SELECT 1 FROM meta WHERE key = 'making'";
-        if self.connection.prepare(rebuilding)?.exists([])? {
+        if self.meta::<Making>("making")? != Some(Making::Done) {
             return Ok(None);
         }
         Ok(self.meta::<Option<Position>>("position")?.flatten())

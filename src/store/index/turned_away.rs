@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn pages_are_read_from_the_keys_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(&dir.path().join("index")).unwrap();
+        let index = Index::create(&dir.path().join("index")).unwrap();
         for (sql, step) in [
             (ACCEPTED, "SEARCH receipt USING PRIMARY KEY (id>? AND id<?)"),
             (TURNED_AWAY, "SEARCH turned_away USING PRIMARY KEY (id>? AND id<?)"),
