@@ -32,6 +32,11 @@
 //!   directory, certificate and visits say raise an alarm once and clear it once; people get a mail.
 //! - What waits in `Quarantine` and `Unassigned` can be looked at again ([`store::Revision`]): an admin releases it, the directory
 //!   learns of a user, a later version reads more. What was said first stays; what is said anew stands beside it.
+//! - Whether everything is still there is proven and not believed: the log is a chain of hashes, a thread beside the committer signs
+//!   how far it has come ([`store::Checkpoint`]), [`store::verify`] walks it without any key, and a thread reads all of it again at
+//!   leisure (`store/scrub/`). The index is only an opinion about the log: what it says twice must agree, or it is made anew beside
+//!   the running server (`store/reindex.rs`).
+//! - Who was told no, or to come again, is on record as well ([`store::TurnedAway`]), bounded, so that no flood fills the log.
 //! - [`admin::doctor`] examines everything around the gateway and goes through its own doors.
 //! - Whoever connects is counted by address and network ([`net::admission`]), and every message on its way in by its octets
 //!   (`pipeline/in_flight.rs`): no flood of strangers keeps reports out.
@@ -76,6 +81,7 @@
 //!   what is held back for its verdict is in `Quarantine` alone.
 //! - The same report again adds nothing; another body is always kept, whatever its Message-ID.
 //! - UIDs only rise, UIDLs are never reused.
+//! - A deleted or damaged index costs time, never mail; damaged content is named and never passes for mail.
 //! - The server cannot read what it stores: only a password or an escrow identity opens a keyring.
 //!
 //! On-disk formats are written down where they are made: the log in `store/format.rs` and `store/fact.rs`, the index in
