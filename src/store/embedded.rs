@@ -414,7 +414,7 @@ impl Embedded {
         let opened = match open_log_and_index(&shared, signed.as_ref(), &mut report) {
             // Without any room nobody could even fetch.
             Err(StoreError::Full) if shared.ballast.give_up() => {
-                report = OpenReport::default();
+                report = OpenReport { torn: std::mem::take(&mut report.torn), ..OpenReport::default() };
                 open_log_and_index(&shared, signed.as_ref(), &mut report)
             }
             opened => opened,
