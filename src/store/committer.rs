@@ -159,6 +159,7 @@ pub(super) struct Committer {
 struct Group<'a> {
     builder: &'a mut GroupBuilder,
     index: &'a Index,
+    shared: &'a Shared,
     segment: u64,
     offset: u64,
 }
@@ -177,7 +178,12 @@ impl Group<'_> {
             entry_octets: at.entry_octets,
             payload_offset: self.offset + at.payload_offset,
         };
-        self.index.apply(&entry.fact, &place)
+        let applied = self.index.apply(&entry.fact, &place);
+        if let Err(StoreError::Damaged(why)) = &applied {
+            // What was made up from the index contradicts the index: it would do so again and again.
+            self.shared.set_index_spoilt(why);
+        }
+        applied
     }
 
     fn push_fact(&mut self, fact: Fact) -> Result<(), StoreError> {
@@ -285,13 +291,19 @@ impl Committer {
         self.octets = Octets::default();
         self.deleted.clear();
         let (segment, offset) = self.log.next_group_at();
+        let shared = &*Arc::clone(&self.shared);
         let mut conclusions: Vec<Conclude> = Vec::with_capacity(batch.len());
         for command in batch {
-            let mut group = Group { builder: &mut builder, index: &index, segment, offset };
+            let mut group = Group { builder: &mut builder, index: &index, shared, segment, offset };
             conclusions.extend(self.take_one(command, &mut group));
         }
-        let turned_away =
-            self.take_turned_away(&mut Group { builder: &mut builder, index: &index, segment, offset });
+        let turned_away = self.take_turned_away(&mut Group {
+            builder: &mut builder,
+            index: &index,
+            shared,
+            segment,
+            offset,
+        });
         let outcome = match self.spoilt.take() {
             Some(e) => Err(e),
             None if !index.in_transaction() => {
