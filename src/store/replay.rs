@@ -548,6 +548,22 @@ mod tests {
     }
 
     #[test]
+    fn a_committer_whose_index_is_not_there_any_more_gets_another() {
+        let dir = store_of(VERSION_3);
+        let (store, _) = open(dir.path()).unwrap();
+        let shared = &store.shared;
+        // As a swap leaves it that failed half-way.
+        remove_index(&shared.index_path()).unwrap();
+        shared.set_index_behind(true);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while shared.index_is_behind() || !shared.index_path().exists() {
+            assert!(std::time::Instant::now() < deadline, "not in time");
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+        }
+        assert!(!shared.index_is_spoilt() && !shared.index_is_awaited());
+    }
+
+    #[test]
     fn roles_and_revisions_are_read_as_they_were_written() {
         let dir = store_of(VERSION_3);
         let (store, report) = open(dir.path()).unwrap();
