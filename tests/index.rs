@@ -319,6 +319,33 @@ fn mail_comes_and_goes_while_it_is_made_anew_beside() {
     assert!(dump(dir.path()) == before);
 }
 
+#[test]
+fn deleted_under_an_open_store_or_contradicting_new_mail_it_is_made_anew_and_mail_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (id, key) = filled(dir.path(), 10);
+    let path = dir.path().join("index.sqlite");
+    let (store, _) = open(dir.path());
+    let mailbox = store.gateway_mailbox_now(id).unwrap();
+    fs::remove_file(&path).unwrap();
+    wait_until("it is there again", || seen(&store, id, &key).is_ok() && path.exists());
+    deliver(&store, &mailbox, 100);
+
+    // A row in the way of the next entry of every folder.
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let spoil = "INSERT INTO placement SELECT id, uid_next, 1, zeroblob(16), 0, 1, NULL, 1 FROM folder";
+    assert_ne!(connection.execute(spoil, []).unwrap(), 0);
+    drop(connection);
+    let at = Timestamp::from_unix_ms(1_800_000_000_000);
+    let deliver_again = || {
+        let sent = delivery::delivery(&store, &mailbox, at, [7; 10], b"Subject: again\r\n\r\n");
+        runtime().block_on(store.deliver(vec![sent]))
+    };
+    assert!(matches!(deliver_again(), Err(StoreError::Damaged(_))));
+    wait_until("it is mended", || deliver_again().is_ok());
+    close(store);
+    assert_eq!(check(dir.path()).findings, Vec::<String>::new());
+}
+
 fn json(site: &Site, arguments: &[&str], code: i32) -> Json {
     serde_json::from_str(&site.run(arguments).expect(code).stdout).unwrap()
 }

@@ -89,7 +89,7 @@ pub(super) enum Command {
     },
     /// Has the index that was made beside take the place of the one in use.
     TakeIndex {
-        answer: Answer<()>,
+        answer: Answer<Vec<String>>,
     },
     /// Asks for nothing but that what failed is tried again.
     Probe,
@@ -159,6 +159,7 @@ pub(super) struct Committer {
 struct Group<'a> {
     builder: &'a mut GroupBuilder,
     index: &'a Index,
+    shared: &'a Shared,
     segment: u64,
     offset: u64,
 }
@@ -177,7 +178,12 @@ impl Group<'_> {
             entry_octets: at.entry_octets,
             payload_offset: self.offset + at.payload_offset,
         };
-        self.index.apply(&entry.fact, &place)
+        let applied = self.index.apply(&entry.fact, &place);
+        if let Err(StoreError::Damaged(why)) = &applied {
+            // What was made up from the index contradicts the index: it would do so again and again.
+            self.shared.set_index_spoilt(why);
+        }
+        applied
     }
 
     fn push_fact(&mut self, fact: Fact) -> Result<(), StoreError> {
@@ -209,7 +215,7 @@ impl Committer {
             let Some(first) = commands.blocking_recv() else { break };
             let mut batch = Vec::new();
             let mut octets = 0;
-            let mut takes: Vec<Answer<()>> = Vec::new();
+            let mut takes: Vec<Answer<Vec<String>>> = Vec::new();
             let mut next = Some(first);
             while let Some(Queued { command, since }) = next.take() {
                 match command {
@@ -285,13 +291,19 @@ impl Committer {
         self.octets = Octets::default();
         self.deleted.clear();
         let (segment, offset) = self.log.next_group_at();
+        let shared = &*Arc::clone(&self.shared);
         let mut conclusions: Vec<Conclude> = Vec::with_capacity(batch.len());
         for command in batch {
-            let mut group = Group { builder: &mut builder, index: &index, segment, offset };
+            let mut group = Group { builder: &mut builder, index: &index, shared, segment, offset };
             conclusions.extend(self.take_one(command, &mut group));
         }
-        let turned_away =
-            self.take_turned_away(&mut Group { builder: &mut builder, index: &index, segment, offset });
+        let turned_away = self.take_turned_away(&mut Group {
+            builder: &mut builder,
+            index: &index,
+            shared,
+            segment,
+            offset,
+        });
         let outcome = match self.spoilt.take() {
             Some(e) => Err(e),
             None if !index.in_transaction() => {
@@ -401,11 +413,16 @@ impl Committer {
         }
         self.index = None;
         if self.shared.index_is_spoilt() {
+            self.shared.set_index_awaited(true);
             return Err(StoreError::IndexDamaged("it is being made anew".to_owned()));
         }
-        let opened = super::replay::open_index_and_replay(&self.shared, self.log.position());
+        let opened = super::replay::open_index_and_replay(&self.shared, self.log.position())
+            .map_err(|error| self.shared.unless_gone(error));
         let index = opened.inspect_err(|error| match error {
-            StoreError::IndexDamaged(why) => self.shared.set_index_spoilt(why),
+            StoreError::IndexDamaged(why) => {
+                self.shared.set_index_spoilt(why);
+                self.shared.set_index_awaited(true);
+            }
             // It is tried again also if no command comes this far: sessions that meet no usable index have nothing to commit.
             _ => self.shared.set_index_behind(true),
         })?;
@@ -419,19 +436,22 @@ impl Committer {
         self.shared.load_routes(&index)?;
         self.index = Some(index);
         self.shared.set_index_behind(false);
+        self.shared.set_index_awaited(false);
         Ok(())
     }
 
-    /// Takes the rest of the log into the index made beside, and goes on with that one.
-    fn take_index(&mut self) -> Result<(), StoreError> {
-        super::reindex::finish_beside(&self.shared, self.log.position())?;
+    /// Takes the rest of the log into the index made beside, and goes on with that one. Gives what is damaged in that rest.
+    fn take_index(&mut self) -> Result<Vec<String>, StoreError> {
+        let damage = super::reindex::finish_beside(&self.shared, self.log.position())?;
+        // Should this fail, what there is is opened again.
         self.index = None;
+        self.shared.set_index_behind(true);
         let keep = self.shared.index_is_spoilt();
         let index = super::replay::put_in_place(&self.shared, keep)?;
         index.set_numbers(&index.numbers()?.at_least(&self.numbers))?;
         self.use_index(index)?;
         self.shared.forget_index_spoilt();
-        Ok(())
+        Ok(damage)
     }
 
     /// Adds one command to the group. What cannot be added is answered at once and leaves no trace in the group.

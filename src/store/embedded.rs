@@ -114,6 +114,8 @@ pub(super) struct Shared {
     index_behind: AtomicBool,
     /// The index must be made anew.
     index_spoilt: AtomicBool,
+    /// The committer waits for it: until then no mail is taken.
+    index_awaited: AtomicBool,
     /// Raised when another index took its place.
     index_generation: AtomicU64,
     witness: Witness,
@@ -194,7 +196,15 @@ impl Shared {
     /// A reading connection of its own.
     pub(super) fn open_reader(&self) -> Result<Index, StoreError> {
         let _stays_in_place = self.opening_index();
-        Index::open_reader(&self.index_path())
+        Index::open_reader(&self.index_path()).map_err(|error| self.unless_gone(error))
+    }
+
+    /// The index could not be opened: when it is not there at all, trying again does not help.
+    pub(super) fn unless_gone(&self, error: StoreError) -> StoreError {
+        match self.index_path().try_exists() {
+            Ok(false) => StoreError::IndexDamaged("it is not there".to_owned()),
+            _ => error,
+        }
     }
 
     pub(super) fn wal_path(&self) -> PathBuf {
@@ -248,6 +258,15 @@ impl Shared {
 
     pub(super) fn forget_index_spoilt(&self) {
         self.index_spoilt.store(false, Ordering::Relaxed);
+    }
+
+    /// The committer cannot go on with the index there is.
+    pub(super) fn set_index_awaited(&self, awaited: bool) {
+        self.index_awaited.store(awaited, Ordering::Relaxed);
+    }
+
+    pub(super) fn index_is_awaited(&self) -> bool {
+        self.index_awaited.load(Ordering::Relaxed)
     }
 
     /// Closes idle reading connections, and those in use when they are done: they are to an index that was put aside.
@@ -396,6 +415,7 @@ impl Embedded {
             failing: AtomicBool::new(false),
             index_behind: AtomicBool::new(false),
             index_spoilt: AtomicBool::new(false),
+            index_awaited: AtomicBool::new(false),
             index_generation: AtomicU64::new(0),
             waiting: Waiting::default(),
             index_place: RwLock::new(()),
@@ -414,14 +434,16 @@ impl Embedded {
         let opened = match open_log_and_index(&shared, signed.as_ref(), &mut report) {
             // Without any room nobody could even fetch.
             Err(StoreError::Full) if shared.ballast.give_up() => {
-                report = OpenReport::default();
+                report = OpenReport { torn: std::mem::take(&mut report.torn), ..OpenReport::default() };
                 open_log_and_index(&shared, signed.as_ref(), &mut report)
             }
             opened => opened,
         };
         let (log, mut index) = opened?;
         if with_new_index && report.index_rebuilt.is_none() {
-            index = drop_and_remake(&shared, index, log.position())?;
+            let (made, damage) = drop_and_remake(&shared, index, log.position())?;
+            index = made;
+            report.damage.extend(damage);
         }
         shared.set_log_end(log.position());
         if !was_clean {
@@ -582,16 +604,16 @@ impl Drop for Embedded {
     }
 }
 
-/// Makes the index anew although nothing is wrong with it.
-fn drop_and_remake(shared: &Shared, index: Index, end: Position) -> Result<Index, StoreError> {
+/// Makes the index anew although nothing is wrong with it. Gives what is damaged in the log as well.
+fn drop_and_remake(shared: &Shared, index: Index, end: Position) -> Result<(Index, Vec<String>), StoreError> {
     let numbers = index.numbers()?;
     drop(index);
     let from = open_unfinished(shared)?.position()?;
     shared.progress.begin(super::log::Log::octets_behind(&shared.log_dir(), from)?);
-    make_beside(shared, end)?;
+    let damage = make_beside(shared, end)?;
     let index = put_in_place(shared, false)?;
     index.set_numbers(&index.numbers()?.at_least(&numbers))?;
-    Ok(index)
+    Ok((index, damage))
 }
 
 /// Holds `data_dir/lock` until dropped.

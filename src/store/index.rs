@@ -449,6 +449,13 @@ impl Index {
         self.set_meta("making", &making)
     }
 
+    /// Has the disk full from now on.
+    #[cfg(test)]
+    pub(super) fn fill_disk(&self) {
+        let pages: i64 = self.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+    }
+
     /// Leaves a gap before the next UID of every folder: entries were lost, and with them UIDs that clients may know.
     pub(super) fn skip_uids(&self) -> Result<(), StoreError> {
         self.skip_uids_of_all(UIDS_SKIPPED)
@@ -468,8 +475,7 @@ mod tests {
         let path = dir.path().join("index");
         drop(Index::create(&path).unwrap());
         let full = Index::open(&path).unwrap();
-        let pages: i64 = full.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
-        full.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+        full.fill_disk();
         let written = full.connection.execute("INSERT INTO name VALUES (zeroblob(100000), x'')", []);
         assert!(matches!(written.map_err(StoreError::from), Err(StoreError::Full)));
         for index in [&full, &Index::open_reader(&path).unwrap()] {

@@ -12,7 +12,9 @@ use super::index::{Examined, Index};
 use super::log::{Finding, Log, Position};
 use super::replay::{open_unfinished, replay_up_to, tell_damage, with_unfinished};
 use super::{Embedded, Options, StoreError};
+use rusqlite::InterruptHandle;
 use serde::{Deserialize, Serialize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,13 +24,18 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How often a long replay is told of in the log.
 const TOLD_INTERVAL: Duration = Duration::from_secs(5);
-/// Groups the committer may take in itself when it is given the new index: about as much as it takes between two syncs.
+/// Groups the committer may take in itself when it is given the new index, while mail waits. Most groups are small; large ones
+/// may make that some seconds.
 const HANDED_OVER_GROUPS_MAX: u64 = 256;
 /// Stretches after which it is given to the committer although more are left: mail comes faster than it is read.
 const STRETCHES_MAX: usize = 64;
 /// Between two rebuilds that nobody asked for, so many times what the last one took: a disk that damages every index must not
 /// keep the machine busy with it.
 const PAUSE_FACTOR: u32 = 9;
+/// The longest such pause while no mail can be taken without a new index.
+const AWAITED_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Between two attempts to end a check.
+const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What can be done about the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,8 +158,30 @@ struct Jobs {
     doing: Option<IndexJob>,
     last: Option<IndexOutcome>,
     thread: Option<JoinHandle<()>>,
-    /// No rebuild begins by itself before.
-    not_before: Option<Instant>,
+    /// When the last rebuild ended, and how long it took.
+    rebuilt: Option<(Instant, Duration)>,
+    /// Ends the check that is done.
+    interrupt: Option<InterruptHandle>,
+    /// The check is to end.
+    is_given_up: bool,
+}
+
+impl Jobs {
+    /// Ends the check that is done, if one is.
+    fn give_up_check(&mut self) {
+        self.is_given_up = true;
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.interrupt();
+        }
+    }
+
+    /// True while no rebuild begins by itself.
+    fn rests(&self, is_awaited: bool) -> bool {
+        self.rebuilt.is_some_and(|(at, took)| {
+            let pause = took.saturating_mul(PAUSE_FACTOR);
+            at.elapsed() < if is_awaited { pause.min(AWAITED_PAUSE_MAX) } else { pause }
+        })
+    }
 }
 
 impl IndexJobs {
@@ -187,14 +216,20 @@ impl IndexJobs {
             return Err(StoreError::Refused(format!("the index is being {what} already")));
         }
         state.doing = Some(job);
+        state.is_given_up = false;
         shared.progress().begin(0);
         let (jobs, shared) = (Arc::clone(self), Arc::clone(shared));
         let work = move || {
             let began = Instant::now();
-            let outcome = match job {
-                IndexJob::Check => Ok(look_through(&shared)),
-                IndexJob::Rebuild => build_beside(&shared, &commands).map(|()| Examined::default()),
-            };
+            // After a panic too another job may be begun.
+            let outcome = catch_unwind(AssertUnwindSafe(|| match job {
+                IndexJob::Check => jobs.look_through(&shared),
+                IndexJob::Rebuild => build_beside(&shared, &commands),
+            }))
+            .unwrap_or_else(|_| {
+                let error = std::io::Error::other("it failed; the log says where");
+                Err(StoreError::io("working on the index", error))
+            });
             jobs.end(job, outcome, shared.progress().now(), began.elapsed());
         };
         match std::thread::Builder::new().name("reindexer".to_owned()).spawn(work) {
@@ -207,13 +242,17 @@ impl IndexJobs {
         Ok(())
     }
 
-    /// Begins a rebuild that nobody asked for, unless the last one was just now.
+    /// Begins a rebuild that nobody asked for, unless the last one was just now. A check gives way to it.
     pub(super) fn mend(self: &Arc<Self>, shared: &Arc<Shared>, commands: mpsc::WeakSender<Queued>) {
-        let state = self.state();
-        if state.doing.is_some() || state.not_before.is_some_and(|then| Instant::now() < then) {
+        let mut state = self.state();
+        if state.rests(shared.index_is_awaited()) {
             return;
         }
-        drop(state);
+        match state.doing {
+            Some(IndexJob::Check) => return state.give_up_check(),
+            Some(IndexJob::Rebuild) => return,
+            None => drop(state),
+        }
         if let Err(error) = self.begin(IndexJob::Rebuild, shared, commands) {
             tracing::error!(event = "store.index_failed", %error);
         }
@@ -229,22 +268,48 @@ impl IndexJobs {
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let mut state = self.state();
         if job == IndexJob::Rebuild {
-            state.not_before = Instant::now().checked_add(took * PAUSE_FACTOR);
+            state.rebuilt = Some((Instant::now(), took));
             match &outcome {
                 Ok(_) => tracing::warn!(event = "store.index_repaired", messages = progress.messages, ms),
                 Err(error) => tracing::error!(event = "store.index_failed", %error),
             }
         }
         state.doing = None;
+        state.interrupt = None;
         state.last = Some(IndexOutcome::of(job, outcome, progress, ms));
     }
 
     /// Waits for the thread; the replay was told to stop.
     pub(super) fn join(&self) {
         let thread = self.state().thread.take();
+        while thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            // What it is at by the next time may need it again.
+            self.state().give_up_check();
+            std::thread::sleep(INTERRUPT_INTERVAL);
+        }
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!(event = "store.thread_failed");
         }
+    }
+
+    /// Looks through the index of an open store.
+    fn look_through(&self, shared: &Shared) -> Result<Examined, StoreError> {
+        let before = shared.log_end();
+        let index = match shared.open_reader() {
+            Ok(index) => index,
+            Err(error) => return Ok(Examined::hopeless(error.to_string())),
+        };
+        self.state().interrupt = Some(index.interrupt_handle());
+        let mut examined = index.examine(&|| shared.progress().goes_on() && !self.state().is_given_up)?;
+        if let Some(position) = examined.position {
+            let is_behind = position.sequence < before.sequence;
+            // The same group may lie in another segment by now.
+            let is_beside = position.sequence == before.sequence && !position.is_same_group_as(&before);
+            if is_behind || is_beside {
+                examined.tell("it is not where the log is".to_owned());
+            }
+        }
+        Ok(examined)
     }
 }
 
@@ -264,27 +329,11 @@ impl IndexOutcome {
     }
 }
 
-/// Looks through the index of an open store.
-fn look_through(shared: &Shared) -> Examined {
-    let before = shared.log_end();
-    let mut examined = match shared.open_reader() {
-        Ok(index) => index.examine(&|| shared.progress().goes_on()),
-        Err(error) => Examined::hopeless(error.to_string()),
-    };
-    if let Some(position) = examined.position {
-        let is_behind = position.sequence < before.sequence;
-        let is_beside = position.sequence == before.sequence && position != before;
-        if is_behind || is_beside {
-            examined.tell("it is not where the log is".to_owned());
-        }
-    }
-    examined
-}
-
-/// Makes an index from the log up to where the committer is, and gives it to the committer.
-fn build_beside(shared: &Shared, commands: &mpsc::WeakSender<Queued>) -> Result<(), StoreError> {
+/// Makes an index from the log up to where the committer is, and gives it to the committer. Gives what is damaged in the log.
+fn build_beside(shared: &Shared, commands: &mpsc::WeakSender<Queued>) -> Result<Examined, StoreError> {
     let path = shared.new_index_path();
-    with_unfinished(shared, |index| {
+    let mut damage = with_unfinished(shared, |index| {
+        let mut damage = Vec::new();
         let from = index.position()?;
         for stretch in 0..STRETCHES_MAX {
             let end = shared.log_end();
@@ -300,20 +349,26 @@ fn build_beside(shared: &Shared, commands: &mpsc::WeakSender<Queued>) -> Result<
             }
             let (replayer, findings) = replay_up_to(shared, index, &path, end)?;
             let lost = replayer.pause(&end, findings.iter().any(Finding::loses_entries))?;
-            tell_damage(lost, &findings);
+            damage.extend(tell_damage(lost, &findings));
         }
-        index.checkpoint()
+        index.checkpoint().map(|()| damage)
     })?;
     let (answer, taken) = oneshot::channel();
     let commands = commands.upgrade().ok_or_else(StoreError::closed)?;
     commands.blocking_send(Command::TakeIndex { answer }.into()).map_err(|_| StoreError::closed())?;
     drop(commands);
-    taken.blocking_recv().map_err(|_| StoreError::closed())?
+    damage.extend(taken.blocking_recv().map_err(|_| StoreError::closed())??);
+    // Each stretch tells of segments whose header is damaged.
+    damage.sort_unstable();
+    damage.dedup();
+    let mut examined = Examined::default();
+    damage.into_iter().for_each(|what| examined.tell(what));
+    Ok(examined)
 }
 
 /// The committer's part: takes in the rest, up to `end`, and puts the new index in its place. It never begins one itself:
 /// all mail waits for it.
-pub(super) fn finish_beside(shared: &Shared, end: Position) -> Result<(), StoreError> {
+pub(super) fn finish_beside(shared: &Shared, end: Position) -> Result<Vec<String>, StoreError> {
     let index = open_unfinished(shared)?;
     if index.position()?.is_none() {
         return Err(StoreError::IndexDamaged("what was made of the new one cannot be used".to_owned()));
@@ -322,15 +377,15 @@ pub(super) fn finish_beside(shared: &Shared, end: Position) -> Result<(), StoreE
 }
 
 /// The same where nobody waits: begins one, if need be.
-pub(super) fn make_beside(shared: &Shared, end: Position) -> Result<(), StoreError> {
+pub(super) fn make_beside(shared: &Shared, end: Position) -> Result<Vec<String>, StoreError> {
     with_unfinished(shared, |index| finish(shared, index, end))
 }
 
-fn finish(shared: &Shared, index: &Index, end: Position) -> Result<(), StoreError> {
+fn finish(shared: &Shared, index: &Index, end: Position) -> Result<Vec<String>, StoreError> {
     let (replayer, findings) = replay_up_to(shared, index, &shared.new_index_path(), end)?;
     let (_, lost) = replayer.finish(&end, findings.iter().any(Finding::loses_entries))?;
-    tell_damage(lost, &findings);
-    index.checkpoint()
+    let damage = tell_damage(lost, &findings);
+    index.checkpoint().map(|()| damage)
 }
 
 /// Looks through the index in `data_dir` while no server runs. Changes nothing.
@@ -343,7 +398,7 @@ pub fn check_index(data_dir: &Path) -> Result<IndexOutcome, StoreError> {
     let path = data_dir.join(super::embedded::INDEX_FILE);
     let examined = if path.exists() {
         match Index::open_reader(&path) {
-            Ok(index) => index.examine(&|| true),
+            Ok(index) => index.examine(&|| true)?,
             Err(error @ StoreError::Newer(_)) => return Err(error),
             Err(error) => Examined::hopeless(error.to_string()),
         }
@@ -372,4 +427,38 @@ pub fn rebuild_index(options: &Options, progress: Arc<Progress>) -> Result<Index
     report.damage.into_iter().for_each(|what| examined.tell(what));
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(IndexOutcome::of(IndexJob::Rebuild, Ok(examined), progress.now(), ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rebuild_that_all_mail_waits_for_does_not_wait_long_after_the_last_one() {
+        let jobs = |ago: u64| Jobs {
+            rebuilt: Some((
+                Instant::now().checked_sub(Duration::from_secs(ago)).unwrap(),
+                Duration::from_secs(3_600),
+            )),
+            ..Jobs::default()
+        };
+        assert_eq!([false, true].map(|is_awaited| jobs(5).rests(is_awaited)), [true, true]);
+        assert_eq!([false, true].map(|is_awaited| jobs(61).rests(is_awaited)), [true, false]);
+        assert!(!Jobs::default().rests(false));
+    }
+
+    #[test]
+    fn a_check_gives_way_to_a_rebuild_and_does_not_call_whole_what_it_did_not_look_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { data_dir: dir.path().to_owned(), reserve_octets: 0 };
+        let (store, _) = Embedded::open(&options).unwrap();
+        let (commands, _queue) = mpsc::channel(1);
+        let jobs = Arc::new(IndexJobs::default());
+        jobs.state().doing = Some(IndexJob::Check);
+        jobs.mend(&store.shared, commands.downgrade());
+        assert!(jobs.state().is_given_up);
+        assert!(matches!(jobs.look_through(&store.shared), Err(StoreError::Refused(_))));
+        jobs.state().is_given_up = false;
+        assert_eq!(jobs.look_through(&store.shared).unwrap().damaged, 0);
+    }
 }

@@ -115,6 +115,10 @@ impl<'a> Replayer<'a> {
         match self.index.apply(&entry.fact, place) {
             Ok(()) => self.index.release().map(|()| matches!(entry.fact, Fact::Received(_))),
             Err(e) => {
+                // Out of memory or disk, SQLite ends the whole transaction: that is what happened, and no damage.
+                if !self.index.in_transaction() {
+                    return Err(e);
+                }
                 self.index.rollback_to_savepoint()?;
                 Err(match e {
                     // With an index that has more behind it than this log, the contradiction may be its own.
@@ -129,6 +133,22 @@ impl<'a> Replayer<'a> {
     fn note_loss(&mut self) {
         if self.making == Making::Going {
             self.making = Making::GoingWithLoss;
+        }
+    }
+
+    /// What was acknowledged, up to `position`, is there no more, and no finding of the log says so.
+    fn note_missing_end(&mut self, position: &Position) {
+        let is_there = match &self.last {
+            Some(last) => last.is_same_group_as(position),
+            None => position.sequence == 0,
+        };
+        if !is_there {
+            self.note_loss();
+            self.lost.push(format!(
+                "the log ends with group {}, and its end was at group {}: entries are missing",
+                self.last.map_or(0, |last| last.sequence),
+                position.sequence
+            ));
         }
     }
 
@@ -155,6 +175,8 @@ impl<'a> Replayer<'a> {
         self.index.rollback()?;
         if lost_entries {
             self.note_loss();
+        } else {
+            self.note_missing_end(position);
         }
         self.index.begin()?;
         self.position = Some(*position);
@@ -171,6 +193,9 @@ impl<'a> Replayer<'a> {
         self.flush()?;
         self.index.rollback()?;
         self.index.begin()?;
+        if !lost_entries {
+            self.note_missing_end(position);
+        }
         if lost_entries || self.making == Making::GoingWithLoss || !self.lost.is_empty() {
             self.numbers.epoch += 1;
             self.index.skip_uids()?;
@@ -202,6 +227,12 @@ pub(super) fn open_unfinished(shared: &Shared) -> Result<Index, StoreError> {
         let left = Index::open(&path).and_then(|index| match index.position()? {
             Some(position) if !Log::holds(&shared.log_dir(), &position)? => {
                 Err(StoreError::IndexDamaged("the log has another end by now".to_owned()))
+            }
+            // Whatever is met from here on is remembered again until it is paid for.
+            _ if index.making() == Making::Done => {
+                index.set_making(Making::Going)?;
+                drop(index);
+                Index::open(&path)
             }
             _ => Ok(index),
         });
@@ -237,23 +268,29 @@ pub(super) fn put_in_place(shared: &Shared, keep: bool) -> Result<Index, StoreEr
     let fail = |e| StoreError::io("putting the new index in its place", e);
     let _nobody_opens_it = shared.placing_index();
     let (path, new) = (shared.index_path(), shared.new_index_path());
+    let old = path.with_extension(format!("sqlite.damaged-{}", now().unix_ms()));
+    let swapped = swap(&path, &new, &old);
+    // Also when it failed half-way: whoever has the one before open would go on reading that.
+    shared.forget_readers();
+    swapped.and_then(|()| sync_dir(shared.data_dir())).map_err(fail)?;
+    forget_older(shared.data_dir(), keep.then_some(&old));
+    Index::open(&path)
+}
+
+/// Puts the index at `path` aside as `old`, and the one at `new` in its place.
+fn swap(path: &Path, new: &Path, old: &Path) -> io::Result<()> {
     // Folded in and closed, it is one file.
     for suffix in ["-wal", "-shm"] {
-        remove_file_durably(&beside(&new, suffix)).map_err(fail)?;
+        remove_file_durably(&beside(new, suffix))?;
     }
-    let old = path.with_extension(format!("sqlite.damaged-{}", now().unix_ms()));
     if path.exists() {
-        fs::rename(&path, &old).map_err(fail)?;
+        fs::rename(path, old)?;
     }
     for suffix in ["-wal", "-shm"] {
         // What is left of them would be read as the new index's.
-        remove_file_durably(&beside(&path, suffix)).map_err(fail)?;
+        remove_file_durably(&beside(path, suffix))?;
     }
-    fs::rename(&new, &path).map_err(fail)?;
-    sync_dir(shared.data_dir()).map_err(fail)?;
-    shared.forget_readers();
-    forget_older(shared.data_dir(), keep.then_some(&old));
-    Index::open(&path)
+    fs::rename(new, path)
 }
 
 /// Removes indexes that were put aside, but for `kept`. One that stays costs room and nothing else.
@@ -295,10 +332,13 @@ pub(super) fn open_index_and_replay(shared: &Shared, end: Position) -> Result<In
     Ok(index)
 }
 
-pub(super) fn tell_damage(lost: Vec<String>, findings: &[Finding]) {
-    for what in lost.into_iter().chain(findings.iter().map(ToString::to_string)) {
+/// Tells of damage in the log, and gives it in words.
+pub(super) fn tell_damage(lost: Vec<String>, findings: &[Finding]) -> Vec<String> {
+    let damage: Vec<String> = lost.into_iter().chain(findings.iter().map(ToString::to_string)).collect();
+    for what in &damage {
         tracing::error!(event = "store.damaged", what);
     }
+    damage
 }
 
 /// Log and index, opened and brought to the same position.
@@ -315,8 +355,15 @@ pub(super) fn open_log_and_index(
         // Without them there is no serving anything, so they are looked at before anything else.
         .and_then(|index| index.gateway_mailboxes().map(|_| index))
         .and_then(|index| open_log_onto(shared, &index, &path, signed, report).map(|log| (log, index)));
-    let Err(StoreError::IndexDamaged(why)) = opened else { return opened };
-    *report = OpenReport { index_rebuilt: Some(why), ..OpenReport::default() };
+    let Err(StoreError::IndexDamaged(why)) = opened else {
+        if opened.is_ok() {
+            forget_finished(shared);
+        }
+        return opened;
+    };
+    // What the first attempt cut off the second does not meet again.
+    let torn = std::mem::take(&mut report.torn);
+    *report = OpenReport { index_rebuilt: Some(why), torn, ..OpenReport::default() };
     match make_log_and_index(shared, signed, report, true) {
         Err(StoreError::Full) => {
             // Mail must be fetched to make room: rather that than an index that nobody can use.
@@ -324,6 +371,17 @@ pub(super) fn open_log_and_index(
             make_log_and_index(shared, signed, report, false)
         }
         other => other,
+    }
+}
+
+/// Removes an index that was made and not put in place before the process ended: the one there is will do. One that is half
+/// made stays, to be gone on with.
+fn forget_finished(shared: &Shared) {
+    let path = shared.new_index_path();
+    let is_finished = path.exists() && Index::open(&path).is_ok_and(|index| index.making() == Making::Done);
+    if is_finished {
+        // One that stays costs room and nothing else.
+        remove_index(&path).ok();
     }
 }
 
@@ -341,7 +399,11 @@ fn make_log_and_index(
         index.checkpoint()?;
         Ok((log, report))
     })?;
-    *report = OpenReport { index_rebuilt: report.index_rebuilt.take(), ..made };
+    *report = OpenReport {
+        index_rebuilt: report.index_rebuilt.take(),
+        torn: std::mem::take(&mut report.torn),
+        ..made
+    };
     Ok((log, put_in_place(shared, keep)?))
 }
 
@@ -359,12 +421,19 @@ fn open_log_onto(
     let (log, findings) =
         Log::open(&shared.log_dir(), from, may_cut, signed, &mut |p, o, h, b| replayer.take(p, o, h, b))?;
     let lost_entries = findings.iter().any(Finding::loses_entries);
+    // Told also when this attempt fails yet: another may not meet it again.
+    for finding in findings.iter().filter(|finding| matches!(finding, Finding::Torn { .. })) {
+        let torn = finding.to_string();
+        if !report.torn.contains(&torn) {
+            report.torn.push(torn);
+        }
+    }
     let (groups, lost) = replayer.finish(&log.position(), lost_entries)?;
     report.replayed_groups = groups;
     report.damage = lost;
     for finding in findings {
         match finding {
-            Finding::Torn { .. } => report.torn.push(finding.to_string()),
+            Finding::Torn { .. } => {}
             Finding::Damage { .. } => report.damage.push(finding.to_string()),
             Finding::Missing { .. } => {
                 report.damage.push(finding.to_string());
@@ -443,9 +512,13 @@ mod tests {
         assert_eq!((index.position().unwrap(), index.making()), (half, Making::Going));
         drop(index);
         crate::store::reindex::finish_beside(shared, end).unwrap();
-        let index = open_unfinished(shared).unwrap();
+        let index = Index::open(&path).unwrap();
         assert_eq!((index.position().unwrap(), index.making()), (Some(end), Making::Done));
         assert_eq!(index.numbers().unwrap().epoch, 1, "nothing was lost");
+        drop(index);
+        // Gone on with, it is unfinished again: what is lost behind it must not be forgotten.
+        let index = open_unfinished(shared).unwrap();
+        assert_eq!((index.position().unwrap(), index.making()), (Some(end), Making::Going));
         drop(index);
         // An end that this log never had.
         let elsewhere = Position { offset: end.offset + 1, ..end };
@@ -453,6 +526,41 @@ mod tests {
         index.set_position(&elsewhere).unwrap();
         drop(index);
         assert_eq!(open_unfinished(shared).unwrap().position().unwrap(), None);
+        // One that was finished and never put in place is of no use to a store whose index is sound.
+        crate::store::reindex::make_beside(shared, end).unwrap();
+        drop(store);
+        assert!(path.exists());
+        let (_store, report) = open(dir.path()).unwrap();
+        assert_eq!((report.index_rebuilt, path.exists()), (None, false));
+    }
+
+    #[test]
+    fn a_full_disk_while_it_is_made_is_no_damage_and_loses_nothing_that_was_done() {
+        let long = format!("\"name\":\"{}\"", "Contoso".repeat(10_000));
+        let dir = store_of(&VERSION_3.replace("\"name\":\"Contoso\"", &long));
+        let (store, _) = open(dir.path()).unwrap();
+        let (shared, end) = (&store.shared, store.shared.log_end());
+        let index = open_unfinished(shared).unwrap();
+        index.fill_disk();
+        let replayed = replay_up_to(shared, &index, &shared.new_index_path(), end);
+        assert!(matches!(replayed, Err(StoreError::Full)), "{:?}", replayed.err());
+        assert!(!index.in_transaction(), "this is about a transaction that SQLite ended by itself");
+    }
+
+    #[test]
+    fn a_committer_whose_index_is_not_there_any_more_gets_another() {
+        let dir = store_of(VERSION_3);
+        let (store, _) = open(dir.path()).unwrap();
+        let shared = &store.shared;
+        // As a swap leaves it that failed half-way.
+        remove_index(&shared.index_path()).unwrap();
+        shared.set_index_behind(true);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while shared.index_is_behind() || !shared.index_path().exists() {
+            assert!(std::time::Instant::now() < deadline, "not in time");
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+        }
+        assert!(!shared.index_is_spoilt() && !shared.index_is_awaited());
     }
 
     #[test]

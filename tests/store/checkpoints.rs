@@ -124,6 +124,36 @@ fn whole_groups_missing_at_the_end_are_named_also_when_the_index_is_gone() {
 }
 
 #[test]
+fn a_missing_end_is_missed_again_when_the_index_is_made_anew_and_no_uid_is_used_twice() {
+    for while_open in [true, false] {
+        let closed = Closed::new();
+        closed.cut(closed.two);
+        let dir = closed.dir.path();
+        put_back(&closed.index, dir);
+        let (store, _) = open(dir);
+        let (store, outcome) = if while_open {
+            store.index_state(Some(IndexJob::Rebuild)).unwrap();
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            while store.index_state(None).unwrap().doing.is_some() {
+                assert!(std::time::Instant::now() < deadline, "not in time");
+                std::thread::park_timeout(std::time::Duration::from_millis(5));
+            }
+            let outcome = store.index_state(None).unwrap().last.unwrap();
+            (store, outcome)
+        } else {
+            close(store);
+            let options = Options { data_dir: dir.to_owned(), reserve_octets: 0 };
+            let outcome = rebuild_index(&options, Arc::default()).unwrap();
+            (open(dir).0, outcome)
+        };
+        assert_eq!((&outcome.error, outcome.damaged), (&None, 1), "{outcome:?}");
+        assert!(outcome.findings[0].contains("entries are missing"), "{outcome:?}");
+        assert!(deliver_one(&store, &closed.mailbox, 9).placements[0].1.value() > 4);
+        close(store);
+    }
+}
+
+#[test]
 fn a_log_that_was_written_anew_is_not_what_was_signed() {
     let closed = Closed::new();
     // As long a log, with as many groups, of another store: but for the signature nothing is wrong with it.

@@ -3,6 +3,7 @@
 use super::sums::damaged;
 use super::{Index, StoreError};
 use crate::store::log::Position;
+use rusqlite::InterruptHandle;
 
 /// Findings that are told in words; the rest is counted.
 const FINDINGS_MAX: usize = 20;
@@ -39,16 +40,31 @@ impl Examined {
 
 impl Index {
     /// Looks through the index as it is now: SQLite's own check of its pages, what the index says of itself, every folder with
-    /// its live entries, and the messages and objects behind them. Gives up early when `go_on` says so.
-    pub(in crate::store) fn examine(&self, go_on: &dyn Fn() -> bool) -> Examined {
+    /// its live entries, and the messages and objects behind them. Gives up early when `go_on` says so; what takes long in
+    /// SQLite itself is left by [`Index::interrupt_handle`].
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when it gave up: what was not looked at may be damaged.
+    pub(in crate::store) fn examine(&self, go_on: &dyn Fn() -> bool) -> Result<Examined, StoreError> {
         let mut examined = Examined::default();
         if let Err(error) = self.at_once(|index| index.examine_now(go_on, &mut examined)) {
             examined.tell(error.to_string());
         }
-        examined
+        match go_on() {
+            true => Ok(examined),
+            false => Err(StoreError::Refused("it was not looked through to the end".to_owned())),
+        }
+    }
+
+    /// Ends what is asked on this connection just then.
+    pub(in crate::store) fn interrupt_handle(&self) -> InterruptHandle {
+        self.connection.get_interrupt_handle()
     }
 
     fn examine_now(&self, go_on: &dyn Fn() -> bool, examined: &mut Examined) -> Result<(), StoreError> {
+        if !go_on() {
+            return Ok(());
+        }
         let mut check = self.connection.prepare(&format!("PRAGMA quick_check({FINDINGS_MAX})"))?;
         let mut rows = check.query([])?;
         while let Some(row) = rows.next()? {
