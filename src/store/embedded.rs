@@ -3,7 +3,8 @@
 use super::ballast::Ballast;
 use super::checkpoint::{CheckpointStatus, Witness};
 use super::committer::{
-    Command, Committer, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, Queued, room_kept_from_mail,
+    Command, Committer, FILES_KEPT_FROM_MAIL, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, Queued,
+    room_kept_from_mail,
 };
 use super::content::make_shards;
 use super::escrow;
@@ -304,16 +305,25 @@ impl Shared {
     }
 
     /// Transactions turned away that the log is to tell of: none while room is short, since what is left is for deleting and
-    /// fetching. At the end they are tried all the same: they are few.
+    /// fetching. At the end they may use the reserve: they are few.
     pub(super) fn turned_away_to_write(&self) -> Vec<TurnedAway> {
         let first = self.waiting.first();
-        let may_write = !first.is_empty() && (self.waiting.is_closing() || self.check_free_space(0).is_ok());
+        let has_room = || match self.waiting.is_closing() {
+            true => self.free_octets().is_ok_and(|free| free >= GROUP_ROOM_OCTETS),
+            false => self.check_free_space(0).is_ok(),
+        };
+        let may_write = !first.is_empty() && has_room();
         if may_write { first } else { Vec::new() }
     }
 
     /// The first of them are durable, or never will be.
     pub(super) fn turned_away_written(&self, count: usize) {
         self.waiting.written(count);
+    }
+
+    /// How many wait to be written.
+    pub(super) fn turned_away_waiting(&self) -> usize {
+        self.waiting.count()
     }
 
     /// True when there are any. With `all`, those too that were only counted so far.
@@ -331,6 +341,14 @@ impl Shared {
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
+    /// True when the ballast was given up and hardly another file can be made: that one is not for mail either.
+    pub(super) fn files_are_kept_from_mail(&self) -> bool {
+        // Where files are not counted, there is no end to them.
+        let is_short =
+            |space: rustix::fs::StatVfs| space.f_files > 0 && space.f_favail < FILES_KEPT_FROM_MAIL;
+        self.ballast.owed() > 0 && rustix::fs::statvfs(&self.data_dir).is_ok_and(is_short)
+    }
+
     /// What must stay free.
     fn reserve_octets(&self) -> u64 {
         self.reserve_octets.load(Ordering::Relaxed).max(room_kept_from_mail(&self.ballast))
@@ -339,7 +357,8 @@ impl Shared {
     /// Whether `octets` more leave the reserve untouched.
     fn check_free_space(&self, octets: u64) -> Result<(), StoreError> {
         let wanted = self.reserve_octets().saturating_add(octets);
-        if self.free_octets()? < wanted { Err(StoreError::Full) } else { Ok(()) }
+        let is_short = self.free_octets()? < wanted || self.files_are_kept_from_mail();
+        if is_short { Err(StoreError::Full) } else { Ok(()) }
     }
 }
 

@@ -380,6 +380,11 @@ impl Log {
         Position { segment: self.last.0, offset: self.last.1, chain: self.chain, sequence: self.sequence }
     }
 
+    /// False after a failure, until a new segment is durable.
+    pub(super) fn is_appending(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Leaves the mark that says: everything up to here was durable when the store was closed.
     pub(super) fn mark_clean(&self) -> Result<(), StoreError> {
         if self.current.is_none() {
