@@ -1,6 +1,6 @@
 use super::*;
 
-const PAYLOAD: [u8; 5 * 4096] = [7; 5 * 4096];
+static PAYLOAD: [u8; 5 * 4096] = [7; 5 * 4096];
 
 /// Opens the log in `dir`; gives the numbers of the groups that are taken in.
 fn open(dir: &Path) -> (Log, Vec<Finding>, Vec<u64>) {
