@@ -75,7 +75,7 @@ pub struct OpenReport {
     pub torn: Vec<String>,
     /// What should be whole and is not.
     pub damage: Vec<String>,
-    /// Content files no entry names, put aside.
+    /// Content files no entry names: they are being put aside.
     pub orphaned: Vec<String>,
     /// Why the index was made anew, if it was.
     pub index_rebuilt: Option<String>,
@@ -138,6 +138,8 @@ pub struct Embedded {
     jobs: Arc<IndexJobs>,
     checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
     witness: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Puts content files of a crash aside.
+    tidier: Mutex<Option<std::thread::JoinHandle<()>>>,
     _lock: File,
 }
 
@@ -444,7 +446,7 @@ impl Embedded {
         }
         shared.set_log_end(log.position());
         if !was_clean {
-            report.orphaned = match super::content::put_orphans_aside(&shared.content_dir(), &index) {
+            report.orphaned = match super::content::orphans(&shared.content_dir(), &index) {
                 Err(StoreError::IndexDamaged(why)) => {
                     shared.set_index_spoilt(&why);
                     Vec::new()
@@ -490,6 +492,12 @@ impl Embedded {
             let (shared, closing) = (shared.clone(), closing.clone());
             spawn("witness", Box::new(move || shared.witness.watch(&closing)))?
         };
+        let tidier = if report.orphaned.is_empty() {
+            None
+        } else {
+            let (shared, closing, orphans) = (shared.clone(), closing.clone(), report.orphaned.clone());
+            Some(spawn("tidier", Box::new(move || put_orphans_aside(&shared, &orphans, &closing)))?)
+        };
         let store = Embedded {
             shared,
             commands,
@@ -500,6 +508,7 @@ impl Embedded {
             jobs,
             checkpointer: Mutex::new(Some(checkpointer)),
             witness: Mutex::new(Some(witness)),
+            tidier: Mutex::new(tidier),
             _lock: lock,
         };
         Ok((store, report))
@@ -566,7 +575,7 @@ impl Embedded {
         self.shared.ballast.abandon();
         self.scrub.stop();
         self.shared.progress.stop();
-        for slot in [&self.checkpointer, &self.witness, &self.committer] {
+        for slot in [&self.tidier, &self.checkpointer, &self.witness, &self.committer] {
             let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
                 thread.thread().unpark();
@@ -598,6 +607,18 @@ impl Drop for Embedded {
         let (unused, _) = mpsc::channel(1);
         drop(std::mem::replace(&mut self.commands, unused));
         self.join();
+    }
+}
+
+/// Puts content files aside that no entry names; nobody waits for it.
+fn put_orphans_aside(shared: &Shared, orphans: &[String], closing: &AtomicBool) {
+    let put = shared
+        .open_reader()
+        .and_then(|index| super::content::put_aside(&shared.content_dir(), &index, orphans, closing));
+    match put {
+        Ok(()) => {}
+        Err(StoreError::IndexDamaged(why)) => shared.set_index_spoilt(&why),
+        Err(error) => tracing::warn!(event = "store.orphans_left", files = orphans.len(), %error),
     }
 }
 

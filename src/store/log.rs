@@ -33,9 +33,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+pub(super) use sectors::Sectors;
 #[cfg(test)]
 pub(super) use sectors::bad;
-pub(super) use sectors::Sectors;
 
 /// Takes a group in: the position behind it, where its header stands, the header, its octets.
 pub(super) type Apply<'a> = &'a mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>;
