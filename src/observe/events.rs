@@ -122,6 +122,7 @@
 //! | `store.scrub_forgotten` | warn | file, error | Where it stood, and what it had found, cannot be read: it begins anew, and damage is named once more. |
 //! | `store.scrub_not_kept` | warn | file, error | That cannot be written; logged once until it can. |
 //! | `store.orphaned` | warn | what | Content that nothing leads to was found. |
+//! | `store.orphans_left` | warn | files, error | It could not be put aside; the next start after a crash tries again. |
 //! | `store.replayed` | info | groups | The index was brought up to the log. |
 //! | `store.replaying` | info | octets, octets_total, messages | So much of the log is in the index so far. |
 //! | `store.replay_again` | warn | why | What was left of an index being made cannot be used; it is begun again. |

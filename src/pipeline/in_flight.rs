@@ -20,7 +20,8 @@
 //!
 //! Most messages are small, and two of 150 MB would take all there is. So of what a group may have of the shared part, a quarter is
 //! for the first [`SMALL_OCTETS_MAX`] of each message, and those do not stand in line as long as there is room for them: what they
-//! pass by is only there for them, and the reserve goes to the first in line, as ever.
+//! pass by is only there for them, and the reserve goes to the first in line, as ever. When there is none they wait for it in a line
+//! of their own, the first of which stands in the other line too.
 //!
 //! # Why nobody waits for ever
 //!
@@ -29,8 +30,8 @@
 //! takes the reserve over. Hence, in each group by itself:
 //! - Whenever somebody waits, somebody else of the group is not waiting, and holds its reserve. That one ends when its peer has
 //!   sent it, is too slow (`[smtp] data_idle_seconds`, `min_data_bytes_per_second`) or has taken too long (`max_data_seconds`).
-//! - Whoever waits does so in the line of its group, in the order they came, so none is overtaken for ever; and for a bounded
-//!   time, which may end before that of the one that holds the reserve: then it is refused for now.
+//! - Whoever waits does so in a line of its group, of the small or of all, in the order they came, so none is overtaken for ever
+//!   by its like; and for a bounded time, which may end before that of the one that holds the reserve: then it is refused for now.
 //! - A message that is alone in its group finds the reserve free, which holds the largest.
 //! - The favoured find half of the shared part and their reserve free of others, whatever those do.
 //! - The total never exceeds the budget, but for limits that were lowered while messages were on their way, and for a budget of
@@ -77,6 +78,10 @@ pub(super) struct InFlight {
     turn: tokio::sync::Mutex<()>,
     /// The same of the favoured.
     favoured_turn: tokio::sync::Mutex<()>,
+    /// Held by the first small message of the others that waits, as well as its turn: for the room of the small alone.
+    small_turn: tokio::sync::Mutex<()>,
+    /// The same of the favoured.
+    favoured_small_turn: tokio::sync::Mutex<()>,
     /// Something was returned, or the limits changed.
     freed: Notify,
 }
@@ -166,26 +171,36 @@ impl Share {
     /// [`Crowded`]: there was none for as long as a message may wait.
     pub(super) async fn take(&mut self, octets: u64) -> Result<(), Crowded> {
         let in_flight = Arc::clone(&self.in_flight);
-        if self.is_small_with(octets) && self.try_take(octets, false) {
+        let (turn, small_turn) = match self.is_favoured {
+            true => (&in_flight.favoured_turn, &in_flight.favoured_small_turn),
+            false => (&in_flight.turn, &in_flight.small_turn),
+        };
+        let is_small = self.is_small_with(octets);
+        let passes_by = is_small && small_turn.try_lock().is_ok();
+        if passes_by && self.try_take(octets, false) {
             return Ok(());
         }
         // Who holds the reserve waits for nobody, not even for its turn; others do only when somebody is before them.
-        let turn = if self.is_favoured { &in_flight.favoured_turn } else { &in_flight.turn };
-        let free = self.holds_reserve || turn.try_lock().is_ok();
+        let free = self.holds_reserve || (passes_by || !is_small) && turn.try_lock().is_ok();
         if free && self.try_take(octets, true) {
             return Ok(());
         }
         let wait = in_flight.state().limits.wait;
         let waiting = async {
-            let _turn = turn.lock().await;
+            let _small_turn = if is_small { Some(small_turn.lock().await) } else { None };
+            let mut its_turn = pin!(turn.lock());
+            let mut turn = None;
             loop {
                 let mut freed = pin!(in_flight.freed.notified());
                 // From here on nothing that is returned is missed.
                 freed.as_mut().enable();
-                if self.try_take(octets, true) {
+                if (turn.is_some() || is_small) && self.try_take(octets, turn.is_some()) {
                     return;
                 }
-                freed.await;
+                tokio::select! {
+                    guard = &mut its_turn, if turn.is_none() => turn = Some(guard),
+                    () = freed => {}
+                }
             }
         };
         tokio::time::timeout(wait, waiting).await.map_err(|_| Crowded)
@@ -398,6 +413,31 @@ mod tests {
         held.remove(1);
         assert_eq!(futures_now(&mut waiting), Some(Ok(())));
         assert!(futures_now(&mut Box::pin(small.take(1))).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_small_message_that_waits_is_not_overtaken_by_later_ones() {
+        const MIB: u64 = 1024 * 1024;
+        let in_flight = in_flight(400 * MIB, 100 * MIB, SOON);
+        let mut held = Vec::new();
+        for octets in [75, 90].into_iter().chain([1; 25]) {
+            let mut share = in_flight.share();
+            share.take(octets * MIB).await.unwrap();
+            held.push(share);
+        }
+        let (mut large, mut older, mut newer) = (in_flight.share(), in_flight.share(), in_flight.share());
+        let mut large = Box::pin(large.take(2 * MIB));
+        let mut older = Box::pin(older.take(MIB));
+        let mut newer = Box::pin(newer.take(1));
+        assert!(futures_now(&mut large).is_none());
+        assert!(futures_now(&mut older).is_none());
+        held.pop();
+        assert!(futures_now(&mut newer).is_none(), "there is room, and it is not the first");
+        assert_eq!(futures_now(&mut older), Some(Ok(())), "it need not wait for the large one");
+        drop(older);
+        held.pop();
+        assert_eq!(futures_now(&mut newer), Some(Ok(())));
+        assert!(futures_now(&mut large).is_none());
     }
 
     #[tokio::test]

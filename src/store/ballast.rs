@@ -93,7 +93,7 @@ impl Ballast {
                 // Not asked for: some file systems say what a file has on the disk a while later.
                 self.held.store(wanted, Ordering::Relaxed);
                 changing.failed = false;
-                if self.owed.swap(0, Ordering::Relaxed) > 0 {
+                if self.owed.swap(0, Ordering::Relaxed) > 0 && wanted > 0 {
                     tracing::info!(event = "store.ballast_back", octets = wanted);
                 }
             }

@@ -18,7 +18,7 @@ mod storing;
 mod turning;
 
 pub(super) use revising::plan;
-pub(super) use room::{GROUP_ROOM_OCTETS, room_kept_from_mail};
+pub(super) use room::{FILES_KEPT_FROM_MAIL, GROUP_ROOM_OCTETS, room_kept_from_mail};
 
 use super::embedded::Shared;
 use super::fact::{
@@ -268,8 +268,9 @@ impl Committer {
         if had_commands && batch.is_empty() {
             return;
         }
+        let asks_for_room = Committer::asks_for_room(&batch);
         let repaired = match self.repair_if_needed() {
-            Err(e) if self.give_room_after(&e) => self.repair_if_needed(),
+            Err(e) if self.give_room_after(&e, asks_for_room) => self.repair_if_needed(),
             repaired => repaired,
         };
         if let Err(e) = repaired {
@@ -281,7 +282,7 @@ impl Committer {
         let mut builder = match started {
             Ok(builder) => builder,
             Err(e) => {
-                self.give_up(index, &e);
+                self.give_up(index, &e, asks_for_room);
                 batch.into_iter().for_each(|command| command.fail(&e));
                 return;
             }
@@ -321,7 +322,7 @@ impl Committer {
             Err(e) => {
                 self.files.clear();
                 self.numbers = numbers_before;
-                self.give_up(index, e);
+                self.give_up(index, e, asks_for_room);
             }
         }
         if std::mem::take(&mut self.routes_changed)
@@ -340,11 +341,11 @@ impl Committer {
     }
 
     /// Ends a group that failed. An index that failed, or that cannot even go back, is opened anew before anything else.
-    fn give_up(&mut self, index: Index, e: &StoreError) {
+    fn give_up(&mut self, index: Index, e: &StoreError, asks_for_room: bool) {
         self.shared.set_failing(true);
         metrics::store_commit_failed();
         tracing::error!(event = "store.commit_failed", error = %e);
-        self.give_room_after(e);
+        self.give_room_after(e, asks_for_room);
         if matches!(e, StoreError::IndexDamaged(_)) {
             self.shared.set_index_spoilt(&e.to_string());
             return;
@@ -385,7 +386,7 @@ impl Committer {
             // Durable all the same. The index is behind now; repair_if_needed takes it further.
             tracing::error!(event = "store.index_failed", error = %e);
             drop(index.rollback());
-            self.give_room_after(&e);
+            self.give_room_after(&e, true);
             self.shared.set_index_behind(true);
         }
         self.shared.set_log_end(position);

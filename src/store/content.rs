@@ -4,10 +4,12 @@ use super::StoreError;
 use super::files::{create_dir_durably, create_file, random_name, sync_dir};
 use super::index::Index;
 use super::plant::{Plant, is_planted};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A file being written is synced whenever it has grown by this much. Left to the end, 150 MB reach the disk in one go, and every
 /// commit of the log waits for them: ext4 writes a file's new octets before the journal entry that the log's sync waits for too.
@@ -98,11 +100,10 @@ pub(super) fn make_shards(dir: &Path) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// After a crash: puts content files that no entry names aside, and returns their names.
-pub(super) fn put_orphans_aside(dir: &Path, index: &Index) -> Result<Vec<String>, StoreError> {
+/// After a crash, before any mail is taken: the names of content files that no entry names.
+pub(super) fn orphans(dir: &Path, index: &Index) -> Result<Vec<String>, StoreError> {
     let fail = |e: io::Error| StoreError::io("looking through content files", e);
-    let orphaned = dir.join(ORPHANED_DIR);
-    let mut moved = Vec::new();
+    let mut orphans = Vec::new();
     for shard in fs::read_dir(dir).map_err(fail)? {
         let shard = shard.map_err(fail)?;
         let Some(shard_name) = shard.file_name().to_str().filter(|name| name.len() == 2).map(str::to_owned)
@@ -114,17 +115,35 @@ pub(super) fn put_orphans_aside(dir: &Path, index: &Index) -> Result<Vec<String>
             let Some(file_name) = file.file_name().to_str().map(str::to_owned) else { continue };
             let name = format!("{shard_name}/{file_name}");
             if !index.names_content_file(&name)? {
-                moved.push(name);
+                orphans.push(name);
             }
         }
     }
-    if !moved.is_empty() {
-        // Before anything is put aside, it is asked in another way: the index may have lost a page.
-        index.confirm_unnamed(&moved)?;
-        create_dir_durably(&orphaned).map_err(fail)?;
+    Ok(orphans)
+}
+
+/// Puts these aside, unless it is to stop. Before that it is asked in another way whether they are named, since the index may have
+/// lost a page: that takes as long as reading all objects does.
+pub(super) fn put_aside(
+    dir: &Path,
+    index: &Index,
+    orphans: &[String],
+    stops: &AtomicBool,
+) -> Result<(), StoreError> {
+    let fail = |e: io::Error| StoreError::io("putting content files aside", e);
+    let names: HashSet<&str> = orphans.iter().map(String::as_str).collect();
+    let mut next = 0;
+    // A piece at a time: whoever reads keeps the index's log from being folded.
+    while let Some(last) = index.confirm_unnamed(&names, next)? {
+        if stops.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        next = last + 1;
     }
-    for name in &moved {
+    let orphaned = dir.join(ORPHANED_DIR);
+    create_dir_durably(&orphaned).map_err(fail)?;
+    for name in orphans {
         fs::rename(dir.join(name), orphaned.join(name.replace('/', ""))).map_err(fail)?;
     }
-    Ok(moved)
+    Ok(())
 }

@@ -3,7 +3,8 @@
 use super::ballast::Ballast;
 use super::checkpoint::{CheckpointStatus, Witness};
 use super::committer::{
-    Command, Committer, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, Queued, room_kept_from_mail,
+    Command, Committer, FILES_KEPT_FROM_MAIL, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, Queued,
+    room_kept_from_mail,
 };
 use super::content::make_shards;
 use super::escrow;
@@ -74,7 +75,7 @@ pub struct OpenReport {
     pub torn: Vec<String>,
     /// What should be whole and is not.
     pub damage: Vec<String>,
-    /// Content files no entry names, put aside.
+    /// Content files no entry names: they are being put aside.
     pub orphaned: Vec<String>,
     /// Why the index was made anew, if it was.
     pub index_rebuilt: Option<String>,
@@ -139,6 +140,8 @@ pub struct Embedded {
     jobs: Arc<IndexJobs>,
     checkpointer: Mutex<Option<std::thread::JoinHandle<()>>>,
     witness: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Puts content files of a crash aside.
+    tidier: Mutex<Option<std::thread::JoinHandle<()>>>,
     _lock: File,
 }
 
@@ -323,16 +326,25 @@ impl Shared {
     }
 
     /// Transactions turned away that the log is to tell of: none while room is short, since what is left is for deleting and
-    /// fetching. At the end they are tried all the same: they are few.
+    /// fetching. At the end they may use the reserve: they are few.
     pub(super) fn turned_away_to_write(&self) -> Vec<TurnedAway> {
         let first = self.waiting.first();
-        let may_write = !first.is_empty() && (self.waiting.is_closing() || self.check_free_space(0).is_ok());
+        let has_room = || match self.waiting.is_closing() {
+            true => self.free_octets().is_ok_and(|free| free >= GROUP_ROOM_OCTETS),
+            false => self.check_free_space(0).is_ok(),
+        };
+        let may_write = !first.is_empty() && has_room();
         if may_write { first } else { Vec::new() }
     }
 
     /// The first of them are durable, or never will be.
     pub(super) fn turned_away_written(&self, count: usize) {
         self.waiting.written(count);
+    }
+
+    /// How many wait to be written.
+    pub(super) fn turned_away_waiting(&self) -> usize {
+        self.waiting.count()
     }
 
     /// True when there are any. With `all`, those too that were only counted so far.
@@ -350,6 +362,14 @@ impl Shared {
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
+    /// True when the ballast was given up and hardly another file can be made: that one is not for mail either.
+    pub(super) fn files_are_kept_from_mail(&self) -> bool {
+        // Where files are not counted, there is no end to them.
+        let is_short =
+            |space: rustix::fs::StatVfs| space.f_files > 0 && space.f_favail < FILES_KEPT_FROM_MAIL;
+        self.ballast.owed() > 0 && rustix::fs::statvfs(&self.data_dir).is_ok_and(is_short)
+    }
+
     /// What must stay free.
     fn reserve_octets(&self) -> u64 {
         self.reserve_octets.load(Ordering::Relaxed).max(room_kept_from_mail(&self.ballast))
@@ -358,7 +378,8 @@ impl Shared {
     /// Whether `octets` more leave the reserve untouched.
     fn check_free_space(&self, octets: u64) -> Result<(), StoreError> {
         let wanted = self.reserve_octets().saturating_add(octets);
-        if self.free_octets()? < wanted { Err(StoreError::Full) } else { Ok(()) }
+        let is_short = self.free_octets()? < wanted || self.files_are_kept_from_mail();
+        if is_short { Err(StoreError::Full) } else { Ok(()) }
     }
 }
 
@@ -447,7 +468,7 @@ impl Embedded {
         }
         shared.set_log_end(log.position());
         if !was_clean {
-            report.orphaned = match super::content::put_orphans_aside(&shared.content_dir(), &index) {
+            report.orphaned = match super::content::orphans(&shared.content_dir(), &index) {
                 Err(StoreError::IndexDamaged(why)) => {
                     shared.set_index_spoilt(&why);
                     Vec::new()
@@ -493,6 +514,12 @@ impl Embedded {
             let (shared, closing) = (shared.clone(), closing.clone());
             spawn("witness", Box::new(move || shared.witness.watch(&closing)))?
         };
+        let tidier = if report.orphaned.is_empty() {
+            None
+        } else {
+            let (shared, closing, orphans) = (shared.clone(), closing.clone(), report.orphaned.clone());
+            Some(spawn("tidier", Box::new(move || put_orphans_aside(&shared, &orphans, &closing)))?)
+        };
         let store = Embedded {
             shared,
             commands,
@@ -503,6 +530,7 @@ impl Embedded {
             jobs,
             checkpointer: Mutex::new(Some(checkpointer)),
             witness: Mutex::new(Some(witness)),
+            tidier: Mutex::new(tidier),
             _lock: lock,
         };
         Ok((store, report))
@@ -569,7 +597,7 @@ impl Embedded {
         self.shared.ballast.abandon();
         self.scrub.stop();
         self.shared.progress.stop();
-        for slot in [&self.checkpointer, &self.witness, &self.committer] {
+        for slot in [&self.tidier, &self.checkpointer, &self.witness, &self.committer] {
             let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
                 thread.thread().unpark();
@@ -601,6 +629,18 @@ impl Drop for Embedded {
         let (unused, _) = mpsc::channel(1);
         drop(std::mem::replace(&mut self.commands, unused));
         self.join();
+    }
+}
+
+/// Puts content files aside that no entry names; nobody waits for it.
+fn put_orphans_aside(shared: &Shared, orphans: &[String], closing: &AtomicBool) {
+    let put = shared
+        .open_reader()
+        .and_then(|index| super::content::put_aside(&shared.content_dir(), &index, orphans, closing));
+    match put {
+        Ok(()) => {}
+        Err(StoreError::IndexDamaged(why)) => shared.set_index_spoilt(&why),
+        Err(error) => tracing::warn!(event = "store.orphans_left", files = orphans.len(), %error),
     }
 }
 

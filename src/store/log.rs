@@ -7,9 +7,13 @@
 //! * What a crash may have left unsynced behind the index's position is copied into a fresh segment and synced before
 //!   anything is built on it: an unacknowledged group that only the page cache holds must not answer for a re-sent message.
 //! * Nothing is ever truncated. A bad last group that nobody can have been told of is *torn*: its octets are copied to
-//!   `log/torn/` and no longer count. Anything else that is bad is *damage*: named, kept, stepped over.
+//!   `log/torn/` and no longer count. Anything else that is bad is *damage*: named, kept, stepped over. So is what the disk
+//!   cannot read.
 
+mod sectors;
 mod signed;
+#[cfg(test)]
+mod tests;
 
 use super::Digest;
 use super::StoreError;
@@ -20,6 +24,7 @@ use super::format::{
 };
 use super::plant::{self, Plant, is_planted};
 use super::state_file;
+use sectors::{is_readable, read_over, write_over};
 use serde::{Deserialize, Serialize};
 use signed::{Known, furthest, replay_signed, sequence_before};
 use std::collections::BTreeMap;
@@ -27,6 +32,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+pub(super) use sectors::Sectors;
+#[cfg(test)]
+pub(super) use sectors::bad;
 
 /// Takes a group in: the position behind it, where its header stands, the header, its octets.
 pub(super) type Apply<'a> = &'a mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>;
@@ -37,6 +46,7 @@ const SEGMENT_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 const SEARCH_OCTETS: usize = 1024 * 1024;
 const CLEAN_FILE: &str = "clean";
 const TORN_DIR: &str = "torn";
+const SECURED_FILE: &str = "secured";
 
 /// How far the log has been taken in: everything before `offset` of `segment`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +62,13 @@ impl Position {
     pub(super) fn is_same_group_as(&self, other: &Position) -> bool {
         (self.sequence, self.chain) == (other.sequence, other.chain)
     }
+}
+
+/// So much of a segment was synced when what stood at its end was copied there: a start that follows need not do it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Secured {
+    segment: u64,
+    octets: u64,
 }
 
 /// Something found while opening that an admin must hear of.
@@ -176,10 +193,19 @@ impl Log {
         }
         let tail_end = segments.get(&last_number).map_or(0, |s| s.octets);
         let is_clean = clean.is_some_and(|c| (c.segment, c.offset) == (last_number, tail_end));
-        if tail_end > tail_start && !is_clean && !is_planted(Plant::SkipRehome) {
+        let secured = Secured { segment: last_number, octets: tail_end };
+        let is_secured =
+            state_file::read(&dir.join(SECURED_FILE)).is_ok_and(|known: Secured| known == secured);
+        let mut is_left = false;
+        if tail_end > tail_start && !is_clean && !is_secured && !is_planted(Plant::SkipRehome) {
             let chain = if start.segment == last_number { Some(start.chain) } else { None };
             match rehome(dir, &mut segments, last_number, tail_start, chain, highest_number + 1) {
-                Ok(()) => highest_number += 1,
+                Ok(true) => highest_number += 1,
+                // What can be read of it is secured where it is. Nothing is appended there any more.
+                Ok(false) => {
+                    write_again(&segments, last_number, tail_start)?;
+                    is_left = true;
+                }
                 // Fetching and deleting must go on, to make room.
                 Err(StoreError::Full) => write_again(&segments, last_number, tail_start)?,
                 Err(e) => return Err(e),
@@ -195,7 +221,7 @@ impl Log {
         let file =
             File::options().read(true).write(true).open(path).map_err(fail("opening the last segment"))?;
         let is_whole = file.metadata().map_err(fail("opening the last segment"))?.len() == last.1;
-        if is_whole && !is_lost {
+        if is_whole && !is_lost && !is_left {
             log.current = Some(file);
         }
         // Otherwise octets that do not count stand behind the end, or some that should are missing: the next group begins a new
@@ -354,6 +380,11 @@ impl Log {
         Position { segment: self.last.0, offset: self.last.1, chain: self.chain, sequence: self.sequence }
     }
 
+    /// False after a failure, until a new segment is durable.
+    pub(super) fn is_appending(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Leaves the mark that says: everything up to here was durable when the store was closed.
     pub(super) fn mark_clean(&self) -> Result<(), StoreError> {
         if self.current.is_none() {
@@ -398,7 +429,7 @@ pub(super) fn find_segments(
         let mut head = Vec::with_capacity(SEGMENT_HEADER_OCTETS);
         let file = File::open(&path).map_err(fail)?;
         let octets = file.metadata().map_err(fail)?.len();
-        file.take(SEGMENT_HEADER_OCTETS as u64).read_to_end(&mut head).map_err(fail)?;
+        Sectors::new(&file, octets.min(SEGMENT_HEADER_OCTETS as u64)).read_to_end(&mut head).map_err(fail)?;
         match SegmentHeader::decode(&head) {
             Ok(header) if header.number == number => {
                 segments.insert(number, Found { header, header_is_whole: true, path, octets });
@@ -456,34 +487,49 @@ fn start_of_segment(found: &Found, sequence: u64) -> Position {
     Position { segment: found.header.number, offset, chain: found.header.chain, sequence }
 }
 
+/// A group that was read, and why some of it could not be: then zeros stand in its place.
+struct ReadGroup {
+    header: GroupHeader,
+    unreadable: Option<io::Error>,
+}
+
 /// Reads the group whose header stands at `offset`; `Ok(None)` at the end.
 fn read_group(
-    file: &mut File,
+    file: &File,
     offset: u64,
     end: u64,
     octets: &mut Vec<u8>,
-) -> Result<Option<GroupHeader>, ReadError> {
+) -> Result<Option<ReadGroup>, ReadError> {
     if offset >= end {
         return Ok(None);
     }
+    let size = |octets: u64| usize::try_from(octets).map_err(|_| ReadError::Bad(FormatError::Short, None));
     octets.clear();
-    file.seek(SeekFrom::Start(offset)).map_err(ReadError::Io)?;
-    let mut limited = file.take(end - offset);
-    limited.by_ref().take(GROUP_HEADER_OCTETS as u64).read_to_end(octets).map_err(ReadError::Io)?;
-    let header = GroupHeader::decode(octets).map_err(ReadError::Bad)?;
-    limited.take(header.octets).read_to_end(octets).map_err(ReadError::Io)?;
-    if octets.len() as u64 != GROUP_HEADER_OCTETS as u64 + header.octets {
-        return Err(ReadError::Bad(FormatError::Short));
-    }
-    Ok(Some(header))
+    octets.resize(size(end - offset)?.min(GROUP_HEADER_OCTETS), 0);
+    let unreadable = read_over(file, octets, offset).map_err(ReadError::Io)?;
+    let header = match GroupHeader::decode(octets) {
+        Ok(header) if header.octets <= (end - offset).saturating_sub(GROUP_HEADER_OCTETS as u64) => header,
+        Ok(_) => return Err(ReadError::Bad(FormatError::Short, unreadable)),
+        Err(e) => return Err(ReadError::Bad(e, unreadable)),
+    };
+    octets.resize(GROUP_HEADER_OCTETS + size(header.octets)?, 0);
+    let behind = octets.get_mut(GROUP_HEADER_OCTETS..).unwrap_or_default();
+    let unreadable = read_over(file, behind, offset + GROUP_HEADER_OCTETS as u64).map_err(ReadError::Io)?;
+    Ok(Some(ReadGroup { header, unreadable }))
 }
 
 enum ReadError {
     Io(io::Error),
-    Bad(FormatError),
+    /// And why it could not be read, if that is why.
+    Bad(FormatError, Option<io::Error>),
 }
 
-/// Looks behind `from` for a group header that is whole and newer than `sequence`.
+/// What is wrong with octets, or why they could not be read.
+fn why(what: FormatError, unreadable: Option<&io::Error>) -> String {
+    unreadable.map_or_else(|| what.to_string(), |e| format!("cannot be read: {e}"))
+}
+
+/// Looks behind `from` for a group header that is whole and newer than `sequence`, stepping over what cannot be read.
 pub(super) fn next_group_behind(file: &File, from: u64, end: u64, sequence: u64) -> io::Result<Option<u64>> {
     let finder = memchr::memmem::Finder::new(GROUP_MAGIC);
     let mut window = vec![0; SEARCH_OCTETS + GROUP_HEADER_OCTETS];
@@ -491,7 +537,7 @@ pub(super) fn next_group_behind(file: &File, from: u64, end: u64, sequence: u64)
     while at < end {
         let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(window.len());
         let Some(window) = window.get_mut(..wanted) else { break };
-        file.read_exact_at(window, at)?;
+        read_over(file, window, at)?;
         for hit in finder.find_iter(window) {
             let head = window.get(hit..).unwrap_or_default();
             if GroupHeader::decode(head).is_ok_and(|h| h.sequence > sequence) {
@@ -518,24 +564,21 @@ fn cut_torn(
     let fail = |e: io::Error| StoreError::io("reading the end of the log", e);
     let mut sequence = sequence_before(segments, known.start, number).map_err(fail)?;
     let Some(found) = segments.get_mut(&number) else { return Ok(()) };
-    let mut file = File::open(&found.path).map_err(fail)?;
+    let file = File::open(&found.path).map_err(fail)?;
     let mut octets = Vec::new();
     let mut at = from;
     loop {
-        let bad = match read_group(&mut file, at, found.octets, &mut octets) {
+        match read_group(&file, at, found.octets, &mut octets) {
             Ok(None) => return Ok(()),
-            Ok(Some(header)) => match decode_group(&header, &octets).damage.first() {
-                None => {
+            Ok(Some(ReadGroup { header, .. })) => {
+                if decode_group(&header, &octets).damage.is_empty() {
                     at += octets.len() as u64;
                     sequence = header.sequence;
                     continue;
                 }
-                Some((_, e)) => ReadError::Bad(*e),
-            },
-            Err(e) => e,
-        };
-        if let ReadError::Io(e) = bad {
-            return Err(fail(e));
+            }
+            Err(ReadError::Bad(..)) => {}
+            Err(ReadError::Io(e)) => return Err(fail(e)),
         }
         if let Some(next) = next_group_behind(&file, at + 1, found.octets, sequence).map_err(fail)? {
             // A group behind it was begun only after this one was durable: damage, which replay will name.
@@ -545,6 +588,10 @@ fn cut_torn(
         if known.clean.is_some_and(|c| (c.segment, c.offset) > (number, at))
             || known.signed.is_some_and(|signed| signed.sequence > sequence)
         {
+            return Ok(());
+        }
+        // What cannot be read cannot be kept elsewhere, and nobody knows that it is torn.
+        if !is_readable(&file, at, found.octets).map_err(fail)? {
             return Ok(());
         }
         let tail = found.octets - at;
@@ -570,7 +617,8 @@ fn copy_durably(from: &File, offset: u64, octets: u64, to: &Path) -> io::Result<
     sync_dir(to.parent().ok_or(io::ErrorKind::InvalidInput)?)
 }
 
-/// Copies what stands behind `from` in segment `number` into a new segment, durably.
+/// Copies what stands behind `from` in segment `number` into a new segment, durably. False when not all of it can be read: a copy
+/// would hold less than there is.
 fn rehome(
     dir: &Path,
     segments: &mut BTreeMap<u64, Found>,
@@ -578,9 +626,9 @@ fn rehome(
     from: u64,
     chain: Option<Digest>,
     new_number: u64,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let fail = |e: io::Error| StoreError::io("securing the end of the log", e);
-    let Some(found) = segments.get_mut(&number) else { return Ok(()) };
+    let Some(found) = segments.get_mut(&number) else { return Ok(true) };
     let header = SegmentHeader {
         number: new_number,
         previous: number,
@@ -589,6 +637,9 @@ fn rehome(
     };
     let path = segment_path(dir, new_number);
     let mut source = File::open(&found.path).map_err(fail)?;
+    if !is_readable(&source, from, found.octets).map_err(fail)? {
+        return Ok(false);
+    }
     source.seek(SeekFrom::Start(from)).map_err(fail)?;
     let octets = found.octets - from;
     // Made under another name first: a half-made copy must not claim its predecessor's end.
@@ -611,24 +662,18 @@ fn rehome(
     }
     found.octets = from;
     let octets = SEGMENT_HEADER_OCTETS as u64 + octets;
+    // Best effort: without it a start that is broken off has the next one copy all of it again.
+    state_file::write(&dir.join(SECURED_FILE), &Secured { segment: new_number, octets }).ok();
     segments.insert(new_number, Found { header, header_is_whole: true, path, octets });
-    Ok(())
+    Ok(true)
 }
 
-/// Writes what stands behind `from` in segment `number` once more in its place, and syncs: with no room for a copy, this makes
-/// pages that a failed sync left clean dirty again. The same octets over themselves cannot be torn.
+/// Writes what stands behind `from` in segment `number` once more in its place, and syncs: with no room for a copy, or
+/// when not all can be read, this makes pages that a failed sync left clean dirty again.
 fn write_again(segments: &BTreeMap<u64, Found>, number: u64, from: u64) -> Result<(), StoreError> {
     let Some(found) = segments.get(&number) else { return Ok(()) };
     let written = File::options().read(true).write(true).open(&found.path).and_then(|file| {
-        let mut buffer = vec![0; SEARCH_OCTETS];
-        let mut at = from;
-        while at < found.octets {
-            let wanted = usize::try_from(found.octets - at).unwrap_or(usize::MAX).min(buffer.len());
-            let Some(octets) = buffer.get_mut(..wanted) else { break };
-            file.read_exact_at(octets, at)?;
-            file.write_all_at(octets, at)?;
-            at += wanted as u64;
-        }
+        write_over(&file, from, found.octets)?;
         file.sync_all()
     });
     written.map_err(|e| StoreError::Io(std::sync::Arc::new(e), "securing the end of the log in place"))
@@ -649,7 +694,7 @@ fn replay(
     let fail = |e: io::Error| StoreError::io("reading the log", e);
     let mut position = start;
     for (number, found) in segments.range(start.segment..) {
-        let mut file = File::open(&found.path).map_err(fail)?;
+        let file = File::open(&found.path).map_err(fail)?;
         let mut octets = Vec::new();
         if *number != start.segment {
             position = Position { segment: *number, offset: SEGMENT_HEADER_OCTETS as u64, ..position };
@@ -661,16 +706,21 @@ fn replay(
         let mut chain_is_known = found.header_is_whole || *number != start.segment;
         loop {
             let at = position.offset;
-            match read_group(&mut file, at, found.octets, &mut octets) {
+            match read_group(&file, at, found.octets, &mut octets) {
                 Ok(None) => break,
-                Ok(Some(header)) => {
+                Ok(Some(ReadGroup { header, unreadable })) => {
                     if chain_is_known && header.chain != position.chain {
                         damage(at, 0, "the chain of entries is broken before this group".to_owned(), true);
                     }
                     chain_is_known = true;
                     let group = decode_group(&header, &octets);
                     for (offset, what) in &group.damage {
-                        damage(at + offset, 0, what.to_string(), *what != FormatError::Payload);
+                        damage(
+                            at + offset,
+                            0,
+                            why(*what, unreadable.as_ref()),
+                            *what != FormatError::Payload,
+                        );
                     }
                     let next = at + octets.len() as u64;
                     position = Position {
@@ -682,11 +732,11 @@ fn replay(
                     apply(&position, at, &header, &octets)?;
                 }
                 Err(ReadError::Io(e)) => return Err(fail(e)),
-                Err(ReadError::Bad(e)) => {
+                Err(ReadError::Bad(e, unreadable)) => {
                     let next =
                         next_group_behind(&file, at + 1, found.octets, position.sequence).map_err(fail)?;
                     let next = next.unwrap_or(found.octets);
-                    damage(at, next - at, e.to_string(), true);
+                    damage(at, next - at, why(e, unreadable.as_ref()), true);
                     position.offset = next;
                     chain_is_known = false;
                 }

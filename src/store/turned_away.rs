@@ -251,6 +251,11 @@ impl Waiting {
         self.lock().queue.iter().take(GROUP_ENTRIES_MAX).cloned().collect()
     }
 
+    /// How many wait to be written.
+    pub(super) fn count(&self) -> usize {
+        self.lock().queue.len()
+    }
+
     /// The first `count` are durable, or can never be written.
     pub(super) fn written(&self, count: usize) {
         let mut inner = self.lock();

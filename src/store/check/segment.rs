@@ -15,6 +15,7 @@ use crate::store::index::Place;
 use crate::store::log::next_group_behind;
 use crate::store::{Digest, StoreError};
 use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -94,7 +95,7 @@ pub(in crate::store) fn segment_name(number: u64) -> String {
 /// Walks through the segment at `path`.
 ///
 /// # Errors
-/// [`StoreError::Io`] when it cannot be opened; octets that cannot be read are damage. [`StoreError::Newer`] when a newer version
+/// [`StoreError::Io`] when it cannot be opened, or for want of memory and the like; octets that cannot be read are damage. [`StoreError::Newer`] when a newer version
 /// wrote it.
 pub(in crate::store) fn walk_segment(
     path: &Path,
@@ -139,7 +140,11 @@ impl Walker<'_, '_, '_> {
                 return Err(StoreError::Newer(format!("{}: version {version}", self.name)));
             }
             Err(Fault::Bad(e)) => self.rest_is_lost(&e.to_string()),
-            Err(Fault::Io(e)) => self.rest_is_lost(&format!("cannot be read: {e}")),
+            // It was shortened while it was read.
+            Err(Fault::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                self.rest_is_lost(&FormatError::Short.to_string());
+            }
+            Err(Fault::Io(e)) => return Err(StoreError::io("reading a log segment", e)),
         }
         self.end.stopped |= self.source.settle();
         Ok(self.end)
@@ -182,7 +187,8 @@ impl Walker<'_, '_, '_> {
             }
             Err(FormatError::Newer(version)) => return Err(Fault::Newer(version.into())),
             Err(e) => {
-                let damage = self.damage_at(0, SEGMENT_HEADER_OCTETS as u64, e.to_string(), false);
+                let what = self.source.why(e, 0, SEGMENT_HEADER_OCTETS as u64);
+                let damage = self.damage_at(0, SEGMENT_HEADER_OCTETS as u64, what, false);
                 self.source.visit.damage(damage);
             }
         }
@@ -203,7 +209,8 @@ impl Walker<'_, '_, '_> {
                 Err(Fault::Bad(e)) => match self.next_behind(at + 1, self.end.sequence.unwrap_or(0))? {
                     Some(next) => self.step_over(at, next, e)?,
                     None => {
-                        let mut damage = self.damage_at(at, self.expect.end - at, e.to_string(), true);
+                        let what = self.source.why(e, at, at + GROUP_HEADER_OCTETS as u64);
+                        let mut damage = self.damage_at(at, self.expect.end - at, what, true);
                         self.salvage(at, self.expect.end, &mut damage)?;
                         self.end.tail = Some(self.tail(at, vec![damage], Vec::new()));
                         return Ok(());
@@ -256,6 +263,7 @@ impl Walker<'_, '_, '_> {
     /// A group whose extent cannot be told: names what can be read between here and the next.
     fn step_over(&mut self, at: u64, next: u64, e: FormatError) -> Result<(), Fault> {
         let mut head = Vec::new();
+        let e = self.source.why(e, at, at + GROUP_HEADER_OCTETS as u64);
         self.source.go_to(next)?;
         self.source.read(GROUP_HEADER_OCTETS, &mut head)?;
         let before = GroupHeader::decode(&head)?.sequence.saturating_sub(1);
@@ -295,7 +303,8 @@ impl Walker<'_, '_, '_> {
             match self.frame(&mut group, &mut octets) {
                 Ok(()) => {}
                 Err(Fault::Bad(e)) => {
-                    let mut damage = self.damage_at(frame_at, end - frame_at, e.to_string(), true);
+                    let what = self.source.why(e, frame_at, self.source.at);
+                    let mut damage = self.damage_at(frame_at, end - frame_at, what, true);
                     self.salvage(frame_at, end, &mut damage)?;
                     group.damage.push(damage);
                     group.chain = None;
@@ -335,7 +344,7 @@ impl Walker<'_, '_, '_> {
             (Ok(entry), true) if entry.v > FACT_VERSION_MAX => return Err(Fault::Newer(entry.v)),
             (Ok(_), true) => None,
             (Err(e), true) => Some(format!("an entry makes no sense: {e}")),
-            (_, false) => Some(FormatError::Hash.to_string()),
+            (_, false) => Some(self.source.why(FormatError::Hash, at, payload_offset)),
         };
         let entry = entry.ok();
         if let Some(why) = why {
@@ -371,16 +380,10 @@ impl Walker<'_, '_, '_> {
         if !self.expect.payloads {
             return Ok(None);
         }
-        match self.source.hash(header.payload_octets) {
-            Ok(sha256) if sha256 == header.payload_sha256 => Ok(None),
-            Ok(_) => Ok(Some(FormatError::Payload.to_string())),
-            Err(Fault::Io(e)) => {
-                // A bad sector takes its message with it, not those behind.
-                self.source.resume()?;
-                Ok(Some(format!("stored content cannot be read: {e}")))
-            }
-            Err(other) => Err(other),
-        }
+        let from = self.source.at;
+        let sha256 = self.source.hash(header.payload_octets)?;
+        let is_whole = sha256 == header.payload_sha256;
+        Ok((!is_whole).then(|| self.source.why(FormatError::Payload, from, self.source.at)))
     }
 
     /// Looks through octets whose structure is lost for entries, to name what they spoke of.

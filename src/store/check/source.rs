@@ -3,14 +3,16 @@
 use super::segment::{CHUNK_OCTETS, Visit};
 use crate::store::Digest;
 use crate::store::format::FormatError;
+use crate::store::log::Sectors;
 use aws_lc_rs::digest::{Context, SHA256};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 
 /// Why reading stopped short.
 pub(super) enum Fault {
     Bad(FormatError),
+    /// Nothing that tells of what is stored: octets that cannot be read are [`Fault::Bad`].
     Io(io::Error),
     Newer(u32),
     Stopped,
@@ -24,7 +26,7 @@ impl From<FormatError> for Fault {
 
 /// The octets that count, read in order, at the visitor's pace.
 pub(super) struct Source<'f, 'v> {
-    reader: BufReader<&'f File>,
+    reader: BufReader<Sectors<'f>>,
     /// Of the next octet.
     pub(super) at: u64,
     end: u64,
@@ -35,7 +37,8 @@ pub(super) struct Source<'f, 'v> {
 impl<'f, 'v> Source<'f, 'v> {
     /// Of these octets of a file.
     pub(super) fn new(file: &'f File, end: u64, visit: &'v mut dyn Visit) -> Source<'f, 'v> {
-        Source { reader: BufReader::with_capacity(CHUNK_OCTETS, file), at: 0, end, unpaced: 0, visit }
+        let reader = BufReader::with_capacity(CHUNK_OCTETS, Sectors::new(file, end));
+        Source { reader, at: 0, end, unpaced: 0, visit }
     }
 
     /// Tells of what was read since the last time. True when the visitor breaks off.
@@ -44,9 +47,10 @@ impl<'f, 'v> Source<'f, 'v> {
         self.visit.pace(unpaced).is_break()
     }
 
-    /// Goes on where it stands after a read that failed.
-    pub(super) fn resume(&mut self) -> Result<(), Fault> {
-        self.reader.seek(SeekFrom::Start(self.at)).map(drop).map_err(Fault::Io)
+    /// What is wrong with these octets, which were just read, or why they could not be.
+    pub(super) fn why(&self, what: FormatError, from: u64, to: u64) -> String {
+        let unreadable = self.reader.get_ref().unreadable_in(from, to);
+        unreadable.map_or_else(|| what.to_string(), |why| format!("cannot be read: {why}"))
     }
 
     fn paced(&mut self, octets: u64) -> Result<(), Fault> {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::store::Digest;
 use crate::store::format::{GroupHeader, SEGMENT_HEADER_OCTETS};
-use crate::store::log::{Log, Position, segment_path};
+use crate::store::log::{Log, Position, bad, segment_path};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -165,4 +165,37 @@ fn content_files_are_compared_by_presence_size_and_hash() {
     let stopped =
         content_file(dir.path(), "ab/c.age", octets, Some(&sha256), &mut |_| ControlFlow::Break(()));
     assert_eq!(stopped, Found::Stopped);
+}
+
+/// A log with groups of which each has a payload of several sectors; gives the ends of its groups.
+fn large_groups(dir: &Path, groups: usize) -> (PathBuf, Vec<u64>) {
+    let (mut log, _) =
+        Log::open(dir, None, true, None, &mut |_: &Position, _, _: &GroupHeader, _: &[u8]| Ok(())).unwrap();
+    let payload = vec![7; 5 * 4096];
+    let append = |entry: &str| {
+        let mut group = log.start_group().unwrap();
+        group.push(entry.as_bytes(), &payload, &Digest::of(&payload)).unwrap();
+        log.append(group).unwrap().offset
+    };
+    let ends = ENTRIES.lines().take(groups).map(append).collect();
+    (segment_path(dir, 1), ends)
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_is_named_once_and_what_is_behind_is_walked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, ends) = large_groups(dir.path(), 4);
+    // In a payload; in the header of the third group, with the end of the payload before; in that of the segment and the first.
+    for (at, entries, faults) in [(ends[0] + 3 * 4096, 4, 1), (ends[1] + 8, 3, 2), (0, 3, 2)] {
+        bad::make(Some((&path, at)));
+        let (heard, end) = walk(&path, true);
+        bad::make(None);
+        assert_eq!((heard.entries, heard.damage.len()), (entries, faults), "{at}: {:?}", heard.damage);
+        assert!(
+            heard.damage.iter().all(|damage| damage.what.starts_with("cannot be read")),
+            "{:?}",
+            heard.damage
+        );
+        assert_eq!((end.offset, end.stopped, end.sequence), (ends[3], false, Some(4)), "{at}");
+    }
 }

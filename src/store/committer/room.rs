@@ -7,6 +7,10 @@ use crate::store::ballast::Ballast;
 /// Room that a group needs besides its content: entries, the index, a new segment.
 pub(in crate::store) const GROUP_ROOM_OCTETS: u64 = 4 * 1024 * 1024;
 
+/// Files that can still be made, below which mail is turned away while the ballast is given up: deleting needs a new segment, and
+/// what replaces files of state.
+pub(in crate::store) const FILES_KEPT_FROM_MAIL: u64 = 16;
+
 /// Mail that leaves less room than this is turned away: what a ballast gave up is not for it.
 pub(in crate::store) fn room_kept_from_mail(ballast: &Ballast) -> u64 {
     match ballast.owed() {
@@ -32,6 +36,11 @@ fn may_use_ballast(command: &Command) -> bool {
     }
 }
 
+/// True for what the ballast is given up for.
+fn asks_for_room(command: &Command) -> bool {
+    may_use_ballast(command) && !matches!(command, Command::Probe)
+}
+
 impl Committer {
     /// Turns away what there is no room for, and gives up the ballast for the rest when it needs it.
     pub(super) fn make_room(&self, batch: Vec<Command>) -> Vec<Command> {
@@ -40,21 +49,28 @@ impl Committer {
             return batch;
         }
         let Ok(free) = self.shared.free_octets() else { return batch };
-        if free >= room_for(&batch).saturating_add(ballast.owed()) {
+        let has_room = free >= room_for(&batch).saturating_add(ballast.owed());
+        if has_room && !self.shared.files_are_kept_from_mail() {
             return batch;
         }
         let (rest, mail): (Vec<_>, Vec<_>) = batch.into_iter().partition(may_use_ballast);
         mail.into_iter().for_each(|command| command.fail(&StoreError::Full));
-        let asks_for_room = |command: &Command| !matches!(command, Command::Probe);
-        if free < room_for(&rest) && rest.iter().any(asks_for_room) {
+        if free < room_for(&rest) && Committer::asks_for_room(&rest) {
             ballast.give_up();
         }
         rest
     }
 
-    /// After a failure: what comes next finds more room, if that was it. True when there is more than before.
-    pub(super) fn give_room_after(&self, error: &StoreError) -> bool {
-        matches!(error, StoreError::Full) && self.shared.ballast.give_up()
+    /// True when some of these may have what is in the ballast.
+    pub(super) fn asks_for_room(batch: &[Command]) -> bool {
+        batch.iter().any(asks_for_room)
+    }
+
+    /// After a failure: what comes next finds more room, if that was it. True when there is more than before. With octets to spare
+    /// it is files that there are no more of: the one that the ballast is goes to those alone that ask for room.
+    pub(super) fn give_room_after(&self, error: &StoreError, asks_for_room: bool) -> bool {
+        let is_short = || self.shared.free_octets().is_ok_and(|free| free < GROUP_ROOM_OCTETS);
+        matches!(error, StoreError::Full) && (asks_for_room || is_short()) && self.shared.ballast.give_up()
     }
 }
 

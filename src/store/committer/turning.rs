@@ -35,11 +35,23 @@ impl Committer {
 
     /// Writes all that wait, and what was only counted, before the store is closed.
     pub(super) fn take_all_turned_away(&mut self) {
+        let was_appending = self.log.is_appending();
         for _ in 0..LAST_GROUPS_MAX {
-            if !self.shared.turned_away_is_due(true) {
-                return;
+            if !self.shared.turned_away_is_due(true) || self.shared.turned_away_to_write().is_empty() {
+                break;
             }
+            let waiting = self.shared.turned_away_waiting();
             self.commit(Vec::new());
+            if self.shared.turned_away_waiting() >= waiting {
+                break;
+            }
+        }
+        // What could not be told must not make an orderly close a crash: a new segment says how much of the last one counts.
+        if was_appending
+            && !self.log.is_appending()
+            && let Err(error) = self.log.start_group()
+        {
+            tracing::warn!(event = "store.clean_mark_failed", %error);
         }
     }
 }

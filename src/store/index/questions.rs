@@ -15,6 +15,8 @@ use crate::store::{ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, Sto
 use rusqlite::{OptionalExtension, params};
 use std::collections::{BTreeMap, HashSet};
 
+/// Objects looked through before others may have the index.
+const OBJECTS_AT_A_TIME: i64 = 65_536;
 /// How far a message's time may lie before that of one with a lower UID, and behind that in its receipt id.
 pub(super) const ARRIVAL_ORDER_SLACK_MS: i64 = 60 * 60 * 1000;
 /// The receipts of mail about Daybook's own notices: the first parameter is what their Message-IDs begin with, the second
@@ -287,22 +289,30 @@ impl Index {
         Ok(select.exists([file])?)
     }
 
-    /// Looks through all objects for any in these content files.
+    /// Looks through the next objects from this one on for any in these content files; gives the last it looked at, and none at
+    /// the end.
     ///
     /// # Errors
     /// [`StoreError::IndexDamaged`] when there is one.
-    pub(in crate::store) fn confirm_unnamed(&self, files: &[String]) -> Result<(), StoreError> {
-        let unnamed: HashSet<&str> = files.iter().map(String::as_str).collect();
-        let mut select =
-            self.connection.prepare("SELECT file FROM object NOT INDEXED WHERE file IS NOT NULL")?;
-        let mut rows = select.query([])?;
+    pub(in crate::store) fn confirm_unnamed(
+        &self,
+        files: &HashSet<&str>,
+        from: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT id, file FROM object NOT INDEXED WHERE id >= ? ORDER BY id LIMIT ?")?;
+        let mut rows = select.query([int(from), OBJECTS_AT_A_TIME])?;
+        let mut last = None;
         while let Some(row) = rows.next()? {
-            let file = row.get_ref(0)?.as_str().map_err(|e| damaged(format!("an object's file: {e}")))?;
-            if unnamed.contains(file) {
+            last = Some(unsigned(row.get(0)?));
+            let file = row.get_ref(1)?.as_str_or_null();
+            let file = file.map_err(|e| damaged(format!("an object's file: {e}")))?;
+            if let Some(file) = file.filter(|file| files.contains(file)) {
                 return Err(damaged(format!("content file {file} is not found by its index")));
             }
         }
-        Ok(())
+        Ok(last)
     }
 
     /// Those of `uids` that are live in `folder`.

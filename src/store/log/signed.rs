@@ -3,13 +3,12 @@
 //! A checkpoint names a group by its number and the chain hash behind it. Where that group lies may have changed since: a start
 //! after a crash copies what was not known to be synced into a later segment.
 
-use super::{Apply, Finding, Found, Position, next_group_behind, replay};
+use super::{Apply, Finding, Found, Position, next_group_behind, read_over, replay};
 use crate::store::StoreError;
 use crate::store::format::{GROUP_HEADER_OCTETS, GroupHeader, SEGMENT_HEADER_OCTETS};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 /// The position that reaches further; a checkpoint counts only beyond the other.
 pub(super) fn furthest(known: Option<Position>, signed: Option<&Position>) -> Option<Position> {
@@ -37,7 +36,7 @@ pub(super) fn sequence_before(
         let mut at = if *segment == start.segment { start.offset } else { SEGMENT_HEADER_OCTETS as u64 };
         let mut head = [0; GROUP_HEADER_OCTETS];
         while at + GROUP_HEADER_OCTETS as u64 <= found.octets {
-            file.read_exact_at(&mut head, at)?;
+            read_over(&file, &mut head, at)?;
             let end = at + GROUP_HEADER_OCTETS as u64;
             match GroupHeader::decode(&head) {
                 Ok(header) if end + header.octets <= found.octets => {

@@ -28,6 +28,8 @@ pub(super) struct Look<'a> {
     /// Octets read of it.
     read: u64,
     pace: Pace,
+    /// Some of it could not be read, or made out.
+    has_lost: bool,
     /// Why the walk must be begun anew: it is nothing that is stored.
     failure: Option<StoreError>,
 }
@@ -52,17 +54,20 @@ impl<'a> Look<'a> {
     pub(super) fn new(scrub: &'a Scrub, shared: &'a Shared, segment: u64, is_full: bool) -> Look<'a> {
         let file = || File::open(segment_path(&shared.log_dir(), segment)).ok();
         let forgets = is_full.then(file).flatten();
-        Look { scrub, shared, segment, forgets, read: 0, pace: Pace::new(), failure: None }
+        Look { scrub, shared, segment, forgets, read: 0, pace: Pace::new(), has_lost: false, failure: None }
     }
 
+    /// True when all of it was read.
+    ///
     /// # Errors
     /// What kept it from looking; nothing is known then of what was not looked at.
-    pub(super) fn end(self) -> Result<(), StoreError> {
-        self.failure.map_or(Ok(()), Err)
+    pub(super) fn end(self) -> Result<bool, StoreError> {
+        self.failure.map_or(Ok(!self.has_lost), Err)
     }
 
     /// The segment itself cannot be read.
     pub(super) fn cannot_open(&mut self, error: &io::Error) {
+        self.has_lost = true;
         let file = segment_name(self.segment);
         self.damage(Damage { file, what: format!("cannot be read: {error}"), ..Damage::default() });
     }
@@ -184,8 +189,10 @@ impl Visit for Look<'_> {
     }
 
     fn damage(&mut self, damage: Damage) {
+        self.has_lost |= damage.loses_entries && damage.octets > 0;
         let named = self.name(&damage);
         if named.is_over {
+            self.scrub.state().is_over(&damage.place());
             return;
         }
         let thing = DamagedThing {

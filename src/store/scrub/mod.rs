@@ -292,7 +292,7 @@ impl Scrub {
             let mut look = Look::new(self, shared, number, number < durable.segment);
             let walked = walk_segment(&segment_path(&shared.log_dir(), number), &expect, &mut look);
             (chain, sequence) = match walked {
-                Ok(end) if end.stopped => return look.end().map(|()| Ended::BrokenOff),
+                Ok(end) if end.stopped => return look.end().map(|_| Ended::BrokenOff),
                 Ok(end) => {
                     if let Some(tail) = end.tail {
                         take_tail(&mut look, tail);
@@ -305,8 +305,8 @@ impl Scrub {
                 }
                 Err(error) => return Err(error),
             };
-            look.end()?;
-            pass = self.state().end_segment(number, &pass);
+            let is_whole = look.end()?;
+            pass = self.state().end_segment(number, &pass, is_whole);
             if saved.elapsed() >= SAVE_INTERVAL {
                 self.save();
                 saved = Instant::now();

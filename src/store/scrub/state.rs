@@ -131,9 +131,10 @@ impl State {
         if pass.unlisted == 1 { Noted::FirstUnlisted } else { Noted::Unlisted }
     }
 
-    /// The whole of a segment was looked at: what was not found any more is over.
-    pub(super) fn end_segment(&mut self, segment: u64, before: &Pass) -> Pass {
-        self.forget(|thing| thing.segment == segment && !thing.seen);
+    /// A segment was looked at. If the whole of it was, what was not found any more is over; else that may stand in what could
+    /// not be read.
+    pub(super) fn end_segment(&mut self, segment: u64, before: &Pass, is_whole: bool) -> Pass {
+        self.forget(|thing| is_whole && thing.segment == segment && !thing.seen);
         let pass = self.pass.get_or_insert(*before);
         pass.segment = segment + 1;
         *pass
@@ -151,6 +152,11 @@ impl State {
             unlisted: pass.unlisted,
         });
         (self.damaged.len() as u64).saturating_add(pass.unlisted)
+    }
+
+    /// What was found here touches nothing any more that anybody can ask for.
+    pub(super) fn is_over(&mut self, place: &str) {
+        self.forget(|thing| thing.place == place);
     }
 
     fn forget(&mut self, is_over: impl Fn(&DamagedThing) -> bool) {
@@ -194,7 +200,7 @@ mod tests {
         state.begin_segment(1, &pass);
         assert_eq!(state.note(thing(10, 1)), Noted::New);
         assert_eq!(state.note(thing(20, 1)), Noted::New);
-        let pass = state.end_segment(1, &pass);
+        let pass = state.end_segment(1, &pass, true);
         assert_eq!((pass.segment, state.damaged.len()), (2, 2));
         state.note(thing(30, 2));
         assert_eq!(state.finish(&pass, &[1, 2], Timestamp::from_unix_ms(2)), 3);
@@ -203,11 +209,24 @@ mod tests {
         state.begin_segment(1, &pass);
         let again = DamagedThing { found_at: Timestamp::from_unix_ms(99), ..thing(20, 1) };
         assert_eq!(state.note(again), Noted::Known);
-        state.end_segment(1, &pass);
+        state.end_segment(1, &pass, true);
         assert_eq!(places(&state), ["log/00000001.seg at 20", "log/00000002.seg at 30"]);
         assert_eq!(state.damaged[0].found_at, Timestamp::from_unix_ms(20), "it was found then");
         state.finish(&pass, &[1], Timestamp::from_unix_ms(4));
         assert_eq!(places(&state), ["log/00000001.seg at 20"]);
+    }
+
+    #[test]
+    fn what_may_stand_in_octets_that_were_not_read_is_not_over() {
+        let mut state = State::default();
+        let pass = Pass::begin(Timestamp::from_unix_ms(1), 1);
+        state.begin_segment(1, &pass);
+        state.note(thing(10, 1));
+        state.note(thing(20, 1));
+        state.begin_segment(1, &pass);
+        state.is_over(&thing(20, 1).place);
+        assert_eq!(state.end_segment(1, &pass, false).segment, 2);
+        assert_eq!(places(&state), ["log/00000001.seg at 10"]);
     }
 
     #[test]
@@ -216,7 +235,7 @@ mod tests {
         let pass = Pass::begin(Timestamp::from_unix_ms(1), 1);
         state.begin_segment(1, &pass);
         state.note(thing(10, 1));
-        state.end_segment(1, &pass);
+        state.end_segment(1, &pass, true);
         state.begin_segment(1, &pass);
         state.add(5, 1);
         state.begin_segment(1, &pass);
