@@ -831,7 +831,9 @@ impl Store for Embedded {
         let owner = key.gateway_mailbox.id.to_string();
         let recipients = self.shared.escrow.load();
         let keys_dir = self.shared.keys_dir();
-        let made = escrow::wrap_missing(&keys_dir, &owner, &key.keyring, &recipients)?;
+        let spoilt =
+            self.shared.read(|index| key_files::differing(&keys_dir, index, key.gateway_mailbox.id))?;
+        let made = escrow::wrap_missing(&keys_dir, &owner, &key.keyring, &recipients, &spoilt)?;
         let facts = key_files::entries(&keys_dir, key.gateway_mailbox.id, now(), Some(&made))?;
         if !facts.is_empty() {
             // This may wait for the disk, as making the files did.
