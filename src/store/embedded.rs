@@ -1,7 +1,7 @@
 //! [`Store`] in one directory: opens log and index, runs the committer, answers readers.
 
 use super::ballast::Ballast;
-use super::checkpoint::{CheckpointStatus, Witness};
+use super::checkpoint::{CheckpointStatus, LOSS_PLACE, Witness};
 use super::committer::{
     Command, Committer, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, Queued, room_kept_from_mail,
 };
@@ -1005,7 +1005,13 @@ impl Store for Embedded {
     }
 
     fn close_damage(&self, places: &[String], actor: &str) -> Result<usize, StoreError> {
-        self.scrub.close_damage(places, actor)
+        let (lost, other): (Vec<_>, Vec<_>) = places.iter().cloned().partition(|place| place == LOSS_PLACE);
+        let is_lost = !lost.is_empty();
+        if is_lost && !self.shared.witness.knows_lost() {
+            return Err(StoreError::Gone);
+        }
+        let closed = if other.is_empty() { 0 } else { self.scrub.close_damage(&other, actor)? };
+        Ok(closed + if is_lost { self.shared.witness.close_lost(actor)? } else { 0 })
     }
 
     fn ready(&self) -> Result<(), StoreError> {
