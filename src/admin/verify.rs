@@ -2,18 +2,18 @@
 
 use super::OpError;
 use crate::config::Settings;
-use crate::store::{self, VerifyOptions, VerifyProgress, VerifyReport};
+use crate::store::{self, PublicKey, VerifyOptions, VerifyProgress, VerifyReport};
 use std::path::PathBuf;
 
 /// Goes through the store of these settings; `deep` also through all content. `checkpoints` are compared with the log instead of
-/// those in the configured folder. `progress` hears how far it is.
+/// those in the configured folder, and `key` is known to be the store's. `progress` hears how far it is.
 ///
 /// # Errors
 /// [`OpError::Unavailable`] when there is no store, it may not be read, or a newer version wrote it.
 pub fn verify(
     settings: &Settings,
     deep: bool,
-    checkpoints: Option<PathBuf>,
+    (checkpoints, key): (Option<PathBuf>, Option<PublicKey>),
     progress: &mut dyn FnMut(&VerifyProgress),
 ) -> Result<VerifyReport, OpError> {
     let options = VerifyOptions {
@@ -21,6 +21,7 @@ pub fn verify(
         deep,
         checkpoints,
         checkpoint_dir: settings.store.checkpoint_dir.clone(),
+        key,
     };
     store::verify(&options, progress)
         .map_err(|error| OpError::Unavailable(format!("verify {}: {error}", settings.data_dir.display())))

@@ -4,7 +4,7 @@ use crate::admin::doctor::CHECKS;
 use crate::admin::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX, RECEIPTS_MAX};
 use crate::mail::{Class, EnvelopeHeaders, Profile, ReceiptId, Timestamp};
 use crate::observe::{Filter, Level};
-use crate::store::TransactionOutcome;
+use crate::store::{PublicKey, TransactionOutcome};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
@@ -149,7 +149,7 @@ pub(super) enum Command {
         /// Read everything again from the beginning, now
         #[arg(long)]
         now: bool,
-        /// Know of the damage at these places: it is alarmed no more
+        /// Know of the damage at these places: it is alarmed no more. log-end is what the log was found to lack at its end
         #[arg(long, value_name = "PLACE", num_args = 1..)]
         close: Vec<String>,
     },
@@ -171,6 +171,10 @@ pub(super) enum Command {
         /// Checkpoints kept outside, in a file or a folder [default: checkpoint_dir of the configuration]
         #[arg(long, value_name = "PATH")]
         checkpoints: Option<PathBuf>,
+        /// The public key of the store, 64 hex digits, as you wrote it down elsewhere: without it, whoever can write to data_dir
+        /// can put another key, and another log, in its place
+        #[arg(long, value_name = "HEX")]
+        key: Option<PublicKey>,
     },
     /// Say by the exit code whether a server runs that would take mail now
     Readyz,

@@ -135,8 +135,8 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Status => status::status(&configuration::load(config)?, json),
         Command::Scrub { now, close } => scrub::run(&configuration::load(config)?, now, close, json),
         Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
-        Command::Verify { deep, checkpoints } => {
-            verify::run(&configuration::load(config)?, deep, checkpoints, json)
+        Command::Verify { deep, checkpoints, key } => {
+            verify::run(&configuration::load(config)?, deep, (checkpoints, key), json)
         }
         Command::Readyz => ready(&configuration::load(config)?, json),
     }

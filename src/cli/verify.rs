@@ -3,7 +3,7 @@
 use super::output::{self, Failure, counted, grouped, safe};
 use crate::admin;
 use crate::config::Settings;
-use crate::store::{FindingKind, VerifyFinding, VerifyReport};
+use crate::store::{FindingKind, PublicKey, VerifyFinding, VerifyReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -12,16 +12,19 @@ use std::path::PathBuf;
 const TOUCHED_SHOWN: usize = 10;
 /// Findings that are shown; `--json` gives more.
 const FINDINGS_SHOWN: usize = 200;
+/// Where the log is found not to be what was signed.
+const LOG: &str = "log";
+const CHECKPOINT_KEY: &str = "keys/checkpoint.key";
 
 /// Ends with 1 when anything is damaged.
 pub(super) fn run(
     settings: &Settings,
     deep: bool,
-    checkpoints: Option<PathBuf>,
+    known: (Option<PathBuf>, Option<PublicKey>),
     json: bool,
 ) -> Result<u8, Failure> {
     let bar = bar(json);
-    let report = admin::verify(settings, deep, checkpoints, &mut |progress| {
+    let report = admin::verify(settings, deep, known, &mut |progress| {
         // A server may have added to what there was.
         bar.set_length(progress.octets_total.max(progress.octets));
         bar.set_position(progress.octets);
@@ -130,14 +133,25 @@ fn verdict(report: &VerifyReport) -> String {
         return format!("Everything is there and whole{how}.\n");
     }
     let has = |kinds: &[FindingKind]| report.findings.iter().any(|f| f.damage && kinds.contains(&f.kind));
+    // What a checkpoint says of the log is found there; what is found elsewhere is about checkpoints themselves.
+    let signed = |f: &&VerifyFinding| f.damage && f.kind == FindingKind::Checkpoint;
+    let is_not_what_was_signed = report.findings.iter().filter(signed).any(|f| f.place == LOG);
+    let has_bad_lines = report.findings.iter().filter(signed).any(|f| f.place != LOG);
     let mut text = format!("{} found.\n", counted(report.damaged, "damage"));
-    if has(&[FindingKind::Log, FindingKind::Checkpoint]) {
+    if has(&[FindingKind::Log]) || is_not_what_was_signed {
         text.push_str(
             "Entries of the log are damaged or missing: keep data_dir as it is, index included, and restore the files named \
              from a backup. Do not have the index made anew before: it may know what the log has lost.\n",
         );
     } else if has(&[FindingKind::Index]) {
         text.push_str("The index can be made anew from the log: daybook check --rebuild\n");
+    }
+    if has_bad_lines {
+        text.push_str(
+            "Some checkpoints, or the key that signs them, are not what they should be, and prove nothing: find out whether the \
+             disk or somebody changed them. Checkpoints kept elsewhere (--checkpoints) and a key written down elsewhere (--key) \
+             tell whether the log is the one that was signed. No mail is in them.\n",
+        );
     }
     if has(&[FindingKind::Content]) {
         text.push_str(
@@ -149,7 +163,13 @@ fn verdict(report: &VerifyReport) -> String {
             "Restore the keyrings named from a backup; an escrow recipient may still open the mail they are for.\n",
         );
     }
-    if has(&[FindingKind::State]) {
+    let is_state = |f: &&VerifyFinding| f.damage && f.kind == FindingKind::State;
+    if report.findings.iter().filter(is_state).any(|f| f.place == CHECKPOINT_KEY) {
+        text.push_str(
+            "Leave the key of checkpoints where it is: the next start puts it aside and makes another.\n",
+        );
+    }
+    if report.findings.iter().filter(is_state).any(|f| f.place != CHECKPOINT_KEY) {
         text.push_str("Files of state can be removed while the server is stopped: no mail is in them.\n");
     }
     text

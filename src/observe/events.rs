@@ -119,6 +119,7 @@
 //! | `store.damage_closed` | info | place, actor | An admin knows of it: it is alarmed no more. |
 //! | `store.scrubbed` | info | octets, objects, seconds, damaged | All that is stored was read again, which took so long; so many things are damaged. |
 //! | `store.scrub_failed` | warn | error | It could not go on, for no fault of what is stored; it is tried again. |
+//! | `store.loss_not_kept` | error | file, error | That the end of the log is missing cannot be kept over a restart, or could not be read; it is tried again. |
 //! | `store.scrub_forgotten` | warn | file, error | Where it stood, and what it had found, cannot be read: it begins anew, and damage is named once more. |
 //! | `store.scrub_not_kept` | warn | file, error | That cannot be written; logged once until it can. |
 //! | `store.orphaned` | warn | what | Content that nothing leads to was found. |

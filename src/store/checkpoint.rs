@@ -33,12 +33,15 @@
 //! ```
 //!
 //! A later line outweighs an earlier one. Which keys count: the one in `keys/checkpoint.key`, and those that its lines name as
-//! previous ones ([`trusted`]).
+//! previous ones ([`trusted`]). Who can write to `data_dir` can make another key, and sign another log with it: that shows only to
+//! one who remembers the public key ([`Pinned`]), or keeps the lines elsewhere and finds none of the key that signs now.
 
 mod key;
+mod loss;
 mod outside;
 mod witness;
 
+pub(super) use loss::{Gap, LOSS_PLACE, Losses};
 pub use outside::try_checkpoint_dir;
 pub use witness::CheckpointStatus;
 pub(super) use witness::Witness;
@@ -55,12 +58,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Version of a checkpoint; a newer one is refused.
 pub(super) const CHECKPOINT_VERSION: u32 = 1;
@@ -89,6 +93,18 @@ pub struct PublicKey(pub Digest);
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = String;
+
+    /// From 64 hex digits. What else it is is the asker's fault.
+    fn from_str(text: &str) -> Result<PublicKey, String> {
+        let octets = from_hex(text).and_then(|octets| octets.try_into().ok());
+        octets
+            .map(|octets| PublicKey(Digest(octets)))
+            .ok_or_else(|| "a public key is 64 hex digits".to_owned())
     }
 }
 
@@ -236,12 +252,31 @@ pub struct Checkpoints {
     pub trusted: Vec<Checkpoint>,
     /// Lines that do not, named, and why.
     pub refused: Vec<(String, CheckpointError)>,
+    /// Octets among them that are no line, with lines that count behind them in the file: a crash, or a full disk, cut off what
+    /// was written again then.
+    pub cut_off: Vec<(String, CheckpointError)>,
 }
+
+/// A public key that somebody remembers as the store's.
+///
+/// Lines of it count, those of keys before it, and those of keys that say they came after it: these say so themselves, so they
+/// add to what the remembered key has signed, and never replace it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pinned(pub(super) PublicKey);
 
 impl Checkpoints {
     /// The one that reaches furthest.
     pub fn newest(&self) -> Option<&Checkpoint> {
         self.trusted.iter().max_by_key(|checkpoint| checkpoint.sequence)
+    }
+
+    /// The keys of lines that are somebody else's.
+    pub(super) fn strangers(&self) -> BTreeSet<PublicKey> {
+        let key = |(_, error): &(String, CheckpointError)| match error {
+            CheckpointError::Stranger(key) => Some(*key),
+            _ => None,
+        };
+        self.refused.iter().filter_map(key).collect()
     }
 
     /// The version of the newest line that only a newer program reads.
@@ -265,8 +300,23 @@ pub fn checkpoints(data_dir: &Path) -> Result<Checkpoints, StoreError> {
         .map_err(|e| StoreError::io("reading checkpoints", e))
 }
 
+/// The same, of a store whose key is known not from its `data_dir`.
+///
+/// # Errors
+/// As [`checkpoints`].
+pub(super) fn checkpoints_of(data_dir: &Path, pinned: Pinned) -> Result<Checkpoints, StoreError> {
+    let files = [data_dir.join(CHECKPOINTS_BEFORE_FILE), data_dir.join(CHECKPOINTS_FILE)];
+    read_pinned(&files, pinned).map_err(|e| StoreError::io("reading checkpoints", e))
+}
+
+/// The key that the store in `data_dir` signs with now, if that can be told.
+pub(super) fn signing_key(data_dir: &Path) -> Option<PublicKey> {
+    key::public_keys(data_dir).first().copied()
+}
+
 /// Reads the checkpoints in `path`, a file of them or a folder as outside ones are kept in, of the store in `data_dir`: `keys` are
-/// known to be its too. Of a folder all files are read when no key is known.
+/// known to be its too, unless one is pinned. Of a folder all files are read when no key is known, one is pinned, or there are
+/// none of the keys that are known: others may share it, but it was to hold some of this store.
 ///
 /// # Errors
 /// [`StoreError::Io`] when it is not there or cannot be read.
@@ -274,6 +324,7 @@ pub(super) fn checkpoints_at(
     data_dir: &Path,
     path: &Path,
     keys: &[PublicKey],
+    pinned: Option<Pinned>,
 ) -> Result<Checkpoints, StoreError> {
     let fail = |e| StoreError::io("reading checkpoints outside of data_dir", e);
     let mut known = key::public_keys(data_dir);
@@ -284,22 +335,66 @@ pub(super) fn checkpoints_at(
         files.clear();
         for entry in std::fs::read_dir(path).map_err(fail)? {
             let name = entry.map_err(fail)?.file_name().to_string_lossy().into_owned();
-            let is_ours = stems.is_empty() || stems.iter().any(|stem| name.starts_with(stem));
-            if is_ours && name.starts_with("daybook-") && name.ends_with(".jsonl") {
+            if name.starts_with("daybook-") && name.ends_with(".jsonl") {
                 files.push(path.join(name));
             }
         }
         // `.1.jsonl`, which is older, stands before `.jsonl`.
         files.sort_unstable();
+        let is_ours = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            stems.iter().any(|stem| name.starts_with(stem))
+        };
+        if pinned.is_none() && files.iter().any(is_ours) {
+            files.retain(is_ours);
+        }
     }
-    read_files(&files, &known, READ_OCTETS_MAX).map_err(fail)
+    match pinned {
+        Some(pinned) => {
+            let mut read = read_pinned(&files, pinned).map_err(fail)?;
+            if !read.trusted.is_empty() {
+                // Others may share the folder.
+                read.refused.retain(|(_, error)| !matches!(error, CheckpointError::Stranger(_)));
+            }
+            Ok(read)
+        }
+        None => read_files(&files, &known, READ_OCTETS_MAX).map_err(fail),
+    }
+}
+
+fn read_pinned(files: &[PathBuf], Pinned(key): Pinned) -> io::Result<Checkpoints> {
+    let (all, refused) = read_lines(files, READ_OCTETS_MAX)?;
+    let mut keys = BTreeSet::from([key]);
+    loop {
+        let follows = |checkpoint: &&Checkpoint| {
+            !keys.contains(&checkpoint.key) && checkpoint.previous_key.is_some_and(|key| keys.contains(&key))
+        };
+        let next: Vec<PublicKey> =
+            all.iter().map(|(_, checkpoint)| checkpoint).filter(follows).map(|found| found.key).collect();
+        if next.is_empty() {
+            break;
+        }
+        keys.extend(next);
+    }
+    Ok(trusted(all, &keys.into_iter().collect::<Vec<_>>(), refused))
 }
 
 /// The last `octets` of each of these files, oldest first. A file that is not there holds nothing.
 fn read_files(files: &[PathBuf], keys: &[PublicKey], octets: u64) -> io::Result<Checkpoints> {
+    let (all, refused) = read_lines(files, octets)?;
+    Ok(trusted(all, keys, refused))
+}
+
+/// A line that a file of checkpoints holds: where it stands, and what it is.
+type Named<T> = (Place, T);
+
+fn read_lines(
+    files: &[PathBuf],
+    octets: u64,
+) -> io::Result<(Vec<Named<Checkpoint>>, Vec<Named<CheckpointError>>)> {
     let mut all = Vec::new();
     let mut refused = Vec::new();
-    for path in files {
+    for (number, path) in files.iter().enumerate() {
         let (mut at, end) = match tail(path, octets) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             read => read?,
@@ -307,7 +402,7 @@ fn read_files(files: &[PathBuf], keys: &[PublicKey], octets: u64) -> io::Result<
         let is_cut = at > 0;
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         for (index, line) in end.split_inclusive(|octet| *octet == b'\n').enumerate() {
-            let name = format!("{file} at {at}");
+            let name = Place { file: number, at, name: format!("{file} at {at}") };
             at += line.len() as u64;
             // What has no line feed behind it was cut off by a crash while it was written.
             let Some(line) = line.strip_suffix(b"\n") else { break };
@@ -320,7 +415,16 @@ fn read_files(files: &[PathBuf], keys: &[PublicKey], octets: u64) -> io::Result<
             }
         }
     }
-    Ok(trusted(all, keys, refused))
+    Ok((all, refused))
+}
+
+/// Where a line stands.
+struct Place {
+    /// Number of the file among those that are read.
+    file: usize,
+    at: u64,
+    /// Both, for people.
+    name: String,
 }
 
 /// The end of a file, and where it begins.
@@ -335,26 +439,32 @@ fn tail(path: &Path, octets: u64) -> io::Result<(u64, Vec<u8>)> {
 
 /// Keeps those signed by one of `keys`, or by one that a later line names as the key before; without any, the newest line's
 /// key is taken for ours.
-fn trusted(
-    all: Vec<(String, Checkpoint)>,
-    keys: &[PublicKey],
-    mut refused: Vec<(String, CheckpointError)>,
-) -> Checkpoints {
+fn trusted(all: Vec<Named<Checkpoint>>, keys: &[PublicKey], bad: Vec<Named<CheckpointError>>) -> Checkpoints {
     let mut keys: BTreeSet<PublicKey> = keys.iter().copied().collect();
     if keys.is_empty() {
         keys.extend(all.last().map(|(_, checkpoint)| checkpoint.key));
     }
-    let mut trusted = Vec::new();
-    for (name, checkpoint) in all.into_iter().rev() {
+    let (mut trusted, mut strange) = (Vec::new(), Vec::new());
+    let mut last_good = BTreeMap::new();
+    for (place, checkpoint) in all.into_iter().rev() {
         if keys.contains(&checkpoint.key) {
             keys.extend(checkpoint.previous_key);
+            last_good.entry(place.file).or_insert(place.at);
             trusted.push(checkpoint);
         } else {
-            refused.push((name, CheckpointError::Stranger(checkpoint.key)));
+            strange.push((place.name, CheckpointError::Stranger(checkpoint.key)));
         }
     }
     trusted.reverse();
-    Checkpoints { trusted, refused }
+    let (mut refused, mut cut_off) = (Vec::new(), Vec::new());
+    for (place, error) in bad {
+        let is_cut_off = matches!(error, CheckpointError::NotOne(_))
+            && last_good.get(&place.file).is_some_and(|good| *good > place.at);
+        let into = if is_cut_off { &mut cut_off } else { &mut refused };
+        into.push((place.name, error));
+    }
+    refused.append(&mut strange);
+    Checkpoints { trusted, refused, cut_off }
 }
 
 /// Since when something fails, and why.
@@ -388,20 +498,42 @@ fn append(path: &Path, before: &Path, line: &str, octets_max: u64, mode: u32) ->
     // Opened anew each time: after a failed sync an old handle would say that all is well.
     let mut file = File::options().create(true).read(true).append(true).mode(mode).open(path)?;
     let mut text = format!("{line}\n");
-    if file.seek(SeekFrom::End(-1)).is_ok() {
-        let mut last = [0];
-        file.read_exact(&mut last)?;
-        // What a crash cut off stays a line of its own.
-        if last != *b"\n" {
-            text.insert(0, '\n');
-        }
+    if !end_is_whole(&mut file)? {
+        text.insert(0, '\n');
     }
-    file.write_all(text.as_bytes())?;
-    file.sync_data()?;
+    let octets = file.metadata()?.len();
+    if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_data()) {
+        // What a full disk cut off is no line. Should this fail too, the next one cuts it.
+        file.set_len(octets).ok();
+        return Err(error);
+    }
     if is_new {
         sync_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
     }
     Ok(())
+}
+
+/// Cuts off what a crash left behind the last line feed: it never was durable as a line. False when it stays, and a line feed
+/// must end it: it is a checkpoint all the same, or longer than any.
+fn end_is_whole(file: &mut File) -> io::Result<bool> {
+    let octets = file.metadata()?.len();
+    let from = octets.saturating_sub(TAIL_OCTETS);
+    file.seek(SeekFrom::Start(from))?;
+    let mut end = Vec::new();
+    Read::by_ref(file).take(TAIL_OCTETS).read_to_end(&mut end)?;
+    if end.last().is_none_or(|last| *last == b'\n') {
+        return Ok(true);
+    }
+    let line = match end.iter().rposition(|octet| *octet == b'\n') {
+        Some(at) => at + 1,
+        None if from == 0 => 0,
+        None => return Ok(false),
+    };
+    if Checkpoint::read(&String::from_utf8_lossy(end.get(line..).unwrap_or_default())).is_ok() {
+        return Ok(false);
+    }
+    file.set_len(from + line as u64)?;
+    Ok(true)
 }
 
 #[cfg(test)]

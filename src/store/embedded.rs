@@ -1,7 +1,7 @@
 //! [`Store`] in one directory: opens log and index, runs the committer, answers readers.
 
 use super::ballast::Ballast;
-use super::checkpoint::{CheckpointStatus, Witness};
+use super::checkpoint::{CheckpointStatus, LOSS_PLACE, Witness};
 use super::committer::{
     Command, Committer, FILES_KEPT_FROM_MAIL, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, Queued,
     room_kept_from_mail,
@@ -893,7 +893,9 @@ impl Store for Embedded {
         let owner = key.gateway_mailbox.id.to_string();
         let recipients = self.shared.escrow.load();
         let keys_dir = self.shared.keys_dir();
-        let made = escrow::wrap_missing(&keys_dir, &owner, &key.keyring, &recipients)?;
+        let spoilt =
+            self.shared.read(|index| key_files::differing(&keys_dir, index, key.gateway_mailbox.id))?;
+        let made = escrow::wrap_missing(&keys_dir, &owner, &key.keyring, &recipients, &spoilt)?;
         let facts = key_files::entries(&keys_dir, key.gateway_mailbox.id, now(), Some(&made))?;
         if !facts.is_empty() {
             // This may wait for the disk, as making the files did.
@@ -1065,7 +1067,13 @@ impl Store for Embedded {
     }
 
     fn close_damage(&self, places: &[String], actor: &str) -> Result<usize, StoreError> {
-        self.scrub.close_damage(places, actor)
+        let (lost, other): (Vec<_>, Vec<_>) = places.iter().cloned().partition(|place| place == LOSS_PLACE);
+        let is_lost = !lost.is_empty();
+        if is_lost && !self.shared.witness.knows_lost() {
+            return Err(StoreError::Gone);
+        }
+        let closed = if other.is_empty() { 0 } else { self.scrub.close_damage(&other, actor)? };
+        Ok(closed + if is_lost { self.shared.witness.close_lost(actor)? } else { 0 })
     }
 
     fn ready(&self) -> Result<(), StoreError> {

@@ -62,14 +62,16 @@ pub(super) fn wrap(
     Ok(())
 }
 
-/// Wraps `keyring` to those of the recipients that it is not wrapped to yet; returns the names of the files it made.
+/// Wraps `keyring` to those of the recipients that it is not wrapped to yet, or only by a file that is `spoilt`; returns the names of the files it made.
 pub(super) fn wrap_missing(
     keys_dir: &Path,
     owner: &str,
     keyring: &Keyring,
     recipients: &[Recipient],
+    spoilt: &[String],
 ) -> Result<Vec<String>, StoreError> {
-    let there = files(keys_dir, owner)?;
+    let mut there = files(keys_dir, owner)?;
+    there.retain(|name| !spoilt.contains(name));
     let missing: Vec<Recipient> =
         recipients.iter().filter(|recipient| !there.contains(&file_name(recipient))).cloned().collect();
     wrap(keys_dir, owner, keyring, &missing)?;
@@ -184,8 +186,8 @@ mod tests {
         assert!(opens(&all[..1]).is_ok());
         assert!(matches!(opens(&all[1..]), Err(KeyringError::Wrong)));
         let keyring = open_keyring(dir.path(), "m", "password").unwrap();
-        assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients[..2]).unwrap().len(), 1);
-        assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients[..2]).unwrap().len(), 0);
+        assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients[..2], &[]).unwrap().len(), 1);
+        assert_eq!(wrap_missing(dir.path(), "m", &keyring, &recipients[..2], &[]).unwrap().len(), 0);
         assert!(opens(&all[1..]).is_ok());
         assert!(matches!(opens(&all[2..]), Err(KeyringError::Wrong)));
         assert_eq!(escrow(dir.path(), "m", &recipients[2..]).unwrap().others, 2);
@@ -203,7 +205,7 @@ mod tests {
             fs::write(&file, &whole[..octets]).unwrap();
             assert_eq!(escrow(dir.path(), "m", &recipients).unwrap().missing.len(), 1, "{octets} octets");
             assert_eq!(
-                wrap_missing(dir.path(), "m", &keyring, &recipients).unwrap().len(),
+                wrap_missing(dir.path(), "m", &keyring, &recipients, &[]).unwrap().len(),
                 1,
                 "{octets} octets"
             );

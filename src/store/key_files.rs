@@ -1,7 +1,8 @@
 //! Files of wrapped keyrings on record: size and SHA-256 of each, so that damage to them is found without any key.
 //!
 //! They are put on record in the group that makes their gateway mailbox, and when a wrap is added. Those of stores from before
-//! there was such a record are put on it at the next opening, as they are then.
+//! there was such a record are put on it at the next opening, as they are then. One that is not as it is on record is never put
+//! on it: a wrap to an escrow recipient is made anew when one is added, and the new one recorded.
 
 use super::fact::KeyFileFact;
 use super::index::Index;
@@ -53,7 +54,25 @@ pub(super) fn unrecorded(
     for (gateway_mailbox, _) in index.gateway_mailboxes()? {
         missing.extend(found(keys_dir, gateway_mailbox.id, at).unwrap_or_default());
     }
-    missing
-        .retain(|file| !recorded.iter().any(|(id, name)| (id, name) == (&file.gateway_mailbox, &file.name)));
+    missing.retain(|file| {
+        !recorded.iter().any(|(id, name, _)| (id, name) == (&file.gateway_mailbox, &file.name))
+    });
     Ok(missing)
+}
+
+/// The names of a gateway mailbox's files that are not as they are on record: damaged, or made again by one who came not to
+/// record it.
+pub(super) fn differing(
+    keys_dir: &Path,
+    index: &Index,
+    gateway_mailbox: GatewayMailboxId,
+) -> Result<Vec<String>, StoreError> {
+    let recorded = index.key_files()?;
+    let mut found = entries(keys_dir, gateway_mailbox, Timestamp::from_unix_ms(0), None)?;
+    found.retain(|file| {
+        recorded
+            .iter()
+            .any(|(id, name, sha256)| (id, name) == (&gateway_mailbox, &file.name) && *sha256 != file.sha256)
+    });
+    Ok(found.into_iter().map(|file| file.name).collect())
 }

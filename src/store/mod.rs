@@ -19,6 +19,7 @@
 //!   keys/checkpoint.key       what signs checkpoints                                  (checkpoint.rs)
 //!   checkpoints.jsonl         how far the log had come, signed; checkpoints.1.jsonl: those before
 //!   ballast                   room to be given up when the disk is full                (ballast.rs)
+//!   log-loss.json             what the log was once found to lack of what was signed (checkpoint/loss.rs)
 //!   scrub.json                where the reading again stands, and what it found damaged  (scrub/)
 //!   tmp/                      spools of messages being received: unlinked, encrypted  (spool.rs)
 //! ```
@@ -27,19 +28,20 @@
 //! store and the group, hands out UIDs, appends the group's frames with one write and one `fdatasync`, commits the
 //! index, and only then do the sessions hear of it.
 //!
-//! **Format versions.** Every file says what version it is of; one of a newer version is refused by name, and nothing is
-//! written beside it. What is older is read for ever: `corpus/store/data_dir-version-1` is opened by a test.
+//! **Format versions.** Every file says what version it is of; one of a newer version is refused by name, and nothing that
+//! was there is written to: directories that are missing and `lock` may have been made. What is older is read for ever: `corpus/store/data_dir-version-1` is opened by a test.
 //!
 //! | file | version | refused by |
 //! |---|---|---|
 //! | `log/NNNNNNNN.seg` | 1, in its header (format.rs) | [`Embedded::open`]; groups and frames have that of their segment, also in `log/torn/` |
 //! | entries in it | `v`, 1 to 4 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
 //! | `index.sqlite` | `user_version`, the newest of its entries (index.rs) | [`Embedded::open`] |
-//! | `log/clean`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json` | `v`, 1 ([`state_file`]) | [`Embedded::open`], before anything is written, and who reads them |
+//! | `log/clean`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json` | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
 //! | `checkpoints.jsonl`, `checkpoints.1.jsonl` | `v` in each line, 1 (checkpoint.rs) | [`Embedded::open`]; a newer line in the folder outside is stepped over, and named |
 //! | `keys/<id>/*.age`, `content/xx/*.age`, payloads in the log | `age-encryption.org/v1` in the first line, as `age` defines it | the crate `age`; the keyring in it has `v`, 1 (seal.rs) |
 //! | `ports.json` | none: an interface that others read, written anew at each start and never read back | |
 //! | `lock`, `admin.sock`, `tmp/` | none: they hold nothing that outlives the process | |
+//! | `ballast` | none: it holds nothing but room | |
 //!
 //! **What is "the same"** ([`Delivery::identity`], [`DeliveredMessage::exact`], [`DeliveredMessage::join`]): a report that
 //! arrives again (same outermost and wrapper Message-ID, same joins, same recorded envelope) becomes one entry and no

@@ -437,7 +437,7 @@ fn open_log_onto(
             Finding::Damage { .. } => report.damage.push(finding.to_string()),
             Finding::Missing { .. } => {
                 report.damage.push(finding.to_string());
-                shared.witness().note_lost(finding.to_string());
+                shared.witness().note_lost(finding.to_string(), Some(log.gap()));
             }
         }
     }

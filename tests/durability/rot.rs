@@ -89,6 +89,7 @@ impl Store {
             deep: true,
             checkpoints: None,
             checkpoint_dir: None,
+            key: None,
         };
         verify(&options, &mut |_| {})
     }

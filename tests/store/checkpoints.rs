@@ -2,6 +2,7 @@
 
 use super::*;
 use aws_lc_rs::signature::Ed25519KeyPair;
+use daybook::store::{PublicKey, VerifyOptions, VerifyReport, verify};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -83,10 +84,16 @@ impl Closed {
         close(store);
         let (store, report) = open(self.dir.path());
         assert_eq!(
-            (report, store.checkpoints().lost),
-            (OpenReport::default(), None),
-            "told once, and mail goes on"
+            (report, store.checkpoints().lost.is_some()),
+            (OpenReport::default(), true),
+            "mail goes on, and it is alarmed until somebody knows of it"
         );
+        assert_eq!(store.close_damage(&["log-end".to_owned()], "test").unwrap(), 1);
+        assert_eq!(store.checkpoints().lost, None);
+        close(store);
+        let (store, report) = open(self.dir.path());
+        assert_eq!((report, store.checkpoints().lost), (OpenReport::default(), None));
+        close(store);
         let newest = checkpoints(self.dir.path()).unwrap().newest().unwrap().clone();
         assert_eq!(
             newest.sequence,
@@ -116,11 +123,128 @@ fn whole_groups_missing_at_the_end_are_named_also_when_the_index_is_gone() {
     let closed = Closed::new();
     closed.cut(closed.two);
     put_back(&closed.index, closed.dir.path());
+    assert!(!verified(closed.dir.path(), None, None).whole);
     closed.assert_named_and_no_uid_used_twice();
+    // Somebody knows of it by now.
+    let report = verified(closed.dir.path(), None, None);
+    assert!(report.whole && report.index_compared, "{report:#?}");
+    assert!(report.findings.iter().any(|found| found.what.contains("known to test")), "{report:#?}");
+    let key = checkpoints(closed.dir.path()).unwrap().trusted[0].key;
+    assert!(
+        !verified(closed.dir.path(), None, Some(key)).whole,
+        "who comes from elsewhere is told all the same"
+    );
     let closed = Closed::new();
     closed.cut(closed.two);
     fs::remove_file(closed.dir.path().join("index.sqlite")).unwrap();
     closed.assert_named_and_no_uid_used_twice();
+}
+
+fn verified(dir: &Path, outside: Option<&Path>, key: Option<PublicKey>) -> VerifyReport {
+    let options = VerifyOptions {
+        data_dir: dir.to_owned(),
+        deep: false,
+        checkpoints: outside.map(Path::to_owned),
+        checkpoint_dir: None,
+        key,
+    };
+    verify(&options, &mut |_| {}).unwrap()
+}
+
+fn whats(report: &VerifyReport) -> Vec<&str> {
+    report.findings.iter().filter(|found| found.damage).map(|found| found.what.as_str()).collect()
+}
+
+#[test]
+fn a_key_that_was_swapped_shows_to_who_kept_checkpoints_or_the_key_elsewhere() {
+    let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, _) = open_with_outside(dir.path(), outside.path());
+    let (mailbox, _) = create(&store);
+    deliver_one(&store, &mailbox, 1);
+    close(store);
+    let key = checkpoints(dir.path()).unwrap().trusted[0].key;
+    // What a power cut left of a file that is written without a sync.
+    fs::write(dir.path().join("watch.json"), "").unwrap();
+    let report = verified(dir.path(), Some(outside.path()), Some(key));
+    assert!(report.whole, "{report:#?}");
+    for name in ["keys/checkpoint.key", "checkpoints.jsonl", "log/clean"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    let (store, _) = open(dir.path());
+    deliver_one(&store, &mailbox, 2);
+    close(store);
+    let report = verified(dir.path(), Some(outside.path()), None);
+    let [what] = whats(&report)[..] else { panic!("{report:#?}") };
+    assert!(what.contains("only of other keys") && what.contains(&key.to_string()), "{what}");
+    let report = verified(dir.path(), None, Some(key));
+    assert!(whats(&report).iter().any(|what| what.contains("does not come after")), "{report:#?}");
+    // Also when the new key writes to the same folder: its lines look as those of a store that shares it.
+    let (store, _) = open_with_outside(dir.path(), outside.path());
+    deliver_one(&store, &mailbox, 3);
+    close(store);
+    assert!(verified(dir.path(), Some(outside.path()), None).whole);
+    assert!(!verified(dir.path(), Some(outside.path()), Some(key)).whole);
+}
+
+#[test]
+fn a_lost_key_that_the_next_one_names_is_no_damage_to_who_remembers_it() {
+    let closed = Closed::new();
+    let key = checkpoints(closed.dir.path()).unwrap().trusted[0].key;
+    fs::remove_file(closed.dir.path().join("keys/checkpoint.key")).unwrap();
+    let (store, _) = open(closed.dir.path());
+    deliver_one(&store, &closed.mailbox, 4);
+    close(store);
+    let report = verified(closed.dir.path(), None, Some(key));
+    assert!(report.whole, "{report:#?}");
+    assert!(report.findings.iter().any(|found| found.what.contains("came after")), "{report:#?}");
+}
+
+#[test]
+fn a_folder_that_is_set_later_is_held_against_the_log_before_it_is_written_to() {
+    let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, _) = open_with_outside(dir.path(), outside.path());
+    let (mailbox, _) = create(&store);
+    deliver_one(&store, &mailbox, 1);
+    close(store);
+    let backup = tempfile::tempdir().unwrap();
+    copy(dir.path(), backup.path());
+    let (store, _) = open_with_outside(dir.path(), outside.path());
+    deliver_one(&store, &mailbox, 2);
+    deliver_one(&store, &mailbox, 3);
+    close(store);
+    // What was put back from the backup does not know of them.
+    let (store, report) = open(backup.path());
+    assert_eq!((report, store.checkpoints().lost), (OpenReport::default(), None));
+    store.set_checkpoint_dir(Some(outside.path().to_owned()));
+    deliver_one(&store, &mailbox, 4);
+    close(store);
+    let (store, _) = open(backup.path());
+    let lost = store.checkpoints().lost.unwrap_or_default();
+    assert!(lost.contains("a signed checkpoint reaches to group 4"), "{lost}");
+    close(store);
+    // The store that did sign them may be told of the folder again.
+    let (store, _) = open(dir.path());
+    store.set_checkpoint_dir(Some(outside.path().to_owned()));
+    deliver_one(&store, &mailbox, 5);
+    close(store);
+    assert_eq!(open(dir.path()).0.checkpoints().lost, None);
+}
+
+#[test]
+fn lines_missing_behind_an_orderly_close_are_named_and_what_was_cut_off_is_no_damage() {
+    let closed = Closed::new();
+    let dir = closed.dir.path();
+    let signed = lines(dir);
+    fs::write(dir.join("checkpoints.jsonl"), format!("{}\n", signed[0])).unwrap();
+    let report = verified(dir, None, None);
+    assert!(report.whole && report.findings.iter().any(|found| found.what.contains("the last are missing")));
+    let cut = format!("{}\n{}\n{}\n", signed[0], &signed[1][..80], signed[1]);
+    fs::write(dir.join("checkpoints.jsonl"), cut).unwrap();
+    let report = verified(dir, None, None);
+    assert!(
+        report.whole && report.findings.iter().any(|found| found.what.contains("cut off")),
+        "{report:#?}"
+    );
 }
 
 #[test]
@@ -163,6 +287,9 @@ fn a_log_that_was_written_anew_is_not_what_was_signed() {
         copy(&other.dir.path().join(name), &closed.dir.path().join(name));
     }
     fs::remove_file(closed.dir.path().join("index.sqlite")).unwrap();
+    let report = verified(closed.dir.path(), None, None);
+    let differing: Vec<_> = whats(&report).into_iter().filter(|what| what.contains("was signed: ")).collect();
+    assert!(differing.len() == 1 && differing[0].ends_with("1 more checkpoints of this and later groups"));
     let (_store, report) = open(closed.dir.path());
     assert!(
         report.damage.iter().any(|what| what.contains("something else here than was signed")),
@@ -392,6 +519,14 @@ fn files_of_keyrings_are_on_record_from_the_start_and_older_ones_are_put_there()
     assert_eq!((recorded(dir.path()), found().len()), (found(), 2));
     store.set_escrow(vec![first.to_public(), age::x25519::Identity::generate().to_public()]);
     let key = store.unlock(mailbox.login(), &password).unwrap();
+    assert_eq!(store.add_escrow(&key).unwrap(), 1);
+    assert_eq!((recorded(dir.path()), found().len()), (found(), 3));
+    // Made again, and not recorded: a crash came between.
+    let wrap = fs::read_dir(&keys).unwrap().map(|e| e.unwrap().path());
+    let wrap = wrap.into_iter().find(|path| path.to_string_lossy().contains("escrow-")).unwrap();
+    let mut octets = fs::read(&wrap).unwrap();
+    *octets.last_mut().unwrap() ^= 1;
+    fs::write(&wrap, octets).unwrap();
     assert_eq!(store.add_escrow(&key).unwrap(), 1);
     assert_eq!((recorded(dir.path()), found().len()), (found(), 3));
     // As if it had been there before there was such a record.

@@ -140,7 +140,7 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
             size(*reserve_octets),
             size(*daily_octets)
         ),
-        Cause::LogEndMissing { what } => format!("When the store was opened: {}.", Untrusted(what)),
+        Cause::LogEndMissing { what } => format!("Found when the store was opened: {}.", Untrusted(what)),
         Cause::CheckpointsNotKept { why } => {
             format!("Not written since {}: {}.", ago(alarm.since, now), Untrusted(why))
         }
@@ -267,7 +267,7 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "was data_dir put back from a backup, or copied while a server wrote to it? Then the original may hold what is missing",
             "look at the disk: dmesg, smartctl; a disk that forgets what it was told to sync must be replaced",
             "the archive has what was fetched before; reports of the time in question can be journaled or searched for again",
-            "it ends with the next start; daybook verify goes on naming the place",
+            "once that is known, it ends with: daybook scrub --close log-end; daybook verify goes on telling of it",
         ],
         Cause::CheckpointsNotKept { .. } => &[
             "checkpoint_dir in [store]: is it mounted, is there room, may the server's user write there?",

@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | `store-not-acknowledging` | the gateway | the store failed for a minute | it worked for two |
 //! | `disk-low` | the gateway | less is free than the reserve, the configured margin and two days of mail | a quarter more is free than the largest day since needs |
-//! | `log-end-missing` | the gateway | the log was opened without what the index or a signed checkpoint says it once held (critical) | the next start finds nothing missing |
+//! | `log-end-missing` | the gateway | the log was opened without what the index or a signed checkpoint says it once held (critical) | `daybook scrub --close log-end` |
 //! | `checkpoints-not-kept` | the gateway | signed checkpoints could not be written to `data_dir` or `checkpoint_dir` for ten minutes | they can |
 //! | `store-damaged` | the gateway | something stored was found not to be what was stored | it is found whole, nobody can ask for it any more, or `daybook scrub --close` |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |

@@ -2,13 +2,19 @@
 
 use super::verifier::VerifyOptions;
 use crate::mail::Timestamp;
-use crate::store::checkpoint::{Checkpoint, CheckpointError, Checkpoints, checkpoints, checkpoints_at};
+use crate::store::checkpoint::{
+    Checkpoint, CheckpointError, Checkpoints, Gap, Losses, Pinned, PublicKey, checkpoints, checkpoints_at,
+    checkpoints_of, signing_key,
+};
 use crate::store::log::{Position, read_clean_mark};
 use crate::store::{Digest, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+/// Keys of others that are named.
+const KEYS_NAMED_MAX: usize = 5;
 
 /// Something that says how far the log had come.
 #[derive(Clone, Debug)]
@@ -26,10 +32,14 @@ pub(super) struct Covers {
     pub(super) signed: BTreeMap<u64, Vec<(String, Digest)>>,
     pub(super) count: u64,
     pub(super) key: Option<String>,
+    /// The keys of all that count.
+    keys: BTreeSet<PublicKey>,
+    /// Missing ends of the log that an admin knows of, and what is to be told of each.
+    pub(super) accepted: Vec<(Gap, String)>,
     /// Checkpoints that do not count: where they stand, and why.
     pub(super) refused: Vec<(String, String)>,
-    /// Outside ones that could not be read, or that are not there.
-    pub(super) out_of_reach: Vec<(String, String)>,
+    /// What is worth knowing of them: outside ones that could not be read, or that are not there; lines that were cut off.
+    pub(super) noted: Vec<(String, String)>,
 }
 
 impl Covers {
@@ -40,27 +50,63 @@ impl Covers {
     pub(super) fn read(options: &VerifyOptions) -> Result<Covers, StoreError> {
         let data_dir = &options.data_dir;
         let mut covers = Covers::default();
-        if let Some(position) = read_clean_mark(&data_dir.join("log")) {
+        let closed = read_clean_mark(&data_dir.join("log"));
+        if let Some(position) = closed {
             covers.furthest.push(Cover { who: "the last orderly close".to_owned(), at: None, position });
         }
-        let kept = checkpoints(data_dir)?;
+        let pinned = options.key.map(Pinned);
+        let kept = match pinned {
+            Some(pinned) => checkpoints_of(data_dir, pinned)?,
+            None => checkpoints(data_dir)?,
+        };
         let keys: Vec<_> = kept.trusted.iter().rev().map(|checkpoint| checkpoint.key).collect();
+        let signs = signing_key(data_dir);
+        // A close signs before it leaves its mark.
+        let reached = kept.newest().map_or(0, |newest| newest.sequence);
+        if let Some(closed) = closed.filter(|closed| signs.is_some() && closed.sequence > reached) {
+            let what = format!(
+                "the newest reaches to group {reached}, the last orderly close to group {}: the last are missing, or could \
+                 not be written",
+                closed.sequence
+            );
+            covers.noted.push(("checkpoints in data_dir".to_owned(), what));
+        }
         covers.add(kept, "checkpoints in data_dir")?;
         let must = options.checkpoints.is_some();
         if let Some(path) = options.checkpoints.as_ref().or(options.checkpoint_dir.as_ref()) {
             let whose = path.display().to_string();
-            match checkpoints_at(data_dir, path, &keys) {
-                Ok(found) => {
-                    if found.trusted.is_empty() {
-                        covers
-                            .out_of_reach
-                            .push((whose.clone(), "there is no checkpoint of this store".to_owned()));
+            match checkpoints_at(data_dir, path, &keys, pinned) {
+                Ok(mut found) => {
+                    match (found.trusted.is_empty(), found.strangers().is_empty()) {
+                        (false, _) => {}
+                        (true, true) => {
+                            covers
+                                .noted
+                                .push((whose.clone(), "there is no checkpoint of this store".to_owned()));
+                        }
+                        (true, false) => {
+                            covers.refused.push((whose.clone(), only_of_others(&found)));
+                            found.refused.retain(|(_, error)| !matches!(error, CheckpointError::Stranger(_)));
+                        }
                     }
                     covers.add(found, &format!("checkpoints in {whose}"))?;
                 }
                 Err(e) if must => return Err(e),
-                Err(e) => covers.out_of_reach.push((whose, e.to_string())),
+                Err(e) => covers.noted.push((whose, e.to_string())),
             }
+        }
+        // A file that is damaged is named with the others of state.
+        for loss in Losses::read(data_dir).unwrap_or_default().losses {
+            if let (Some(gap), Some(actor)) = (loss.gap, loss.closed_by) {
+                let what = format!(
+                    "groups of entries up to {} are missing here, found {} and known to {actor}",
+                    gap.to.sequence, loss.found_at
+                );
+                covers.accepted.push((gap, what));
+            }
+        }
+        if let Some(key) = options.key {
+            covers.judge_key(key, signs);
         }
         Ok(covers)
     }
@@ -76,19 +122,65 @@ impl Covers {
             self.key.get_or_insert_with(|| newest.key.to_string());
         }
         self.count += found.trusted.len() as u64;
+        self.keys.extend(found.trusted.iter().map(|checkpoint| checkpoint.key));
         for Checkpoint { sequence, chain, at, .. } in found.trusted {
             self.signed.entry(sequence).or_default().push((format!("{whose}, of {at}"), chain));
         }
+        let cut_off = |(place, error): (String, CheckpointError)| {
+            (format!("{whose}: {place}"), format!("cut off, and written again behind it ({error})"))
+        };
+        self.noted.extend(found.cut_off.into_iter().map(cut_off));
+        let mut strangers: BTreeMap<PublicKey, (String, u64)> = BTreeMap::new();
         for (place, error) in found.refused {
             match error {
+                CheckpointError::Stranger(key) => {
+                    // Those of a key that was put in the place of ours are as many as ours.
+                    strangers.entry(key).or_insert((place, 0)).1 += 1;
+                }
                 CheckpointError::Newer(version) => {
                     return Err(StoreError::Newer(format!("checkpoint {place}: version {version}")));
                 }
                 error => self.refused.push((format!("{whose}: {place}"), error.to_string())),
             }
         }
+        for (key, (place, count)) in strangers {
+            let more =
+                if count > 1 { format!(", and {} more by that key", count - 1) } else { String::new() };
+            let what = format!("{}{more}", CheckpointError::Stranger(key));
+            self.refused.push((format!("{whose}: {place}"), what));
+        }
         Ok(())
     }
+
+    /// Whether what somebody remembers as the store's key signed anything, and whether the store signs with it, or one after it.
+    fn judge_key(&mut self, key: PublicKey, signs: Option<PublicKey>) {
+        if !self.keys.contains(&key) {
+            let what =
+                format!("there is no checkpoint signed by {key}, which is to be the key of this store");
+            self.refused.push(("checkpoints".to_owned(), what));
+        }
+        let place = "keys/checkpoint.key".to_owned();
+        match signs {
+            Some(signs) if signs == key => {}
+            Some(signs) if self.keys.contains(&signs) => {
+                let what = format!("the store signs with {signs}, which says that it came after {key}");
+                self.noted.push((place, what));
+            }
+            Some(signs) => {
+                let what = format!("the store signs with {signs}, which does not come after {key}");
+                self.refused.push((place, what));
+            }
+            None => self.refused.push((place, format!("the store has no key, and it was {key}"))),
+        }
+    }
+}
+
+fn only_of_others(found: &Checkpoints) -> String {
+    let keys: Vec<String> = found.strangers().iter().map(PublicKey::to_string).take(KEYS_NAMED_MAX).collect();
+    format!(
+        "there is no checkpoint of this store, only of other keys: {}. Was the key of this store changed?",
+        keys.join(", ")
+    )
 }
 
 /// True while a process holds `data_dir/lock`. The lock itself is not touched: not even for a moment may a server that is just

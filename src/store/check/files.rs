@@ -14,6 +14,8 @@ use std::path::Path;
 
 /// Where a server listens, or did: written anew at each start, and never read back.
 const PORTS_FILE: &str = "ports.json";
+/// What alarms were told: worth little, and known to be lost in a power cut.
+const UNSYNCED_FILE: &str = "watch.json";
 /// Names of content files without an entry that are listed in one note.
 const ORPHANS_LISTED: usize = 5;
 
@@ -72,6 +74,11 @@ pub(super) fn states(data_dir: &Path, findings: &mut Findings) -> Result<(), Sto
             Ok(_) | Err(StateError::Absent) => {}
             Err(StateError::Newer(version)) => {
                 return Err(StoreError::Newer(format!("{place}: version {version}")));
+            }
+            // It is written without a sync: after a power cut it may be empty.
+            Err(error) if place == UNSYNCED_FILE => {
+                let what = format!("{error}: alarms are told once more, and the daily report begins anew");
+                findings.note(FindingKind::State, place, what);
             }
             Err(error) => findings.damage(FindingKind::State, place, error.to_string()),
         }

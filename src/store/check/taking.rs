@@ -65,6 +65,8 @@ pub(super) struct Taking<'a> {
     pub(super) entries: u64,
     pub(super) content_files: u64,
     pub(super) sequence: u64,
+    /// The finding of the first group that is not the one that was signed, and how many are not behind it.
+    pub(super) differing: Option<(usize, u64)>,
 }
 
 impl Visit for Taking<'_> {
@@ -78,7 +80,14 @@ impl Visit for Taking<'_> {
     fn group(&mut self, sequence: u64, chain: Option<&Digest>) {
         self.sequence = sequence;
         for (who, signed) in self.covers.signed.get(&sequence).into_iter().flatten() {
-            if chain.is_some_and(|chain| chain != signed) {
+            if chain.is_none_or(|chain| chain == signed) {
+                continue;
+            }
+            // Every group behind the first differs as well: a log of another store has as many as were ever signed.
+            if let Some((_, more)) = &mut self.differing {
+                *more += 1;
+            } else {
+                self.differing = Some((self.findings.kept.len(), 0));
                 let what = format!("group {sequence} of the log is not the one that was signed: {who}");
                 self.findings.damage(FindingKind::Checkpoint, "log".to_owned(), what);
             }
@@ -113,6 +122,15 @@ impl Visit for Taking<'_> {
 }
 
 impl Taking<'_> {
+    /// Says of the first group that is not the one that was signed how many more are not.
+    pub(super) fn count_differing(&mut self) {
+        let Some((number, more @ 1..)) = self.differing else { return };
+        let said = self.findings.kept(number).filter(|damage| damage.file == "log" && damage.offset == 0);
+        if let Some(damage) = said {
+            damage.what.push_str(&format!("; so say {more} more checkpoints of this and later groups"));
+        }
+    }
+
     /// An object is what its entry says of it.
     fn object(&mut self, fact: &ObjectFact, seen: &Seen) {
         let Some(name) = &fact.file else {

@@ -14,6 +14,7 @@ use super::taking::{Findings, Taking};
 use super::{Damage, End, Expect, Tail, Visit, segment_name, walk_segment};
 use crate::mail::Timestamp;
 use crate::observe::now;
+use crate::store::checkpoint::PublicKey;
 use crate::store::format::SEGMENT_HEADER_OCTETS;
 use crate::store::log::{Found as Segment, Position, find_segments};
 use crate::store::{Digest, StoreError};
@@ -32,6 +33,9 @@ pub struct VerifyOptions {
     pub checkpoints: Option<PathBuf>,
     /// The folder that is configured for them; that it is out of reach is only told.
     pub checkpoint_dir: Option<PathBuf>,
+    /// The store's public key, as somebody outside remembers it: what is signed by others counts only if they came before or
+    /// after it.
+    pub key: Option<PublicKey>,
 }
 
 /// Goes through a store. Changes nothing, takes no lock, needs no key; a server may run. `progress` hears how far it is.
@@ -84,6 +88,7 @@ impl<'a> Verifier<'a> {
             entries: 0,
             content_files: 0,
             sequence: 0,
+            differing: None,
         };
         Ok(Verifier {
             taking,
@@ -105,7 +110,7 @@ impl<'a> Verifier<'a> {
         for (place, why) in std::mem::take(&mut self.taking.covers.refused) {
             self.taking.findings.damage(FindingKind::Checkpoint, place, why);
         }
-        for (place, why) in std::mem::take(&mut self.taking.covers.out_of_reach) {
+        for (place, why) in std::mem::take(&mut self.taking.covers.noted) {
             self.taking.findings.note(FindingKind::Checkpoint, place, why);
         }
         let index = Against::open(data_dir, self.running);
@@ -132,6 +137,7 @@ impl<'a> Verifier<'a> {
                 self.walk_log()?;
             }
         }
+        self.taking.count_differing();
         let (ledger, findings) = (&self.taking.ledger, &mut self.taking.findings);
         files::keys(&self.taking.options.data_dir, ledger, findings);
         if !self.running {
@@ -198,6 +204,9 @@ impl<'a> Verifier<'a> {
         self.tail = None;
         let numbers: Vec<u64> = self.segments.range(self.at.0..).map(|(number, _)| *number).collect();
         for number in numbers {
+            if number != self.at.0 {
+                self.step_over_known(Some(number));
+            }
             let Some(found) = self.segments.get(&number) else { continue };
             let is_last = self.segments.range(number + 1..).next().is_none();
             let end = match to {
@@ -228,6 +237,34 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
+    /// Goes on behind an end that is missing, where an admin knows that it is: before segment `next`, or where there is none.
+    fn step_over_known(&mut self, next: Option<u64>) {
+        let Taking { covers, findings, options, .. } = &mut self.taking;
+        let Some(sequence) = self.sequence.filter(|_| self.tail.is_none()) else { return };
+        let next = match next {
+            Some(next) => self.segments.get(&next),
+            None if self.segments.range(self.at.0 + 1..).next().is_some() => return,
+            None => None,
+        };
+        let goes_on = |to: &Position| {
+            next.is_none_or(|next| next.header_is_whole && next.header.chain == to.chain)
+                && to.sequence > sequence
+        };
+        let known = covers.accepted.iter().find(|(gap, _)| gap.behind == self.at && goes_on(&gap.to));
+        let Some((gap, what)) = known else { return };
+        let damage = Damage {
+            file: segment_name(gap.behind.0),
+            offset: gap.behind.1,
+            what: what.clone(),
+            ..Damage::default()
+        };
+        // Whoever brings what he knows from elsewhere does not go by what data_dir says was known.
+        let is_damage = options.checkpoints.is_some() || options.key.is_some();
+        findings.add(FindingKind::Log, is_damage, damage);
+        (self.chain, self.sequence) = (Some(gap.to.chain), Some(gap.to.sequence));
+        self.taking.sequence = gap.to.sequence;
+    }
+
     /// A bad last group that counts.
     fn take_tail(&mut self, tail: Tail) {
         self.taking.findings.loses_entries |= tail.damage.iter().any(|damage| damage.loses_entries);
@@ -254,6 +291,9 @@ impl<'a> Verifier<'a> {
         self.walk_to(position.as_ref())?;
         let mut differing = BTreeSet::new();
         if let Some(position) = &position {
+            if self.sequence.is_some_and(|sequence| sequence < position.sequence) {
+                self.step_over_known(None);
+            }
             let end = self.sequence.zip(self.chain);
             let is_there = end.is_some_and(|end| end == (position.sequence, position.chain));
             self.index_compared = is_there && !self.taking.findings.loses_entries;
@@ -331,6 +371,7 @@ impl<'a> Verifier<'a> {
                 );
             }
         }
+        self.step_over_known(None);
         self.judge_end();
     }
 

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::mail::Timestamp;
 use crate::store::StoreError;
+use crate::store::format::SEGMENT_HEADER_OCTETS;
 use crate::store::state_file::{self, StateError};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -81,9 +82,11 @@ impl StoreKey {
         let key = make(data_dir, previous_key, now)
             .map_err(|e| StoreError::io("making the key of checkpoints", e))?;
         let public_key = key.signing.public();
-        match (lost, previous_key) {
-            (None, None) => tracing::info!(event = "store.checkpoint_key_made", key = %public_key),
-            (why, _) => tracing::error!(
+        // Whoever takes away the key and what it signed must not get away with a step that is usual.
+        let is_first = previous_key.is_none() && !log_has_entries(data_dir);
+        match lost {
+            None if is_first => tracing::info!(event = "store.checkpoint_key_made", key = %public_key),
+            why => tracing::error!(
                 event = "store.checkpoint_key_lost",
                 why = why.unwrap_or_else(|| "it is not there".to_owned()),
                 previous_key = previous_key.map(|key| key.to_string()),
@@ -92,6 +95,13 @@ impl StoreKey {
         }
         Ok(key)
     }
+}
+
+fn log_has_entries(data_dir: &Path) -> bool {
+    let segments = fs::read_dir(data_dir.join("log")).into_iter().flatten().flatten();
+    let is_segment = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|ending| ending == "seg");
+    let octets = |entry: fs::DirEntry| entry.metadata().map_or(0, |found| found.len());
+    segments.filter(is_segment).any(|entry| octets(entry) > SEGMENT_HEADER_OCTETS as u64)
 }
 
 fn make(data_dir: &Path, previous_key: Option<PublicKey>, made_at: Timestamp) -> io::Result<StoreKey> {

@@ -39,6 +39,10 @@ struct Folder {
     sequence: u64,
     written_at: Option<Timestamp>,
     trouble: Trouble,
+    /// What was there was held against the log: only then is it written to.
+    is_compared: bool,
+    /// What was there, until it is.
+    found: Option<Checkpoints>,
 }
 
 #[derive(Default)]
@@ -83,12 +87,8 @@ impl Outside {
         let (answer, read) = mpsc::channel();
         let (place, keys) = (dir.clone(), keys.to_vec());
         let work = move || {
-            let oldest_first = keys.iter().rev().map(PublicKey::file_stem);
-            let files: Vec<_> = oldest_first
-                .flat_map(|stem| [place.join(format!("{stem}.1.jsonl")), place.join(format!("{stem}.jsonl"))])
-                .collect();
             // Whoever waited for it may have gone on.
-            answer.send(read_files(&files, &keys, TAIL_OCTETS)).ok();
+            answer.send(read_dir(&place, &keys)).ok();
         };
         let started = std::thread::Builder::new().name("checkpoint-reader".to_owned()).spawn(work);
         let read = started.and_then(|_| {
@@ -98,6 +98,7 @@ impl Outside {
         let mut folder = self.folder();
         match read {
             Ok(read) => {
+                folder.is_compared = true;
                 folder.sequence = read.newest().map_or(0, |newest| newest.sequence);
                 read
             }
@@ -114,8 +115,21 @@ impl Outside {
         folder.dir.is_some() && folder.sequence < sequence
     }
 
-    /// Has the checkpoint of this group written, if it is not there and nothing is under way.
-    pub(super) fn offer(&self, key: PublicKey, line: &str, sequence: u64) {
+    /// What a folder holds that did not answer when the log was opened, or was set since: to be held against the log.
+    pub(super) fn take_found(&self) -> Option<Checkpoints> {
+        let mut folder = self.folder();
+        let found = folder.found.take()?;
+        folder.is_compared = true;
+        Some(found)
+    }
+
+    pub(super) fn has_found(&self) -> bool {
+        self.folder().found.is_some()
+    }
+
+    /// Has the checkpoint of this group written, if it is not there and nothing is under way. A folder that was not compared with
+    /// the log yet is read instead.
+    pub(super) fn offer(&self, (key, keys): (PublicKey, &[PublicKey]), line: &str, sequence: u64) {
         let mut folder = self.folder();
         let Some(dir) = folder.dir.clone().filter(|_| folder.sequence < sequence) else { return };
         if let Some(since) = folder.busy {
@@ -126,11 +140,18 @@ impl Outside {
         }
         folder.busy = Some(Instant::now());
         let (inner, generation, line) = (self.0.clone(), folder.generation, line.to_owned());
+        let (is_compared, keys) = (folder.is_compared, keys.to_vec());
         let work = move || {
-            let written = write(&dir, key, &line);
+            let done = match is_compared {
+                true => write(&dir, key, &line).map(|()| None),
+                false => read_dir(&dir, &keys).map(Some),
+            };
             let mut folder = inner.folder.lock().unwrap_or_else(PoisonError::into_inner);
             if folder.generation == generation {
-                folder.ended(written, sequence);
+                match done {
+                    Ok(Some(found)) => (folder.busy, folder.found) = (None, Some(found)),
+                    done => folder.ended(done.map(drop), sequence),
+                }
             }
             inner.ended.notify_all();
         };
@@ -157,6 +178,17 @@ impl Folder {
             Err(error) => self.trouble.begins(CheckpointPlace::CheckpointDir, &error.to_string()),
         }
     }
+}
+
+/// The newest of what a folder holds of these keys, the newest key first.
+fn read_dir(dir: &Path, keys: &[PublicKey]) -> io::Result<Checkpoints> {
+    let files: Vec<_> = keys
+        .iter()
+        .rev()
+        .map(PublicKey::file_stem)
+        .flat_map(|stem| [dir.join(format!("{stem}.1.jsonl")), dir.join(format!("{stem}.jsonl"))])
+        .collect();
+    read_files(&files, keys, TAIL_OCTETS)
 }
 
 fn write(dir: &Path, key: PublicKey, line: &str) -> io::Result<()> {

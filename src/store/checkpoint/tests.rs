@@ -61,7 +61,7 @@ fn a_newer_checkpoint_is_told_apart() {
 }
 
 #[test]
-fn a_full_file_becomes_the_one_before_and_what_was_cut_off_stays_a_line_of_its_own() {
+fn a_full_file_becomes_the_one_before_and_what_was_cut_off_is_no_line() {
     let dir = tempfile::tempdir().unwrap();
     let (path, before) = (dir.path().join("c"), dir.path().join("c.1"));
     let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
@@ -72,10 +72,23 @@ fn a_full_file_becomes_the_one_before_and_what_was_cut_off_stays_a_line_of_its_o
     add("three");
     std::fs::write(&path, "3\nha").unwrap();
     add("four");
-    assert_eq!((read(&path), read(&before)), ("3\nha\nfour\n".to_owned(), "one\ntwo\n".to_owned()));
+    assert_eq!((read(&path), read(&before)), ("3\nfour\n".to_owned(), "one\ntwo\n".to_owned()));
     add("five");
-    assert_eq!((read(&path), read(&before)), ("five\n".to_owned(), "3\nha\nfour\n".to_owned()));
+    assert_eq!((read(&path), read(&before)), ("five\n".to_owned(), "3\nfour\n".to_owned()));
     assert!(append(dir.path(), &before, "x", u64::MAX, 0o600).is_err());
+}
+
+#[test]
+fn a_whole_line_that_lost_its_end_stays_and_what_was_written_again_behind_a_cut_is_only_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, before) = (dir.path().join("c"), dir.path().join("c.1"));
+    let key = key(1);
+    let line = |sequence: u64| key.sign(&checkpoint(&key, sequence)).unwrap();
+    std::fs::write(&path, format!("{}\n{}\n{}", line(1), &line(2)[..50], line(2))).unwrap();
+    append(&path, &before, &line(3), u64::MAX, 0o600).unwrap();
+    let read = read_files(&[path], &[key.public()], READ_OCTETS_MAX).unwrap();
+    assert_eq!(read.trusted.iter().map(|c| c.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(read.refused.is_empty() && matches!(&read.cut_off[..], [(_, CheckpointError::NotOne(_))]));
 }
 
 #[test]

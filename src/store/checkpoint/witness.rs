@@ -4,10 +4,11 @@
 //! again at the next look. None is made while nothing new is stored.
 
 use super::key::StoreKey;
+use super::loss::{Gap, LOSS_FILE, LOSS_PLACE, Loss, Losses};
 use super::outside::Outside;
 use super::{
     CHECKPOINT_VERSION, CHECKPOINTS_BEFORE_FILE, CHECKPOINTS_FILE, Checkpoint, CheckpointError, Checkpoints,
-    PublicKey, TAIL_OCTETS, Trouble, append, read_files,
+    PublicKey, READ_OCTETS_MAX, TAIL_OCTETS, Trouble, append, read_files,
 };
 use crate::mail::Timestamp;
 use crate::observe::metrics::CheckpointPlace;
@@ -44,7 +45,7 @@ pub struct CheckpointStatus {
     pub outside_at: Option<Timestamp>,
     /// Since when they cannot be written there, and why.
     pub failing_outside: Option<(Timestamp, String)>,
-    /// What was missing or different at the end of the log when it was opened.
+    /// What was once found missing or different at the end of the log, and no admin has closed.
     pub lost: Option<String>,
 }
 
@@ -55,7 +56,13 @@ struct Kept {
     /// It is in `data_dir`.
     is_inside: bool,
     inside: Trouble,
-    lost: Option<String>,
+}
+
+/// What was found missing, and whether that is kept.
+#[derive(Default)]
+struct Lost {
+    losses: Losses,
+    is_unkept: bool,
 }
 
 pub(in crate::store) struct Witness {
@@ -64,6 +71,9 @@ pub(in crate::store) struct Witness {
     /// The end of what is durable.
     end: Mutex<Option<Position>>,
     kept: Mutex<Kept>,
+    lost: Mutex<Lost>,
+    /// Where the log ended when it was opened.
+    opened: Mutex<Option<Position>>,
     outside: Outside,
     /// Held by the one who looks.
     looking: Mutex<()>,
@@ -71,6 +81,19 @@ pub(in crate::store) struct Witness {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lost {
+    /// Writes what is not kept yet; tried again at the next look.
+    fn keep(&mut self, data_dir: &Path) {
+        if !self.is_unkept {
+            return;
+        }
+        match self.losses.write(data_dir) {
+            Ok(()) => self.is_unkept = false,
+            Err(error) => tracing::error!(event = "store.loss_not_kept", file = LOSS_FILE, %error),
+        }
+    }
 }
 
 impl Witness {
@@ -111,11 +134,17 @@ impl Witness {
             [inside.newest(), there.newest()].into_iter().flatten().max_by_key(|c| c.sequence).cloned();
         kept.newest.clone_from(&newest);
         kept.is_inside = true;
+        let losses = Losses::read(data_dir).unwrap_or_else(|error| {
+            tracing::error!(event = "store.loss_not_kept", file = LOSS_FILE, %error);
+            Losses::default()
+        });
         let witness = Witness {
             data_dir: data_dir.to_owned(),
             key,
             end: Mutex::new(None),
             kept: Mutex::new(kept),
+            lost: Mutex::new(Lost { losses, is_unkept: false }),
+            opened: Mutex::new(None),
             outside,
             looking: Mutex::new(()),
         };
@@ -125,6 +154,7 @@ impl Witness {
     /// The log is durable up to here.
     pub(in crate::store) fn reached(&self, end: Position) {
         *locked(&self.end) = Some(end);
+        locked(&self.opened).get_or_insert(end);
     }
 
     /// Up to where the log is durable; none before it is open.
@@ -132,9 +162,67 @@ impl Witness {
         *locked(&self.end)
     }
 
-    /// The log that was opened does not hold what was signed.
-    pub(in crate::store) fn note_lost(&self, what: String) {
-        locked(&self.kept).lost = Some(what);
+    /// The log that was opened does not hold what was signed, or what the index knows. It is remembered until it is closed.
+    pub(in crate::store) fn note_lost(&self, what: String, gap: Option<Gap>) {
+        let mut lost = locked(&self.lost);
+        if lost.losses.add(Loss { found_at: now(), what, gap, closed_by: None }) {
+            lost.is_unkept = true;
+            lost.keep(&self.data_dir);
+        }
+    }
+
+    /// Alarms no more of what was found missing; tells how much of it was not closed yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when nothing ever was; [`StoreError::Io`] when that cannot be kept.
+    pub(in crate::store) fn close_lost(&self, actor: &str) -> Result<usize, StoreError> {
+        let mut lost = locked(&self.lost);
+        if lost.losses.losses.is_empty() {
+            return Err(StoreError::Gone);
+        }
+        let mut losses = lost.losses.clone();
+        let closed = losses.close(actor);
+        losses.write(&self.data_dir).map_err(|e| StoreError::io("keeping what the log lacks", e))?;
+        *lost = Lost { losses, is_unkept: false };
+        if closed > 0 {
+            tracing::info!(event = "store.damage_closed", place = LOSS_PLACE, actor);
+        }
+        Ok(closed)
+    }
+
+    /// True when something was found missing, closed or not.
+    pub(in crate::store) fn knows_lost(&self) -> bool {
+        !locked(&self.lost).losses.losses.is_empty()
+    }
+
+    /// What a folder that could not be asked when the log was opened knows of it, held against the log. Nothing was written there
+    /// since by this process, unless it is in `data_dir` too.
+    fn judge(&self, there: &Checkpoints) {
+        log_refused(there, CheckpointPlace::CheckpointDir);
+        let (Some(newest), Some(opened)) = (there.newest(), *locked(&self.opened)) else { return };
+        let keys = self.key.as_ref().map(StoreKey::public_keys).unwrap_or_default();
+        let files = [self.data_dir.join(CHECKPOINTS_BEFORE_FILE), self.data_dir.join(CHECKPOINTS_FILE)];
+        let inside = read_files(&files, &keys, READ_OCTETS_MAX).unwrap_or_default();
+        let same = inside.trusted.iter().rev().find(|kept| kept.sequence == newest.sequence);
+        let chain = match same {
+            Some(kept) => Some(kept.chain),
+            None if newest.sequence == opened.sequence => Some(opened.chain),
+            None => None,
+        };
+        let what = match chain {
+            Some(chain) if chain == newest.chain => return,
+            Some(_) => format!("group {} of the log is not the one that was signed", newest.sequence),
+            // What this process has signed is in data_dir.
+            None if newest.sequence > opened.sequence => format!(
+                "the log ended with group {} when it was opened, and a signed checkpoint reaches to group {}: mail that was \
+                 acknowledged is missing",
+                opened.sequence, newest.sequence
+            ),
+            None => return,
+        };
+        let what = format!("{what} (in checkpoint_dir, of {})", newest.at);
+        tracing::error!(event = "store.damaged", what);
+        self.note_lost(what, None);
     }
 
     /// Writes to this folder too from now on.
@@ -145,6 +233,10 @@ impl Witness {
     /// Makes a checkpoint if something was stored since the last, and tries again what failed.
     pub(in crate::store) fn look(&self) {
         let _looking = locked(&self.looking);
+        locked(&self.lost).keep(&self.data_dir);
+        if let Some(there) = self.outside.take_found() {
+            self.judge(&there);
+        }
         let (Some(end), Some(key)) = (*locked(&self.end), &self.key) else { return };
         // Nobody who asks how it is going waits for the disk.
         let Some((newest, line, is_inside)) = self.sign_if_due(&end, key) else { return };
@@ -161,7 +253,8 @@ impl Witness {
                 Err(error) => state.inside.begins(CheckpointPlace::DataDir, &error.to_string()),
             }
         }
-        self.outside.offer(newest.key, &line, newest.sequence);
+        let keys = key.public_keys();
+        self.outside.offer((newest.key, &keys), &line, newest.sequence);
     }
 
     /// The newest checkpoint that this process signed, its line, and whether that is in `data_dir`.
@@ -201,6 +294,11 @@ impl Witness {
     pub(in crate::store) fn conclude(&self) {
         self.look();
         self.outside.wait(CLOSE_WAIT);
+        if self.outside.has_found() {
+            // What was written first was read only: now it can be.
+            self.look();
+            self.outside.wait(CLOSE_WAIT);
+        }
     }
 
     /// Looks again and again until `closing`.
@@ -225,7 +323,7 @@ impl Witness {
             outside,
             outside_at,
             failing_outside,
-            lost: kept.lost.clone(),
+            lost: locked(&self.lost).losses.open().map(|loss| loss.what.clone()),
         }
     }
 }
@@ -251,5 +349,8 @@ fn log_refused(read: &Checkpoints, place: CheckpointPlace) {
             true => tracing::warn!(event = "store.checkpoint_refused", place, what, %why),
             false => tracing::error!(event = "store.checkpoint_refused", place, what, %why),
         }
+    }
+    for (what, why) in read.cut_off.iter().take(REFUSED_LOGGED_MAX) {
+        tracing::warn!(event = "store.checkpoint_refused", place = place.as_str(), what, %why);
     }
 }

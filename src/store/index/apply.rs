@@ -108,10 +108,16 @@ impl Index {
         Ok(())
     }
 
-    /// The files of wrapped keyrings that are on record.
-    pub(in crate::store) fn key_files(&self) -> Result<Vec<(GatewayMailboxId, String)>, StoreError> {
-        let mut files = self.connection.prepare_cached("SELECT gateway_mailbox, name FROM key_file")?;
-        let rows = files.query_map([], |row| Ok((GatewayMailboxId::from_bytes(row.get(0)?), row.get(1)?)))?;
+    /// The files of wrapped keyrings that are on record, with their hashes.
+    pub(in crate::store) fn key_files(
+        &self,
+    ) -> Result<Vec<(GatewayMailboxId, String, crate::store::Digest)>, StoreError> {
+        let mut files =
+            self.connection.prepare_cached("SELECT gateway_mailbox, name, sha256 FROM key_file")?;
+        let file = |row: &rusqlite::Row<'_>| {
+            Ok((GatewayMailboxId::from_bytes(row.get(0)?), row.get(1)?, crate::store::Digest(row.get(2)?)))
+        };
+        let rows = files.query_map([], file)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -3,8 +3,9 @@
 //! A checkpoint names a group by its number and the chain hash behind it. Where that group lies may have changed since: a start
 //! after a crash copies what was not known to be synced into a later segment.
 
-use super::{Apply, Finding, Found, Position, next_group_behind, read_over, replay};
+use super::{Apply, Finding, Found, Log, Position, next_group_behind, read_over, replay};
 use crate::store::StoreError;
+use crate::store::checkpoint::Gap;
 use crate::store::format::{GROUP_HEADER_OCTETS, GroupHeader, SEGMENT_HEADER_OCTETS};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,6 +23,13 @@ pub(super) struct Known<'a> {
     pub(super) signed: Option<&'a Position>,
     /// The index's position, or where the log begins.
     pub(super) start: &'a Position,
+}
+
+impl Log {
+    /// Where its end is missing, just after it was opened, if it is.
+    pub(in crate::store) fn gap(&self) -> Gap {
+        Gap { behind: self.last, to: self.position() }
+    }
 }
 
 /// The number of the last group before segment `number`, read from the headers of groups behind `start`.
