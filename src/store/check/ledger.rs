@@ -1,7 +1,8 @@
 //! What the log says, taken in entry by entry, in little memory: what there must be, and what cannot be true together.
 //!
 //! For each object its size, for each message and folder entry a bit, for each file and folder its name; rows only as sums
-//! ([`Rows`]). At 20 million messages of two objects and three folder entries each that comes to about 400 MB.
+//! ([`Rows`]). At 20 million messages of two objects and three folder entries each that comes to about 400 MB; where
+//! rows are compared and every receipt was looked at again, to 300 MB more.
 
 use super::bits::{Bits, Sizes};
 use super::damage::{messages_of, placements_of};
@@ -13,8 +14,10 @@ use crate::store::fact::{
     Fact, FolderEventFact, FolderFact, KeyFileFact, MessageFact, ObjectFact, PlacementFact, ReceivedFact,
     RevisedFact,
 };
-use crate::store::index::{Numbers, names, row_flags};
-use crate::store::{Digest, FolderName};
+use crate::store::index::{
+    MessageColumns, Numbers, ObjectColumns, names, receipt_check, revision_check, row_flags, turned_away_names,
+};
+use crate::store::{Digest, FolderName, TurnedAway};
 use rusqlite::types::ValueRef;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -51,7 +54,10 @@ pub(super) struct Ledger {
     pub(super) rows: Option<Rows>,
     /// Buckets of names that cannot be told: those of receipts that were read again.
     pub(super) names_left_out: HashSet<u64>,
-    revisions: HashMap<(ReceiptId, GatewayMailboxId), i64>,
+    /// Receipts of a gateway mailbox that were looked at again, by a hash, and how often those were that were more than once.
+    /// Counted for rows alone.
+    looked_at_again: HashSet<u64>,
+    revisions: HashMap<u64, i64>,
     /// Names of the receipts of this group: a transaction to several gateway mailboxes has them once.
     group_names: HashSet<(String, ReceiptId)>,
     group: u64,
@@ -59,8 +65,17 @@ pub(super) struct Ledger {
     wrong: Vec<String>,
 }
 
+fn at(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
 fn int(value: u64) -> ValueRef<'static> {
-    ValueRef::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+    ValueRef::Integer(at(value))
+}
+
+fn key_file_row(fact: &KeyFileFact) -> [ValueRef<'_>; 4] {
+    let gateway_mailbox = ValueRef::Blob(fact.gateway_mailbox.as_bytes());
+    [gateway_mailbox, ValueRef::Text(fact.name.as_bytes()), int(fact.octets), ValueRef::Blob(&fact.sha256.0)]
 }
 
 fn blob_or_null(digest: Option<&Digest>) -> ValueRef<'_> {
@@ -105,10 +120,8 @@ impl Ledger {
                 }
                 self.take_event(fact, "deleted");
             }
-            Fact::KeyFile(fact) => {
-                self.key_files.insert((fact.gateway_mailbox, fact.name.clone()), fact.clone());
-            }
-            Fact::TurnedAway(_) => {}
+            Fact::KeyFile(fact) => self.take_key_file(fact),
+            Fact::TurnedAway(told) => self.take_turned_away(told, seen),
         }
         let mut wrong = std::mem::take(&mut self.wrong);
         wrong.extend(self.dangling(&seen.fact));
@@ -220,7 +233,17 @@ impl Ledger {
         };
         let file = fact.file.as_ref().map_or(ValueRef::Null, |name| ValueRef::Text(name.as_bytes()));
         let sha256 = ValueRef::Blob(&fact.sealed_sha256.0);
-        let row = [int(fact.object), int(fact.octets), int(fact.sealed_octets), sha256, segment, place, file];
+        let columns = ObjectColumns {
+            id: at(fact.object),
+            octets: at(fact.octets),
+            sealed_octets: at(fact.sealed_octets),
+            sealed_sha256: fact.sealed_sha256.0,
+            at: fact.file.is_none().then_some((at(seen.place.segment), at(seen.place.payload_offset))),
+            file: fact.file.as_deref(),
+        };
+        let check = ValueRef::Integer(columns.row_check());
+        let (id, octets, sealed) = (int(fact.object), int(fact.octets), int(fact.sealed_octets));
+        let row = [id, octets, sealed, sha256, segment, place, file, check];
         self.row(Table::Object, &row);
     }
 
@@ -228,16 +251,11 @@ impl Ledger {
         self.receipt_count += 1;
         self.newest = self.newest.max(Some(fact.at));
         let identity = fact.repeats.is_none().then_some(&fact.identity);
-        let row = [
-            ValueRef::Blob(fact.receipt_id.as_bytes()),
-            ValueRef::Blob(fact.gateway_mailbox.as_bytes()),
-            ValueRef::Integer(fact.at.unix_ms()),
-            int(seen.place.segment),
-            int(seen.place.entry_offset),
-            int(seen.place.entry_octets.into()),
-            blob_or_null(identity),
-        ];
-        self.row(Table::Receipt, &row);
+        let identity = identity.map(|identity| identity.0);
+        let key = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
+        let numbers =
+            [fact.at.unix_ms(), at(seen.place.segment), at(seen.place.entry_offset), seen.place.entry_octets.into()];
+        self.entry_row(Table::Receipt, key, numbers, identity, receipt_check(key, numbers, identity));
         for (index, message) in fact.messages.iter().enumerate() {
             let whole = (index == 0).then_some(&fact.sha256);
             self.take_message(fact.gateway_mailbox, message, whole);
@@ -266,19 +284,13 @@ impl Ledger {
     }
 
     fn take_revised(&mut self, fact: &RevisedFact, seen: &Seen) {
-        let key = (fact.receipt_id, fact.gateway_mailbox);
-        let number = self.revisions.entry(key).or_default();
-        *number += 1;
-        let row = [
-            ValueRef::Blob(fact.receipt_id.as_bytes()),
-            ValueRef::Blob(fact.gateway_mailbox.as_bytes()),
-            ValueRef::Integer(*number),
-            int(seen.place.segment),
-            int(seen.place.entry_offset),
-            int(seen.place.entry_octets.into()),
-            blob_or_null(fact.identity.as_ref()),
-        ];
-        self.row(Table::Revision, &row);
+        if self.rows.is_some() {
+            let key = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
+            let number = self.number_of_revision(key);
+            let numbers = [number, at(seen.place.segment), at(seen.place.entry_offset), seen.place.entry_octets.into()];
+            let identity = fact.identity.map(|identity| identity.0);
+            self.entry_row(Table::Revision, key, numbers, identity, revision_check(key, numbers, identity));
+        }
         if let Some(reading) = &fact.reading {
             for message in &reading.messages {
                 self.take_message(fact.gateway_mailbox, message, None);
@@ -305,6 +317,63 @@ impl Ledger {
         }
     }
 
+    /// How often a receipt was looked at again so far, this time counted.
+    fn number_of_revision(&mut self, (receipt, gateway_mailbox): (&[u8; 16], &[u8; 16])) -> i64 {
+        let hash = Digest::of(&[*receipt, *gateway_mailbox].concat());
+        let key = hash.0.iter().take(8).fold(0u64, |key, octet| key << 8 | u64::from(*octet));
+        if self.looked_at_again.insert(key) {
+            return 1;
+        }
+        let number = self.revisions.entry(key).or_insert(1);
+        *number += 1;
+        *number
+    }
+
+    /// A row of `receipt` or `revision`: where an entry stands.
+    fn entry_row(
+        &mut self,
+        table: Table,
+        (receipt, gateway_mailbox): (&[u8; 16], &[u8; 16]),
+        numbers: [i64; 4],
+        identity: Option<[u8; 32]>,
+        check: i64,
+    ) {
+        let [number, segment, place, octets] = numbers.map(ValueRef::Integer);
+        let identity = identity.as_ref().map_or(ValueRef::Null, |identity| ValueRef::Blob(identity));
+        let (receipt, gateway_mailbox) = (ValueRef::Blob(receipt), ValueRef::Blob(gateway_mailbox));
+        let check = ValueRef::Integer(check);
+        self.row(table, &[receipt, gateway_mailbox, number, segment, place, octets, identity, check]);
+    }
+
+    fn take_key_file(&mut self, fact: &KeyFileFact) {
+        let replaced = self.key_files.insert((fact.gateway_mailbox, fact.name.clone()), fact.clone());
+        let Some(rows) = &mut self.rows else { return };
+        // The index keeps what was written last.
+        if let Some(replaced) = replaced {
+            rows.held(Table::KeyFile, &key_file_row(&replaced));
+        }
+        rows.said(Table::KeyFile, &key_file_row(fact));
+    }
+
+    fn take_turned_away(&mut self, told: &TurnedAway, seen: &Seen) {
+        let Some(rows) = &mut self.rows else { return };
+        let (id, network) = (ValueRef::Blob(told.receipt_id.as_bytes()), told.network().to_string());
+        let row = [
+            id,
+            ValueRef::Integer(told.at.unix_ms()),
+            ValueRef::Blob(told.session_id.as_bytes()),
+            ValueRef::Text(network.as_bytes()),
+            ValueRef::Integer(told.code.unwrap_or(0).into()),
+            int(seen.place.segment),
+            int(seen.place.entry_offset),
+            int(seen.place.entry_octets.into()),
+        ];
+        rows.said(Table::TurnedAway, &row);
+        for name in turned_away_names(told) {
+            rows.said(Table::TurnedAwayName, &[ValueRef::Text(name.as_str().as_bytes()), id]);
+        }
+    }
+
     fn take_message(
         &mut self,
         gateway_mailbox: GatewayMailboxId,
@@ -321,6 +390,18 @@ impl Ledger {
         }
         let CanonicalSize { octets, lines, .. } = message.canonical;
         let extents = serde_json::to_string(&message.extents).unwrap_or_default();
+        let columns = MessageColumns {
+            id: at(message.message),
+            gateway_mailbox: gateway_mailbox.as_bytes(),
+            extents: &extents,
+            octets: at(message.octets),
+            canonical: [at(octets), at(lines)],
+            flags: row_flags(&message.canonical),
+            exact: message.exact.0,
+            join: message.join.0,
+            sha256: sha256.map(|sha256| sha256.0),
+            summary: [at(message.summary.0), message.summary.1.into()],
+        };
         let row = [
             int(message.message),
             ValueRef::Blob(gateway_mailbox.as_bytes()),
@@ -334,6 +415,7 @@ impl Ledger {
             blob_or_null(sha256),
             int(message.summary.0),
             int(message.summary.1.into()),
+            ValueRef::Integer(columns.row_check()),
         ];
         self.row(Table::Message, &row);
     }

@@ -3,7 +3,7 @@
 //! What says how far the log must reach is read first, since beside a running server the log only grows. Then the log is walked to
 //! the index's position, the index compared there, and the rest walked. Content files are looked at as the log names them.
 
-use super::against::Against;
+use super::against::{Against, Unopened, why};
 use super::covers::{Cover, Covers, is_open};
 use super::files;
 use super::ledger::Ledger;
@@ -110,7 +110,7 @@ impl<'a> Verifier<'a> {
         }
         let index = Against::open(data_dir, self.running);
         let index = index.and_then(|index| {
-            index.position().map(|position| (index, position)).map_err(|e| format!("cannot be read: {e}"))
+            index.position().map(|position| (index, position)).map_err(|e| Unopened::Damaged(why(&e)))
         });
         if let Ok((_, Some(position))) = &index {
             let (who, position) = ("the index".to_owned(), *position);
@@ -127,8 +127,13 @@ impl<'a> Verifier<'a> {
                 self.taking.findings.note(FindingKind::Index, "index.sqlite".to_owned(), what);
                 self.walk_log()?;
             }
-            Err(why) => {
-                self.taking.findings.damage(FindingKind::Index, "index.sqlite".to_owned(), why);
+            Err(unopened) => {
+                let (is_damage, what) = match unopened {
+                    Unopened::Damaged(what) => (true, what),
+                    Unopened::OutOfReach(what) => (false, what),
+                };
+                let found = Damage { file: "index.sqlite".to_owned(), what, ..Damage::default() };
+                self.taking.findings.add(FindingKind::Index, is_damage, found);
                 self.walk_log()?;
             }
         }
@@ -273,13 +278,12 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
-    fn index_is_unreadable(&mut self, e: &rusqlite::Error) {
-        let what = format!("cannot be read: {e}");
-        self.taking.findings.damage(FindingKind::Index, "index.sqlite".to_owned(), what);
+    fn index_is_unreadable(&mut self, e: &StoreError) {
+        self.taking.findings.damage(FindingKind::Index, "index.sqlite".to_owned(), why(e));
     }
 
     /// Compares the index with what the log has said so far; gives the rows to look at again.
-    fn compare(&mut self, index: &Against) -> rusqlite::Result<BTreeSet<Bucket>> {
+    fn compare(&mut self, index: &Against) -> Result<BTreeSet<Bucket>, StoreError> {
         let Taking { ledger, findings, .. } = &mut self.taking;
         if self.index_compared {
             index.compare_counts(ledger, findings)?;
