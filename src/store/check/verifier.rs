@@ -272,7 +272,14 @@ impl<'a> Verifier<'a> {
         self.settle_end();
         self.second_look(Some((index, differing, position)))?;
         if !self.index_compared && !self.taking.findings.damaged_index {
-            let what = "could not be compared as a whole: the log does not hold all it was made of. Keep it, it may hold more";
+            let what = match self.taking.findings.loses_entries {
+                true => {
+                    "could not be compared as a whole: the log does not hold all it was made of. Keep it, it may hold more"
+                }
+                false => {
+                    "could not be compared as a whole: the last of the log that it was made of is damaged. Keep it"
+                }
+            };
             self.taking.findings.note(FindingKind::Index, "index.sqlite".to_owned(), what.to_owned());
         }
         Ok(())
@@ -322,9 +329,15 @@ impl<'a> Verifier<'a> {
             if is_covered || covers.furthest.is_empty() {
                 self.take_tail(tail);
             } else {
-                let what = match self.running {
-                    true => "the end is not whole: the server may just be writing it",
-                    false => "a torn end that was never acknowledged: the next start puts it aside",
+                let what = match (self.running, self.index_position) {
+                    (true, _) => "the end is not whole: the server may just be writing it",
+                    (false, Some(_)) => {
+                        "a torn end that was never acknowledged: the next start puts it aside"
+                    }
+                    // It cuts nothing off without a position to trust.
+                    (false, None) => {
+                        "a torn end that no checkpoint covers: a start with a usable index puts it aside, any other leaves it and names it"
+                    }
                 };
                 let (file, offset, octets) = (segment_name(number), tail.offset, tail.octets);
                 let what = what.to_owned();
