@@ -180,7 +180,8 @@ impl Against {
     fn compare_gateway_mailboxes(&self, ledger: &Ledger, wrong: &mut dyn FnMut(String)) -> Asked<()> {
         let mut select = self.connection().prepare("SELECT id, state, digest_key FROM gateway_mailbox")?;
         let row = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?, row.get(2)?));
-        let rows: Vec<(Vec<u8>, String, Vec<u8>)> = select.query_map([], row)?.collect::<rusqlite::Result<_>>()?;
+        let rows: Vec<(Vec<u8>, String, Vec<u8>)> =
+            select.query_map([], row)?.collect::<rusqlite::Result<_>>()?;
         let mut held: BTreeMap<&[u8], (&str, &[u8])> =
             rows.iter().map(|(id, state, key)| (id.as_slice(), (state.as_str(), key.as_slice()))).collect();
         let value = |gateway_mailbox: &GatewayMailbox| serde_json::to_value(gateway_mailbox).ok();
@@ -207,7 +208,8 @@ impl Against {
         let entries = "SELECT folder, count(*), sum(deleted_at IS NULL) FROM placement GROUP BY folder";
         let mut select = self.connection().prepare(entries)?;
         let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, (row.get(1)?, row.get(2)?)));
-        let mut counts: BTreeMap<i64, (i64, i64)> = select.query_map([], row)?.collect::<rusqlite::Result<_>>()?;
+        let mut counts: BTreeMap<i64, (i64, i64)> =
+            select.query_map([], row)?.collect::<rusqlite::Result<_>>()?;
         let columns = "SELECT id, gateway_mailbox, name, slug, uid_validity, uid_next FROM folder";
         let mut select = self.connection().prepare(columns)?;
         let mut rows = select.query([])?;
@@ -257,7 +259,8 @@ impl Against {
             let columns = select.column_count();
             let mut found = select.query([])?;
             while let Some(row) = found.next()? {
-                let values = (0..columns).map(|column| row.get_ref(column)).collect::<rusqlite::Result<Vec<_>>>()?;
+                let values =
+                    (0..columns).map(|column| row.get_ref(column)).collect::<rusqlite::Result<Vec<_>>>()?;
                 rows.held(table, &values);
             }
         }

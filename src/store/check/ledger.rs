@@ -15,7 +15,8 @@ use crate::store::fact::{
     RevisedFact,
 };
 use crate::store::index::{
-    MessageColumns, Numbers, ObjectColumns, names, receipt_check, revision_check, row_flags, turned_away_names,
+    MessageColumns, Numbers, ObjectColumns, names, receipt_check, revision_check, row_flags,
+    turned_away_names,
 };
 use crate::store::{Digest, FolderName, TurnedAway};
 use rusqlite::types::ValueRef;
@@ -253,8 +254,12 @@ impl Ledger {
         let identity = fact.repeats.is_none().then_some(&fact.identity);
         let identity = identity.map(|identity| identity.0);
         let key = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
-        let numbers =
-            [fact.at.unix_ms(), at(seen.place.segment), at(seen.place.entry_offset), seen.place.entry_octets.into()];
+        let numbers = [
+            fact.at.unix_ms(),
+            at(seen.place.segment),
+            at(seen.place.entry_offset),
+            seen.place.entry_octets.into(),
+        ];
         self.entry_row(Table::Receipt, key, numbers, identity, receipt_check(key, numbers, identity));
         for (index, message) in fact.messages.iter().enumerate() {
             let whole = (index == 0).then_some(&fact.sha256);
@@ -287,7 +292,8 @@ impl Ledger {
         if self.rows.is_some() {
             let key = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
             let number = self.number_of_revision(key);
-            let numbers = [number, at(seen.place.segment), at(seen.place.entry_offset), seen.place.entry_octets.into()];
+            let numbers =
+                [number, at(seen.place.segment), at(seen.place.entry_offset), seen.place.entry_octets.into()];
             let identity = fact.identity.map(|identity| identity.0);
             self.entry_row(Table::Revision, key, numbers, identity, revision_check(key, numbers, identity));
         }
