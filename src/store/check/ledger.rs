@@ -8,17 +8,15 @@ use super::bits::{Bits, Sizes};
 use super::damage::{messages_of, placements_of};
 use super::report::FolderEntry;
 use super::rows::{Rows, Table, name_bucket};
+use super::said::{blob_or_null, int};
 use super::segment::Seen;
-use crate::mail::{CanonicalSize, GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
+use crate::mail::{GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::store::fact::{
     Fact, FolderEventFact, FolderFact, KeyFileFact, MessageFact, ObjectFact, PlacementFact, ReceivedFact,
     RevisedFact,
 };
-use crate::store::index::{
-    MessageColumns, Numbers, ObjectColumns, names, receipt_check, revision_check, row_flags,
-    turned_away_names,
-};
-use crate::store::{Digest, FolderName, TurnedAway};
+use crate::store::index::{Numbers, names};
+use crate::store::{Digest, FolderName};
 use rusqlite::types::ValueRef;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -66,23 +64,6 @@ pub(super) struct Ledger {
     wrong: Vec<String>,
 }
 
-fn at(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn int(value: u64) -> ValueRef<'static> {
-    ValueRef::Integer(at(value))
-}
-
-fn key_file_row(fact: &KeyFileFact) -> [ValueRef<'_>; 4] {
-    let gateway_mailbox = ValueRef::Blob(fact.gateway_mailbox.as_bytes());
-    [gateway_mailbox, ValueRef::Text(fact.name.as_bytes()), int(fact.octets), ValueRef::Blob(&fact.sha256.0)]
-}
-
-fn blob_or_null(digest: Option<&Digest>) -> ValueRef<'_> {
-    digest.map_or(ValueRef::Null, |digest| ValueRef::Blob(&digest.0))
-}
-
 fn file_key(name: &str) -> u128 {
     Digest::of(name.as_bytes()).0.iter().take(16).fold(0, |key, octet| key << 8 | u128::from(*octet))
 }
@@ -122,7 +103,9 @@ impl Ledger {
                 self.take_event(fact, "deleted");
             }
             Fact::KeyFile(fact) => self.take_key_file(fact),
-            Fact::TurnedAway(told) => self.take_turned_away(told, seen),
+            Fact::TurnedAway(told) => {
+                self.rows.iter_mut().for_each(|rows| rows.said_turned_away(told, &seen.place));
+            }
         }
         let mut wrong = std::mem::take(&mut self.wrong);
         wrong.extend(self.dangling(&seen.fact));
@@ -225,42 +208,20 @@ impl Ledger {
     fn take_object(&mut self, fact: &ObjectFact, seen: &Seen) {
         self.objects.set(fact.object, fact.octets);
         self.object_count += 1;
-        let (segment, place) = match &fact.file {
-            Some(name) => {
-                self.files.insert(file_key(name));
-                (ValueRef::Null, ValueRef::Null)
-            }
-            None => (int(seen.place.segment), int(seen.place.payload_offset)),
-        };
-        let file = fact.file.as_ref().map_or(ValueRef::Null, |name| ValueRef::Text(name.as_bytes()));
-        let sha256 = ValueRef::Blob(&fact.sealed_sha256.0);
-        let columns = ObjectColumns {
-            id: at(fact.object),
-            octets: at(fact.octets),
-            sealed_octets: at(fact.sealed_octets),
-            sealed_sha256: fact.sealed_sha256.0,
-            at: fact.file.is_none().then_some((at(seen.place.segment), at(seen.place.payload_offset))),
-            file: fact.file.as_deref(),
-        };
-        let check = ValueRef::Integer(columns.row_check());
-        let (id, octets, sealed) = (int(fact.object), int(fact.octets), int(fact.sealed_octets));
-        let row = [id, octets, sealed, sha256, segment, place, file, check];
-        self.row(Table::Object, &row);
+        if let Some(name) = &fact.file {
+            self.files.insert(file_key(name));
+        }
+        if let Some(rows) = &mut self.rows {
+            rows.said_object(fact, &seen.place);
+        }
     }
 
     fn take_received(&mut self, fact: &ReceivedFact, seen: &Seen) {
         self.receipt_count += 1;
         self.newest = self.newest.max(Some(fact.at));
-        let identity = fact.repeats.is_none().then_some(&fact.identity);
-        let identity = identity.map(|identity| identity.0);
-        let key = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
-        let numbers = [
-            fact.at.unix_ms(),
-            at(seen.place.segment),
-            at(seen.place.entry_offset),
-            seen.place.entry_octets.into(),
-        ];
-        self.entry_row(Table::Receipt, key, numbers, identity, receipt_check(key, numbers, identity));
+        if let Some(rows) = &mut self.rows {
+            rows.said_receipt(fact, &seen.place);
+        }
         for (index, message) in fact.messages.iter().enumerate() {
             let whole = (index == 0).then_some(&fact.sha256);
             self.take_message(fact.gateway_mailbox, message, whole);
@@ -290,12 +251,9 @@ impl Ledger {
 
     fn take_revised(&mut self, fact: &RevisedFact, seen: &Seen) {
         if self.rows.is_some() {
-            let key = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
-            let number = self.number_of_revision(key);
-            let numbers =
-                [number, at(seen.place.segment), at(seen.place.entry_offset), seen.place.entry_octets.into()];
-            let identity = fact.identity.map(|identity| identity.0);
-            self.entry_row(Table::Revision, key, numbers, identity, revision_check(key, numbers, identity));
+            let number =
+                self.number_of_revision((fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes()));
+            self.rows.iter_mut().for_each(|rows| rows.said_revision(fact, number, &seen.place));
         }
         if let Some(reading) = &fact.reading {
             for message in &reading.messages {
@@ -335,49 +293,10 @@ impl Ledger {
         *number
     }
 
-    /// A row of `receipt` or `revision`: where an entry stands.
-    fn entry_row(
-        &mut self,
-        table: Table,
-        (receipt, gateway_mailbox): (&[u8; 16], &[u8; 16]),
-        numbers: [i64; 4],
-        identity: Option<[u8; 32]>,
-        check: i64,
-    ) {
-        let [number, segment, place, octets] = numbers.map(ValueRef::Integer);
-        let identity = identity.as_ref().map_or(ValueRef::Null, |identity| ValueRef::Blob(identity));
-        let (receipt, gateway_mailbox) = (ValueRef::Blob(receipt), ValueRef::Blob(gateway_mailbox));
-        let check = ValueRef::Integer(check);
-        self.row(table, &[receipt, gateway_mailbox, number, segment, place, octets, identity, check]);
-    }
-
     fn take_key_file(&mut self, fact: &KeyFileFact) {
         let replaced = self.key_files.insert((fact.gateway_mailbox, fact.name.clone()), fact.clone());
         let Some(rows) = &mut self.rows else { return };
-        // The index keeps what was written last.
-        if let Some(replaced) = replaced {
-            rows.held(Table::KeyFile, &key_file_row(&replaced));
-        }
-        rows.said(Table::KeyFile, &key_file_row(fact));
-    }
-
-    fn take_turned_away(&mut self, told: &TurnedAway, seen: &Seen) {
-        let Some(rows) = &mut self.rows else { return };
-        let (id, network) = (ValueRef::Blob(told.receipt_id.as_bytes()), told.network().to_string());
-        let row = [
-            id,
-            ValueRef::Integer(told.at.unix_ms()),
-            ValueRef::Blob(told.session_id.as_bytes()),
-            ValueRef::Text(network.as_bytes()),
-            ValueRef::Integer(told.code.unwrap_or(0).into()),
-            int(seen.place.segment),
-            int(seen.place.entry_offset),
-            int(seen.place.entry_octets.into()),
-        ];
-        rows.said(Table::TurnedAway, &row);
-        for name in turned_away_names(told) {
-            rows.said(Table::TurnedAwayName, &[ValueRef::Text(name.as_str().as_bytes()), id]);
-        }
+        rows.said_key_file(fact, replaced.as_ref());
     }
 
     fn take_message(
@@ -391,39 +310,9 @@ impl Ledger {
             return;
         }
         self.message_count += 1;
-        if self.rows.is_none() {
-            return;
+        if let Some(rows) = &mut self.rows {
+            rows.said_message(gateway_mailbox, message, sha256);
         }
-        let CanonicalSize { octets, lines, .. } = message.canonical;
-        let extents = serde_json::to_string(&message.extents).unwrap_or_default();
-        let columns = MessageColumns {
-            id: at(message.message),
-            gateway_mailbox: gateway_mailbox.as_bytes(),
-            extents: &extents,
-            octets: at(message.octets),
-            canonical: [at(octets), at(lines)],
-            flags: row_flags(&message.canonical),
-            exact: message.exact.0,
-            join: message.join.0,
-            sha256: sha256.map(|sha256| sha256.0),
-            summary: [at(message.summary.0), message.summary.1.into()],
-        };
-        let row = [
-            int(message.message),
-            ValueRef::Blob(gateway_mailbox.as_bytes()),
-            ValueRef::Text(extents.as_bytes()),
-            int(message.octets),
-            int(octets),
-            int(lines),
-            ValueRef::Integer(row_flags(&message.canonical)),
-            ValueRef::Blob(&message.exact.0),
-            ValueRef::Blob(&message.join.0),
-            blob_or_null(sha256),
-            int(message.summary.0),
-            int(message.summary.1.into()),
-            ValueRef::Integer(columns.row_check()),
-        ];
-        self.row(Table::Message, &row);
     }
 
     fn place(

@@ -13,6 +13,7 @@ mod files;
 mod ledger;
 mod report;
 mod rows;
+mod said;
 mod second;
 mod segment;
 mod source;
