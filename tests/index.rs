@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use support::{Site, wait_until};
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 16] = [
     "meta",
     "census",
     "gateway_mailbox",
@@ -40,6 +40,9 @@ const TABLES: [&str; 13] = [
     "revision",
     "placed_later",
     "departure",
+    "key_file",
+    "turned_away",
+    "turned_away_name",
 ];
 
 fn open(dir: &Path) -> (Embedded, OpenReport) {

@@ -205,6 +205,34 @@ fn damage_ends_when_nobody_can_ask_for_that_mail_or_an_admin_closes_it() {
 }
 
 #[test]
+fn damage_of_content_that_is_shared_lasts_as_long_as_a_message_needs_it() {
+    let site = Site::with(FAST, USERS);
+    let account = create(&site);
+    let server = site.serve();
+    let first = report("shared", 1_500_000).octets;
+    // A fork: the same original, to others.
+    let mut fork = first.clone();
+    for (from, to) in [(&b"<journal-shared@"[..], &b"<journal-shares@"[..]), (b"Bcc: carol@", b"Bcc: peter@")]
+    {
+        let at = fork.windows(from.len()).position(|window| window == from).unwrap();
+        fork[at..at + to.len()].copy_from_slice(to);
+    }
+    [&first, &fork].iter().for_each(|octets| drop(accept(&server, &account, octets)));
+    let files = fs::read_dir(site.path("data/content")).unwrap();
+    let files = files.flat_map(|shard| fs::read_dir(shard.unwrap().path()).unwrap()).count();
+    assert_eq!(files, 1, "the original is not shared: the test shows nothing");
+    rot(content_file(&site), 70_000);
+    assert_eq!(scrub(&site)["damaged"], 1);
+    for (delete, damaged) in [("DELE 1", 1), ("DELE 1", 0)] {
+        let mut pop3s = server.pop3s(&account.login, &account.password).unwrap();
+        pop3s.say(delete).unwrap();
+        pop3s.quit();
+        let found = scrub(&site);
+        assert_eq!(found["damaged"], damaged, "{found}");
+    }
+}
+
+#[test]
 fn a_reload_turns_it_off_and_on_and_it_is_stopped_at_once() {
     let slow = "[store]\nscrub_bytes_per_second = 65536\n";
     let site = Site::with(slow, USERS);

@@ -198,9 +198,9 @@ fn show_scrub(registry: &mut Registry, context: &Context) {
     show_one(registry, "store_damaged", "Things found not to be what was stored", whole(scrub.damaged));
     let help = "How fast what is stored may be read again, 0 when it is not";
     show_one(registry, "scrub_limit_bytes_per_second", help, whole(scrub.bytes_per_second));
-    if let Some(last) = scrub.last {
-        let help = "When all that is stored had last been read again";
-        show_one(registry, "scrub_last_pass_timestamp_seconds", help, last.ended.unix_seconds());
+    if let Some(at) = scrub.read_until() {
+        let help = "When all that is stored had last been read again, or when that first began";
+        show_one(registry, "scrub_last_pass_timestamp_seconds", help, at.unix_seconds());
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Folder entries, or receipts, of one finding that are shown; `--json` gives all that are known.
 const TOUCHED_SHOWN: usize = 10;
-/// Findings that are shown; `--json` gives more.
+/// Findings that are shown; `--json` gives those that are kept, the first 1,000.
 const FINDINGS_SHOWN: usize = 200;
 /// Where the log is found not to be what was signed.
 const LOG: &str = "log";
@@ -59,13 +59,27 @@ fn page(report: &VerifyReport) -> String {
     for finding in report.findings.iter().take(FINDINGS_SHOWN) {
         text.push_str(&line(finding));
     }
-    let hidden = (report.damaged + report.notes).saturating_sub(FINDINGS_SHOWN as u64);
-    if hidden > 0 {
-        text.push_str(&format!("and {} more; see --json.\n", counted(hidden, "finding")));
-    }
+    text.push_str(&more_findings(report));
     text.push('\n');
     text.push_str(&verdict(report));
     text
+}
+
+/// What is not shown: `--json` has those that were kept, the rest was only counted.
+fn more_findings(report: &VerifyReport) -> String {
+    let hidden = (report.damaged + report.notes).saturating_sub(FINDINGS_SHOWN as u64);
+    let in_json = report.findings.len().saturating_sub(FINDINGS_SHOWN) as u64;
+    match (hidden, in_json) {
+        (0, _) => String::new(),
+        (hidden, in_json) if in_json >= hidden => {
+            format!("and {} more; see --json.\n", counted(hidden, "finding"))
+        }
+        (hidden, in_json) => format!(
+            "and {} more: --json lists {} of them, the rest is only counted.\n",
+            counted(hidden, "finding"),
+            grouped(in_json)
+        ),
+    }
 }
 
 fn summary(report: &VerifyReport) -> String {
@@ -130,7 +144,8 @@ fn more(all: usize) -> String {
 fn verdict(report: &VerifyReport) -> String {
     if report.whole {
         let how = if report.deep { "" } else { " as far as can be told without reading content" };
-        return format!("Everything is there and whole{how}.\n");
+        let index = if report.index_compared { "" } else { "; the index was not compared" };
+        return format!("Everything is there and whole{how}{index}.\n");
     }
     let has = |kinds: &[FindingKind]| report.findings.iter().any(|f| f.damage && kinds.contains(&f.kind));
     // What a checkpoint says of the log is found there; what is found elsewhere is about checkpoints themselves.

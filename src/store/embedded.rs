@@ -278,6 +278,19 @@ impl Shared {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// Folds what the WAL holds into the index, and leaves no WAL: who may only read the files can then look at all of it.
+    /// Reading connections are closed first; one that is in use keeps an empty WAL there.
+    fn settle_index(&self) {
+        self.forget_readers();
+        if !std::fs::metadata(self.wal_path()).is_ok_and(|wal| wal.len() > 0) {
+            return;
+        }
+        let settled = Index::open_checkpointer(&self.index_path()).and_then(|index| index.checkpoint());
+        if let Err(e) = settled {
+            tracing::warn!(event = "store.checkpoint_failed", error = %e);
+        }
+    }
+
     /// Asks the index on a reading connection.
     pub(super) fn read<T>(&self, ask: impl FnOnce(&Index) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let generation = self.index_generation.load(Ordering::Acquire);
@@ -575,6 +588,7 @@ impl Embedded {
             drop(closed.await);
         }
         self.join();
+        self.shared.settle_index();
     }
 
     /// The same where nothing else runs.
@@ -584,6 +598,7 @@ impl Embedded {
             drop(closed.blocking_recv());
         }
         self.join();
+        self.shared.settle_index();
     }
 
     /// False once this process can store nothing any more, whatever the disk does: the committer has ended, by a panic or

@@ -14,9 +14,9 @@ mod schema;
 mod sums;
 mod turned_away;
 
-pub(super) use apply::{names, row_flags};
+pub(super) use apply::{MessageColumns, ObjectColumns, names, receipt_check, revision_check, row_flags};
 pub(super) use examine::Examined;
-pub(super) use turned_away::TurnedAwayRow;
+pub(super) use turned_away::{TurnedAwayRow, turned_away_names};
 
 use super::fact::{Fact, MessageFact, StoredExtent};
 use super::log::Position;
@@ -24,7 +24,8 @@ use super::{Digest, StoreError};
 use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Uid, UidValidity};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use schema::{INDEX_VERSION, SCHEMA};
+pub(super) use schema::INDEX_VERSION;
+use schema::SCHEMA;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -333,6 +334,28 @@ impl Index {
         // It also opens the WAL, while nobody puts another index in this place.
         index.check_version()?;
         Ok(index)
+    }
+
+    /// Asks on a connection that somebody else opened for reading.
+    pub(super) fn reading(connection: Connection) -> Index {
+        Index { connection, making: Making::Done }
+    }
+
+    /// For questions that nobody but a check of the index itself has.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// How far the index is made, as it says now.
+    ///
+    /// # Errors
+    /// [`StoreError::IndexDamaged`] also when it does not say its version.
+    pub(super) fn said_making(&self) -> Result<Making, StoreError> {
+        let version: i64 = self.meta("version")?;
+        if version != INDEX_VERSION {
+            return Err(damaged(format!("version {version} is not read")));
+        }
+        self.meta("making")
     }
 
     /// Opens a connection that folds the WAL into the database, off the committer's path.

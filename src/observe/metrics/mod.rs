@@ -52,7 +52,7 @@
 //! | `daybook_alarms` | `alarm` | alarms raised of each kind, as `daybook status` names them |
 //! | `daybook_store_damaged` | – | things stored that were found not to be what was stored, and that nobody has closed |
 //! | `daybook_scrub_limit_bytes_per_second` | – | how fast what is stored may be read again; 0 is off |
-//! | `daybook_scrub_last_pass_timestamp_seconds` | – | when all that is stored had last been read again; absent before the first time |
+//! | `daybook_scrub_last_pass_timestamp_seconds` | – | when all that is stored had last been read again; before the first time, when that was first begun |
 //! | `daybook_store_ready` | – | 1 when the store takes mail: its last write succeeded and there is room |
 //! | `daybook_store_free_bytes` | – | free on the file system of `data_dir` |
 //! | `daybook_store_reserve_bytes` | – | with less free than this no mail is taken |

@@ -7,12 +7,11 @@ use super::ledger::Ledger;
 use super::report::FindingKind;
 use super::rows::{Rows, Table};
 use super::taking::Findings;
-use crate::mail::GatewayMailbox;
-use crate::store::fact::FACT_VERSION_MAX;
-use crate::store::index::{Making, Numbers};
+use crate::mail::{GatewayMailbox, GatewayMailboxId};
+use crate::store::StoreError;
+use crate::store::index::{Examined, INDEX_VERSION, Index, Making};
 use crate::store::log::Position;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
-use serde::de::DeserializeOwned;
+use rusqlite::{Connection, OpenFlags, Row};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -26,30 +25,70 @@ const INTEGRITY_TOLD: usize = 20;
 
 /// The index, open for reading.
 pub(super) struct Against {
-    connection: Connection,
+    index: Index,
 }
 
-type Asked<T> = rusqlite::Result<T>;
+type Asked<T> = Result<T, StoreError>;
+
+/// Why an index is not compared.
+pub(super) enum Unopened {
+    /// It is no index that a server could use.
+    Damaged(String),
+    /// Nothing is known to be wrong with it.
+    OutOfReach(String),
+}
+
+/// How an index is opened.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    /// As a file that nobody writes to: nothing is made beside it.
+    AsItLies,
+    /// With its WAL, which makes a file beside it, or uses the server's.
+    WithWal,
+    /// Its WAL must be read, and what that makes would belong to somebody who is not its owner.
+    NotOurs,
+}
+
+impl Way {
+    fn of(running: bool, wal_octets: u64, is_owner: bool) -> Way {
+        match (running, wal_octets) {
+            (false, 0) => Way::AsItLies,
+            (false, _) if !is_owner => Way::NotOurs,
+            _ => Way::WithWal,
+        }
+    }
+}
+
+/// What is wrong with an index, in words.
+pub(super) fn why(error: &StoreError) -> String {
+    match error {
+        StoreError::IndexDamaged(why) => why.clone(),
+        error => format!("cannot be read: {error}"),
+    }
+}
 
 impl Against {
     /// Opens the index beside a running server, or as it lies there. Gives why that cannot be done.
-    pub(super) fn open(data_dir: &Path, running: bool) -> Result<Against, String> {
+    pub(super) fn open(data_dir: &Path, running: bool) -> Result<Against, Unopened> {
+        let damaged = |why: String| Unopened::Damaged(why);
         let path = data_dir.join("index.sqlite");
         let owner = fs::metadata(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => "is not there".to_owned(),
-            _ => format!("cannot be read: {e}"),
+            std::io::ErrorKind::NotFound => damaged("is not there".to_owned()),
+            _ => damaged(format!("cannot be read: {e}")),
         })?;
-        let wal = data_dir.join("index.sqlite-wal");
-        let is_settled = !running && fs::metadata(wal).map_or(true, |wal| wal.len() == 0);
+        let wal_octets = fs::metadata(data_dir.join("index.sqlite-wal")).map_or(0, |wal| wal.len());
         let mut flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = if is_settled {
-            flags |= OpenFlags::SQLITE_OPEN_URI;
-            Connection::open_with_flags(format!("file:{}?immutable=1", escaped(&path)), flags)
-        } else if !running && owner.uid() != rustix::process::geteuid().as_raw() {
-            let why = "has changes that only its owner can look at: run this as that user, user";
-            return Err(format!("{why} {}", owner.uid()));
-        } else {
-            Connection::open_with_flags(&path, flags)
+        let is_owner = owner.uid() == rustix::process::geteuid().as_raw();
+        let opened = match Way::of(running, wal_octets, is_owner) {
+            Way::AsItLies => {
+                flags |= OpenFlags::SQLITE_OPEN_URI;
+                Connection::open_with_flags(format!("file:{}?immutable=1", escaped(&path)), flags)
+            }
+            Way::WithWal => Connection::open_with_flags(&path, flags),
+            Way::NotOurs => {
+                let why = "was not compared: it has changes that only its owner can look at. To have it compared, run this as user";
+                return Err(Unopened::OutOfReach(format!("{why} {}", owner.uid())));
+            }
         };
         let prepare = |connection: &Connection| {
             connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -57,42 +96,50 @@ impl Against {
             connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
         };
         match opened.and_then(|connection| prepare(&connection).map(|version| (connection, version))) {
-            Ok((_, version)) if !(1..=i64::from(FACT_VERSION_MAX)).contains(&version) => {
-                Err(format!("is of version {version}, which this program does not read"))
+            Ok((connection, INDEX_VERSION)) => Ok(Against { index: Index::reading(connection) }),
+            Ok((_, version)) if (1..INDEX_VERSION).contains(&version) => Err(Unopened::OutOfReach(format!(
+                "was not compared: it is of version {version}, and the next start makes it anew"
+            ))),
+            Ok((_, version)) => {
+                Err(damaged(format!("is of version {version}, which this program does not read")))
             }
-            Ok((connection, _)) => Ok(Against { connection }),
-            Err(e) => Err(format!("cannot be read: {e}")),
+            Err(e) => Err(damaged(format!("cannot be read: {e}"))),
         }
+    }
+
+    fn connection(&self) -> &Connection {
+        self.index.connection()
     }
 
     /// From now on it stays as it is, whatever a server writes.
     pub(super) fn hold(&self) -> Asked<()> {
-        self.connection.execute_batch("BEGIN")
+        self.index.begin_reading()
     }
 
     /// How far of the log it holds; none while it is being made anew.
+    ///
+    /// # Errors
+    /// Also when what it says of itself does not fit its check: it is not believed then.
     pub(super) fn position(&self) -> Asked<Option<Position>> {
-        if self.meta::<Making>("making")? != Some(Making::Done) {
+        if self.index.said_making()? != Making::Done {
             return Ok(None);
         }
-        Ok(self.meta::<Option<Position>>("position")?.flatten())
+        let nothing = || StoreError::IndexDamaged("says that it is made, and of nothing".to_owned());
+        self.index.position()?.ok_or_else(nothing).map(Some)
     }
 
-    /// What the index says of itself. It may say a check of it before it, with a blank between.
-    fn meta<T: DeserializeOwned>(&self, key: &str) -> Asked<Option<T>> {
-        let select = "SELECT value FROM meta WHERE key = ?";
-        let text: Option<String> = self.connection.query_row(select, [key], |row| row.get(0)).optional()?;
-        Ok(text.and_then(|text| {
-            let behind = text.split_once(' ').map_or("", |(_, behind)| behind);
-            serde_json::from_str(&text).or_else(|_| serde_json::from_str(behind)).ok()
-        }))
-    }
-
-    /// SQLite's own look at its file.
+    /// SQLite's own look at its file, and what the index says twice.
     pub(super) fn integrity(&self, findings: &mut Findings) -> Asked<()> {
-        let mut check = self.connection.prepare(&format!("PRAGMA integrity_check({INTEGRITY_TOLD})"))?;
-        let told: Vec<String> = check.query_map([], |row| row.get(0))?.collect::<Asked<_>>()?;
+        let mut check = self.connection().prepare(&format!("PRAGMA integrity_check({INTEGRITY_TOLD})"))?;
+        let told: Vec<String> = check.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         for what in told.into_iter().filter(|what| what != "ok") {
+            findings.damage(FindingKind::Index, "index.sqlite".to_owned(), what);
+        }
+        let mut examined = Examined::default();
+        if let Err(error) = self.index.examine_said(&|| true, &mut examined) {
+            examined.tell(why(&error));
+        }
+        for what in examined.findings {
             findings.damage(FindingKind::Index, "index.sqlite".to_owned(), what);
         }
         Ok(())
@@ -113,7 +160,7 @@ impl Against {
                 wrong(format!("has {held} rows of table {table}, the log says {said}"));
             }
         }
-        let (numbers, used) = (self.meta::<Numbers>("numbers")?.unwrap_or_default(), ledger.numbers);
+        let (numbers, used) = (self.index.numbers()?, ledger.numbers);
         if numbers.object < used.object
             || numbers.message < used.message
             || numbers.folder < used.folder
@@ -126,14 +173,15 @@ impl Against {
 
     fn count(&self, table: &str) -> Asked<u64> {
         let count: i64 =
-            self.connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+            self.connection().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
 
     fn compare_gateway_mailboxes(&self, ledger: &Ledger, wrong: &mut dyn FnMut(String)) -> Asked<()> {
-        let mut select = self.connection.prepare("SELECT id, state, digest_key FROM gateway_mailbox")?;
+        let mut select = self.connection().prepare("SELECT id, state, digest_key FROM gateway_mailbox")?;
         let row = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?, row.get(2)?));
-        let rows: Vec<(Vec<u8>, String, Vec<u8>)> = select.query_map([], row)?.collect::<Asked<_>>()?;
+        let rows: Vec<(Vec<u8>, String, Vec<u8>)> =
+            select.query_map([], row)?.collect::<rusqlite::Result<_>>()?;
         let mut held: BTreeMap<&[u8], (&str, &[u8])> =
             rows.iter().map(|(id, state, key)| (id.as_slice(), (state.as_str(), key.as_slice()))).collect();
         let value = |gateway_mailbox: &GatewayMailbox| serde_json::to_value(gateway_mailbox).ok();
@@ -147,19 +195,23 @@ impl Against {
                 wrong(format!("has gateway mailbox {} otherwise than the log says", said.login()));
             }
         }
-        for (_, (state, _)) in held {
-            wrong(format!("has a gateway mailbox that is not in the log: {state}"));
+        for (id, _) in held {
+            // Not what it is: there is an address in it that whoever knows it can send to.
+            let id = <[u8; 16]>::try_from(id).map(|id| GatewayMailboxId::from_bytes(id).to_string());
+            let id = id.unwrap_or_else(|_| "without a number".to_owned());
+            wrong(format!("has gateway mailbox {id}, which is not in the log"));
         }
         Ok(())
     }
 
     fn compare_folders(&self, ledger: &Ledger, wrong: &mut dyn FnMut(String)) -> Asked<()> {
         let entries = "SELECT folder, count(*), sum(deleted_at IS NULL) FROM placement GROUP BY folder";
-        let mut select = self.connection.prepare(entries)?;
+        let mut select = self.connection().prepare(entries)?;
         let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, (row.get(1)?, row.get(2)?)));
-        let mut counts: BTreeMap<i64, (i64, i64)> = select.query_map([], row)?.collect::<Asked<_>>()?;
+        let mut counts: BTreeMap<i64, (i64, i64)> =
+            select.query_map([], row)?.collect::<rusqlite::Result<_>>()?;
         let columns = "SELECT id, gateway_mailbox, name, slug, uid_validity, uid_next FROM folder";
-        let mut select = self.connection.prepare(columns)?;
+        let mut select = self.connection().prepare(columns)?;
         let mut rows = select.query([])?;
         let mut seen = std::collections::BTreeSet::new();
         while let Some(row) = rows.next()? {
@@ -203,11 +255,12 @@ impl Against {
     /// Adds every row to `rows`.
     pub(super) fn add_rows(&self, rows: &mut Rows) -> Asked<()> {
         for table in Table::ALL {
-            let mut select = self.connection.prepare(table.select())?;
+            let mut select = self.connection().prepare(table.select())?;
             let columns = select.column_count();
             let mut found = select.query([])?;
             while let Some(row) = found.next()? {
-                let values = (0..columns).map(|column| row.get_ref(column)).collect::<Asked<Vec<_>>>()?;
+                let values =
+                    (0..columns).map(|column| row.get_ref(column)).collect::<rusqlite::Result<Vec<_>>>()?;
                 rows.held(table, &values);
             }
         }
@@ -227,4 +280,23 @@ fn escaped(path: &Path) -> String {
         }
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_whose_changes_only_its_owner_may_look_at_is_left_alone() {
+        for (running, wal_octets, is_owner, expect) in [
+            (false, 0, false, Way::AsItLies),
+            (false, 0, true, Way::AsItLies),
+            (false, 16_512, true, Way::WithWal),
+            (false, 16_512, false, Way::NotOurs),
+            (true, 16_512, false, Way::WithWal),
+            (true, 0, true, Way::WithWal),
+        ] {
+            assert_eq!(Way::of(running, wal_octets, is_owner), expect, "{running} {wal_octets} {is_owner}");
+        }
+    }
 }

@@ -8,11 +8,11 @@ const WORDS: usize = 64;
 
 /// A set of numbers: a bit each, where they are dense.
 #[derive(Default)]
-pub(super) struct Bits(HashMap<u64, Box<[u64; WORDS]>>);
+pub(in crate::store) struct Bits(HashMap<u64, Box<[u64; WORDS]>>);
 
 impl Bits {
     /// Adds a number. False when it was there.
-    pub(super) fn add(&mut self, number: u64) -> bool {
+    pub(in crate::store) fn add(&mut self, number: u64) -> bool {
         let run = self.0.entry(number / RUN).or_insert_with(|| Box::new([0; WORDS]));
         let (word, bit) = place(number);
         let Some(word) = run.get_mut(word) else { return false };
@@ -21,7 +21,7 @@ impl Bits {
         is_new
     }
 
-    pub(super) fn has(&self, number: u64) -> bool {
+    pub(in crate::store) fn has(&self, number: u64) -> bool {
         let (word, bit) = place(number);
         self.0.get(&(number / RUN)).and_then(|run| run.get(word)).is_some_and(|word| word & bit != 0)
     }

@@ -10,6 +10,7 @@ use crate::store::log::{Position, read_clean_mark};
 use crate::store::{Digest, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -186,10 +187,63 @@ fn only_of_others(found: &Checkpoints) -> String {
 /// True while a process holds `data_dir/lock`. The lock itself is not touched: not even for a moment may a server that is just
 /// starting find it taken.
 pub(super) fn is_open(data_dir: &Path) -> bool {
-    let Ok(metadata) = fs::metadata(data_dir.join("lock")) else { return false };
-    let inode = format!(":{} ", metadata.ino());
+    let path = data_dir.join("lock");
+    let Ok(metadata) = fs::metadata(&path) else { return false };
+    let device = device_of(&path);
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let is_held = |line: &str| line.contains("FLOCK") && line.contains(&inode);
     // A process in another container does not show there; that its server answers does.
-    locks.lines().any(is_held) || std::os::unix::net::UnixStream::connect(data_dir.join("admin.sock")).is_ok()
+    locks.lines().any(|line| holds(line, metadata.ino(), device))
+        || std::os::unix::net::UnixStream::connect(data_dir.join("admin.sock")).is_ok()
+}
+
+/// True when a line of `/proc/locks` is of a lock on this file: `1: FLOCK  ADVISORY  WRITE 1207 08:01:2621460 0 EOF`, the device
+/// in hexadecimal digits. Files of other file systems have the same inode; with no device known, those count too.
+fn holds(line: &str, inode: u64, device: Option<(u32, u32)>) -> bool {
+    let mut fields = line.split_ascii_whitespace();
+    let Some(file) = fields.any(|field| field == "FLOCK").then(|| fields.nth(3)).flatten() else {
+        return false;
+    };
+    let mut parts = file.split(':');
+    let mut number = || parts.next().and_then(|part| u32::from_str_radix(part, 16).ok());
+    let held = number().zip(number());
+    let is_inode = parts.next().and_then(|part| part.parse().ok()) == Some(inode);
+    is_inode && device.is_none_or(|device| held == Some(device))
+}
+
+/// The device of the file system a file is on, as `/proc` tells it: not always that of [`fs::metadata`], which on some is one of
+/// a part of it.
+fn device_of(path: &Path) -> Option<(u32, u32)> {
+    let file = fs::File::open(path).ok()?;
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let mount = about.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mut fields = mounts.lines().map(str::split_ascii_whitespace);
+    let of_mount = fields.find_map(|mut fields| (fields.next() == Some(mount)).then(|| fields.nth(1)))?;
+    let (major, minor) = of_mount?.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_of_one_file_of_one_file_system() {
+        let line = "3: FLOCK  ADVISORY  WRITE 1207 08:1f:2621460 0 EOF";
+        assert!(holds(line, 2_621_460, Some((8, 31))));
+        assert!(holds(line, 2_621_460, None));
+        for (inode, device) in [(2_621_460, Some((8, 32))), (2_621_460, Some((9, 31))), (621_460, None)] {
+            assert!(!holds(line, inode, device), "{inode} {device:?}");
+        }
+        assert!(!holds("3: POSIX  ADVISORY  WRITE 1207 08:1f:7 0 EOF", 7, None));
+        assert!(holds("3: -> FLOCK  ADVISORY  WRITE 1207 08:1f:7 0 EOF", 7, None));
+        assert!(!holds("", 7, None));
+
+        let dir = tempfile::tempdir().unwrap();
+        let lock = crate::store::embedded::lock(dir.path()).unwrap();
+        assert!(device_of(&dir.path().join("lock")).is_some());
+        assert!(is_open(dir.path()));
+        drop(lock);
+        assert!(!is_open(dir.path()));
+    }
 }

@@ -1,19 +1,21 @@
 //! What the log says, taken in entry by entry, in little memory: what there must be, and what cannot be true together.
 //!
 //! For each object its size, for each message and folder entry a bit, for each file and folder its name; rows only as sums
-//! ([`Rows`]). At 20 million messages of two objects and three folder entries each that comes to about 400 MB.
+//! ([`Rows`]). At 20 million messages of two objects and three folder entries each that comes to about 400 MB; where
+//! rows are compared and every receipt was looked at again, to 300 MB more.
 
 use super::bits::{Bits, Sizes};
 use super::damage::{messages_of, placements_of};
 use super::report::FolderEntry;
 use super::rows::{Rows, Table, name_bucket};
+use super::said::{blob_or_null, int};
 use super::segment::Seen;
-use crate::mail::{CanonicalSize, GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
+use crate::mail::{GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::store::fact::{
     Fact, FolderEventFact, FolderFact, KeyFileFact, MessageFact, ObjectFact, PlacementFact, ReceivedFact,
     RevisedFact,
 };
-use crate::store::index::{Numbers, names, row_flags};
+use crate::store::index::{Numbers, names};
 use crate::store::{Digest, FolderName};
 use rusqlite::types::ValueRef;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -51,20 +53,15 @@ pub(super) struct Ledger {
     pub(super) rows: Option<Rows>,
     /// Buckets of names that cannot be told: those of receipts that were read again.
     pub(super) names_left_out: HashSet<u64>,
-    revisions: HashMap<(ReceiptId, GatewayMailboxId), i64>,
+    /// Receipts of a gateway mailbox that were looked at again, by a hash, and how often those were that were more than once.
+    /// Counted for rows alone.
+    looked_at_again: HashSet<u64>,
+    revisions: HashMap<u64, i64>,
     /// Names of the receipts of this group: a transaction to several gateway mailboxes has them once.
     group_names: HashSet<(String, ReceiptId)>,
     group: u64,
     /// What was found wrong while the last entry was taken in.
     wrong: Vec<String>,
-}
-
-fn int(value: u64) -> ValueRef<'static> {
-    ValueRef::Integer(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-fn blob_or_null(digest: Option<&Digest>) -> ValueRef<'_> {
-    digest.map_or(ValueRef::Null, |digest| ValueRef::Blob(&digest.0))
 }
 
 fn file_key(name: &str) -> u128 {
@@ -105,10 +102,10 @@ impl Ledger {
                 }
                 self.take_event(fact, "deleted");
             }
-            Fact::KeyFile(fact) => {
-                self.key_files.insert((fact.gateway_mailbox, fact.name.clone()), fact.clone());
+            Fact::KeyFile(fact) => self.take_key_file(fact),
+            Fact::TurnedAway(told) => {
+                self.rows.iter_mut().for_each(|rows| rows.said_turned_away(told, &seen.place));
             }
-            Fact::TurnedAway(_) => {}
         }
         let mut wrong = std::mem::take(&mut self.wrong);
         wrong.extend(self.dangling(&seen.fact));
@@ -211,33 +208,20 @@ impl Ledger {
     fn take_object(&mut self, fact: &ObjectFact, seen: &Seen) {
         self.objects.set(fact.object, fact.octets);
         self.object_count += 1;
-        let (segment, place) = match &fact.file {
-            Some(name) => {
-                self.files.insert(file_key(name));
-                (ValueRef::Null, ValueRef::Null)
-            }
-            None => (int(seen.place.segment), int(seen.place.payload_offset)),
-        };
-        let file = fact.file.as_ref().map_or(ValueRef::Null, |name| ValueRef::Text(name.as_bytes()));
-        let sha256 = ValueRef::Blob(&fact.sealed_sha256.0);
-        let row = [int(fact.object), int(fact.octets), int(fact.sealed_octets), sha256, segment, place, file];
-        self.row(Table::Object, &row);
+        if let Some(name) = &fact.file {
+            self.files.insert(file_key(name));
+        }
+        if let Some(rows) = &mut self.rows {
+            rows.said_object(fact, &seen.place);
+        }
     }
 
     fn take_received(&mut self, fact: &ReceivedFact, seen: &Seen) {
         self.receipt_count += 1;
         self.newest = self.newest.max(Some(fact.at));
-        let identity = fact.repeats.is_none().then_some(&fact.identity);
-        let row = [
-            ValueRef::Blob(fact.receipt_id.as_bytes()),
-            ValueRef::Blob(fact.gateway_mailbox.as_bytes()),
-            ValueRef::Integer(fact.at.unix_ms()),
-            int(seen.place.segment),
-            int(seen.place.entry_offset),
-            int(seen.place.entry_octets.into()),
-            blob_or_null(identity),
-        ];
-        self.row(Table::Receipt, &row);
+        if let Some(rows) = &mut self.rows {
+            rows.said_receipt(fact, &seen.place);
+        }
         for (index, message) in fact.messages.iter().enumerate() {
             let whole = (index == 0).then_some(&fact.sha256);
             self.take_message(fact.gateway_mailbox, message, whole);
@@ -266,19 +250,11 @@ impl Ledger {
     }
 
     fn take_revised(&mut self, fact: &RevisedFact, seen: &Seen) {
-        let key = (fact.receipt_id, fact.gateway_mailbox);
-        let number = self.revisions.entry(key).or_default();
-        *number += 1;
-        let row = [
-            ValueRef::Blob(fact.receipt_id.as_bytes()),
-            ValueRef::Blob(fact.gateway_mailbox.as_bytes()),
-            ValueRef::Integer(*number),
-            int(seen.place.segment),
-            int(seen.place.entry_offset),
-            int(seen.place.entry_octets.into()),
-            blob_or_null(fact.identity.as_ref()),
-        ];
-        self.row(Table::Revision, &row);
+        if self.rows.is_some() {
+            let number =
+                self.number_of_revision((fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes()));
+            self.rows.iter_mut().for_each(|rows| rows.said_revision(fact, number, &seen.place));
+        }
         if let Some(reading) = &fact.reading {
             for message in &reading.messages {
                 self.take_message(fact.gateway_mailbox, message, None);
@@ -305,6 +281,24 @@ impl Ledger {
         }
     }
 
+    /// How often a receipt was looked at again so far, this time counted.
+    fn number_of_revision(&mut self, (receipt, gateway_mailbox): (&[u8; 16], &[u8; 16])) -> i64 {
+        let hash = Digest::of(&[*receipt, *gateway_mailbox].concat());
+        let key = hash.0.iter().take(8).fold(0u64, |key, octet| key << 8 | u64::from(*octet));
+        if self.looked_at_again.insert(key) {
+            return 1;
+        }
+        let number = self.revisions.entry(key).or_insert(1);
+        *number += 1;
+        *number
+    }
+
+    fn take_key_file(&mut self, fact: &KeyFileFact) {
+        let replaced = self.key_files.insert((fact.gateway_mailbox, fact.name.clone()), fact.clone());
+        let Some(rows) = &mut self.rows else { return };
+        rows.said_key_file(fact, replaced.as_ref());
+    }
+
     fn take_message(
         &mut self,
         gateway_mailbox: GatewayMailboxId,
@@ -316,26 +310,9 @@ impl Ledger {
             return;
         }
         self.message_count += 1;
-        if self.rows.is_none() {
-            return;
+        if let Some(rows) = &mut self.rows {
+            rows.said_message(gateway_mailbox, message, sha256);
         }
-        let CanonicalSize { octets, lines, .. } = message.canonical;
-        let extents = serde_json::to_string(&message.extents).unwrap_or_default();
-        let row = [
-            int(message.message),
-            ValueRef::Blob(gateway_mailbox.as_bytes()),
-            ValueRef::Text(extents.as_bytes()),
-            int(message.octets),
-            int(octets),
-            int(lines),
-            ValueRef::Integer(row_flags(&message.canonical)),
-            ValueRef::Blob(&message.exact.0),
-            ValueRef::Blob(&message.join.0),
-            blob_or_null(sha256),
-            int(message.summary.0),
-            int(message.summary.1.into()),
-        ];
-        self.row(Table::Message, &row);
     }
 
     fn place(

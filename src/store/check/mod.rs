@@ -13,6 +13,7 @@ mod files;
 mod ledger;
 mod report;
 mod rows;
+mod said;
 mod second;
 mod segment;
 mod source;
@@ -24,6 +25,7 @@ mod verifier;
 pub use report::{FindingKind, FolderEntry, Unused, VerifyFinding, VerifyProgress, VerifyReport};
 pub use verifier::{VerifyOptions, verify};
 
+pub(in crate::store) use bits::Bits;
 pub(in crate::store) use content::{Found, content_file};
 pub(in crate::store) use damage::{Damage, Touched};
 pub(in crate::store) use segment::{End, Expect, Seen, Tail, Visit, segment_name, walk_segment};

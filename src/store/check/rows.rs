@@ -5,6 +5,7 @@
 //! with would take as long and as much disk as making it anew does. Where sums differ, a second look keeps the rows of those
 //! buckets alone, and names them.
 
+use crate::mail::ReceiptId;
 use aws_lc_rs::digest::{SHA256, digest};
 use rusqlite::types::ValueRef;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -32,10 +33,13 @@ pub(super) enum Table {
     PlacedLater,
     Departure,
     Name,
+    KeyFile,
+    TurnedAway,
+    TurnedAwayName,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 10] = [
+    pub(super) const ALL: [Table; 13] = [
         Table::Object,
         Table::Receipt,
         Table::Message,
@@ -46,18 +50,21 @@ impl Table {
         Table::PlacedLater,
         Table::Departure,
         Table::Name,
+        Table::KeyFile,
+        Table::TurnedAway,
+        Table::TurnedAwayName,
     ];
 
     /// Its rows, columns as [`super::ledger`] gives them. What left a folder has no join any more: its message knows it.
     pub(super) fn select(self) -> &'static str {
         match self {
-            Table::Object => "SELECT id, octets, sealed_octets, sealed_sha256, segment, place, file FROM object",
+            Table::Object => "SELECT id, octets, sealed_octets, sealed_sha256, segment, place, file, row_check FROM object",
             Table::Receipt => {
-                "SELECT id, gateway_mailbox, at, segment, place, octets, identity FROM receipt"
+                "SELECT id, gateway_mailbox, at, segment, place, octets, identity, row_check FROM receipt"
             }
             Table::Message => {
                 "SELECT id, gateway_mailbox, extents, octets, canonical_octets, lines, flags, exact, join_digest,
-                        sha256, summary, summary_at FROM message"
+                        sha256, summary, summary_at, row_check FROM message"
             }
             Table::Placement => {
                 "SELECT p.folder, p.uid, p.message, p.receipt, p.at, p.epoch,
@@ -68,11 +75,14 @@ impl Table {
             Table::Gone => "SELECT folder, uid, deleted_at FROM placement WHERE deleted_at IS NOT NULL",
             Table::FolderEvent => "SELECT folder, first, last, at, kind, client FROM folder_event",
             Table::Revision => {
-                "SELECT receipt, gateway_mailbox, number, segment, place, octets, identity FROM revision"
+                "SELECT receipt, gateway_mailbox, number, segment, place, octets, identity, row_check FROM revision"
             }
             Table::PlacedLater => "SELECT folder, uid FROM placed_later",
             Table::Departure => "SELECT folder, uid, at, kind, actor FROM departure",
             Table::Name => "SELECT value, receipt FROM name",
+            Table::KeyFile => "SELECT gateway_mailbox, name, octets, sha256 FROM key_file",
+            Table::TurnedAway => "SELECT id, at, session, network, code, segment, place, octets FROM turned_away",
+            Table::TurnedAwayName => "SELECT value, id FROM turned_away_name",
         }
     }
 
@@ -87,7 +97,10 @@ impl Table {
             Table::Revision => "revision",
             Table::PlacedLater => "later placement",
             Table::Departure => "departure",
-            Table::Name => "name",
+            Table::Name => "name of",
+            Table::KeyFile => "keyring file",
+            Table::TurnedAway => "turned-away transaction",
+            Table::TurnedAwayName => "name of turned-away transaction",
         }
     }
 
@@ -99,19 +112,22 @@ impl Table {
         };
         match self {
             Table::Object | Table::Message => (int(0) / BUCKET_KEYS).cast_unsigned(),
-            Table::Receipt | Table::Revision => by_receipt(row.first(), RECEIPT_BUCKETS),
-            Table::Name => by_receipt(row.get(1), NAME_BUCKETS),
+            Table::Receipt | Table::Revision | Table::KeyFile | Table::TurnedAway => {
+                by_receipt(row.first(), RECEIPT_BUCKETS)
+            }
+            Table::Name | Table::TurnedAwayName => by_receipt(row.get(1), NAME_BUCKETS),
             _ => ((int(0) << 32) | (int(1) / BUCKET_KEYS)).cast_unsigned(),
         }
     }
 
-    /// What a row is about: `placement 3:17`.
+    /// What a row is about: `placement 3:17`. A name is not told: it is somebody's address, or says who wrote to whom.
     fn describe(self, row: &[ValueRef<'_>]) -> String {
         let keys = match self {
-            Table::Object | Table::Message => 1,
-            _ => 2,
+            Table::Object | Table::Message | Table::TurnedAway => 0..1,
+            Table::Name | Table::TurnedAwayName => 1..2,
+            _ => 0..2,
         };
-        let keys: Vec<String> = row.iter().take(keys).map(|key| shown(*key)).collect();
+        let keys: Vec<String> = row.get(keys).unwrap_or_default().iter().map(|key| shown(*key)).collect();
         format!("{} {}", self.name(), keys.join(":"))
     }
 }
@@ -133,7 +149,10 @@ fn shown(value: ValueRef<'_>) -> String {
         ValueRef::Integer(value) => value.to_string(),
         ValueRef::Real(value) => value.to_string(),
         ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-        ValueRef::Blob(octets) => octets.iter().map(|octet| format!("{octet:02x}")).collect(),
+        ValueRef::Blob(octets) => match <[u8; 16]>::try_from(octets) {
+            Ok(id) => ReceiptId::from_bytes(id).to_string(),
+            Err(_) => octets.iter().map(|octet| format!("{octet:02x}")).collect(),
+        },
     }
 }
 
@@ -264,7 +283,8 @@ mod tests {
         let named = again.named();
         assert_eq!(named[1], ("object 900 is otherwise in the index than the log says".to_owned(), false));
         let (name, is_beside) = &named[0];
-        assert!(name.starts_with("name x:0707") && name.ends_with("is in the index and not in the log"));
+        let of = ReceiptId::from_bytes([7; 16]);
+        assert_eq!(*name, format!("name of {of} is in the index and not in the log"), "no name is told");
         assert!(is_beside);
     }
 }

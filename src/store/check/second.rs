@@ -1,6 +1,6 @@
 //! A second look at the entries of the log, when the first found damage: which mail it touches, which rows differ.
 
-use super::against::Against;
+use super::against::{Against, why};
 use super::damage::{messages_of, placements_of, receipt_of};
 use super::ledger::Ledger;
 use super::report::FindingKind;
@@ -99,7 +99,7 @@ impl<'a> SecondLook<'a> {
         let place = || "index.sqlite".to_owned();
         let mut rows = ledger.rows.take().unwrap_or_default();
         if let Err(e) = index.add_rows(&mut rows) {
-            self.findings.damage(FindingKind::Index, place(), format!("cannot be read: {e}"));
+            self.findings.damage(FindingKind::Index, place(), why(&e));
         }
         for (what, _) in rows.named().into_iter().filter(|(_, is_beside)| exact || !is_beside) {
             self.findings.damage(FindingKind::Index, place(), what);

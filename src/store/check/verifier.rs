@@ -3,7 +3,7 @@
 //! What says how far the log must reach is read first, since beside a running server the log only grows. Then the log is walked to
 //! the index's position, the index compared there, and the rest walked. Content files are looked at as the log names them.
 
-use super::against::Against;
+use super::against::{Against, Unopened, why};
 use super::covers::{Cover, Covers, is_open};
 use super::files;
 use super::ledger::Ledger;
@@ -115,7 +115,7 @@ impl<'a> Verifier<'a> {
         }
         let index = Against::open(data_dir, self.running);
         let index = index.and_then(|index| {
-            index.position().map(|position| (index, position)).map_err(|e| format!("cannot be read: {e}"))
+            index.position().map(|position| (index, position)).map_err(|e| Unopened::Damaged(why(&e)))
         });
         if let Ok((_, Some(position))) = &index {
             let (who, position) = ("the index".to_owned(), *position);
@@ -132,8 +132,13 @@ impl<'a> Verifier<'a> {
                 self.taking.findings.note(FindingKind::Index, "index.sqlite".to_owned(), what);
                 self.walk_log()?;
             }
-            Err(why) => {
-                self.taking.findings.damage(FindingKind::Index, "index.sqlite".to_owned(), why);
+            Err(unopened) => {
+                let (is_damage, what) = match unopened {
+                    Unopened::Damaged(what) => (true, what),
+                    Unopened::OutOfReach(what) => (false, what),
+                };
+                let found = Damage { file: "index.sqlite".to_owned(), what, ..Damage::default() };
+                self.taking.findings.add(FindingKind::Index, is_damage, found);
                 self.walk_log()?;
             }
         }
@@ -307,19 +312,25 @@ impl<'a> Verifier<'a> {
         self.settle_end();
         self.second_look(Some((index, differing, position)))?;
         if !self.index_compared && !self.taking.findings.damaged_index {
-            let what = "could not be compared as a whole: the log does not hold all it was made of. Keep it, it may hold more";
+            let what = match self.taking.findings.loses_entries {
+                true => {
+                    "could not be compared as a whole: the log does not hold all it was made of. Keep it, it may hold more"
+                }
+                false => {
+                    "could not be compared as a whole: the last of the log that it was made of is damaged. Keep it"
+                }
+            };
             self.taking.findings.note(FindingKind::Index, "index.sqlite".to_owned(), what.to_owned());
         }
         Ok(())
     }
 
-    fn index_is_unreadable(&mut self, e: &rusqlite::Error) {
-        let what = format!("cannot be read: {e}");
-        self.taking.findings.damage(FindingKind::Index, "index.sqlite".to_owned(), what);
+    fn index_is_unreadable(&mut self, e: &StoreError) {
+        self.taking.findings.damage(FindingKind::Index, "index.sqlite".to_owned(), why(e));
     }
 
     /// Compares the index with what the log has said so far; gives the rows to look at again.
-    fn compare(&mut self, index: &Against) -> rusqlite::Result<BTreeSet<Bucket>> {
+    fn compare(&mut self, index: &Against) -> Result<BTreeSet<Bucket>, StoreError> {
         let Taking { ledger, findings, .. } = &mut self.taking;
         if self.index_compared {
             index.compare_counts(ledger, findings)?;
@@ -358,9 +369,15 @@ impl<'a> Verifier<'a> {
             if is_covered || covers.furthest.is_empty() {
                 self.take_tail(tail);
             } else {
-                let what = match self.running {
-                    true => "the end is not whole: the server may just be writing it",
-                    false => "a torn end that was never acknowledged: the next start puts it aside",
+                let what = match (self.running, self.index_position) {
+                    (true, _) => "the end is not whole: the server may just be writing it",
+                    (false, Some(_)) => {
+                        "a torn end that was never acknowledged: the next start puts it aside"
+                    }
+                    // It cuts nothing off without a position to trust.
+                    (false, None) => {
+                        "a torn end that no checkpoint covers: a start with a usable index puts it aside, any other leaves it and names it"
+                    }
                 };
                 let (file, offset, octets) = (segment_name(number), tail.offset, tail.octets);
                 let what = what.to_owned();

@@ -15,13 +15,13 @@ use crate::store::fact::{
 use rusqlite::{OptionalExtension, params};
 
 /// The columns of `object`, as they are checked.
-pub(super) struct ObjectColumns<'a> {
-    pub(super) id: i64,
-    pub(super) octets: i64,
-    pub(super) sealed_octets: i64,
-    pub(super) sealed_sha256: [u8; 32],
-    pub(super) at: Option<(i64, i64)>,
-    pub(super) file: Option<&'a str>,
+pub(in crate::store) struct ObjectColumns<'a> {
+    pub(in crate::store) id: i64,
+    pub(in crate::store) octets: i64,
+    pub(in crate::store) sealed_octets: i64,
+    pub(in crate::store) sealed_sha256: [u8; 32],
+    pub(in crate::store) at: Option<(i64, i64)>,
+    pub(in crate::store) file: Option<&'a str>,
 }
 
 impl ObjectColumns<'_> {
@@ -34,20 +34,25 @@ impl ObjectColumns<'_> {
             .maybe(self.at, |sum, (segment, place)| sum.int(segment).int(place))
             .maybe(self.file, |sum, file| sum.bytes(file.as_bytes()))
     }
+
+    /// The column `row_check`.
+    pub(in crate::store) fn row_check(&self) -> i64 {
+        self.check().end()
+    }
 }
 
 /// The columns of `message`, as they are checked.
-pub(super) struct MessageColumns<'a> {
-    pub(super) id: i64,
-    pub(super) gateway_mailbox: &'a [u8; 16],
-    pub(super) extents: &'a str,
-    pub(super) octets: i64,
-    pub(super) canonical: [i64; 2],
-    pub(super) flags: i64,
-    pub(super) exact: [u8; 32],
-    pub(super) join: [u8; 32],
-    pub(super) sha256: Option<[u8; 32]>,
-    pub(super) summary: [i64; 2],
+pub(in crate::store) struct MessageColumns<'a> {
+    pub(in crate::store) id: i64,
+    pub(in crate::store) gateway_mailbox: &'a [u8; 16],
+    pub(in crate::store) extents: &'a str,
+    pub(in crate::store) octets: i64,
+    pub(in crate::store) canonical: [i64; 2],
+    pub(in crate::store) flags: i64,
+    pub(in crate::store) exact: [u8; 32],
+    pub(in crate::store) join: [u8; 32],
+    pub(in crate::store) sha256: Option<[u8; 32]>,
+    pub(in crate::store) summary: [i64; 2],
 }
 
 impl MessageColumns<'_> {
@@ -62,6 +67,11 @@ impl MessageColumns<'_> {
             .bytes(&self.join)
             .maybe(self.sha256, |sum, sha256| sum.bytes(&sha256))
     }
+
+    /// The column `row_check`.
+    pub(in crate::store) fn row_check(&self) -> i64 {
+        self.check().end()
+    }
 }
 
 /// The check of a row of `receipt` or `revision`: where an entry stands.
@@ -75,6 +85,24 @@ pub(super) fn entry_check(
         .into_iter()
         .fold(RowSum::of(kind).bytes(receipt).bytes(gateway_mailbox), RowSum::int)
         .maybe(identity, |sum, identity| sum.bytes(&identity))
+}
+
+/// The column `row_check` of a receipt.
+pub(in crate::store) fn receipt_check(
+    key: (&[u8; 16], &[u8; 16]),
+    numbers: [i64; 4],
+    identity: Option<[u8; 32]>,
+) -> i64 {
+    entry_check(Kind::Receipt, key, numbers, identity).end()
+}
+
+/// The column `row_check` of a revision.
+pub(in crate::store) fn revision_check(
+    key: (&[u8; 16], &[u8; 16]),
+    numbers: [i64; 4],
+    identity: Option<[u8; 32]>,
+) -> i64 {
+    entry_check(Kind::Revision, key, numbers, identity).end()
 }
 
 /// The check of a row of `gateway_mailbox`.
@@ -156,7 +184,7 @@ impl Index {
                 row.at.map(|a| a.0),
                 row.at.map(|a| a.1),
                 row.file,
-                row.check().end()
+                row.row_check()
             ],
         )?;
         Ok(())
@@ -196,7 +224,7 @@ impl Index {
                 numbers[2],
                 numbers[3],
                 identity,
-                entry_check(Kind::Receipt, key, numbers, identity).end()
+                receipt_check(key, numbers, identity)
             ],
         )?;
         for (index, message) in fact.messages.iter().enumerate() {
@@ -376,7 +404,7 @@ impl Index {
             row.sha256,
             row.summary[0],
             row.summary[1],
-            row.check().end()
+            row.row_check()
         ])?;
         Ok(())
     }

@@ -340,7 +340,10 @@ impl Index {
         tell: &mut dyn FnMut(StoreError),
     ) -> Result<(u64, u64), StoreError> {
         let mut owners: Vec<[u8; 16]> = Vec::new();
-        let mut select = self.connection.prepare("SELECT scope FROM census WHERE length(scope) = 16")?;
+        // A folder whose gateway mailbox is not counted is wrong as well.
+        let mut select = self.connection.prepare(
+            "SELECT scope FROM census WHERE length(scope) = 16 UNION SELECT gateway_mailbox FROM folder",
+        )?;
         for owner in select.query_map([], |row| row.get(0))? {
             owners.push(owner?);
         }

@@ -1,6 +1,6 @@
 //! Receipts that are looked at again: what their entries change, and what is asked of them; and the walk through receipts to look at.
 
-use super::apply::{entry_check, names};
+use super::apply::{names, revision_check};
 use super::questions::{ARRIVAL_ORDER_SLACK_MS, entry_places};
 use super::sums::Kind;
 use super::{Came, Index, Place, int, receipt_id, unsigned};
@@ -92,7 +92,7 @@ impl Index {
                 numbers[2],
                 numbers[3],
                 identity,
-                entry_check(Kind::Revision, key, numbers, identity).end()
+                revision_check(key, numbers, identity)
             ],
         )?;
         Ok(())

@@ -10,6 +10,7 @@ use super::{
     unsigned,
 };
 use crate::mail::{GatewayMailboxId, NOTICE_ID_BEGINNING, ReceiptId, Timestamp, Uid};
+use crate::store::fact::StoredExtent;
 use crate::store::recall::EntryPlace;
 use crate::store::{ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, StoreError, Tally};
 use rusqlite::{OptionalExtension, params};
@@ -22,6 +23,11 @@ pub(super) const ARRIVAL_ORDER_SLACK_MS: i64 = 60 * 60 * 1000;
 /// The receipts of mail about Daybook's own notices: the first parameter is what their Message-IDs begin with, the second
 /// is the first text behind all of those.
 const NOTICES: &str = "SELECT receipt FROM name WHERE value >= ?1 AND value < ?2";
+
+/// What live entries lie in, in the order of the entries.
+const IN_USE: &str = "SELECT p.folder, p.uid, m.extents, m.summary
+FROM placement p NOT INDEXED CROSS JOIN message m ON m.id = p.message
+WHERE (p.folder, p.uid) > (?1, ?2) AND p.deleted_at IS NULL ORDER BY p.folder, p.uid LIMIT ?3";
 
 /// What became of the receipts since some time. The order of the joins is forced: left to itself, SQLite begins with the
 /// folders of the gateway mailbox and walks every placement ever made.
@@ -281,6 +287,27 @@ impl Index {
             sealed_sha256: Digest(columns.sealed_sha256),
             place,
         })
+    }
+
+    /// The objects that live entries need, from the entry behind `after` on, folder and UID, in their order; at most so many
+    /// entries. Gives the last of them.
+    pub(in crate::store) fn objects_in_use(
+        &self,
+        after: (i64, i64),
+        most: usize,
+        take: &mut dyn FnMut(u64),
+    ) -> Result<Option<(i64, i64)>, StoreError> {
+        let mut select = self.connection.prepare_cached(IN_USE)?;
+        let mut rows = select.query(params![after.0, after.1, int(most as u64)])?;
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            last = Some((row.get(0)?, row.get(1)?));
+            let extents: Vec<StoredExtent> =
+                serde_json::from_str(row.get_ref(2)?.as_str().unwrap_or_default()).map_err(json_error)?;
+            extents.iter().for_each(|extent| take(extent.object));
+            take(unsigned(row.get(3)?));
+        }
+        Ok(last)
     }
 
     /// True when some object lies in this content file.
@@ -573,6 +600,9 @@ pub(super) mod tests {
             &plan(&index, FETCHED),
             "SEARCH folder_event USING INDEX folder_event_at (folder=? AND at>?)",
         );
+        let in_use = plan(&index, IN_USE);
+        position(&in_use, "SEARCH p USING PRIMARY KEY");
+        assert!(!in_use.iter().any(|step| step.contains("ORDER BY")), "{in_use:#?}");
         let last = plan(&index, LAST_EVENT);
         position(&last, "SEARCH e USING COVERING INDEX folder_event_at (folder=?)");
         assert!(!last.iter().any(|step| step.starts_with("SCAN e")), "{last:#?}");

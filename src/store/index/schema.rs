@@ -13,7 +13,7 @@
 //! - `departure`: entries such a look took out. Their placement has no join any more, and spares no other.
 
 /// Version of the index, counted together with that of the log's entries: a program too old for one refuses both.
-pub(super) const INDEX_VERSION: i64 = 4;
+pub(in crate::store) const INDEX_VERSION: i64 = 4;
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -5,6 +5,7 @@ use crate::mail::{AddressKey, GatewayMailboxId, ReceiptId, Timestamp};
 use crate::store::recall::EntryPlace;
 use crate::store::{StoreError, TransactionOutcome, TransactionQuery, TurnedAway};
 use rusqlite::{OptionalExtension, params};
+use std::collections::BTreeSet;
 
 /// A receipt id begins with its time: the key itself is the range, and its order that of time.
 const ACCEPTED: &str = "SELECT DISTINCT id FROM receipt
@@ -20,6 +21,12 @@ pub(in crate::store) struct TurnedAwayRow {
     /// As in the reply; none when the connection broke before there was one.
     pub(in crate::store) code: Option<u16>,
     pub(in crate::store) place: EntryPlace,
+}
+
+/// What one that was turned away can be asked for by.
+pub(in crate::store) fn turned_away_names(told: &TurnedAway) -> BTreeSet<AddressKey> {
+    let named = told.sender.iter().chain(&told.recipients).filter(|name| !name.is_empty());
+    named.map(|name| AddressKey::of(name)).collect()
 }
 
 /// The first id of a time.
@@ -48,11 +55,10 @@ impl Index {
                 int(place.entry_offset),
                 place.entry_octets
             ])?;
-        let named = told.sender.iter().chain(&told.recipients).filter(|name| !name.is_empty());
         let mut insert =
             self.connection.prepare_cached("INSERT OR IGNORE INTO turned_away_name VALUES (?, ?)")?;
-        for name in named {
-            insert.execute(params![AddressKey::of(name).as_str(), told.receipt_id.as_bytes()])?;
+        for name in turned_away_names(told) {
+            insert.execute(params![name.as_str(), told.receipt_id.as_bytes()])?;
         }
         Ok(())
     }

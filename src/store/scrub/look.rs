@@ -4,12 +4,13 @@ use super::pace::Pace;
 use super::{DAMAGED_MAX, DamagedThing, Scrub};
 use crate::mail::{GatewayMailboxId, Timestamp};
 use crate::observe::{metrics, now};
-use crate::store::check::{Damage, Found, Seen, Visit, content_file, segment_name};
+use crate::store::check::{Bits, Damage, Found, Seen, Visit, content_file, segment_name};
 use crate::store::embedded::Shared;
 use crate::store::fact::{Fact, ObjectFact};
 use crate::store::log::segment_path;
 use crate::store::{ReceiptQuery, StoreError};
 use rustix::fs::Advice;
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
@@ -17,6 +18,9 @@ use std::ops::ControlFlow;
 
 /// Transactions, and entries in folders, that are named of one damaged thing.
 const NAMED_MAX: usize = 16;
+
+/// Entries in folders that are asked of the index at a time: no reading connection may keep its WAL from being folded in.
+const ENTRIES_AT_ONCE: usize = 4_096;
 
 /// Looks at what is read of one segment.
 pub(super) struct Look<'a> {
@@ -30,6 +34,8 @@ pub(super) struct Look<'a> {
     pace: Pace,
     /// Some of it could not be read, or made out.
     has_lost: bool,
+    /// Objects that live entries need, once that was asked; none when the index could not tell.
+    needed: OnceCell<Option<Bits>>,
     /// Why the walk must be begun anew: it is nothing that is stored.
     failure: Option<StoreError>,
 }
@@ -54,7 +60,17 @@ impl<'a> Look<'a> {
     pub(super) fn new(scrub: &'a Scrub, shared: &'a Shared, segment: u64, is_full: bool) -> Look<'a> {
         let file = || File::open(segment_path(&shared.log_dir(), segment)).ok();
         let forgets = is_full.then(file).flatten();
-        Look { scrub, shared, segment, forgets, read: 0, pace: Pace::new(), has_lost: false, failure: None }
+        Look {
+            scrub,
+            shared,
+            segment,
+            forgets,
+            read: 0,
+            pace: Pace::new(),
+            has_lost: false,
+            needed: OnceCell::new(),
+            failure: None,
+        }
     }
 
     /// True when all of it was read.
@@ -113,8 +129,30 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// True when no message that anybody can ask for lies in an object. Content is shared: the receipt it came with says
+    /// nothing of those that came later.
+    fn is_needed_no_more(&self, object: u64) -> bool {
+        let needed = self.needed.get_or_init(|| {
+            let mut needed = Bits::default();
+            let mut after = (i64::MIN, i64::MIN);
+            loop {
+                let take = &mut |object| {
+                    needed.add(object);
+                };
+                match self.shared.read(|index| index.objects_in_use(after, ENTRIES_AT_ONCE, take)) {
+                    Ok(Some(last)) => after = last,
+                    Ok(None) => return Some(needed),
+                    Err(_) => return None,
+                }
+            }
+        });
+        !self.shared.index_is_behind() && needed.as_ref().is_some_and(|needed| !needed.has(object))
+    }
+
     fn name(&self, damage: &Damage) -> Named {
-        let mut named = Named { is_over: !damage.receipts.is_empty(), ..Named::default() };
+        // What is no content is the log's, which needs all of itself.
+        let may_be_over = damage.object.is_some() && !damage.loses_entries && !damage.receipts.is_empty();
+        let mut named = Named { is_over: may_be_over, ..Named::default() };
         for receipt_id in damage.receipts.iter().take(NAMED_MAX) {
             let query = ReceiptQuery::Id(*receipt_id);
             let views = crate::store::view::receipts(self.shared, &query, Timestamp::from_unix_ms(0), 1)
@@ -129,7 +167,8 @@ impl<'a> Look<'a> {
             }
         }
         if named.placements.is_empty() {
-            named.is_over &= damage.receipts.len() <= NAMED_MAX;
+            named.is_over &= damage.receipts.len() <= NAMED_MAX
+                && damage.object.is_some_and(|object| self.is_needed_no_more(object));
             if !named.is_over {
                 named.gateway_mailbox = damage.entries.first().map(|touched| touched.gateway_mailbox);
                 let entries = damage.entries.iter().take(NAMED_MAX);

@@ -55,10 +55,25 @@ pub struct ScrubStatus {
     pub pass: Option<ScrubPass>,
     /// The last pass that came to its end.
     pub last: Option<ScrubbedPass>,
+    /// When a server of this store first was to scrub.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
     /// Things that are damaged, and not closed by an admin.
     pub damaged: u64,
     /// Each of them, those that are closed too, as they were found; at most [`DAMAGED_MAX`].
     pub things: Vec<DamagedThing>,
+}
+
+impl ScrubStatus {
+    /// When all that is stored had last been read again; before the first time, when that was first to begin.
+    pub fn read_until(&self) -> Option<Timestamp> {
+        self.last.map(|last| last.ended).or(self.since)
+    }
+
+    /// The things that no admin closed.
+    pub fn open(&self) -> impl Iterator<Item = &DamagedThing> {
+        self.things.iter().filter(|thing| thing.closed_by.is_none())
+    }
 }
 
 /// A pass under way.
@@ -155,6 +170,9 @@ impl Scrub {
     /// Reads at this rate from now on; the first call begins the thread.
     pub(super) fn set_rate(self: &Arc<Self>, octets_per_second: u64, shared: &Arc<Shared>) {
         self.rate.store(octets_per_second, Ordering::Relaxed);
+        if octets_per_second > 0 {
+            self.state().since.get_or_insert_with(now);
+        }
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         match &*thread {
             Some(thread) => thread.thread().unpark(),

@@ -19,6 +19,9 @@ pub(super) struct State {
     /// The pass under way, or broken off.
     pub(super) pass: Option<Pass>,
     pub(super) last: Option<ScrubbedPass>,
+    /// When it was first to be read again.
+    #[serde(default)]
+    pub(super) since: Option<Timestamp>,
     pub(super) damaged: Vec<DamagedThing>,
 }
 
@@ -70,7 +73,6 @@ impl State {
     pub(super) fn status(&self, bytes_per_second: u64) -> ScrubStatus {
         let unlisted =
             self.pass.map_or(0, |pass| pass.unlisted).max(self.last.map_or(0, |last| last.unlisted));
-        let open = self.damaged.iter().filter(|thing| thing.closed_by.is_none()).count();
         ScrubStatus {
             bytes_per_second,
             pass: self.pass.map(|pass| ScrubPass {
@@ -81,9 +83,15 @@ impl State {
                 objects: pass.objects,
             }),
             last: self.last,
-            damaged: (open as u64).saturating_add(unlisted),
+            since: self.since,
+            damaged: self.open().saturating_add(unlisted),
             things: self.damaged.clone(),
         }
+    }
+
+    /// Things that are damaged, and that no admin closed.
+    fn open(&self) -> u64 {
+        self.damaged.iter().filter(|thing| thing.closed_by.is_none()).count() as u64
     }
 
     /// The places among these that were not closed, all of which are known.
@@ -140,7 +148,7 @@ impl State {
         *pass
     }
 
-    /// The pass is over; gives how many things are damaged.
+    /// The pass is over; gives how many things are damaged and not closed.
     pub(super) fn finish(&mut self, pass: &Pass, segments: &[u64], ended: Timestamp) -> u64 {
         self.forget(|thing| !segments.contains(&thing.segment));
         self.pass = None;
@@ -151,7 +159,7 @@ impl State {
             objects: pass.objects,
             unlisted: pass.unlisted,
         });
-        (self.damaged.len() as u64).saturating_add(pass.unlisted)
+        self.open().saturating_add(pass.unlisted)
     }
 
     /// What was found here touches nothing any more that anybody can ask for.
@@ -261,6 +269,8 @@ mod tests {
         assert_eq!(state.close(std::slice::from_ref(&place), "cli").unwrap(), [place.as_str()]);
         state.note(thing(10, 1));
         assert_eq!((state.status(1).damaged, state.status(1).things.len()), (0, 1));
+        let pass = Pass::begin(Timestamp::from_unix_ms(1), 1);
+        assert_eq!(state.finish(&pass, &[1], Timestamp::from_unix_ms(2)), 0, "it is not told of again");
     }
 
     #[test]
