@@ -98,7 +98,7 @@ fn alarms(site: &Site) -> Vec<String> {
 fn events(server: &Server<'_>, event: &str) -> Vec<Value> {
     let lines = server.log();
     // The last may be just being written.
-    let whole = lines.rfind('\n').map_or("", |end| &lines[..end]);
+    let whole = lines.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let all = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     all.filter(|line| line["event"] == event).collect()
 }
