@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests against real clients and under fault injection. Needs root, to install Debian packages.
-# A missing client fails the run. DAYBOOK_LONG=1 runs the long forms.
+# A missing client fails the run. DAYBOOK_LONG=1 runs the long forms, DAYBOOK_ROUNDS=n so many rounds of
+# those that have rounds, and DAYBOOK_SEED=n others: what they draw follows from the seed, which they print.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

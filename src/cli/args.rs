@@ -82,8 +82,11 @@ pub(super) enum Command {
     },
     /// List every transaction, newest first: accepted, deferred and refused
     #[command(
-        after_help = "Exit code 1: the entry of at least one is damaged. A flood of strangers is not listed one by one: an entry \
-                            says how many more were only counted since the one before it."
+        after_help = "Exit code 1: the entry of at least one is damaged. A flood of strangers is not listed one by one, nor are \
+                            those beyond 600 a minute that name a gateway mailbox or come from a favoured peer: an entry says how \
+                            many more were only counted since the one before it. What was turned away is written about a second \
+                            later: a crash loses what waits. If a shutdown cuts a session while its message is being stored, and \
+                            that fails, it is on no list."
     )]
     Receipts(ReceiptsArguments),
     /// Show why each message of a receipt is where it is

@@ -16,20 +16,21 @@ const FOUND_A_PROBLEM: u8 = 1;
 pub(super) fn run(settings: &Settings, arguments: &ReceiptsArguments, json: bool) -> Result<u8, Failure> {
     let now = now();
     let mut listing = Listing { json, left: arguments.limit.unwrap_or(u64::MAX), ..Listing::default() };
-    let request = |before, left: u64| {
+    let request = |before| {
         Request::ListTransactions(TransactionsAsked {
             since: arguments.since.map(|since| since.before(now)),
             until: arguments.until.map(|until| until.before(now)),
             outcome: arguments.outcome.map(TransactionOutcome::from),
             gateway_mailbox: arguments.mailbox.clone(),
             before,
-            most: usize::try_from(left).map_or(TRANSACTIONS_MAX, |left| left.min(TRANSACTIONS_MAX)),
+            // Never fewer: of those looked at, those of other gateway mailboxes are not shown.
+            most: TRANSACTIONS_MAX,
         })
     };
-    let asked = reach::perform_each(settings, request(None, listing.left), |response| {
+    let asked = reach::perform_each(settings, request(None), |response| {
         let Response::Transactions(page) = response else { return None };
         match listing.add(&page) {
-            Ok(true) => page.last.map(|last| request(Some(last), listing.left)),
+            Ok(true) => page.last.map(|last| request(Some(last))),
             Ok(false) => None,
             Err(failure) => {
                 listing.failure = Some(failure);

@@ -381,3 +381,41 @@ impl Reception for Gathering {
         Box::pin((*self).settle())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::place::tests::fixture;
+    use super::*;
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    #[test]
+    fn however_many_large_messages_there_are_small_ones_find_a_worker() {
+        let made = fixture("203.0.113.9:25");
+        let inner = made.pipeline.inner.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut at_work = Vec::new();
+            for _ in 0..inner.workers.available_permits() {
+                let (end, ended) = std::sync::mpsc::channel::<()>();
+                let inner = inner.clone();
+                let work = move || {
+                    ended.recv().ok();
+                    Ok(())
+                };
+                let mut large = Box::pin(async move { Gathering::blocking_long(&inner, work).await.is_ok() });
+                // Now it works, or stands in line.
+                assert!(large.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                at_work.push((end, tokio::spawn(large)));
+            }
+            let small = Gathering::blocking(&inner, || Ok(()));
+            let small = tokio::time::timeout(Duration::from_secs(20), small).await;
+            assert!(small.is_ok_and(|done| done.is_ok()), "large messages have every worker");
+            let (ends, larges): (Vec<_>, Vec<_>) = at_work.into_iter().unzip();
+            drop(ends);
+            for large in larges {
+                assert!(large.await.unwrap());
+            }
+        });
+    }
+}

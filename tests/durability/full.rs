@@ -14,12 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 const DISK_MEBIBYTES: u64 = 64;
 /// What somebody else has there, and takes away again.
 const FILLER_MEBIBYTES: u64 = 24;
 /// Messages offered while there is no room.
 const OFFERED_IN_VAIN: usize = 12;
+/// After so long without one more inode there is none.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// One sender, who knows what became of each message, on a disk that fills up.
 struct Bench {
@@ -136,11 +139,16 @@ impl Bench {
         }
     }
 
-    /// Makes files until no more can be made; gives how many.
+    /// Makes files until no more can be made, nor a while later what the server let go of by then; gives how many.
     fn take_every_inode(&self) -> usize {
         fs::create_dir(self.filler("files")).unwrap();
-        let made = (0..).take_while(|n| File::create(self.filler(&format!("files/{n}"))).is_ok());
-        made.count()
+        let (mut made, mut last) = (0, Instant::now());
+        until("every inode to be taken", || {
+            while File::create(self.filler(&format!("files/{made}"))).is_ok() {
+                (made, last) = (made + 1, Instant::now());
+            }
+            (last.elapsed() >= SETTLED).then_some(made)
+        })
     }
 }
 

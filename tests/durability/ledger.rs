@@ -62,8 +62,25 @@ impl Verdict {
     }
 
     pub(crate) fn is_good(&self) -> bool {
-        self.kinds().iter().all(|(_, wrong)| wrong.is_empty())
+        self.names().is_empty()
     }
+
+    /// What kinds of things are wrong.
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        let wrong = self.kinds().into_iter().filter(|(_, wrong)| !wrong.is_empty());
+        wrong.map(|(kind, _)| kind).collect()
+    }
+}
+
+/// Damage that the server named since its start, wherever it met it: mail that contradicts what is stored, a keyring that a login
+/// cannot open.
+pub(crate) fn damage_named(gateway: &Gateway) -> Vec<String> {
+    let named = gateway.events().into_iter().filter(|(name, line)| {
+        ["damaged", "rebuilt"].iter().any(|word| name.contains(word))
+            || name == "store.thread_failed"
+            || line.contains("\"error\":\"damaged: ")
+    });
+    named.map(|(_, line)| line).collect()
 }
 
 impl fmt::Display for Verdict {
@@ -183,11 +200,14 @@ impl Ledger {
         again: bool,
     ) -> Verdict {
         let mut verdict = Verdict::default();
-        let named = gateway.events().into_iter().filter(|(name, _)| {
-            ["damaged", "rebuilt"].iter().any(|word| name.contains(word)) || name == "store.thread_failed"
-        });
-        verdict.damaged = named.map(|(_, line)| line).collect();
-        if let Err(error) = self.compare(&Door::of(gateway, account), begun, again, &mut verdict) {
+        let compared = self.compare(&Door::of(gateway, account), begun, again, &mut verdict);
+        // Read last: damage that fetching came upon is in it too.
+        verdict.damaged = damage_named(gateway);
+        if let Err(error) = compared {
+            // That is no machine that is busy: nobody knows of the gateway mailbox any more, nor of all it was sent.
+            if error.to_string().contains("[AUTH]") {
+                verdict.lost = acknowledged.iter().cloned().chain([account.login.clone()]).collect();
+            }
             verdict.unusable.push(error.to_string());
             return verdict;
         }

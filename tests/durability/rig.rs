@@ -2,10 +2,10 @@
 
 use super::disk::{Disk, Switch};
 use super::gateway::{Account, Gateway, until};
-use super::ledger::{Door, Ledger, Verdict, Visit};
+use super::ledger::{Door, Ledger, Verdict, Visit, damage_named};
 use super::load::{Dice, Loader, Outcome};
 use super::strace::{Injection, Strace};
-use super::support::{Site, USERS};
+use super::support::{SOON, Site, USERS};
 use std::time::{Duration, Instant};
 
 /// Room for the mail of a few dozen rounds.
@@ -20,8 +20,6 @@ const SENDERS: usize = 6;
 const ACKNOWLEDGED_MAX: u64 = 40;
 /// How long a cut may wait behind the last reply that was waited for.
 const LINGER: Duration = Duration::from_millis(6);
-/// How long a server may take for a few messages; far more than it needs.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a poller's session takes, at most, for the cut to fall into it.
 const SESSION: Duration = Duration::from_millis(500);
 /// How long after a start's beginning a second cut comes, at most.
@@ -119,8 +117,10 @@ impl Rig {
 
     /// Mail comes in, the power is cut, the server starts again; what is wrong then.
     pub(crate) fn round(&mut self, round: Round, dice: &mut Dice) -> Verdict {
-        self.go_through(round, dice)
-            .unwrap_or_else(|why| Verdict { unusable: vec![why], ..Verdict::default() })
+        self.go_through(round, dice).unwrap_or_else(|why| {
+            let damaged = damage_named(&self.gateway);
+            Verdict { unusable: vec![why], damaged, ..Verdict::default() }
+        })
     }
 
     /// The verdict, or why the server was not to be used in the end.
@@ -174,14 +174,21 @@ impl Rig {
     /// Waits until so many more messages are acknowledged.
     fn take_more(&self, count: u64) -> Result<(), String> {
         let wanted = self.loader.acknowledged_count() + count as usize;
-        self.loader.try_to_wait_for(wanted, PATIENCE)
+        self.loader.try_to_wait_for(wanted, SOON)
     }
 
     /// Lets calls fail under load, and then mail come in as before.
     fn fail_and_go_on(&mut self, injection: Injection) -> Result<(), String> {
         let out = self.gateway.path("strace.out");
         let strace = Strace::attach(self.gateway.pid(), injection, &self.gateway.data_dir(), &out);
-        let taken = self.take_more(12);
+        let deadline = Instant::now() + SOON;
+        let mut taken = self.take_more(12);
+        while taken.is_ok() && !strace.has_hit() {
+            taken = match Instant::now() < deadline {
+                true => self.take_more(1),
+                false => Err(format!("no call was made to fail: {injection:?}")),
+            };
+        }
         self.hits += strace.detach().len();
         taken.and_then(|()| self.take_more(4))
     }

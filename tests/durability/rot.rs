@@ -4,15 +4,15 @@
 //! table reads as before and SQLite finds nothing wrong, a text that reads the same. For some of them the server is started as
 //! well: whatever it does not serve as before is among what was named.
 
-use super::gateway::{Account, Gateway, copy};
-use super::load::Dice;
+use super::gateway::{Account, Gateway, copy, last_lines, until};
+use super::load::{Dice, Smtp};
 use super::mixed::{self, Users};
 use super::seen::Seen;
 use super::sender::Sender;
-use super::support::Site;
+use super::support::{DOMAIN, Site};
 use super::table::Table;
 use super::{given, is_long};
-use daybook::store::{StoreError, VerifyOptions, VerifyReport, verify};
+use daybook::store::{StoreError, VerifyFinding, VerifyOptions, VerifyReport, verify};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,10 @@ use std::time::Instant;
 
 /// Groups of mail of every kind.
 const GROUPS: usize = 10;
+/// It holds nothing, and would be most of what there is.
+const NO_BALLAST: &str = "[store]\nballast_bytes = 0\n";
+/// Transactions that are refused, each in a session of its own.
+const REFUSED: usize = 3;
 /// Segments are begun at this size, so that there are several.
 const SEGMENT_OCTETS: u64 = 200_000;
 /// One in so many is shown to a server too, and to the command.
@@ -51,7 +55,7 @@ impl Store {
     fn new(index_is_folded: bool) -> Store {
         let users = Users { known: 40, later: 10 };
         let environment = vec![("DAYBOOK_SEGMENT_OCTETS", SEGMENT_OCTETS.to_string())];
-        let mut gateway = Gateway::start_on(Site::with("", &Users::toml(40)), environment);
+        let mut gateway = Gateway::start_on(Site::with(NO_BALLAST, &Users::toml(40)), environment);
         let account = gateway.create_account();
         let mut sender = Sender::new(&account);
         for number in 0..GROUPS {
@@ -61,6 +65,16 @@ impl Store {
             let report = sender.fresh([4_000, 30_000, 1_100_000, 90_000, 1_000][number % 5]);
             sender.insist(&report, &gateway);
         }
+        // Refused ones are entries too.
+        let nobody = format!("nobody@{DOMAIN}");
+        for _ in 0..REFUSED {
+            let refused = Smtp::open(gateway.smtp()).unwrap().deliver(&nobody, b"x\r\n").unwrap();
+            assert_eq!(refused.code / 100, 5, "{refused:?}");
+        }
+        until("refused transactions on record", || {
+            let listed = gateway.ask(&["receipts", "--outcome", "refused"]);
+            (listed.as_array().unwrap().len() >= REFUSED).then_some(())
+        });
         let mut seen = Seen::default();
         seen.catch_up(&gateway, &account);
         let some: Vec<String> = seen.messages.keys().step_by(23).cloned().collect();
@@ -278,14 +292,14 @@ fn rot(index_is_folded: bool) {
         let what = format!("{name}: {rot:?}");
         let (named, named_mail) = match &report {
             Ok(report) => {
-                let mut damage = report.findings.iter().filter(|f| f.damage && is_about(&f.place, &name));
+                let mut damage = report.findings.iter().filter(|f| f.damage && is_about(f, &name));
                 (
                     damage.clone().next().is_some(),
                     damage.any(|f| !f.receipts.is_empty() || !f.entries.is_empty()),
                 )
             }
             // Refused whole, with what it is of.
-            Err(error) => (!error.to_string().is_empty(), false),
+            Err(error) => (is_refusal_of(&error.to_string(), &name), false),
         };
         let is_whole = report.as_ref().is_ok_and(|report| report.whole && report.index_compared);
         let nothing =
@@ -300,6 +314,11 @@ fn rot(index_is_folded: bool) {
         let (mut served, mut lacking) = (None, false);
         if is_shown {
             served = Some(store.served());
+            if served == Some(None) && report.is_ok() {
+                let words = last_lines(&store.gateway.log(), 3);
+                missed
+                    .push(format!("{what}: the server does not start, and verify goes through it: {words}"));
+            }
             if let Some(Some(bad)) = &served {
                 lacking = !bad.is_empty();
                 let silent =
@@ -335,13 +354,23 @@ fn rot(index_is_folded: bool) {
     for (why, count) in &nothings {
         println!("  {count:4} × {why}");
     }
+    assert!(table.total(5) > 0, "no server served");
     assert!(missed.is_empty(), "{} missed:\n{}", missed.len(), missed.join("\n"));
 }
 
-/// Whether a finding about `place` names the file.
-fn is_about(place: &str, name: &str) -> bool {
-    // A log that does not reach as far as something says is named by what it is.
-    place.contains(name) || (name.starts_with("log/") && place.starts_with("log"))
+/// Whether a finding names the file.
+fn is_about(finding: &VerifyFinding, name: &str) -> bool {
+    // Groups that are gone are missed where the log goes on, or where it ends.
+    let is_of_groups = ["missing", "the log ends", "chain"].iter().any(|sign| finding.what.contains(sign));
+    finding.place.contains(name)
+        || (name.starts_with("log/") && finding.place.starts_with("log") && is_of_groups)
+}
+
+/// Whether what cannot be gone through at all is said to be the file: by its name, or by what it is.
+fn is_refusal_of(error: &str, name: &str) -> bool {
+    let segment = name.strip_prefix("log/").and_then(|name| name.strip_suffix(".seg")?.parse::<u64>().ok());
+    let is_segment = segment.is_some_and(|number| error.contains(&format!("log segment {number}:")));
+    error.contains(name) || is_segment || (name.starts_with("checkpoints") && error.contains("checkpoint"))
 }
 
 /// Whether mail is named: itself, or entries are gone of which nobody can tell any more what they were, or the index, which is to be

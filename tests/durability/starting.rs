@@ -7,6 +7,7 @@ use super::load::{Dice, report};
 use super::seen::Seen;
 use super::sender::Sender;
 use super::strace::{hits_in, site_of};
+use super::support::Site;
 use super::table::Table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -241,4 +242,35 @@ fn a_fault_while_starting_costs_a_start_and_never_mail() {
     }
     println!("one fault while starting, {} states, {} s:\n{table}", states.len(), clock.elapsed().as_secs());
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_ballast_that_cannot_be_made_is_told_and_keeps_no_mail_out() {
+    for error in ["EIO", "ENOSPC"] {
+        let mut gateway = Gateway::at(Site::new());
+        let out = gateway.path("strace.out");
+        let inject = format!("inject=fallocate:error={error}");
+        let strace = ["strace", "-D", "-f", "-qq", "-y", "-e", "trace=fallocate", "-e", &inject, "-o"];
+        gateway.set_starter(&[&strace[..], &[out.to_str().unwrap()]].concat());
+        gateway.start_again();
+        until("the ballast to fail", || {
+            gateway.events().iter().any(|(name, _)| name == "store.ballast_failed").then_some(())
+        });
+        let hits = hits_in(&fs::read_to_string(&out).unwrap());
+        assert!(hits.iter().any(|hit| hit.contains("ballast")), "{hits:?}");
+        assert!(!gateway.data_dir().join("ballast").exists(), "half of it is of no use");
+        let account = gateway.create_account();
+        let mut sender = Sender::new(&account);
+        for octets in [3_000, 1_100_000] {
+            let report = sender.fresh(octets);
+            assert!(sender.try_to_send(&report, &gateway).unwrap(), "{error}: not taken");
+        }
+        gateway.terminate();
+        gateway.set_starter(&[]);
+        gateway.start_again();
+        until("the ballast to be made", || gateway.data_dir().join("ballast").exists().then_some(()));
+        let mut seen = Seen::default();
+        seen.catch_up(&gateway, &account);
+        assert_eq!(seen.judge(&sender.begun, &sender.acknowledged), (0, 0), "{error}");
+    }
 }

@@ -22,6 +22,11 @@ impl<const N: usize> Table<N> {
         }
     }
 
+    /// One count; 0 where there is no such row.
+    pub(crate) fn get(&self, row: &str, column: usize) -> u64 {
+        self.rows.get(row).map_or(0, |counts| counts[column])
+    }
+
     /// All of a column.
     pub(crate) fn total(&self, column: usize) -> u64 {
         self.rows.values().map(|counts| counts[column]).sum()

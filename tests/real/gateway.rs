@@ -355,8 +355,10 @@ impl Gateway {
 
     /// Fails when the server said since its start that something stored is damaged.
     pub(crate) fn assert_store_is_whole(&self) {
-        let events = self.events();
-        assert!(!events.is_empty(), "the server logs nothing");
+        // What opening the store found stands before that. Lines reach the file a moment after what they tell of.
+        let events = until("the server to say that it listens", || {
+            Some(self.events()).filter(|events| events.iter().any(|(name, _)| name == "listening"))
+        });
         let bad = events.iter().find(|(name, _)| name.contains("damaged") || name.contains("rebuilt"));
         assert!(bad.is_none(), "{bad:?}");
     }

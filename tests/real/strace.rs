@@ -114,6 +114,11 @@ impl Strace {
         strace
     }
 
+    /// True once a call was interfered with.
+    pub(crate) fn has_hit(&self) -> bool {
+        fs::read_to_string(&self.out).is_ok_and(|trace| trace.contains("(INJECTED)"))
+    }
+
     /// Lets go of the server, if it still runs; the calls that were interfered with.
     pub(crate) fn detach(mut self) -> Vec<String> {
         let pid = rustix::process::Pid::from_child(&self.child);

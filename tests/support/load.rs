@@ -309,9 +309,15 @@ impl Loader {
         self.shared.record.lock().unwrap().begun.clone()
     }
 
-    /// Waits until `count` reports are acknowledged in all.
+    /// Waits until `count` reports are acknowledged in all, however slowly, as long as it goes on.
     pub(crate) fn wait_for(&self, count: usize) {
-        self.try_to_wait_for(count, SOON).unwrap();
+        loop {
+            let next = count.min(self.acknowledged_count() + 1);
+            self.try_to_wait_for(next, SOON).unwrap();
+            if next == count {
+                return;
+            }
+        }
     }
 
     /// As [`Loader::wait_for`], where it may not come to that within `most`; what happened instead.
