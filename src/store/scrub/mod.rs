@@ -43,8 +43,6 @@ const RETRY: Duration = Duration::from_secs(60);
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Damaged things that are remembered one by one; more are only counted, pass by pass.
 pub const DAMAGED_MAX: usize = 1_000;
-/// How much nicer than those who take mail the thread is.
-const NICENESS: i32 = 15;
 
 /// How the scrub stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,8 +250,6 @@ impl Scrub {
     }
 
     fn run(&self, shared: &Shared) {
-        // On Linux this is about the calling thread alone. Where it is not allowed the rate is all there is.
-        rustix::process::setpriority_process(None, NICENESS).ok();
         let mut rests_until = Instant::now() + SETTLE;
         while !self.closing.load(Ordering::Relaxed) {
             if !self.is_due(Instant::now() >= rests_until) {
