@@ -141,7 +141,7 @@
 //! | `store.checkpoint_kept` | info | place | They can again. |
 //! | `store.checkpoint_refused` | error, warn | place, what, why | A line that is no checkpoint of this store stands among them. |
 //! | `store.checkpoint_key_made` | info | key | The key that signs checkpoints was made. |
-//! | `store.checkpoint_key_lost` | error | why, previous_key, key | It was gone or damaged, and another was made. |
+//! | `store.checkpoint_key_lost` | error | why, previous_key, key | It was gone or damaged, and another was made. Also where a log with entries never had one. |
 //! | `store.clean_mark_failed` | warn | error | The next start will look for crash damage in vain. |
 //! | `store.ballast_given_up` | warn | octets | The disk is full: the room of the ballast is given up, so that what frees room can be written. New mail waits. |
 //! | `store.ballast_back` | info | octets | There is room again, and it is held again. |

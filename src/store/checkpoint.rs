@@ -363,35 +363,39 @@ pub(super) fn checkpoints_at(
 }
 
 fn read_pinned(files: &[PathBuf], Pinned(key): Pinned) -> io::Result<Checkpoints> {
-    let (all, refused) = read_lines(files, READ_OCTETS_MAX)?;
+    let lines = read_lines(files, READ_OCTETS_MAX)?;
     let mut keys = BTreeSet::from([key]);
     loop {
         let follows = |checkpoint: &&Checkpoint| {
             !keys.contains(&checkpoint.key) && checkpoint.previous_key.is_some_and(|key| keys.contains(&key))
         };
-        let next: Vec<PublicKey> =
-            all.iter().map(|(_, checkpoint)| checkpoint).filter(follows).map(|found| found.key).collect();
+        let next: Vec<PublicKey> = lines
+            .whole
+            .iter()
+            .map(|(_, checkpoint)| checkpoint)
+            .filter(follows)
+            .map(|found| found.key)
+            .collect();
         if next.is_empty() {
             break;
         }
         keys.extend(next);
     }
-    Ok(trusted(all, &keys.into_iter().collect::<Vec<_>>(), refused))
+    Ok(trusted(lines, &keys.into_iter().collect::<Vec<_>>()))
 }
 
 /// The last `octets` of each of these files, oldest first. A file that is not there holds nothing.
 fn read_files(files: &[PathBuf], keys: &[PublicKey], octets: u64) -> io::Result<Checkpoints> {
-    let (all, refused) = read_lines(files, octets)?;
-    Ok(trusted(all, keys, refused))
+    Ok(trusted(read_lines(files, octets)?, keys))
 }
 
-/// A line that a file of checkpoints holds: where it stands, and what it is.
-type Named<T> = (Place, T);
+/// What files of checkpoints hold: where each line stands, and what it is.
+struct Lines {
+    whole: Vec<(Place, Checkpoint)>,
+    bad: Vec<(Place, CheckpointError)>,
+}
 
-fn read_lines(
-    files: &[PathBuf],
-    octets: u64,
-) -> io::Result<(Vec<Named<Checkpoint>>, Vec<Named<CheckpointError>>)> {
+fn read_lines(files: &[PathBuf], octets: u64) -> io::Result<Lines> {
     let mut all = Vec::new();
     let mut refused = Vec::new();
     for (number, path) in files.iter().enumerate() {
@@ -415,7 +419,7 @@ fn read_lines(
             }
         }
     }
-    Ok((all, refused))
+    Ok(Lines { whole: all, bad: refused })
 }
 
 /// Where a line stands.
@@ -439,7 +443,7 @@ fn tail(path: &Path, octets: u64) -> io::Result<(u64, Vec<u8>)> {
 
 /// Keeps those signed by one of `keys`, or by one that a later line names as the key before; without any, the newest line's
 /// key is taken for ours.
-fn trusted(all: Vec<Named<Checkpoint>>, keys: &[PublicKey], bad: Vec<Named<CheckpointError>>) -> Checkpoints {
+fn trusted(Lines { whole: all, bad }: Lines, keys: &[PublicKey]) -> Checkpoints {
     let mut keys: BTreeSet<PublicKey> = keys.iter().copied().collect();
     if keys.is_empty() {
         keys.extend(all.last().map(|(_, checkpoint)| checkpoint.key));
