@@ -39,7 +39,7 @@ enum Rot {
     Zero { at: usize },
 }
 
-/// Everything stored, closed in good order, and what a poller has seen of it.
+/// Everything stored, closed in good order or left by a crash, and what a poller has seen of it.
 struct Store {
     gateway: Gateway,
     account: Account,
@@ -51,7 +51,7 @@ struct Store {
 }
 
 impl Store {
-    /// With the index in one file, or, as it is after much mail, for the most part in its write-ahead log.
+    /// With the index in one file, or, as a crash leaves it, for the most part in its write-ahead log.
     fn new(index_is_folded: bool) -> Store {
         let users = Users { known: 40, later: 10 };
         let environment = vec![("DAYBOOK_SEGMENT_OCTETS", SEGMENT_OCTETS.to_string())];
@@ -81,15 +81,19 @@ impl Store {
         for uidl in some {
             seen.delete(&uidl, &gateway, &account);
         }
-        gateway.terminate();
         if index_is_folded {
+            gateway.terminate();
             // A start folds the index's write-ahead log into it.
             gateway.start_again();
             // Before it has started it would end without having closed anything.
             gateway.maildrop(&account).quit().unwrap();
             gateway.terminate();
+            assert!(gateway.data_dir().join("log/clean").exists());
+        } else {
+            gateway.kill();
+            let octets = fs::metadata(gateway.data_dir().join("index.sqlite-wal")).map_or(0, |wal| wal.len());
+            assert!(octets > 0, "nothing that is not folded");
         }
-        assert!(gateway.data_dir().join("log/clean").exists());
         let kept = gateway.path("kept");
         copy(&gateway.data_dir(), &kept);
         let mut files = Vec::new();
