@@ -70,11 +70,11 @@ fn a_full_file_becomes_the_one_before_and_what_was_cut_off_is_no_line() {
     add("two");
     assert_eq!((read(&path), read(&before)), ("one\ntwo\n".to_owned(), String::new()));
     add("three");
-    std::fs::write(&path, "3\nha").unwrap();
+    std::fs::write(&path, "33\nha").unwrap();
     add("four");
-    assert_eq!((read(&path), read(&before)), ("3\nfour\n".to_owned(), "one\ntwo\n".to_owned()));
+    assert_eq!((read(&path), read(&before)), ("33\nfour\n".to_owned(), "one\ntwo\n".to_owned()));
     add("five");
-    assert_eq!((read(&path), read(&before)), ("five\n".to_owned(), "3\nfour\n".to_owned()));
+    assert_eq!((read(&path), read(&before)), ("five\n".to_owned(), "33\nfour\n".to_owned()));
     assert!(append(dir.path(), &before, "x", u64::MAX, 0o600).is_err());
 }
 
