@@ -155,6 +155,8 @@ struct Line {
 pub enum CheckpointError {
     /// It is not of that form.
     NotOne(String),
+    /// It ends before it should, as what a crash or a full disk left of a line does.
+    CutOff(String),
     /// The signature does not fit what it says.
     Forged,
     /// It is signed by a key that is not this store's.
@@ -166,7 +168,9 @@ pub enum CheckpointError {
 impl fmt::Display for CheckpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CheckpointError::NotOne(why) => write!(f, "not a checkpoint: {why}"),
+            CheckpointError::NotOne(why) | CheckpointError::CutOff(why) => {
+                write!(f, "not a checkpoint: {why}")
+            }
             CheckpointError::Forged => f.write_str("its signature does not fit what it says"),
             CheckpointError::Stranger(key) => write!(f, "signed by {key}, which is no key of this store"),
             CheckpointError::Newer(version) => {
@@ -203,7 +207,10 @@ impl Checkpoint {
     /// See [`CheckpointError`].
     pub fn read(line: &str) -> Result<Checkpoint, CheckpointError> {
         let not_one = |error: serde_json::Error| CheckpointError::NotOne(error.to_string());
-        let line: Line = serde_json::from_str(line).map_err(not_one)?;
+        let line: Line = serde_json::from_str(line).map_err(|error| match error.is_eof() {
+            true => CheckpointError::CutOff(error.to_string()),
+            false => not_one(error),
+        })?;
         let member = |name: &str| line.checkpoint.get(name).cloned().unwrap_or_default();
         let key: PublicKey = serde_json::from_value(member("key")).map_err(not_one)?;
         let octets = signed_octets(&line.checkpoint).map_err(|_| CheckpointError::Forged)?;
@@ -462,7 +469,7 @@ fn trusted(Lines { whole: all, bad }: Lines, keys: &[PublicKey]) -> Checkpoints 
     trusted.reverse();
     let (mut refused, mut cut_off) = (Vec::new(), Vec::new());
     for (place, error) in bad {
-        let is_cut_off = matches!(error, CheckpointError::NotOne(_))
+        let is_cut_off = matches!(error, CheckpointError::CutOff(_))
             && last_good.get(&place.file).is_some_and(|good| *good > place.at);
         let into = if is_cut_off { &mut cut_off } else { &mut refused };
         into.push((place.name, error));

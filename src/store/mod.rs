@@ -9,6 +9,7 @@
 //!   log/NNNNNNNN.seg          the log: what is acknowledged, for ever            (format.rs, log.rs, fact.rs)
 //!   log/torn/                 octets of a last group that a crash cut off, never acknowledged
 //!   log/clean                 present after an orderly close: where the log ended     (state_file.rs)
+//!   log/secured               how much of the last segment a start after a crash has synced (state_file.rs)
 //!   content/xx/….age          sealed content over 1 MiB, synced before the entry that names it
 //!   content/orphaned/         such files that no entry names, after a crash
 //!   index.sqlite              answers questions; can be made anew from the log       (index.rs)
@@ -36,7 +37,7 @@
 //! | `log/NNNNNNNN.seg` | 1, in its header (format.rs) | [`Embedded::open`]; groups and frames have that of their segment, also in `log/torn/` |
 //! | entries in it | `v`, 1 to 4 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
 //! | `index.sqlite` | `user_version`, the newest of its entries (index.rs) | [`Embedded::open`] |
-//! | `log/clean`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json` | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
+//! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json` | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
 //! | `checkpoints.jsonl`, `checkpoints.1.jsonl` | `v` in each line, 1 (checkpoint.rs) | [`Embedded::open`]; a newer line in the folder outside is stepped over, and named |
 //! | `keys/<id>/*.age`, `content/xx/*.age`, payloads in the log | `age-encryption.org/v1` in the first line, as `age` defines it | the crate `age`; the keyring in it has `v`, 1 (seal.rs) |
 //! | `ports.json` | none: an interface that others read, written anew at each start and never read back | |

@@ -145,7 +145,7 @@ pub(super) fn newer(data_dir: &Path) -> Option<(PathBuf, u32)> {
     let in_data_dir = fs::read_dir(data_dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let states = in_data_dir
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .chain([data_dir.join("log/clean"), data_dir.join(super::checkpoint::KEY_FILE)]);
+        .chain(["log/clean", "log/secured", super::checkpoint::KEY_FILE].map(|name| data_dir.join(name)));
     for path in states {
         if let Err(StateError::Newer(version)) = read::<Value>(&path) {
             return Some((path, version));

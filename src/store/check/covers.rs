@@ -85,8 +85,11 @@ impl Covers {
                                 .noted
                                 .push((whose.clone(), "there is no checkpoint of this store".to_owned()));
                         }
+                        // Several stores may share a folder: that it holds nothing of this one proves something only where
+                        // somebody says that it must.
                         (true, false) => {
-                            covers.refused.push((whose.clone(), only_of_others(&found)));
+                            let told = if must { &mut covers.refused } else { &mut covers.noted };
+                            told.push((whose.clone(), only_of_others(&found)));
                             found.refused.retain(|(_, error)| !matches!(error, CheckpointError::Stranger(_)));
                         }
                     }

@@ -67,7 +67,7 @@ pub(super) fn states(data_dir: &Path, findings: &mut Findings) -> Result<(), Sto
         .filter(|path| {
             path.extension().is_some_and(|extension| extension == "json") && !path.ends_with(PORTS_FILE)
         })
-        .chain([data_dir.join("log/clean"), data_dir.join("keys/checkpoint.key")]);
+        .chain(["log/clean", "log/secured", "keys/checkpoint.key"].map(|name| data_dir.join(name)));
     for path in states {
         let place = path.strip_prefix(data_dir).unwrap_or(&path).display().to_string();
         match state_file::read::<serde_json::Value>(&path) {
@@ -76,7 +76,7 @@ pub(super) fn states(data_dir: &Path, findings: &mut Findings) -> Result<(), Sto
                 return Err(StoreError::Newer(format!("{place}: version {version}")));
             }
             // It is written without a sync: after a power cut it may be empty.
-            Err(error) if place == UNSYNCED_FILE => {
+            Err(error) if place == UNSYNCED_FILE && fs::metadata(&path).is_ok_and(|file| file.len() == 0) => {
                 let what = format!("{error}: alarms are told once more, and the daily report begins anew");
                 findings.note(FindingKind::State, place, what);
             }

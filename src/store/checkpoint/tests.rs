@@ -88,7 +88,7 @@ fn a_whole_line_that_lost_its_end_stays_and_what_was_written_again_behind_a_cut_
     append(&path, &before, &line(3), u64::MAX, 0o600).unwrap();
     let read = read_files(&[path], &[key.public()], READ_OCTETS_MAX).unwrap();
     assert_eq!(read.trusted.iter().map(|c| c.sequence).collect::<Vec<_>>(), [1, 2, 3]);
-    assert!(read.refused.is_empty() && matches!(&read.cut_off[..], [(_, CheckpointError::NotOne(_))]));
+    assert!(read.refused.is_empty() && matches!(&read.cut_off[..], [(_, CheckpointError::CutOff(_))]));
 }
 
 #[test]
