@@ -278,7 +278,13 @@ impl Committer {
             return;
         }
         let Some(index) = self.index.take() else { return };
-        let started = index.begin().and_then(|()| self.log.start_group());
+        let mut started = index.begin().and_then(|()| self.log.start_group());
+        if let Err(e) = &started
+            && self.give_room_after(e, asks_for_room)
+            && index.rollback().is_ok()
+        {
+            started = index.begin().and_then(|()| self.log.start_group());
+        }
         let mut builder = match started {
             Ok(builder) => builder,
             Err(e) => {
@@ -443,11 +449,12 @@ impl Committer {
 
     /// Takes the rest of the log into the index made beside, and goes on with that one. Gives what is damaged in that rest.
     fn take_index(&mut self) -> Result<Vec<String>, StoreError> {
-        let damage = super::reindex::finish_beside(&self.shared, self.log.position())?;
+        let (damage, loses) = super::reindex::finish_beside(&self.shared, self.log.position())?;
         // Should this fail, what there is is opened again.
         self.index = None;
         self.shared.set_index_behind(true);
-        let keep = self.shared.index_is_spoilt();
+        // What the log lost the one before may know.
+        let keep = loses || self.shared.index_is_spoilt();
         let index = super::replay::put_in_place(&self.shared, keep)?;
         index.set_numbers(&index.numbers()?.at_least(&self.numbers))?;
         self.use_index(index)?;

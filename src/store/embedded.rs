@@ -14,8 +14,8 @@ use super::index::Index;
 use super::key_files;
 use super::log::Position;
 use super::read::MessageReader;
-use super::reindex::{IndexJob, IndexJobs, IndexState, Progress, make_beside};
-use super::replay::{open_log_and_index, open_unfinished, put_in_place};
+use super::reindex::{IndexJob, IndexJobs, IndexState, KNOWS_MORE, Progress, make_beside};
+use super::replay::{forget_unfinished, open_log_and_index, open_unfinished, put_in_place};
 use super::rotation::gateway_address;
 use super::scrub::{Scrub, ScrubStatus};
 use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
@@ -377,10 +377,14 @@ impl Shared {
 
     /// True when the ballast was given up and hardly another file can be made: that one is not for mail either.
     pub(super) fn files_are_kept_from_mail(&self) -> bool {
+        self.ballast.owed() > 0 && self.is_short_of_files()
+    }
+
+    fn is_short_of_files(&self) -> bool {
         // Where files are not counted, there is no end to them.
         let is_short =
             |space: rustix::fs::StatVfs| space.f_files > 0 && space.f_favail < FILES_KEPT_FROM_MAIL;
-        self.ballast.owed() > 0 && rustix::fs::statvfs(&self.data_dir).is_ok_and(is_short)
+        rustix::fs::statvfs(&self.data_dir).is_ok_and(is_short)
     }
 
     /// What must stay free.
@@ -665,7 +669,12 @@ fn drop_and_remake(shared: &Shared, index: Index, end: Position) -> Result<(Inde
     drop(index);
     let from = open_unfinished(shared)?.position()?;
     shared.progress.begin(super::log::Log::octets_behind(&shared.log_dir(), from)?);
-    let damage = make_beside(shared, end)?;
+    let (mut damage, loses) = make_beside(shared, end)?;
+    if loses {
+        forget_unfinished(shared)?;
+        damage.push(KNOWS_MORE.to_owned());
+        return Ok((Index::open(&shared.index_path())?, damage));
+    }
     let index = put_in_place(shared, false)?;
     index.set_numbers(&index.numbers()?.at_least(&numbers))?;
     Ok((index, damage))
@@ -738,7 +747,10 @@ fn tend(
         if shared.index_is_spoilt() {
             jobs.mend(shared, commands.clone());
         }
-        if let Ok(free) = shared.free_octets() {
+        // A file given up for deleting must not be taken back at once.
+        if let Ok(free) = shared.free_octets()
+            && !shared.is_short_of_files()
+        {
             shared.ballast.tend(free, shared.reserve_octets.load(Ordering::Relaxed));
         }
         if (shared.is_troubled() || shared.turned_away_is_due(false))

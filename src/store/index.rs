@@ -43,6 +43,9 @@ const FLAG_ENDS_WITH_LINE_END: i64 = 2;
 /// The entry that would have made it is lost.
 const FLAG_LOST: i64 = 4;
 
+/// Numbers of each kind left out after entries were lost: more than a segment can hold.
+const NUMBERS_SKIPPED: u64 = 1 << 24;
+
 /// UIDs left out in every folder after entries were lost.
 const UIDS_SKIPPED: u32 = 1 << 20;
 
@@ -86,6 +89,13 @@ impl Numbers {
                 self.pass_folders(fact.left.iter().map(|l| l.folder));
             }
         }
+    }
+
+    /// Leaves a gap: entries that cannot be read now may be read again some day, and must not meet others of their numbers then.
+    pub(super) fn skip(&mut self) {
+        self.object += NUMBERS_SKIPPED;
+        self.message += NUMBERS_SKIPPED;
+        self.folder += NUMBERS_SKIPPED;
     }
 
     /// Steps past what was handed out by another index: what that knew may stand in no log any more.

@@ -8,9 +8,9 @@
 
 use super::committer::{Command, Queued};
 use super::embedded::Shared;
-use super::index::{Examined, Index};
+use super::index::{Examined, Index, Making};
 use super::log::{Finding, Log, Position};
-use super::replay::{open_unfinished, replay_up_to, tell_damage, with_unfinished};
+use super::replay::{forget_unfinished, open_unfinished, replay_up_to, tell_damage, with_unfinished};
 use super::{Embedded, Options, StoreError};
 use rusqlite::InterruptHandle;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ const TOLD_INTERVAL: Duration = Duration::from_secs(5);
 const HANDED_OVER_GROUPS_MAX: u64 = 256;
 /// Stretches after which it is given to the committer although more are left: mail comes faster than it is read.
 const STRETCHES_MAX: usize = 64;
+/// What is said where a sound index stays in use since the log cannot give all of it any more.
+pub(super) const KNOWS_MORE: &str =
+    "the index in use knows of more than the log can give: it stays as it is, and nothing was changed";
 /// Between two rebuilds that nobody asked for, so many times what the last one took: a disk that damages every index must not
 /// keep the machine busy with it.
 const PAUSE_FACTOR: u32 = 9;
@@ -332,8 +335,8 @@ impl IndexOutcome {
 /// Makes an index from the log up to where the committer is, and gives it to the committer. Gives what is damaged in the log.
 fn build_beside(shared: &Shared, commands: &mpsc::WeakSender<Queued>) -> Result<Examined, StoreError> {
     let path = shared.new_index_path();
-    let mut damage = with_unfinished(shared, |index| {
-        let mut damage = Vec::new();
+    let (mut damage, loses) = with_unfinished(shared, |index| {
+        let (mut damage, mut loses) = (Vec::new(), index.making() == Making::GoingWithLoss);
         let from = index.position()?;
         for stretch in 0..STRETCHES_MAX {
             let end = shared.log_end();
@@ -348,27 +351,38 @@ fn build_beside(shared: &Shared, commands: &mpsc::WeakSender<Queued>) -> Result<
                 break;
             }
             let (replayer, findings) = replay_up_to(shared, index, &path, end)?;
-            let lost = replayer.pause(&end, findings.iter().any(Finding::loses_entries))?;
+            let loses_entries = findings.iter().any(Finding::loses_entries);
+            let lost = replayer.pause(&end, loses_entries)?;
+            loses |= loses_entries || !lost.is_empty();
             damage.extend(tell_damage(lost, &findings));
         }
-        index.checkpoint().map(|()| damage)
+        index.checkpoint().map(|()| (damage, loses))
     })?;
+    if loses && !shared.index_is_spoilt() {
+        forget_unfinished(shared)?;
+        damage.push(KNOWS_MORE.to_owned());
+        return Ok(examined_of(damage));
+    }
     let (answer, taken) = oneshot::channel();
     let commands = commands.upgrade().ok_or_else(StoreError::closed)?;
     commands.blocking_send(Command::TakeIndex { answer }.into()).map_err(|_| StoreError::closed())?;
     drop(commands);
     damage.extend(taken.blocking_recv().map_err(|_| StoreError::closed())??);
+    Ok(examined_of(damage))
+}
+
+fn examined_of(mut damage: Vec<String>) -> Examined {
     // Each stretch tells of segments whose header is damaged.
     damage.sort_unstable();
     damage.dedup();
     let mut examined = Examined::default();
     damage.into_iter().for_each(|what| examined.tell(what));
-    Ok(examined)
+    examined
 }
 
 /// The committer's part: takes in the rest, up to `end`, and puts the new index in its place. It never begins one itself:
 /// all mail waits for it.
-pub(super) fn finish_beside(shared: &Shared, end: Position) -> Result<Vec<String>, StoreError> {
+pub(super) fn finish_beside(shared: &Shared, end: Position) -> Result<(Vec<String>, bool), StoreError> {
     let index = open_unfinished(shared)?;
     if index.position()?.is_none() {
         return Err(StoreError::IndexDamaged("what was made of the new one cannot be used".to_owned()));
@@ -376,16 +390,19 @@ pub(super) fn finish_beside(shared: &Shared, end: Position) -> Result<Vec<String
     finish(shared, &index, end)
 }
 
-/// The same where nobody waits: begins one, if need be.
-pub(super) fn make_beside(shared: &Shared, end: Position) -> Result<Vec<String>, StoreError> {
+/// The same where nobody waits: begins one, if need be. Also says whether entries are lost that the index in use may know.
+pub(super) fn make_beside(shared: &Shared, end: Position) -> Result<(Vec<String>, bool), StoreError> {
     with_unfinished(shared, |index| finish(shared, index, end))
 }
 
-fn finish(shared: &Shared, index: &Index, end: Position) -> Result<Vec<String>, StoreError> {
+fn finish(shared: &Shared, index: &Index, end: Position) -> Result<(Vec<String>, bool), StoreError> {
+    let was_lossy = index.making() == Making::GoingWithLoss;
     let (replayer, findings) = replay_up_to(shared, index, &shared.new_index_path(), end)?;
-    let (_, lost) = replayer.finish(&end, findings.iter().any(Finding::loses_entries))?;
+    let loses_entries = findings.iter().any(Finding::loses_entries);
+    let (_, lost) = replayer.finish(&end, loses_entries)?;
+    let loses = was_lossy || loses_entries || !lost.is_empty();
     let damage = tell_damage(lost, &findings);
-    index.checkpoint().map(|()| damage)
+    index.checkpoint().map(|()| (damage, loses))
 }
 
 /// Looks through the index in `data_dir` while no server runs. Changes nothing.

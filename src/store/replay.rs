@@ -198,6 +198,7 @@ impl<'a> Replayer<'a> {
         }
         if lost_entries || self.making == Making::GoingWithLoss || !self.lost.is_empty() {
             self.numbers.epoch += 1;
+            self.numbers.skip();
             self.index.skip_uids()?;
         }
         self.index.set_numbers(&self.numbers)?;
@@ -246,6 +247,12 @@ pub(super) fn open_unfinished(shared: &Shared) -> Result<Index, StoreError> {
     Index::open(&path)
 }
 
+/// Removes what was made of another index: it is not to be gone on with.
+pub(super) fn forget_unfinished(shared: &Shared) -> Result<(), StoreError> {
+    remove_index(&shared.new_index_path())
+        .map_err(|e| StoreError::io("removing an index that was not finished", e))
+}
+
 /// Has `work` done on the index that is being made; what is left of an earlier one may turn out to be damaged.
 pub(super) fn with_unfinished<T>(
     shared: &Shared,
@@ -254,8 +261,7 @@ pub(super) fn with_unfinished<T>(
     match open_unfinished(shared).and_then(|index| work(&index)) {
         Err(StoreError::IndexDamaged(why)) => {
             tracing::warn!(event = "store.replay_again", why);
-            remove_index(&shared.new_index_path())
-                .map_err(|e| StoreError::io("removing an index that was not finished", e))?;
+            forget_unfinished(shared)?;
             open_unfinished(shared).and_then(|index| work(&index))
         }
         other => other,
@@ -532,6 +538,27 @@ mod tests {
         assert!(path.exists());
         let (_store, report) = open(dir.path()).unwrap();
         assert_eq!((report.index_rebuilt, path.exists()), (None, false));
+    }
+
+    #[test]
+    fn numbers_step_past_what_was_lost() {
+        let dir = store_of(VERSION_3);
+        let (store, _) = open(dir.path()).unwrap();
+        let (shared, end) = (&store.shared, store.shared.log_end());
+        let numbers = |loses: bool| {
+            let index = open_unfinished(shared).unwrap();
+            let (replayer, _) = replay_up_to(shared, &index, &shared.new_index_path(), end).unwrap();
+            replayer.finish(&end, loses).unwrap();
+            index.numbers().unwrap()
+        };
+        let (whole, lossy) = (numbers(false), numbers(true));
+        // A sector that reads again brings entries back: whatever came meanwhile must not have their numbers.
+        for (before, after) in
+            [(whole.object, lossy.object), (whole.message, lossy.message), (whole.folder, lossy.folder)]
+        {
+            assert!(after >= before + (1 << 20), "{whole:?} {lossy:?}");
+        }
+        assert_eq!(lossy.epoch, whole.epoch + 1);
     }
 
     #[test]

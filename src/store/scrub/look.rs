@@ -124,7 +124,11 @@ impl<'a> Look<'a> {
                 let receipts = vec![fact.receipt_id];
                 self.damage(Damage { object: Some(fact.object), receipts, ..damage });
             }
-            Found::Whole => self.count(0, 1),
+            Found::Whole => {
+                self.count(0, 1);
+                // Brought back, say; also in a segment of which something else is lost for good.
+                self.scrub.state().is_over(&format!("content/{name}"));
+            }
             Found::Stopped => {}
         }
     }
