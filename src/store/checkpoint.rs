@@ -117,8 +117,7 @@ impl PublicKey {
 
     /// The name of its files outside of `data_dir`, without an ending.
     pub fn file_stem(&self) -> String {
-        let hex: String = self.0.0.iter().take(NAME_OCTETS).map(|octet| format!("{octet:02x}")).collect();
-        format!("daybook-{hex}")
+        format!("daybook-{}", hex(self.0.0.get(..NAME_OCTETS).unwrap_or_default()))
     }
 }
 

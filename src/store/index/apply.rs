@@ -210,22 +210,34 @@ impl Index {
         })
     }
 
+    /// A row of `receipt` or `revision`: where an entry stands.
+    pub(super) fn insert_entry(
+        &self,
+        insert: &str,
+        key: (&[u8; 16], &[u8; 16]),
+        numbers: [i64; 4],
+        identity: Option<[u8; 32]>,
+        check: i64,
+    ) -> Result<(), StoreError> {
+        let [first, segment, place, octets] = numbers;
+        self.connection
+            .prepare_cached(insert)?
+            .execute(params![key.0, key.1, first, segment, place, octets, identity, check])?;
+        Ok(())
+    }
+
     fn apply_received(&self, fact: &ReceivedFact, place: &Place) -> Result<(), StoreError> {
         let identity = fact.repeats.is_none().then_some(fact.identity.0);
         let key = (fact.receipt_id.as_bytes(), fact.gateway_mailbox.as_bytes());
         let numbers =
             [fact.at.unix_ms(), int(place.segment), int(place.entry_offset), i64::from(place.entry_octets)];
-        self.connection.prepare_cached("INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
-            params![
-                key.0,
-                key.1,
-                numbers[0],
-                numbers[1],
-                numbers[2],
-                numbers[3],
-                identity,
-                receipt_check(key, numbers, identity)
-            ],
+        let check = receipt_check(key, numbers, identity);
+        self.insert_entry(
+            "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            key,
+            numbers,
+            identity,
+            check,
         )?;
         for (index, message) in fact.messages.iter().enumerate() {
             let whole = (index == 0).then_some(fact.sha256.0);

@@ -83,19 +83,14 @@ impl Index {
         let number: i64 = select.query_row(params![key.0, key.1], |row| row.get(0))?;
         let numbers = [number, int(place.segment), int(place.entry_offset), i64::from(place.entry_octets)];
         let identity = fact.identity.map(|identity| identity.0);
-        self.connection.prepare_cached("INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
-            params![
-                key.0,
-                key.1,
-                numbers[0],
-                numbers[1],
-                numbers[2],
-                numbers[3],
-                identity,
-                revision_check(key, numbers, identity)
-            ],
-        )?;
-        Ok(())
+        let check = revision_check(key, numbers, identity);
+        self.insert_entry(
+            "INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            key,
+            numbers,
+            identity,
+            check,
+        )
     }
 
     /// The first entry a receipt has of a message in a folder, deleted ones included, but none that left.
