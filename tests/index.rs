@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use support::{Site, wait_until};
 
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 21] = [
     "meta",
     "census",
     "gateway_mailbox",
@@ -43,6 +43,11 @@ const TABLES: [&str; 16] = [
     "key_file",
     "turned_away",
     "turned_away_name",
+    "keeping_event",
+    "in_grace",
+    "object_use",
+    "freed",
+    "unpunched",
 ];
 
 fn open(dir: &Path) -> (Embedded, OpenReport) {

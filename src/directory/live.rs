@@ -322,7 +322,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::mail::{
-        EnvelopeHeaders, GatewayAddress, GatewayMailboxId, GatewayMailboxState, Profile, Role, Trust,
+        EnvelopeHeaders, GatewayAddress, GatewayMailboxId, GatewayMailboxState, Keeping, Profile, Role, Trust,
     };
     use std::fmt::Write as _;
 
@@ -356,6 +356,10 @@ mod tests {
             trust: Trust::default(),
             role: Role::default(),
             envelope_headers: EnvelopeHeaders::default(),
+            keeping: Keeping::default(),
+            holds: Vec::new(),
+            former_keys: Vec::new(),
+            deleted_at: None,
         }
     }
 

@@ -114,6 +114,66 @@ impl GatewayAddress {
     }
 }
 
+/// How long what was deleted can be had back when nothing else is said, in days.
+pub const GRACE_DAYS_DEFAULT: u32 = 7;
+
+/// How long a gateway mailbox keeps mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeping {
+    /// So many days what was deleted can be had back; then its content is freed. 0 frees it at once.
+    pub grace_days: u32,
+    /// So many days after its receipt an entry leaves INBOX; absent is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbox_days: Option<u32>,
+    /// The same for users' folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_days: Option<u32>,
+}
+
+impl Default for Keeping {
+    fn default() -> Keeping {
+        Keeping { grace_days: GRACE_DAYS_DEFAULT, inbox_days: None, user_days: None }
+    }
+}
+
+impl Keeping {
+    /// True when nothing else was said.
+    pub fn is_default(&self) -> bool {
+        *self == Keeping::default()
+    }
+}
+
+/// A legal hold: while it is there no content is freed and no retention takes anything out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Of this user's folders alone, by the directory's id; absent is of all of the gateway mailbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Since then.
+    pub at: Timestamp,
+    /// Who set it.
+    pub actor: String,
+    /// Why: the case it is for.
+    pub reason: String,
+}
+
+/// Most holds on one gateway mailbox.
+pub const HOLDS_MAX: usize = 1_000;
+/// Longest reason of a hold, in characters.
+pub const HOLD_REASON_CHARACTERS_MAX: usize = 500;
+
+/// A public key that content was sealed to before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerKey {
+    /// The `age` recipient.
+    pub public_key: String,
+    /// Until then.
+    pub until: Timestamp,
+    /// The password of today does not open what is sealed to it: that was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
+}
+
 /// A gateway mailbox as the store keeps it. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayMailbox {
@@ -145,6 +205,18 @@ pub struct GatewayMailbox {
     /// Where plain mail names its envelope.
     #[serde(default, skip_serializing_if = "EnvelopeHeaders::is_empty")]
     pub envelope_headers: EnvelopeHeaders,
+    /// How long it keeps mail.
+    #[serde(default, skip_serializing_if = "Keeping::is_default")]
+    pub keeping: Keeping,
+    /// Legal holds on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Hold>,
+    /// Keys before this one, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_keys: Vec<FormerKey>,
+    /// When it was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Timestamp>,
 }
 
 /// Name of the gateway mailbox in which Daybook tries itself out: it holds no customer's mail, and nobody is alarmed about it.
@@ -154,6 +226,16 @@ impl GatewayMailbox {
     /// Whether it is there for Daybook to try itself out in.
     pub fn is_self_test(&self) -> bool {
         self.name == SELF_TEST_NAME
+    }
+
+    /// True while a legal hold is on all of it.
+    pub fn is_held(&self) -> bool {
+        self.holds.iter().any(|hold| hold.user.is_none())
+    }
+
+    /// True while a legal hold keeps this user's folders.
+    pub fn holds_user(&self, user: &str) -> bool {
+        self.holds.iter().any(|hold| hold.user.as_deref().is_none_or(|held| held == user))
     }
 
     /// The one of its addresses, current or former, that `key` is compared with and means.

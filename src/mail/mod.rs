@@ -23,8 +23,8 @@ pub use envelope::{
     Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
 };
 pub use gateway::{
-    ENVELOPE_HEADERS_MAX, EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxState, Profile,
-    Role, SELF_TEST_NAME,
+    ENVELOPE_HEADERS_MAX, EnvelopeHeaders, FormerKey, GRACE_DAYS_DEFAULT, GatewayAddress, GatewayMailbox,
+    GatewayMailboxState, HOLD_REASON_CHARACTERS_MAX, HOLDS_MAX, Hold, Keeping, Profile, Role, SELF_TEST_NAME,
 };
 pub use id::{GatewayMailboxId, IdError, ReceiptId, SessionId, Uid, UidValidity};
 pub use message::{CanonicalSize, Class, Extent, NOTICE_ID_BEGINNING, Rendition, UserFolder};

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::mail::{
     AddressKey, EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState,
-    Timestamp, Trust, Uid,
+    Keeping, Timestamp, Trust, Uid,
 };
 use crate::observe::now;
 use age::x25519::Recipient;
@@ -847,6 +847,10 @@ impl Store for Embedded {
                 trust: Trust::default(),
                 role: new.role,
                 envelope_headers: EnvelopeHeaders::default(),
+                keeping: Keeping::default(),
+                holds: Vec::new(),
+                former_keys: Vec::new(),
+                deleted_at: None,
             };
             let fact = Box::new(GatewayMailboxFact {
                 at,

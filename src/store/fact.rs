@@ -14,6 +14,11 @@
 //! | `deleted` | – | a client deleted these UIDs |
 //! | `key-file` | – | a file of a wrapped keyring was written |
 //! | `turned-away` | – | a transaction was refused or deferred ([`TurnedAway`]), and how many more since the entry before |
+//! | `expired` | – | retention took these UIDs out of a folder: by which rule |
+//! | `undeleted` | – | what was deleted came back, with new UIDs |
+//! | `freed` | – | what was deleted from a folder can be had back no more; content that nothing needs any more is freed |
+//! | `clock-trusted` | – | an admin confirmed a clock that had jumped |
+//! | `restored` | – | the store was made from a backup: the next groups, UIDs and epoch step past what the original gave out since |
 //! | `revised` | – | a receipt was looked at again, by whom: what reading it anew found, further placements, entries that left |
 
 use super::{Client, Digest, FolderName, RevisionKind, TurnedAway};
@@ -25,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 /// Newest version of an entry that is read. Each is written with the oldest whose readers understand it: see
 /// [`Fact::version`].
-pub(super) const FACT_VERSION_MAX: u32 = 4;
+pub(super) const FACT_VERSION_MAX: u32 = 5;
 
 /// One entry with its version.
 #[derive(Serialize, Deserialize)]
@@ -47,9 +52,17 @@ pub(super) enum Fact {
     Revised(Box<RevisedFact>),
     KeyFile(KeyFileFact),
     TurnedAway(Box<TurnedAway>),
+    Expired(ExpiredFact),
+    Undeleted(Box<UndeletedFact>),
+    Freed(FreedFact),
+    ClockTrusted(ClockTrustedFact),
+    Restored(Box<RestoredFact>),
 }
 
 impl Fact {
+    /// 5 for what ends or brings back entries in another way than a client, for content that was freed, for a store that was
+    /// restored, and for a gateway mailbox with keeping, holds or former keys: an older program would list, free or drop what
+    /// it must not.
     /// 4 for a key file and for a transaction that was turned away: a program that knows neither cannot read them.
     /// 3 for an NDR mailbox: a program that knows of none would give what was recovered to users of the wrong one. 3 for one that
     /// takes people from header fields: it would drop their names with the next change. 3 for a receipt looked at again: it
@@ -58,6 +71,12 @@ impl Fact {
     /// All else is read by version 1 as it is meant.
     pub(super) fn version(&self) -> u32 {
         match self {
+            Fact::Expired(_)
+            | Fact::Undeleted(_)
+            | Fact::Freed(_)
+            | Fact::ClockTrusted(_)
+            | Fact::Restored(_) => 5,
+            Fact::GatewayMailbox(fact) if fact.keeps() => 5,
             Fact::GatewayMailbox(fact) if !fact.gateway_mailbox.role.is_journal() => 3,
             Fact::GatewayMailbox(fact)
                 if fact.gateway_mailbox.envelope_headers != EnvelopeHeaders::default() =>
@@ -82,6 +101,14 @@ pub(super) struct GatewayMailboxFact {
     pub(super) gateway_mailbox: GatewayMailbox,
     /// Key of the two content digests. Known to the server, in backups, never rotated.
     pub(super) digest_key: Digest,
+}
+
+impl GatewayMailboxFact {
+    /// True when it says what was not said before version 5.
+    fn keeps(&self) -> bool {
+        let GatewayMailbox { keeping, holds, former_keys, deleted_at, .. } = &self.gateway_mailbox;
+        !keeping.is_default() || !holds.is_empty() || !former_keys.is_empty() || deleted_at.is_some()
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -290,6 +317,98 @@ pub(super) struct KeyFileFact {
 pub(super) struct LeftFact {
     pub(super) folder: u64,
     pub(super) uid: Uid,
+}
+
+/// Entries that retention took out of a folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ExpiredFact {
+    pub(super) at: Timestamp,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) folder: u64,
+    /// First and last of each run.
+    pub(super) uids: Vec<(Uid, Uid)>,
+    /// `retention`, or who had it done.
+    pub(super) actor: String,
+    /// The rule: `received more than 365 days ago`.
+    pub(super) why: String,
+}
+
+/// Entries of a folder that were deleted and are there again, each under a new UID: no client ever sees one come back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct UndeletedFact {
+    pub(super) at: Timestamp,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) folder: u64,
+    pub(super) name: FolderName,
+    pub(super) actor: String,
+    pub(super) epoch: u32,
+    pub(super) entries: Vec<UndeletedEntry>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct UndeletedEntry {
+    /// The UID it had.
+    pub(super) of: Uid,
+    pub(super) uid: Uid,
+    pub(super) message: u64,
+    pub(super) receipt_id: ReceiptId,
+    /// When it was received: it is listed with that time.
+    pub(super) received_at: Timestamp,
+    /// Join of the message; absent where the entry had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) join: Option<Digest>,
+}
+
+/// Deleted entries whose time is over, and the content that went with the last of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FreedFact {
+    pub(super) at: Timestamp,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) folder: u64,
+    /// First and last of each run: these can be had back no more.
+    pub(super) uids: Vec<(Uid, Uid)>,
+    /// First and last of each run of objects whose content is freed; the entries that tell of them stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) objects: Vec<(u64, u64)>,
+    /// `retention`, or who had it done.
+    pub(super) actor: String,
+}
+
+/// A clock that had jumped, and that an admin says is right.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ClockTrustedFact {
+    pub(super) at: Timestamp,
+    pub(super) actor: String,
+    /// What it was known to have reached.
+    pub(super) from: Timestamp,
+}
+
+/// The store goes on from a backup.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct RestoredFact {
+    pub(super) at: Timestamp,
+    pub(super) actor: String,
+    /// When the backup was made, as it says itself.
+    pub(super) backup_at: Timestamp,
+    /// The last group of the backup, and the chain hash behind it: what was signed behind that is of the original.
+    pub(super) sequence: u64,
+    pub(super) chain: Digest,
+    /// So many UIDs are left out in every folder there is.
+    pub(super) uids_skipped: u32,
+    /// Part of every UIDL from here on.
+    pub(super) epoch: u32,
+}
+
+/// Joins rising numbers into runs.
+pub(super) fn number_runs(numbers: &[u64]) -> Vec<(u64, u64)> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*number) => *last = *number,
+            _ => runs.push((*number, *number)),
+        }
+    }
+    runs
 }
 
 /// Joins rising UIDs into runs.

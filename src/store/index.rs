@@ -8,6 +8,7 @@
 mod apply;
 mod examine;
 mod folders;
+mod keeping;
 mod looked_again;
 mod questions;
 mod schema;
@@ -69,7 +70,18 @@ impl Numbers {
     /// Steps past every number a fact mentions, also those of rows that may be missing.
     pub(super) fn pass(&mut self, fact: &Fact) {
         match fact {
-            Fact::GatewayMailbox(_) | Fact::KeyFile(_) | Fact::TurnedAway(_) => {}
+            Fact::GatewayMailbox(_) | Fact::KeyFile(_) | Fact::TurnedAway(_) | Fact::ClockTrusted(_) => {}
+            Fact::Expired(fact) => self.pass_folders([fact.folder].into_iter()),
+            Fact::Undeleted(fact) => {
+                self.epoch = self.epoch.max(fact.epoch);
+                self.pass_folders([fact.folder].into_iter());
+                self.message = fact.entries.iter().fold(self.message, |m, e| m.max(e.message + 1));
+            }
+            Fact::Freed(fact) => {
+                self.pass_folders([fact.folder].into_iter());
+                self.object = fact.objects.iter().fold(self.object, |o, (_, last)| o.max(last + 1));
+            }
+            Fact::Restored(fact) => self.epoch = self.epoch.max(fact.epoch),
             Fact::Folder(fact) => self.folder = self.folder.max(fact.folder + 1),
             Fact::Object(fact) => self.object = self.object.max(fact.object + 1),
             Fact::Fetched(fact) | Fact::Deleted(fact) => self.folder = self.folder.max(fact.folder + 1),
@@ -527,7 +539,7 @@ mod tests {
             index.connection.pragma_update(None, "user_version", version).unwrap();
             Index::open(&path).map(drop)
         };
-        for (version, newer) in [(3, false), (0, false), (5, false), (6, false)] {
+        for (version, newer) in [(4, false), (0, false), (6, false), (7, false)] {
             let outcome = reopened(version);
             assert!(matches!(outcome, Err(StoreError::IndexDamaged(_))) != newer, "{version}: {outcome:?}");
         }

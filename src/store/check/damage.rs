@@ -117,7 +117,12 @@ pub(super) fn receipt_of(fact: &Fact) -> Option<ReceiptId> {
         | Fact::Folder(_)
         | Fact::Fetched(_)
         | Fact::Deleted(_)
-        | Fact::KeyFile(_) => None,
+        | Fact::KeyFile(_)
+        | Fact::Expired(_)
+        | Fact::Undeleted(_)
+        | Fact::Freed(_)
+        | Fact::ClockTrusted(_)
+        | Fact::Restored(_) => None,
     }
 }
 

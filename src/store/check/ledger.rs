@@ -12,8 +12,8 @@ use super::said::{blob_or_null, int};
 use super::segment::Seen;
 use crate::mail::{GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::store::fact::{
-    Fact, FolderEventFact, FolderFact, KeyFileFact, MessageFact, ObjectFact, PlacementFact, ReceivedFact,
-    RevisedFact,
+    Fact, FolderEventFact, FolderFact, FreedFact, KeyFileFact, MessageFact, ObjectFact, PlacementFact,
+    ReceivedFact, RestoredFact, RevisedFact, UndeletedFact,
 };
 use crate::store::index::{Numbers, names};
 use crate::store::{Digest, FolderName};
@@ -102,6 +102,17 @@ impl Ledger {
                 }
                 self.take_event(fact, "deleted");
             }
+            Fact::Expired(fact) => {
+                for uid in fact.uids.iter().flat_map(|(first, last)| first.value()..=last.value()) {
+                    self.go(fact.folder, uid, fact.at);
+                }
+                let why = Some(fact.why.as_str());
+                self.take_keeping(fact.folder, &fact.uids, (fact.at, "expired"), &fact.actor, why);
+            }
+            Fact::Undeleted(fact) => self.take_undeleted(fact),
+            Fact::Freed(fact) => self.take_freed(fact),
+            Fact::ClockTrusted(_) => {}
+            Fact::Restored(fact) => self.take_restored(fact),
             Fact::KeyFile(fact) => self.take_key_file(fact),
             Fact::TurnedAway(told) => {
                 self.rows.iter_mut().for_each(|rows| rows.said_turned_away(told, &seen.place));
@@ -355,6 +366,63 @@ impl Ledger {
         let row = [int(folder), ValueRef::Integer(uid.into()), ValueRef::Integer(at.unix_ms())];
         self.row(Table::Gone, &row);
         true
+    }
+
+    fn take_keeping(
+        &mut self,
+        folder: u64,
+        uids: &[(Uid, Uid)],
+        (at, kind): (Timestamp, &str),
+        actor: &str,
+        why: Option<&str>,
+    ) {
+        for (first, last) in uids {
+            let row = [
+                int(folder),
+                ValueRef::Integer(first.value().into()),
+                ValueRef::Integer(last.value().into()),
+                ValueRef::Integer(at.unix_ms()),
+                ValueRef::Text(kind.as_bytes()),
+                ValueRef::Text(actor.as_bytes()),
+                why.map_or(ValueRef::Null, |why| ValueRef::Text(why.as_bytes())),
+            ];
+            self.row(Table::KeepingEvent, &row);
+        }
+    }
+
+    fn take_undeleted(&mut self, fact: &UndeletedFact) {
+        for entry in &fact.entries {
+            let placement = PlacementFact {
+                folder: fact.folder,
+                name: fact.name.clone(),
+                uid: entry.uid,
+                message: entry.message,
+                reasons: Vec::new(),
+            };
+            let came = (entry.receipt_id, fact.gateway_mailbox, entry.received_at, fact.epoch);
+            self.place(&placement, came, entry.join.as_ref());
+            let row = [int(fact.folder), ValueRef::Integer(entry.uid.value().into())];
+            self.row(Table::PlacedLater, &row);
+            self.take_keeping(
+                fact.folder,
+                &[(entry.of, entry.of)],
+                (fact.at, "undeleted"),
+                &fact.actor,
+                None,
+            );
+        }
+    }
+
+    fn take_freed(&mut self, fact: &FreedFact) {
+        for object in fact.objects.iter().flat_map(|(first, last)| *first..=*last) {
+            self.row(Table::Freed, &[int(object), ValueRef::Integer(fact.at.unix_ms())]);
+        }
+    }
+
+    fn take_restored(&mut self, fact: &RestoredFact) {
+        for folder in self.folders.values_mut() {
+            folder.uid_max = folder.uid_max.saturating_add(fact.uids_skipped);
+        }
     }
 
     fn take_event(&mut self, fact: &FolderEventFact, kind: &str) {

@@ -29,6 +29,8 @@ pub(super) enum Table {
     /// Placements that were deleted, and when.
     Gone,
     FolderEvent,
+    KeepingEvent,
+    Freed,
     Revision,
     PlacedLater,
     Departure,
@@ -39,13 +41,15 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 13] = [
+    pub(super) const ALL: [Table; 15] = [
         Table::Object,
         Table::Receipt,
         Table::Message,
         Table::Placement,
         Table::Gone,
         Table::FolderEvent,
+        Table::KeepingEvent,
+        Table::Freed,
         Table::Revision,
         Table::PlacedLater,
         Table::Departure,
@@ -74,6 +78,8 @@ impl Table {
             }
             Table::Gone => "SELECT folder, uid, deleted_at FROM placement WHERE deleted_at IS NOT NULL",
             Table::FolderEvent => "SELECT folder, first, last, at, kind, client FROM folder_event",
+            Table::KeepingEvent => "SELECT folder, first, last, at, kind, actor, why FROM keeping_event",
+            Table::Freed => "SELECT object, at FROM freed",
             Table::Revision => {
                 "SELECT receipt, gateway_mailbox, number, segment, place, octets, identity, row_check FROM revision"
             }
@@ -94,6 +100,8 @@ impl Table {
             Table::Placement => "placement",
             Table::Gone => "deletion",
             Table::FolderEvent => "folder event",
+            Table::KeepingEvent => "keeping event",
+            Table::Freed => "freed object",
             Table::Revision => "revision",
             Table::PlacedLater => "later placement",
             Table::Departure => "departure",
@@ -111,7 +119,7 @@ impl Table {
             _ => 0,
         };
         match self {
-            Table::Object | Table::Message => (int(0) / BUCKET_KEYS).cast_unsigned(),
+            Table::Object | Table::Message | Table::Freed => (int(0) / BUCKET_KEYS).cast_unsigned(),
             Table::Receipt | Table::Revision | Table::KeyFile | Table::TurnedAway => {
                 by_receipt(row.first(), RECEIPT_BUCKETS)
             }
@@ -123,7 +131,7 @@ impl Table {
     /// What a row is about: `placement 3:17`. A name is not told: it is somebody's address, or says who wrote to whom.
     fn describe(self, row: &[ValueRef<'_>]) -> String {
         let keys = match self {
-            Table::Object | Table::Message | Table::TurnedAway => 0..1,
+            Table::Object | Table::Message | Table::Freed | Table::TurnedAway => 0..1,
             Table::Name | Table::TurnedAwayName => 1..2,
             _ => 0..2,
         };

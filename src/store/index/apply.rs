@@ -6,7 +6,7 @@
 use super::folders::canonical;
 use super::sums::{GATEWAY_MAILBOXES, Kind, RowSum, damaged};
 use super::{Came, FLAG_BARE_LINE_ENDS, FLAG_ENDS_WITH_LINE_END, FLAG_LOST, Index, Place, PlacementRow, int};
-use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, UidValidity};
+use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Uid, UidValidity};
 use crate::store::StoreError;
 use crate::store::fact::{
     Fact, FolderEventFact, FolderFact, GatewayMailboxFact, KeyFileFact, MessageFact, ObjectFact,
@@ -126,6 +126,11 @@ impl Index {
             Fact::Revised(fact) => self.apply_revised(fact, place),
             Fact::KeyFile(fact) => self.apply_key_file(fact),
             Fact::TurnedAway(told) => self.apply_turned_away(told, place),
+            Fact::Expired(fact) => self.apply_expired(fact),
+            Fact::Undeleted(fact) => self.apply_undeleted(fact),
+            Fact::Freed(fact) => self.apply_freed(fact),
+            Fact::ClockTrusted(_) => Ok(()),
+            Fact::Restored(fact) => self.skip_uids_of_all(fact.uids_skipped),
         }
     }
 
@@ -394,7 +399,9 @@ impl Index {
             sha256,
             summary: [int(message.summary.0), i64::from(message.summary.1)],
         };
-        self.insert_message_row(&columns, message.held)
+        self.insert_message_row(&columns, message.held)?;
+        let objects = message.extents.iter().map(|extent| extent.object).chain([message.summary.0]);
+        self.insert_object_uses(message.message, objects)
     }
 
     fn insert_message_row(&self, row: &MessageColumns<'_>, held: bool) -> Result<(), StoreError> {
@@ -439,25 +446,33 @@ impl Index {
     }
 
     fn apply_deleted(&self, fact: &FolderEventFact) -> Result<(), StoreError> {
-        for (first, last) in &fact.uids {
-            self.end_placements(fact.folder, (first.value(), last.value()), |index| {
+        self.end_runs(fact.folder, &fact.uids, fact.at)?;
+        self.apply_event(fact, "deleted")
+    }
+
+    /// Ends the live entries of a folder in these runs.
+    pub(super) fn end_runs(&self, folder: u64, uids: &[(Uid, Uid)], at: Timestamp) -> Result<(), StoreError> {
+        for (first, last) in uids {
+            self.end_placements(folder, (first.value(), last.value()), at, |index| {
                 index
                     .connection
                     .prepare_cached(
                         "UPDATE placement SET deleted_at = ?
                          WHERE folder = ? AND uid BETWEEN ? AND ? AND deleted_at IS NULL",
                     )?
-                    .execute(params![fact.at.unix_ms(), int(fact.folder), first.value(), last.value()])
+                    .execute(params![at.unix_ms(), int(folder), first.value(), last.value()])
             })?;
         }
-        self.apply_event(fact, "deleted")
+        Ok(())
     }
 
-    /// Has `end` end the live entries of a folder from one UID to another, and gives how many there were.
+    /// Has `end` end the live entries of a folder from one UID to another at this time, and gives how many there were. Until
+    /// they are freed they can be had back.
     pub(super) fn end_placements(
         &self,
         folder: u64,
         uids: (u32, u32),
+        at: Timestamp,
         end: impl FnOnce(&Index) -> rusqlite::Result<usize>,
     ) -> Result<usize, StoreError> {
         let live = self.live_between(folder, uids)?;
@@ -469,6 +484,7 @@ impl Index {
             )));
         }
         if ended > 0 {
+            self.insert_in_grace(folder, at, live.iter().map(|row| row.uid))?;
             let folder = self.folder_of(folder)?;
             let mut folder = folder.ok_or_else(|| damaged("entries of a folder that is not there"))?;
             live.iter().for_each(|row| folder.lose(row));

@@ -57,7 +57,7 @@ impl Index {
         for left in &fact.left {
             let (folder, uid) = (int(left.folder), left.uid.value());
             let at = fact.at.unix_ms();
-            let left_now = self.end_placements(left.folder, (uid, uid), |index| {
+            let left_now = self.end_placements(left.folder, (uid, uid), fact.at, |index| {
                 index
                     .connection
                     .prepare_cached(

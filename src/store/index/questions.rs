@@ -51,6 +51,9 @@ FROM folder f WHERE f.gateway_mailbox = ?";
 /// The `+` keeps SQLite from reading all events of a folder in the order of their times.
 const EVENTS: &str = "SELECT at, kind, client, NULL FROM folder_event
 WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
+/// The same of what retention and undeleting did.
+const KEEPING_EVENTS: &str = "SELECT at, kind, NULL, actor FROM keeping_event
+WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
 /// What ended one placement: found by its key, however often clients came.
 const ENDED: &str = "SELECT p.deleted_at, coalesce(d.kind, 'deleted'), NULL, d.actor FROM placement p
 LEFT JOIN departure d ON d.folder = p.folder AND d.uid = p.uid
@@ -520,6 +523,11 @@ impl Index {
         let mut select = self.connection.prepare_cached(EVENTS)?;
         let rows = select.query_map(params![int(folder), uid.value(), uid.value()], event_row)?;
         let mut events: Vec<EventRow> = rows.collect::<Result<_, _>>()?;
+        let mut select = self.connection.prepare_cached(KEEPING_EVENTS)?;
+        for event in select.query_map(params![int(folder), uid.value(), uid.value()], event_row)? {
+            events.push(event?);
+        }
+        events.sort_by_key(|event| event.at);
         let mut select = self.connection.prepare_cached(DEPARTURE)?;
         events.extend(select.query_row(params![int(folder), uid.value()], event_row).optional()?);
         Ok(events)

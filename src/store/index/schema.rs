@@ -10,10 +10,15 @@
 //! - `key_file`: the files of wrapped keyrings, as they were last written.
 //! - `turned_away`: transactions that were, where their entries stand; `code` is 0 where the connection broke.
 //! - `turned_away_name`: the addresses they named, folded.
+//! - `keeping_event`: what retention took out, and what was brought back, by whom.
+//! - `in_grace`: deleted entries that can be had back: as long as one is here its content stays. Not in the log: what is made of
+//!   that again has each of them until a `freed` entry takes it out.
+//! - `object_use`: which messages lie in an object, or have their summary there.
+//! - `freed`: objects whose content is gone, or goes; `unpunched`: those of them whose octets may still be there.
 //! - `departure`: entries such a look took out. Their placement has no join any more, and spares no other.
 
 /// Version of the index, counted together with that of the log's entries: a program too old for one refuses both.
-pub(in crate::store) const INDEX_VERSION: i64 = 4;
+pub(in crate::store) const INDEX_VERSION: i64 = 5;
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -44,6 +49,7 @@ CREATE TABLE placement (
     epoch INTEGER NOT NULL, join_digest BLOB, deleted_at INTEGER, PRIMARY KEY (folder, uid)) WITHOUT ROWID;
 CREATE INDEX placement_join ON placement (folder, join_digest) WHERE join_digest IS NOT NULL;
 CREATE INDEX placement_receipt ON placement (receipt);
+CREATE INDEX placement_message ON placement (message);
 CREATE INDEX placement_live ON placement (folder, at) WHERE deleted_at IS NULL;
 CREATE TABLE folder_event (
     folder INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -66,6 +72,17 @@ CREATE TABLE turned_away (
     segment INTEGER NOT NULL, place INTEGER NOT NULL, octets INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE turned_away_name (
     value TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (value, id)) WITHOUT ROWID;
+CREATE TABLE keeping_event (
+    folder INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL,
+    actor TEXT NOT NULL, why TEXT);
+CREATE INDEX keeping_event_uids ON keeping_event (folder, first);
+CREATE TABLE in_grace (
+    folder INTEGER NOT NULL, deleted_at INTEGER NOT NULL, uid INTEGER NOT NULL,
+    PRIMARY KEY (folder, deleted_at, uid)) WITHOUT ROWID;
+CREATE TABLE object_use (
+    object INTEGER NOT NULL, message INTEGER NOT NULL, PRIMARY KEY (object, message)) WITHOUT ROWID;
+CREATE TABLE freed (object INTEGER PRIMARY KEY, at INTEGER NOT NULL);
+CREATE TABLE unpunched (object INTEGER PRIMARY KEY);
 CREATE TABLE departure (
     folder INTEGER NOT NULL, uid INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL,
     PRIMARY KEY (folder, uid)) WITHOUT ROWID;
