@@ -39,6 +39,9 @@ mod disk;
 #[path = "durability/full.rs"]
 mod full;
 
+#[path = "durability/keeping.rs"]
+mod keeping;
+
 #[path = "durability/kills.rs"]
 mod kills;
 

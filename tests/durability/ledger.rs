@@ -167,6 +167,11 @@ impl Ledger {
         fetched.map(|(uidl, _)| uidl.clone()).take(count).collect()
     }
 
+    /// Message-IDs of what was deleted and is not there.
+    pub(crate) fn gone(&self) -> &BTreeSet<String> {
+        &self.gone
+    }
+
     pub(crate) fn deleted(&self) -> usize {
         self.deleted.len()
     }

@@ -18,13 +18,13 @@ const ROUNDS_A_DISK: u64 = 20;
 const FIRST_START: Duration = Duration::from_millis(400);
 
 /// The numbers that decide, and what to give to have them again.
-fn dice(test: &str) -> (Dice, u64) {
+pub(crate) fn dice(test: &str) -> (Dice, u64) {
     let seed = given("DAYBOOK_SEED").unwrap_or(20_261_121);
     println!("{test}: DAYBOOK_SEED={seed}");
     (Dice::new(seed), seed)
 }
 
-fn rounds(in_ci: u64, long: u64) -> u64 {
+pub(crate) fn rounds(in_ci: u64, long: u64) -> u64 {
     given("DAYBOOK_ROUNDS").unwrap_or(if is_long() { long } else { in_ci })
 }
 

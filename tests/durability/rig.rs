@@ -6,6 +6,9 @@ use super::ledger::{Door, Ledger, Verdict, Visit, damage_named};
 use super::load::{Dice, Loader, Outcome};
 use super::strace::{Injection, Strace};
 use super::support::{SOON, Site, USERS};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Room for the mail of a few dozen rounds.
@@ -100,10 +103,16 @@ pub(crate) struct Rig {
 impl Rig {
     /// A server on a fresh disk, with one account and with senders that wait. `plant` names a safeguard that is switched off.
     pub(crate) fn new(name: &str, plant: Option<&str>) -> Rig {
+        let environment: Vec<_> = plant.map(|plant| ("DAYBOOK_PLANT", plant)).into_iter().collect();
+        Rig::with_environment(name, &environment)
+    }
+
+    /// The same, with these variables in the server's environment.
+    pub(crate) fn with_environment(name: &str, environment: &[(&'static str, &str)]) -> Rig {
         let disk = Disk::new(DISK_MEBIBYTES);
         let mut gateway = gateway_on(&disk, "");
-        if let Some(plant) = plant {
-            gateway.set_environment("DAYBOOK_PLANT", plant);
+        for (variable, value) in environment {
+            gateway.set_environment(variable, value);
         }
         gateway.start_again();
         let account = gateway.create_account();
@@ -164,11 +173,53 @@ impl Rig {
         }
         self.disk.power_on();
         self.start()?;
-        let mut verdict = self.judge(round.again);
-        if round.again && verdict.is_good() {
+        Ok(self.look(round.again))
+    }
+
+    /// Some mail comes in and `deletes` messages are deleted for good; then these commands run, one after the other, while more
+    /// comes in, and the power is cut amid them, at most `span` behind the beginning. The server is started again.
+    pub(crate) fn cut_amid(
+        &mut self,
+        deletes: usize,
+        commands: &[Vec<String>],
+        span: Duration,
+        dice: &mut Dice,
+    ) -> Result<(), String> {
+        self.loader.target(Some(self.gateway.smtp()));
+        self.take_more(deletes as u64 + 1 + dice.below(ACKNOWLEDGED_MAX))?;
+        let wanted = self.ledger.some(deletes);
+        self.ledger.note(Visit::pay(&Door::of(&self.gateway, &self.account), &wanted));
+        let switch = self.disk.switch();
+        let run = |words: &Vec<String>| {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let mut command = self.gateway.command(&words);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+        };
+        let mut commands: Vec<Command> = commands.iter().map(run).collect();
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let stops = is_cut.clone();
+        let running = std::thread::spawn(move || {
+            // What the cut breaks off fails; how far it came is looked at afterwards.
+            for command in commands.iter_mut().take_while(|_| !stops.load(Ordering::Relaxed)) {
+                drop(command.status());
+            }
+        });
+        linger(dice, span);
+        self.cut(switch);
+        is_cut.store(true, Ordering::Relaxed);
+        running.join().unwrap();
+        self.disk.power_on();
+        self.start()
+    }
+
+    /// What is wrong now; all of it is fetched and verified when `again` says so.
+    pub(crate) fn look(&mut self, again: bool) -> Verdict {
+        let mut verdict = self.judge(again);
+        if again && verdict.is_good() {
             verdict.damaged.extend(verify(&self.gateway));
         }
-        Ok(verdict)
+        verdict
     }
 
     /// Waits until so many more messages are acknowledged.
