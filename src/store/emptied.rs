@@ -19,6 +19,8 @@ mod exchange;
 mod file;
 mod format;
 #[cfg(test)]
+mod in_store;
+#[cfg(test)]
 mod tests;
 
 pub(super) use exchange::{exchange, tidy};

@@ -206,7 +206,8 @@ impl Walker<'_, '_, '_> {
         while self.end.offset < self.expect.end {
             let at = self.end.offset;
             match self.group(at) {
-                Ok(group) if group.damage.is_empty() => self.take(group),
+                // Entries that were put in the place of a segment were synced whole: nothing of them is torn.
+                Ok(group) if group.damage.is_empty() || self.file.is_emptied() => self.take(group),
                 Ok(group) if self.next_behind(group.end, group.sequence)?.is_some() => self.take(group),
                 Ok(group) => {
                     self.end.tail = Some(self.tail(at, group.damage, group.seen));
