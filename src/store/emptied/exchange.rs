@@ -104,7 +104,8 @@ fn unfinished_path(log_dir: &Path, number: u64) -> PathBuf {
     log_dir.join(format!("{number:08}{UNFINISHED}"))
 }
 
-/// Removes what broken-off exchanges left, for whoever alone writes to the log. True when anything was there.
+/// Removes what broken-off exchanges left, for whoever alone writes to the log, and keeps older programs away where that is to be
+/// (a copy may have been made without). True when anything was left.
 ///
 /// # Errors
 /// [`StoreError::Io`]. Nothing depends on it: what is left over takes room, and is told from what counts.
@@ -121,6 +122,7 @@ pub(in crate::store) fn tidy(log_dir: &Path) -> Result<bool, StoreError> {
         }
         let number = name.strip_suffix(".entries").and_then(|number| number.parse::<u64>().ok());
         let Some(number) = number else { continue };
+        bar_older_programs(log_dir).map_err(fail)?;
         let segment = segment_path(log_dir, number);
         if segment.exists() {
             was_untidy = true;

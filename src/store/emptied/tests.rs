@@ -261,6 +261,9 @@ fn a_program_that_knows_of_no_entries_files_refuses_the_log_by_name() {
     }
     let why = "format version 2 is newer than this program".to_owned();
     assert_eq!(refused, [("00000000.seg".to_owned(), why)]);
+    fs::remove_file(segment_path(dir.path(), BARRED_NUMBER)).unwrap();
+    open(dir.path());
+    assert!(segment_path(dir.path(), BARRED_NUMBER).exists(), "a copy without it gets it again");
     // And a newer file of entries is refused by this one.
     let path = entries_path(dir.path(), 1);
     let mut octets = fs::read(&path).unwrap();
