@@ -87,6 +87,10 @@
 //! On-disk formats are written down where they are made: the log in `store/format.rs` and `store/fact.rs`, the index in
 //! `store/index.rs`, keyrings in `store/seal.rs`, the digest input in [`extract::join`], the summary in `pipeline/summary.rs`.
 
+/// So that what tests support themselves with is the same for those in here and those outside.
+#[cfg(test)]
+extern crate self as daybook;
+
 pub mod admin;
 pub mod assign;
 pub mod authentic;

@@ -108,26 +108,26 @@ impl std::fmt::Display for FormatError {
     }
 }
 
-fn array<const N: usize>(octets: &[u8], at: usize) -> Result<[u8; N], FormatError> {
+pub(super) fn array<const N: usize>(octets: &[u8], at: usize) -> Result<[u8; N], FormatError> {
     octets.get(at..at + N).and_then(|s| s.try_into().ok()).ok_or(FormatError::Short)
 }
 
-fn u32_at(octets: &[u8], at: usize) -> Result<u32, FormatError> {
+pub(super) fn u32_at(octets: &[u8], at: usize) -> Result<u32, FormatError> {
     array(octets, at).map(u32::from_le_bytes)
 }
 
-fn u64_at(octets: &[u8], at: usize) -> Result<u64, FormatError> {
+pub(super) fn u64_at(octets: &[u8], at: usize) -> Result<u64, FormatError> {
     array(octets, at).map(u64::from_le_bytes)
 }
 
-fn check_of(octets: &[u8]) -> [u8; 16] {
+pub(super) fn check_of(octets: &[u8]) -> [u8; 16] {
     let digest = Digest::of(octets);
     let mut check = [0; 16];
     check.copy_from_slice(&digest.0[..16]);
     check
 }
 
-fn verify_check(octets: &[u8], at: usize) -> Result<(), FormatError> {
+pub(super) fn verify_check(octets: &[u8], at: usize) -> Result<(), FormatError> {
     let covered = octets.get(..at).ok_or(FormatError::Short)?;
     if array::<16>(octets, at)? == check_of(covered) { Ok(()) } else { Err(FormatError::NotOurs) }
 }
@@ -165,6 +165,19 @@ impl SegmentHeader {
             chain: Digest(array(octets, 36)?),
         })
     }
+}
+
+/// A segment header of version 2, which no segment has: every program before `.entries` files reads it, and refuses the log.
+pub(super) fn barring_header(number: u64) -> Vec<u8> {
+    let header = SegmentHeader { number, previous: 0, previous_octets: 0, chain: Digest([0; 32]) };
+    let mut octets = header.encode();
+    octets.truncate(SEGMENT_HEADER_OCTETS - 16);
+    if let Some(version) = octets.get_mut(8..10) {
+        version.copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
+    }
+    let check = check_of(&octets);
+    octets.extend_from_slice(&check);
+    octets
 }
 
 impl GroupHeader {
@@ -368,6 +381,17 @@ pub(super) fn decode_group<'a>(header: &GroupHeader, octets: &'a [u8]) -> Group<
         group.damage.push((at as u64, FormatError::Short));
     }
     group
+}
+
+/// True when the payload of the frame that begins at `at` is there and reads as zeros alone: nothing sealed does.
+pub(super) fn has_blank_payload(octets: &[u8], at: u64) -> bool {
+    let payload = || {
+        let head = octets.get(usize::try_from(at).ok()?..)?;
+        let header = FrameHeader::decode(head).ok()?;
+        let from = FRAME_HEADER_OCTETS.checked_add(header.entry_octets as usize)?;
+        head.get(from..from.checked_add(usize::try_from(header.payload_octets).ok()?)?)
+    };
+    payload().is_some_and(|payload| !payload.is_empty() && payload.iter().all(|octet| *octet == 0))
 }
 
 /// One frame at `at`, the chain hash it leaves behind, and whether its entry or its payload is damaged.
