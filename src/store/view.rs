@@ -20,13 +20,17 @@ use std::collections::HashSet;
 pub struct EventView {
     /// When.
     pub at: Timestamp,
-    /// `fetched` or `deleted`; `released`, `reassigned` or `reprocessed` when that took it out.
+    /// `fetched` or `deleted`; `released`, `reassigned` or `reprocessed` when that took it out; `expired` when retention did,
+    /// `undeleted` when it was brought back as another entry.
     pub kind: String,
     /// The client that did it.
     pub client: Option<Client>,
     /// The admin who did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// By which rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// Where a message of a receipt is, and why.
@@ -432,6 +436,7 @@ fn placement_view(
                 kind: e.kind,
                 client: e.client.and_then(|client| serde_json::from_str(&client).ok()),
                 actor: e.actor,
+                why: e.why,
             })
             .collect(),
     })

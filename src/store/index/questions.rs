@@ -49,16 +49,16 @@ WHERE folder = ? AND kind = 'fetched' AND at >= ?";
 const LAST_EVENT: &str = "SELECT max((SELECT max(e.at) FROM folder_event e WHERE e.folder = f.id))
 FROM folder f WHERE f.gateway_mailbox = ?";
 /// The `+` keeps SQLite from reading all events of a folder in the order of their times.
-const EVENTS: &str = "SELECT at, kind, client, NULL FROM folder_event
+const EVENTS: &str = "SELECT at, kind, client, NULL, NULL FROM folder_event
 WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
 /// The same of what retention and undeleting did.
-const KEEPING_EVENTS: &str = "SELECT at, kind, NULL, actor FROM keeping_event
+const KEEPING_EVENTS: &str = "SELECT at, kind, NULL, actor, why FROM keeping_event
 WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
 /// What ended one placement: found by its key, however often clients came.
-const ENDED: &str = "SELECT p.deleted_at, coalesce(d.kind, 'deleted'), NULL, d.actor FROM placement p
+const ENDED: &str = "SELECT p.deleted_at, coalesce(d.kind, 'deleted'), NULL, d.actor, NULL FROM placement p
 LEFT JOIN departure d ON d.folder = p.folder AND d.uid = p.uid
 WHERE p.folder = ? AND p.uid = ? AND p.deleted_at IS NOT NULL";
-const DEPARTURE: &str = "SELECT at, kind, NULL, actor FROM departure WHERE folder = ? AND uid = ?";
+const DEPARTURE: &str = "SELECT at, kind, NULL, actor, NULL FROM departure WHERE folder = ? AND uid = ?";
 
 /// What the first receipts that name a Message-ID were placed by, outside of INBOX and Quarantine: there it is the join of the
 /// received message.
@@ -547,6 +547,7 @@ fn event_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<EventRow> {
         kind: row.get(1)?,
         client: row.get(2)?,
         actor: row.get(3)?,
+        why: row.get(4)?,
     })
 }
 
