@@ -296,6 +296,10 @@ fn what_was_deleted_comes_back_once_under_new_uids_and_old_ones_never_do() {
     assert_eq!(view.placements[0].events[1].actor.as_deref(), Some("anna"));
     assert_eq!(view.placements[2].octets, Some(6));
 
+    let day_before = Timestamp::from_unix_ms(kept.now().unix_ms() - DAY);
+    let tally = kept.store().tally(kept.mailbox.id, day_before).unwrap();
+    assert_eq!((tally.received, tally.octets, tally.waiting), (4, 24, 4), "it came once");
+
     kept.delete(&[5]);
     assert_eq!(kept.undelete(), (vec![(5, 7)], 0), "and can be deleted and come back again");
 }

@@ -131,15 +131,16 @@ impl Index {
     }
 
     /// Deleted entries of a folder that can be had back, in UID order: those deleted at `since` or later, received behind
-    /// `received_after`; and how many more there are that were received until then.
+    /// `received_after`, if at all; and how many more there are that were received until then.
     pub(in crate::store) fn undeletable(
         &self,
         folder: u64,
         since: Timestamp,
-        received_after: Timestamp,
+        received_after: Option<Timestamp>,
         most: usize,
     ) -> Result<(Vec<Uid>, u64), StoreError> {
-        let (folder, since, after) = (int(folder), since.unix_ms(), received_after.unix_ms());
+        let (folder, since, after) =
+            (int(folder), since.unix_ms(), received_after.map_or(-1, Timestamp::unix_ms));
         let uids = self.uids(IN_GRACE, params![folder, since, after, int(most as u64)])?;
         let mut select = self.connection.prepare_cached(COUNT_IN_GRACE)?;
         let due: i64 = select.query_row(params![folder, since, after], |row| row.get(0))?;
