@@ -10,6 +10,7 @@
 //! repaired from it before anything else is taken.
 
 mod changing;
+mod keeping;
 mod kinship;
 mod placing;
 mod revising;
@@ -17,6 +18,7 @@ mod room;
 mod storing;
 mod turning;
 
+pub(super) use keeping::{Expire, Undelete};
 pub(super) use revising::plan;
 pub(super) use room::{FILES_KEPT_FROM_MAIL, GROUP_ROOM_OCTETS, room_kept_from_mail};
 
@@ -26,6 +28,7 @@ use super::fact::{
 };
 use super::format::GroupBuilder;
 use super::index::{Index, Numbers, Place};
+use super::keep::Undeleted;
 use super::log::Log;
 use super::plant::{Plant, is_planted};
 use super::{
@@ -86,6 +89,21 @@ pub(super) enum Command {
         actor: String,
         at: Timestamp,
         answer: Answer<GatewayMailbox>,
+    },
+    /// Takes out what retention keeps no longer.
+    Expire {
+        expire: Expire,
+        answer: Answer<usize>,
+    },
+    /// Brings back what was deleted.
+    Undelete {
+        undelete: Undelete,
+        answer: Answer<Undeleted>,
+    },
+    /// Puts on record that the system's clock is right.
+    TrustClock {
+        actor: String,
+        answer: Answer<Timestamp>,
     },
     /// Has the index that was made beside take the place of the one in use.
     TakeIndex {
@@ -478,6 +496,7 @@ impl Committer {
                 self.attempt(group, answer, |this, group| this.fetched(event, group))
             }
             Command::Revise { revisions, actor, at, answer } => {
+                let at = group.shared.clock.stamp().max(at);
                 self.attempt(group, answer, |this, group| this.revise(revisions, &actor, at, group))
             }
             Command::Create { fact, key_files, answer } => self.attempt(group, answer, |this, group| {
@@ -491,9 +510,19 @@ impl Committer {
             }),
             Command::Change { id, changes, actor, at, answer } => {
                 self.attempt(group, answer, |this, group| {
-                    let fact = changing::change(group.index, id, &changes, actor, at)?;
+                    let deleted_at = group.shared.clock.stamp();
+                    let fact = changing::change(group.index, id, &changes, actor, (at, deleted_at))?;
                     this.gateway_mailbox(fact, group)
                 })
+            }
+            Command::Expire { expire, answer } => {
+                self.attempt(group, answer, |this, group| this.expire(expire, group))
+            }
+            Command::Undelete { undelete, answer } => {
+                self.attempt(group, answer, |this, group| this.undelete(undelete, group))
+            }
+            Command::TrustClock { actor, answer } => {
+                self.attempt(group, answer, |this, group| this.trust_clock(actor, group))
             }
             Command::Probe | Command::TakeIndex { .. } | Command::Stop { .. } => None,
         }
@@ -619,6 +648,7 @@ impl Committer {
             defects: delivery.defects,
             unmatched: delivery.unmatched,
             judgement: delivery.judgement,
+            kept_from: group.shared.clock.ahead_of(delivery.received_at),
             identity: delivery.identity,
             repeats,
             messages,
@@ -644,7 +674,9 @@ impl Committer {
         self.store_messages(&content, group)
     }
 
-    fn expunge(&mut self, event: FolderEvent, group: &mut Group<'_>) -> Result<usize, StoreError> {
+    fn expunge(&mut self, mut event: FolderEvent, group: &mut Group<'_>) -> Result<usize, StoreError> {
+        // From then on its grace counts: a clock that was put back must not shorten it.
+        event.at = group.shared.clock.stamp().max(event.at);
         let Some(folder) = group.index.folder(event.gateway_mailbox, &event.folder)? else { return Ok(0) };
         let live = group.index.live_uids(folder.id, &event.uids)?;
         if live.is_empty() {
@@ -710,6 +742,9 @@ impl Command {
             Command::Create { answer, .. } | Command::Change { answer, .. } => {
                 drop(answer.send(Err(e.clone())))
             }
+            Command::Expire { answer, .. } => drop(answer.send(Err(e.clone()))),
+            Command::Undelete { answer, .. } => drop(answer.send(Err(e.clone()))),
+            Command::TrustClock { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::TakeIndex { answer } => drop(answer.send(Err(e.clone()))),
             Command::Probe => {}
             Command::Stop { answer } => answer.send(()).unwrap_or(()),

@@ -11,6 +11,7 @@ use super::escrow;
 use super::fact::GatewayMailboxFact;
 use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
+use super::keep::{self, Clock, Keeper};
 use super::key_files;
 use super::log::Position;
 use super::read::MessageReader;
@@ -25,10 +26,10 @@ use super::state_file;
 use super::turned_away::Waiting;
 use super::{
     Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
-    FolderName, FolderStatus, GatewayMailboxChange, Keyring, Listing, MessageKey, NewGatewayMailbox,
-    REVISIONS_MAX, ReceiptQuery, ReceiptView, Revised, Revision, Space, Spool, Stage, Standing, Store,
-    StoreError, Tally, TransactionQuery, TransactionView, Transactions, TurnedAway, UnlockError, Unlocked,
-    Walk, Walked,
+    FolderName, FolderStatus, GatewayMailboxChange, KeepingStatus, Keyring, Listing, MessageKey,
+    NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery, ReceiptView, Recoverable, Revised, Revision, Space,
+    Spool, Stage, Standing, Store, StoreError, Tally, TransactionQuery, TransactionView, Transactions,
+    TurnedAway, UndeleteAsked, Undeleted, UnlockError, Unlocked, Walk, Walked,
 };
 use crate::mail::{
     AddressKey, EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState,
@@ -42,7 +43,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -127,6 +128,8 @@ pub(super) struct Shared {
     /// How far the log is in the index.
     log_end: Mutex<Position>,
     progress: Arc<Progress>,
+    /// By which mail leaves.
+    pub(super) clock: Clock,
 }
 
 /// The store in a directory of its own.
@@ -135,6 +138,7 @@ pub struct Embedded {
     commands: mpsc::Sender<Queued>,
     decoy: DecoyKeyring,
     scrub: Arc<Scrub>,
+    keeper: Arc<Keeper>,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
     jobs: Arc<IndexJobs>,
@@ -425,14 +429,26 @@ impl Embedded {
         options: &Options,
         checkpoint_dir: Option<PathBuf>,
     ) -> Result<(Embedded, OpenReport), StoreError> {
-        Embedded::open_so(options, checkpoint_dir, Arc::default(), false)
+        Embedded::open_so(options, checkpoint_dir, Arc::default(), (false, Arc::default()))
+    }
+
+    /// Opens the store by a clock that is so many milliseconds ahead of the system's, or behind: for tests of what takes days.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    #[doc(hidden)]
+    pub fn open_by_clock(
+        options: &Options,
+        ahead_ms: Arc<AtomicI64>,
+    ) -> Result<(Embedded, OpenReport), StoreError> {
+        Embedded::open_so(options, None, Arc::default(), (false, ahead_ms))
     }
 
     pub(super) fn open_so(
         options: &Options,
         checkpoint_dir: Option<PathBuf>,
         progress: Arc<Progress>,
-        with_new_index: bool,
+        (with_new_index, ahead_ms): (bool, Arc<AtomicI64>),
     ) -> Result<(Embedded, OpenReport), StoreError> {
         super::plant::announce();
         let data_dir = &options.data_dir;
@@ -459,6 +475,7 @@ impl Embedded {
             index_place: RwLock::new(()),
             log_end: Mutex::default(),
             progress,
+            clock: Clock::load(data_dir, ahead_ms),
         });
         make_shards(&shared.content_dir())
             .map_err(|e| StoreError::io("making the content directories", e))?;
@@ -537,11 +554,13 @@ impl Embedded {
             let (shared, closing, orphans) = (shared.clone(), closing.clone(), report.orphaned.clone());
             Some(spawn("tidier", Box::new(move || put_orphans_aside(&shared, &orphans, &closing)))?)
         };
+        let keeper = Keeper::start(&shared, commands.downgrade())?;
         let store = Embedded {
             shared,
             commands,
             decoy: DecoyKeyring::new()?,
             scrub: Scrub::load(data_dir),
+            keeper,
             committer: Mutex::new(Some(committer)),
             closing,
             jobs,
@@ -615,6 +634,7 @@ impl Embedded {
         self.closing.store(true, Ordering::Relaxed);
         self.shared.ballast.abandon();
         self.scrub.stop();
+        self.keeper.stop();
         self.shared.progress.stop();
         for slot in [&self.tidier, &self.checkpointer, &self.witness, &self.committer] {
             let thread = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -628,7 +648,7 @@ impl Embedded {
         self.jobs.join();
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
     ) -> Result<T, StoreError> {
@@ -1105,6 +1125,34 @@ impl Store for Embedded {
         }
         let closed = if other.is_empty() { 0 } else { self.scrub.close_damage(&other, actor)? };
         Ok(closed + if is_lost { self.shared.witness.close_lost(actor)? } else { 0 })
+    }
+
+    fn keeping(&self) -> KeepingStatus {
+        self.keeper.status(&self.shared.clock)
+    }
+
+    fn keep_now(&self) -> Result<(), StoreError> {
+        self.keeper.begin_now(&self.shared.clock)
+    }
+
+    fn trust_clock<'a>(&'a self, actor: &'a str) -> BoxFuture<'a, Result<KeepingStatus, StoreError>> {
+        Box::pin(keep::trust_clock(self, actor))
+    }
+
+    fn recoverable(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        since: Timestamp,
+    ) -> Result<Vec<Recoverable>, StoreError> {
+        keep::recoverable(&self.shared, gateway_mailbox, since)
+    }
+
+    fn undelete<'a>(
+        &'a self,
+        asked: UndeleteAsked,
+        actor: &'a str,
+    ) -> BoxFuture<'a, Result<Undeleted, StoreError>> {
+        Box::pin(keep::undelete(self, asked, actor))
     }
 
     fn ready(&self) -> Result<(), StoreError> {

@@ -96,7 +96,7 @@ pub(super) struct GatewayMailboxFact {
     pub(super) at: Timestamp,
     /// Who did it: `cli`, `demo`.
     pub(super) actor: String,
-    /// `create`, `set`, `rotate`, `suspend`, `resume`, `delete`.
+    /// `create`, `set`, `rotate`, `suspend`, `resume`, `hold`, `unhold`, `delete`.
     pub(super) action: String,
     pub(super) gateway_mailbox: GatewayMailbox,
     /// Key of the two content digests. Known to the server, in backups, never rotated.
@@ -227,6 +227,9 @@ pub(super) struct ReceivedFact {
     /// Who really sent it; absent in entries written before verdicts were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) judgement: Option<Judgement>,
+    /// What time had reached, where the system's clock, and so `at`, was behind it: retention counts from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept_from: Option<Timestamp>,
     /// What makes another receipt "the same again"; see [`super::Delivery`].
     pub(super) identity: Digest,
     /// The receipt this one repeats: nothing was placed.

@@ -198,6 +198,8 @@ pub(super) struct EventRow {
     pub(super) client: Option<String>,
     /// Who did it, when no client did.
     pub(super) actor: Option<String>,
+    /// By which rule.
+    pub(super) why: Option<String>,
 }
 
 /// How far an index is made.

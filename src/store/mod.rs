@@ -24,6 +24,7 @@
 //!   ballast                   room to be given up when the disk is full                (ballast.rs)
 //!   log-loss.json             what the log was once found to lack of what was signed (checkpoint/loss.rs)
 //!   scrub.json                where the reading again stands, and what it found damaged  (scrub/)
+//!   retention-clock.json      what time has reached, by which mail leaves                (keep/clock.rs)
 //!   tmp/                      spools of messages being received: unlinked, encrypted  (spool.rs)
 //! ```
 //!
@@ -41,7 +42,7 @@
 //! | `log/00000000.seg` | 2: it holds nothing but that | every version that knows of no `.entries` |
 //! | entries in either | `v`, 1 to 5 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
 //! | `index.sqlite` | `user_version`, the newest of its entries (index.rs) | [`Embedded::open`] |
-//! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json` | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
+//! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json`, `retention-clock.json` | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
 //! | `checkpoints.jsonl`, `checkpoints.1.jsonl` | `v` in each line, 1 (checkpoint.rs) | [`Embedded::open`]; a newer line in the folder outside is stepped over, and named |
 //! | `keys/<id>/*.age`, `content/xx/*.age`, payloads in the log | `age-encryption.org/v1` in the first line, as `age` defines it | the crate `age`; the keyring in it has `v`, 1 (seal.rs) |
 //! | `ports.json` | none: an interface that others read, written anew at each start and never read back | |
@@ -70,6 +71,7 @@ mod files;
 mod format;
 mod freeing;
 mod index;
+mod keep;
 mod key_files;
 mod log;
 mod plant;
@@ -98,6 +100,10 @@ pub use checkpoint::{
 pub use embedded::{Embedded, OpenReport, Options};
 pub use escrow::{Escrow, EscrowIdentity};
 pub use fact::{ReportRecord, StoredExtent};
+pub use keep::{
+    ClockPause, KeepingStatus, KeptPass, Recoverable, UNDELETED_MAX, UndeleteAsked, Undeleted,
+    UndeletedEntryView,
+};
 pub use reindex::{IndexJob, IndexOutcome, IndexProgress, IndexState, Progress, check_index, rebuild_index};
 pub use relation::{RELATED_MAX, RelatedView, Relation};
 pub use revision::{REVISIONS_MAX, Reading, Revised, Revision, RevisionKind, Walk};
@@ -113,7 +119,7 @@ pub use turned_away::{Standing, TurnedAway};
 pub use view::{EventView, MessageView, PlacementView, ReceiptView, RevisionView, Walked};
 
 use crate::mail::{
-    AddressKey, CanonicalSize, Class, Extent, GatewayMailbox, GatewayMailboxId, Judgement, Profile,
+    AddressKey, CanonicalSize, Class, Extent, GatewayMailbox, GatewayMailboxId, Judgement, Keeping, Profile,
     ReceiptId, Rendition, Role, SessionId, Timestamp, TransportEnvelope, Trust, Uid, UidValidity, UserFolder,
 };
 use serde::{Deserialize, Serialize};
@@ -587,7 +593,21 @@ pub enum GatewayMailboxChange {
     Suspend,
     /// Take mail again.
     Resume,
-    /// Serve it no more. Only when suspended, served by no NDR mailbox and, unless forced, empty.
+    /// Keep its mail for so long from now on. Refused with retention of 0 days.
+    Keeping(Keeping),
+    /// A legal hold. Refused where there is one on the same already.
+    Hold {
+        /// On this user's folders alone, by the directory's id; absent is on all of it.
+        user: Option<String>,
+        /// Why: the case it is for.
+        reason: String,
+    },
+    /// Lift the legal hold on this user, or on all of it. Refused where there is none.
+    Unhold {
+        /// As it was set.
+        user: Option<String>,
+    },
+    /// Serve it no more. Only when suspended, without any legal hold, served by no NDR mailbox and, unless forced, empty.
     Delete {
         /// Although messages are left in it.
         force: bool,
@@ -855,6 +875,40 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Gone`] when nothing at one of them is known to be damaged.
     fn close_damage(&self, places: &[String], actor: &str) -> Result<usize, StoreError>;
+
+    /// How keeping stands: the clock by which mail leaves, and the last pass. Never blocks.
+    fn keeping(&self) -> KeepingStatus;
+
+    /// Begins a pass: retention takes out what is due, and what is past its grace is freed. Never blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] while the clock is not believed.
+    fn keep_now(&self) -> Result<(), StoreError>;
+
+    /// Puts on record in the name of `actor` that the system's clock is right, and goes on by it. Where it is believed already,
+    /// nothing changes.
+    fn trust_clock<'a>(&'a self, actor: &'a str) -> BoxFuture<'a, Result<KeepingStatus, StoreError>>;
+
+    /// What was deleted since `since` and can be had back, folder by folder. Reads a row for each such entry.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when the gateway mailbox is deleted or never was.
+    fn recoverable(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        since: Timestamp,
+    ) -> Result<Vec<Recoverable>, StoreError>;
+
+    /// Brings back what was deleted, durably and in the name of `actor`: each as a new entry behind all others of its folder, with
+    /// the time it was received. What a look at its receipt took out is elsewhere, and does not come back.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when the gateway mailbox is deleted or never was.
+    fn undelete<'a>(
+        &'a self,
+        asked: UndeleteAsked,
+        actor: &'a str,
+    ) -> BoxFuture<'a, Result<Undeleted, StoreError>>;
 
     /// `Ok` when the store admits mail and its last write succeeded: for health checks. A store that is not ready still
     /// tries the next message, by which it recovers.

@@ -20,13 +20,17 @@ use std::collections::HashSet;
 pub struct EventView {
     /// When.
     pub at: Timestamp,
-    /// `fetched` or `deleted`; `released`, `reassigned` or `reprocessed` when that took it out.
+    /// `fetched` or `deleted`; `released`, `reassigned` or `reprocessed` when that took it out; `expired` when retention did,
+    /// `undeleted` when it was brought back as another entry.
     pub kind: String,
     /// The client that did it.
     pub client: Option<Client>,
     /// The admin who did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// By which rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// Where a message of a receipt is, and why.
@@ -180,6 +184,9 @@ impl ReceiptView {
         self.revisions.iter().any(|revision| revision.kind == RevisionKind::Released)
     }
 }
+
+/// Why an entry is there that was brought back.
+const UNDELETED: &str = "brought back after it was deleted";
 
 /// How much is told of what happened to placements.
 #[derive(Clone, Copy)]
@@ -387,6 +394,13 @@ fn placements(
         let made = view((placement.folder, placement.uid), (octets, false), &placement.reasons)?;
         shown.push(PlacementView { revision, ..made });
     }
+    // What was brought back: the entry it was before is shown above, with its end.
+    for (folder, uid, message) in index.entries_of_receipt(fact.receipt_id, fact.gateway_mailbox)? {
+        if seen.insert((folder, uid)) {
+            let octets = messages.iter().find(|m| m.message == message).map(|m| m.octets);
+            shown.push(view((folder, uid), (octets, false), &[UNDELETED.to_owned()])?);
+        }
+    }
     let later = revisions.iter().flat_map(|revised| &revised.spared);
     for spared in fact.spared.iter().chain(later) {
         if seen.insert((spared.folder, spared.uid)) {
@@ -432,6 +446,7 @@ fn placement_view(
                 kind: e.kind,
                 client: e.client.and_then(|client| serde_json::from_str(&client).ok()),
                 actor: e.actor,
+                why: e.why,
             })
             .collect(),
     })

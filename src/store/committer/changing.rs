@@ -1,6 +1,9 @@
 //! Changes to gateway mailboxes, and what forbids them.
 
-use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Role, Timestamp};
+use crate::mail::{
+    GatewayMailbox, GatewayMailboxId, GatewayMailboxState, HOLD_REASON_CHARACTERS_MAX, HOLDS_MAX, Hold,
+    Keeping, Role, Timestamp,
+};
 use crate::store::fact::GatewayMailboxFact;
 use crate::store::files::random_name;
 use crate::store::index::Index;
@@ -30,13 +33,73 @@ fn not_deleted(index: &Index) -> Result<Vec<GatewayMailbox>, StoreError> {
     Ok(all.filter(|other| other.state != GatewayMailboxState::Deleted).collect())
 }
 
-/// The entry for changes to a gateway mailbox, if its state allows them.
+/// Why a gateway mailbox cannot keep mail so: an entry that is due as it comes is never seen by anybody.
+fn check_keeping(keeping: &Keeping) -> Result<(), StoreError> {
+    if keeping.inbox_days == Some(0) || keeping.user_days == Some(0) {
+        let why = "retention of 0 days would take out all mail as it comes: 1 day is the least";
+        return Err(StoreError::Refused(why.to_owned()));
+    }
+    Ok(())
+}
+
+fn whom(user: Option<&str>) -> String {
+    user.map_or_else(|| "the gateway mailbox".to_owned(), |user| format!("the user {user}"))
+}
+
+fn hold(holds: &mut Vec<Hold>, made: Hold) -> Result<(), StoreError> {
+    let refuse = |why: String| Err(StoreError::Refused(why));
+    let characters = made.reason.chars().count();
+    if made.reason.trim().is_empty() || characters > HOLD_REASON_CHARACTERS_MAX {
+        return refuse(format!("a hold needs a reason of at most {HOLD_REASON_CHARACTERS_MAX} characters"));
+    }
+    if holds.iter().any(|hold| hold.user == made.user) {
+        return refuse(format!("{} is held already", whom(made.user.as_deref())));
+    }
+    if holds.len() >= HOLDS_MAX {
+        return refuse(format!("it has {HOLDS_MAX} holds already: hold all of it"));
+    }
+    holds.push(made);
+    Ok(())
+}
+
+fn unhold(holds: &mut Vec<Hold>, user: Option<&str>) -> Result<(), StoreError> {
+    let before = holds.len();
+    holds.retain(|hold| hold.user.as_deref() != user);
+    match holds.len() == before {
+        true => Err(StoreError::Refused(format!("no hold is on {}", whom(user)))),
+        false => Ok(()),
+    }
+}
+
+/// Refuses to delete what is in use, held, or not empty.
+fn check_delete(index: &Index, state: &GatewayMailbox, force: bool) -> Result<(), StoreError> {
+    let refuse = |why: String| Err(StoreError::Refused(why));
+    if state.state != GatewayMailboxState::Suspended {
+        return refuse("suspend it first: a sender may be delivering to it".to_owned());
+    }
+    if let Some(hold) = state.holds.first() {
+        return refuse(format!("a legal hold is on {}: it cannot be deleted", whom(hold.user.as_deref())));
+    }
+    let left: u64 = index.folders(state.id)?.iter().map(|f| f.entries).sum();
+    if left > 0 && !force {
+        return refuse(format!("it still holds {left} entries; fetch and delete them, or use --force"));
+    }
+    match serving(index, state.id)? {
+        Some(serving) => {
+            refuse(format!("the NDR mailbox {} serves it: delete that one first", serving.login()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The entry for changes to a gateway mailbox, if its state allows them. Times are that of the change, and that by which what is
+/// deleted leaves.
 pub(super) fn change(
     index: &Index,
     id: GatewayMailboxId,
     changes: &[GatewayMailboxChange],
     actor: String,
-    at: Timestamp,
+    (at, deleted_at): (Timestamp, Timestamp),
 ) -> Result<GatewayMailboxFact, StoreError> {
     let found = index
         .gateway_mailboxes()?
@@ -72,24 +135,22 @@ pub(super) fn change(
             GatewayMailboxChange::Resume => {
                 (state.state, action) = (GatewayMailboxState::Active, "resume");
             }
+            GatewayMailboxChange::Keeping(keeping) => {
+                check_keeping(keeping)?;
+                state.keeping = *keeping;
+            }
+            GatewayMailboxChange::Hold { user, reason } => {
+                let (user, reason) = (user.clone(), reason.clone());
+                hold(&mut state.holds, Hold { user, at, actor: actor.clone(), reason })?;
+                action = "hold";
+            }
+            GatewayMailboxChange::Unhold { user } => {
+                unhold(&mut state.holds, user.as_deref())?;
+                action = "unhold";
+            }
             GatewayMailboxChange::Delete { force } => {
-                if state.state != GatewayMailboxState::Suspended {
-                    return Err(StoreError::Refused(
-                        "suspend it first: a sender may be delivering to it".to_owned(),
-                    ));
-                }
-                let left: u64 = index.folders(id)?.iter().map(|f| f.entries).sum();
-                if left > 0 && !force {
-                    return Err(StoreError::Refused(format!(
-                        "it still holds {left} entries; fetch and delete them, or use --force"
-                    )));
-                }
-                if let Some(serving) = serving(index, id)? {
-                    return Err(StoreError::Refused(format!(
-                        "the NDR mailbox {} serves it: delete that one first",
-                        serving.login()
-                    )));
-                }
+                check_delete(index, &state, *force)?;
+                state.deleted_at = Some(deleted_at);
                 (state.state, action) = (GatewayMailboxState::Deleted, "delete");
             }
         }

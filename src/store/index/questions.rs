@@ -30,14 +30,18 @@ FROM placement p NOT INDEXED CROSS JOIN message m ON m.id = p.message
 WHERE (p.folder, p.uid) > (?1, ?2) AND p.deleted_at IS NULL ORDER BY p.folder, p.uid LIMIT ?3";
 
 /// What became of the receipts since some time. The order of the joins is forced: left to itself, SQLite begins with the
-/// folders of the gateway mailbox and walks every placement ever made.
+/// folders of the gateway mailbox and walks every placement ever made. What was brought back was counted when it came.
 const OUTCOMES: &str = "
 SELECT CASE WHEN f.name IN ('inbox', 'unassigned', 'quarantine') THEN f.name ELSE 'user' END,
        count(*), sum(p.deleted_at IS NULL), coalesce(sum(m.octets), 0)
 FROM receipt r CROSS JOIN placement p ON p.receipt = r.id
 CROSS JOIN folder f ON f.id = p.folder AND f.gateway_mailbox = r.gateway_mailbox
 LEFT JOIN message m ON m.id = p.message
-WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND r.id NOT IN (";
+WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND NOT EXISTS (
+    SELECT 1 FROM placement o WHERE o.receipt = p.receipt AND o.folder = p.folder AND o.uid < p.uid
+    AND o.message = p.message AND NOT EXISTS (
+        SELECT 1 FROM departure d WHERE d.folder = o.folder AND d.uid = o.uid))
+AND r.id NOT IN (";
 /// What is left in a folder: goes by the index of live entries.
 const WAITING: &str = "
 SELECT count(*), coalesce(sum(m.octets), 0), min(p.at)
@@ -49,16 +53,16 @@ WHERE folder = ? AND kind = 'fetched' AND at >= ?";
 const LAST_EVENT: &str = "SELECT max((SELECT max(e.at) FROM folder_event e WHERE e.folder = f.id))
 FROM folder f WHERE f.gateway_mailbox = ?";
 /// The `+` keeps SQLite from reading all events of a folder in the order of their times.
-const EVENTS: &str = "SELECT at, kind, client, NULL FROM folder_event
+const EVENTS: &str = "SELECT at, kind, client, NULL, NULL FROM folder_event
 WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
 /// The same of what retention and undeleting did.
-const KEEPING_EVENTS: &str = "SELECT at, kind, NULL, actor FROM keeping_event
+const KEEPING_EVENTS: &str = "SELECT at, kind, NULL, actor, why FROM keeping_event
 WHERE folder = ? AND first <= ? AND last >= ? ORDER BY +at";
 /// What ended one placement: found by its key, however often clients came.
-const ENDED: &str = "SELECT p.deleted_at, coalesce(d.kind, 'deleted'), NULL, d.actor FROM placement p
+const ENDED: &str = "SELECT p.deleted_at, coalesce(d.kind, 'deleted'), NULL, d.actor, NULL FROM placement p
 LEFT JOIN departure d ON d.folder = p.folder AND d.uid = p.uid
 WHERE p.folder = ? AND p.uid = ? AND p.deleted_at IS NOT NULL";
-const DEPARTURE: &str = "SELECT at, kind, NULL, actor FROM departure WHERE folder = ? AND uid = ?";
+const DEPARTURE: &str = "SELECT at, kind, NULL, actor, NULL FROM departure WHERE folder = ? AND uid = ?";
 
 /// What the first receipts that name a Message-ID were placed by, outside of INBOX and Quarantine: there it is the join of the
 /// received message.
@@ -547,6 +551,7 @@ fn event_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<EventRow> {
         kind: row.get(1)?,
         client: row.get(2)?,
         actor: row.get(3)?,
+        why: row.get(4)?,
     })
 }
 

@@ -1,0 +1,143 @@
+//! The clock by which mail leaves: it never runs back, and it stands still when the system's clock has jumped.
+//!
+//! What it has reached, the *mark*, is kept in `retention-clock.json`: time runs on from there over restarts. A system clock more
+//! than [`JUMP_MS`] ahead of the mark is not believed, whether it jumped or the host was off for so long: until an admin says
+//! that it is right, or until it is back, the mark stands and nothing leaves. A clock that is behind the mark counts as the mark.
+
+use super::ClockPause;
+use crate::mail::Timestamp;
+use crate::observe::now;
+use crate::store::state_file::{self, StateError};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Name of the file in `data_dir`.
+pub(in crate::store) const CLOCK_FILE: &str = "retention-clock.json";
+/// A clock further ahead than this is asked about, in milliseconds: seven days.
+pub(in crate::store) const JUMP_MS: i64 = 7 * super::rules::DAY_MS;
+/// Mail that came so long ago comes just now: it was read, sealed and waited for its turn, in milliseconds.
+const LAG_MS: i64 = 60 * 1000;
+
+/// What is kept, and what is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// What time has reached.
+    mark: Timestamp,
+    /// What the system's clock said when it was first seen to have jumped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paused_since: Option<Timestamp>,
+}
+
+/// The trusted clock of one store.
+pub(in crate::store) struct Clock {
+    path: PathBuf,
+    /// How far the system's clock is taken to be ahead, in milliseconds: tests set it.
+    ahead_ms: Arc<AtomicI64>,
+    state: Mutex<State>,
+    /// There was no file of the process before.
+    is_new: bool,
+    /// The last writing failed, and that was said. Held by whoever writes.
+    unkept: Mutex<bool>,
+}
+
+impl Clock {
+    /// As the process before left it in `data_dir`; without that, it begins at what the system's clock says.
+    pub(in crate::store) fn load(data_dir: &Path, ahead_ms: Arc<AtomicI64>) -> Clock {
+        let path = data_dir.join(CLOCK_FILE);
+        let system = system_clock(&ahead_ms);
+        let read = state_file::read(&path);
+        let is_new = read.is_err();
+        let state = read.unwrap_or_else(|error| {
+            match error {
+                StateError::Absent => tracing::info!(event = "retention.clock_begun", at = %system),
+                error => {
+                    tracing::warn!(event = "retention.clock_forgotten", file = CLOCK_FILE, at = %system, %error);
+                }
+            }
+            State { mark: system, paused_since: None }
+        });
+        Clock { path, ahead_ms, state: Mutex::new(state), is_new, unkept: Mutex::new(false) }
+    }
+
+    /// True when it began at what the system's clock said.
+    pub(in crate::store) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// What the system's clock says, trusted or not.
+    pub(in crate::store) fn system(&self) -> Timestamp {
+        system_clock(&self.ahead_ms)
+    }
+
+    /// The time by which mail leaves, as it is now.
+    ///
+    /// # Errors
+    /// The pause, while the system's clock is not believed: nothing may leave.
+    pub(in crate::store) fn trusted(&self) -> Result<Timestamp, ClockPause> {
+        let system = self.system();
+        let mut state = self.state();
+        let before = *state;
+        if system.unix_ms().saturating_sub(state.mark.unix_ms()) > JUMP_MS {
+            let since = *state.paused_since.get_or_insert(system);
+            if before.paused_since.is_none() {
+                let trusted = state.mark;
+                tracing::error!(event = "retention.paused", clock = %system, trusted = %trusted);
+            }
+            return Err(ClockPause { since, trusted: state.mark, clock: system });
+        }
+        state.mark = state.mark.max(system);
+        if state.paused_since.take().is_some() {
+            tracing::info!(event = "retention.resumed", clock = %system, trusted = %state.mark);
+        }
+        Ok(state.mark)
+    }
+
+    /// With what a deletion is stamped: never less than what time has reached, so that its grace is never shorter.
+    pub(in crate::store) fn stamp(&self) -> Timestamp {
+        let system = self.system();
+        self.state().mark.max(system)
+    }
+
+    /// What time has reached, where that is more than [`LAG_MS`] later than `at`, when something came just now: the system's
+    /// clock was put back.
+    pub(in crate::store) fn ahead_of(&self, at: Timestamp) -> Option<Timestamp> {
+        let mark = self.mark();
+        (mark.unix_ms().saturating_sub(at.unix_ms()) > LAG_MS).then_some(mark)
+    }
+
+    /// What time has reached, trusted or standing.
+    pub(in crate::store) fn mark(&self) -> Timestamp {
+        self.state().mark
+    }
+
+    /// An admin said that the system's clock is right, and that is on record: time goes on from `at`.
+    pub(in crate::store) fn trust(&self, at: Timestamp) {
+        let mut state = self.state();
+        state.mark = state.mark.max(at);
+        state.paused_since = None;
+    }
+
+    /// Keeps what time has reached over a restart, durably. It is tried again when that fails.
+    pub(in crate::store) fn save(&self) {
+        let mut unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = *self.state();
+        match state_file::write(&self.path, &state) {
+            Ok(()) => *unkept = false,
+            Err(error) => {
+                if !std::mem::replace(&mut *unkept, true) {
+                    tracing::warn!(event = "retention.clock_not_kept", file = CLOCK_FILE, %error);
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn system_clock(ahead_ms: &AtomicI64) -> Timestamp {
+    Timestamp::from_unix_ms(now().unix_ms().saturating_add(ahead_ms.load(Ordering::Relaxed)))
+}

@@ -1,0 +1,90 @@
+//! What admins ask of the keeping: what can be had back, having it back, and saying that the clock is right.
+
+use super::{KeepingStatus, Recoverable, UNDELETED_MAX, UndeleteAsked, Undeleted, due, grace_ends, is_held};
+use crate::mail::{GatewayMailboxId, Timestamp, Uid};
+use crate::store::committer::{Command, Undelete};
+use crate::store::embedded::{Embedded, Shared};
+use crate::store::{Store, StoreError};
+
+/// See [`Store::trust_clock`].
+pub(in crate::store) async fn trust_clock(
+    store: &Embedded,
+    actor: &str,
+) -> Result<KeepingStatus, StoreError> {
+    let clock = &store.shared.clock;
+    if clock.trusted().is_err() {
+        let actor = actor.to_owned();
+        let at = store.ask(|answer| Command::TrustClock { actor: actor.clone(), answer }).await?;
+        clock.trust(at);
+        // Should this be lost, the next start asks once more.
+        let shared = store.shared.clone();
+        tokio::task::spawn_blocking(move || shared.clock.save()).await.unwrap_or(());
+        tracing::info!(event = "retention.clock_trusted", clock = %at, actor);
+    }
+    Ok(store.keeping())
+}
+
+/// See [`Store::recoverable`].
+pub(in crate::store) fn recoverable(
+    shared: &Shared,
+    id: GatewayMailboxId,
+    since: Timestamp,
+) -> Result<Vec<Recoverable>, StoreError> {
+    let gateway_mailbox = shared.known(id).ok_or(StoreError::Gone)?;
+    shared.read(|index| {
+        let mut found = Vec::new();
+        for status in index.folders(id)? {
+            let Some(folder) = index.folder(id, &status.name)? else { continue };
+            let Some((entries, octets, oldest)) = index.sum_in_grace(folder.id, since)? else { continue };
+            let freed_from = grace_ends(&gateway_mailbox, &status.name, oldest);
+            found.push(Recoverable {
+                folder: status.name,
+                path: status.path,
+                entries,
+                octets,
+                oldest,
+                freed_from,
+            });
+        }
+        Ok(found)
+    })
+}
+
+/// See [`Store::undelete`].
+pub(in crate::store) async fn undelete(
+    store: &Embedded,
+    asked: UndeleteAsked,
+    actor: &str,
+) -> Result<Undeleted, StoreError> {
+    let most = asked.most.min(UNDELETED_MAX);
+    let (shared, wanted) = (store.shared.clone(), asked.clone());
+    let found = tokio::task::spawn_blocking(move || candidates(&shared, &wanted, most)).await;
+    let (mut uids, skipped_due) =
+        found.map_err(|e| StoreError::io("looking for what was deleted", std::io::Error::other(e)))??;
+    let has_more = uids.len() > most;
+    uids.truncate(most);
+    if uids.is_empty() {
+        return Ok(Undeleted { skipped_due, ..Undeleted::default() });
+    }
+    let UndeleteAsked { gateway_mailbox, folder, .. } = asked;
+    let undelete = Undelete { gateway_mailbox, folder, uids, actor: actor.to_owned() };
+    let mut undeleted = store.ask(|answer| Command::Undelete { undelete, answer }).await?;
+    undeleted.skipped_due += skipped_due;
+    // Where nothing came of it, asking again would find the same.
+    undeleted.more = has_more && !undeleted.entries.is_empty();
+    Ok(undeleted)
+}
+
+/// The entries that may come back, one more than asked for when there are more, and how many retention would take at once.
+fn candidates(shared: &Shared, asked: &UndeleteAsked, most: usize) -> Result<(Vec<Uid>, u64), StoreError> {
+    let id = asked.gateway_mailbox;
+    let gateway_mailbox = shared.known(id).ok_or(StoreError::Gone)?;
+    let due_until = match due(&gateway_mailbox, &asked.folder, shared.clock.mark()) {
+        Some(due) if !is_held(&gateway_mailbox, &asked.folder) => Some(due.received_until),
+        _ => None,
+    };
+    shared.read(|index| match index.folder(id, &asked.folder)? {
+        Some(folder) => index.undeletable(folder.id, asked.since, due_until, most.saturating_add(1)),
+        None => Ok((Vec::new(), 0)),
+    })
+}
