@@ -87,6 +87,10 @@
 //! On-disk formats are written down where they are made: the log in `store/format.rs` and `store/fact.rs`, the index in
 //! `store/index.rs`, keyrings in `store/seal.rs`, the digest input in [`extract::join`], the summary in `pipeline/summary.rs`.
 
+/// Tests beside the code take in what lies in `tests/support` too.
+#[cfg(test)]
+extern crate self as daybook;
+
 pub mod admin;
 pub mod assign;
 pub mod authentic;
