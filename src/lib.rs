@@ -87,7 +87,7 @@
 //! On-disk formats are written down where they are made: the log in `store/format.rs` and `store/fact.rs`, the index in
 //! `store/index.rs`, keyrings in `store/seal.rs`, the digest input in [`extract::join`], the summary in `pipeline/summary.rs`.
 
-/// Tests beside the code take in what lies in `tests/support` too.
+/// So that what tests support themselves with is the same for those in here and those outside.
 #[cfg(test)]
 extern crate self as daybook;
 

@@ -108,26 +108,26 @@ impl std::fmt::Display for FormatError {
     }
 }
 
-fn array<const N: usize>(octets: &[u8], at: usize) -> Result<[u8; N], FormatError> {
+pub(super) fn array<const N: usize>(octets: &[u8], at: usize) -> Result<[u8; N], FormatError> {
     octets.get(at..at + N).and_then(|s| s.try_into().ok()).ok_or(FormatError::Short)
 }
 
-fn u32_at(octets: &[u8], at: usize) -> Result<u32, FormatError> {
+pub(super) fn u32_at(octets: &[u8], at: usize) -> Result<u32, FormatError> {
     array(octets, at).map(u32::from_le_bytes)
 }
 
-fn u64_at(octets: &[u8], at: usize) -> Result<u64, FormatError> {
+pub(super) fn u64_at(octets: &[u8], at: usize) -> Result<u64, FormatError> {
     array(octets, at).map(u64::from_le_bytes)
 }
 
-fn check_of(octets: &[u8]) -> [u8; 16] {
+pub(super) fn check_of(octets: &[u8]) -> [u8; 16] {
     let digest = Digest::of(octets);
     let mut check = [0; 16];
     check.copy_from_slice(&digest.0[..16]);
     check
 }
 
-fn verify_check(octets: &[u8], at: usize) -> Result<(), FormatError> {
+pub(super) fn verify_check(octets: &[u8], at: usize) -> Result<(), FormatError> {
     let covered = octets.get(..at).ok_or(FormatError::Short)?;
     if array::<16>(octets, at)? == check_of(covered) { Ok(()) } else { Err(FormatError::NotOurs) }
 }
@@ -165,6 +165,19 @@ impl SegmentHeader {
             chain: Digest(array(octets, 36)?),
         })
     }
+}
+
+/// A segment header of version 2, which no segment has: every program before `.entries` files reads it, and refuses the log.
+pub(super) fn barring_header(number: u64) -> Vec<u8> {
+    let header = SegmentHeader { number, previous: 0, previous_octets: 0, chain: Digest([0; 32]) };
+    let mut octets = header.encode();
+    octets.truncate(SEGMENT_HEADER_OCTETS - 16);
+    if let Some(version) = octets.get_mut(8..10) {
+        version.copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
+    }
+    let check = check_of(&octets);
+    octets.extend_from_slice(&check);
+    octets
 }
 
 impl GroupHeader {

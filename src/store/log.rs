@@ -9,14 +9,18 @@
 //! * Nothing is ever truncated. A bad last group that nobody can have been told of is *torn*: its octets are copied to
 //!   `log/torn/` and no longer count. Anything else that is bad is *damage*: named, kept, stepped over. So is what the disk
 //!   cannot read.
+//! * A closed segment in which no content is left may have given way to a file of its entries (emptied.rs). Readers see the same
+//!   octets at the same offsets through [`SegmentFile`]; nothing is ever appended to it.
 
 mod sectors;
+mod segment_file;
 mod signed;
 #[cfg(test)]
 mod tests;
 
 use super::Digest;
 use super::StoreError;
+use super::emptied;
 use super::files::{create_dir_durably, create_file, sync_dir};
 use super::format::{
     FormatError, GROUP_HEADER_OCTETS, GROUP_MAGIC, GroupBuilder, GroupHeader, SEGMENT_HEADER_OCTETS,
@@ -24,7 +28,7 @@ use super::format::{
 };
 use super::plant::{self, Plant, is_planted};
 use super::state_file;
-use sectors::{is_readable, read_over, write_over};
+use sectors::{is_readable, write_over};
 use serde::{Deserialize, Serialize};
 use signed::{Known, furthest, replay_signed, sequence_before};
 use std::collections::BTreeMap;
@@ -33,9 +37,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-pub(super) use sectors::Sectors;
 #[cfg(test)]
 pub(super) use sectors::bad;
+pub(super) use sectors::{Octets, Sectors, is_unreadable, read_over};
+pub(super) use segment_file::{Found, SegmentFile, counted_segments, find_segments};
 
 /// Takes a group in: the position behind it, where its header stands, the header, its octets.
 pub(super) type Apply<'a> = &'a mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>;
@@ -127,16 +132,6 @@ pub(super) struct Log {
     buffer: Vec<u8>,
 }
 
-/// A segment that counts.
-pub(super) struct Found {
-    pub(super) header: SegmentHeader,
-    /// False when the header is damaged: then only its number is known, from the file's name.
-    pub(super) header_is_whole: bool,
-    pub(super) path: PathBuf,
-    /// How much of it counts.
-    pub(super) octets: u64,
-}
-
 pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:08}.seg"))
 }
@@ -159,6 +154,11 @@ impl Log {
         let clean = read_clean_mark(dir);
         let mut findings = Vec::new();
         let (mut segments, mut highest_number) = find_segments(dir, &mut findings)?;
+        // Best effort: whoever reads tells what is left over from what counts.
+        if emptied::tidy(dir).unwrap_or(true) {
+            findings.clear();
+            (segments, highest_number) = find_segments(dir, &mut findings)?;
+        }
         let Some(last_number) = segments.keys().next_back().copied() else {
             return Log::begin(dir, furthest(from, signed), highest_number, findings);
         };
@@ -186,8 +186,10 @@ impl Log {
         };
         let tail_start =
             if start.segment == last_number { start.offset } else { SEGMENT_HEADER_OCTETS as u64 };
+        // A file of entries was synced whole: nothing of it is torn, or waits to be secured.
+        let is_emptied = segments.get(&last_number).is_some_and(|last| last.is_emptied);
         // Without a position to trust nobody knows what was acknowledged: then nothing is cut.
-        if may_cut {
+        if may_cut && !is_emptied {
             let known = Known { clean: clean.as_ref(), signed, start: &start };
             cut_torn(dir, &mut segments, last_number, tail_start, &known, &mut findings)?;
         }
@@ -197,17 +199,18 @@ impl Log {
         let is_secured =
             state_file::read(&dir.join(SECURED_FILE)).is_ok_and(|known: Secured| known == secured);
         let mut is_left = false;
-        if tail_end > tail_start && !is_clean && !is_secured && !is_planted(Plant::SkipRehome) {
+        let is_known = is_clean || is_secured || is_emptied;
+        if tail_end > tail_start && !is_known && !is_planted(Plant::SkipRehome) {
             let chain = if start.segment == last_number { Some(start.chain) } else { None };
             match rehome(dir, &mut segments, last_number, tail_start, chain, highest_number + 1) {
                 Ok(true) => highest_number += 1,
                 // What can be read of it is secured where it is. Nothing is appended there any more.
                 Ok(false) => {
-                    write_again(&segments, last_number, tail_start)?;
+                    write_again(dir, &segments, last_number, tail_start)?;
                     is_left = true;
                 }
                 // Fetching and deleting must go on, to make room.
-                Err(StoreError::Full) => write_again(&segments, last_number, tail_start)?,
+                Err(StoreError::Full) => write_again(dir, &segments, last_number, tail_start)?,
                 Err(e) => return Err(e),
             }
         }
@@ -217,12 +220,17 @@ impl Log {
         highest_number = highest_number.max(end.segment);
         let last = segments.iter().next_back().map_or((0, 0), |(number, found)| (*number, found.octets));
         let mut log = Log::at(dir, last, highest_number, end);
-        let path = segment_path(dir, last.0);
-        let file =
-            File::options().read(true).write(true).open(path).map_err(fail("opening the last segment"))?;
-        let is_whole = file.metadata().map_err(fail("opening the last segment"))?.len() == last.1;
-        if is_whole && !is_lost && !is_left {
-            log.current = Some(file);
+        if !segments.get(&last.0).is_some_and(|found| found.is_emptied) {
+            let path = segment_path(dir, last.0);
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .open(path)
+                .map_err(fail("opening the last segment"))?;
+            let is_whole = file.metadata().map_err(fail("opening the last segment"))?.len() == last.1;
+            if is_whole && !is_lost && !is_left {
+                log.current = Some(file);
+            }
         }
         // Otherwise octets that do not count stand behind the end, or some that should are missing: the next group begins a new
         // segment.
@@ -419,69 +427,6 @@ pub(super) fn read_clean_mark(dir: &Path) -> Option<Position> {
     state_file::read(&dir.join(CLEAN_FILE)).ok()
 }
 
-/// Finds the segments that count, and how much of each; and the highest number ever used.
-pub(super) fn find_segments(
-    dir: &Path,
-    findings: &mut Vec<Finding>,
-) -> Result<(BTreeMap<u64, Found>, u64), StoreError> {
-    let fail = |e: io::Error| StoreError::io("reading the log directory", e);
-    let mut segments = BTreeMap::new();
-    let mut highest = 0;
-    for entry in fs::read_dir(dir).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        let number = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .and_then(|n| n.strip_suffix(".seg"))
-            .and_then(|n| n.parse::<u64>().ok());
-        let Some(number) = number else { continue };
-        highest = highest.max(number);
-        let mut head = Vec::with_capacity(SEGMENT_HEADER_OCTETS);
-        let file = File::open(&path).map_err(fail)?;
-        let octets = file.metadata().map_err(fail)?.len();
-        Sectors::new(&file, octets.min(SEGMENT_HEADER_OCTETS as u64)).read_to_end(&mut head).map_err(fail)?;
-        match SegmentHeader::decode(&head) {
-            Ok(header) if header.number == number => {
-                segments.insert(number, Found { header, header_is_whole: true, path, octets });
-            }
-            Err(FormatError::Newer(version)) => {
-                return Err(StoreError::Newer(format!("log segment {number}: version {version}")));
-            }
-            // A segment whose making was cut off holds nothing; it keeps its number spent.
-            _ if octets <= SEGMENT_HEADER_OCTETS as u64 => {}
-            Ok(_) | Err(_) => {
-                // Its groups carry checks of their own.
-                findings.push(Finding::damage(
-                    number,
-                    0,
-                    SEGMENT_HEADER_OCTETS as u64,
-                    "header is not valid",
-                    false,
-                ));
-                let header =
-                    SegmentHeader { number, previous: 0, previous_octets: 0, chain: Digest([0; 32]) };
-                segments.insert(number, Found { header, header_is_whole: false, path, octets });
-            }
-        }
-    }
-    let claims: Vec<(u64, u64)> =
-        segments.values().map(|s: &Found| (s.header.previous, s.header.previous_octets)).collect();
-    // Several heirs may claim the same segment: all but the last were given up before they held anything, at the same end.
-    for (number, octets) in claims {
-        if let Some(found) = segments.get_mut(&number) {
-            found.octets = found.octets.min(octets);
-        }
-    }
-    Ok((segments, highest))
-}
-
-/// The segments there are, and how many octets of each count.
-pub(super) fn counted_segments(dir: &Path) -> Result<Vec<(u64, u64)>, StoreError> {
-    // What is wrong with a header is found by whoever walks through the segment.
-    let (segments, _) = find_segments(dir, &mut Vec::new())?;
-    Ok(segments.into_iter().map(|(number, found)| (number, found.octets)).collect())
-}
-
 fn covers(segments: &BTreeMap<u64, Found>, position: &Position) -> bool {
     segments.get(&position.segment).is_some_and(|s| position.offset <= s.octets)
 }
@@ -505,7 +450,7 @@ struct ReadGroup {
 
 /// Reads the group whose header stands at `offset`; `Ok(None)` at the end.
 fn read_group(
-    file: &File,
+    file: &dyn Octets,
     offset: u64,
     end: u64,
     octets: &mut Vec<u8>,
@@ -540,7 +485,12 @@ fn why(what: FormatError, unreadable: Option<&io::Error>) -> String {
 }
 
 /// Looks behind `from` for a group header that is whole and newer than `sequence`, stepping over what cannot be read.
-pub(super) fn next_group_behind(file: &File, from: u64, end: u64, sequence: u64) -> io::Result<Option<u64>> {
+pub(super) fn next_group_behind(
+    file: &dyn Octets,
+    from: u64,
+    end: u64,
+    sequence: u64,
+) -> io::Result<Option<u64>> {
     let finder = memchr::memmem::Finder::new(GROUP_MAGIC);
     let mut window = vec![0; SEARCH_OCTETS + GROUP_HEADER_OCTETS];
     let mut at = from;
@@ -574,7 +524,7 @@ fn cut_torn(
     let fail = |e: io::Error| StoreError::io("reading the end of the log", e);
     let mut sequence = sequence_before(segments, known.start, number).map_err(fail)?;
     let Some(found) = segments.get_mut(&number) else { return Ok(()) };
-    let file = File::open(&found.path).map_err(fail)?;
+    let file = File::open(segment_path(dir, number)).map_err(fail)?;
     let mut octets = Vec::new();
     let mut at = from;
     loop {
@@ -646,7 +596,7 @@ fn rehome(
         chain: chain.unwrap_or(found.header.chain),
     };
     let path = segment_path(dir, new_number);
-    let mut source = File::open(&found.path).map_err(fail)?;
+    let mut source = File::open(segment_path(dir, number)).map_err(fail)?;
     if !is_readable(&source, from, found.octets).map_err(fail)? {
         return Ok(false);
     }
@@ -674,15 +624,20 @@ fn rehome(
     let octets = SEGMENT_HEADER_OCTETS as u64 + octets;
     // Best effort: without it a start that is broken off has the next one copy all of it again.
     state_file::write(&dir.join(SECURED_FILE), &Secured { segment: new_number, octets }).ok();
-    segments.insert(new_number, Found { header, header_is_whole: true, path, octets });
+    segments.insert(new_number, Found::of_segment(dir, header, octets));
     Ok(true)
 }
 
 /// Writes what stands behind `from` in segment `number` once more in its place, and syncs: with no room for a copy, or
 /// when not all can be read, this makes pages that a failed sync left clean dirty again.
-fn write_again(segments: &BTreeMap<u64, Found>, number: u64, from: u64) -> Result<(), StoreError> {
+fn write_again(
+    dir: &Path,
+    segments: &BTreeMap<u64, Found>,
+    number: u64,
+    from: u64,
+) -> Result<(), StoreError> {
     let Some(found) = segments.get(&number) else { return Ok(()) };
-    let written = File::options().read(true).write(true).open(&found.path).and_then(|file| {
+    let written = File::options().read(true).write(true).open(segment_path(dir, number)).and_then(|file| {
         write_over(&file, from, found.octets)?;
         file.sync_all()
     });
@@ -704,7 +659,7 @@ fn replay(
     let fail = |e: io::Error| StoreError::io("reading the log", e);
     let mut position = start;
     for (number, found) in segments.range(start.segment..) {
-        let file = File::open(&found.path).map_err(fail)?;
+        let file = found.open().map_err(fail)?;
         let mut octets = Vec::new();
         if *number != start.segment {
             position = Position { segment: *number, offset: SEGMENT_HEADER_OCTETS as u64, ..position };
@@ -724,7 +679,9 @@ fn replay(
                     }
                     chain_is_known = true;
                     let group = decode_group(&header, &octets);
-                    for (offset, what) in &group.damage {
+                    // The entries were kept without the payloads.
+                    let is_damage = |what: FormatError| what != FormatError::Payload || !file.is_emptied();
+                    for (offset, what) in group.damage.iter().filter(|(_, what)| is_damage(*what)) {
                         damage(
                             at + offset,
                             0,

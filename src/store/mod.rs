@@ -7,6 +7,8 @@
 //! data_dir/
 //!   lock                      held while a process has the store open
 //!   log/NNNNNNNN.seg          the log: what is acknowledged, for ever            (format.rs, log.rs, fact.rs)
+//!   log/NNNNNNNN.entries      in place of a segment in which no content is left: its entries, compressed (emptied.rs)
+//!   log/00000000.seg          after the first such: keeps programs away that know of none (emptied.rs)
 //!   log/torn/                 octets of a last group that a crash cut off, never acknowledged
 //!   log/clean                 present after an orderly close: where the log ended     (state_file.rs)
 //!   log/secured               how much of the last segment a start after a crash has synced (state_file.rs)
@@ -36,7 +38,8 @@
 //! | file | version | refused by |
 //! |---|---|---|
 //! | `log/NNNNNNNN.seg` | 1, in its header (format.rs) | [`Embedded::open`]; groups and frames have that of their segment, also in `log/torn/` |
-//! | entries in it | `v`, 1 to 4 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
+//! | `log/NNNNNNNN.entries` | 1, in its header (emptied/format.rs) | [`Embedded::open`] |
+//! | entries in either | `v`, 1 to 5 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
 //! | `index.sqlite` | `user_version`, the newest of its entries (index.rs) | [`Embedded::open`] |
 //! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json`, `retention-clock.json` | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
 //! | `checkpoints.jsonl`, `checkpoints.1.jsonl` | `v` in each line, 1 (checkpoint.rs) | [`Embedded::open`]; a newer line in the folder outside is stepped over, and named |

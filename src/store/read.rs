@@ -2,7 +2,7 @@
 
 use super::embedded::Shared;
 use super::index::ObjectPlace;
-use super::log::segment_path;
+use super::log::{Octets, SegmentFile};
 use super::spool::ReadAt;
 use super::stage::INLINE_OCTETS_MAX;
 use super::{Digest, Keyring, StoreError, StoredExtent};
@@ -10,7 +10,6 @@ use aws_lc_rs::digest::{Context, SHA256};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// Octets hashed at a time.
@@ -52,7 +51,7 @@ fn fetched(shared: &Shared, object: u64) -> io::Result<Checked> {
             let size = usize::try_from(row.sealed_octets).ok().filter(|n| *n as u64 <= INLINE_OCTETS_MAX * 2);
             let mut sealed =
                 vec![0; size.ok_or_else(|| damaged(format!("object {object}: impossible size")))?];
-            File::open(segment_path(&shared.log_dir(), segment))?.read_exact_at(&mut sealed, offset)?;
+            SegmentFile::open(&shared.log_dir(), segment)?.fill(&mut sealed, offset)?;
             if Digest::of(&sealed) != row.sealed_sha256 {
                 return Err(damaged(format!(
                     "object {object} in log segment {segment} at {offset}: hash does not match"

@@ -4,10 +4,8 @@ use super::embedded::Shared;
 use super::fact::{Entry, Fact, ReceivedFact, RevisedFact};
 use super::format::ENTRY_OCTETS_MAX;
 use super::index::Index;
-use super::log::segment_path;
+use super::log::{Octets, SegmentFile};
 use super::{StoreError, TurnedAway};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 /// Where an entry stands: its segment, its first octet, its length.
 pub(super) type EntryPlace = (u64, u64, u32);
@@ -58,8 +56,8 @@ fn read(shared: &Shared, (segment, place, octets): EntryPlace) -> Result<Fact, S
         return Err(damaged("impossible size".to_owned()));
     }
     let mut entry = vec![0; octets as usize];
-    File::open(segment_path(&shared.log_dir(), segment))
-        .and_then(|file| file.read_exact_at(&mut entry, place))
+    SegmentFile::open(&shared.log_dir(), segment)
+        .and_then(|file| file.fill(&mut entry, place))
         .map_err(|e| damaged(e.to_string()))?;
     let entry: Entry = serde_json::from_slice(&entry).map_err(|e| damaged(e.to_string()))?;
     Ok(entry.fact)

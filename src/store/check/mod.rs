@@ -28,4 +28,5 @@ pub use verifier::{VerifyOptions, verify};
 pub(in crate::store) use bits::Bits;
 pub(in crate::store) use content::{Found, content_file};
 pub(in crate::store) use damage::{Damage, Touched};
+use segment::open;
 pub(in crate::store) use segment::{End, Expect, Seen, Tail, Visit, segment_name, walk_segment};

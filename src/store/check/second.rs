@@ -6,7 +6,7 @@ use super::ledger::Ledger;
 use super::report::FindingKind;
 use super::rows::{Bucket, LOOKED_AT_MAX, Rows};
 use super::taking::Findings;
-use super::{Damage, Expect, Seen, Touched, Visit, walk_segment};
+use super::{Damage, Expect, Seen, Touched, Visit, open, walk_segment};
 use crate::mail::ReceiptId;
 use crate::store::StoreError;
 use crate::store::log::{Found as Segment, Position};
@@ -127,7 +127,7 @@ fn each(
             _ => found.octets,
         };
         let expect = Expect { number: *number, from: 0, end, chain: None, sequence: None, payloads: false };
-        let walked = walk_segment(&found.path, &expect, &mut each)?;
+        let walked = walk_segment(&open(found)?, &expect, &mut each)?;
         if let Some(tail) = walked.tail {
             tail.seen.iter().for_each(|seen| each.entry(seen));
         }

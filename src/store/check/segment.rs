@@ -12,12 +12,10 @@ use crate::store::format::{
     SEGMENT_HEADER_OCTETS, SegmentHeader,
 };
 use crate::store::index::Place;
-use crate::store::log::next_group_behind;
+use crate::store::log::{Found, SegmentFile, next_group_behind};
 use crate::store::{Digest, StoreError};
-use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 /// Octets read at a time.
 pub(super) const CHUNK_OCTETS: usize = 256 * 1024;
@@ -92,20 +90,24 @@ pub(in crate::store) fn segment_name(number: u64) -> String {
     format!("log/{number:08}.seg")
 }
 
-/// Walks through the segment at `path`.
+/// Opens a segment that was found.
+pub(super) fn open(found: &Found) -> Result<SegmentFile, StoreError> {
+    found.open().map_err(|e| StoreError::io("opening a log segment", e))
+}
+
+/// Walks through a segment.
 ///
 /// # Errors
-/// [`StoreError::Io`] when it cannot be opened, or for want of memory and the like; octets that cannot be read are damage. [`StoreError::Newer`] when a newer version
+/// [`StoreError::Io`] for want of memory and the like; octets that cannot be read are damage. [`StoreError::Newer`] when a newer version
 /// wrote it.
 pub(in crate::store) fn walk_segment(
-    path: &Path,
+    file: &SegmentFile,
     expect: &Expect,
     visit: &mut dyn Visit,
 ) -> Result<End, StoreError> {
-    let file = File::open(path).map_err(|e| StoreError::io("opening a log segment", e))?;
-    let source = Source::new(&file, expect.end, visit);
+    let source = Source::new(file, expect.end, visit);
     let end = End { chain: expect.chain, sequence: expect.sequence, ..End::default() };
-    Walker { file: &file, source, expect, name: segment_name(expect.number), end }.walk()
+    Walker { file, source, expect, name: file.name(expect.number), end }.walk()
 }
 
 /// A group read to its end, as far as it could be.
@@ -120,7 +122,7 @@ struct Group {
 }
 
 struct Walker<'a, 'f, 'v> {
-    file: &'f File,
+    file: &'f SegmentFile,
     source: Source<'f, 'v>,
     expect: &'a Expect,
     name: String,
@@ -163,6 +165,10 @@ impl Walker<'_, '_, '_> {
     }
 
     fn header(&mut self) -> Result<(), Fault> {
+        if let Some(fault) = self.file.fault() {
+            let damage = self.damage_at(0, 0, fault.to_owned(), false);
+            self.source.visit.damage(damage);
+        }
         let mut head = Vec::new();
         let read = self.source.read(SEGMENT_HEADER_OCTETS, &mut head);
         let header = match read {
@@ -200,7 +206,8 @@ impl Walker<'_, '_, '_> {
         while self.end.offset < self.expect.end {
             let at = self.end.offset;
             match self.group(at) {
-                Ok(group) if group.damage.is_empty() => self.take(group),
+                // Entries that were put in the place of a segment were synced whole: nothing of them is torn.
+                Ok(group) if group.damage.is_empty() || self.file.is_emptied() => self.take(group),
                 Ok(group) if self.next_behind(group.end, group.sequence)?.is_some() => self.take(group),
                 Ok(group) => {
                     self.end.tail = Some(self.tail(at, group.damage, group.seen));
@@ -379,6 +386,9 @@ impl Walker<'_, '_, '_> {
     fn payload(&mut self, header: &FrameHeader) -> Result<Option<String>, Fault> {
         if !self.expect.payloads {
             return Ok(None);
+        }
+        if self.file.is_emptied() && header.payload_octets > 0 {
+            return Ok(Some("was left out when the entries took the place of the segment".to_owned()));
         }
         let from = self.source.at;
         let sha256 = self.source.hash(header.payload_octets)?;

@@ -3,9 +3,8 @@
 use super::segment::{CHUNK_OCTETS, Visit};
 use crate::store::Digest;
 use crate::store::format::FormatError;
-use crate::store::log::Sectors;
+use crate::store::log::{Sectors, SegmentFile};
 use aws_lc_rs::digest::{Context, SHA256};
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 
@@ -35,8 +34,8 @@ pub(super) struct Source<'f, 'v> {
 }
 
 impl<'f, 'v> Source<'f, 'v> {
-    /// Of these octets of a file.
-    pub(super) fn new(file: &'f File, end: u64, visit: &'v mut dyn Visit) -> Source<'f, 'v> {
+    /// Of these octets of a segment.
+    pub(super) fn new(file: &'f SegmentFile, end: u64, visit: &'v mut dyn Visit) -> Source<'f, 'v> {
         let reader = BufReader::with_capacity(CHUNK_OCTETS, Sectors::new(file, end));
         Source { reader, at: 0, end, unpaced: 0, visit }
     }

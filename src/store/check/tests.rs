@@ -1,7 +1,7 @@
 use super::*;
 use crate::store::Digest;
 use crate::store::format::{GroupHeader, SEGMENT_HEADER_OCTETS};
-use crate::store::log::{Log, Position, bad, segment_path};
+use crate::store::log::{Log, Position, SegmentFile, bad, segment_path};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,8 @@ fn walk(path: &Path, payloads: bool) -> (Heard, End) {
     let end = std::fs::metadata(path).unwrap().len();
     let expect = Expect { number: 1, from: 0, end, chain: None, sequence: Some(0), payloads };
     let mut heard = Heard::default();
-    let end = walk_segment(path, &expect, &mut heard).unwrap();
+    let file = SegmentFile::open(path.parent().unwrap(), 1).unwrap();
+    let end = walk_segment(&file, &expect, &mut heard).unwrap();
     (heard, end)
 }
 
@@ -136,7 +137,8 @@ fn a_missing_group_is_counted_and_a_visitor_ends_the_walk() {
         fn damage(&mut self, _: Damage) {}
     }
     let expect = Expect { number: 1, from: 0, end: ends[3], chain: None, sequence: None, payloads: true };
-    assert!(walk_segment(&path, &expect, &mut Impatient).unwrap().stopped);
+    let file = SegmentFile::open(path.parent().unwrap(), 1).unwrap();
+    assert!(walk_segment(&file, &expect, &mut Impatient).unwrap().stopped);
 }
 
 #[test]

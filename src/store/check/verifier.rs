@@ -11,7 +11,7 @@ use super::report::{FINDINGS_MAX, FindingKind, Unused, VerifyFinding, VerifyProg
 use super::rows::{Bucket, Rows};
 use super::second::SecondLook;
 use super::taking::{Findings, Taking};
-use super::{Damage, End, Expect, Tail, Visit, segment_name, walk_segment};
+use super::{Damage, End, Expect, Tail, Visit, open, segment_name, walk_segment};
 use crate::mail::Timestamp;
 use crate::observe::now;
 use crate::store::checkpoint::PublicKey;
@@ -227,7 +227,7 @@ impl<'a> Verifier<'a> {
             let (chain, sequence) = (self.chain, self.sequence);
             let expect = Expect { number, from, end, chain, sequence, payloads };
             let is_cut = end < found.octets;
-            let walked: End = walk_segment(&found.path, &expect, &mut self.taking)?;
+            let walked: End = walk_segment(&open(found)?, &expect, &mut self.taking)?;
             (self.chain, self.sequence) = (walked.chain, walked.sequence);
             self.groups += walked.groups;
             self.at = (number, walked.offset);
@@ -466,7 +466,7 @@ impl<'a> Verifier<'a> {
 
 /// What of a segment counts for nothing.
 fn unused(segment: &Segment) -> Option<Unused> {
-    let octets = std::fs::metadata(&segment.path).ok()?.len().checked_sub(segment.octets)?;
-    let file = format!("log/{}", segment.path.file_name()?.to_string_lossy());
+    let octets = segment.length.checked_sub(segment.octets)?;
+    let file = segment_name(segment.header.number);
     (octets > 0).then_some(Unused { file, offset: segment.octets, octets })
 }

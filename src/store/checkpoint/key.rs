@@ -99,7 +99,9 @@ impl StoreKey {
 
 fn log_has_entries(data_dir: &Path) -> bool {
     let segments = fs::read_dir(data_dir.join("log")).into_iter().flatten().flatten();
-    let is_segment = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|ending| ending == "seg");
+    let is_segment = |entry: &fs::DirEntry| {
+        entry.path().extension().is_some_and(|ending| ending == "seg" || ending == "entries")
+    };
     let octets = |entry: fs::DirEntry| entry.metadata().map_or(0, |found| found.len());
     segments.filter(is_segment).any(|entry| octets(entry) > SEGMENT_HEADER_OCTETS as u64)
 }

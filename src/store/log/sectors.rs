@@ -3,6 +3,7 @@
 //! In their place stand zeros, which no hash fits: so they are damage like any other. Errors that say nothing of what is stored,
 //! such as a want of memory, stay errors.
 
+use crate::store::emptied::DamagedBlock;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,23 +14,63 @@ const SECTOR_OCTETS: usize = 4096;
 /// Octets looked at a time.
 const WINDOW_OCTETS: usize = 1024 * 1024;
 
-/// True for errors that tell of the octets asked for: the medium, or checks that a file system or a mapper below makes.
-pub(super) fn is_unreadable(error: &io::Error) -> bool {
+/// Octets at offsets, of which some may not be readable: a file, or a segment that another kind of file keeps.
+pub(in crate::store) trait Octets {
+    /// Fills `into` from `at`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] when there are fewer; those of which [`is_unreadable`] is true when some cannot be told.
+    fn fill(&self, into: &mut [u8], at: u64) -> io::Result<()>;
+
+    /// Reads some octets from `at` on; none at the end. Errors are those of [`Octets::fill`], but that there are fewer.
+    fn fill_some(&self, into: &mut [u8], at: u64) -> io::Result<usize>;
+
+    /// Behind the octets around `at` that can be read or not only together.
+    fn piece_end(&self, at: u64) -> u64;
+}
+
+impl Octets for File {
+    fn fill(&self, into: &mut [u8], at: u64) -> io::Result<()> {
+        #[cfg(test)]
+        bad::check(self, at, into.len())?;
+        self.read_exact_at(into, at)
+    }
+
+    fn fill_some(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        #[cfg(test)]
+        bad::check(self, at, into.len())?;
+        self.read_at(into, at)
+    }
+
+    fn piece_end(&self, at: u64) -> u64 {
+        let sector = SECTOR_OCTETS as u64;
+        at - at % sector + sector
+    }
+}
+
+/// True for errors that tell of the octets asked for: the medium, checks that a file system or a mapper below makes, or those of
+/// a file of entries.
+pub(in crate::store) fn is_unreadable(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     [Errno::IO, Errno::NODATA, Errno::ILSEQ, Errno::BADMSG, Errno::UCLEAN].map(Some).contains(&errno)
+        || error.get_ref().is_some_and(|inner| inner.is::<DamagedBlock>())
 }
 
 /// Fills `into` from `at`, with zeros where nothing can be read; gives why, if that is anywhere.
-pub(super) fn read_over(file: &File, into: &mut [u8], at: u64) -> io::Result<Option<io::Error>> {
-    match read_exact_at(file, into, at) {
+pub(in crate::store) fn read_over(
+    file: &dyn Octets,
+    into: &mut [u8],
+    at: u64,
+) -> io::Result<Option<io::Error>> {
+    match file.fill(into, at) {
         Err(e) if is_unreadable(&e) => {}
         read => return read.map(|()| None),
     }
     let mut unreadable = None;
     let (mut rest, mut at) = (into, at);
     while !rest.is_empty() {
-        let (sector, behind) = rest.split_at_mut(to_next_sector(at).min(rest.len()));
-        match read_exact_at(file, sector, at) {
+        let (sector, behind) = rest.split_at_mut(to_piece_end(file, at).min(rest.len()));
+        match file.fill(sector, at) {
             Ok(()) => {}
             Err(e) if is_unreadable(&e) => {
                 sector.fill(0);
@@ -44,13 +85,13 @@ pub(super) fn read_over(file: &File, into: &mut [u8], at: u64) -> io::Result<Opt
 }
 
 /// True when all from `from` to `end` can be read.
-pub(super) fn is_readable(file: &File, from: u64, end: u64) -> io::Result<bool> {
+pub(super) fn is_readable(file: &dyn Octets, from: u64, end: u64) -> io::Result<bool> {
     let mut window = vec![0; WINDOW_OCTETS];
     let mut at = from;
     while at < end {
         let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(window.len());
         let Some(window) = window.get_mut(..wanted) else { break };
-        match read_exact_at(file, window, at) {
+        match file.fill(window, at) {
             Err(e) if is_unreadable(&e) => return Ok(false),
             read => read?,
         }
@@ -68,16 +109,16 @@ pub(super) fn write_over(file: &File, from: u64, end: u64) -> io::Result<()> {
         let wanted = left.min(window.len());
         let Some(octets) = window.get_mut(..wanted) else { break };
         if is_readable(file, at, at + wanted as u64)? {
-            read_exact_at(file, octets, at)?;
+            file.fill(octets, at)?;
             file.write_all_at(octets, at)?;
             at += wanted as u64;
             continue;
         }
         let window_end = at + wanted as u64;
         while at < window_end {
-            let sector = to_next_sector(at).min(usize::try_from(window_end - at).unwrap_or(usize::MAX));
+            let sector = to_piece_end(file, at).min(usize::try_from(window_end - at).unwrap_or(usize::MAX));
             let Some(octets) = window.get_mut(..sector) else { break };
-            match read_exact_at(file, octets, at) {
+            match file.fill(octets, at) {
                 Err(e) if is_unreadable(&e) => {}
                 read => read.and_then(|()| file.write_all_at(octets, at))?,
             }
@@ -87,9 +128,9 @@ pub(super) fn write_over(file: &File, from: u64, end: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The octets of a file in order, up to `end`, with zeros where nothing can be read.
+/// The octets of a file or a segment in order, up to `end`, with zeros where nothing can be read.
 pub(in crate::store) struct Sectors<'f> {
-    file: &'f File,
+    file: &'f dyn Octets,
     at: u64,
     end: u64,
     /// The last that could not be read: from, to, why.
@@ -97,7 +138,7 @@ pub(in crate::store) struct Sectors<'f> {
 }
 
 impl<'f> Sectors<'f> {
-    pub(in crate::store) fn new(file: &'f File, end: u64) -> Sectors<'f> {
+    pub(in crate::store) fn new(file: &'f dyn Octets, end: u64) -> Sectors<'f> {
         Sectors { file, at: 0, end, unreadable: None }
     }
 
@@ -113,9 +154,9 @@ impl Read for Sectors<'_> {
         let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let wanted = into.len().min(left);
         let into = into.get_mut(..wanted).unwrap_or_default();
-        let read = match read_at(self.file, into, self.at) {
+        let read = match self.file.fill_some(into, self.at) {
             Err(e) if is_unreadable(&e) => {
-                let sector = into.get_mut(..to_next_sector(self.at).min(wanted)).unwrap_or_default();
+                let sector = into.get_mut(..to_piece_end(self.file, self.at).min(wanted)).unwrap_or_default();
                 let unreadable = read_over(self.file, sector, self.at)?;
                 let behind = self.at + sector.len() as u64;
                 if let Some(e) = unreadable {
@@ -144,21 +185,8 @@ impl io::Seek for Sectors<'_> {
     }
 }
 
-fn to_next_sector(at: u64) -> usize {
-    let sector = SECTOR_OCTETS as u64;
-    usize::try_from(sector - at % sector).unwrap_or(SECTOR_OCTETS)
-}
-
-fn read_exact_at(file: &File, into: &mut [u8], at: u64) -> io::Result<()> {
-    #[cfg(test)]
-    bad::check(file, at, into.len())?;
-    file.read_exact_at(into, at)
-}
-
-fn read_at(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
-    #[cfg(test)]
-    bad::check(file, at, into.len())?;
-    file.read_at(into, at)
+fn to_piece_end(file: &dyn Octets, at: u64) -> usize {
+    usize::try_from(file.piece_end(at).saturating_sub(at)).unwrap_or(usize::MAX)
 }
 
 /// Sectors that a test makes bad, for its own thread.

@@ -8,7 +8,6 @@ use crate::store::StoreError;
 use crate::store::checkpoint::Gap;
 use crate::store::format::{GROUP_HEADER_OCTETS, GroupHeader, SEGMENT_HEADER_OCTETS};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 
 /// The position that reaches further; a checkpoint counts only beyond the other.
@@ -40,7 +39,7 @@ pub(super) fn sequence_before(
 ) -> io::Result<u64> {
     let mut sequence = start.sequence;
     for (segment, found) in segments.range(start.segment..number) {
-        let file = File::open(&found.path)?;
+        let file = found.open()?;
         let mut at = if *segment == start.segment { start.offset } else { SEGMENT_HEADER_OCTETS as u64 };
         let mut head = [0; GROUP_HEADER_OCTETS];
         while at + GROUP_HEADER_OCTETS as u64 <= found.octets {

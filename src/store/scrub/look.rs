@@ -7,7 +7,7 @@ use crate::observe::{metrics, now};
 use crate::store::check::{Bits, Damage, Found, Seen, Visit, content_file, segment_name};
 use crate::store::embedded::Shared;
 use crate::store::fact::{Fact, ObjectFact};
-use crate::store::log::segment_path;
+use crate::store::log::SegmentFile;
 use crate::store::{ReceiptQuery, StoreError};
 use rustix::fs::Advice;
 use std::cell::OnceCell;
@@ -28,7 +28,7 @@ pub(super) struct Look<'a> {
     shared: &'a Shared,
     segment: u64,
     /// Of this segment, to have the kernel forget what was read of it; none of the one that mail is appended to.
-    forgets: Option<File>,
+    forgets: Option<SegmentFile>,
     /// Octets read of it.
     read: u64,
     pace: Pace,
@@ -58,7 +58,7 @@ pub(super) fn is_passing(error: &io::Error) -> bool {
 
 impl<'a> Look<'a> {
     pub(super) fn new(scrub: &'a Scrub, shared: &'a Shared, segment: u64, is_full: bool) -> Look<'a> {
-        let file = || File::open(segment_path(&shared.log_dir(), segment)).ok();
+        let file = || SegmentFile::open(&shared.log_dir(), segment).ok();
         let forgets = is_full.then(file).flatten();
         Look {
             scrub,
@@ -213,8 +213,8 @@ fn forget(file: &File, read: u64) {
 impl Visit for Look<'_> {
     fn pace(&mut self, octets: u64) -> ControlFlow<()> {
         self.read += octets;
-        if let Some(file) = &self.forgets {
-            forget(file, self.read);
+        if let Some(segment) = &self.forgets {
+            forget(segment.file(), self.read);
         }
         self.spend(octets)
     }

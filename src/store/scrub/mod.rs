@@ -19,7 +19,7 @@ mod state;
 use super::StoreError;
 use super::check::{Expect, Tail, walk_segment};
 use super::embedded::Shared;
-use super::log::{counted_segments, segment_path};
+use super::log::{SegmentFile, counted_segments};
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
 use crate::observe::{metrics, now};
 use look::Look;
@@ -304,7 +304,9 @@ impl Scrub {
             let expect = Expect { number, from: 0, end, chain, sequence, payloads: true };
             self.state().begin_segment(number, &pass);
             let mut look = Look::new(self, shared, number, number < durable.segment);
-            let walked = walk_segment(&segment_path(&shared.log_dir(), number), &expect, &mut look);
+            let opened = SegmentFile::open(&shared.log_dir(), number);
+            let opened = opened.map_err(|e| StoreError::io("opening a log segment", e));
+            let walked = opened.and_then(|file| walk_segment(&file, &expect, &mut look));
             (chain, sequence) = match walked {
                 Ok(end) if end.stopped => return look.end().map(|_| Ended::BrokenOff),
                 Ok(end) => {
