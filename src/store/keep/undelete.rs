@@ -80,8 +80,8 @@ fn candidates(shared: &Shared, asked: &UndeleteAsked, most: usize) -> Result<(Ve
     let id = asked.gateway_mailbox;
     let gateway_mailbox = shared.known(id).ok_or(StoreError::Gone)?;
     let due_until = match due(&gateway_mailbox, &asked.folder, shared.clock.mark()) {
-        Some(due) if !is_held(&gateway_mailbox, &asked.folder) => due.received_until,
-        _ => Timestamp::from_unix_ms(i64::MIN),
+        Some(due) if !is_held(&gateway_mailbox, &asked.folder) => Some(due.received_until),
+        _ => None,
     };
     shared.read(|index| match index.folder(id, &asked.folder)? {
         Some(folder) => index.undeletable(folder.id, asked.since, due_until, most.saturating_add(1)),
