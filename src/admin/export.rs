@@ -81,6 +81,11 @@ pub fn begin(
             "{receipt_id} is the same again, nothing was stored for it{first}"
         )));
     };
+    if let Some(at) = receipt.freed_at {
+        return Err(OpError::NotFound(format!(
+            "the content of {receipt_id} was freed on {at}: nobody has it any more"
+        )));
+    }
     let place = PLACES
         .try_acquire()
         .map_err(|_| OpError::Refused(format!("{EXPORTS_MAX} exports are running already")))?;

@@ -208,8 +208,15 @@ impl Run<'_> {
             let Some(step) = step else { return Ok(()) };
             for receipt in step.receipts {
                 let this = receipt.receipt_id;
-                if !is_done(&receipt, reached.begun) {
-                    self.one(mailbox, receipt).await?;
+                match receipt.freed_at {
+                    // Of those that are named one is told why; of all there may be many.
+                    Some(at) if matches!(which, Reprocessing::Receipts(_)) => {
+                        let why = format!("its content was freed on {at}: nobody has it any more");
+                        self.note(this, StoreError::Refused(why))?;
+                    }
+                    Some(_) => {}
+                    None if is_done(&receipt, reached.begun) => {}
+                    None => self.one(mailbox, receipt).await?,
                 }
                 if Instant::now() >= deadline {
                     // Behind this one; of those named one by one each is a step.

@@ -210,6 +210,9 @@ fn content(out: &mut Lines, receipt: &ReceiptView, recipients_shown: usize) {
     if let Some(earlier) = receipt.repeats {
         out.add("repeats", &format!("receipt {earlier}: the same report again, nothing was added"));
     }
+    if let Some(at) = receipt.freed_at {
+        out.add("freed", &format!("{at}: its content is gone, this is what is known of it"));
+    }
     for revision in &receipt.revisions {
         out.add("again", &format!("{} {} by {}", revision.at, revision.kind.as_str(), safe(&revision.actor)));
     }

@@ -10,6 +10,7 @@
 //! repaired from it before anything else is taken.
 
 mod changing;
+mod freeing;
 mod keeping;
 mod kinship;
 mod placing;
@@ -18,6 +19,7 @@ mod room;
 mod storing;
 mod turning;
 
+pub(super) use freeing::{Freed, Freeing};
 pub(super) use keeping::{Expire, Undelete};
 pub(super) use revising::plan;
 pub(super) use room::{FILES_KEPT_FROM_MAIL, GROUP_ROOM_OCTETS, room_kept_from_mail};
@@ -105,6 +107,16 @@ pub(super) enum Command {
         actor: String,
         answer: Answer<Timestamp>,
     },
+    /// Frees what nothing needs any more.
+    Free {
+        freeing: Box<Freeing>,
+        answer: Answer<Freed>,
+    },
+    /// Notes that the octets of these objects are given back.
+    Strike {
+        objects: Vec<u64>,
+        answer: Answer<usize>,
+    },
     /// Has the index that was made beside take the place of the one in use.
     TakeIndex {
         answer: Answer<Vec<String>>,
@@ -167,6 +179,8 @@ pub(super) struct Committer {
     /// The index's WAL as it was behind the last group.
     wal_octets: u64,
     routes_changed: bool,
+    /// Something of this group stands in the index and not in the log.
+    changes_index_alone: bool,
     /// Gateway mailboxes deleted by this group; the routes learn of it behind the group.
     deleted: HashSet<GatewayMailboxId>,
     /// The index lost this group's transaction: nothing of the group may count.
@@ -221,6 +235,7 @@ impl Committer {
             octets: Octets::default(),
             wal_octets: 0,
             routes_changed: false,
+            changes_index_alone: false,
             deleted: HashSet::new(),
             spoilt: None,
         })
@@ -386,8 +401,12 @@ impl Committer {
         building: Instant,
     ) -> Result<Committed, StoreError> {
         let files = std::mem::take(&mut self.files);
+        let changes_index_alone = std::mem::take(&mut self.changes_index_alone);
         if builder.is_empty() {
-            index.rollback()?;
+            // What only the index was to know is found out again, should this fail.
+            if !changes_index_alone || index.commit().is_err() {
+                index.rollback()?;
+            }
             return Ok(Committed { group, sync_seconds: 0.0 });
         }
         // From here on the frames may reach the disk whatever is reported: the files they name must stay.
@@ -523,6 +542,12 @@ impl Committer {
             }
             Command::TrustClock { actor, answer } => {
                 self.attempt(group, answer, |this, group| this.trust_clock(actor, group))
+            }
+            Command::Free { freeing, answer } => {
+                self.attempt(group, answer, |this, group| this.free(&freeing, group))
+            }
+            Command::Strike { objects, answer } => {
+                self.attempt(group, answer, |this, group| this.strike(&objects, group))
             }
             Command::Probe | Command::TakeIndex { .. } | Command::Stop { .. } => None,
         }
@@ -742,7 +767,10 @@ impl Command {
             Command::Create { answer, .. } | Command::Change { answer, .. } => {
                 drop(answer.send(Err(e.clone())))
             }
-            Command::Expire { answer, .. } => drop(answer.send(Err(e.clone()))),
+            Command::Expire { answer, .. } | Command::Strike { answer, .. } => {
+                drop(answer.send(Err(e.clone())));
+            }
+            Command::Free { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::Undelete { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::TrustClock { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::TakeIndex { answer } => drop(answer.send(Err(e.clone()))),

@@ -135,7 +135,7 @@ pub(super) struct Shared {
 /// The store in a directory of its own.
 pub struct Embedded {
     pub(super) shared: Arc<Shared>,
-    commands: mpsc::Sender<Queued>,
+    pub(super) commands: mpsc::Sender<Queued>,
     decoy: DecoyKeyring,
     scrub: Arc<Scrub>,
     keeper: Arc<Keeper>,
@@ -1001,7 +1001,14 @@ impl Store for Embedded {
     }
 
     fn open(&self, key: &Unlocked, message: MessageKey) -> Result<Box<dyn io::Read + Send>, StoreError> {
-        let row = self.shared.read(|index| index.message(message.0))?;
+        let (row, freed) = self.shared.read(|index| {
+            let row = index.message(message.0)?;
+            let freed = index.freed_at(&row)?;
+            Ok((row, freed))
+        })?;
+        if freed.is_some() {
+            return Err(StoreError::Gone);
+        }
         if row.gateway_mailbox != key.gateway_mailbox.id {
             return Err(StoreError::Gone);
         }

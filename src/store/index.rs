@@ -8,6 +8,7 @@
 mod apply;
 mod examine;
 mod folders;
+mod freeing;
 mod keeping;
 mod looked_again;
 mod questions;
@@ -17,6 +18,7 @@ mod turned_away;
 
 pub(super) use apply::{MessageColumns, ObjectColumns, names, receipt_check, revision_check, row_flags};
 pub(super) use examine::Examined;
+pub(super) use freeing::{Needed, Unplaced};
 pub(super) use turned_away::{TurnedAwayRow, turned_away_names};
 
 use super::fact::{Fact, MessageFact, StoredExtent};
@@ -185,6 +187,8 @@ pub(super) enum ObjectPlace {
 pub(super) struct MessageRow {
     pub(super) gateway_mailbox: GatewayMailboxId,
     pub(super) extents: Vec<StoredExtent>,
+    /// The object that holds its summary.
+    pub(super) summary: u64,
     pub(super) octets: u64,
     /// Of the plain octets, for messages received as a whole.
     pub(super) sha256: Option<Digest>,

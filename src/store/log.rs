@@ -340,7 +340,7 @@ impl Log {
 
     /// Makes sure there is a segment to append to, and starts a group.
     pub(super) fn start_group(&mut self) -> Result<GroupBuilder, StoreError> {
-        if self.current.is_none() || self.last.1 >= segment_octets_max() {
+        if self.current.is_none() || self.last.1 >= segment_octets_max(&self.dir) {
             self.begin_segment()?;
         }
         Ok(GroupBuilder::new(self.chain, std::mem::take(&mut self.buffer)))
@@ -404,7 +404,17 @@ impl Log {
 }
 
 /// When a segment is full. A test may ask for small ones, to have many.
-fn segment_octets_max() -> u64 {
+#[cfg_attr(
+    not(test),
+    expect(unused_variables, reason = "only a test beside the code says so in the directory")
+)]
+fn segment_octets_max(dir: &Path) -> u64 {
+    #[cfg(test)]
+    if let Some(octets) =
+        fs::read_to_string(dir.join("segment-octets")).ok().and_then(|text| text.parse().ok())
+    {
+        return octets;
+    }
     #[cfg(feature = "planted-faults")]
     if let Some(octets) = std::env::var("DAYBOOK_SEGMENT_OCTETS").ok().and_then(|octets| octets.parse().ok())
     {

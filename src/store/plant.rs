@@ -37,6 +37,12 @@ pub(super) enum Plant {
     SkipRenameFileSync,
     /// A directory is not synced when one is made in it.
     SkipNewDirSync,
+    /// Content is punched out before the entry that frees it is durable.
+    FreeBeforeLog,
+    /// Freed content counts as given back before it is.
+    StrikeBeforePunch,
+    /// What was punched out is not synced before it counts as given back.
+    SkipPunchSync,
 }
 
 /// True when this safeguard is to be missing.
@@ -81,7 +87,7 @@ mod chosen {
     use super::Plant;
     use std::sync::OnceLock;
 
-    const ALL: [(&str, Plant); 12] = [
+    const ALL: [(&str, Plant); 15] = [
         ("skip-data-sync", Plant::SkipDataSync),
         ("answer-before-sync", Plant::AnswerBeforeSync),
         ("append-after-failure", Plant::AppendAfterFailure),
@@ -94,6 +100,9 @@ mod chosen {
         ("skip-rename-dir-sync", Plant::SkipRenameDirSync),
         ("skip-rename-file-sync", Plant::SkipRenameFileSync),
         ("skip-new-dir-sync", Plant::SkipNewDirSync),
+        ("free-before-log", Plant::FreeBeforeLog),
+        ("strike-before-punch", Plant::StrikeBeforePunch),
+        ("skip-punch-sync", Plant::SkipPunchSync),
     ];
 
     /// The one that `DAYBOOK_PLANT` names; a name that nobody knows is none, which the test that gave it notices.

@@ -25,11 +25,25 @@ enum Checked {
     File(File),
 }
 
+/// What was to be read is freed: nobody could ask for it any more, but somebody had asked before.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>());
+    matches!(inner, Some(StoreError::Gone))
+}
+
+/// Fetches an object's sealed octets, as [`fetched`] does; what is not as it was because it is freed is gone, and not damaged.
+fn checked(shared: &Shared, object: u64) -> io::Result<Checked> {
+    fetched(shared, object).map_err(|error| {
+        let freed = shared.read(|index| index.is_freed(object));
+        if freed.unwrap_or(false) { io::Error::other(StoreError::Gone) } else { error }
+    })
+}
+
 /// Fetches an object's sealed octets and checks their length and hash.
 ///
 /// A large file is read twice for it. `age` authenticates each of its chunks anyway, but not that it is this file: two of
 /// the same length could have been swapped.
-fn checked(shared: &Shared, object: u64) -> io::Result<Checked> {
+fn fetched(shared: &Shared, object: u64) -> io::Result<Checked> {
     let row =
         shared.read(|index| index.object(object)).map_err(|e| damaged(format!("object {object}: {e}")))?;
     match row.place {
@@ -110,7 +124,7 @@ pub(super) struct MessageReader {
 
 impl MessageReader {
     /// # Errors
-    /// [`StoreError::Damaged`] when the first extent cannot be opened.
+    /// [`StoreError::Damaged`] when the first extent cannot be opened; [`StoreError::Gone`] when it is freed.
     pub(super) fn open(
         shared: Arc<Shared>,
         keyring: Keyring,
@@ -127,6 +141,7 @@ impl MessageReader {
             check: sha256.map(|expected| (Context::new(&SHA256), expected)),
         };
         reader.advance().map_err(|e| match e.kind() {
+            _ if is_gone(&e) => StoreError::Gone,
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => {
                 StoreError::Damaged(e.to_string())
             }

@@ -202,6 +202,10 @@ impl Stage for EmbeddedStage {
         // Nobody may have looked at these octets for years: a good copy in hand is not given away for a rotten one.
         for extent in &row.extents {
             if let Err(error) = super::read::verify_object(&self.shared, extent.object) {
+                if super::read::is_gone(&error) {
+                    // Freed since it was found.
+                    return Ok(Holding::Nothing);
+                }
                 tracing::error!(event = "store.damaged", object = extent.object, %error);
                 return Ok(Holding::Damaged);
             }

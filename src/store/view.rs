@@ -139,6 +139,9 @@ pub struct ReceiptView {
     /// Message-ID of the journal report whose header alone came back in an NDR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returned_message_id: Option<String>,
+    /// When what was received was freed: nobody can read it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freed_at: Option<Timestamp>,
     /// Its messages; none when nothing was stored, because it was held already.
     #[serde(default)]
     pub messages: Vec<MessageView>,
@@ -330,7 +333,12 @@ fn view(
     events: Events,
 ) -> Result<ReceiptView, StoreError> {
     let gateway_mailbox = shared.known(fact.gateway_mailbox);
+    let freed_at = match fact.messages.first() {
+        Some(received) => index.message_freed_at(received.message)?,
+        None => None,
+    };
     let mut view = ReceiptView {
+        freed_at,
         receipt_id: fact.receipt_id,
         gateway_mailbox: fact.gateway_mailbox,
         address: gateway_mailbox.as_ref().and_then(|m| m.address().map(ToString::to_string)),

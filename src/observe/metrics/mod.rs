@@ -44,6 +44,10 @@
 //! | `daybook_scrub_objects_total` | – | entries of the log, their payloads with them, and content files looked at so |
 //! | `daybook_scrub_passes_total` | – | times that this came to its end |
 //! | `daybook_store_checkpoint_failures_total` | `place` | attempts to write a signed checkpoint to `data_dir` or `checkpoint_dir` that failed |
+//! | `daybook_store_freed_objects_total` | – | stored objects that nothing needs any more: their content is freed |
+//! | `daybook_store_freed_octets_total` | – | octets of that content |
+//! | `daybook_store_returned_octets_total` | – | octets that the file system has back of it: whole blocks, removed files, segments in which nothing else was left |
+//! | `daybook_store_unpunched_objects` | – | freed objects whose octets may still be there: those in the segment of the log that is appended to, and what the next pass gives back |
 //! | `daybook_log_dropped_lines_total` | – | log lines lost because the log could not be written fast enough |
 //! | `daybook_panics_total` | – | bugs that a task or thread died of |
 //! | `daybook_process_start_time_seconds` | – | when the process started, since 1970 |
@@ -279,6 +283,18 @@ pub fn scrub_passed() {
 /// A signed checkpoint could not be written.
 pub fn store_checkpoint_failed(place: CheckpointPlace) {
     METRICS.store_checkpoint_failures.get_or_create(&[("place", place.as_str())]).inc();
+}
+
+/// So many objects were freed, with so many octets; the file system has so many octets back.
+pub fn store_freed(objects: u64, octets: u64, returned: u64) {
+    METRICS.store_freed_objects.inc_by(objects);
+    METRICS.store_freed_octets.inc_by(octets);
+    METRICS.store_returned_octets.inc_by(returned);
+}
+
+/// So many freed objects are still to be given back.
+pub fn store_unpunched(objects: u64) {
+    METRICS.store_unpunched_objects.set(i64::try_from(objects).unwrap_or(i64::MAX));
 }
 
 /// A log line was lost.

@@ -6,6 +6,9 @@ use crate::store::index::Index;
 use crate::store::{Digest, FolderName, StoreError, WantedPlacement};
 use std::collections::{HashMap, HashSet};
 
+/// Numbers that folders and messages have while they are only planned: far from any that is given out.
+pub(super) const PLANNED_NUMBERS: u64 = 1 << 62;
+
 /// Makes a folder of a gateway mailbox that is wanted first, with the user's part of its path; gives its number.
 pub(super) type MakeFolder<'a> = dyn FnMut(&FolderName, Option<String>) -> Result<u64, StoreError> + 'a;
 
@@ -34,6 +37,8 @@ pub(super) struct Placed {
     pub(super) wanted: Vec<u32>,
     pub(super) spared: Vec<SparedFact>,
     pub(super) spared_paths: Vec<(String, Uid)>,
+    /// Some were not made because the content is freed.
+    pub(super) is_short: bool,
 }
 
 struct Folder {
@@ -86,6 +91,11 @@ impl Placer {
             subject.messages.get(wanted.message as usize).copied().ok_or_else(|| {
                 StoreError::Refused("a placement names a message that is not there".to_owned())
             })?;
+        let is_freed = is_freed(index, subject, message)?;
+        if is_freed && self.is_new(index, subject.gateway_mailbox, wanted)? {
+            placed.is_short = true;
+            return Ok(());
+        }
         let (folder, uid, path) = self.folder(index, subject.gateway_mailbox, wanted, make)?;
         let there = match self.own_entry(index, folder, subject, message)? {
             None if wanted.folder == FolderName::Inbox && subject.in_inbox.is_some() => subject.in_inbox,
@@ -95,6 +105,10 @@ impl Placer {
         if let Some(uid) = there {
             placed.spared.push(SparedFact { folder, uid, reasons: wanted.reasons.clone() });
             placed.spared_paths.push((path, uid));
+            return Ok(());
+        }
+        if is_freed {
+            placed.is_short = true;
             return Ok(());
         }
         let next = uid
@@ -119,6 +133,17 @@ impl Placer {
         placed.joins.push(join);
         placed.placement_paths.push((path, uid));
         Ok(())
+    }
+
+    /// True when there is no such folder yet.
+    fn is_new(
+        &self,
+        index: &Index,
+        id: GatewayMailboxId,
+        wanted: &WantedPlacement,
+    ) -> Result<bool, StoreError> {
+        let is_known = self.folders.contains_key(&(id, wanted.folder.clone()));
+        Ok(!is_known && index.folder(id, &wanted.folder)?.is_none())
     }
 
     /// What the receipt has of this message in the folder, taken by a client or not; not what it left.
@@ -246,4 +271,11 @@ impl Placer {
         self.slugs.insert(key, slug.clone());
         Ok(slug)
     }
+}
+
+/// True when there is nothing left of a message that could be placed. What is delivered was looked at as it was stored, and what is
+/// only planned has no row yet.
+fn is_freed(index: &Index, subject: Subject<'_>, message: u64) -> Result<bool, StoreError> {
+    let is_old = subject.again.is_some() && message < PLANNED_NUMBERS;
+    Ok(is_old && index.message_freed_at(message)?.is_some())
 }

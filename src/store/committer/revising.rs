@@ -1,6 +1,6 @@
 //! Receipts that are looked at again: as an entry of the log, and as a plan that leaves no trace.
 
-use super::placing::{Placed, Placer, Subject};
+use super::placing::{PLANNED_NUMBERS, Placed, Placer, Subject};
 use super::storing::Content;
 use super::{Committer, Group};
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp, Uid};
@@ -12,9 +12,6 @@ use crate::store::index::Index;
 use crate::store::recall::{read_received, read_revised};
 use crate::store::{Digest, FolderName, Reading, Revised, Revision, RevisionKind, StoreError};
 use std::collections::HashSet;
-
-/// Numbers that folders and messages have while they are only planned: far from any that is given out.
-const PLANNED_NUMBERS: u64 = 1 << 62;
 
 /// A receipt as it was before it is looked at again.
 struct Before {
@@ -207,7 +204,9 @@ fn decide(
         placer.is_let_out(id, identity, &placed);
     }
     let (mut left, mut left_paths) = (Vec::new(), Vec::new());
-    for name in &revision.leaves {
+    // What cannot be given to somebody else stays where it is.
+    let leaves: &[FolderName] = if placed.is_short { &[] } else { &revision.leaves };
+    for name in leaves {
         for (folder, uid) in placer.leave(index, id, receipt, name, &placed.spared)? {
             left.push(LeftFact { folder, uid });
             left_paths.push((index.folder_path(folder)?, uid));

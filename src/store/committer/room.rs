@@ -29,6 +29,7 @@ fn room_for(batch: &[Command]) -> u64 {
 fn may_use_ballast(command: &Command) -> bool {
     match command {
         Command::Expunge { .. } | Command::Fetched { .. } => true,
+        Command::Free { .. } | Command::Strike { .. } => true,
         Command::Expire { .. } | Command::Undelete { .. } | Command::TrustClock { .. } => true,
         Command::Create { .. } | Command::Change { .. } | Command::KeyFiles { .. } => true,
         Command::Revise { .. } => inline_octets(command) == 0,

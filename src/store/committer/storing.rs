@@ -41,11 +41,18 @@ impl Committer {
                 .iter()
                 .map(|source| stored(source, &objects))
                 .collect::<Result<Vec<_>, _>>()?;
-            // What is referenced must still be there when this becomes durable; what is new was just put in.
+            // What is referenced must still be there when this becomes durable; what is new was just put in. Freed since it was
+            // looked for, it is stored with the next attempt.
             for source in &message.sources {
                 if let Source::Held(extent) = source {
                     group.index.object(extent.object)?;
+                    if group.index.is_freed(extent.object)? {
+                        return Err(StoreError::Gone);
+                    }
                 }
+            }
+            if held && group.index.message_freed_at(number)?.is_some() {
+                return Err(StoreError::Gone);
             }
             messages.push(MessageFact {
                 message: number,

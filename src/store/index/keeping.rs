@@ -250,10 +250,12 @@ impl Index {
         }
         let mut freed = self.connection.prepare_cached("INSERT OR IGNORE INTO freed VALUES (?, ?)")?;
         let mut unpunched = self.connection.prepare_cached("INSERT OR IGNORE INTO unpunched VALUES (?)")?;
+        let mut unplaced = self.connection.prepare_cached("DELETE FROM unplaced WHERE object = ?")?;
         for (first, last) in &fact.objects {
             for object in *first..=*last {
                 freed.execute(params![int(object), fact.at.unix_ms()])?;
                 unpunched.execute([int(object)])?;
+                unplaced.execute([int(object)])?;
             }
         }
         Ok(())

@@ -41,6 +41,12 @@ impl Index {
                 // The received message is held already: its row has the hash of the plain octets.
                 self.insert_message(&fact.gateway_mailbox, message, None)?;
             }
+            let of = (fact.receipt_id, fact.gateway_mailbox, fact.at);
+            self.insert_unplaced(
+                of,
+                &reading.messages,
+                fact.placements.iter().map(|later| &later.placement),
+            )?;
             let ids = [&reading.parent_message_id, &reading.returned_message_id];
             self.insert_names(fact.receipt_id, names(&ids, &reading.reports, &reading.messages))?;
         }

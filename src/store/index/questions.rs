@@ -24,10 +24,11 @@ pub(super) const ARRIVAL_ORDER_SLACK_MS: i64 = 60 * 60 * 1000;
 /// is the first text behind all of those.
 const NOTICES: &str = "SELECT receipt FROM name WHERE value >= ?1 AND value < ?2";
 
-/// What live entries lie in, in the order of the entries.
+/// What entries lie in that are live, or can be had back, in their order.
 const IN_USE: &str = "SELECT p.folder, p.uid, m.extents, m.summary
 FROM placement p NOT INDEXED CROSS JOIN message m ON m.id = p.message
-WHERE (p.folder, p.uid) > (?1, ?2) AND p.deleted_at IS NULL ORDER BY p.folder, p.uid LIMIT ?3";
+WHERE (p.folder, p.uid) > (?1, ?2) AND (p.deleted_at IS NULL OR EXISTS (SELECT 1 FROM in_grace g
+    WHERE g.folder = p.folder AND g.deleted_at = p.deleted_at AND g.uid = p.uid)) ORDER BY p.folder, p.uid LIMIT ?3";
 
 /// What became of the receipts since some time. The order of the joins is forced: left to itself, SQLite begins with the
 /// folders of the gateway mailbox and walks every placement ever made. What was brought back was counted when it came.
@@ -212,18 +213,24 @@ impl Index {
         Ok(found)
     }
 
-    /// A message of these exact octets.
+    /// The newest message of these exact octets whose content is not freed.
     pub(in crate::store) fn message_with_exact(
         &self,
         gateway_mailbox: GatewayMailboxId,
         exact: &Digest,
     ) -> Result<Option<(u64, MessageRow)>, StoreError> {
         let mut select = self.connection.prepare_cached(
-            "SELECT id FROM message WHERE gateway_mailbox = ? AND exact = ? ORDER BY id DESC LIMIT 1",
+            "SELECT id FROM message WHERE gateway_mailbox = ? AND exact = ? ORDER BY id DESC",
         )?;
-        let id: Option<i64> =
-            select.query_row(params![gateway_mailbox.as_bytes(), exact.0], |row| row.get(0)).optional()?;
-        id.map(|id| Ok((unsigned(id), self.message(unsigned(id))?))).transpose()
+        let mut rows = select.query(params![gateway_mailbox.as_bytes(), exact.0])?;
+        while let Some(row) = rows.next()? {
+            let id = unsigned(row.get(0)?);
+            let message = self.message(id)?;
+            if self.freed_at(&message)?.is_none() {
+                return Ok(Some((id, message)));
+            }
+        }
+        Ok(None)
     }
 
     /// # Errors
@@ -251,12 +258,14 @@ impl Index {
             summary: [row.get(10)?, row.get(11)?],
         };
         columns.check().verify(row.get(12)?, "a message")?;
+        let [summary, _] = columns.summary;
         if columns.flags & FLAG_LOST != 0 {
             return Err(StoreError::Gone);
         }
         Ok(MessageRow {
             gateway_mailbox: GatewayMailboxId::from_bytes(gateway_mailbox),
             extents: serde_json::from_str(&extents).map_err(json_error)?,
+            summary: unsigned(summary),
             octets: unsigned(columns.octets),
             sha256: columns.sha256.map(Digest),
         })
@@ -296,7 +305,7 @@ impl Index {
         })
     }
 
-    /// The objects that live entries need, from the entry behind `after` on, folder and UID, in their order; at most so many
+    /// The objects that entries need which are live or can be had back, from the entry behind `after` on, folder and UID, in their order; at most so many
     /// entries. Gives the last of them.
     pub(in crate::store) fn objects_in_use(
         &self,

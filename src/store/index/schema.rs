@@ -14,6 +14,8 @@
 //! - `in_grace`: deleted entries that can be had back: as long as one is here its content stays. Not in the log: what is made of
 //!   that again has each of them until a `freed` entry takes it out.
 //! - `object_use`: which messages lie in an object, or have their summary there.
+//! - `unplaced`: objects of a receipt that no entry made with it leads to: those of a report that came again, say. They stay
+//!   as long as any entry of that receipt, or of the one it repeats.
 //! - `freed`: objects whose content is gone, or goes; `unpunched`: those of them whose octets may still be there.
 //! - `kept_from`: receipts whose time is that of a clock that had been put back, and when retention counts from instead.
 //! - `departure`: entries such a look took out. Their placement has no join any more, and spares no other.
@@ -82,6 +84,11 @@ CREATE TABLE in_grace (
     PRIMARY KEY (folder, deleted_at, uid)) WITHOUT ROWID;
 CREATE TABLE object_use (
     object INTEGER NOT NULL, message INTEGER NOT NULL, PRIMARY KEY (object, message)) WITHOUT ROWID;
+CREATE INDEX object_use_message ON object_use (message);
+CREATE TABLE unplaced (
+    object INTEGER NOT NULL, receipt BLOB NOT NULL, gateway_mailbox BLOB NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (object, receipt)) WITHOUT ROWID;
+CREATE INDEX unplaced_receipt ON unplaced (receipt);
 CREATE TABLE freed (object INTEGER PRIMARY KEY, at INTEGER NOT NULL);
 CREATE TABLE unpunched (object INTEGER PRIMARY KEY);
 CREATE TABLE kept_from (receipt BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
