@@ -2,6 +2,7 @@
 
 use super::{Keeper, KeptPass, due, is_held};
 use crate::mail::{GatewayMailbox, Timestamp, Uid};
+use crate::observe::metrics;
 use crate::store::committer::{Command, Expire, Queued};
 use crate::store::embedded::Shared;
 use crate::store::{FolderName, StoreError};
@@ -34,6 +35,7 @@ pub(super) fn pass(
                 rest(keeper, shared);
                 let expired = expire(commands, gateway_mailbox, &folder.name, uids)?;
                 pass.expired += expired;
+                metrics::expired(expired);
                 if expired == 0 {
                     // What was due is not any more: a hold, another rule.
                     break;
