@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(hold(&[on(Some("a")), on(None)]), "all");
         let lines = hold_lines(&[on(Some("a")), on(None)]);
         assert_eq!(lines.lines().count(), 2);
-        assert!(lines.contains("user a, since 2026-11-15") && lines.contains("all of it"), "{lines}");
+        assert!(lines.contains("user a, since 2026-11-16") && lines.contains("all of it"), "{lines}");
         assert!(!lines.contains('\u{1b}'), "{lines:?}");
     }
 

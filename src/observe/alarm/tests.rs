@@ -560,6 +560,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::LogEndMissing { what: String::new() },
         Cause::CheckpointsNotKept { why: String::new() },
         Cause::StoreDamaged { damaged: 1, places: Vec::new() },
+        Cause::RetentionPaused { trusted: at(0), clock: at(1) },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },
