@@ -8,6 +8,8 @@ mod addresses;
 mod checkpoints;
 #[path = "support/delivery.rs"]
 mod delivery;
+#[path = "store/keeping.rs"]
+mod keeping;
 #[path = "store/relations.rs"]
 mod relations;
 #[path = "store/revisions.rs"]

@@ -152,6 +152,19 @@
 //! | `store.planted` | error | what | A test switched a safeguard of the store off. What is installed cannot. |
 //! | `store.thread_failed` | error | | The store's thread died: nothing is stored until the next start. |
 //!
+//! # Keeping
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `retention.passed` | info, debug | expired, freed_entries, freed_objects, freed_octets, held | What gateway mailboxes keep no longer was taken out of their folders, and what was deleted for long enough can be had back no more; `held` entries stay for a legal hold alone. |
+//! | `retention.failed` | warn | error | A pass did not come to its end; the next one tries again. |
+//! | `retention.paused` | error | clock, trusted | The system's clock is more than seven days ahead of what time had reached: nothing leaves until `daybook retention confirm` says that it is right, or until it is back. |
+//! | `retention.resumed` | info | clock, trusted | It is back. |
+//! | `retention.clock_trusted` | info | clock, actor | An admin said that the clock is right. |
+//! | `retention.clock_begun` | info | at | Nothing is known yet of what time has reached: it begins at what the system's clock says. |
+//! | `retention.clock_forgotten` | warn | file, at, error | What time had reached cannot be read: it begins anew at what the system's clock says. |
+//! | `retention.clock_not_kept` | warn | file, error | What time has reached cannot be written; logged once until it can. |
+//!
 //! # Alarms and mail about them
 //!
 //! | event | level | fields | meaning |

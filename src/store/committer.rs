@@ -648,6 +648,7 @@ impl Committer {
             defects: delivery.defects,
             unmatched: delivery.unmatched,
             judgement: delivery.judgement,
+            kept_from: group.shared.clock.ahead_of(delivery.received_at),
             identity: delivery.identity,
             repeats,
             messages,

@@ -227,6 +227,9 @@ pub(super) struct ReceivedFact {
     /// Who really sent it; absent in entries written before verdicts were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) judgement: Option<Judgement>,
+    /// What time had reached, where the system's clock, and so `at`, was behind it: retention counts from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept_from: Option<Timestamp>,
     /// What makes another receipt "the same again"; see [`super::Delivery`].
     pub(super) identity: Digest,
     /// The receipt this one repeats: nothing was placed.

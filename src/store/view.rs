@@ -185,6 +185,9 @@ impl ReceiptView {
     }
 }
 
+/// Why an entry is there that was brought back.
+const UNDELETED: &str = "brought back after it was deleted";
+
 /// How much is told of what happened to placements.
 #[derive(Clone, Copy)]
 enum Events {
@@ -390,6 +393,13 @@ fn placements(
         let octets = messages.iter().find(|m| m.message == placement.message).map(|m| m.octets);
         let made = view((placement.folder, placement.uid), (octets, false), &placement.reasons)?;
         shown.push(PlacementView { revision, ..made });
+    }
+    // What was brought back: the entry it was before is shown above, with its end.
+    for (folder, uid, message) in index.entries_of_receipt(fact.receipt_id, fact.gateway_mailbox)? {
+        if seen.insert((folder, uid)) {
+            let octets = messages.iter().find(|m| m.message == message).map(|m| m.octets);
+            shown.push(view((folder, uid), (octets, false), &[UNDELETED.to_owned()])?);
+        }
     }
     let later = revisions.iter().flat_map(|revised| &revised.spared);
     for spared in fact.spared.iter().chain(later) {

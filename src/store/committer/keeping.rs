@@ -73,7 +73,7 @@ impl Committer {
         let mut skipped_due = 0;
         for of in uids {
             let Some(row) = group.index.in_grace(folder.id, of)? else { continue };
-            if due_until.is_some_and(|until| row.received_at <= until) {
+            if due_until.is_some_and(|until| row.kept_from <= until) {
                 skipped_due += 1;
                 continue;
             }

@@ -244,6 +244,9 @@ impl Index {
             identity,
             check,
         )?;
+        if let Some(from) = fact.kept_from {
+            self.insert_kept_from(fact.receipt_id, from)?;
+        }
         for (index, message) in fact.messages.iter().enumerate() {
             let whole = (index == 0).then_some(fact.sha256.0);
             self.insert_message(&fact.gateway_mailbox, message, whole)?;

@@ -7,23 +7,31 @@ use crate::store::fact::{ExpiredFact, FreedFact, PlacementFact, UndeletedFact};
 use crate::store::{Digest, FolderName, StoreError};
 use rusqlite::{OptionalExtension, params};
 
-/// The live entries of a folder that were received first.
-const RECEIVED_UNTIL: &str = "SELECT uid FROM placement INDEXED BY placement_live
-WHERE folder = ? AND deleted_at IS NULL AND at <= ? ORDER BY at LIMIT ?";
+/// The live entries of a folder that were received first, but for those that count from a later time.
+const RECEIVED_UNTIL: &str = "SELECT p.uid FROM placement p INDEXED BY placement_live
+WHERE p.folder = ?1 AND p.deleted_at IS NULL AND p.at <= ?2
+AND NOT EXISTS (SELECT 1 FROM kept_from k WHERE k.receipt = p.receipt AND k.at > ?2)
+ORDER BY p.at LIMIT ?3";
 const COUNT_RECEIVED_UNTIL: &str = "SELECT count(*) FROM placement INDEXED BY placement_live
 WHERE folder = ? AND deleted_at IS NULL AND at <= ?";
+/// One of them.
+const IS_RECEIVED_UNTIL: &str = "SELECT 1 FROM placement p
+WHERE p.folder = ?1 AND p.uid = ?2 AND p.deleted_at IS NULL AND p.at <= ?3
+AND NOT EXISTS (SELECT 1 FROM kept_from k WHERE k.receipt = p.receipt AND k.at > ?3)";
 const COUNT_DELETED_UNTIL: &str = "SELECT count(*) FROM in_grace WHERE folder = ? AND deleted_at <= ?";
 /// The deleted entries of a folder that can be had back, lowest UIDs first: what was deleted at some time or later, and
 /// received behind some time. What left is elsewhere.
 const IN_GRACE: &str =
     "SELECT g.uid FROM in_grace g CROSS JOIN placement p ON p.folder = g.folder AND p.uid = g.uid
-WHERE g.folder = ?1 AND g.deleted_at >= ?2 AND p.at > ?3
+WHERE g.folder = ?1 AND g.deleted_at >= ?2
+AND (p.at > ?3 OR EXISTS (SELECT 1 FROM kept_from k WHERE k.receipt = p.receipt AND k.at > ?3))
 AND NOT EXISTS (SELECT 1 FROM departure d WHERE d.folder = g.folder AND d.uid = g.uid)
 ORDER BY g.uid LIMIT ?4";
 /// How many of them were received until that time.
 const COUNT_IN_GRACE: &str =
     "SELECT count(*) FROM in_grace g CROSS JOIN placement p ON p.folder = g.folder AND p.uid = g.uid
 WHERE g.folder = ?1 AND g.deleted_at >= ?2 AND p.at <= ?3
+AND NOT EXISTS (SELECT 1 FROM kept_from k WHERE k.receipt = p.receipt AND k.at > ?3)
 AND NOT EXISTS (SELECT 1 FROM departure d WHERE d.folder = g.folder AND d.uid = g.uid)";
 /// What those deleted at some time or later come to.
 const SUM_IN_GRACE: &str = "SELECT count(*), coalesce(sum(m.octets), 0), min(g.deleted_at)
@@ -32,16 +40,24 @@ LEFT JOIN message m ON m.id = p.message
 WHERE g.folder = ?1 AND g.deleted_at >= ?2
 AND NOT EXISTS (SELECT 1 FROM departure d WHERE d.folder = g.folder AND d.uid = g.uid)";
 /// One of them.
-const ONE_IN_GRACE: &str = "SELECT p.message, p.receipt, p.at, p.join_digest FROM placement p
+const ONE_IN_GRACE: &str = "SELECT p.message, p.receipt, p.at, p.join_digest,
+       (SELECT k.at FROM kept_from k WHERE k.receipt = p.receipt)
+FROM placement p
 WHERE p.folder = ?1 AND p.uid = ?2
 AND EXISTS (SELECT 1 FROM in_grace g WHERE g.folder = p.folder AND g.deleted_at = p.deleted_at AND g.uid = p.uid)
 AND NOT EXISTS (SELECT 1 FROM departure d WHERE d.folder = p.folder AND d.uid = p.uid)";
+
+const OF_RECEIPT: &str =
+    "SELECT p.folder, p.uid, p.message FROM placement p CROSS JOIN folder f ON f.id = p.folder
+WHERE p.receipt = ? AND f.gateway_mailbox = ? ORDER BY p.folder, p.uid";
 
 /// A deleted entry that can be had back.
 pub(in crate::store) struct InGrace {
     pub(in crate::store) message: u64,
     pub(in crate::store) receipt_id: ReceiptId,
     pub(in crate::store) received_at: Timestamp,
+    /// Retention counts from then.
+    pub(in crate::store) kept_from: Timestamp,
     pub(in crate::store) join: Option<Digest>,
 }
 
@@ -84,9 +100,7 @@ impl Index {
         uids: &[Uid],
         until: Timestamp,
     ) -> Result<Vec<Uid>, StoreError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT 1 FROM placement WHERE folder = ? AND uid = ? AND deleted_at IS NULL AND at <= ?",
-        )?;
+        let mut select = self.connection.prepare_cached(IS_RECEIVED_UNTIL)?;
         let mut live = Vec::with_capacity(uids.len());
         for uid in uids {
             if select.exists(params![int(folder), uid.value(), until.unix_ms()])? {
@@ -155,6 +169,9 @@ impl Index {
                     message: unsigned(row.get(0)?),
                     receipt_id: receipt_id(row, 1)?,
                     received_at: Timestamp::from_unix_ms(row.get(2)?),
+                    kept_from: Timestamp::from_unix_ms(
+                        row.get::<_, Option<i64>>(4)?.unwrap_or(i64::MIN).max(row.get(2)?),
+                    ),
                     join: row.get::<_, Option<[u8; 32]>>(3)?.map(Digest),
                 })
             })
@@ -171,6 +188,21 @@ impl Index {
             }
         }
         Ok(Some(found))
+    }
+
+    /// All entries of a receipt in a gateway mailbox, the deleted ones too: folder, UID and message.
+    pub(in crate::store) fn entries_of_receipt(
+        &self,
+        receipt: ReceiptId,
+        gateway_mailbox: GatewayMailboxId,
+    ) -> Result<Vec<(u64, Uid, u64)>, StoreError> {
+        let mut select = self.connection.prepare_cached(OF_RECEIPT)?;
+        let of = params![receipt.as_bytes(), gateway_mailbox.as_bytes()];
+        let rows = select.query_map(of, |row| {
+            let uid = Uid::new(row.get(1)?).unwrap_or(Uid::FIRST);
+            Ok((unsigned(row.get(0)?), uid, unsigned(row.get(2)?)))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn uids(&self, sql: &str, of: impl rusqlite::Params) -> Result<Vec<Uid>, StoreError> {
@@ -241,6 +273,13 @@ impl Index {
         Ok(())
     }
 
+    pub(super) fn insert_kept_from(&self, receipt: ReceiptId, at: Timestamp) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached("INSERT OR IGNORE INTO kept_from VALUES (?, ?)")?
+            .execute(params![receipt.as_bytes(), at.unix_ms()])?;
+        Ok(())
+    }
+
     pub(super) fn insert_in_grace(
         &self,
         folder: u64,
@@ -287,5 +326,36 @@ impl Index {
     /// True when the content of an object is gone, or goes.
     pub(in crate::store) fn is_freed(&self, object: u64) -> Result<bool, StoreError> {
         Ok(self.connection.prepare_cached("SELECT 1 FROM freed WHERE object = ?")?.exists([int(object)])?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::questions::tests::{plan, position};
+    use super::*;
+
+    #[test]
+    fn what_is_due_is_found_by_its_time_and_not_by_looking_through_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::create(&dir.path().join("index")).unwrap();
+        for (sql, table) in [(RECEIVED_UNTIL, "p"), (COUNT_RECEIVED_UNTIL, "placement")] {
+            let due = plan(&index, sql);
+            position(&due, &format!("SEARCH {table} USING INDEX placement_live (folder=? AND at<?)"));
+            assert!(!due.iter().any(|step| step.contains("TEMP B-TREE")), "{due:#?}");
+        }
+        position(
+            &plan(&index, COUNT_DELETED_UNTIL),
+            "SEARCH in_grace USING PRIMARY KEY (folder=? AND deleted_at<?)",
+        );
+        for sql in [IN_GRACE, COUNT_IN_GRACE, SUM_IN_GRACE] {
+            let steps = [
+                "SEARCH g USING PRIMARY KEY (folder=? AND deleted_at>?)",
+                "SEARCH p USING PRIMARY KEY (folder=? AND uid=?)",
+            ];
+            let plan = plan(&index, sql);
+            assert!(steps.map(|step| position(&plan, step)).is_sorted(), "{plan:#?}");
+        }
+        position(&plan(&index, ONE_IN_GRACE), "SEARCH p USING PRIMARY KEY (folder=? AND uid=?)");
+        position(&plan(&index, OF_RECEIPT), "SEARCH p USING INDEX placement_receipt (receipt=?)");
     }
 }

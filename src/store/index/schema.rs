@@ -15,6 +15,7 @@
 //!   that again has each of them until a `freed` entry takes it out.
 //! - `object_use`: which messages lie in an object, or have their summary there.
 //! - `freed`: objects whose content is gone, or goes; `unpunched`: those of them whose octets may still be there.
+//! - `kept_from`: receipts whose time is that of a clock that had been put back, and when retention counts from instead.
 //! - `departure`: entries such a look took out. Their placement has no join any more, and spares no other.
 
 /// Version of the index, counted together with that of the log's entries: a program too old for one refuses both.
@@ -83,6 +84,7 @@ CREATE TABLE object_use (
     object INTEGER NOT NULL, message INTEGER NOT NULL, PRIMARY KEY (object, message)) WITHOUT ROWID;
 CREATE TABLE freed (object INTEGER PRIMARY KEY, at INTEGER NOT NULL);
 CREATE TABLE unpunched (object INTEGER PRIMARY KEY);
+CREATE TABLE kept_from (receipt BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE departure (
     folder INTEGER NOT NULL, uid INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL,
     PRIMARY KEY (folder, uid)) WITHOUT ROWID;

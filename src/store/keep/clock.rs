@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(in crate::store) const CLOCK_FILE: &str = "retention-clock.json";
 /// A clock further ahead than this is asked about, in milliseconds: seven days.
 pub(in crate::store) const JUMP_MS: i64 = 7 * super::rules::DAY_MS;
+/// Mail that came so long ago comes just now: it was read, sealed and waited for its turn, in milliseconds.
+const LAG_MS: i64 = 60 * 1000;
 
 /// What is kept, and what is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,8 @@ pub(in crate::store) struct Clock {
     /// How far the system's clock is taken to be ahead, in milliseconds: tests set it.
     ahead_ms: Arc<AtomicI64>,
     state: Mutex<State>,
+    /// There was no file of the process before.
+    is_new: bool,
     /// The last writing failed, and that was said. Held by whoever writes.
     unkept: Mutex<bool>,
 }
@@ -43,7 +47,9 @@ impl Clock {
     pub(in crate::store) fn load(data_dir: &Path, ahead_ms: Arc<AtomicI64>) -> Clock {
         let path = data_dir.join(CLOCK_FILE);
         let system = system_clock(&ahead_ms);
-        let state = state_file::read(&path).unwrap_or_else(|error| {
+        let read = state_file::read(&path);
+        let is_new = read.is_err();
+        let state = read.unwrap_or_else(|error| {
             match error {
                 StateError::Absent => tracing::info!(event = "retention.clock_begun", at = %system),
                 error => {
@@ -52,7 +58,12 @@ impl Clock {
             }
             State { mark: system, paused_since: None }
         });
-        Clock { path, ahead_ms, state: Mutex::new(state), unkept: Mutex::new(false) }
+        Clock { path, ahead_ms, state: Mutex::new(state), is_new, unkept: Mutex::new(false) }
+    }
+
+    /// True when it began at what the system's clock said.
+    pub(in crate::store) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// What the system's clock says, trusted or not.
@@ -87,6 +98,13 @@ impl Clock {
     pub(in crate::store) fn stamp(&self) -> Timestamp {
         let system = self.system();
         self.state().mark.max(system)
+    }
+
+    /// What time has reached, where that is more than [`LAG_MS`] later than `at`, when something came just now: the system's
+    /// clock was put back.
+    pub(in crate::store) fn ahead_of(&self, at: Timestamp) -> Option<Timestamp> {
+        let mark = self.mark();
+        (mark.unix_ms().saturating_sub(at.unix_ms()) > LAG_MS).then_some(mark)
     }
 
     /// What time has reached, trusted or standing.

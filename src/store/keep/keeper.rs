@@ -100,6 +100,10 @@ impl Keeper {
 
     fn run(&self, shared: &Arc<Shared>, commands: &mpsc::WeakSender<Queued>) {
         let mut next = Instant::now() + SETTLE;
+        if shared.clock.is_new() {
+            // Otherwise a crash within the next minute would have the next process begin by whatever its clock says.
+            shared.clock.save();
+        }
         while !self.is_closing() {
             // Also between passes: what the clock did must be known when somebody asks, and told when it happens.
             shared.clock.trusted().ok();
