@@ -20,6 +20,8 @@ use delivery::delivery;
 use load::report;
 use opened::Account;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use support::{Server, Site, corpus};
 
 const DAY_MS: i64 = 86_400_000;
@@ -179,22 +181,32 @@ fn a_hold_keeps_all_that_is_deleted_and_forbids_to_delete_the_gateway_mailbox() 
     server.log_with("\"event\":\"mailbox.unheld\"", 2);
 }
 
-/// Messages received so many days ago.
+/// What time has reached, as the next start finds it.
+fn set_mark(site: &Site, days_ago: i64) -> Timestamp {
+    let mark = Timestamp::from_unix_ms(now().unix_ms() - days_ago * DAY_MS);
+    state_file::write(&site.path("data/retention-clock.json"), &json!({ "mark": mark })).unwrap();
+    mark
+}
+
+/// Messages received so many days ago, by the clock of those days.
 fn receive(site: &Site, address: &str, days: &[i64]) -> Vec<String> {
     let options = Options { data_dir: site.path("data"), reserve_octets: 0 };
-    let (store, _) = Embedded::open(&options).unwrap();
-    let to = store.gateway_mailbox(&AddressKey::of(address)).unwrap();
-    let received = |days: &i64| {
-        let at = Timestamp::from_unix_ms(now().unix_ms() - days * DAY_MS);
-        delivery(&store, &to, at, [1; 10], format!("{days}\r\n").as_bytes())
-    };
-    let deliveries: Vec<Delivery> = days.iter().map(received).collect();
-    let receipts = deliveries.iter().map(|delivery| delivery.receipt_id.to_string()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        store.deliver(deliveries).await.unwrap();
-        store.close().await;
-    });
+    let receive_one = |days: &i64| {
+        let at = set_mark(site, *days);
+        let ahead_ms = Arc::new(AtomicI64::new(-days * DAY_MS));
+        let (store, _) = Embedded::open_by_clock(&options, ahead_ms).unwrap();
+        let to = store.gateway_mailbox(&AddressKey::of(address)).unwrap();
+        let one = delivery(&store, &to, at, [1; 10], format!("{days}\r\n").as_bytes());
+        let receipt = one.receipt_id.to_string();
+        runtime.block_on(async {
+            store.deliver(vec![one]).await.unwrap();
+            store.close().await;
+        });
+        receipt
+    };
+    let receipts = days.iter().map(receive_one).collect();
+    set_mark(site, 0);
     receipts
 }
 
@@ -282,8 +294,7 @@ fn a_clock_that_jumped_pauses_everything_until_somebody_says_that_it_is_right() 
     receive(&site, &account.address, &[40]);
     site.run(&["mailbox", "set", login, "inbox_retention_days=30", "--yes"]).expect(0);
     // As a host leaves it that was off for so long.
-    let mark = Timestamp::from_unix_ms(now().unix_ms() - 400 * DAY_MS);
-    state_file::write(&site.path("data/retention-clock.json"), &json!({ "mark": mark })).unwrap();
+    let mark = set_mark(&site, 400);
     let server = site.serve();
     let paused = ask(&site, &["retention"], 1);
     assert_eq!(paused["paused"]["trusted"], json!(mark), "{paused}");

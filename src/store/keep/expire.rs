@@ -5,7 +5,7 @@ use crate::mail::{GatewayMailbox, Timestamp, Uid};
 use crate::observe::metrics;
 use crate::store::committer::{Command, Expire, Queued};
 use crate::store::embedded::Shared;
-use crate::store::{FolderName, StoreError};
+use crate::store::{FolderName, FolderStatus, StoreError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,6 +27,7 @@ pub(super) fn pass(
     for (gateway_mailbox, _) in &all {
         for folder in shared.read(|index| index.folders(gateway_mailbox.id))? {
             pass.held += held(shared, gateway_mailbox, &folder.name, pass.at)?;
+            let before = pass.expired;
             while !keeper.is_closing() {
                 let uids = due_now(shared, gateway_mailbox, &folder.name)?;
                 if uids.is_empty() {
@@ -41,9 +42,18 @@ pub(super) fn pass(
                     break;
                 }
             }
+            tell(gateway_mailbox, &folder, pass.expired - before);
         }
     }
     Ok(())
+}
+
+/// The trail of each receipt says by which rule.
+fn tell(gateway_mailbox: &GatewayMailbox, folder: &FolderStatus, entries: u64) {
+    if entries > 0 {
+        let (login, id, folder) = (gateway_mailbox.login(), gateway_mailbox.id, &folder.path);
+        tracing::info!(event = "retention.expired", mailbox = login, mailbox_id = %id, folder, entries);
+    }
 }
 
 /// The oldest entries that may leave, by the clock of this moment. The committer looks again.
