@@ -67,6 +67,7 @@ fn a_healthy_site_has_no_problem_and_nothing_stays_behind() {
                 "disk",
                 "checkpoint-dir",
                 "scrub",
+                "retention",
                 "file-rights",
                 "clock",
                 "directory",

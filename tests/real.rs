@@ -38,6 +38,8 @@ mod parts;
 mod ballast;
 #[path = "real/checkpoint.rs"]
 mod checkpoint;
+#[path = "real/clock.rs"]
+mod clock;
 
 #[path = "real/packaging.rs"]
 mod packaging;

@@ -17,6 +17,7 @@ pub(super) fn examine(context: &Context) -> Result<Examined, OpError> {
         readiness: readiness(context).ok(),
         newest: newest.iter().map(|receipt| receipt.at).max(),
         scrub: Some(context.store.scrub()),
+        keeping: Some(context.store.keeping()),
         gateway_mailboxes: mailboxes.iter().map(|mailbox| one(context, mailbox)).collect::<Result<_, _>>()?,
     })
 }

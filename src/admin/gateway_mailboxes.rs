@@ -5,7 +5,7 @@ use super::ops::blocking;
 use super::request::{
     AddressView, CreatedView, FolderView, GatewayMailboxView, InboxView, OpError, RoleView, ServedView,
 };
-use super::{Context, trust};
+use super::{Context, keeping, trust};
 use crate::config::is_host_name;
 use crate::mail::{
     Address, AddressKey, ENVELOPE_HEADERS_MAX, EnvelopeHeaders, GatewayAddress, GatewayMailbox,
@@ -20,7 +20,8 @@ const NDR_PROFILE: &str = "an NDR mailbox unwraps what it receives: its profile 
 /// Longest name, in characters.
 const NAME_CHARACTERS_MAX: usize = 200;
 /// Keys that `set` knows.
-const KEYS: &str = "name, tenant, profile, archive, mode, trusted_networks, pinned_certificates, recipient_headers, sender_headers";
+const KEYS: &str = "name, tenant, profile, archive, mode, trusted_networks, pinned_certificates, recipient_headers, sender_headers, \
+                    grace_days, inbox_retention_days, user_retention_days";
 /// How long a former address is served when nothing else is said, in days.
 pub const OVERLAP_DAYS_DEFAULT: u32 = 14;
 /// Longest time that it can be told to be served, in days.
@@ -150,6 +151,7 @@ pub(super) async fn set(
     actor: &str,
     text: &str,
     settings: &[(String, String)],
+    approved: bool,
 ) -> Result<GatewayMailboxId, OpError> {
     let mailbox = resolve(context, text)?;
     if settings.is_empty() {
@@ -157,11 +159,12 @@ pub(super) async fn set(
     }
     let mut changes = Vec::new();
     let mut trusted = mailbox.trust.clone();
+    let mut kept = mailbox.keeping;
     for (index, (key, value)) in settings.iter().enumerate() {
         if settings.iter().take(index).any(|(earlier, _)| earlier == key) {
             return Err(OpError::Usage(format!("{key} is given twice")));
         }
-        if !trust::set(&mut trusted, key, value)? {
+        if !trust::set(&mut trusted, key, value)? && !keeping::set(&mut kept, key, value)? {
             changes.push(change(key, value)?);
         }
         if !mailbox.role.is_journal()
@@ -172,6 +175,13 @@ pub(super) async fn set(
     }
     if trusted != mailbox.trust {
         changes.push(GatewayMailboxChange::Trust { was: mailbox.trust.clone(), becomes: trusted });
+    }
+    if kept != mailbox.keeping {
+        if !approved {
+            let mailbox = Arc::clone(&mailbox);
+            blocking(context, move |c| keeping::check(c, &mailbox, kept)).await?;
+        }
+        changes.push(GatewayMailboxChange::Keeping(kept));
     }
     let changed = context.store.change_gateway_mailbox(mailbox.id, changes, actor).await?;
     log_change("mailbox.changed", &changed, actor);
@@ -266,6 +276,8 @@ pub(super) async fn delete(
     force: bool,
 ) -> Result<GatewayMailboxView, OpError> {
     let mailbox = resolve(context, text)?;
+    // As with the entries left: the store refuses this too.
+    keeping::refuse_held(&mailbox)?;
     let id = mailbox.id;
     let folders = blocking(context, move |c| Ok(c.store.folders(id)?)).await?;
     let left: u64 = folders.iter().map(|folder| folder.entries).sum();
@@ -364,6 +376,10 @@ pub(super) fn view(
         pinned_certificates: mailbox.trust.certificates.clone(),
         recipient_headers: mailbox.envelope_headers.recipients.clone(),
         sender_headers: mailbox.envelope_headers.senders.clone(),
+        grace_days: mailbox.keeping.grace_days,
+        inbox_retention_days: mailbox.keeping.inbox_days,
+        user_retention_days: mailbox.keeping.user_days,
+        holds: mailbox.holds.clone(),
         escrow: None,
         learned: None,
         recent: None,

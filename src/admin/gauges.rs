@@ -183,6 +183,7 @@ fn show_health(registry: &mut Registry, context: &Context) {
         show_one(registry, "store_last_checkpoint_timestamp_seconds", help, newest.at.unix_seconds());
     }
     show_scrub(registry, context);
+    show_retention(registry, context);
     if let Some(ends) = context.serving.tls.as_ref().and_then(|tls| tls.not_after()) {
         let help = "When the certificate shown to peers ends";
         show_one(registry, "tls_cert_expiry_timestamp_seconds", help, ends.unix_seconds());
@@ -201,6 +202,18 @@ fn show_scrub(registry: &mut Registry, context: &Context) {
     if let Some(at) = scrub.read_until() {
         let help = "When all that is stored had last been read again, or when that first began";
         show_one(registry, "scrub_last_pass_timestamp_seconds", help, at.unix_seconds());
+    }
+}
+
+fn show_retention(registry: &mut Registry, context: &Context) {
+    let keeping = context.store.keeping();
+    let help = "Whether the clock jumped ahead, so that nothing leaves";
+    show_one(registry, "retention_paused", help, i64::from(keeping.paused.is_some()));
+    if let Some(last) = keeping.last {
+        let help = "When the last pass of retention ended";
+        show_one(registry, "retention_last_pass_timestamp_seconds", help, last.ended_at.unix_seconds());
+        let help = "Whether the last pass of retention failed";
+        show_one(registry, "retention_last_pass_failed", help, i64::from(last.error.is_some()));
     }
 }
 

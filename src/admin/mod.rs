@@ -37,6 +37,7 @@ mod gateway_mailboxes;
 mod gauges;
 mod health;
 pub mod http;
+mod keeping;
 mod key;
 mod learned;
 mod log_level;
@@ -48,6 +49,7 @@ mod reassign;
 mod receipts;
 mod reprocess;
 mod request;
+mod retention;
 mod revised;
 mod scrub;
 mod self_test;
@@ -55,6 +57,7 @@ mod socket;
 mod tail;
 mod transactions;
 mod trust;
+mod undelete;
 mod users;
 mod verify;
 pub mod watch;
@@ -83,8 +86,10 @@ pub use request::{
     AddressView, Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView,
     MailboxExamined, OpError, Readiness, Request, Response, RoleView, ServedView, UserView,
 };
+pub use retention::{MailboxRetentionView, PassAsked, RecoverableView, RetentionView, RuleView};
 pub use revised::{LeftView, PlacedView, RevisedView};
 pub use scrub::scrub_page;
 pub use socket::{AdminSocket, SOCKET_FILE};
 pub use transactions::{TRANSACTIONS_MAX, TransactionsAsked};
+pub use undelete::UndeletedView;
 pub use verify::verify;

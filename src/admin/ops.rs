@@ -4,8 +4,8 @@ use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
-    Ports, check, examine, gaps, gateway_mailboxes, key, log_level, quarantine, reassign, receipts,
-    reprocess, scrub, self_test, transactions, trust, users,
+    Ports, check, examine, gaps, gateway_mailboxes, keeping, key, log_level, quarantine, reassign, receipts,
+    reprocess, retention, scrub, self_test, transactions, trust, undelete, users,
 };
 use crate::config::Live;
 use crate::directory::Directory;
@@ -51,9 +51,29 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         Request::ShowGatewayMailbox { gateway_mailbox } => {
             gateway_mailbox_response(context, move |c| gateway_mailboxes::show(c, &gateway_mailbox)).await
         }
-        Request::SetGatewayMailbox { gateway_mailbox, settings } => {
-            let id = gateway_mailboxes::set(context, actor, &gateway_mailbox, &settings).await?;
+        Request::SetGatewayMailbox { gateway_mailbox, settings, approved } => {
+            let id = gateway_mailboxes::set(context, actor, &gateway_mailbox, &settings, approved).await?;
             gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
+        }
+        Request::HoldGatewayMailbox { gateway_mailbox, user, reason } => {
+            let id = keeping::hold(context, actor, &gateway_mailbox, user, &reason).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
+        }
+        Request::UnholdGatewayMailbox { gateway_mailbox, user, approved } => {
+            let id = keeping::unhold(context, actor, &gateway_mailbox, user, approved).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
+        }
+        Request::Undelete { gateway_mailbox, folder, since, apply } => {
+            let undeleted =
+                undelete::undelete(context, actor, &gateway_mailbox, folder.as_deref(), since, apply);
+            undeleted.await.map(|view| Response::Undeleted(Box::new(view)))
+        }
+        Request::Retention { pass } => {
+            retention::retention(context, pass).await.map(|view| Response::Retention(Box::new(view)))
+        }
+        Request::ConfirmClock { approved } => {
+            let confirmed = retention::confirm(context, actor, approved);
+            confirmed.await.map(|view| Response::Retention(Box::new(view)))
         }
         Request::RotateGatewayMailbox { gateway_mailbox, overlap_days } => {
             let (id, note) =

@@ -16,15 +16,20 @@ use super::quarantine::{QuarantineView, QuarantinedDetail};
 use super::reassign::{ReassignPage, ReassignPlace};
 use super::receipts::TracedView;
 use super::reprocess::{REPROCESS_WAIT, Reached, ReprocessedView, Reprocessing};
+use super::retention::{PassAsked, RETENTION_WAIT, RetentionView};
 use super::revised::RevisedView;
 use super::socket::CONNECTION_WAIT;
 use super::transactions::TransactionsAsked;
+use super::undelete::{UNDELETE_WAIT, UndeletedView};
 use super::watch::{StatusMailView, StatusView};
 use crate::mail::{
-    GatewayMailboxId, GatewayMailboxState, Mode, Network, Profile, ReceiptId, Timestamp, Untrusted,
+    GRACE_DAYS_DEFAULT, GatewayMailboxId, GatewayMailboxState, Hold, Mode, Network, Profile, ReceiptId,
+    Timestamp, Untrusted,
 };
 use crate::observe::{Filter, Level};
-use crate::store::{Escrow, IndexJob, IndexState, ReceiptView, ScrubStatus, StoreError, Transactions};
+use crate::store::{
+    Escrow, IndexJob, IndexState, KeepingStatus, ReceiptView, ScrubStatus, StoreError, Transactions,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -61,6 +66,48 @@ pub enum Request {
         gateway_mailbox: String,
         /// Keys and their new values.
         settings: Vec<(String, String)>,
+        /// False says what would be taken away, as [`OpError::NeedsApproval`], when anything would.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        approved: bool,
+    },
+    /// Sets a legal hold.
+    HoldGatewayMailbox {
+        /// On which one.
+        gateway_mailbox: String,
+        /// On this user's folders alone: the directory's id, or an address.
+        user: Option<String>,
+        /// The case it is for.
+        reason: String,
+    },
+    /// Ends one.
+    UnholdGatewayMailbox {
+        /// On which one.
+        gateway_mailbox: String,
+        /// On this user's folders.
+        user: Option<String>,
+        /// False only says what ends, as [`OpError::NeedsApproval`].
+        approved: bool,
+    },
+    /// Brings back what was deleted from a folder: as much as fits into one answer.
+    Undelete {
+        /// Of which gateway mailbox.
+        gateway_mailbox: String,
+        /// The path of the folder; INBOX when absent.
+        folder: Option<String>,
+        /// Deleted since; whatever can be had back when absent.
+        since: Option<Timestamp>,
+        /// False only says what can be had back.
+        apply: bool,
+    },
+    /// What retention and grace take, and when.
+    Retention {
+        /// Does it first, as far as one answer may wait for that.
+        pass: Option<PassAsked>,
+    },
+    /// Has retention go by the clock again.
+    ConfirmClock {
+        /// False only says which clock that is, as [`OpError::NeedsApproval`].
+        approved: bool,
     },
     /// Gives it a new address; the former ones are served for a while.
     RotateGatewayMailbox {
@@ -278,6 +325,10 @@ pub enum Response {
     Revised(Vec<RevisedView>),
     /// The same, of receipts looked at one after the other.
     Reassigned(Box<ReassignPage>),
+    /// What came back, or can be had back.
+    Undeleted(Box<UndeletedView>),
+    /// What retention and grace take.
+    Retention(Box<RetentionView>),
     /// The level of the log, as it is now.
     LogLevel(LogLevelView),
     /// What became of messages that were read again, or would become.
@@ -308,6 +359,8 @@ impl Request {
     pub(super) fn wait(&self) -> Duration {
         match self {
             Request::Reprocess { .. } => REPROCESS_WAIT,
+            Request::Undelete { .. } => UNDELETE_WAIT,
+            Request::Retention { .. } => RETENTION_WAIT,
             _ => CONNECTION_WAIT,
         }
     }
@@ -332,6 +385,8 @@ impl Response {
             Response::Quarantined(detail) => serde_json::to_value(detail),
             Response::Revised(revised) => serde_json::to_value(revised),
             Response::Reassigned(page) => serde_json::to_value(page),
+            Response::Undeleted(view) => serde_json::to_value(view),
+            Response::Retention(view) => serde_json::to_value(view),
             Response::LogLevel(level) => serde_json::to_value(level),
             Response::Reprocessed(view) => serde_json::to_value(view),
             Response::Exporting(view) => serde_json::to_value(view),
@@ -396,6 +451,18 @@ pub struct GatewayMailboxView {
     /// Those that are trusted to name its sender.
     #[serde(default)]
     pub sender_headers: Vec<String>,
+    /// So many days what was deleted can be had back.
+    #[serde(default = "default_grace_days")]
+    pub grace_days: u32,
+    /// So many days after its receipt a message leaves INBOX; absent is never.
+    #[serde(default)]
+    pub inbox_retention_days: Option<u32>,
+    /// The same for users' folders.
+    #[serde(default)]
+    pub user_retention_days: Option<u32>,
+    /// Legal holds on it.
+    #[serde(default)]
+    pub holds: Vec<Hold>,
     /// Who besides the password opens it; not in a list of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escrow: Option<Escrow>,
@@ -408,6 +475,11 @@ pub struct GatewayMailboxView {
     /// What to know about the trust in force; only when one gateway mailbox was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// Of a server that does not say.
+fn default_grace_days() -> u32 {
+    GRACE_DAYS_DEFAULT
 }
 
 /// What comes to a gateway mailbox.
@@ -585,6 +657,9 @@ pub struct Examined {
     /// How reading again what is stored stands; `None` where that is not known.
     #[serde(default)]
     pub scrub: Option<ScrubStatus>,
+    /// How retention stands, and the clock it goes by; `None` where that is not known.
+    #[serde(default)]
+    pub keeping: Option<KeepingStatus>,
     /// Every gateway mailbox, oldest first.
     pub gateway_mailboxes: Vec<MailboxExamined>,
 }

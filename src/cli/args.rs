@@ -1,5 +1,9 @@
 //! The arguments, as `daybook --help` shows them.
 
+mod keeping;
+
+pub(super) use keeping::{HoldArguments, RetentionCommand, UndeleteArguments, UnholdArguments};
+
 use crate::admin::doctor::CHECKS;
 use crate::admin::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX, RECEIPTS_MAX};
 use crate::mail::{Class, EnvelopeHeaders, Profile, ReceiptId, Timestamp};
@@ -119,6 +123,13 @@ pub(super) enum Command {
     },
     /// Read messages of a gateway mailbox again: after an update, or a change of its profile
     Reprocess(ReprocessArguments),
+    /// Bring back what was deleted, while that can be had back
+    Undelete(UndeleteArguments),
+    /// Show what retention and grace take, do it now, confirm the clock they go by
+    Retention {
+        #[command(subcommand)]
+        command: Option<RetentionCommand>,
+    },
     /// Say whether the index is whole; with --rebuild make it anew from the log
     #[command(
         after_help = "The index only answers questions: all that is stored is in the log and the content files. Making it anew \
@@ -275,18 +286,28 @@ pub(super) enum MailboxCommand {
         which: Which,
     },
     /// Change what is per gateway mailbox: name, tenant, profile, archive, mode, trusted_networks, pinned_certificates,
-    /// recipient_headers, sender_headers
+    /// recipient_headers, sender_headers, grace_days, inbox_retention_days, user_retention_days
     #[command(after_help = "mode=observe|enforce|strict; trusted_networks=192.0.2.0/24,2001:db8::/32; \
                             pinned_certificates=SHA256,SHA256; recipient_headers=X-Gm-Original-To,X-Envelope-To and \
                             sender_headers=X-Envelope-From name header fields in which the sender of plain mail, trusted \
-                            to write them on every one, says whose it is. Nothing behind the = takes a value away.")]
+                            to write them on every one, says whose it is. So many grace_days what was deleted can be had \
+                            back, 0 to 3650, 7 by default; so many inbox_retention_days or user_retention_days after its \
+                            receipt a message leaves INBOX or the users' folders, 1 to 36500, never by default. Nothing \
+                            behind the = takes a value away. Exit code 4: it would take mail away, and wants --yes.")]
     Set {
         #[command(flatten)]
         which: Which,
         /// What to change
         #[arg(required = true, value_name = "KEY=VALUE", value_parser = parse_setting)]
         settings: Vec<(String, String)>,
+        /// Do not ask when it takes mail away
+        #[arg(long)]
+        yes: bool,
     },
+    /// Keep everything in it, or in one user's folders, whatever retention says: a legal hold
+    Hold(HoldArguments),
+    /// End a legal hold
+    Unhold(UnholdArguments),
     /// Give it a new address; the one before is served for a while
     Rotate {
         #[command(flatten)]

@@ -1,14 +1,14 @@
 //! `daybook mailbox …`
 
+use super::approval::{ask_approved, confirm};
 use super::args::{MailboxCommand, RoleArgument};
 use super::output::{Failure, counted, grouped, safe, table, time};
-use super::{ask, secret, trust};
+use super::{ask, keeping, secret, trust};
 use crate::admin::{
     CreatedView, FolderView, GatewayMailboxView, OpError, Request, Response, RoleView, ServedView,
 };
 use crate::config::Settings;
 use crate::mail::{GatewayMailboxState, Profile};
-use std::io::{self, IsTerminal, Write};
 
 pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> Result<u8, Failure> {
     match command {
@@ -24,9 +24,31 @@ pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> R
         MailboxCommand::Show { which } => {
             ask(settings, Request::ShowGatewayMailbox { gateway_mailbox: which.mailbox }, json, show)
         }
-        MailboxCommand::Set { which, settings: changes } => {
-            let request = Request::SetGatewayMailbox { gateway_mailbox: which.mailbox, settings: changes };
-            ask(settings, request, json, show)
+        MailboxCommand::Set { which, settings: changes, yes } => {
+            let request = |approved| Request::SetGatewayMailbox {
+                gateway_mailbox: which.mailbox.clone(),
+                settings: changes.clone(),
+                approved,
+            };
+            let asked = ("Set it?", "this takes mail away");
+            ask_approved(settings, request, yes, asked, json, show)
+        }
+        MailboxCommand::Hold(arguments) => {
+            let request = Request::HoldGatewayMailbox {
+                gateway_mailbox: arguments.which.mailbox,
+                user: arguments.user,
+                reason: arguments.reason,
+            };
+            ask(settings, request, json, keeping::held)
+        }
+        MailboxCommand::Unhold(arguments) => {
+            let request = |approved| Request::UnholdGatewayMailbox {
+                gateway_mailbox: arguments.which.mailbox.clone(),
+                user: arguments.user.clone(),
+                approved,
+            };
+            let asked = ("End the hold?", "this lets mail go");
+            ask_approved(settings, request, arguments.yes, asked, json, keeping::held)
         }
         MailboxCommand::Rotate { which, overlap } => {
             let request =
@@ -40,7 +62,8 @@ pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> R
                 certificate: certificate.clone(),
                 approved,
             };
-            trust::pin(settings, request, yes, json, show)
+            let asked = ("Pin it?", "this decides whose mail is delivered");
+            ask_approved(settings, request, yes, asked, json, show)
         }
         MailboxCommand::Escrow { which, key } => {
             let key = secret::key(&key, &which.mailbox)?;
@@ -64,23 +87,6 @@ pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> R
             let request = Request::DeleteGatewayMailbox { gateway_mailbox: which.mailbox, force };
             ask(settings, request, json, deleted)
         }
-    }
-}
-
-/// Asks the person at the terminal, telling what it is about; without one, `alone` says that it takes `--yes`.
-pub(super) fn confirm(about: &str, question: &str, alone: impl FnOnce() -> OpError) -> Result<(), Failure> {
-    let refused = |why: &str| Failure::from(OpError::NeedsApproval(why.to_owned()));
-    if !io::stdin().is_terminal() {
-        return Err(alone().into());
-    }
-    let mut answer = String::new();
-    write!(io::stderr(), "{about}{question} [y/N] ")
-        .and_then(|()| io::stderr().flush())
-        .and_then(|()| io::stdin().read_line(&mut answer))
-        .map_err(|error| Failure::from(format!("ask for an approval: {error}")))?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(refused("nothing was done")),
     }
 }
 
@@ -176,11 +182,12 @@ fn list(response: &Response) -> String {
             profile(mailbox.profile).to_owned(),
             grouped(mailbox.inbox.entries),
             mailbox.inbox.oldest.map(time).unwrap_or_else(|| "-".to_owned()),
+            keeping::hold(&mailbox.holds),
             safe(&mailbox.name),
         ]
     };
     table(
-        &["ADDRESS", "STATE", "ROLE", "PROFILE", "INBOX", "OLDEST", "NAME"],
+        &["ADDRESS", "STATE", "ROLE", "PROFILE", "INBOX", "OLDEST", "HOLD", "NAME"],
         &all.iter().map(row).collect::<Vec<_>>(),
     )
 }
@@ -209,6 +216,7 @@ fn show(response: &Response) -> String {
             text.push_str(&format!("  {label:<9} of plain mail is named in {}\n", names.join(", ")));
         }
     }
+    text.push_str(&keeping::keeping(mailbox));
     text.push_str(&trust::trust(mailbox));
     text.push_str(&trust::former(mailbox));
     match mailbox.folders.as_deref() {

@@ -22,6 +22,7 @@
 //!
 //! This room does nothing to the store that [`admin`](crate::admin) does not offer.
 
+mod approval;
 mod args;
 mod check;
 mod configuration;
@@ -32,6 +33,7 @@ mod gaps;
 mod gateway_mailbox;
 mod inspect;
 mod interrupt;
+mod keeping;
 mod limits;
 mod notify;
 mod output;
@@ -125,6 +127,8 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             reassign::run(&configuration::load(config)?, apply, mailbox, since, json)
         }
         Command::Reprocess(arguments) => reprocess::run(arguments, &configuration::load(config)?, json),
+        Command::Undelete(arguments) => keeping::undelete(&configuration::load(config)?, arguments, json),
+        Command::Retention { command } => keeping::retention(&configuration::load(config)?, command, json),
         Command::Check { rebuild } => check::run(&configuration::load(config)?, rebuild, json),
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),

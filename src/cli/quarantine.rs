@@ -1,7 +1,7 @@
 //! `daybook quarantine …`
 
+use super::approval::confirm;
 use super::args::QuarantineCommand;
-use super::gateway_mailbox::confirm;
 use super::output::{Failure, counted, grouped, safe, table, time};
 use super::receipts::whole;
 use super::{ask, export, print_response, reach};

@@ -1,44 +1,10 @@
 //! What is shown of a gateway mailbox's addresses and of who is trusted to deliver to it.
 
-use super::output::{Failure, grouped, safe, time};
-use super::{print_response, reach};
+use super::output::{grouped, safe, time};
 use crate::admin::{
-    AddressView, Counted, CountedCertificate, GatewayMailboxView, LearnedView, OpError, RecentView, Request,
-    Response, Verdicts,
+    AddressView, Counted, CountedCertificate, GatewayMailboxView, LearnedView, RecentView, Response, Verdicts,
 };
-use crate::config::Settings;
 use crate::mail::Mode;
-
-/// Exit code of what needs an approval.
-const NEEDS_APPROVAL: u8 = 4;
-
-/// Pins after asking, unless it is approved already.
-pub(super) fn pin(
-    settings: &Settings,
-    request: impl Fn(bool) -> Request,
-    approved: bool,
-    json: bool,
-    show: impl FnOnce(&Response) -> String,
-) -> Result<u8, Failure> {
-    let response = match reach::perform(settings, request(approved)) {
-        Err(plan) if !approved && plan.code() == NEEDS_APPROVAL => {
-            super::gateway_mailbox::confirm(&safe_lines(plan.why()), "Pin it?", || {
-                OpError::NeedsApproval(format!(
-                    "{}\nthis decides whose mail is delivered: say --yes",
-                    plan.why()
-                ))
-            })?;
-            reach::perform(settings, request(true))
-        }
-        other => other,
-    }?;
-    print_response(&response, json, show)?;
-    Ok(0)
-}
-
-fn safe_lines(text: &str) -> String {
-    text.lines().map(|line| format!("{}\n", safe(line))).collect()
-}
 
 /// What to do now that there is a new address.
 pub(super) fn rotated(response: &Response) -> String {

@@ -82,6 +82,9 @@
 //! | `mailbox.suspended` | info | mailbox, mailbox_id, address, state, actor | It takes no mail any more. |
 //! | `mailbox.resumed` | info | mailbox, mailbox_id, address, state, actor | It takes mail again. |
 //! | `mailbox.deleted` | info | mailbox, mailbox_id, address, state, actor | It is served no more. |
+//! | `mailbox.held` | info | mailbox, mailbox_id, address, state, user, actor | A legal hold is on it, or on a user's folders alone: nothing leaves. Why says `daybook mailbox show`. |
+//! | `mailbox.unheld` | info | mailbox, mailbox_id, address, state, user, actor | That hold is over. |
+//! | `mailbox.undeleted` | info | mailbox, mailbox_id, folder, entries, due, actor | So many messages that had been deleted from a folder are there again, under new UIDs; those `due` stayed, since retention would take them out at once. |
 //! | `keys.opened` | info | mailbox, mailbox_id, by, purpose, actor | An admin opened a gateway mailbox, with its `password` or an `escrow identity`. |
 //! | `keys.refused` | warn | mailbox, mailbox_id, by, purpose, actor | An admin tried to, with the wrong one. |
 //! | `keys.escrowed` | info | mailbox, mailbox_id, recipients, actor | Its keyring was wrapped to so many more escrow recipients. |
@@ -157,6 +160,7 @@
 //! | event | level | fields | meaning |
 //! |---|---|---|---|
 //! | `retention.passed` | info, debug | expired, freed_entries, freed_objects, freed_octets, held | What gateway mailboxes keep no longer was taken out of their folders, and what was deleted for long enough can be had back no more; `held` entries stay for a legal hold alone. |
+//! | `retention.expired` | info | mailbox, mailbox_id, folder, entries | Retention took so many messages out of a folder; the trail of each says by which rule. |
 //! | `retention.failed` | warn | error | A pass did not come to its end; the next one tries again. |
 //! | `retention.paused` | error | clock, trusted | The system's clock is more than seven days ahead of what time had reached: nothing leaves until `daybook retention confirm` says that it is right, or until it is back. |
 //! | `retention.resumed` | info | clock, trusted | It is back. |

@@ -1146,6 +1146,16 @@ impl Store for Embedded {
         Box::pin(keep::trust_clock(self, actor))
     }
 
+    fn received_until(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &FolderName,
+        until: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let never_deleted = Timestamp::from_unix_ms(0);
+        self.shared.read(|index| index.count_kept(gateway_mailbox, folder, Some(until), never_deleted))
+    }
+
     fn recoverable(
         &self,
         gateway_mailbox: GatewayMailboxId,

@@ -889,6 +889,17 @@ pub trait Store: Send + Sync {
     /// nothing changes.
     fn trust_clock<'a>(&'a self, actor: &'a str) -> BoxFuture<'a, Result<KeepingStatus, StoreError>>;
 
+    /// How many entries of a folder were received until then, and are there: what a rule of retention would take out.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    fn received_until(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &FolderName,
+        until: Timestamp,
+    ) -> Result<u64, StoreError>;
+
     /// What was deleted since `since` and can be had back, folder by folder. Reads a row for each such entry.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ fn scrape() -> Scrape {
     server.pop3s(&account.login, &account.password).unwrap().quit();
     site.run(&["scrub", "--now"]).expect(0);
     server.wait_for("store.scrubbed");
+    site.run(&["retention", "run"]).expect(0);
     Scrape::of(port(&server))
 }
 

@@ -248,6 +248,10 @@ mod tests {
                 pinned_certificates: vec![],
                 recipient_headers: vec![],
                 sender_headers: vec![],
+                grace_days: 7,
+                inbox_retention_days: None,
+                user_retention_days: None,
+                holds: vec![],
                 escrow: None,
                 learned: None,
                 recent: None,
@@ -266,6 +270,7 @@ mod tests {
             readiness: None,
             newest: None,
             scrub: None,
+            keeping: None,
             gateway_mailboxes: mailboxes,
         };
         let found = judge(&examined, &Exchange::default(), |arguments| format!("daybook {arguments}"));

@@ -1,7 +1,7 @@
 //! `daybook doctor`: named checks of everything around the gateway that can be wrong, each with what was seen and how to mend it.
 //!
 //! ```text
-//! config ─ server ─ ports ─ certificate ─ dns ─ disk ─ checkpoint-dir ─ scrub ─ file-rights ─ clock ─ directory      here, with or without a server
+//! config ─ server ─ ports ─ certificate ─ dns ─ disk ─ checkpoint-dir ─ scrub ─ retention ─ file-rights ─ clock ─ directory      here, with or without a server
 //! gateway-mailbox ─ last-report ─ last-fetch                                                asked of the server, else of the store
 //! self-delivery ─ pop3-login                                                                through the running server's own doors
 //! ```
@@ -34,6 +34,7 @@ mod mailboxes;
 mod occupant;
 mod ports;
 mod reader;
+mod retention;
 mod scrub;
 mod server;
 mod test_report;
@@ -47,7 +48,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Every check, in the order they are made.
-pub const CHECKS: [&str; 16] = [
+pub const CHECKS: [&str; 17] = [
     config::NAME,
     server::NAME,
     ports::NAME,
@@ -56,6 +57,7 @@ pub const CHECKS: [&str; 16] = [
     disk::NAME,
     checkpoint_dir::NAME,
     scrub::NAME,
+    retention::NAME,
     file_rights::NAME,
     clock::NAME,
     directory::NAME,
@@ -182,6 +184,7 @@ pub fn examine(subject: &Subject, scope: &Scope) -> Vec<Finding> {
     add(disk::NAME, &mut || disk::check(subject, at));
     add(checkpoint_dir::NAME, &mut || checkpoint_dir::check(subject));
     add(scrub::NAME, &mut || scrub::check(subject, at));
+    add(retention::NAME, &mut || retention::check(subject, at));
     add(file_rights::NAME, &mut || file_rights::check(subject));
     add(clock::NAME, &mut || clock::check(Some((subject, &pair)), scope, at));
     add(directory::NAME, &mut || directory::check(subject, at));

@@ -113,6 +113,7 @@ mod tests {
             }),
             newest: None,
             scrub: None,
+            keeping: None,
             gateway_mailboxes: Vec::new(),
         }
     }

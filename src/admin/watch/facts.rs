@@ -12,7 +12,7 @@ use crate::net::certificate::{self, CertificateFacts};
 use crate::net::tls::TlsIdentity;
 use crate::observe::alarm::{
     AHEAD_MS, CertificateFiles, CheckpointFacts, DamageFacts, MailboxFacts, MailboxNumbers, MissingFacts,
-    RefusedFacts, StoreState, Subject, is_ahead,
+    PauseFacts, RefusedFacts, StoreState, Subject, is_ahead,
 };
 use crate::observe::rhythm::{HISTORY_MS, Rhythm};
 use crate::store::{ARRIVALS_SPAN_MS, Activity, CheckpointStatus, ScrubStatus, Space, StoreError};
@@ -125,6 +125,12 @@ pub(super) fn damage(context: &Context) -> DamageFacts {
     let ScrubStatus { damaged, things, .. } = scrub(context);
     let since = things.iter().map(|thing| thing.found_at).min();
     DamageFacts { damaged, places: things.into_iter().map(|thing| thing.place).collect(), since }
+}
+
+/// Why retention is paused. Never blocks.
+pub(super) fn retention_pause(context: &Context) -> Option<PauseFacts> {
+    let paused = context.store.keeping().paused;
+    paused.map(|pause| PauseFacts { trusted: pause.trusted, clock: pause.clock })
 }
 
 /// Every gateway mailbox that is watched over, without numbers: for when counting takes too long.

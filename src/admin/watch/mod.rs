@@ -345,6 +345,7 @@ impl Watch {
             certificate_files: health.certificate_files.clone(),
             refused_mail: facts::refused_mail(&self.context, now),
             damage: facts::damage(&self.context),
+            retention_pause: facts::retention_pause(&self.context),
             gateway_mailboxes,
         };
         (facts, health)
@@ -370,6 +371,7 @@ impl Watch {
                 .then(|| self.context.store.checkpoints())
                 .and_then(CheckpointView::of),
             scrub: Some(facts::scrub(&self.context)),
+            keeping: Some(self.context.store.keeping()),
             certificate: health.certificate.map(|certificate| CertificateView {
                 ends: certificate.not_after,
                 self_signed: certificate.self_signed,

@@ -59,6 +59,9 @@ pub fn page(status: &StatusView) -> String {
             out.push_str(&format!("  {}: {}\n", Untrusted(&thing.place), Untrusted(&thing.what)));
         }
     }
+    if let Some(keeping) = &status.keeping {
+        out.push_str(&crate::admin::retention::line(keeping, now));
+    }
     out.push_str(&certificate_line(status.certificate, now));
     match &status.mail {
         None => out.push_str("mail: alerts are not mailed, see [alerts]\n"),
@@ -135,6 +138,7 @@ mod tests {
             checkpoint: None,
             disk: None,
             scrub: None,
+            keeping: None,
             certificate: None,
             mail: None,
             counted_at,

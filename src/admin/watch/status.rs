@@ -2,7 +2,7 @@
 
 use crate::mail::{GatewayMailboxId, GatewayMailboxState, Timestamp};
 use crate::observe::alarm::Raised;
-use crate::store::{CheckpointStatus, ScrubStatus, Space, Tally};
+use crate::store::{CheckpointStatus, KeepingStatus, ScrubStatus, Space, Tally};
 use serde::{Deserialize, Serialize};
 
 /// The gateway on one page. Holds neither addresses of gateway mailboxes nor anything of a message.
@@ -28,6 +28,9 @@ pub struct StatusView {
     /// How reading again what is stored stands, with the first few things that are damaged.
     #[serde(default)]
     pub scrub: Option<ScrubStatus>,
+    /// How retention stands, and the clock it goes by.
+    #[serde(default)]
+    pub keeping: Option<KeepingStatus>,
     /// The certificate shown to peers; `None` when it cannot be read.
     pub certificate: Option<CertificateView>,
     /// How alerts leave; `None` when they are not mailed.

@@ -60,6 +60,11 @@ pub(in crate::admin) fn size(octets: u64) -> String {
     }
 }
 
+/// How far a clock is ahead.
+fn ahead(trusted: Timestamp, clock: Timestamp) -> String {
+    span(clock.unix_ms().saturating_sub(trusted.unix_ms()))
+}
+
 fn reports(count: u64) -> String {
     if count == 1 { "1 report".to_owned() } else { format!("{count} reports") }
 }
@@ -88,6 +93,9 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
         Cause::CheckpointsNotKept { .. } => "Signed checkpoints cannot be written".to_owned(),
         Cause::StoreDamaged { damaged: 1, .. } => "Stored mail is damaged in 1 place".to_owned(),
         Cause::StoreDamaged { damaged, .. } => format!("Stored mail is damaged in {damaged} places"),
+        Cause::RetentionPaused { trusted, clock } => {
+            format!("The clock jumped ahead by {}: retention is paused", ahead(*trusted, *clock))
+        }
         Cause::CertificateExpiring { ends, .. } if *ends <= now => {
             format!("The certificate ended at {}", minute(*ends))
         }
@@ -150,6 +158,13 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
             let others = if more > 0 && listed > 0 { format!(", and {more} more") } else { String::new() };
             format!("Octets there are not what was stored: {}{others}.", places.join(", "))
         }
+        Cause::RetentionPaused { trusted, clock } => format!(
+            "The clock says {}; it was last known to be right at {}, {} before. A host that was off for more than a week is asked \
+             about too.",
+            minute(*clock),
+            minute(*trusted),
+            ahead(*trusted, *clock)
+        ),
         Cause::CertificateExpiring { ends, .. } => {
             format!("The certificate shown to peers ends at {}.", minute(*ends))
         }
@@ -219,6 +234,9 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
             "Perhaps. What is damaged is never served as mail; all other mail is taken and served. What the archive had fetched \
              before, it has."
         }
+        Cause::RetentionPaused { .. } => {
+            "No. What retention should take out stays, and what was deleted is not freed: that needs room. Mail is taken and served."
+        }
         Cause::CertificateExpiring { .. } => {
             "No. But once it has ended, a connector that checks certificates stops delivering, and clients that fetch \
              stop too."
@@ -279,6 +297,11 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "look at the disk: dmesg, smartctl; one bad place is seldom the last",
             "bring the file back from a backup, while the server is stopped; or have the report sent again: it is stored anew",
             "it ends when the next reading finds it whole, when that mail was deleted, or with: daybook scrub --close PLACE",
+        ],
+        Cause::RetentionPaused { .. } => &[
+            "is the clock of this host right? timedatectl; daybook doctor --check clock --time-server HOST",
+            "if it is right: daybook retention confirm",
+            "if it is not, set it: retention goes on by itself; certificates, logs and receipts go by the same clock",
         ],
         Cause::CertificateExpiring { .. } => &[
             "renew it: once the new one lies in the files named in [tls] it is shown within seconds",

@@ -1,8 +1,8 @@
 //! The causes of alarms, one function each: what is known to what it means.
 
 use super::{
-    Cause, CertificateFiles, CheckpointFacts, DamageFacts, Facts, MailboxNumbers, MissingFacts, Raised,
-    RefusedFacts, Severity, StoreState, Validity, Verdict, elapsed_ms, is_ahead,
+    Cause, CertificateFiles, CheckpointFacts, DamageFacts, Facts, MailboxNumbers, MissingFacts, PauseFacts,
+    Raised, RefusedFacts, Severity, StoreState, Validity, Verdict, elapsed_ms, is_ahead,
 };
 use crate::mail::Timestamp;
 
@@ -79,6 +79,16 @@ pub(super) fn damage(facts: &DamageFacts, now: Timestamp) -> Verdict {
     match damaged {
         0 => Verdict::Good,
         _ => Verdict::Bad(Severity::Critical, Cause::StoreDamaged { damaged, places }, since.unwrap_or(now)),
+    }
+}
+
+/// No mail is lost by it: mail that should leave stays.
+pub(super) fn retention(facts: &Facts, now: Timestamp) -> Verdict {
+    match facts.retention_pause {
+        None => Verdict::Good,
+        Some(PauseFacts { trusted, clock }) => {
+            Verdict::Bad(Severity::Warning, Cause::RetentionPaused { trusted, clock }, now)
+        }
     }
 }
 

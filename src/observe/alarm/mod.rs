@@ -10,6 +10,7 @@
 //! | `log-end-missing` | the gateway | the log was opened without what the index or a signed checkpoint says it once held (critical) | `daybook scrub --close log-end` |
 //! | `checkpoints-not-kept` | the gateway | signed checkpoints could not be written to `data_dir` or `checkpoint_dir` for ten minutes | they can |
 //! | `store-damaged` | the gateway | something stored was found not to be what was stored | it is found whole, nobody can ask for it any more, or `daybook scrub --close` |
+//! | `retention-paused` | the gateway | the clock jumped more than seven days ahead, and nothing leaves by it | `daybook retention confirm`, or the clock is back |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
 //! | `mail-refused` | the gateway | mail that may have been a report was refused for good: a message as broken or too large (critical), by strict mode, or for a former address (warnings) | none was for a day |
@@ -35,12 +36,13 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 13] = [
+pub const ALARMS: [&str; 14] = [
     "store-not-acknowledging",
     "disk-low",
     "log-end-missing",
     "checkpoints-not-kept",
     "store-damaged",
+    "retention-paused",
     "certificate-expiring",
     "certificate-not-loaded",
     "mail-refused",
@@ -144,6 +146,15 @@ pub struct DamageFacts {
     pub since: Option<Timestamp>,
 }
 
+/// A clock that jumped ahead, so that nothing leaves by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PauseFacts {
+    /// The last time it was known to be right.
+    pub trusted: Timestamp,
+    /// What it says.
+    pub clock: Timestamp,
+}
+
 /// What is known of one gateway mailbox.
 #[derive(Clone, Debug)]
 pub struct MailboxFacts {
@@ -210,6 +221,8 @@ pub struct Facts {
     pub refused_mail: RefusedFacts,
     /// What is damaged.
     pub damage: DamageFacts,
+    /// Why retention is paused; `None` when it is not.
+    pub retention_pause: Option<PauseFacts>,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -279,6 +292,13 @@ pub enum Cause {
         damaged: u64,
         /// Where the first few are.
         places: Vec<String>,
+    },
+    /// The clock jumped ahead, and retention does not go by it.
+    RetentionPaused {
+        /// The last time it was known to be right.
+        trusted: Timestamp,
+        /// What it says.
+        clock: Timestamp,
     },
     /// The certificate ends soon, or has ended.
     CertificateExpiring {
@@ -352,6 +372,7 @@ impl Cause {
             Cause::LogEndMissing { .. } => "log-end-missing",
             Cause::CheckpointsNotKept { .. } => "checkpoints-not-kept",
             Cause::StoreDamaged { .. } => "store-damaged",
+            Cause::RetentionPaused { .. } => "retention-paused",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
             Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
             Cause::MailRefused { .. } => "mail-refused",
@@ -478,6 +499,7 @@ impl Alarms {
         self.settle("log-end-missing", None, check::log_end(facts, now), now, &mut changes);
         self.settle("checkpoints-not-kept", None, check::checkpoints(facts, now), now, &mut changes);
         self.settle("store-damaged", None, check::damage(&facts.damage, now), now, &mut changes);
+        self.settle("retention-paused", None, check::retention(facts, now), now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);

@@ -42,6 +42,7 @@ fn healthy() -> Facts {
         certificate_files: Some(CertificateFiles::Shown),
         refused_mail: RefusedFacts::default(),
         damage: DamageFacts::default(),
+        retention_pause: None,
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -112,6 +113,15 @@ fn damage_calls_at_once_and_again_when_it_grows_and_is_over_when_it_is_gone() {
         (30, "store-damaged cleared"),
     ];
     check(&grows, 40, facts);
+}
+
+#[test]
+fn a_clock_that_jumped_is_told_of_once_and_over_when_it_is_back_or_confirmed() {
+    let facts = |minute: i64| {
+        let pause = PauseFacts { trusted: at(0), clock: at(400 * DAY_MS + minute * MINUTE_MS) };
+        Facts { retention_pause: (10..20).contains(&minute).then_some(pause), ..healthy() }
+    };
+    check(&[(10, "retention-paused raised warning"), (20, "retention-paused cleared")], 40, facts);
 }
 
 #[test]
@@ -550,6 +560,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::LogEndMissing { what: String::new() },
         Cause::CheckpointsNotKept { why: String::new() },
         Cause::StoreDamaged { damaged: 1, places: Vec::new() },
+        Cause::RetentionPaused { trusted: at(0), clock: at(1) },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },

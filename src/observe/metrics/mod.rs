@@ -43,6 +43,7 @@
 //! | `daybook_scrub_bytes_total` | – | octets of log and content files read again in the background |
 //! | `daybook_scrub_objects_total` | – | entries of the log, their payloads with them, and content files looked at so |
 //! | `daybook_scrub_passes_total` | – | times that this came to its end |
+//! | `daybook_retention_expired_messages_total` | – | messages that retention took out of folders |
 //! | `daybook_store_checkpoint_failures_total` | `place` | attempts to write a signed checkpoint to `data_dir` or `checkpoint_dir` that failed |
 //! | `daybook_store_freed_objects_total` | – | stored objects that nothing needs any more: their content is freed |
 //! | `daybook_store_freed_octets_total` | – | octets of that content |
@@ -57,6 +58,9 @@
 //! | `daybook_store_damaged` | – | things stored that were found not to be what was stored, and that nobody has closed |
 //! | `daybook_scrub_limit_bytes_per_second` | – | how fast what is stored may be read again; 0 is off |
 //! | `daybook_scrub_last_pass_timestamp_seconds` | – | when all that is stored had last been read again; before the first time, when that was first begun |
+//! | `daybook_retention_paused` | – | 1 while the clock has jumped ahead, nobody has confirmed it, and nothing leaves by it |
+//! | `daybook_retention_last_pass_timestamp_seconds` | – | when the last pass ended that takes out what is due and frees what can be had back no more; absent before the first since the start, a minute after it |
+//! | `daybook_retention_last_pass_failed` | – | 1 when that one did not come to its end; absent as above |
 //! | `daybook_store_ready` | – | 1 when the store takes mail: its last write succeeded and there is room |
 //! | `daybook_store_free_bytes` | – | free on the file system of `data_dir` |
 //! | `daybook_store_reserve_bytes` | – | with less free than this no mail is taken |
@@ -278,6 +282,11 @@ pub fn scrubbed(octets: u64, objects: u64) {
 /// All that is stored was read again.
 pub fn scrub_passed() {
     METRICS.scrub_passes.inc();
+}
+
+/// Retention took so many messages out of a folder.
+pub fn expired(messages: u64) {
+    METRICS.retention_expired_messages.inc_by(messages);
 }
 
 /// A signed checkpoint could not be written.

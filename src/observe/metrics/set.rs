@@ -282,6 +282,7 @@ pub(super) struct Metrics {
     pub(super) scrub_bytes: Counter,
     pub(super) scrub_objects: Counter,
     pub(super) scrub_passes: Counter,
+    pub(super) retention_expired_messages: Counter,
     pub(super) store_checkpoint_failures: Family<Labels<1>, Counter>,
     pub(super) store_freed_objects: Counter,
     pub(super) store_freed_octets: Counter,
@@ -433,6 +434,12 @@ impl Metrics {
                 r,
                 "scrub_passes",
                 "Times all that is stored was read again",
+                Counter::default(),
+            ),
+            retention_expired_messages: add(
+                r,
+                "retention_expired_messages",
+                "Messages that retention took out of folders",
                 Counter::default(),
             ),
             store_checkpoint_failures: add(

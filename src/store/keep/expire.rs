@@ -2,9 +2,10 @@
 
 use super::{Keeper, KeptPass, due, is_held};
 use crate::mail::{GatewayMailbox, Timestamp, Uid};
+use crate::observe::metrics;
 use crate::store::committer::{Command, Expire, Queued};
 use crate::store::embedded::Shared;
-use crate::store::{FolderName, StoreError};
+use crate::store::{FolderName, FolderStatus, StoreError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,6 +30,7 @@ pub(super) fn pass(
                 return Ok(());
             }
             pass.held += held(shared, gateway_mailbox, &folder.name, pass.at)?;
+            let before = pass.expired;
             while !keeper.is_closing() {
                 let uids = due_now(shared, gateway_mailbox, &folder.name)?;
                 if uids.is_empty() {
@@ -37,14 +39,24 @@ pub(super) fn pass(
                 rest(keeper, shared);
                 let expired = expire(commands, gateway_mailbox, &folder.name, uids)?;
                 pass.expired += expired;
+                metrics::expired(expired);
                 if expired == 0 {
                     // What was due is not any more: a hold, another rule.
                     break;
                 }
             }
+            tell(gateway_mailbox, &folder, pass.expired - before);
         }
     }
     Ok(())
+}
+
+/// The trail of each receipt says by which rule.
+fn tell(gateway_mailbox: &GatewayMailbox, folder: &FolderStatus, entries: u64) {
+    if entries > 0 {
+        let (login, id, folder) = (gateway_mailbox.login(), gateway_mailbox.id, &folder.path);
+        tracing::info!(event = "retention.expired", mailbox = login, mailbox_id = %id, folder, entries);
+    }
 }
 
 /// The oldest entries that may leave, by the clock of this moment. The committer looks again.
