@@ -176,7 +176,10 @@ pub(super) enum Command {
     /// Prove that what is stored is all there and whole; needs no key, changes nothing, and a server may run
     #[command(
         after_help = "Exit code 0: everything is whole; 1: something is damaged or missing, each named with the mail it \
-                            touches; 3: it could not be read. Needs no password, and takes no lock."
+                            touches; 3: it could not be read. Needs no password, and takes no lock.\n\n\
+                            Content that was freed is no damage, whatever is left of it; freed although an entry that is there, can \
+                            be had back or is under a legal hold needs it is. A restored store says so in a note, with how much that \
+                            was signed after its backup is not there."
     )]
     Verify {
         /// Hash all content and compare the index row by row; reads everything that is stored

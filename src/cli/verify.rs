@@ -98,7 +98,7 @@ fn summary(report: &VerifyReport) -> String {
         "Log          {}, {}, entries {}\n\
          Mail         {}, {}, entries in folders {}, content files {}; {content}\n\
          Checkpoints  {checkpoints}\n\
-         Index        {how}\n\
+         Index        {how}\n{}\
          Read         {} in {:.1} s: {} octets and {} a second{}\n",
         counted(report.segments, "segment"),
         counted(report.groups, "group"),
@@ -107,12 +107,43 @@ fn summary(report: &VerifyReport) -> String {
         counted(report.messages, "message"),
         grouped(report.folder_entries),
         grouped(report.content_files),
+        kept(report),
         counted(report.octets, "octet"),
         report.seconds,
         grouped(rate(report.octets)),
         counted(rate(report.messages), "message"),
         if report.running { "; a server has the store open" } else { "" },
     )
+}
+
+/// What is kept for a while or for good, and what was freed; nothing where there is none of that.
+fn kept(report: &VerifyReport) -> String {
+    let mut text = String::new();
+    if report.in_grace + report.held > 0 {
+        let (in_grace, held) = (grouped(report.in_grace), grouped(report.held));
+        text.push_str(&format!(
+            "Kept         deleted entries that can be had back {in_grace}, entries under a legal hold {held}\n"
+        ));
+    }
+    let freed = &report.freed;
+    if freed.objects + report.emptied_segments > 0 {
+        let waiting = match freed.waiting_objects.zip(freed.waiting_octets) {
+            Some((objects, octets)) => {
+                format!("{} of them, of {}, not given back yet", grouped(objects), counted(octets, "octet"))
+            }
+            None => "--deep tells what of that was given back".to_owned(),
+        };
+        text.push_str(&format!(
+            "Freed        {}, {}; {waiting}; emptied segments {}\n",
+            counted(freed.objects, "object"),
+            counted(freed.octets, "octet"),
+            grouped(report.emptied_segments)
+        ));
+    }
+    if report.restores > 0 {
+        text.push_str(&format!("Restored     {} from a backup\n", counted(report.restores, "time")));
+    }
+    text
 }
 
 fn line(finding: &VerifyFinding) -> String {
@@ -153,6 +184,13 @@ fn verdict(report: &VerifyReport) -> String {
     let is_not_what_was_signed = report.findings.iter().filter(signed).any(|f| f.place == LOG);
     let has_bad_lines = report.findings.iter().filter(signed).any(|f| f.place != LOG);
     let mut text = format!("{} found.\n", counted(report.damaged, "damage"));
+    if has(&[FindingKind::Freed]) {
+        text.push_str(
+            "Content was freed, or entries were taken out, that should have been kept: stop the server before it frees more, keep \
+             data_dir as it is, and restore from a backup made before that. This is a fault of Daybook or of somebody who wrote \
+             to its log: report it.\n",
+        );
+    }
     if has(&[FindingKind::Log]) || is_not_what_was_signed {
         text.push_str(
             "Entries of the log are damaged or missing: keep data_dir as it is, index included, and restore the files named \

@@ -7,6 +7,7 @@
 
 mod apply;
 mod examine;
+mod examine_keeping;
 mod folders;
 mod freeing;
 mod keeping;

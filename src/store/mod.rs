@@ -92,7 +92,8 @@ mod turned_away;
 mod view;
 
 pub use check::{
-    FindingKind, FolderEntry, Unused, VerifyFinding, VerifyOptions, VerifyProgress, VerifyReport, verify,
+    FindingKind, FolderEntry, FreedContent, Unused, VerifyFinding, VerifyOptions, VerifyProgress,
+    VerifyReport, verify,
 };
 pub use checkpoint::{
     Checkpoint, CheckpointError, CheckpointStatus, Checkpoints, PublicKey, checkpoints, try_checkpoint_dir,

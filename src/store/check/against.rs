@@ -154,6 +154,8 @@ impl Against {
             ("receipt", ledger.receipt_count),
             ("message", ledger.message_count),
             ("object", ledger.object_count),
+            ("freed", ledger.kept.freed_count),
+            ("in_grace", ledger.held_and_in_grace().1),
         ] {
             let held = self.count(table)?;
             if held != said {

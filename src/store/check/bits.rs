@@ -58,6 +58,29 @@ impl Sizes {
     }
 }
 
+/// Numbers that have their marks together.
+const MARKED: u64 = 64;
+
+/// A mark of up to 32 bits for some numbers, which lie together more often than not: 4 octets each where they do.
+#[derive(Default)]
+pub(super) struct Marks(HashMap<u64, Box<[u32; MARKED as usize]>>);
+
+impl Marks {
+    /// Marks a number, in place of any mark it had. The highest mark there is counts for none.
+    pub(super) fn set(&mut self, number: u64, mark: u32) {
+        let run = self.0.entry(number / MARKED).or_insert_with(|| Box::new([0; MARKED as usize]));
+        if let Some(place) = run.get_mut((number % MARKED) as usize) {
+            *place = mark.wrapping_add(1);
+        }
+    }
+
+    /// The mark of a number, if it has one.
+    pub(super) fn get(&self, number: u64) -> Option<u32> {
+        let run = self.0.get(&(number / MARKED))?;
+        run.get((number % MARKED) as usize).and_then(|mark| mark.checked_sub(1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +95,11 @@ mod tests {
             assert_eq!((sizes.get(number), sizes.get(number ^ 1)), (Some(expect), sizes.get(number ^ 1)));
         }
         assert!(!bits.has(1) && sizes.get(1).is_none());
+        let mut marks = Marks::default();
+        for (number, mark) in [(0, 0), (63, 7), (64, 9), (63, 8), (u64::MAX, u32::MAX - 1)] {
+            marks.set(number, mark);
+            assert_eq!(marks.get(number), Some(mark));
+        }
+        assert_eq!((marks.get(1), marks.get(63), marks.get(128)), (None, Some(8), None));
     }
 }

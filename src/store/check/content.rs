@@ -37,7 +37,10 @@ pub(in crate::store) fn content_file(
     }
     let path = content_dir.join(name);
     let cannot = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => damaged("is not there".to_owned()),
+        io::ErrorKind::NotFound => match damaged("is not there".to_owned()) {
+            Found::Damaged(damage) => Found::Damaged(Damage { is_blank: true, ..damage }),
+            found => found,
+        },
         _ => damaged(format!("cannot be read: {e}")),
     };
     let octets = match fs::metadata(&path) {

@@ -1,8 +1,8 @@
 //! What is found, and which mail it touches.
 
-use crate::mail::{GatewayMailboxId, ReceiptId, Uid};
+use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::store::FolderName;
-use crate::store::fact::{Fact, MessageFact};
+use crate::store::fact::{Fact, MessageFact, PlacementFact, UndeletedEntry};
 
 /// Receipts, and entries, that one finding names. A group holds fewer.
 pub(in crate::store) const TOUCHED_MAX: usize = 1_000;
@@ -26,6 +26,8 @@ pub(in crate::store) struct Damage {
     pub(in crate::store) loses_entries: bool,
     /// The object whose content it is.
     pub(in crate::store) object: Option<u64>,
+    /// Nothing is left of that content: it reads as zeros, or its file is not there.
+    pub(in crate::store) is_blank: bool,
     /// Transactions it touches, as far as entries near it tell.
     pub(in crate::store) receipts: Vec<ReceiptId>,
     /// Folder entries it touches, as far as entries near it tell.
@@ -66,6 +68,7 @@ impl Damage {
         if let Some(receipt) = receipt_of(fact) {
             self.add_receipt(receipt);
         }
+        made_by(fact).iter().for_each(|made| self.add_receipt(made.receipt_id));
         for (touched, _) in placements_of(fact) {
             self.add_entry(touched);
         }
@@ -137,15 +140,58 @@ pub(super) fn messages_of(fact: &Fact) -> &[MessageFact] {
 
 /// The folder entries an entry of the log made, each with its message.
 pub(super) fn placements_of(fact: &Fact) -> Vec<(Touched, u64)> {
-    let (gateway_mailbox, placements): (_, Vec<_>) = match fact {
-        Fact::Received(fact) => (fact.gateway_mailbox, fact.placements.iter().collect()),
-        Fact::Revised(fact) => {
-            (fact.gateway_mailbox, fact.placements.iter().map(|later| &later.placement).collect())
+    let Some(gateway_mailbox) = gateway_mailbox_of(fact) else { return Vec::new() };
+    let touched = |made: Made<'_>| {
+        (Touched { gateway_mailbox, folder: made.name.clone(), uid: made.uid }, made.message)
+    };
+    made_by(fact).into_iter().map(touched).collect()
+}
+
+/// A folder entry that an entry of the log made.
+pub(super) struct Made<'a> {
+    pub(super) folder: u64,
+    pub(super) name: &'a FolderName,
+    pub(super) uid: Uid,
+    pub(super) message: u64,
+    pub(super) receipt_id: ReceiptId,
+    /// When it was received, which is not always when it was placed.
+    pub(super) received_at: Timestamp,
+}
+
+/// All of them.
+pub(super) fn made_by(fact: &Fact) -> Vec<Made<'_>> {
+    let placed = |placement: &'_ PlacementFact, receipt_id, received_at| {
+        (placement.folder, placement.uid, placement.message, receipt_id, received_at)
+    };
+    let made = |name, (folder, uid, message, receipt_id, received_at)| Made {
+        folder,
+        name,
+        uid,
+        message,
+        receipt_id,
+        received_at,
+    };
+    match fact {
+        Fact::Received(fact) => {
+            fact.placements.iter().map(|p| made(&p.name, placed(p, fact.receipt_id, fact.at))).collect()
         }
-        _ => return Vec::new(),
-    };
-    let touched = |p: &crate::store::fact::PlacementFact| {
-        (Touched { gateway_mailbox, folder: p.name.clone(), uid: p.uid }, p.message)
-    };
-    placements.into_iter().map(touched).collect()
+        Fact::Revised(fact) => {
+            let later = fact.placements.iter().map(|later| &later.placement);
+            later.map(|p| made(&p.name, placed(p, fact.receipt_id, fact.received_at))).collect()
+        }
+        Fact::Undeleted(fact) => {
+            let of = |e: &UndeletedEntry| (fact.folder, e.uid, e.message, e.receipt_id, e.received_at);
+            fact.entries.iter().map(|entry| made(&fact.name, of(entry))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn gateway_mailbox_of(fact: &Fact) -> Option<GatewayMailboxId> {
+    match fact {
+        Fact::Received(fact) => Some(fact.gateway_mailbox),
+        Fact::Revised(fact) => Some(fact.gateway_mailbox),
+        Fact::Undeleted(fact) => Some(fact.gateway_mailbox),
+        _ => None,
+    }
 }

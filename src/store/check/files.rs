@@ -6,6 +6,7 @@ use super::report::FindingKind;
 use super::taking::Findings;
 use crate::mail::GatewayMailboxState;
 use crate::store::StoreError;
+use crate::store::fact::KeyFileFact;
 use crate::store::state_file::{self, StateError};
 use std::fs;
 use std::io;
@@ -16,6 +17,8 @@ use std::path::Path;
 const PORTS_FILE: &str = "ports.json";
 /// What alarms were told: worth little, and known to be lost in a power cut.
 const UNSYNCED_FILE: &str = "watch.json";
+/// How the name of a key file ends that is to replace the one of the name before it.
+const NEXT: &str = ".next";
 /// Names of content files without an entry that are listed in one note.
 const ORPHANS_LISTED: usize = 5;
 
@@ -23,16 +26,14 @@ const ORPHANS_LISTED: usize = 5;
 pub(super) fn keys(data_dir: &Path, ledger: &Ledger, findings: &mut Findings) {
     for ((owner, name), fact) in &ledger.key_files {
         let place = format!("keys/{owner}/{name}");
-        let path = data_dir.join(&place);
-        let what = match fs::metadata(&path)
-            .and_then(|m| Ok((m.len(), hash_file(&path, &mut |_| ControlFlow::Continue(()))?)))
-        {
-            Ok((octets, Some(sha256))) if octets == fact.octets && sha256 == fact.sha256 => continue,
-            Ok((octets, _)) if octets != fact.octets => format!("has {octets} octets, not {}", fact.octets),
-            Ok(_) => "its hash is not that on record".to_owned(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => "is not there".to_owned(),
-            Err(e) => format!("cannot be read: {e}"),
-        };
+        let Some(what) = difference(&data_dir.join(&place), fact) else { continue };
+        let next = format!("{place}{NEXT}");
+        if difference(&data_dir.join(&next), fact).is_none() {
+            let what =
+                "is on record, and does not have its name yet: the next start gives it that".to_owned();
+            findings.note(FindingKind::Key, next, what);
+            continue;
+        }
         findings.damage(FindingKind::Key, place, format!("the wrapped keyring {what}"));
     }
     for (id, (gateway_mailbox, _)) in &ledger.gateway_mailboxes {
@@ -49,10 +50,30 @@ pub(super) fn keys(data_dir: &Path, ledger: &Ledger, findings: &mut Findings) {
             findings.damage(FindingKind::Key, dir, "no wrapped keyring is there".to_owned());
             continue;
         }
+        for (name, of) in there.iter().filter_map(|name| Some((name, name.strip_suffix(NEXT)?))) {
+            let fact = ledger.key_files.get(&(*id, of.to_owned()));
+            if fact.is_none_or(|fact| difference(&data_dir.join(&dir).join(name), fact).is_some()) {
+                let what =
+                    "was to replace a wrapped keyring, and is not on record: the next start removes it";
+                findings.note(FindingKind::Key, format!("{dir}/{name}"), what.to_owned());
+            }
+        }
         for name in there.iter().filter(|name| name.ends_with(".age") && !on_record(name)) {
             let what = "not on record: whether it is whole cannot be told".to_owned();
             findings.note(FindingKind::Key, format!("{dir}/{name}"), what);
         }
+    }
+}
+
+/// How a file is not what is on record, if it is not.
+fn difference(path: &Path, fact: &KeyFileFact) -> Option<String> {
+    let metadata = fs::metadata(path);
+    match metadata.and_then(|m| Ok((m.len(), hash_file(path, &mut |_| ControlFlow::Continue(()))?))) {
+        Ok((octets, Some(sha256))) if octets == fact.octets && sha256 == fact.sha256 => None,
+        Ok((octets, _)) if octets != fact.octets => Some(format!("has {octets} octets, not {}", fact.octets)),
+        Ok(_) => Some("its hash is not that on record".to_owned()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Some("is not there".to_owned()),
+        Err(e) => Some(format!("cannot be read: {e}")),
     }
 }
 

@@ -2,18 +2,21 @@
 //!
 //! For each object its size, for each message and folder entry a bit, for each file and folder its name; rows only as sums
 //! ([`Rows`]). At 20 million messages of two objects and three folder entries each that comes to about 400 MB; where
-//! rows are compared and every receipt was looked at again, to 300 MB more.
+//! rows are compared and every receipt was looked at again, to 300 MB more. What was expired, freed or brought back takes 4
+//! octets more for each folder entry and object, and for each message while it is gone through again ([`super::needed`]): were
+//! all of those freed, 550 MB.
 
-use super::bits::{Bits, Sizes};
-use super::damage::{messages_of, placements_of};
+use super::bits::{Bits, Marks, Sizes};
+use super::damage::{made_by, messages_of};
+use super::kept::{Kept, in_grace_row};
 use super::report::FolderEntry;
 use super::rows::{Rows, Table, name_bucket};
 use super::said::{blob_or_null, int};
 use super::segment::Seen;
 use crate::mail::{GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::store::fact::{
-    Fact, FolderEventFact, FolderFact, FreedFact, KeyFileFact, MessageFact, ObjectFact, PlacementFact,
-    ReceivedFact, RestoredFact, RevisedFact, UndeletedFact,
+    Fact, FolderEventFact, FolderFact, KeyFileFact, MessageFact, ObjectFact, PlacementFact, ReceivedFact,
+    RestoredFact, RevisedFact, UndeletedFact,
 };
 use crate::store::index::{Numbers, names};
 use crate::store::{Digest, FolderName};
@@ -29,8 +32,22 @@ pub(super) struct FolderSaid {
     pub(super) uid_max: u32,
     pub(super) placed: u64,
     pub(super) live: u64,
+    /// Entries that were deleted and can be had back.
+    pub(super) in_grace: u64,
     uids: Bits,
     gone: Bits,
+    /// What became of entries that were expired, freed or brought back: see [`super::kept`].
+    pub(super) fates: Marks,
+}
+
+impl FolderSaid {
+    pub(super) fn has(&self, uid: u32) -> bool {
+        self.uids.has(uid.into())
+    }
+
+    pub(super) fn is_gone(&self, uid: u32) -> bool {
+        self.gone.has(uid.into())
+    }
 }
 
 /// What is taken in.
@@ -59,9 +76,14 @@ pub(super) struct Ledger {
     revisions: HashMap<u64, i64>,
     /// Names of the receipts of this group: a transaction to several gateway mailboxes has them once.
     group_names: HashSet<(String, ReceiptId)>,
+    /// Which messages of this group lie in which objects: one that is held may stand in an entry twice.
+    group_uses: HashSet<(u64, u64)>,
     group: u64,
     /// What was found wrong while the last entry was taken in.
     wrong: Vec<String>,
+    /// Freed objects, and what became of entries in folders.
+    pub(super) freed: Marks,
+    pub(super) kept: Kept,
 }
 
 fn file_key(name: &str) -> u128 {
@@ -75,6 +97,7 @@ impl Ledger {
         if self.group != group {
             self.group = group;
             self.group_names.clear();
+            self.group_uses.clear();
         }
         let wrong = self.contradictions(&seen.fact);
         if !wrong.is_empty() {
@@ -102,15 +125,12 @@ impl Ledger {
                 }
                 self.take_event(fact, "deleted");
             }
-            Fact::Expired(fact) => {
-                for uid in fact.uids.iter().flat_map(|(first, last)| first.value()..=last.value()) {
-                    self.go(fact.folder, uid, fact.at);
-                }
-                let why = Some(fact.why.as_str());
-                self.take_keeping(fact.folder, &fact.uids, (fact.at, "expired"), &fact.actor, why);
+            Fact::Expired(fact) => self.take_expired(fact, seen),
+            Fact::Undeleted(fact) => {
+                self.take_back(fact, seen);
+                self.take_undeleted(fact);
             }
-            Fact::Undeleted(fact) => self.take_undeleted(fact),
-            Fact::Freed(fact) => self.take_freed(fact),
+            Fact::Freed(fact) => self.take_freed(fact, seen),
             Fact::ClockTrusted(_) => {}
             Fact::Restored(fact) => self.take_restored(fact),
             Fact::KeyFile(fact) => self.take_key_file(fact),
@@ -165,10 +185,9 @@ impl Ledger {
         for message in messages_of(fact).iter().filter(|m| !m.held && self.messages.has(m.message)) {
             wrong.push(format!("message {} was stored before", message.message));
         }
-        for placement in placement_facts(fact) {
-            let known = self.folders.get(&placement.folder);
-            if known.is_some_and(|folder| folder.uids.has(placement.uid.value().into())) {
-                wrong.push(format!("UID {} of folder {} was given before", placement.uid, placement.folder));
+        for made in made_by(fact) {
+            if self.folders.get(&made.folder).is_some_and(|folder| folder.has(made.uid.value())) {
+                wrong.push(format!("UID {} of folder {} was given before", made.uid, made.folder));
             }
         }
         wrong
@@ -199,18 +218,25 @@ impl Ledger {
                 ));
             }
         }
-        for (touched, message) in placements_of(fact) {
-            if !self.messages.has(message) {
-                wrong.push(format!(
-                    "UID {} is of message {message}, which no entry tells of",
-                    touched.uid.value()
-                ));
-            }
+        for made in made_by(fact).iter().filter(|made| !self.messages.has(made.message)) {
+            wrong.push(format!("UID {} is of message {}, which no entry tells of", made.uid, made.message));
         }
+        wrong.extend(self.freed_unknown(fact));
         wrong
     }
 
-    fn row(&mut self, table: Table, row: &[ValueRef<'_>]) {
+    pub(super) fn has_object(&self, object: u64) -> bool {
+        self.objects.get(object).is_some()
+    }
+
+    /// A row that was said before is there no more.
+    pub(super) fn row_held(&mut self, table: Table, row: &[ValueRef<'_>]) {
+        if let Some(rows) = &mut self.rows {
+            rows.held(table, row);
+        }
+    }
+
+    pub(super) fn row(&mut self, table: Table, row: &[ValueRef<'_>]) {
         if let Some(rows) = &mut self.rows {
             rows.said(table, row);
         }
@@ -317,13 +343,14 @@ impl Ledger {
         sha256: Option<&Digest>,
     ) {
         // A held message has its row, unless the entry it came with was lost.
-        if !self.messages.add(message.message) {
-            return;
-        }
-        self.message_count += 1;
+        let is_new = self.messages.add(message.message);
         if let Some(rows) = &mut self.rows {
-            rows.said_message(gateway_mailbox, message, sha256);
+            rows.said_uses(message, is_new, &mut self.group_uses);
+            if is_new {
+                rows.said_message(gateway_mailbox, message, sha256);
+            }
         }
+        self.message_count += u64::from(is_new);
     }
 
     fn place(
@@ -357,18 +384,20 @@ impl Ledger {
     }
 
     /// Takes an entry out of its folder. False when it is not there.
-    fn go(&mut self, folder: u64, uid: u32, at: Timestamp) -> bool {
+    pub(super) fn go(&mut self, folder: u64, uid: u32, at: Timestamp) -> bool {
         let Some(said) = self.folders.get_mut(&folder) else { return false };
         if !said.uids.has(uid.into()) || !said.gone.add(uid.into()) {
             return false;
         }
         said.live -= 1;
+        said.in_grace += 1;
         let row = [int(folder), ValueRef::Integer(uid.into()), ValueRef::Integer(at.unix_ms())];
         self.row(Table::Gone, &row);
+        self.row(Table::InGrace, &in_grace_row(folder, uid));
         true
     }
 
-    fn take_keeping(
+    pub(super) fn take_keeping(
         &mut self,
         folder: u64,
         uids: &[(Uid, Uid)],
@@ -413,12 +442,6 @@ impl Ledger {
         }
     }
 
-    fn take_freed(&mut self, fact: &FreedFact) {
-        for object in fact.objects.iter().flat_map(|(first, last)| *first..=*last) {
-            self.row(Table::Freed, &[int(object), ValueRef::Integer(fact.at.unix_ms())]);
-        }
-    }
-
     fn take_restored(&mut self, fact: &RestoredFact) {
         for folder in self.folders.values_mut() {
             folder.uid_max = folder.uid_max.saturating_add(fact.uids_skipped);
@@ -453,15 +476,9 @@ fn folder_said(gateway_mailbox: GatewayMailboxId, name: &FolderName, made: Optio
         uid_max: 0,
         placed: 0,
         live: 0,
+        in_grace: 0,
         uids: Bits::default(),
         gone: Bits::default(),
-    }
-}
-
-fn placement_facts(fact: &Fact) -> Vec<&PlacementFact> {
-    match fact {
-        Fact::Received(fact) => fact.placements.iter().collect(),
-        Fact::Revised(fact) => fact.placements.iter().map(|later| &later.placement).collect(),
-        _ => Vec::new(),
+        fates: Marks::default(),
     }
 }

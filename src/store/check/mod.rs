@@ -10,8 +10,13 @@ mod content;
 mod covers;
 mod damage;
 mod files;
+#[cfg(test)]
+mod keeping_tests;
+mod kept;
 mod ledger;
+mod needed;
 mod report;
+mod restored;
 mod rows;
 mod said;
 mod second;
@@ -21,8 +26,11 @@ mod taking;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod withheld;
 
-pub use report::{FindingKind, FolderEntry, Unused, VerifyFinding, VerifyProgress, VerifyReport};
+pub use report::{
+    FindingKind, FolderEntry, FreedContent, Unused, VerifyFinding, VerifyProgress, VerifyReport,
+};
 pub use verifier::{VerifyOptions, verify};
 
 pub(in crate::store) use bits::Bits;

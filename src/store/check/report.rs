@@ -10,6 +10,8 @@ pub(super) const FINDINGS_MAX: usize = 1_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingKind {
+    /// What was freed, or taken out by retention, although it was needed, held or not due.
+    Freed,
     /// The log: entries, or what holds them together.
     Log,
     /// Sealed content, in the log or in a file of its own.
@@ -65,6 +67,19 @@ pub struct Unused {
     pub octets: u64,
 }
 
+/// Content that nothing needs any more, and that was freed: the entries that tell of it stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FreedContent {
+    /// So many objects.
+    pub objects: u64,
+    /// Octets they had, sealed.
+    pub octets: u64,
+    /// Of those objects, the ones whose octets are all there yet; none when content was not read.
+    pub waiting_objects: Option<u64>,
+    /// Octets of these.
+    pub waiting_octets: Option<u64>,
+}
+
 /// How far it has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VerifyProgress {
@@ -99,8 +114,18 @@ pub struct VerifyReport {
     pub messages: u64,
     /// Entries in folders now.
     pub folder_entries: u64,
+    /// Entries that were deleted and can be had back.
+    pub in_grace: u64,
+    /// Entries under a legal hold, those that can be had back included.
+    pub held: u64,
     /// Content in files of its own.
     pub content_files: u64,
+    /// Content that was freed.
+    pub freed: FreedContent,
+    /// Segments in which no content was left, and of which the entries alone are kept.
+    pub emptied_segments: u64,
+    /// How often the store went on from a backup.
+    pub restores: u64,
     /// Octets read, of log and content.
     pub octets: u64,
     /// Checkpoints that were compared with the log.

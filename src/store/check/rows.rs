@@ -31,6 +31,9 @@ pub(super) enum Table {
     FolderEvent,
     KeepingEvent,
     Freed,
+    InGrace,
+    /// Which messages lie in an object: where one is missing, content would be freed that is needed.
+    ObjectUse,
     Revision,
     PlacedLater,
     Departure,
@@ -41,7 +44,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 15] = [
+    pub(super) const ALL: [Table; 17] = [
         Table::Object,
         Table::Receipt,
         Table::Message,
@@ -50,6 +53,8 @@ impl Table {
         Table::FolderEvent,
         Table::KeepingEvent,
         Table::Freed,
+        Table::InGrace,
+        Table::ObjectUse,
         Table::Revision,
         Table::PlacedLater,
         Table::Departure,
@@ -80,6 +85,12 @@ impl Table {
             Table::FolderEvent => "SELECT folder, first, last, at, kind, client FROM folder_event",
             Table::KeepingEvent => "SELECT folder, first, last, at, kind, actor, why FROM keeping_event",
             Table::Freed => "SELECT object, at FROM freed",
+            // With the time its entry has, which is compared there, it is 0.
+            Table::InGrace => {
+                "SELECT g.folder, g.uid, CASE WHEN p.deleted_at = g.deleted_at THEN 0 ELSE g.deleted_at END
+                 FROM in_grace g LEFT JOIN placement p ON p.folder = g.folder AND p.uid = g.uid"
+            }
+            Table::ObjectUse => "SELECT object, message FROM object_use",
             Table::Revision => {
                 "SELECT receipt, gateway_mailbox, number, segment, place, octets, identity, row_check FROM revision"
             }
@@ -102,6 +113,8 @@ impl Table {
             Table::FolderEvent => "folder event",
             Table::KeepingEvent => "keeping event",
             Table::Freed => "freed object",
+            Table::InGrace => "deleted entry in grace",
+            Table::ObjectUse => "use of an object by a message",
             Table::Revision => "revision",
             Table::PlacedLater => "later placement",
             Table::Departure => "departure",
@@ -119,7 +132,9 @@ impl Table {
             _ => 0,
         };
         match self {
-            Table::Object | Table::Message | Table::Freed => (int(0) / BUCKET_KEYS).cast_unsigned(),
+            Table::Object | Table::Message | Table::Freed | Table::ObjectUse => {
+                (int(0) / BUCKET_KEYS).cast_unsigned()
+            }
             Table::Receipt | Table::Revision | Table::KeyFile | Table::TurnedAway => {
                 by_receipt(row.first(), RECEIPT_BUCKETS)
             }
@@ -191,7 +206,7 @@ impl Rows {
         self.add(table, row, 1);
     }
 
-    /// A row that the index has.
+    /// A row that the index has; or one that was said, and that what was said since takes away again.
     pub(super) fn held(&mut self, table: Table, row: &[ValueRef<'_>]) {
         self.add(table, row, -1);
     }

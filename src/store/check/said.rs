@@ -9,6 +9,7 @@ use crate::store::index::{
 };
 use crate::store::{Digest, TurnedAway};
 use rusqlite::types::ValueRef;
+use std::collections::HashSet;
 
 fn at(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -116,6 +117,21 @@ impl Rows {
             ValueRef::Integer(columns.row_check()),
         ];
         self.said(Table::Message, &row);
+    }
+
+    /// Which objects a message lies in. One that is held lies where it did, and has another summary with each receipt.
+    pub(super) fn said_uses(
+        &mut self,
+        message: &MessageFact,
+        is_new: bool,
+        said_before: &mut HashSet<(u64, u64)>,
+    ) {
+        let extents = message.extents.iter().map(|extent| extent.object).filter(|_| is_new);
+        for object in extents.chain([message.summary.0]) {
+            if said_before.insert((object, message.message)) {
+                self.said(Table::ObjectUse, &[int(object), int(message.message)]);
+            }
+        }
     }
 
     /// The index keeps what was written last.

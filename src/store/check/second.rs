@@ -114,7 +114,7 @@ impl<'a> SecondLook<'a> {
 }
 
 /// Hands on every entry that is whole, up to `to`.
-fn each(
+pub(super) fn each(
     segments: &BTreeMap<u64, Segment>,
     to: Option<&Position>,
     take: impl FnMut(&Seen, u64),

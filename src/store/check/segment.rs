@@ -22,6 +22,10 @@ pub(super) const CHUNK_OCTETS: usize = 256 * 1024;
 /// Octets of a damaged group that are looked through for entries, to name what it spoke of.
 const SALVAGE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 
+/// Group numbers that are left out at once, from which on it is a step that was made, and no groups that are missing: a restore
+/// leaves out twice as many.
+pub(super) const NUMBERS_STEP_MIN: u64 = 1 << 39;
+
 /// Who looks on while something is walked through.
 pub(in crate::store) trait Visit {
     /// So many octets were read since the last time. To break ends the walk.
@@ -80,6 +84,9 @@ pub(in crate::store) struct End {
 pub(in crate::store) struct Tail {
     pub(in crate::store) offset: u64,
     pub(in crate::store) octets: u64,
+    /// Its number and the chain hash behind it, where all of its frames could be followed.
+    pub(in crate::store) sequence: Option<u64>,
+    pub(in crate::store) chain: Option<Digest>,
     pub(in crate::store) damage: Vec<Damage>,
     /// What could be read of it.
     pub(in crate::store) seen: Vec<Seen>,
@@ -208,9 +215,11 @@ impl Walker<'_, '_, '_> {
             match self.group(at) {
                 // Entries that were put in the place of a segment were synced whole: nothing of them is torn.
                 Ok(group) if group.damage.is_empty() || self.file.is_emptied() => self.take(group),
-                Ok(group) if self.next_behind(group.end, group.sequence)?.is_some() => self.take(group),
+                // Where content was freed every group is as this one: no more is read than must be.
+                Ok(group) if self.is_followed(&group)? => self.take(group),
                 Ok(group) => {
-                    self.end.tail = Some(self.tail(at, group.damage, group.seen));
+                    let (sequence, chain) = (Some(group.sequence), group.chain);
+                    self.end.tail = Some(Tail { sequence, chain, ..self.tail(at, group.damage, group.seen) });
                     return Ok(());
                 }
                 Err(Fault::Bad(e)) => match self.next_behind(at + 1, self.end.sequence.unwrap_or(0))? {
@@ -230,7 +239,17 @@ impl Walker<'_, '_, '_> {
     }
 
     fn tail(&self, offset: u64, damage: Vec<Damage>, seen: Vec<Seen>) -> Tail {
-        Tail { offset, octets: self.expect.end - offset, damage, seen }
+        Tail { offset, octets: self.expect.end - offset, sequence: None, chain: None, damage, seen }
+    }
+
+    /// True when a group stands behind this one: at once, or somewhere.
+    fn is_followed(&self, group: &Group) -> Result<bool, Fault> {
+        let header = (group.end + GROUP_HEADER_OCTETS as u64).min(self.expect.end);
+        if group.end >= header {
+            return Ok(false);
+        }
+        let at_once = next_group_behind(self.file, group.end, header, group.sequence).map_err(Fault::Io)?;
+        Ok(at_once.is_some() || self.next_behind(group.end, group.sequence)?.is_some())
     }
 
     fn next_behind(&self, from: u64, sequence: u64) -> Result<Option<u64>, Fault> {
@@ -245,6 +264,8 @@ impl Walker<'_, '_, '_> {
         let at = self.end.offset;
         let before = self.end.sequence.unwrap_or(group.sequence.saturating_sub(1));
         let missing = group.sequence.saturating_sub(before + 1);
+        // Not so many were ever written: the numbers step, as they do behind a restore. The chain says that nothing is missing.
+        let missing = if missing < NUMBERS_STEP_MIN { missing } else { 0 };
         let is_broken = self.end.chain.is_some_and(|chain| chain != group.chain_before);
         if is_broken || missing > 0 {
             let what = match missing {
@@ -369,8 +390,9 @@ impl Walker<'_, '_, '_> {
             entry_octets: header.entry_octets,
             payload_offset,
         };
-        if let Some(what) = self.payload(&header)? {
+        if let Some((what, is_blank)) = self.payload(&header)? {
             let mut damage = self.damage_at(payload_offset, header.payload_octets, what, false);
+            damage.is_blank = is_blank;
             if let Fact::Object(fact) = &entry.fact {
                 damage.object = Some(fact.object);
                 damage.add_receipt(fact.receipt_id);
@@ -382,18 +404,24 @@ impl Walker<'_, '_, '_> {
         self.source.go_to(next)
     }
 
-    /// What is wrong with a payload, if anything.
-    fn payload(&mut self, header: &FrameHeader) -> Result<Option<String>, Fault> {
+    /// What is wrong with a payload, if anything, and whether nothing is left of it.
+    fn payload(&mut self, header: &FrameHeader) -> Result<Option<(String, bool)>, Fault> {
         if !self.expect.payloads {
             return Ok(None);
         }
         if self.file.is_emptied() && header.payload_octets > 0 {
-            return Ok(Some("was left out when the entries took the place of the segment".to_owned()));
+            let what = "was left out when the entries took the place of the segment".to_owned();
+            return Ok(Some((what, true)));
         }
         let from = self.source.at;
-        let sha256 = self.source.hash(header.payload_octets)?;
-        let is_whole = sha256 == header.payload_sha256;
-        Ok((!is_whole).then(|| self.source.why(FormatError::Payload, from, self.source.at)))
+        let (sha256, is_blank) = self.source.hash(header.payload_octets)?;
+        if sha256 == header.payload_sha256 {
+            return Ok(None);
+        }
+        if is_blank && self.source.is_readable(from, self.source.at) {
+            return Ok(Some(("stored content reads as zeros".to_owned(), true)));
+        }
+        Ok(Some((self.source.why(FormatError::Payload, from, self.source.at), false)))
     }
 
     /// Looks through octets whose structure is lost for entries, to name what they spoke of.

@@ -52,6 +52,11 @@ impl<'f, 'v> Source<'f, 'v> {
         unreadable.map_or_else(|| what.to_string(), |why| format!("cannot be read: {why}"))
     }
 
+    /// True when all of these octets, which were just read, could be.
+    pub(super) fn is_readable(&self, from: u64, to: u64) -> bool {
+        self.reader.get_ref().unreadable_in(from, to).is_none()
+    }
+
     fn paced(&mut self, octets: u64) -> Result<(), Fault> {
         self.unpaced += octets;
         if self.unpaced < CHUNK_OCTETS as u64 {
@@ -83,9 +88,10 @@ impl<'f, 'v> Source<'f, 'v> {
         self.paced(octets as u64)
     }
 
-    pub(super) fn hash(&mut self, octets: u64) -> Result<Digest, Fault> {
+    /// The hash of so many octets, and whether all of them are zeros.
+    pub(super) fn hash(&mut self, octets: u64) -> Result<(Digest, bool), Fault> {
         let mut context = Context::new(&SHA256);
-        let mut left = octets;
+        let (mut left, mut is_blank) = (octets, true);
         while left > 0 {
             let chunk = self.reader.fill_buf().map_err(Fault::Io)?;
             let chunk = chunk.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(chunk);
@@ -94,11 +100,12 @@ impl<'f, 'v> Source<'f, 'v> {
                 return Err(FormatError::Short.into());
             }
             context.update(chunk);
+            is_blank = is_blank && chunk.iter().all(|octet| *octet == 0);
             self.reader.consume(read);
             self.at += read as u64;
             left -= read as u64;
             self.paced(read as u64)?;
         }
-        Ok(Digest::from_ring(&context.finish()))
+        Ok((Digest::from_ring(&context.finish()), is_blank))
     }
 }

@@ -1,9 +1,12 @@
 //! What the walk brings, taken in: every entry, every object, every finding.
 
 use super::covers::Covers;
+use super::kept::damage_at;
 use super::ledger::Ledger;
 use super::report::{FINDINGS_MAX, FindingKind, VerifyProgress};
+use super::restored::Restores;
 use super::verifier::VerifyOptions;
+use super::withheld::Withheld;
 use super::{Damage, Found, Seen, Visit, content_file, segment_name};
 use crate::store::Digest;
 use crate::store::fact::{Fact, ObjectFact};
@@ -65,6 +68,10 @@ pub(super) struct Taking<'a> {
     pub(super) entries: u64,
     pub(super) content_files: u64,
     pub(super) sequence: u64,
+    pub(super) withheld: Withheld,
+    pub(super) restores: Restores,
+    /// The group whose entries are being taken in, and the chain hash behind it, until that was compared with what was signed.
+    pub(super) unsettled: Option<(u64, Option<Digest>)>,
     /// The finding of the first group that is not the one that was signed, and how many are not behind it.
     pub(super) differing: Option<(usize, u64)>,
 }
@@ -78,9 +85,52 @@ impl Visit for Taking<'_> {
     }
 
     fn group(&mut self, sequence: u64, chain: Option<&Digest>) {
+        self.settle_group();
+        self.restores.stepped(self.sequence, sequence);
         self.sequence = sequence;
+        self.unsettled = Some((sequence, chain.copied()));
+    }
+
+    fn entry(&mut self, seen: &Seen) {
+        self.entries += 1;
+        if !self.options.deep {
+            self.skipped_octets += seen.payload_octets;
+        }
+        match &seen.fact {
+            Fact::Object(fact) => self.object(fact, seen),
+            Fact::Restored(fact) => self.restores.take(fact, seen, self.sequence),
+            _ => {}
+        }
+        for what in self.ledger.take(seen, self.sequence) {
+            let mut damage = Damage { what, ..damage_at(&seen.place) };
+            damage.lose(&seen.fact);
+            self.findings.add(FindingKind::Log, true, damage);
+        }
+        for damage in self.ledger.take_wrong() {
+            self.findings.add(FindingKind::Freed, true, damage);
+        }
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        match damage.object {
+            Some(object) => self.withheld.hold_back(object, damage),
+            None => self.findings.add(FindingKind::Log, true, damage),
+        }
+    }
+}
+
+impl Taking<'_> {
+    /// Compares the last group with what was signed, once it is known whether it is behind a restore.
+    pub(super) fn settle_group(&mut self) {
+        if let Some(what) = self.restores.unexplained() {
+            self.findings.damage(FindingKind::Log, "log".to_owned(), what);
+        }
+        let Some((sequence, Some(chain))) = self.unsettled.take() else { return };
+        if self.restores.is_of_original(sequence) {
+            return;
+        }
         for (who, signed) in self.covers.signed.get(&sequence).into_iter().flatten() {
-            if chain.is_none_or(|chain| chain == signed) {
+            if chain == *signed {
                 continue;
             }
             // Every group behind the first differs as well: a log of another store has as many as were ever signed.
@@ -94,34 +144,6 @@ impl Visit for Taking<'_> {
         }
     }
 
-    fn entry(&mut self, seen: &Seen) {
-        self.entries += 1;
-        if !self.options.deep {
-            self.skipped_octets += seen.payload_octets;
-        }
-        if let Fact::Object(fact) = &seen.fact {
-            self.object(fact, seen);
-        }
-        for what in self.ledger.take(seen, self.sequence) {
-            let mut damage = Damage {
-                file: segment_name(seen.place.segment),
-                offset: seen.place.entry_offset,
-                octets: seen.place.entry_octets.into(),
-                what,
-                ..Damage::default()
-            };
-            damage.lose(&seen.fact);
-            self.findings.add(FindingKind::Log, true, damage);
-        }
-    }
-
-    fn damage(&mut self, damage: Damage) {
-        let kind = if damage.object.is_some() { FindingKind::Content } else { FindingKind::Log };
-        self.findings.add(kind, true, damage);
-    }
-}
-
-impl Taking<'_> {
     /// Says of the first group that is not the one that was signed how many more are not.
     pub(super) fn count_differing(&mut self) {
         let Some((number, more @ 1..)) = self.differing else { return };
@@ -158,6 +180,6 @@ impl Taking<'_> {
         damage.object = Some(fact.object);
         damage.octets = fact.sealed_octets;
         damage.add_receipt(fact.receipt_id);
-        self.findings.add(FindingKind::Content, true, damage);
+        self.withheld.hold_back(fact.object, damage);
     }
 }

@@ -7,10 +7,15 @@ use super::against::{Against, Unopened, why};
 use super::covers::{Cover, Covers, is_open};
 use super::files;
 use super::ledger::Ledger;
-use super::report::{FINDINGS_MAX, FindingKind, Unused, VerifyFinding, VerifyProgress, VerifyReport};
+use super::needed::Needed;
+use super::report::{
+    FINDINGS_MAX, FindingKind, FreedContent, Unused, VerifyFinding, VerifyProgress, VerifyReport,
+};
+use super::restored::Restores;
 use super::rows::{Bucket, Rows};
-use super::second::SecondLook;
+use super::second::{SecondLook, each};
 use super::taking::{Findings, Taking};
+use super::withheld::Withheld;
 use super::{Damage, End, Expect, Tail, Visit, open, segment_name, walk_segment};
 use crate::mail::Timestamp;
 use crate::observe::now;
@@ -69,6 +74,7 @@ struct Verifier<'a> {
     index_compared: bool,
     /// The index's position, before the log was looked at.
     index_position: Option<Position>,
+    freed: FreedContent,
 }
 
 impl<'a> Verifier<'a> {
@@ -88,6 +94,9 @@ impl<'a> Verifier<'a> {
             entries: 0,
             content_files: 0,
             sequence: 0,
+            withheld: Withheld::default(),
+            restores: Restores::default(),
+            unsettled: None,
             differing: None,
         };
         Ok(Verifier {
@@ -101,6 +110,7 @@ impl<'a> Verifier<'a> {
             running,
             index_compared: false,
             index_position: None,
+            freed: FreedContent::default(),
         })
     }
 
@@ -154,9 +164,33 @@ impl<'a> Verifier<'a> {
 
     /// Walks the log where there is no index to hold against it.
     fn walk_log(&mut self) -> Result<(), StoreError> {
-        self.walk_to(None)?;
-        self.settle_end();
+        self.walk_to_end()?;
         self.second_look(None)
+    }
+
+    /// Walks the rest of the log, and judges what takes knowing all of it.
+    fn walk_to_end(&mut self) -> Result<(), StoreError> {
+        self.walk_to(None)?;
+        // What a server freed meanwhile it put on record before: that stands behind the end that was known.
+        if self.running && self.taking.withheld.is_asked() {
+            self.find_segments()?;
+            self.walk_to(None)?;
+        }
+        self.settle_end();
+        self.look_at_freed()
+    }
+
+    /// Tells of content that is not as it was stored, and of what should not have been freed.
+    fn look_at_freed(&mut self) -> Result<(), StoreError> {
+        let Taking { ledger, withheld, findings, options, .. } = &mut self.taking;
+        withheld.tell_found(ledger, findings);
+        if !Needed::is_asked(ledger, withheld) {
+            return Ok(());
+        }
+        let mut needed = Needed::new(ledger, withheld, findings);
+        each(&self.segments, None, |seen, _| needed.take(seen))?;
+        self.freed = needed.end(options.deep);
+        Ok(())
     }
 
     fn find_segments(&mut self) -> Result<(), StoreError> {
@@ -273,10 +307,14 @@ impl<'a> Verifier<'a> {
     /// A bad last group that counts.
     fn take_tail(&mut self, tail: Tail) {
         self.taking.findings.loses_entries |= tail.damage.iter().any(|damage| damage.loses_entries);
+        // Content that is gone says nothing against the entries.
+        let is_log_whole = tail.damage.iter().all(|damage| damage.object.is_some());
         tail.damage.into_iter().for_each(|damage| self.taking.damage(damage));
-        self.taking.sequence += 1;
+        let chain = tail.chain.filter(|_| is_log_whole);
+        self.taking.group(tail.sequence.unwrap_or(self.taking.sequence + 1), chain.as_ref());
         tail.seen.iter().for_each(|seen| self.taking.entry(seen));
-        (self.chain, self.sequence) = (None, None);
+        (self.chain, self.sequence) = (tail.chain, tail.sequence);
+        self.groups += u64::from(is_log_whole);
     }
 
     /// Walks to where the index is, compares it there, and walks on.
@@ -308,8 +346,7 @@ impl<'a> Verifier<'a> {
             }
         }
         self.taking.ledger.rows = None;
-        self.walk_to(None)?;
-        self.settle_end();
+        self.walk_to_end()?;
         self.second_look(Some((index, differing, position)))?;
         if !self.index_compared && !self.taking.findings.damaged_index {
             let what = match self.taking.findings.loses_entries {
@@ -358,7 +395,10 @@ impl<'a> Verifier<'a> {
 
     /// Whether a bad last group counts, and whether the log ends where it should.
     fn settle_end(&mut self) {
-        let Taking { covers, findings, .. } = &mut self.taking;
+        self.taking.settle_group();
+        let Taking { covers, findings, restores, .. } = &mut self.taking;
+        restores.tell(covers, findings);
+        covers.furthest.retain(|cover| !restores.is_of_original(cover.position.sequence));
         if let Some((number, tail)) = self.tail.take() {
             let reaches = |position: &Position| {
                 self.sequence.is_some_and(|sequence| position.sequence > sequence)
@@ -388,6 +428,7 @@ impl<'a> Verifier<'a> {
                 );
             }
         }
+        self.taking.settle_group();
         self.step_over_known(None);
         self.judge_end();
     }
@@ -421,9 +462,11 @@ impl<'a> Verifier<'a> {
     }
 
     fn report(self, at: Timestamp, seconds: f64) -> VerifyReport {
-        let Taking { ledger, findings, covers, so_far, .. } = self.taking;
+        let Taking { ledger, findings, covers, so_far, restores, .. } = self.taking;
         let Findings { mut kept, damaged, notes, .. } = findings;
         let unused = self.segments.values().filter_map(unused).collect();
+        let is_emptied = |segment: &&Segment| segment.path.extension().is_some_and(|end| end == "entries");
+        let (held, in_grace) = ledger.held_and_in_grace();
         kept.sort_by_key(|(kind, is_damage, _)| (!is_damage, *kind));
         kept.truncate(FINDINGS_MAX);
         let finding = |(kind, damage, found): (FindingKind, bool, Damage)| VerifyFinding {
@@ -451,7 +494,12 @@ impl<'a> Verifier<'a> {
             receipts: ledger.receipt_count,
             messages: ledger.message_count,
             folder_entries: ledger.folders.values().map(|folder| folder.live).sum(),
+            in_grace,
+            held,
             content_files: self.taking.content_files,
+            freed: self.freed,
+            emptied_segments: self.segments.values().filter(is_emptied).count() as u64,
+            restores: restores.count(),
             octets: so_far.octets,
             checkpoints: covers.count,
             checkpoint_key: covers.key,

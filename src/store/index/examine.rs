@@ -92,6 +92,6 @@ impl Index {
         let (folders, entries) =
             self.examine_folders(go_on, &mut |error| examined.tell(error.to_string()))?;
         (examined.folders, examined.entries) = (folders, entries);
-        Ok(())
+        self.examine_keeping(go_on, &mut |what| examined.tell(what))
     }
 }

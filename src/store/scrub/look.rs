@@ -102,6 +102,11 @@ impl<'a> Look<'a> {
     }
 
     fn content(&mut self, fact: &ObjectFact, name: &str) {
+        if self.is_freed(fact.object) {
+            self.count(0, 1);
+            self.scrub.state().is_over(&format!("content/{name}"));
+            return;
+        }
         let dir = self.shared.content_dir();
         let file = File::open(dir.join(name));
         if let Err(error) = &file
@@ -131,6 +136,11 @@ impl<'a> Look<'a> {
             }
             Found::Stopped => {}
         }
+    }
+
+    /// True when the content of an object was freed, whatever is left of it: that is in the index before any of it goes.
+    fn is_freed(&self, object: u64) -> bool {
+        self.shared.read(|index| index.is_freed(object)).unwrap_or(false)
     }
 
     /// True when no message that anybody can ask for lies in an object. Content is shared: the receipt it came with says
@@ -232,6 +242,10 @@ impl Visit for Look<'_> {
     }
 
     fn damage(&mut self, damage: Damage) {
+        if damage.object.is_some_and(|object| self.is_freed(object)) {
+            self.scrub.state().is_over(&damage.place());
+            return;
+        }
         self.has_lost |= damage.loses_entries && damage.octets > 0;
         let named = self.name(&damage);
         if named.is_over {

@@ -10,7 +10,8 @@
 //! day after the one before began, or when an admin asks; one that was broken off goes on at the segment it stood in.
 //!
 //! What is damaged is named once, with the mail it touches, and remembered in `data_dir/scrub.json` until its segment is found
-//! whole again, nobody can ask for that mail any more, or an admin closes it.
+//! whole again, nobody can ask for that mail any more, or an admin closes it. Content that was freed is no damage, whatever is left
+//! of it: its entries are, as all others.
 
 mod look;
 mod pace;
@@ -310,10 +311,11 @@ impl Scrub {
             (chain, sequence) = match walked {
                 Ok(end) if end.stopped => return look.end().map(|_| Ended::BrokenOff),
                 Ok(end) => {
+                    let behind = end.tail.as_ref().map(|tail| (tail.chain, tail.sequence));
                     if let Some(tail) = end.tail {
                         take_tail(&mut look, tail);
                     }
-                    (end.chain, end.sequence)
+                    behind.unwrap_or((end.chain, end.sequence))
                 }
                 Err(StoreError::Io(error, _)) if !look::is_passing(&error) => {
                     look.cannot_open(&error);

@@ -1,0 +1,559 @@
+//! Stores whose log tells of deletions, holds and freed content, rightly and wrongly.
+
+use super::*;
+use crate::mail::Timestamp;
+use crate::store::format::{GroupBuilder, GroupHeader};
+use crate::store::log::{Log, Position};
+use crate::store::{Digest, Embedded, Options};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const VERSION_3: &str = include_str!("../../../corpus/store/version-3.jsonl");
+const OF: &str = "01a1fdec-98d4-74b4-b602-ba2aba77a626";
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+const INBOX: u64 = 1;
+const BOB: u64 = 2;
+const UNASSIGNED: u64 = 3;
+
+/// So many milliseconds after the first day.
+fn at(ms: i64) -> String {
+    Timestamp::from_unix_ms(1_795_000_000_000 + ms).to_string()
+}
+
+fn days(days: i64) -> String {
+    at(days * DAY_MS)
+}
+
+fn line(part: &str) -> Value {
+    serde_json::from_str(VERSION_3.lines().find(|line| line.contains(part)).unwrap()).unwrap()
+}
+
+fn gateway_mailbox(change: Value) -> Value {
+    let mut entry = line("\"fact\":\"gateway-mailbox\"");
+    entry["v"] = json!(5);
+    for (key, value) in change.as_object().unwrap() {
+        entry["gateway_mailbox"][key] = value.clone();
+    }
+    entry
+}
+
+fn name(folder: u64) -> Value {
+    match folder {
+        INBOX => json!("inbox"),
+        BOB => json!({"user": {"user": "bob", "folder": "incoming"}}),
+        _ => json!("unassigned"),
+    }
+}
+
+fn payload(object: u64) -> Vec<u8> {
+    format!("sealed octets of object {object}, and there is no other object that has them").into_bytes()
+}
+
+fn object(number: u64, receipt: u64) -> (Value, Vec<u8>) {
+    let octets = payload(number);
+    let entry = json!({
+        "v": 1, "fact": "object", "object": number, "receipt_id": receipt_id(receipt), "gateway_mailbox": OF,
+        "octets": 40, "sealed_octets": octets.len(), "sealed_sha256": Digest::of(&octets),
+    });
+    (entry, octets)
+}
+
+fn receipt_id(receipt: u64) -> String {
+    format!("01a1fdec-a23b-7c0c-8c24-{receipt:012x}")
+}
+
+/// A receipt of one message, in the objects `2n - 1` and, its summary, `2n`, unless it lies in `of`.
+fn received(
+    receipt: u64,
+    of: Option<u64>,
+    received_at: &str,
+    placed: &[(u64, u32)],
+) -> Vec<(Value, Vec<u8>)> {
+    let mut entry = line("\"fact\":\"received\"");
+    let (lies_in, summary) = (of.unwrap_or(2 * receipt - 1), 2 * receipt);
+    let mut message = entry["messages"][0].clone();
+    message["message"] = json!(receipt);
+    message["extents"] = json!([{"object": lies_in, "offset": 0, "octets": 40}]);
+    message["summary"] = json!([summary, 0]);
+    message["exact"] = json!(Digest::of(&receipt.to_le_bytes()));
+    message["join"] = message["exact"].clone();
+    let placements = placed.iter().map(
+        |(folder, uid)| json!({"folder": folder, "name": name(*folder), "uid": uid, "message": receipt, "reasons": []}),
+    );
+    entry["receipt_id"] = json!(receipt_id(receipt));
+    entry["at"] = json!(received_at);
+    entry["identity"] = message["exact"].clone();
+    entry["reports"] = json!([]);
+    entry["messages"] = json!([message]);
+    entry["placements"] = placements.collect();
+    let own = of.is_none().then(|| object(lies_in, receipt));
+    own.into_iter().chain([object(summary, receipt), (entry, Vec::new())]).collect()
+}
+
+fn entry(version: u32, fact: &str, at: &str, folder: u64, further: Value) -> Vec<(Value, Vec<u8>)> {
+    let mut entry = json!({"v": version, "fact": fact, "at": at, "gateway_mailbox": OF, "folder": folder});
+    for (key, value) in further.as_object().unwrap() {
+        entry[key] = value.clone();
+    }
+    vec![(entry, Vec::new())]
+}
+
+fn deleted(at: &str, folder: u64, uid: u32) -> Vec<(Value, Vec<u8>)> {
+    let client = json!({"protocol": "pop3", "peer": "127.0.0.1", "session_id": receipt_id(99)});
+    entry(1, "deleted", at, folder, json!({"uids": [[uid, uid]], "client": client}))
+}
+
+fn freed(at: &str, folder: u64, uid: u32, objects: Value) -> Vec<(Value, Vec<u8>)> {
+    entry(5, "freed", at, folder, json!({"uids": [[uid, uid]], "objects": objects, "actor": "retention"}))
+}
+
+fn expired(at: &str, folder: u64, uid: u32) -> Vec<(Value, Vec<u8>)> {
+    entry(
+        5,
+        "expired",
+        at,
+        folder,
+        json!({"uids": [[uid, uid]], "actor": "retention", "why": "received long ago"}),
+    )
+}
+
+fn undeleted(at: &str, folder: u64, of: u32, uid: u32, receipt: u64) -> Vec<(Value, Vec<u8>)> {
+    let entries = json!([{"of": of, "uid": uid, "message": receipt, "receipt_id": receipt_id(receipt),
+        "received_at": days(0), "join": Digest::of(&receipt.to_le_bytes())}]);
+    entry(
+        5,
+        "undeleted",
+        at,
+        folder,
+        json!({"name": name(folder), "actor": "cli", "epoch": 1, "entries": entries}),
+    )
+}
+
+/// A store whose log is written by hand.
+struct Written {
+    dir: TempDir,
+    log: Option<Log>,
+}
+
+fn open(dir: &Path) -> Embedded {
+    Embedded::open(&Options { data_dir: dir.to_owned(), reserve_octets: 0 }).unwrap().0
+}
+
+impl Written {
+    fn new() -> Written {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()));
+        let mut written = Written { dir, log: None };
+        written.append(&[(gateway_mailbox(json!({})), Vec::new())]);
+        for folder in [INBOX, BOB, UNASSIGNED] {
+            let further =
+                json!({"name": name(folder), "uid_validity": 7, "slug": (folder == BOB).then_some("bob")});
+            written.append(&entry(1, "folder", &days(0), folder, further));
+        }
+        written
+    }
+
+    fn of(groups: &[Vec<(Value, Vec<u8>)>]) -> Written {
+        let mut written = Written::new();
+        for group in groups {
+            written.append(group);
+        }
+        written
+    }
+
+    fn append(&mut self, entries: &[(Value, Vec<u8>)]) -> Position {
+        let dir = self.dir.path().join("log");
+        let take = &mut |_: &Position, _, _: &GroupHeader, _: &[u8]| Ok(());
+        let log = self.log.get_or_insert_with(|| Log::open(&dir, None, true, None, take).unwrap().0);
+        let mut group = log.start_group().unwrap();
+        for (entry, payload) in entries {
+            group.push(entry.to_string().as_bytes(), payload, &Digest::of(payload)).unwrap();
+        }
+        log.append(group).unwrap()
+    }
+
+    /// Has the index take all of it in.
+    fn indexed(&mut self) {
+        self.log = None;
+        drop(open(self.dir.path()));
+    }
+
+    fn segments(&self) -> Vec<PathBuf> {
+        let all = fs::read_dir(self.dir.path().join("log")).unwrap().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect()
+    }
+
+    /// Writes these octets over the beginning of an object, wherever it is.
+    fn overwrite(&self, object: u64, with: &[u8]) {
+        let payload = payload(object);
+        for path in self.segments() {
+            let mut octets = fs::read(&path).unwrap();
+            while let Some(at) = memchr::memmem::find(&octets, &payload) {
+                octets[at..at + with.len()].copy_from_slice(with);
+            }
+            fs::write(&path, octets).unwrap();
+        }
+    }
+
+    fn blank(&self, object: u64) {
+        self.overwrite(object, &vec![0; payload(object).len()]);
+    }
+
+    fn verify(&self, deep: bool) -> VerifyReport {
+        let options = VerifyOptions {
+            data_dir: self.dir.path().to_owned(),
+            deep,
+            checkpoints: None,
+            checkpoint_dir: None,
+            key: None,
+        };
+        verify(&options, &mut |_| {}).unwrap()
+    }
+
+    /// What is damaged, but for keyrings that such a store has none of.
+    fn damage(&self, deep: bool) -> Vec<VerifyFinding> {
+        let found = self.verify(deep).findings.into_iter();
+        found.filter(|finding| finding.damage && finding.kind != FindingKind::Key).collect()
+    }
+}
+
+/// Two receipts in INBOX and in Bob's folder each; the first is deleted from both.
+fn two() -> Vec<Vec<(Value, Vec<u8>)>> {
+    vec![
+        received(1, None, &days(0), &[(INBOX, 1), (BOB, 1)]),
+        received(2, None, &days(0), &[(INBOX, 2), (BOB, 2)]),
+        deleted(&days(1), INBOX, 1),
+        deleted(&days(1), BOB, 1),
+    ]
+}
+
+#[test]
+fn freed_content_is_no_damage_whatever_is_left_of_it() {
+    let mut groups = two();
+    groups.push(freed(&days(8), INBOX, 1, json!([])));
+    groups.push(freed(&days(8), BOB, 1, json!([[1, 2]])));
+    let mut written = Written::of(&groups);
+    written.indexed();
+    let report = written.verify(true);
+    assert_eq!(written.damage(true), []);
+    assert_eq!((report.freed.objects, report.freed.waiting_objects, report.in_grace), (2, Some(2), 0));
+    assert_eq!(report.freed.waiting_octets, Some(report.freed.octets));
+    written.blank(1);
+    written.overwrite(2, &[0; 9]);
+    let report = written.verify(true);
+    assert_eq!(written.damage(true), []);
+    assert_eq!((report.freed.objects, report.freed.waiting_objects), (2, Some(0)));
+    assert_eq!(written.damage(false), []);
+    assert_eq!(written.verify(false).freed.waiting_objects, None);
+    // What was not freed is damage as ever, blank or not.
+    for (object, with, what) in [
+        (3, vec![0; payload(3).len()], "stored content reads as zeros"),
+        (4, b"rotten".to_vec(), "hash of stored content does not match"),
+    ] {
+        written.overwrite(object, &with);
+        let damage = written.damage(true);
+        let found =
+            damage.iter().find(|finding| finding.what == what).unwrap_or_else(|| panic!("{damage:#?}"));
+        assert_eq!(found.receipts[0].to_string(), receipt_id(2));
+        assert_eq!(found.entries.iter().map(|entry| entry.uid).collect::<Vec<_>>(), [2, 2], "{damage:#?}");
+        assert_eq!(found.kind, FindingKind::Content);
+        assert!(found.place.starts_with("log/"), "{found:#?}");
+    }
+    assert_eq!(written.damage(true).len(), 2);
+}
+
+#[test]
+fn content_that_was_freed_although_it_is_needed_is_named_with_the_mail() {
+    let in_grace = "entries that could be had back then needed it";
+    let cases: Vec<(Vec<Vec<(Value, Vec<u8>)>>, &str, Vec<u32>)> = vec![
+        // The second receipt is there.
+        (vec![freed(&days(8), INBOX, 1, json!([[3, 3]]))], "entries that are there need it", vec![2, 2]),
+        // The first can be had back from Bob's folder.
+        (vec![freed(&days(8), INBOX, 1, json!([[1, 2]]))], in_grace, vec![1]),
+        // It could then, and was freed later.
+        (
+            vec![freed(&days(8), INBOX, 1, json!([[1, 2]])), freed(&days(9), BOB, 1, json!([]))],
+            in_grace,
+            vec![1],
+        ),
+        // Shared: the third lies in what the first brought.
+        (
+            vec![
+                received(3, Some(1), &days(1), &[(INBOX, 3)]),
+                freed(&days(8), INBOX, 1, json!([])),
+                freed(&days(8), BOB, 1, json!([[1, 2]])),
+            ],
+            "entries that are there need it",
+            vec![3],
+        ),
+        // Brought back, and freed before.
+        (
+            vec![
+                freed(&days(8), INBOX, 1, json!([])),
+                freed(&days(8), BOB, 1, json!([[1, 2]])),
+                undeleted(&days(9), BOB, 1, 3, 1),
+            ],
+            "entries that were brought back need it",
+            vec![3],
+        ),
+        (vec![freed(&days(8), INBOX, 2, json!([]))], "frees entries that are there", vec![2]),
+    ];
+    for (further, what, uids) in cases {
+        let written = Written::of(&[two(), further].concat());
+        for deep in [false, true] {
+            let damage = written.damage(deep);
+            let of_freed: Vec<_> = damage.iter().filter(|found| found.what.ends_with(what)).collect();
+            let [found] = &of_freed[..] else { panic!("{what}: {damage:#?}") };
+            assert_eq!(found.kind, FindingKind::Freed);
+            assert_eq!(found.entries.iter().map(|entry| entry.uid).collect::<Vec<_>>(), uids, "{damage:#?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_freed_or_taken_out_before_its_time_or_under_a_hold_is_named() {
+    let hold = |user: Option<&str>| {
+        let mut hold = json!({"at": days(2), "actor": "cli", "reason": "case 7"});
+        user.into_iter().for_each(|user| hold["user"] = json!(user));
+        vec![(gateway_mailbox(json!({"holds": [hold]})), Vec::new())]
+    };
+    let keeping = |keeping: Value| vec![(gateway_mailbox(json!({"keeping": keeping})), Vec::new())];
+    let held = json!({"at": days(2), "actor": "cli", "reason": "case 8"});
+    let gone = json!({"state": "deleted", "deleted_at": days(3)});
+    let gone = vec![(gateway_mailbox(gone), Vec::new())];
+    let early = "what was deleted less than 7 days before";
+    let not_due = "what was received less than 30 days before";
+    let cases: Vec<(Vec<Vec<(Value, Vec<u8>)>>, Option<&str>)> = vec![
+        (vec![freed(&days(8), BOB, 1, json!([]))], None),
+        (vec![freed(&at(8 * DAY_MS - 1), BOB, 1, json!([]))], Some(early)),
+        (vec![keeping(json!({"grace_days": 0})), freed(&days(1), BOB, 1, json!([]))], None),
+        (vec![hold(None), freed(&days(8), BOB, 1, json!([]))], Some("under a legal hold")),
+        (vec![hold(Some("bob")), freed(&days(8), BOB, 1, json!([]))], Some("under a legal hold")),
+        (vec![hold(Some("bob")), freed(&days(8), INBOX, 1, json!([]))], None),
+        (
+            vec![hold(Some("bob")), keeping(json!({"grace_days": 7})), freed(&days(8), BOB, 1, json!([]))],
+            None,
+        ),
+        (vec![expired(&days(30), BOB, 2)], Some("no rule let it take")),
+        (vec![keeping(json!({"grace_days": 7, "user_days": 30})), expired(&days(30), BOB, 2)], None),
+        (
+            vec![keeping(json!({"grace_days": 7, "user_days": 30})), expired(&at(30 * DAY_MS - 1), BOB, 2)],
+            Some(not_due),
+        ),
+        (
+            vec![keeping(json!({"grace_days": 7, "user_days": 30})), expired(&days(30), INBOX, 2)],
+            Some("no rule let it take"),
+        ),
+        (vec![gone.clone(), expired(&days(10), INBOX, 2)], None),
+        (vec![gone, expired(&at(10 * DAY_MS - 1), INBOX, 2)], Some("no rule let it take")),
+        (
+            vec![
+                vec![(
+                    gateway_mailbox(json!({"holds": [held], "keeping": {"grace_days": 7, "inbox_days": 1}})),
+                    vec![],
+                )],
+                expired(&days(30), INBOX, 2),
+            ],
+            Some("was under a legal hold"),
+        ),
+        (vec![undeleted(&days(2), BOB, 1, 3, 1), deleted(&days(3), BOB, 3)], None),
+        (vec![undeleted(&days(2), BOB, 2, 3, 2)], Some("what was never deleted is brought back")),
+        (
+            vec![undeleted(&days(2), BOB, 1, 3, 1), undeleted(&days(2), BOB, 1, 4, 1)],
+            Some("what could be had back no more is brought back"),
+        ),
+    ];
+    for (further, what) in cases {
+        let written = Written::of(&[two(), further.clone()].concat());
+        let damage = written.damage(false);
+        let kept = damage.iter().filter(|found| found.kind != FindingKind::Index);
+        match (&kept.collect::<Vec<_>>()[..], what) {
+            ([], None) => {}
+            ([.., found], Some(what)) => assert!(found.what.contains(what), "{what}: {damage:#?}"),
+            (_, what) => panic!("{what:?}, {further:#?}: {damage:#?}"),
+        }
+    }
+}
+
+#[test]
+fn rows_of_what_can_be_had_back_and_of_uses_are_compared() {
+    let mut groups = two();
+    groups.push(vec![(gateway_mailbox(json!({"keeping": {"grace_days": 7, "user_days": 30}})), Vec::new())]);
+    groups.push(received(3, Some(1), &days(1), &[(UNASSIGNED, 1)]));
+    groups.push(undeleted(&days(2), BOB, 1, 3, 1));
+    groups.push(freed(&days(8), INBOX, 1, json!([])));
+    groups.push(expired(&days(31), BOB, 2));
+    groups.push(deleted(&days(31), BOB, 3));
+    groups.push(deleted(&days(31), UNASSIGNED, 1));
+    groups.push(freed(&days(60), BOB, 3, json!([[2, 2]])));
+    let hold = json!({"holds": [{"user": "bob", "at": days(61), "actor": "cli", "reason": "case 7"}]});
+    groups.push(vec![(gateway_mailbox(hold), Vec::new())]);
+    let mut written = Written::of(&groups);
+    written.indexed();
+    assert_eq!((written.damage(true), written.damage(false)), (vec![], vec![]));
+    let report = written.verify(true);
+    assert!(report.index_compared);
+    assert_eq!((report.in_grace, report.held, report.freed.objects, report.folder_entries), (2, 1, 1, 1));
+    let index = written.dir.path().join("index.sqlite");
+    let whole = fs::read(&index).unwrap();
+    for (change, expect) in [
+        ("DELETE FROM object_use WHERE object = 1 AND message = 3", "use of an object by a message 1"),
+        ("DELETE FROM object_use WHERE object = 3", "an object that message 2 lies in is not said"),
+        ("INSERT INTO object_use VALUES (1, 2)", "use of an object by a message 1"),
+        ("DELETE FROM in_grace WHERE folder = 2", "deleted entry in grace 2:2 is not in the index"),
+        ("UPDATE in_grace SET deleted_at = 7", "UID 2 of folder 2 can be had back, and was not deleted then"),
+        ("INSERT INTO in_grace SELECT folder, deleted_at, uid FROM placement WHERE uid = 3", "in grace 2:3"),
+        ("DELETE FROM freed", "freed object 2 is not in the index"),
+        ("INSERT INTO unpunched VALUES (1)", "object 1 waits for its room to be given back"),
+        ("INSERT INTO freed VALUES (3, 7)", "object 3 was freed, and entries that are there need it"),
+        ("INSERT INTO freed VALUES (1, 7)", "object 1 was freed, and entries that can be had back need it"),
+        ("DELETE FROM keeping_event WHERE kind = 'expired'", "keeping event 2:2 is not in the index"),
+    ] {
+        let connection = rusqlite::Connection::open(&index).unwrap();
+        assert_ne!(connection.execute(change, []).unwrap(), 0, "{change}");
+        drop(connection);
+        let damage = written.damage(true);
+        assert!(damage.iter().any(|found| found.what.contains(expect)), "{change}: {damage:#?}");
+        assert!(damage.iter().all(|found| found.kind == FindingKind::Index), "{change}: {damage:#?}");
+        fs::write(&index, &whole).unwrap();
+    }
+}
+
+#[test]
+fn what_the_original_signed_behind_a_backup_is_explained_by_the_entry_that_restored_it() {
+    let mut written = Written::new();
+    let backup = written.append(&received(1, None, &days(0), &[(INBOX, 1)]));
+    for receipt in 2..5 {
+        written.append(&received(receipt, None, &days(0), &[(INBOX, receipt as u32)]));
+    }
+    written.indexed();
+    // The log as the backup has it: all of it lies in the last segment that has groups.
+    let holds = |path: &PathBuf| memchr::memmem::find(&fs::read(path).unwrap(), &payload(1)).is_some();
+    let path = written.segments().into_iter().filter(holds).max().unwrap();
+    let all = fs::read(&path).unwrap();
+    let behind = memchr::memmem::find(&all, &payload(7)).unwrap();
+    let starts: Vec<usize> = memchr::memmem::find_iter(&all[..behind], b"DBG1").collect();
+    let groups_behind = 3;
+    let end = starts[starts.len() - groups_behind];
+    let cut = &all[..end];
+    for name in ["log/clean", "index.sqlite"] {
+        fs::remove_file(written.dir.path().join(name)).ok();
+    }
+    let restored = |sequence: u64| {
+        json!({"v": 5, "fact": "restored", "at": days(3), "actor": "cli", "backup_at": days(1), "sequence": sequence,
+            "chain": backup.chain, "uids_skipped": 1 << 20, "epoch": 2})
+    };
+    let group = |chain: Digest, entry: &Value, sequence: u64| {
+        let mut group = GroupBuilder::new(chain, Vec::new());
+        group.push(entry.to_string().as_bytes(), &[], &Digest::of(&[])).unwrap();
+        group.finish(sequence)
+    };
+    let step = 1u64 << 40;
+    let placed = |uid: u32| received(9, Some(1), &days(3), &[(INBOX, uid)]).pop().unwrap().0;
+    let (later, too_low) = (placed(2 + (1 << 20)), placed(2));
+    let after = |entry: Value| {
+        // Its summary would be an object of its own.
+        serde_json::from_str::<Value>(&entry.to_string().replace("[18,0]", "[2,0]")).unwrap()
+    };
+    let sequence = backup.sequence;
+    // The numbers of the entry's group, and of the one behind it.
+    for (first, second, entry, expect) in [
+        (sequence + step, sequence + step + 1, &later, None),
+        (sequence + 1, sequence + step, &later, None),
+        (sequence + step, sequence + step + 1, &too_low, Some("does not rise")),
+        (sequence + step, sequence + step + 7, &later, Some("6 groups of entries are missing")),
+    ] {
+        let (octets, chain) = group(backup.chain, &restored(sequence), first);
+        let (further, _) = group(chain, &after(entry.clone()), second);
+        fs::write(&path, [cut, &octets, &further].concat()).unwrap();
+        let report = written.verify(true);
+        let damage: Vec<_> =
+            written.damage(true).into_iter().filter(|d| d.kind != FindingKind::Index).collect();
+        match expect {
+            None => assert_eq!(damage, []),
+            Some(expect) => assert!(damage.iter().any(|d| d.what.contains(expect)), "{damage:#?}"),
+        }
+        let notes: Vec<_> = report.findings.iter().filter(|f| f.what.starts_with("restored at")).collect();
+        let [note] = &notes[..] else { panic!("{report:#?}") };
+        assert!(note.what.contains("3 groups of entries signed after it are not here"), "{note:?}");
+        assert!(!note.damage && report.restores == 1);
+    }
+    // Nothing explains a step, or what is missing, but that entry.
+    let (octets, chain) = group(backup.chain, &restored(sequence - 1), sequence + step);
+    let (further, _) = group(chain, &after(later.clone()), sequence + step + 1);
+    fs::write(&path, [cut, &octets, &further].concat()).unwrap();
+    let damage = written.damage(true);
+    assert!(
+        damage.iter().any(|found| found.what.contains("no entry says that the store was restored")),
+        "{damage:#?}"
+    );
+    fs::write(&path, cut).unwrap();
+    let damage = written.damage(true);
+    assert!(damage.iter().any(|found| found.what.starts_with("the log ends 3 groups")), "{damage:#?}");
+}
+
+#[test]
+fn a_key_file_that_is_on_record_under_its_next_name_is_no_damage() {
+    let mut written = Written::new();
+    let file = |name: &str, text: &[u8]| {
+        let entry = json!({"v": 4, "fact": "key-file", "at": days(0), "gateway_mailbox": OF, "name": name,
+            "octets": text.len(), "sha256": Digest::of(text)});
+        vec![(entry, Vec::new())]
+    };
+    written.append(&file("password.age", b"old"));
+    written.append(&file("password.age", b"new"));
+    written.append(&file("former-1-password.age", b"old"));
+    written.indexed();
+    let keys = written.dir.path().join("keys").join(OF);
+    fs::create_dir_all(&keys).unwrap();
+    let write = |name: &str, text: &[u8]| fs::write(keys.join(name), text).unwrap();
+    let told = || {
+        let found = written.verify(false).findings.into_iter().filter(|found| found.kind == FindingKind::Key);
+        found.map(|f| (f.damage, f.place.rsplit('/').next().unwrap().to_owned(), f.what)).collect::<Vec<_>>()
+    };
+    write("former-1-password.age", b"old");
+    write("password.age", b"old");
+    let [(true, place, _)] = &told()[..] else { panic!("{:?}", told()) };
+    assert_eq!(place, "password.age");
+    write("password.age.next", b"new");
+    let [(false, place, what)] = &told()[..] else { panic!("{:?}", told()) };
+    assert!(place == "password.age.next" && what.starts_with("is on record"), "{what}");
+    write("password.age", b"new");
+    write("password.age.next", b"newer");
+    let [(false, _, what)] = &told()[..] else { panic!("{:?}", told()) };
+    assert!(what.starts_with("was to replace"), "{what}");
+    fs::remove_file(keys.join("password.age.next")).unwrap();
+    assert_eq!(told(), []);
+}
+
+#[test]
+fn content_that_is_gone_from_the_last_group_of_a_segment_breaks_no_chain() {
+    let mut groups = two();
+    groups.push(freed(&days(8), INBOX, 1, json!([])));
+    let mut written = Written::of(&groups);
+    written.append(&received(3, None, &days(0), &[(INBOX, 3)]));
+    // As a segment that is full: the next group begins another.
+    let (path, position) = (written.segments().remove(0), written.log.as_ref().unwrap().position());
+    written.log = None;
+    written.blank(5);
+    written.blank(6);
+    let number = position.segment + 1;
+    let header = crate::store::format::SegmentHeader {
+        number,
+        chain: position.chain,
+        previous: position.segment,
+        previous_octets: position.offset,
+    };
+    let mut group = GroupBuilder::new(position.chain, Vec::new());
+    let last = deleted(&days(9), INBOX, 3).pop().unwrap().0;
+    group.push(last.to_string().as_bytes(), &[], &Digest::of(&[])).unwrap();
+    let (octets, _) = group.finish(position.sequence + 1);
+    let next = path.with_file_name(format!("{number:08}.seg"));
+    fs::write(next, [header.encode(), octets].concat()).unwrap();
+    let damage = written.damage(true);
+    let of_log: Vec<_> = damage.iter().filter(|found| found.kind == FindingKind::Log).collect();
+    assert!(of_log.is_empty(), "{damage:#?}");
+    assert_eq!(damage.iter().filter(|found| found.kind == FindingKind::Content).count(), 2, "{damage:#?}");
+}
