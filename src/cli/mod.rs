@@ -32,6 +32,7 @@ mod gaps;
 mod gateway_mailbox;
 mod inspect;
 mod interrupt;
+mod key;
 mod limits;
 mod notify;
 mod output;
@@ -99,6 +100,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     match command {
         Command::Serve => Ok(0),
         Command::Mailbox(command) => gateway_mailbox::run(command, &configuration::load(config)?, json),
+        Command::Key(command) => key::run(command, &configuration::load(config)?, json),
         Command::User(command) => user(command, &configuration::load(config)?, json),
         Command::Inspect(arguments) => inspect::run(&arguments, json),
         Command::Trace { query, since, limit } => {

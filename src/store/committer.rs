@@ -10,6 +10,7 @@
 //! repaired from it before anything else is taken.
 
 mod changing;
+mod keyrings;
 mod kinship;
 mod placing;
 mod revising;
@@ -17,6 +18,7 @@ mod room;
 mod storing;
 mod turning;
 
+pub(super) use keyrings::KeyringChange;
 pub(super) use revising::plan;
 pub(super) use room::{FILES_KEPT_FROM_MAIL, GROUP_ROOM_OCTETS, room_kept_from_mail};
 
@@ -79,6 +81,11 @@ pub(super) enum Command {
     KeyFiles {
         facts: Vec<KeyFileFact>,
         answer: Answer<()>,
+    },
+    /// Puts other keys in force, with the files they are wrapped in.
+    Keyring {
+        change: Box<KeyringChange>,
+        answer: Answer<GatewayMailbox>,
     },
     Change {
         id: GatewayMailboxId,
@@ -151,6 +158,8 @@ pub(super) struct Committer {
     routes_changed: bool,
     /// Gateway mailboxes deleted by this group; the routes learn of it behind the group.
     deleted: HashSet<GatewayMailboxId>,
+    /// Public keys that this group gave up; the same.
+    given_up: HashSet<String>,
     /// The index lost this group's transaction: nothing of the group may count.
     spoilt: Option<StoreError>,
 }
@@ -204,6 +213,7 @@ impl Committer {
             wal_octets: 0,
             routes_changed: false,
             deleted: HashSet::new(),
+            given_up: HashSet::new(),
             spoilt: None,
         })
     }
@@ -297,6 +307,7 @@ impl Committer {
         let building = Instant::now();
         self.octets = Octets::default();
         self.deleted.clear();
+        self.given_up.clear();
         let (segment, offset) = self.log.next_group_at();
         let shared = &*Arc::clone(&self.shared);
         let mut conclusions: Vec<Conclude> = Vec::with_capacity(batch.len());
@@ -489,6 +500,9 @@ impl Committer {
             Command::KeyFiles { facts, answer } => self.attempt(group, answer, |_, group| {
                 facts.into_iter().try_for_each(|file| group.push_fact(Fact::KeyFile(file)))
             }),
+            Command::Keyring { change, answer } => {
+                self.attempt(group, answer, |this, group| this.change_keyring(*change, group))
+            }
             Command::Change { id, changes, actor, at, answer } => {
                 self.attempt(group, answer, |this, group| {
                     let fact = changing::change(group.index, id, &changes, actor, at)?;
@@ -707,9 +721,9 @@ impl Command {
             Command::Fetched { answer, .. } | Command::KeyFiles { answer, .. } => {
                 drop(answer.send(Err(e.clone())));
             }
-            Command::Create { answer, .. } | Command::Change { answer, .. } => {
-                drop(answer.send(Err(e.clone())))
-            }
+            Command::Create { answer, .. }
+            | Command::Change { answer, .. }
+            | Command::Keyring { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::TakeIndex { answer } => drop(answer.send(Err(e.clone()))),
             Command::Probe => {}
             Command::Stop { answer } => answer.send(()).unwrap_or(()),

@@ -37,6 +37,8 @@ pub(super) enum Plant {
     SkipRenameFileSync,
     /// A directory is not synced when one is made in it.
     SkipNewDirSync,
+    /// The files of a new keyring take the place of those before while no entry names them yet.
+    KeyringBeforeLog,
 }
 
 /// True when this safeguard is to be missing.
@@ -81,7 +83,7 @@ mod chosen {
     use super::Plant;
     use std::sync::OnceLock;
 
-    const ALL: [(&str, Plant); 12] = [
+    const ALL: [(&str, Plant); 13] = [
         ("skip-data-sync", Plant::SkipDataSync),
         ("answer-before-sync", Plant::AnswerBeforeSync),
         ("append-after-failure", Plant::AppendAfterFailure),
@@ -94,6 +96,7 @@ mod chosen {
         ("skip-rename-dir-sync", Plant::SkipRenameDirSync),
         ("skip-rename-file-sync", Plant::SkipRenameFileSync),
         ("skip-new-dir-sync", Plant::SkipNewDirSync),
+        ("keyring-before-log", Plant::KeyringBeforeLog),
     ];
 
     /// The one that `DAYBOOK_PLANT` names; a name that nobody knows is none, which the test that gave it notices.

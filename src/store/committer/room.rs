@@ -29,7 +29,10 @@ fn room_for(batch: &[Command]) -> u64 {
 fn may_use_ballast(command: &Command) -> bool {
     match command {
         Command::Expunge { .. } | Command::Fetched { .. } => true,
-        Command::Create { .. } | Command::Change { .. } | Command::KeyFiles { .. } => true,
+        Command::Create { .. }
+        | Command::Change { .. }
+        | Command::KeyFiles { .. }
+        | Command::Keyring { .. } => true,
         Command::Revise { .. } => inline_octets(command) == 0,
         Command::Probe | Command::Stop { .. } => true,
         _ => false,
