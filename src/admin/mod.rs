@@ -59,6 +59,7 @@ mod trust;
 mod users;
 mod verify;
 pub mod watch;
+mod wiped;
 
 pub use advice::Advice;
 pub use check::do_to_index;

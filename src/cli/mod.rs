@@ -85,6 +85,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<u8, Failure> {
+    limits::forbid_core_dumps();
     let Arguments { config, json, command } = arguments;
     let config = config.as_deref();
     if let Command::Serve = command {

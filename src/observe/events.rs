@@ -192,6 +192,7 @@
 //! | `service.unstuck` | warn | | It gets them again. |
 //! | `service.manager_deaf` | warn | error | The service manager could not be told something. |
 //! | `service.file_left` | warn | file, error | A file could not be removed at the end. |
+//! | `service.core_dumps` | warn | error | Neither could core dumps be forbidden nor memory be kept out of them: they may hold keys. |
 //! | `service.descriptor_limit` | warn | current, error, max_connections, in_force | The limit of open files could not be raised, or is too low for `max_connections`: so many are `in_force`. |
 //! | `service.panicked` | error | place, message, thread | A bug. |
 //! | `service.randomness_failed` | error | | The system gives no random numbers. |
