@@ -62,6 +62,7 @@ fn write_pair(certificate: &Path, key: &Path, days: i64) {
     let made_key = rcgen::KeyPair::generate().unwrap();
     fs::write(certificate, parameters.self_signed(&made_key).unwrap().pem()).unwrap();
     fs::write(key, made_key.serialize_pem()).unwrap();
+    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// A site, and beside it what its relay needs.

@@ -16,8 +16,8 @@ mod nameserver;
 mod time_server;
 
 use examined::{
-    Certificate, OFFLINE, assert_nothing_is_left, certificate, check, create, doctor, json, own, paste,
-    quoted, receive_tomorrow, replace, site_with,
+    Certificate, ESCROW, OFFLINE, assert_nothing_is_left, certificate, check, create, doctor, json, own,
+    paste, quoted, receive_tomorrow, replace, site_with,
 };
 use nameserver::Nameserver;
 use serde_json::Value;
@@ -103,7 +103,7 @@ fn a_healthy_site_has_no_problem_and_nothing_stays_behind() {
 
 #[test]
 fn a_site_as_it_comes_warns_of_its_self_signed_certificate_only() {
-    let site = Site::new();
+    let site = Site::with(ESCROW, USERS);
     create(&site, "Contoso");
     let _server = site.serve();
     let found = doctor(&site, &[OFFLINE]);
@@ -369,7 +369,7 @@ fn a_server_that_does_not_run_is_a_problem_until_it_is_started() {
 
 #[test]
 fn gateway_mailboxes_that_lack_or_are_suspended_are_named_with_the_command_that_helps() {
-    let site = Site::new();
+    let site = Site::with(ESCROW, USERS);
     let _server = site.serve();
     // The one for self-tests does not count.
     let found = doctor(&site, &[OFFLINE]);

@@ -34,6 +34,8 @@ mod extracted;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod parts;
 
+#[path = "real/age.rs"]
+mod age;
 #[path = "real/ballast.rs"]
 mod ballast;
 #[path = "real/checkpoint.rs"]

@@ -121,6 +121,7 @@ fn renew_like_certbot(site: &Site, number: u32, pair: &Pair) {
     for (name, pem) in [("fullchain", &pair.certificate), ("privkey", &pair.key)] {
         let file = archive.join(format!("{name}{number}.pem"));
         fs::write(&file, pem).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         let link = live.join(format!("{name}.pem"));
         fs::remove_file(&link).ok();
         symlink(format!("../../archive/gw/{name}{number}.pem"), &link).unwrap();

@@ -3,6 +3,7 @@
 use super::export::{CHUNK_WAIT, ExportView};
 use super::request::{OpError, Request, Response};
 use super::socket::{ANSWER_OCTETS_MAX, Answer, SOCKET_FILE};
+use super::wiped::Wiped;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -136,9 +137,10 @@ fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<(Answer, Bu
     stream.set_read_timeout(wait)?;
     stream.set_write_timeout(wait)?;
     // It may hold what opens a gateway mailbox.
-    let mut line = Zeroizing::new(serde_json::to_vec(request)?);
-    line.push(b'\n');
-    stream.write_all(&line)?;
+    let mut line = Wiped::default();
+    serde_json::to_writer(&mut line, request)?;
+    line.push(b"\n");
+    stream.write_all(line.octets())?;
     let mut answer = Zeroizing::new(Vec::new());
     let mut reader = BufReader::new(stream);
     reader.by_ref().take(ANSWER_OCTETS_MAX).read_until(b'\n', &mut answer)?;

@@ -29,6 +29,7 @@ fn one(context: &Context, mailbox: &GatewayMailbox) -> Result<MailboxExamined, O
     Ok(MailboxExamined {
         gateway_mailbox: GatewayMailboxView {
             escrow,
+            keys: super::key_changes::KeysView::counted(context, mailbox)?,
             ..view(context, mailbox, &context.store.folders(mailbox.id)?)
         },
         self_test: mailbox.is_self_test(),

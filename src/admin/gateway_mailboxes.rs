@@ -1,5 +1,6 @@
 //! Making, showing and changing gateway mailboxes.
 
+use super::key_changes::KeysView;
 use super::learned::{LearnedView, seen};
 use super::ops::blocking;
 use super::request::{
@@ -128,7 +129,8 @@ fn with_folders(context: &Context, mailbox: &GatewayMailbox) -> Result<GatewayMa
     let folders = context.store.folders(mailbox.id)?;
     let shown = folders.iter().map(folder_view).collect();
     let escrow = Some(context.store.escrow(mailbox.id)?);
-    Ok(GatewayMailboxView { folders: Some(shown), escrow, ..view(context, mailbox, &folders) })
+    let keys = KeysView::counted(context, mailbox)?;
+    Ok(GatewayMailboxView { folders: Some(shown), escrow, keys, ..view(context, mailbox, &folders) })
 }
 
 fn with_notes(
@@ -381,6 +383,7 @@ pub(super) fn view(
         user_retention_days: mailbox.keeping.user_days,
         holds: mailbox.holds.clone(),
         escrow: None,
+        keys: KeysView::of(mailbox),
         learned: None,
         recent: None,
         notes: Vec::new(),

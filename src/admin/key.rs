@@ -4,7 +4,7 @@ use super::Context;
 use super::gateway_mailboxes::resolve;
 use super::request::OpError;
 use crate::mail::{GatewayMailbox, GatewayMailboxId};
-use crate::store::{EscrowIdentity, UnlockError, Unlocked};
+use crate::store::{EscrowIdentity, KeyringSecret, Opened, UnlockError, Unlocked};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::Zeroizing;
@@ -47,26 +47,65 @@ pub(super) fn open(
 ) -> Result<Unlocked, OpError> {
     let opened = match key {
         Key::Password(password) => context.store.unlock(mailbox.login(), password),
-        Key::Identity(text) => {
-            let identity = EscrowIdentity::parse(text)
-                .map_err(|why| OpError::Usage(format!("the identity file is not one: {why}")))?;
-            context.store.unlock_with_identity(mailbox.id, &identity)
-        }
+        Key::Identity(text) => context.store.unlock_with_identity(mailbox.id, &identity(text)?),
     };
-    let (login, mailbox_id, by) = (mailbox.login(), mailbox.id, key.kind());
+    told(opened, mailbox, std::slice::from_ref(key), purpose, actor)
+}
+
+fn identity(text: &str) -> Result<EscrowIdentity, OpError> {
+    EscrowIdentity::parse(text).map_err(|why| OpError::Usage(format!("the identity file is not one: {why}")))
+}
+
+/// Opens every keyring of `mailbox` that these keys open, former ones too, for this purpose. Blocks for as long as a login for each
+/// of both.
+///
+/// # Errors
+/// As [`open`]; each of the keys must open one.
+pub(super) fn open_all(
+    context: &Context,
+    actor: &str,
+    mailbox: &GatewayMailbox,
+    keys: &[Key],
+    purpose: &'static str,
+) -> Result<Opened, OpError> {
+    let mut identities = Vec::with_capacity(keys.len());
+    for key in keys {
+        if let Key::Identity(text) = key {
+            identities.push(identity(text)?);
+        }
+    }
+    let passwords = keys.iter().filter_map(|key| match key {
+        Key::Password(password) => Some(KeyringSecret::Password(password)),
+        Key::Identity(_) => None,
+    });
+    let secrets: Vec<_> = passwords.chain(identities.iter().map(KeyringSecret::Identity)).collect();
+    told(context.store.open_keyrings(mailbox.id, &secrets), mailbox, keys, purpose, actor)
+}
+
+/// Logs what came of opening `mailbox`, and words why it was not opened.
+fn told<T>(
+    opened: Result<T, UnlockError>,
+    mailbox: &GatewayMailbox,
+    keys: &[Key],
+    purpose: &'static str,
+    actor: &str,
+) -> Result<T, OpError> {
+    let (login, mailbox_id) = (mailbox.login(), mailbox.id);
+    let by = keys.first().map_or("", Key::kind);
     match opened {
-        Ok(unlocked) => {
+        Ok(opened) => {
             tracing::info!(event = "keys.opened", mailbox = login, %mailbox_id, by, purpose, actor);
-            Ok(unlocked)
+            Ok(opened)
         }
         Err(UnlockError::Wrong) => {
             tracing::warn!(event = "keys.refused", mailbox = login, %mailbox_id, by, purpose, actor);
-            Err(OpError::Refused(match key {
-                Key::Password(_) => format!("this is not the password of gateway mailbox {login}"),
-                Key::Identity(_) => format!(
+            Err(OpError::Refused(match keys {
+                [Key::Password(_)] => format!("this is not the password of gateway mailbox {login}"),
+                [Key::Identity(_)] => format!(
                     "gateway mailbox {login} is not wrapped to this escrow identity; \
                      \"daybook mailbox show {login}\" tells to which it is"
                 ),
+                _ => format!("not all of these open gateway mailbox {login}, or ever did"),
             }))
         }
         Err(UnlockError::Unavailable(error)) => Err(error.into()),

@@ -4,8 +4,8 @@ use super::health::{Serving, readiness};
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
-    Ports, check, examine, gaps, gateway_mailboxes, keeping, key, log_level, quarantine, reassign, receipts,
-    reprocess, retention, scrub, self_test, transactions, trust, undelete, users,
+    Ports, check, examine, gaps, gateway_mailboxes, keeping, key, key_changes, log_level, quarantine,
+    reassign, receipts, reprocess, retention, scrub, self_test, transactions, trust, undelete, users,
 };
 use crate::config::Live;
 use crate::directory::Directory;
@@ -103,6 +103,25 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let wrap = move |c: &Context| key::add_escrow(c, &actor, &gateway_mailbox, &key);
             let id = blocking(context, wrap).await?;
             gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
+        }
+        Request::RotateKey { gateway_mailbox, key } => {
+            let actor = actor.to_owned();
+            let rotate = move |c: &Context| key_changes::rotate(c, &actor, &gateway_mailbox, &key);
+            let id = blocking(context, rotate).await?;
+            gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
+        }
+        Request::ResetPassword { gateway_mailbox, keys, password, approved } => {
+            let actor = actor.to_owned();
+            let reset = move |c: &Context| {
+                let given = (&keys[..], password.as_ref().map(|password| password.as_str()));
+                key_changes::reset_password(c, &actor, &gateway_mailbox, given, approved)
+            };
+            blocking(context, reset).await.map(|reset| Response::PasswordReset(Box::new(reset)))
+        }
+        Request::ExportKey { gateway_mailbox, key } => {
+            let actor = actor.to_owned();
+            let export = move |c: &Context| key_changes::export(c, &actor, &gateway_mailbox, &key);
+            blocking(context, export).await.map(|keys| Response::KeyExport(Box::new(keys)))
         }
         Request::DeleteGatewayMailbox { gateway_mailbox, force } => {
             let deleted = gateway_mailboxes::delete(context, actor, &gateway_mailbox, force).await?;

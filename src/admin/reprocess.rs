@@ -327,7 +327,7 @@ impl Run<'_> {
     /// What concerns one message alone hides no other.
     fn note(&mut self, receipt_id: ReceiptId, error: StoreError) -> Result<(), OpError> {
         match error {
-            StoreError::Damaged(_) | StoreError::Refused(_) | StoreError::Gone => {
+            StoreError::Damaged(_) | StoreError::Refused(_) | StoreError::Gone | StoreError::LacksKey => {
                 self.view.damaged.push(Damaged { receipt_id, why: error.to_string() });
                 Ok(())
             }

@@ -11,6 +11,7 @@ use super::Ports;
 use super::export::ExportView;
 use super::gaps::GapsView;
 use super::key::Key;
+use super::key_changes::{KeyExportView, KeysView, PasswordResetView};
 use super::learned::{LearnedView, RecentView};
 use super::quarantine::{QuarantineView, QuarantinedDetail};
 use super::reassign::{ReassignPage, ReassignPlace};
@@ -142,6 +143,31 @@ pub enum Request {
         /// Which one.
         gateway_mailbox: String,
         /// What opens it.
+        key: Key,
+    },
+    /// Makes a new key the newest: what comes from now on is sealed to it.
+    RotateKey {
+        /// Which one.
+        gateway_mailbox: String,
+        /// Its password.
+        key: Key,
+    },
+    /// Gives it another password. Answered with [`Response::PasswordReset`].
+    ResetPassword {
+        /// Which one.
+        gateway_mailbox: String,
+        /// What opens it, or did; nothing given is given up.
+        keys: Vec<Key>,
+        /// The password to be, drawn; absent only says what would come of it.
+        password: Option<Zeroizing<String>>,
+        /// Although mail is given up.
+        approved: bool,
+    },
+    /// Hands out its keys. Answered with [`Response::KeyExport`].
+    ExportKey {
+        /// Which one.
+        gateway_mailbox: String,
+        /// What opens it, or did.
         key: Key,
     },
     /// Serves it no more.
@@ -352,6 +378,10 @@ pub enum Response {
     Examined(Box<Examined>),
     /// What is being done about the index.
     Index(Box<IndexState>),
+    /// What came of another password.
+    PasswordReset(Box<PasswordResetView>),
+    /// Keys, handed out.
+    KeyExport(Box<KeyExportView>),
 }
 
 impl Request {
@@ -397,6 +427,10 @@ impl Response {
             Response::Ready(readiness) => serde_json::to_value(readiness),
             Response::Examined(examined) => serde_json::to_value(examined),
             Response::Index(state) => serde_json::to_value(state),
+            Response::PasswordReset(reset) => serde_json::to_value(reset),
+            Response::KeyExport(keys) => Ok(serde_json::json!({
+                "gateway_mailbox": keys.gateway_mailbox, "public_keys": keys.public_keys, "lacking": keys.lacking,
+            })),
         }
     }
 }
@@ -466,6 +500,9 @@ pub struct GatewayMailboxView {
     /// Who besides the password opens it; not in a list of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escrow: Option<Escrow>,
+    /// The keys it had, and what they do not open any more.
+    #[serde(default)]
+    pub keys: KeysView,
     /// What the first reports teach about their senders; only when one gateway mailbox was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<LearnedView>,
@@ -730,6 +767,7 @@ impl From<StoreError> for OpError {
         match error {
             StoreError::Refused(why) => OpError::Refused(why),
             StoreError::Gone => OpError::NotFound("it is not there any more".to_owned()),
+            StoreError::LacksKey => OpError::Refused(error.to_string()),
             StoreError::Full
             | StoreError::Io(..)
             | StoreError::Damaged(_)

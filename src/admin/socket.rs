@@ -19,6 +19,7 @@ use super::export::{self, Export};
 use super::ops::{Context, blocking, perform};
 use super::request::{OpError, Request, Response};
 use super::tail::{self, Tail};
+use super::wiped::Wiped;
 use crate::net::drain::Drain;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -27,11 +28,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use zeroize::Zeroizing;
 
 /// Name of the socket in `data_dir`.
 pub const SOCKET_FILE: &str = "admin.sock";
@@ -160,7 +160,7 @@ async fn connection(mut stream: UnixStream, context: &Context) -> io::Result<Opt
         tracing::warn!(event = "admin.refused", uid);
         (Answer::Failed(OpError::Unavailable("the server belongs to another user".to_owned())), None)
     };
-    in_time(CONNECTION_WAIT, stream.write_all(&line(&answer))).await?;
+    in_time(CONNECTION_WAIT, stream.write_all(line(&answer).octets())).await?;
     if let Some(more) = more {
         return Ok(Some((more, stream)));
     }
@@ -174,13 +174,10 @@ async fn answer(
     actor: &str,
 ) -> io::Result<(Answer, Option<Stream>)> {
     let failed = |why: String| Ok((Answer::Failed(OpError::Usage(why)), None));
-    let mut request = Zeroizing::new(Vec::new());
-    let mut reader = BufReader::new(reader.take(REQUEST_OCTETS_MAX));
-    in_time(CONNECTION_WAIT, reader.read_until(b'\n', &mut request)).await?;
-    if request.pop() != Some(b'\n') {
+    let Some(request) = in_time(CONNECTION_WAIT, Wiped::line(reader, REQUEST_OCTETS_MAX)).await? else {
         return failed("the request is cut off or too long".to_owned());
-    }
-    let request: Request = match serde_json::from_slice(&request) {
+    };
+    let request: Request = match serde_json::from_slice(request.octets()) {
         Ok(request) => request,
         Err(error) => {
             // Most likely the program that asks is of another version than the server.
@@ -221,17 +218,21 @@ async fn in_time<T>(wait: Duration, work: impl Future<Output = io::Result<T>>) -
 }
 
 /// Wiped after use: it may hold a password.
-fn line(answer: &Answer) -> Zeroizing<Vec<u8>> {
-    let failed = |why: &str| {
-        let answer = Answer::Failed(OpError::Unavailable(why.to_owned()));
-        serde_json::to_vec(&answer).unwrap_or_default()
+fn line(answer: &Answer) -> Wiped {
+    let written = |answer: &Answer| {
+        let mut line = Wiped::default();
+        // Not written is empty, which no answer is.
+        serde_json::to_writer(&mut line, answer).map_or_else(|_| Wiped::default(), |()| line)
     };
-    let mut line = serde_json::to_vec(answer).unwrap_or_else(|_| failed("the answer cannot be written"));
-    if line.len() as u64 >= ANSWER_OCTETS_MAX {
+    let failed = |why: &str| written(&Answer::Failed(OpError::Unavailable(why.to_owned())));
+    let mut line = written(answer);
+    if line.octets().is_empty() {
+        line = failed("the answer cannot be written");
+    } else if line.octets().len() as u64 >= ANSWER_OCTETS_MAX {
         line = failed("the answer is too long; ask for less");
     }
-    line.push(b'\n');
-    Zeroizing::new(line)
+    line.push(b"\n");
+    line
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The arguments, as `daybook --help` shows them.
 
 mod keeping;
+mod keys;
 
 pub(super) use keeping::{HoldArguments, RetentionCommand, UndeleteArguments, UnholdArguments};
+pub(super) use keys::{KeyCommand, ResetArguments};
 
 use crate::admin::doctor::CHECKS;
 use crate::admin::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX, RECEIPTS_MAX};
@@ -47,6 +49,9 @@ pub(super) enum Command {
     /// Make, show and change gateway mailboxes
     #[command(subcommand)]
     Mailbox(MailboxCommand),
+    /// Make new keys for a gateway mailbox, and take them out
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Show users and their folders
     #[command(subcommand)]
     User(UserCommand),
@@ -341,6 +346,14 @@ pub(super) enum MailboxCommand {
         #[command(flatten)]
         key: KeyArguments,
     },
+    /// Give it another password; with the present one, or an escrow identity, all mail stays readable
+    #[command(
+        after_help = "The new password is shown before it is in force; it is, when that is said. With a former password or \
+                            an escrow identity beside the present password, what was given up once is opened by the new one too. \
+                            Without anything that opens it the mail there is can be read with the old password or an escrow \
+                            identity alone: exit code 4 without --yes."
+    )]
+    ResetPassword(ResetArguments),
     /// Take no mail for it: senders are asked to try again later, fetching goes on
     Suspend {
         #[command(flatten)]

@@ -55,7 +55,7 @@ pub(super) fn run(
     Ok(0)
 }
 
-fn exists(to: &Path) -> Failure {
+pub(super) fn exists(to: &Path) -> Failure {
     OpError::Refused(format!("{} is there already; nothing is overwritten", to.display())).into()
 }
 

@@ -70,6 +70,7 @@ pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> R
             let request = Request::EscrowGatewayMailbox { gateway_mailbox: which.mailbox, key };
             ask(settings, request, json, escrowed)
         }
+        MailboxCommand::ResetPassword(arguments) => super::key::reset_password(arguments, settings, json),
         MailboxCommand::Suspend { which } => {
             ask(settings, Request::SuspendGatewayMailbox { gateway_mailbox: which.mailbox }, json, changed)
         }
@@ -210,6 +211,7 @@ fn show(response: &Response) -> String {
         time(mailbox.created_at),
         opened_by(mailbox),
     );
+    text.push_str(&super::key::former(mailbox));
     for (label, names) in [("recipient", &mailbox.recipient_headers), ("sender", &mailbox.sender_headers)] {
         if !names.is_empty() {
             let names: Vec<String> = names.iter().map(|name| safe(name)).collect();

@@ -33,6 +33,18 @@ pub(super) fn raise_descriptors() {
     }
 }
 
+/// Keeps what is in memory, keyrings that are open among it, out of core dumps. Whoever may trace this process still may: the
+/// file system's rights keep others away.
+pub(super) fn forbid_core_dumps() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // A handler that dumps are piped to may come past that limit, but not to memory that is filtered out (core(5)). Where the
+    // system has no such filter there is no more that could be done.
+    let filtered = std::fs::write("/proc/self/coredump_filter", "0");
+    if let (Err(error), Err(_)) = (setrlimit(Resource::Core, none), filtered) {
+        tracing::warn!(event = "service.core_dumps", %error);
+    }
+}
+
 /// How many descriptors this process may have open.
 pub(super) fn descriptors() -> usize {
     // None: there is no limit.

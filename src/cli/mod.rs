@@ -34,6 +34,7 @@ mod gateway_mailbox;
 mod inspect;
 mod interrupt;
 mod keeping;
+mod key;
 mod limits;
 mod notify;
 mod output;
@@ -86,6 +87,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<u8, Failure> {
+    limits::forbid_core_dumps();
     let Arguments { config, json, command } = arguments;
     let config = config.as_deref();
     if let Command::Serve = command {
@@ -101,6 +103,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     match command {
         Command::Serve => Ok(0),
         Command::Mailbox(command) => gateway_mailbox::run(command, &configuration::load(config)?, json),
+        Command::Key(command) => key::run(command, &configuration::load(config)?, json),
         Command::User(command) => user(command, &configuration::load(config)?, json),
         Command::Inspect(arguments) => inspect::run(&arguments, json),
         Command::Trace { query, since, limit } => {

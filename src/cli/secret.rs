@@ -7,7 +7,7 @@ use crate::admin::Key;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Longest file with a secret, in octets.
@@ -32,6 +32,19 @@ pub(super) fn key(arguments: &KeyArguments, mailbox: &str) -> Result<Key, Failur
             given(&typed).map(Key::Password)
         }
     }
+}
+
+/// What opens a gateway mailbox, or did: each of these files holds a password, or an escrow identity.
+///
+/// # Errors
+/// As [`key`]; with none there is none.
+pub(super) fn keys(passwords: &[PathBuf], identities: &[PathBuf]) -> Result<Vec<Key>, Failure> {
+    let password = |file: &PathBuf| {
+        let text = read(file)?;
+        given(text.lines().next().unwrap_or_default()).map(Key::Password)
+    };
+    let identity = |file: &PathBuf| read(file).map(Key::Identity);
+    passwords.iter().map(password).chain(identities.iter().map(identity)).collect()
 }
 
 fn given(password: &str) -> Result<Zeroizing<String>, Failure> {

@@ -13,7 +13,7 @@ use super::limits;
 use super::notify::Notify;
 use super::renewal;
 use super::signals::Signals;
-use super::start::{StartError, bind, identity, open_directory, open_store};
+use super::start::{StartError, bind, check_secrets, identity, open_directory, open_store};
 use super::vitals::Vitals;
 use crate::admin::watch::Watch;
 use crate::admin::{self, Context, PORTS_FILE, Ports, Serving};
@@ -83,6 +83,7 @@ impl Daybook {
     /// [`StartError`]; nothing is left running then, and the store is closed.
     pub async fn start(settings: Settings) -> Result<Running, StartError> {
         metrics::begin();
+        check_secrets(&settings)?;
         let embedded = Arc::new(open_store(&settings).await?);
         let started = start_on(Arc::clone(&embedded), settings).await;
         if started.is_err() {

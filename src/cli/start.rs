@@ -6,6 +6,7 @@ use crate::admin::{AdminSocket, Ports};
 use crate::config::{DirectorySource, Settings};
 use crate::directory::Directory;
 use crate::net::listen::{self, BindError, Listener};
+use crate::net::private_file::{self, Exposed, Secret};
 use crate::net::tls::{TlsError, TlsIdentity};
 use crate::store::{Embedded, OpenReport, Options, StoreError};
 use std::error::Error;
@@ -28,6 +29,8 @@ pub enum StartError {
     Bind(&'static str, BindError),
     /// `data_dir` cannot be written to.
     DataDir(PathBuf, io::Error),
+    /// Others can get at these secrets.
+    Exposed(Vec<Exposed>),
     /// A task ended in a panic; the log says where.
     Panicked,
 }
@@ -38,7 +41,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Tls(TlsError::File { .. }) => 3,
-            StartError::Tls(_) => 2,
+            StartError::Tls(_) | StartError::Exposed(_) => 2,
             StartError::Store(..) | StartError::Bind(..) | StartError::DataDir(..) | StartError::Panicked => {
                 3
             }
@@ -61,6 +64,10 @@ impl fmt::Display for StartError {
                 chain(f, error)
             }
             StartError::DataDir(data_dir, error) => write!(f, "write to {}: {error}", data_dir.display()),
+            StartError::Exposed(secrets) => {
+                let told: Vec<String> = secrets.iter().map(ToString::to_string).collect();
+                f.write_str(&told.join("; "))
+            }
             StartError::Panicked => f.write_str("a task failed while starting"),
         }
     }
@@ -88,6 +95,27 @@ pub(super) struct Bound {
     pub(super) admin: AdminSocket,
     pub(super) ports: Ports,
 }
+
+/// Refuses to start on secrets that others can get at. The `[tls]` key is looked at whenever it is read.
+pub(super) fn check_secrets(settings: &Settings) -> Result<(), StartError> {
+    let mut own = vec![settings.data_dir.join("keys")];
+    // Folders are read while the list of them grows: keys/, and one for each gateway mailbox.
+    let mut next = 0;
+    while let Some(entries) = own.get(next).map(std::fs::read_dir) {
+        own.extend(entries.into_iter().flatten().flatten().map(|entry| entry.path()));
+        next += 1;
+    }
+    let [_, key] = TlsIdentity::self_signed_files(&settings.data_dir);
+    own.push(key);
+    let login = settings.alerts.mail.as_ref().and_then(|mail| mail.login.as_ref());
+    let lent = login.map(|login| private_file::check(&login.password_file, Secret::Lent));
+    let looked = own.iter().map(|path| private_file::check(path, Secret::Own)).chain(lent);
+    let exposed: Vec<Exposed> = looked.filter_map(Result::err).take(EXPOSED_TOLD_MAX).collect();
+    if exposed.is_empty() { Ok(()) } else { Err(StartError::Exposed(exposed)) }
+}
+
+/// Secrets told of at once: a folder that was copied without its rights holds any number of them.
+const EXPOSED_TOLD_MAX: usize = 10;
 
 /// How long the start waits for a store that another process has open.
 const STORE_LOCK_WAIT: Duration = Duration::from_secs(5);

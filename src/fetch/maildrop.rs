@@ -68,6 +68,8 @@ pub enum FetchError {
     Gone,
     /// The stored bytes are not what was stored.
     Damaged,
+    /// The message is sealed to a former key, which the password given does not open.
+    LacksKey,
 }
 
 impl fmt::Display for FetchError {
@@ -76,6 +78,7 @@ impl fmt::Display for FetchError {
             FetchError::Temporary => "store is not available just now",
             FetchError::Gone => "message is no longer in the store",
             FetchError::Damaged => "stored message is damaged",
+            FetchError::LacksKey => "message is sealed to a former key",
         })
     }
 }

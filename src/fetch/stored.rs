@@ -95,6 +95,12 @@ impl UnlockedMaildrop for UnlockedStored {
             tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
             LoginError::Unavailable
         })?;
+        // Keys that were changed since the password was given may lock what is listed: the next login opens it.
+        let now_is = self.store.gateway_mailbox_now(self.key.gateway_mailbox.id);
+        if now_is.is_ok_and(|mailbox| !self.key.keyring.knows(&mailbox.public_key)) {
+            tracing::info!(event = "auth.keys_changed", session_id = %self.client.session_id);
+            return Err(LoginError::Unavailable);
+        }
         self.visits.note(self.key.gateway_mailbox.id, now());
         let entries = maildrop_entries(&listing);
         Ok(Arc::new(StoredMaildrop {
@@ -142,6 +148,16 @@ impl Maildrop for StoredMaildrop {
     fn read(&self, index: usize) -> Result<Box<dyn Read + Send>, FetchError> {
         let entry = self.stored.get(index).ok_or(FetchError::Gone)?;
         self.store.open(&self.key, entry.message).map_err(|error| {
+            if let StoreError::LacksKey = error {
+                tracing::warn!(
+                    event = "fetch.former_key",
+                    receipt_id = %entry.receipt_id,
+                    session_id = %self.client.session_id,
+                    mailbox = self.key.gateway_mailbox.login(),
+                    uid = %entry.uid,
+                );
+                return FetchError::LacksKey;
+            }
             let (event, answer) = match error {
                 StoreError::Damaged(_) => ("fetch.damaged", FetchError::Damaged),
                 StoreError::Gone => ("fetch.gone", FetchError::Gone),

@@ -172,7 +172,13 @@ pub struct FormerKey {
     /// The password of today does not open what is sealed to it: that was lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
+    /// Objects of the store numbered below it are sealed to this key or to one before it.
+    #[serde(default)]
+    pub objects_end: u64,
 }
+
+/// Most keys of one gateway mailbox, present and former ones: an opened keyring holds them all.
+pub const KEYS_MAX: usize = 64;
 
 /// A gateway mailbox as the store keeps it. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,6 +234,29 @@ impl GatewayMailbox {
         self.name == SELF_TEST_NAME
     }
 
+    /// True when some of its keys are lost to the password of today.
+    pub fn lacks_keys(&self) -> bool {
+        self.former_keys.iter().any(|former| former.lost)
+    }
+
+    /// True when the object of the store with this number is sealed to a key that is lost to the password of today.
+    pub fn is_lost(&self, object: u64) -> bool {
+        self.former_keys.iter().find(|former| object < former.objects_end).is_some_and(|former| former.lost)
+    }
+
+    /// Runs of objects that are sealed to lost keys: the first number, and the one behind the last.
+    pub fn lost_objects(&self) -> Vec<(u64, u64)> {
+        let mut first = 0;
+        let mut lost = Vec::new();
+        for former in &self.former_keys {
+            if former.lost && first < former.objects_end {
+                lost.push((first, former.objects_end));
+            }
+            first = former.objects_end;
+        }
+        lost
+    }
+
     /// True while a legal hold is on all of it.
     pub fn is_held(&self) -> bool {
         self.holds.iter().any(|hold| hold.user.is_none())
@@ -258,5 +287,32 @@ impl GatewayMailbox {
     /// The POP3 user name: the local part of the current address.
     pub fn login(&self) -> &str {
         self.address().map(Address::local).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_to_a_lost_key_is_known_by_its_number() {
+        let former = |objects_end, lost| FormerKey {
+            public_key: String::new(),
+            until: Timestamp::from_unix_ms(0),
+            lost,
+            objects_end,
+        };
+        let check = |former_keys: Vec<FormerKey>, lost: &[u64], runs: &[(u64, u64)]| {
+            let json = r#"{"id":"00000000-0000-7000-8000-000000000000","name":"","addresses":[],"profile":"generic",
+                "state":"active","archive":true,"created_at":"2026-01-01T00:00:00Z","public_key":""}"#;
+            let mailbox: GatewayMailbox = serde_json::from_str(json).unwrap();
+            let mailbox = GatewayMailbox { former_keys, ..mailbox };
+            assert_eq!((0..30).filter(|object| mailbox.is_lost(*object)).collect::<Vec<_>>(), lost);
+            assert_eq!(mailbox.lost_objects(), runs);
+        };
+        check(vec![], &[], &[]);
+        check(vec![former(5, false)], &[], &[]);
+        check(vec![former(3, true)], &[0, 1, 2], &[(0, 3)]);
+        check(vec![former(3, false), former(5, true), former(5, true), former(9, false)], &[3, 4], &[(3, 5)]);
     }
 }

@@ -24,7 +24,8 @@ pub use envelope::{
 };
 pub use gateway::{
     ENVELOPE_HEADERS_MAX, EnvelopeHeaders, FormerKey, GRACE_DAYS_DEFAULT, GatewayAddress, GatewayMailbox,
-    GatewayMailboxState, HOLD_REASON_CHARACTERS_MAX, HOLDS_MAX, Hold, Keeping, Profile, Role, SELF_TEST_NAME,
+    GatewayMailboxState, HOLD_REASON_CHARACTERS_MAX, HOLDS_MAX, Hold, KEYS_MAX, Keeping, Profile, Role,
+    SELF_TEST_NAME,
 };
 pub use id::{GatewayMailboxId, IdError, ReceiptId, SessionId, Uid, UidValidity};
 pub use message::{CanonicalSize, Class, Extent, NOTICE_ID_BEGINNING, Rendition, UserFolder};

@@ -22,6 +22,7 @@ pub mod certificate;
 pub mod client_certificate;
 pub mod drain;
 pub mod listen;
+pub mod private_file;
 pub mod renewal;
 mod self_signed;
 pub mod stream;

@@ -15,6 +15,7 @@
 use super::authorities::Authorities;
 use super::certificate::facts;
 use super::client_certificate::{Asking, Proof};
+use super::private_file::{self, Exposed, Secret};
 use super::renewal::{Files, Renewal};
 use super::self_signed;
 use crate::mail::{Timestamp, TlsFacts};
@@ -30,6 +31,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use zeroize::Zeroizing;
 
 /// Largest certificate or key file read, in octets. A chain is a few thousand.
 const PEM_OCTETS_MAX: u64 = 1024 * 1024;
@@ -48,6 +50,8 @@ pub enum TlsError {
     Certificate,
     /// There is no private key, or a broken one, in the PEM text.
     Key,
+    /// Others can read the private key.
+    Exposed(Exposed),
     /// Key and certificate do not belong together, or the key is of an unusable kind.
     Pair(rustls::Error),
     /// A file of authorities holds none, or one that cannot be read.
@@ -61,6 +65,7 @@ impl fmt::Display for TlsError {
         match self {
             TlsError::File { path, .. } => write!(f, "access {}", path.display()),
             TlsError::Certificate => f.write_str("find a certificate in the PEM file"),
+            TlsError::Exposed(_) => f.write_str("use a private key that others can read"),
             TlsError::Key => f.write_str("find a private key in the PEM file"),
             TlsError::Pair(_) => f.write_str("use the key with the certificate"),
             TlsError::Authorities(path) => write!(f, "find an authority in {}", path.display()),
@@ -75,6 +80,7 @@ impl std::error::Error for TlsError {
             TlsError::File { source, .. } => Some(source),
             TlsError::Pair(source) => Some(source),
             TlsError::SelfSign(source) => Some(source),
+            TlsError::Exposed(source) => Some(source),
             TlsError::Certificate | TlsError::Key | TlsError::Authorities(_) => None,
         }
     }
@@ -302,7 +308,8 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn read_pair(files: &Files, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
-    parse_pair(&read_file(&files.certificate)?, &read_file(&files.key)?, provider)
+    private_file::check(&files.key, Secret::Lent).map_err(TlsError::Exposed)?;
+    parse_pair(&read_file(&files.certificate)?, &Zeroizing::new(read_file(&files.key)?), provider)
 }
 
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
+use zeroize::Zeroize;
 
 /// Size of the buffer of a connection that is between commands.
 pub const IDLE_OCTETS: usize = 4 * 1024;
@@ -168,6 +169,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if let Some(at) = memchr::memchr(b'\n', unseen) {
                 let octets = seen + at + 1;
                 let line = buffered.get(..octets).unwrap_or_default().to_vec();
+                // It may be a password; whoever takes it wipes the copy.
+                if let Some(taken) = self.buffer.get_mut(self.start..self.start + octets) {
+                    taken.zeroize();
+                }
                 self.consume(octets);
                 return Ok(if octets > octets_max { Line::TooLong } else { Line::Complete(line) });
             }

@@ -57,11 +57,13 @@
 //! | `mailbox.former_login_used` | info | session_id, protocol, peer, mailbox, mailbox_id, until | A client logged in by a former address, which is served until then. |
 //! | `auth.failed` | warn | session_id, protocol, peer, login, reason | A client did not get in: `wrong`, `unavailable`, `in-use`, or `clear` when it spoke of credentials without TLS. |
 //! | `auth.unavailable` | error | session_id, error | The password could not be checked. |
+//! | `auth.keys_changed` | info | session_id | Its keys were changed while a client logged in; it is told to come again. |
 //! | `auth.broken` | error | session_id, error | A bug: checking a password failed. |
 //! | `fetch.fetched` | info | receipt_id, session_id, mailbox, folder, uid, uidl, peer | A message was fetched whole, and that is on record. |
 //! | `fetch.deleted` | info | receipt_id, session_id, mailbox, folder, uid, uidl, peer | A client deleted a message, and that is on record. |
 //! | `fetch.session` | info | session_id, login, protocol, peer, mailbox, mailbox_id, listed, fetched, octets, deleted, seconds, end | A session after its login, at its end. |
 //! | `fetch.damaged` | error | receipt_id, session_id, mailbox, uid, uidl, error | A stored message is not what was stored. |
+//! | `fetch.former_key` | warn | receipt_id, session_id, mailbox, uid | A message was asked for that is sealed to a key which the password given does not open; it is kept. |
 //! | `fetch.gone` | error | receipt_id, session_id, uid, error | A message was listed and is no longer there. |
 //! | `fetch.unreadable` | error | session_id, mailbox, uidl, error | A message could not be read just now. |
 //! | `fetch.failed` | error | receipt_id, session_id, uid, error | The store could not do what a client asked. |
@@ -87,6 +89,12 @@
 //! | `mailbox.undeleted` | info | mailbox, mailbox_id, folder, entries, due, actor | So many messages that had been deleted from a folder are there again, under new UIDs; those `due` stayed, since retention would take them out at once. |
 //! | `keys.opened` | info | mailbox, mailbox_id, by, purpose, actor | An admin opened a gateway mailbox, with its `password` or an `escrow identity`. |
 //! | `keys.refused` | warn | mailbox, mailbox_id, by, purpose, actor | An admin tried to, with the wrong one. |
+//! | `keys.rotated` | info | mailbox, mailbox_id, former, lost, actor | It has a new key; so many before, of which so many are lost to its password. |
+//! | `keys.password_reset` | info | mailbox, mailbox_id, former, lost, actor | It has another password. |
+//! | `keys.exported` | info | mailbox, mailbox_id, former, lost, actor | Its keys were handed out. |
+//! | `keys.settled` | info | mailbox_id, files | A crash had left so many files of a keyring half-way; they were put in place or removed. |
+//! | `keys.unsettled` | warn | mailbox_id, error | That failed. Whichever file is on record is read all the same. |
+//! | `keys.unreadable` | error | mailbox, mailbox_id, error | A login met a wrapped keyring that is not there or cannot be read; it was answered as a wrong password when it is not there. |
 //! | `keys.escrowed` | info | mailbox, mailbox_id, recipients, actor | Its keyring was wrapped to so many more escrow recipients. |
 //! | `admin.export_failed` | error | receipt_id, error | A message cannot be handed out to its end: it is damaged, or the disk fails. |
 //! | `admin.refused` | warn | uid | Somebody else than the server's user asked for something on `admin.sock`. |
@@ -204,6 +212,7 @@
 //! | `service.unstuck` | warn | | It gets them again. |
 //! | `service.manager_deaf` | warn | error | The service manager could not be told something. |
 //! | `service.file_left` | warn | file, error | A file could not be removed at the end. |
+//! | `service.core_dumps` | warn | error | Neither could core dumps be forbidden nor memory be kept out of them: they may hold keys. |
 //! | `service.descriptor_limit` | warn | current, error, max_connections, in_force | The limit of open files could not be raised, or is too low for `max_connections`: so many are `in_force`. |
 //! | `service.panicked` | error | place, message, thread | A bug. |
 //! | `service.randomness_failed` | error | | The system gives no random numbers. |

@@ -258,6 +258,7 @@ fn fault(error: &StoreError) -> Fault {
         // A gateway mailbox deleted meanwhile: the next attempt hears 550 at RCPT.
         StoreError::Gone => Fault::Busy,
         StoreError::Refused(_) => Fault::Internal,
+        StoreError::LacksKey => Fault::Internal,
         StoreError::Io(..)
         | StoreError::Damaged(_)
         | StoreError::IndexDamaged(_)

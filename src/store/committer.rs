@@ -12,6 +12,7 @@
 mod changing;
 mod freeing;
 mod keeping;
+mod keyrings;
 mod kinship;
 mod placing;
 mod revising;
@@ -21,6 +22,7 @@ mod turning;
 
 pub(super) use freeing::{Freed, Freeing};
 pub(super) use keeping::{Expire, Undelete};
+pub(super) use keyrings::KeyringChange;
 pub(super) use revising::plan;
 pub(super) use room::{FILES_KEPT_FROM_MAIL, GROUP_ROOM_OCTETS, room_kept_from_mail};
 
@@ -84,6 +86,11 @@ pub(super) enum Command {
     KeyFiles {
         facts: Vec<KeyFileFact>,
         answer: Answer<()>,
+    },
+    /// Puts other keys in force, with the files they are wrapped in.
+    Keyring {
+        change: Box<KeyringChange>,
+        answer: Answer<GatewayMailbox>,
     },
     Change {
         id: GatewayMailboxId,
@@ -183,6 +190,8 @@ pub(super) struct Committer {
     changes_index_alone: bool,
     /// Gateway mailboxes deleted by this group; the routes learn of it behind the group.
     deleted: HashSet<GatewayMailboxId>,
+    /// Public keys that this group gave up; the same.
+    given_up: HashSet<String>,
     /// The index lost this group's transaction: nothing of the group may count.
     spoilt: Option<StoreError>,
 }
@@ -237,6 +246,7 @@ impl Committer {
             routes_changed: false,
             changes_index_alone: false,
             deleted: HashSet::new(),
+            given_up: HashSet::new(),
             spoilt: None,
         })
     }
@@ -330,6 +340,7 @@ impl Committer {
         let building = Instant::now();
         self.octets = Octets::default();
         self.deleted.clear();
+        self.given_up.clear();
         let (segment, offset) = self.log.next_group_at();
         let shared = &*Arc::clone(&self.shared);
         let mut conclusions: Vec<Conclude> = Vec::with_capacity(batch.len());
@@ -527,6 +538,9 @@ impl Committer {
             Command::KeyFiles { facts, answer } => self.attempt(group, answer, |_, group| {
                 facts.into_iter().try_for_each(|file| group.push_fact(Fact::KeyFile(file)))
             }),
+            Command::Keyring { change, answer } => {
+                self.attempt(group, answer, |this, group| this.change_keyring(*change, group))
+            }
             Command::Change { id, changes, actor, at, answer } => {
                 self.attempt(group, answer, |this, group| {
                     let deleted_at = group.shared.clock.stamp();
@@ -764,9 +778,9 @@ impl Command {
             Command::Fetched { answer, .. } | Command::KeyFiles { answer, .. } => {
                 drop(answer.send(Err(e.clone())));
             }
-            Command::Create { answer, .. } | Command::Change { answer, .. } => {
-                drop(answer.send(Err(e.clone())))
-            }
+            Command::Create { answer, .. }
+            | Command::Change { answer, .. }
+            | Command::Keyring { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::Expire { answer, .. } | Command::Strike { answer, .. } => {
                 drop(answer.send(Err(e.clone())));
             }

@@ -3,8 +3,8 @@
 use super::ballast::Ballast;
 use super::checkpoint::{CheckpointStatus, LOSS_PLACE, Witness};
 use super::committer::{
-    Command, Committer, FILES_KEPT_FROM_MAIL, FolderEvent, GROUP_ROOM_OCTETS, QUEUE_COMMANDS_MAX, Queued,
-    room_kept_from_mail,
+    Command, Committer, FILES_KEPT_FROM_MAIL, FolderEvent, GROUP_ROOM_OCTETS, KeyringChange,
+    QUEUE_COMMANDS_MAX, Queued, room_kept_from_mail,
 };
 use super::content::make_shards;
 use super::escrow;
@@ -13,13 +13,17 @@ use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
 use super::keep::{self, Clock, Keeper};
 use super::key_files;
+use super::keyring::{self, KeyringSecret, Opened, Replacement};
 use super::log::Position;
 use super::read::MessageReader;
 use super::reindex::{IndexJob, IndexJobs, IndexState, KNOWS_MORE, Progress, make_beside};
 use super::replay::{forget_unfinished, open_log_and_index, open_unfinished, put_in_place};
 use super::rotation::gateway_address;
 use super::scrub::{Scrub, ScrubStatus};
-use super::seal::{DecoyKeyring, KeyringError, SealingKey, create_keyring, generate_password, open_keyring};
+use super::seal::{
+    DecoyKeyring, KEYRING_FILE, KeyringError, SealingKey, create_keyring, generate_password, is_generated,
+    unwrap_by_password,
+};
 use super::spool::SPOOL_MEMORY_OCTETS_MAX;
 use super::stage::{DigestKey, EmbeddedStage};
 use super::state_file;
@@ -111,6 +115,8 @@ pub(super) struct Shared {
     routes: ArcSwap<Routes>,
     /// Whom new keyrings are wrapped to besides the password.
     escrow: ArcSwap<Vec<Recipient>>,
+    /// Held while files of keyrings change.
+    pub(super) key_changes: Mutex<()>,
     /// The last group could not be made durable.
     failing: AtomicBool,
     index_behind: AtomicBool,
@@ -158,7 +164,11 @@ impl Shared {
         self.data_dir.join("log")
     }
 
-    fn keys_dir(&self) -> PathBuf {
+    pub(super) fn escrow_recipients(&self) -> Arc<Vec<Recipient>> {
+        self.escrow.load_full()
+    }
+
+    pub(super) fn keys_dir(&self) -> PathBuf {
         self.data_dir.join("keys")
     }
 
@@ -466,6 +476,7 @@ impl Embedded {
             readers: Mutex::new(Vec::new()),
             routes: ArcSwap::default(),
             escrow: ArcSwap::default(),
+            key_changes: Mutex::new(()),
             failing: AtomicBool::new(false),
             index_behind: AtomicBool::new(false),
             index_spoilt: AtomicBool::new(false),
@@ -517,7 +528,9 @@ impl Embedded {
 
         shared.witness.reached(log.position());
         let (commands, queue) = mpsc::channel(QUEUE_COMMANDS_MAX);
-        let unrecorded = match key_files::unrecorded(&shared.keys_dir(), &index, now()) {
+        let settled = keyring::settle_all(&shared.keys_dir(), &index);
+        let unrecorded = match settled.and_then(|()| key_files::unrecorded(&shared.keys_dir(), &index, now()))
+        {
             Err(StoreError::IndexDamaged(why)) => {
                 shared.set_index_spoilt(&why);
                 Vec::new()
@@ -655,6 +668,16 @@ impl Embedded {
         let (answer, outcome) = oneshot::channel();
         self.commands.send(command(answer).into()).await.map_err(|_| StoreError::closed())?;
         outcome.await.map_err(|_| StoreError::closed())?
+    }
+
+    /// The same from a thread that may block.
+    pub(super) fn ask_blocking<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<T, StoreError> {
+        let (answer, outcome) = oneshot::channel();
+        self.commands.blocking_send(command(answer).into()).map_err(|_| StoreError::closed())?;
+        outcome.blocking_recv().map_err(|_| StoreError::closed())?
     }
 
     fn route(&self, id: GatewayMailboxId) -> Result<Arc<Route>, StoreError> {
@@ -922,8 +945,20 @@ impl Store for Embedded {
             self.decoy.try_open(password);
             return Err(UnlockError::Wrong);
         };
-        let owner = route.gateway_mailbox.id.to_string();
-        unlocked(&route.gateway_mailbox, open_keyring(&self.shared.keys_dir(), &owner, password))
+        let opened = match self.shared.wrapped(route.gateway_mailbox.id, KEYRING_FILE) {
+            Ok(wrapped) => unwrap_by_password(&wrapped, password),
+            Err(error) => {
+                // It takes as long as a password that is wrong, and is not told from it.
+                self.decoy.try_open(password);
+                let (mailbox, mailbox_id) = (route.gateway_mailbox.login(), route.gateway_mailbox.id);
+                tracing::error!(event = "keys.unreadable", mailbox, %mailbox_id, %error);
+                Err(match error.kind() {
+                    io::ErrorKind::NotFound => KeyringError::Wrong,
+                    _ => KeyringError::Unreadable(error.to_string()),
+                })
+            }
+        };
+        unlocked(&route.gateway_mailbox, opened)
     }
 
     fn unlock_with_identity(
@@ -932,8 +967,83 @@ impl Store for Embedded {
         identity: &EscrowIdentity,
     ) -> Result<Unlocked, UnlockError> {
         let route = self.route(id).map_err(UnlockError::Unavailable)?;
-        let opened = escrow::open(&self.shared.keys_dir(), &id.to_string(), identity);
+        let opened = escrow::open(identity, |name| self.shared.wrapped(id, name));
         unlocked(&route.gateway_mailbox, opened)
+    }
+
+    fn open_keyrings(
+        &self,
+        id: GatewayMailboxId,
+        secrets: &[KeyringSecret<'_>],
+    ) -> Result<Opened, UnlockError> {
+        let route = self.route(id).map_err(UnlockError::Unavailable)?;
+        self.shared.open_keyrings(route.gateway_mailbox.clone(), secrets)
+    }
+
+    fn rotate_key(
+        &self,
+        key: &Unlocked,
+        password: &str,
+        actor: &str,
+    ) -> Result<Arc<GatewayMailbox>, StoreError> {
+        self.replace_keyring(&Replacement {
+            gateway_mailbox: &key.gateway_mailbox,
+            keyring: &key.keyring.rotated(),
+            password,
+            keeps_former: false,
+            action: "key-rotate",
+            actor,
+        })
+    }
+
+    fn set_password(
+        &self,
+        id: GatewayMailboxId,
+        opened: Option<&Opened>,
+        password: &str,
+        actor: &str,
+    ) -> Result<Arc<GatewayMailbox>, StoreError> {
+        if !is_generated(password) {
+            return Err(StoreError::Refused("a password is drawn, never chosen".to_owned()));
+        }
+        let gateway_mailbox = match opened {
+            Some(opened) => opened.gateway_mailbox.clone(),
+            None => self.route(id)?.gateway_mailbox.clone(),
+        };
+        let keyring = match opened {
+            Some(opened) if opened.has_present() => opened.keyring.clone(),
+            Some(opened) => opened.keyring.rotated(),
+            None => Keyring::of(vec![age::x25519::Identity::generate()]),
+        };
+        self.replace_keyring(&Replacement {
+            gateway_mailbox: &gateway_mailbox,
+            keyring: &keyring,
+            password,
+            keeps_former: !opened.is_some_and(Opened::has_present),
+            action: "password-reset",
+            actor,
+        })
+    }
+
+    fn record_key_export(&self, id: GatewayMailboxId, actor: &str) -> Result<(), StoreError> {
+        let was = self.route(id)?.gateway_mailbox.public_key.clone();
+        let (action, actor) = ("key-export", actor.to_owned());
+        let change = KeyringChange {
+            id,
+            was,
+            opens: Vec::new(),
+            gives_up: false,
+            key_files: Vec::new(),
+            action,
+            actor,
+            at: now(),
+        };
+        self.ask_blocking(|answer| Command::Keyring { change: Box::new(change), answer }).map(drop)
+    }
+
+    fn unopened(&self, id: GatewayMailboxId) -> Result<u64, StoreError> {
+        let lost = self.route(id)?.gateway_mailbox.lost_objects();
+        self.shared.read(|index| index.messages_in(id, &lost))
     }
 
     fn escrow(&self, id: GatewayMailboxId) -> Result<Escrow, StoreError> {
@@ -941,19 +1051,21 @@ impl Store for Embedded {
     }
 
     fn add_escrow(&self, key: &Unlocked) -> Result<usize, StoreError> {
-        let owner = key.gateway_mailbox.id.to_string();
+        let id = key.gateway_mailbox.id;
+        let owner = id.to_string();
+        let _alone = self.shared.key_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !key.keyring.opens_present_of(&self.route(id)?.gateway_mailbox) {
+            let why = "what was given does not open all that its password does: its keys were changed since";
+            return Err(StoreError::Refused(why.to_owned()));
+        }
         let recipients = self.shared.escrow.load();
         let keys_dir = self.shared.keys_dir();
-        let spoilt =
-            self.shared.read(|index| key_files::differing(&keys_dir, index, key.gateway_mailbox.id))?;
+        let spoilt = self.shared.read(|index| key_files::differing(&keys_dir, index, id))?;
         let made = escrow::wrap_missing(&keys_dir, &owner, &key.keyring, &recipients, &spoilt)?;
-        let facts = key_files::entries(&keys_dir, key.gateway_mailbox.id, now(), Some(&made))?;
+        let facts = key_files::entries(&keys_dir, id, now(), Some(&made))?;
         if !facts.is_empty() {
             // This may wait for the disk, as making the files did.
-            let (answer, outcome) = oneshot::channel();
-            let sent = self.commands.blocking_send(Command::KeyFiles { facts, answer }.into());
-            sent.map_err(|_| StoreError::closed())?;
-            outcome.blocking_recv().map_err(|_| StoreError::closed())??;
+            self.ask_blocking(|answer| Command::KeyFiles { facts, answer })?;
         }
         Ok(made.len())
     }
@@ -1015,6 +1127,8 @@ impl Store for Embedded {
         let reader = MessageReader::open(
             self.shared.clone(),
             key.keyring.clone(),
+            self.route(row.gateway_mailbox)
+                .is_ok_and(|route| key.keyring.opens_all_of(&route.gateway_mailbox)),
             row.extents,
             row.octets,
             row.sha256,

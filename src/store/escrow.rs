@@ -19,7 +19,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const PREFIX: &str = "escrow-";
+pub(super) const PREFIX: &str = "escrow-";
 const SUFFIX: &str = ".age";
 /// Octets of the SHA-256 that stand in a file's name.
 const FINGERPRINT_OCTETS: usize = 16;
@@ -37,7 +37,7 @@ pub struct Escrow {
     pub others: usize,
 }
 
-fn file_name(recipient: &Recipient) -> String {
+pub(super) fn file_name(recipient: &Recipient) -> String {
     let digest = Digest::of(recipient.to_string().as_bytes());
     let fingerprint: String = digest.0.iter().take(FINGERPRINT_OCTETS).map(|o| format!("{o:02x}")).collect();
     format!("{PREFIX}{fingerprint}{SUFFIX}")
@@ -149,15 +149,13 @@ fn identities(text: &str) -> Result<Vec<Identity>, String> {
     if found.is_empty() { Err("there is no age identity in it".to_owned()) } else { Ok(found) }
 }
 
-/// Opens the keyring of `owner` with any of these identities.
+/// Opens a keyring with any of these identities: `read` gives the octets of the file of this name.
 pub(super) fn open(
-    keys_dir: &Path,
-    owner: &str,
     identities: &EscrowIdentity,
+    read: impl Fn(&str) -> io::Result<Vec<u8>>,
 ) -> Result<Keyring, KeyringError> {
     for identity in &identities.0 {
-        let path = dir(keys_dir, owner).join(file_name(&identity.to_public()));
-        let wrapped = match seal::read_wrapped(&path) {
+        let wrapped = match read(&file_name(&identity.to_public())) {
             Ok(wrapped) => wrapped,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => return Err(KeyringError::Unreadable(e.to_string())),
@@ -182,7 +180,8 @@ mod tests {
         let told = escrow(dir.path(), "m", &recipients[..2]).unwrap();
         assert_eq!(told.open_by, [recipients[0].to_string()]);
         assert_eq!((told.missing, told.others), (vec![recipients[1].to_string()], 0));
-        let opens = |identities: &[Identity]| open(dir.path(), "m", &EscrowIdentity(identities.to_vec()));
+        let read = |name: &str| seal::read_wrapped(&dir.path().join("m").join(name));
+        let opens = |identities: &[Identity]| open(&EscrowIdentity(identities.to_vec()), read);
         assert!(opens(&all[..1]).is_ok());
         assert!(matches!(opens(&all[1..]), Err(KeyringError::Wrong)));
         let keyring = open_keyring(dir.path(), "m", "password").unwrap();

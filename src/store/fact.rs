@@ -96,7 +96,8 @@ pub(super) struct GatewayMailboxFact {
     pub(super) at: Timestamp,
     /// Who did it: `cli`, `demo`.
     pub(super) actor: String,
-    /// `create`, `set`, `rotate`, `suspend`, `resume`, `hold`, `unhold`, `delete`.
+    /// `create`, `set`, `rotate`, `suspend`, `resume`, `hold`, `unhold`, `delete`, `key-rotate`, `password-reset`; `key-export`
+    /// changes nothing.
     pub(super) action: String,
     pub(super) gateway_mailbox: GatewayMailbox,
     /// Key of the two content digests. Known to the server, in backups, never rotated.

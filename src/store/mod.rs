@@ -19,6 +19,8 @@
 //!   index.sqlite.damaged-…    the last one that was damaged, to be looked at
 //!   keys/<id>/password.age    the wrapped keyring of a gateway mailbox               (seal.rs)
 //!   keys/<id>/escrow-….age    the same, wrapped to an escrow recipient               (escrow.rs)
+//!   keys/<id>/former-N-….age  such files of a keyring whose password was lost          (keyring.rs)
+//!   keys/<id>/….age.next      one of these while it takes the other's place             (keyring.rs)
 //!   keys/checkpoint.key       what signs checkpoints                                  (checkpoint.rs)
 //!   checkpoints.jsonl         how far the log had come, signed; checkpoints.1.jsonl: those before
 //!   ballast                   room to be given up when the disk is full                (ballast.rs)
@@ -73,6 +75,7 @@ mod freeing;
 mod index;
 mod keep;
 mod key_files;
+mod keyring;
 mod log;
 mod plant;
 mod read;
@@ -105,11 +108,12 @@ pub use keep::{
     ClockPause, KeepingStatus, KeptPass, Recoverable, UNDELETED_MAX, UndeleteAsked, Undeleted,
     UndeletedEntryView,
 };
+pub use keyring::{KeyringSecret, Opened};
 pub use reindex::{IndexJob, IndexOutcome, IndexProgress, IndexState, Progress, check_index, rebuild_index};
 pub use relation::{RELATED_MAX, RelatedView, Relation};
 pub use revision::{REVISIONS_MAX, Reading, Revised, Revision, RevisionKind, Walk};
 pub use scrub::{DAMAGED_MAX, DamagedThing, ScrubPass, ScrubStatus, ScrubbedPass};
-pub use seal::Keyring;
+pub use seal::{Keyring, generate_password};
 pub use spool::{SPOOL_MEMORY_OCTETS_MAX, Spool, Spooled};
 pub use stage::{DigestKey, Held, Holding, Sealed, Sealer, Stage};
 pub use transactions::{
@@ -150,6 +154,8 @@ pub enum StoreError {
     Locked,
     /// Written by a newer version of Daybook.
     Newer(String),
+    /// Sealed to a former key that what was given does not open. The asker's to give another.
+    LacksKey,
     /// What was asked cannot be done in this state; says why. The asker's fault.
     Refused(String),
 }
@@ -177,6 +183,7 @@ impl fmt::Display for StoreError {
             StoreError::Gone => f.write_str("not there"),
             StoreError::Locked => f.write_str("another process has this data_dir open"),
             StoreError::Newer(what) => write!(f, "written by a newer version: {what}"),
+            StoreError::LacksKey => f.write_str("sealed to a former key, which this does not open"),
             StoreError::Refused(why) => f.write_str(why),
         }
     }
@@ -746,6 +753,51 @@ pub trait Store: Send + Sync {
     /// returns how many they were. Waits for the disk: for threads that may.
     fn add_escrow(&self, key: &Unlocked) -> Result<usize, StoreError>;
 
+    /// Opens every keyring of a gateway mailbox that these secrets open: the present one, and those whose password was lost.
+    /// Takes the time of a login for each password and each keyring.
+    ///
+    /// # Errors
+    /// [`UnlockError::Wrong`] when one of the secrets opens none.
+    fn open_keyrings(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        secrets: &[KeyringSecret<'_>],
+    ) -> Result<Opened, UnlockError>;
+
+    /// Makes a new key the newest of the keyring: what comes from now on is sealed to it, what came before stays readable. Durable
+    /// when it returns. `password` is the present one. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when it was opened before another change of its keys, or has [`KEYS_MAX`](crate::mail::KEYS_MAX)
+    /// of them.
+    fn rotate_key(
+        &self,
+        key: &Unlocked,
+        password: &str,
+        actor: &str,
+    ) -> Result<Arc<GatewayMailbox>, StoreError>;
+
+    /// Gives a gateway mailbox another password, one of [`generate_password`]'s, which opens what `opened` holds. When the present
+    /// keyring is not part of that, or nothing was opened, its files are kept aside and a new key is made. Durable when it
+    /// returns. Blocks.
+    ///
+    /// # Errors
+    /// As [`Store::rotate_key`]; [`StoreError::Refused`] also for a weak password.
+    fn set_password(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        opened: Option<&Opened>,
+        password: &str,
+        actor: &str,
+    ) -> Result<Arc<GatewayMailbox>, StoreError>;
+
+    /// Puts on record that the keys of a gateway mailbox were handed out. Blocks.
+    fn record_key_export(&self, gateway_mailbox: GatewayMailboxId, actor: &str) -> Result<(), StoreError>;
+
+    /// Messages in some folder of a gateway mailbox that the password of today does not open. Reads a row for each message that
+    /// came before keys were lost.
+    fn unopened(&self, gateway_mailbox: GatewayMailboxId) -> Result<u64, StoreError>;
+
     /// The entries of a folder; empty when it does not exist yet.
     fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError>;
 
@@ -769,6 +821,9 @@ pub trait Store: Send + Sync {
 
     /// Opens a message's stored octets, decrypting while they are read. Damage is an error of the reader, also at the
     /// end of the message: it never passes for mail.
+    ///
+    /// # Errors
+    /// [`StoreError::LacksKey`] when part of it is sealed to a key that is not in the keyring.
     fn open(&self, key: &Unlocked, message: MessageKey) -> Result<Box<dyn std::io::Read + Send>, StoreError>;
 
     /// Takes entries out of a folder, all or none, durably; returns how many were there.

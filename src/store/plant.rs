@@ -43,6 +43,8 @@ pub(super) enum Plant {
     StrikeBeforePunch,
     /// What was punched out is not synced before it counts as given back.
     SkipPunchSync,
+    /// The files of a new keyring take the place of those before while no entry names them yet.
+    KeyringBeforeLog,
 }
 
 /// True when this safeguard is to be missing.
@@ -87,7 +89,7 @@ mod chosen {
     use super::Plant;
     use std::sync::OnceLock;
 
-    const ALL: [(&str, Plant); 15] = [
+    const ALL: [(&str, Plant); 16] = [
         ("skip-data-sync", Plant::SkipDataSync),
         ("answer-before-sync", Plant::AnswerBeforeSync),
         ("append-after-failure", Plant::AppendAfterFailure),
@@ -103,6 +105,7 @@ mod chosen {
         ("free-before-log", Plant::FreeBeforeLog),
         ("strike-before-punch", Plant::StrikeBeforePunch),
         ("skip-punch-sync", Plant::SkipPunchSync),
+        ("keyring-before-log", Plant::KeyringBeforeLog),
     ];
 
     /// The one that `DAYBOOK_PLANT` names; a name that nobody knows is none, which the test that gave it notices.

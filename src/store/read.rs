@@ -3,6 +3,7 @@
 use super::embedded::Shared;
 use super::index::ObjectPlace;
 use super::log::{Octets, SegmentFile};
+use super::seal::LacksKey;
 use super::spool::ReadAt;
 use super::stage::INLINE_OCTETS_MAX;
 use super::{Digest, Keyring, StoreError, StoredExtent};
@@ -123,11 +124,15 @@ pub(super) struct MessageReader {
 }
 
 impl MessageReader {
+    /// `opens_all`: the keyring holds every key there ever was.
+    ///
     /// # Errors
-    /// [`StoreError::Damaged`] when the first extent cannot be opened; [`StoreError::Gone`] when it is freed.
+    /// [`StoreError::Damaged`] when the first extent cannot be opened; [`StoreError::Gone`] when it is freed;
+    /// [`StoreError::LacksKey`].
     pub(super) fn open(
         shared: Arc<Shared>,
         keyring: Keyring,
+        opens_all: bool,
         extents: Vec<StoredExtent>,
         octets: u64,
         sha256: Option<Digest>,
@@ -140,8 +145,18 @@ impl MessageReader {
             left: octets,
             check: sha256.map(|expected| (Context::new(&SHA256), expected)),
         };
-        reader.advance().map_err(|e| match e.kind() {
+        // A key that is lacking must show before anything is served, and each object has its own.
+        let each = match opens_all {
+            true => Ok(()),
+            false => reader
+                .waiting
+                .iter()
+                .skip(1)
+                .try_for_each(|e| open_extent(&reader.shared, &reader.keyring, e).map(drop)),
+        };
+        each.and_then(|()| reader.advance()).map_err(|e| match e.kind() {
             _ if is_gone(&e) => StoreError::Gone,
+            _ if LacksKey::is_why(&e) => StoreError::LacksKey,
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => {
                 StoreError::Damaged(e.to_string())
             }

@@ -8,7 +8,8 @@
 //! {"v": 1, "identities": ["AGE-SECRET-KEY-1…"]}
 //! ```
 //!
-//! Newest identity first. Beside it lie the same for escrow recipients (escrow.rs). A generated password carries 130 bits, so the scrypt work factor is low on purpose
+//! Newest identity first. Beside it lie the same for escrow recipients (escrow.rs); all of them are replaced together
+//! (keyring.rs). A generated password carries 130 bits, so the scrypt work factor is low on purpose
 //! ([`WORK_FACTOR`]): the default of `age` costs 1.7 s and 514 MB for each login.
 //!
 //! `age` has no associated data, so a sealed blob could be swapped for another of the same mailbox: the log entry
@@ -16,6 +17,7 @@
 
 use super::files::{create_dir_durably, write_file_durably};
 use super::{Digest, StoreError, escrow};
+use crate::mail::GatewayMailbox;
 use age::secrecy::{ExposeSecret, SecretString};
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,8 @@ const WORK_FACTOR: u8 = 14;
 const WORK_FACTOR_MAX: u8 = 15;
 /// Keyring files are a few hundred octets; a larger one is not ours.
 const KEYRING_OCTETS_MAX: u64 = 64 * 1024;
+/// Octets of an identity as text, its quotes and comma counted.
+const IDENTITY_OCTETS_MAX: usize = 128;
 /// Characters of a generated password; 5 bits each.
 const PASSWORD_CHARACTERS: usize = 26;
 /// Crockford's base 32: no letter that reads as a digit.
@@ -41,7 +45,14 @@ pub(super) const KEYRING_FILE: &str = "password.age";
 
 /// The opened keyring of a gateway mailbox. Its secrets are wiped when the last clone is dropped.
 #[derive(Clone)]
-pub struct Keyring(Arc<Vec<age::x25519::Identity>>);
+pub struct Keyring(Arc<Ring>);
+
+struct Ring {
+    /// Newest first; each wipes itself when dropped.
+    identities: Vec<age::x25519::Identity>,
+    /// The public key of each.
+    public_keys: Vec<String>,
+}
 
 impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,7 +76,10 @@ pub(super) enum KeyringError {
 }
 
 /// Draws a password of 130 bits.
-pub(super) fn generate_password() -> Result<Zeroizing<String>, StoreError> {
+///
+/// # Errors
+/// The system gives no randomness.
+pub fn generate_password() -> Result<Zeroizing<String>, StoreError> {
     let mut random = Zeroizing::new([0u8; PASSWORD_CHARACTERS]);
     aws_lc_rs::rand::fill(random.as_mut_slice())
         .map_err(|_| StoreError::io("drawing randomness", io::ErrorKind::Other.into()))?;
@@ -77,6 +91,14 @@ pub(super) fn generate_password() -> Result<Zeroizing<String>, StoreError> {
         password.push(char::from(PASSWORD_ALPHABET[usize::from(octet & 31)]));
     }
     Ok(password)
+}
+
+/// True for what [`generate_password`] draws: the work factor is low because nothing weaker is ever taken.
+pub(super) fn is_generated(password: &str) -> bool {
+    let drawn = |c: char| u8::try_from(c).is_ok_and(|octet| PASSWORD_ALPHABET.contains(&octet));
+    let mut characters = password.chars().filter(|c| *c != '-');
+    characters.by_ref().take(PASSWORD_CHARACTERS).filter(|c| drawn(*c)).count() == PASSWORD_CHARACTERS
+        && characters.next().is_none()
 }
 
 fn keyring_path(keys_dir: &Path, owner: &str) -> PathBuf {
@@ -96,10 +118,17 @@ fn plain(identities: &[age::x25519::Identity]) -> Result<Zeroizing<Vec<u8>>, Sto
             .map(|i| Zeroizing::new(i.to_string().expose_secret().to_owned()))
             .collect(),
     };
-    serde_json::to_vec(&file).map(Zeroizing::new).map_err(|e| StoreError::io("writing a keyring", e.into()))
+    // Of its full size at once: growing would leave copies behind.
+    let mut plain = Zeroizing::new(Vec::with_capacity(64 + IDENTITY_OCTETS_MAX * identities.len()));
+    serde_json::to_writer(&mut *plain, &file).map_err(|e| StoreError::io("writing a keyring", e.into()))?;
+    Ok(plain)
 }
 
-/// Wraps a keyring with `password`, as the octets of a keyring file.
+/// Wraps `keyring` with `password`, as the octets of a keyring file.
+pub(super) fn wrap_by_password(keyring: &Keyring, password: &str) -> Result<Vec<u8>, StoreError> {
+    wrap(&keyring.0.identities, password)
+}
+
 fn wrap(identities: &[age::x25519::Identity], password: &str) -> Result<Vec<u8>, StoreError> {
     let mut recipient = age::scrypt::Recipient::new(passphrase(password));
     recipient.set_work_factor(WORK_FACTOR);
@@ -108,7 +137,7 @@ fn wrap(identities: &[age::x25519::Identity], password: &str) -> Result<Vec<u8>,
 
 /// Wraps `keyring` to a public key, as the octets of a keyring file.
 pub(super) fn wrap_to(keyring: &Keyring, recipient: &age::x25519::Recipient) -> Result<Vec<u8>, StoreError> {
-    encrypt(recipient, &plain(&keyring.0)?).map_err(|e| StoreError::io("wrapping a keyring", e))
+    encrypt(recipient, &plain(&keyring.0.identities)?).map_err(|e| StoreError::io("wrapping a keyring", e))
 }
 
 /// Makes a new keyring for `owner`, wrapped by the password and to each of `recipients`, durable when this returns, and gives
@@ -126,11 +155,12 @@ pub(super) fn create_keyring(
     let dir = keys_dir.join(owner);
     create_dir_durably(&dir).map_err(|e| StoreError::io("making the key directory", e))?;
     write_file_durably(&path, &wrapped).map_err(|e| StoreError::io("storing a keyring", e))?;
-    escrow::wrap(keys_dir, owner, &Keyring(Arc::new(vec![identity])), recipients)?;
+    escrow::wrap(keys_dir, owner, &Keyring::of(vec![identity]), recipients)?;
     Ok(public_key)
 }
 
-/// Opens the keyring of `owner`. Takes [`WORK_FACTOR`]'s time and memory, whether the password fits or not.
+/// Opens the keyring of `owner`.
+#[cfg(test)]
 pub(super) fn open_keyring(keys_dir: &Path, owner: &str, password: &str) -> Result<Keyring, KeyringError> {
     let wrapped =
         read_wrapped(&keyring_path(keys_dir, owner)).map_err(|e| KeyringError::Unreadable(e.to_string()))?;
@@ -152,7 +182,8 @@ pub(super) fn payload_octets(path: &Path) -> Option<usize> {
     Some(rest.len())
 }
 
-fn unwrap_by_password(wrapped: &[u8], password: &str) -> Result<Keyring, KeyringError> {
+/// Opens a keyring file. Takes [`WORK_FACTOR`]'s time and memory, whether the password fits or not.
+pub(super) fn unwrap_by_password(wrapped: &[u8], password: &str) -> Result<Keyring, KeyringError> {
     let mut identity = age::scrypt::Identity::new(passphrase(password));
     identity.set_max_work_factor(WORK_FACTOR_MAX);
     unwrap(wrapped, &identity)
@@ -174,18 +205,21 @@ pub(super) fn unwrap(wrapped: &[u8], identity: &dyn age::Identity) -> Result<Key
         }
         Err(e) => return Err(KeyringError::Unreadable(e.to_string())),
     };
-    let mut plain = Zeroizing::new(Vec::new());
+    // Of its full size at once: growing would leave copies behind.
+    let mut plain = Zeroizing::new(Vec::with_capacity(wrapped.len()));
     reader.read_to_end(&mut plain).map_err(|e| KeyringError::Unreadable(e.to_string()))?;
     let file: KeyringFile = serde_json::from_slice(&plain).map_err(|_| unreadable("not a keyring"))?;
     if file.v != KEYRING_VERSION {
         return Err(unreadable("keyring of a newer version"));
     }
-    let identities: Result<Vec<_>, _> =
-        file.identities.iter().map(|text| text.parse::<age::x25519::Identity>()).collect();
-    match identities {
-        Ok(identities) if !identities.is_empty() => Ok(Keyring(Arc::new(identities))),
-        _ => Err(unreadable("keyring holds no identity")),
+    let mut identities = Vec::with_capacity(file.identities.len());
+    for text in &file.identities {
+        identities.push(text.parse().map_err(|_| unreadable("keyring holds what is no identity"))?);
     }
+    if identities.is_empty() {
+        return Err(unreadable("keyring holds no identity"));
+    }
+    Ok(Keyring::of(identities))
 }
 
 /// A keyring file nobody knows the password of: a login for an unknown user works on it, and takes as long.
@@ -261,12 +295,83 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
+/// What is sealed is sealed to a key that the keyring does not hold.
+#[derive(Debug)]
+pub(super) struct LacksKey;
+
+impl std::fmt::Display for LacksKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("sealed to a former key")
+    }
+}
+
+impl std::error::Error for LacksKey {}
+
+impl LacksKey {
+    /// Whether this is why something could not be read.
+    pub(super) fn is_why(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|why| why.is::<LacksKey>())
+    }
+}
+
 impl Keyring {
+    /// Newest first.
+    pub(super) fn of(identities: Vec<age::x25519::Identity>) -> Keyring {
+        let public_keys = identities.iter().map(|identity| identity.to_public().to_string()).collect();
+        Keyring(Arc::new(Ring { identities, public_keys }))
+    }
+
+    /// This one with a new identity in front.
+    pub(super) fn rotated(&self) -> Keyring {
+        Keyring::of(vec![age::x25519::Identity::generate()]).joined(self)
+    }
+
+    /// This one, and behind it what another holds besides.
+    pub(super) fn joined(&self, other: &Keyring) -> Keyring {
+        let more = || other.0.identities.iter().zip(&other.0.public_keys).filter(|(_, key)| !self.knows(key));
+        // Of its full size at once: growing would leave copies behind.
+        let mut identities = Vec::with_capacity(self.0.identities.len() + more().count());
+        identities.extend(self.0.identities.iter().cloned());
+        identities.extend(more().map(|(identity, _)| identity.clone()));
+        Keyring::of(identities)
+    }
+
+    /// The `age` recipients of its identities, newest first.
+    pub fn public_keys(&self) -> &[String] {
+        &self.0.public_keys
+    }
+
+    /// Whether it opens what is sealed to this `age` recipient.
+    pub fn knows(&self, public_key: &str) -> bool {
+        self.0.public_keys.iter().any(|known| known == public_key)
+    }
+
+    /// Whether it opens all that was ever sealed for this gateway mailbox.
+    pub(super) fn opens_all_of(&self, gateway_mailbox: &GatewayMailbox) -> bool {
+        self.knows(&gateway_mailbox.public_key)
+            && gateway_mailbox.former_keys.iter().all(|former| self.knows(&former.public_key))
+    }
+
+    /// Whether it opens all that the password of today opens.
+    pub(super) fn opens_present_of(&self, gateway_mailbox: &GatewayMailbox) -> bool {
+        let mut kept = gateway_mailbox.former_keys.iter().filter(|former| !former.lost);
+        self.knows(&gateway_mailbox.public_key) && kept.all(|former| self.knows(&former.public_key))
+    }
+
+    /// Its identities as `age` writes them into an identity file, newest first.
+    pub fn reveal(&self) -> Vec<Zeroizing<String>> {
+        let text = |identity: &age::x25519::Identity| identity.to_string().expose_secret().to_owned();
+        self.0.identities.iter().map(|identity| Zeroizing::new(text(identity))).collect()
+    }
+
     /// Opens a sealed stream for reading from any place.
     pub(super) fn open<R: BufRead + Seek>(&self, sealed: R) -> io::Result<age::stream::StreamReader<R>> {
         age::Decryptor::new_buffered(sealed)
-            .and_then(|d| d.decrypt(self.0.iter().map(|i| i as &dyn age::Identity)))
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+            .and_then(|d| d.decrypt(self.0.identities.iter().map(|i| i as &dyn age::Identity)))
+            .map_err(|e| match e {
+                age::DecryptError::NoMatchingKeys => io::Error::new(io::ErrorKind::InvalidData, LacksKey),
+                e => io::Error::new(io::ErrorKind::InvalidData, e),
+            })
     }
 }
 
@@ -300,5 +405,27 @@ mod tests {
         let (a, b) = (generate_password().unwrap(), generate_password().unwrap());
         assert_ne!(*a, *b);
         assert_eq!(a.chars().filter(|c| *c != '-').count(), PASSWORD_CHARACTERS);
+        assert!(is_generated(&a) && is_generated(&b));
+        let (short, long) = (a.split_at(25).0, format!("{}0", *a));
+        for weak in ["", "password", "------", short, &long, &a.to_uppercase(), &a.replace('-', "u")] {
+            assert!(!is_generated(weak) || *weak == *a, "{weak}");
+        }
+    }
+
+    #[test]
+    fn a_joined_keyring_holds_each_identity_once_and_opens_what_either_opens() {
+        let (one, other) = (
+            Keyring::of(vec![age::x25519::Identity::generate()]).rotated(),
+            Keyring::of(vec![age::x25519::Identity::generate()]),
+        );
+        let both = one.joined(&other).joined(&one);
+        let expect: Vec<_> = one.public_keys().iter().chain(other.public_keys()).cloned().collect();
+        assert_eq!(both.public_keys(), expect);
+        let sealed =
+            encrypt(&other.public_keys()[0].parse::<age::x25519::Recipient>().unwrap(), b"x").unwrap();
+        assert!(both.open(io::Cursor::new(&sealed)).is_ok());
+        let Err(error) = one.open(io::Cursor::new(&sealed)) else { panic!("opened without its key") };
+        assert!(LacksKey::is_why(&error));
+        assert_eq!(format!("{both:?} {:?}", both.reveal().len()), "Keyring(…) 3");
     }
 }

@@ -4,6 +4,7 @@ use super::content::ContentFile;
 use super::embedded::Shared;
 use super::seal::{HashingWriter, SealingKey};
 use super::{Digest, MessageKey, StoreError, StoredExtent};
+use crate::mail::GatewayMailbox;
 use age::stream::StreamWriter;
 use aws_lc_rs::hmac;
 use std::cell::Cell;
@@ -83,6 +84,8 @@ pub struct Sealed {
     pub(super) octets: u64,
     pub(super) sealed_octets: u64,
     pub(super) sealed_sha256: Digest,
+    /// The gateway mailbox as it was: sealed to its public key of then.
+    pub(super) sealed_for: Arc<GatewayMailbox>,
 }
 
 #[derive(Debug)]
@@ -106,7 +109,8 @@ pub trait Stage: Send {
     /// [`StoreError`] when no file can be made for it.
     fn sealer(&self, octets: u64) -> Result<Sealer, StoreError>;
 
-    /// The message held already with this `exact` digest, and whether its sealed octets are all there and unchanged.
+    /// The message held already with this `exact` digest, and whether its sealed octets are all there, unchanged, and sealed to no
+    /// lost key.
     fn held(&self, exact: &Digest) -> Result<Holding, StoreError>;
 
     /// The key that digests are made with.
@@ -122,6 +126,7 @@ enum Output {
 pub struct Sealer {
     output: Output,
     octets: u64,
+    sealed_for: Arc<GatewayMailbox>,
 }
 
 impl Write for Sealer {
@@ -157,7 +162,7 @@ impl Sealer {
                 (SealedContent::File(file), octets, sha256)
             }
         };
-        Ok(Sealed { content, octets: self.octets, sealed_octets, sealed_sha256 })
+        Ok(Sealed { content, octets: self.octets, sealed_octets, sealed_sha256, sealed_for: self.sealed_for })
     }
 }
 
@@ -188,7 +193,7 @@ impl Stage for EmbeddedStage {
             let file = ContentFile::create(&self.shared.content_dir()).map_err(fail)?;
             Output::File(key.stream(file).map_err(fail)?)
         };
-        Ok(Sealer { output, octets: 0 })
+        Ok(Sealer { output, octets: 0, sealed_for: self.route.gateway_mailbox.clone() })
     }
 
     fn held(&self, exact: &Digest) -> Result<Holding, StoreError> {
@@ -199,6 +204,10 @@ impl Stage for EmbeddedStage {
                 found => found?,
             };
         let Some((id, row)) = found else { return Ok(Holding::Nothing) };
+        // A copy that the password of today does not open is none: with what is at hand, it can be read again.
+        if row.extents.iter().any(|extent| self.route.gateway_mailbox.is_lost(extent.object)) {
+            return Ok(Holding::Damaged);
+        }
         // Nobody may have looked at these octets for years: a good copy in hand is not given away for a rotten one.
         for extent in &row.extents {
             if let Err(error) = super::read::verify_object(&self.shared, extent.object) {

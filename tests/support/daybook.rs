@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -124,10 +125,13 @@ impl Site {
         self.dir.join(name)
     }
 
-    /// Writes a file of the site, whole or not at all.
+    /// Writes a file of the site, whole or not at all; a secret for its owner alone.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let new = self.path(&format!("{name}.new"));
         fs::write(&new, text).unwrap();
+        if text.contains("PRIVATE KEY") || name.contains("password") {
+            fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+        }
         fs::rename(new, self.path(name)).unwrap();
     }
 
@@ -409,14 +413,19 @@ impl Pop3s {
 
     /// One message, counted from 1, dot-stuffing undone.
     pub(crate) fn retrieve(&mut self, number: usize) -> Vec<u8> {
-        self.say(&format!("RETR {number}")).unwrap();
-        let mut message = Vec::new();
+        self.several(&format!("RETR {number}")).unwrap()
+    }
+
+    /// What a command answers with on several lines, dot-stuffing undone; or the error it answered.
+    pub(crate) fn several(&mut self, command: &str) -> io::Result<Vec<u8>> {
+        self.say(command)?;
+        let mut lines = Vec::new();
         loop {
-            let line = self.line().unwrap();
+            let line = self.line()?;
             if line == b".\r\n" {
-                return message;
+                return Ok(lines);
             }
-            message.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
+            lines.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
         }
     }
 

@@ -26,6 +26,10 @@ pub(crate) struct Found {
     pub(crate) checks: Vec<Value>,
 }
 
+/// Whoever has the identity of this recipient can open what a password is lost of: without one there is a warning.
+pub(crate) const ESCROW: &str =
+    "[keys]\nescrow = [\"age1yq8ssp90v0hqg2eet3xjgjavte79j0kxerekxrc04y5d32eqfllqqw4l9a\"]\n";
+
 pub(crate) fn doctor(site: &Site, arguments: &[&str]) -> Found {
     let outcome = site.run(&[&["doctor", "--json"], arguments].concat());
     let value: Value = serde_json::from_str(&outcome.stdout)
@@ -151,7 +155,10 @@ impl Certificate {
 
 /// A site with a certificate as an authority gives them.
 pub(crate) fn site_with(certificate: &Certificate) -> Site {
-    let site = Site::with("[tls]\ncertificate = \"chain.pem\"\nprivate_key = \"key.pem\"\n", USERS);
+    let site = Site::with(
+        &format!("[tls]\ncertificate = \"chain.pem\"\nprivate_key = \"key.pem\"\n{ESCROW}"),
+        USERS,
+    );
     certificate.install(&site);
     site
 }

@@ -124,6 +124,7 @@ impl Judge<'_> {
         let why = fault.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         let seen = format!("cannot {fault}{why}");
         let fix = match fault {
+            TlsError::Exposed(exposed) => format!("run `{}`", exposed.command()),
             _ if self.pair.ours => format!(
                 "the server made this pair itself: `rm {certificate} {key}`, and the next start makes another: {}",
                 self.restart()

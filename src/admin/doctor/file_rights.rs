@@ -4,6 +4,7 @@ use super::reader::{READ, Reader, Rights, is_certbots};
 use super::{Finding, Subject, View, certificate, finding::or_ok, quoted};
 use crate::admin::SOCKET_FILE;
 use crate::config::DirectoryKind;
+use crate::net::private_file::Secret;
 use std::io;
 use std::path::PathBuf;
 
@@ -13,7 +14,6 @@ const OTHERS: u32 = 0o007;
 const OTHERS_WRITE: u32 = 0o002;
 const GROUP_READ: u32 = 0o040;
 const GROUP_WRITE: u32 = 0o020;
-const GROUP_AND_OTHERS: u32 = 0o077;
 
 /// What a file is to us, and so who may do what with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,14 +157,14 @@ fn judge_privacy(file: &Seen, rights: &Rights, server: Option<&Reader>) -> Vec<F
         Role::DataDir if mode & (OTHERS | GROUP_WRITE) != 0 => {
             Some(too_open("others than the server may look into the store or change it", "0700"))
         }
-        Role::Secret if mode & GROUP_AND_OTHERS != 0 => {
+        Role::Secret if Secret::Own.is_open(mode) => {
             let right = if file.path.is_dir() { "0700" } else { "0600" };
             Some(too_open("others than the server may use it", right))
         }
-        Role::OperatorsKey if mode & (OTHERS | GROUP_WRITE) != 0 => {
+        Role::OperatorsKey if Secret::Lent.is_open(mode) => {
             Some(lent("with this key everyone on this machine can pose as the server"))
         }
-        Role::OperatorsSecret if mode & (OTHERS | GROUP_WRITE) != 0 => {
+        Role::OperatorsSecret if Secret::Lent.is_open(mode) => {
             Some(lent("with this password everyone on this machine can send mail as the server"))
         }
         Role::List if mode & OTHERS_WRITE != 0 => {

@@ -78,6 +78,8 @@ fn judge(examined: &Examined, exchange: &Exchange, command: impl Fn(&str) -> Str
         Finding::problem(NAME, seen, fix)
     }));
     findings.extend(active.iter().chain(&suspended).filter_map(|mailbox| not_in_escrow(mailbox, &command)));
+    findings.extend(active.iter().chain(&suspended).filter_map(|mailbox| without_escrow(mailbox)));
+    findings.extend(active.iter().chain(&suspended).filter_map(|mailbox| lacking_keys(mailbox, &command)));
     or_ok(findings, NAME, || active.iter().map(|mailbox| described(mailbox)).collect::<Vec<_>>().join(", "))
 }
 
@@ -89,6 +91,37 @@ fn not_in_escrow(mailbox: &GatewayMailboxView, command: impl Fn(&str) -> String)
         NAME,
         format!("{}: {missing} of {all} escrow recipients cannot open it", named(mailbox)),
         format!("with its password: `{}`", command(&format!("mailbox escrow {}", mailbox.login))),
+    ))
+}
+
+/// One whose mail is lost with its password.
+fn without_escrow(mailbox: &GatewayMailboxView) -> Option<Finding> {
+    let escrow = mailbox.escrow.as_ref()?;
+    let alone = escrow.open_by.is_empty() && escrow.missing.is_empty();
+    alone.then(|| {
+        Finding::warning(
+            NAME,
+            format!("{}: nothing but its password opens it, and its mail is lost with that", named(mailbox)),
+            "make an escrow identity with age-keygen, keep it off this machine, and name its recipient in [keys] escrow"
+                .to_owned(),
+        )
+    })
+}
+
+/// One with mail that the password of today does not open.
+fn lacking_keys(mailbox: &GatewayMailboxView, command: impl Fn(&str) -> String) -> Option<Finding> {
+    let lost = mailbox.keys.lost().last()?;
+    let unopened = mailbox.keys.unopened.filter(|count| *count > 0)?;
+    let join =
+        command(&format!("mailbox reset-password {} --password-file OLD --password-file NEW", mailbox.login));
+    Some(Finding::warning(
+        NAME,
+        format!(
+            "{}: its password does not open {unopened} messages received until {}",
+            named(mailbox),
+            lost.until
+        ),
+        format!("with the old password, or by --identity with an escrow identity: `{join}`"),
     ))
 }
 
@@ -253,6 +286,7 @@ mod tests {
                 user_retention_days: None,
                 holds: vec![],
                 escrow: None,
+                keys: Default::default(),
                 learned: None,
                 recent: None,
                 notes: vec![],

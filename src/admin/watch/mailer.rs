@@ -6,6 +6,7 @@
 use super::outbox::{Kind, Letter};
 use crate::config::{AlertMail, RelayLogin, RelaySecurity};
 use crate::mail::NOTICE_ID_BEGINNING;
+use crate::net::private_file::{self, Secret};
 use lettre::address::Envelope;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Mailbox, Message, MultiPart, SinglePart};
@@ -60,15 +61,9 @@ impl Mailer {
     /// What is wrong with how the password is kept, if anything.
     pub(super) fn password_trouble(&self) -> Option<String> {
         let file = &self.mail.login.as_ref()?.password_file;
-        // What the service manager hands over is guarded by its folder; an access list shows as rights of a group.
-        let handed_over =
-            std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| file.starts_with(folder));
         match fs::metadata(file) {
             Err(error) => Some(format!("{} cannot be read: {error}", file.display())),
-            Ok(metadata) if !handed_over && metadata.permissions().mode() & 0o077 != 0 => {
-                Some(format!("{} can be read by others than its owner", file.display()))
-            }
-            Ok(_) => None,
+            Ok(_) => private_file::check(file, Secret::Lent).err().map(|exposed| exposed.to_string()),
         }
     }
 

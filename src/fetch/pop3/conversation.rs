@@ -360,6 +360,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             Some(PumpError::Read(error)) => (FetchError::Damaged, error.to_string()),
             None => (FetchError::Temporary, "the reader broke off".to_owned()),
         };
+        // Nothing is wrong with it, and who keeps it has said so.
+        if error == FetchError::LacksKey {
+            return error;
+        }
         if let Some(Visit { logged_in, facts }) = &self.visit {
             let entries = logged_in.maildrop.entries();
             let uidl = entries.get(index).map(|entry| entry.uidl.as_str()).unwrap_or_default();

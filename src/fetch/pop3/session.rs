@@ -199,6 +199,9 @@ impl Session {
             FetchError::Temporary => "-ERR [SYS/TEMP] message cannot be read now, try again later".into(),
             FetchError::Gone => "-ERR message is gone from the store".into(),
             FetchError::Damaged => "-ERR [SYS/PERM] message is damaged, it is kept and reported".into(),
+            FetchError::LacksKey => {
+                "-ERR [SYS/PERM] message is sealed to a former key, which this password does not open; it is kept".into()
+            }
         }
     }
 
@@ -541,7 +544,7 @@ mod tests {
         let mut session = in_transaction(1);
         let mut replies = vec![session.greeting(), session.shutdown_reply(), session.message_reply(0, None)];
         replies.extend(
-            [FetchError::Temporary, FetchError::Gone, FetchError::Damaged]
+            [FetchError::Temporary, FetchError::Gone, FetchError::Damaged, FetchError::LacksKey]
                 .map(|e| session.unreadable_reply(e)),
         );
         if let Step::Reply(capa) = session.line(b"CAPA") {

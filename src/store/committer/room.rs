@@ -31,7 +31,10 @@ fn may_use_ballast(command: &Command) -> bool {
         Command::Expunge { .. } | Command::Fetched { .. } => true,
         Command::Free { .. } | Command::Strike { .. } => true,
         Command::Expire { .. } | Command::Undelete { .. } | Command::TrustClock { .. } => true,
-        Command::Create { .. } | Command::Change { .. } | Command::KeyFiles { .. } => true,
+        Command::Create { .. }
+        | Command::Change { .. }
+        | Command::KeyFiles { .. }
+        | Command::Keyring { .. } => true,
         Command::Revise { .. } => inline_octets(command) == 0,
         Command::Probe | Command::Stop { .. } => true,
         _ => false,

@@ -76,6 +76,10 @@ impl Committer {
         content: &Content<'_>,
         group: &mut Group<'_>,
     ) -> Result<u64, StoreError> {
+        if self.is_sealed_to_lost(sealed) {
+            // The password was given up since it was staged: sent again, it is sealed to the key of today.
+            return Err(StoreError::Gone);
+        }
         let object = self.numbers.object;
         self.numbers.object += 1;
         let (payload, file, payload_sha256) = match &sealed.content {

@@ -154,6 +154,19 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The hash of one of them.
+    pub(in crate::store) fn key_file(
+        &self,
+        id: GatewayMailboxId,
+        name: &str,
+    ) -> Result<Option<crate::store::Digest>, StoreError> {
+        let mut file = self
+            .connection
+            .prepare_cached("SELECT sha256 FROM key_file WHERE gateway_mailbox = ? AND name = ?")?;
+        let sha256 = |row: &rusqlite::Row<'_>| row.get(0).map(crate::store::Digest);
+        Ok(file.query_row(params![id.as_bytes(), name], sha256).optional()?)
+    }
+
     fn apply_gateway_mailbox(&self, fact: &GatewayMailboxFact) -> Result<(), StoreError> {
         let state = serde_json::to_string(&fact.gateway_mailbox).map_err(super::json_error)?;
         let id = fact.gateway_mailbox.id;

@@ -213,6 +213,24 @@ impl Index {
         Ok(found)
     }
 
+    /// Messages of a gateway mailbox that lie, in part at least, in objects of these runs and are in some folder.
+    pub(in crate::store) fn messages_in(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        objects: &[(u64, u64)],
+    ) -> Result<u64, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT count(DISTINCT u.message) FROM object_use u JOIN message m ON m.id = u.message
+             WHERE u.object >= ? AND u.object < ? AND m.gateway_mailbox = ?
+               AND EXISTS (SELECT 1 FROM placement p WHERE p.message = u.message AND p.deleted_at IS NULL)",
+        )?;
+        objects.iter().try_fold(0, |sum, (first, end)| {
+            let count: i64 = select
+                .query_row(params![int(*first), int(*end), gateway_mailbox.as_bytes()], |row| row.get(0))?;
+            Ok(sum + unsigned(count))
+        })
+    }
+
     /// The newest message of these exact octets whose content is not freed.
     pub(in crate::store) fn message_with_exact(
         &self,

@@ -1,0 +1,292 @@
+//! Replacing the files of a wrapped keyring, all of them together.
+//!
+//! ```text
+//! NAME.age.next written, durable ─▶ one group: gateway mailbox, new hashes ─▶ NAME.age.next renamed to NAME.age, durable
+//! ```
+//! A file counts when its hash is the one on record: before the group those that were there, behind it the new ones. Until the
+//! last step is done whoever opens a keyring reads the file on record, under either name; an opening of the store that finds a
+//! `.next` on record renames it, and removes any other: the group that would have put it there was never acknowledged.
+//!
+//! A keyring whose password is given up keeps its files as `former-N-NAME.age`: the old password and the escrow identities of
+//! then open it. They are never tried at a login.
+
+use super::committer::{Command, KeyringChange};
+use super::embedded::{Embedded, Shared};
+use super::fact::KeyFileFact;
+use super::files::{sync_dir, write_file_durably};
+use super::index::Index;
+use super::plant::{Plant, is_planted};
+use super::seal::{self, KEYRING_FILE, KeyringError};
+use super::{Digest, EscrowIdentity, Keyring, StoreError, UnlockError, Unlocked, escrow};
+use crate::mail::{GatewayMailbox, GatewayMailboxId, KEYS_MAX};
+use crate::observe::now;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+/// What a file has behind its name until it takes the place of the one before.
+const NEXT: &str = ".next";
+/// What stands before the name of a file that was kept aside, its number behind.
+const FORMER: &str = "former-";
+/// Ending of every file that wraps a keyring.
+const ENDING: &str = ".age";
+
+/// What may open a keyring.
+#[derive(Clone, Copy)]
+pub enum KeyringSecret<'a> {
+    /// A password, of today or before.
+    Password(&'a str),
+    /// An escrow identity.
+    Identity(&'a EscrowIdentity),
+}
+
+/// What secrets opened of the keyrings of a gateway mailbox.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The gateway mailbox as it was.
+    pub gateway_mailbox: Arc<GatewayMailbox>,
+    /// All that they opened, the present keyring first.
+    pub keyring: Keyring,
+}
+
+impl Opened {
+    /// Whether the present keyring is part of it.
+    pub fn has_present(&self) -> bool {
+        self.keyring.knows(&self.gateway_mailbox.public_key)
+    }
+
+    /// As a login opens it.
+    pub fn unlocked(&self) -> Unlocked {
+        Unlocked { gateway_mailbox: self.gateway_mailbox.clone(), keyring: self.keyring.clone() }
+    }
+}
+
+/// Files to come, by name.
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// Writes these as what takes the place of the files of that name. Durable when it returns.
+fn write_next(dir: &Path, files: &Files) -> Result<(), StoreError> {
+    files.iter().try_for_each(|(name, octets)| {
+        write_file_durably(&dir.join(format!("{name}{NEXT}")), octets)
+            .map_err(|e| StoreError::io("storing a keyring", e))
+    })
+}
+
+/// Puts every `.next` in its place that is on record, and removes the others. Tells how many it found.
+pub(super) fn settle(dir: &Path, recorded: impl Fn(&str) -> Option<Digest>) -> io::Result<usize> {
+    let mut found = 0;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(name) = name.strip_suffix(NEXT).filter(|name| name.ends_with(ENDING)) else { continue };
+        found += 1;
+        if Some(Digest::of(&seal::read_wrapped(&path)?)) == recorded(name) {
+            fs::rename(&path, dir.join(name))?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+    }
+    if found > 0 && !is_planted(Plant::SkipRenameDirSync) {
+        sync_dir(dir)?;
+    }
+    Ok(found)
+}
+
+/// Ends what a crash left of replacing files, of every gateway mailbox.
+pub(super) fn settle_all(keys_dir: &Path, index: &Index) -> Result<(), StoreError> {
+    let recorded = index.key_files()?;
+    for (mailbox, _) in index.gateway_mailboxes()? {
+        let hash = |name: &str| {
+            let this = |(id, known, _): &&(GatewayMailboxId, String, Digest)| {
+                (*id, known.as_str()) == (mailbox.id, name)
+            };
+            recorded.iter().find(this).map(|(_, _, sha256)| *sha256)
+        };
+        match settle(&keys_dir.join(mailbox.id.to_string()), hash) {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(event = "keys.settled", mailbox_id = %mailbox.id, files),
+            // Its keyring may be on another disk that is not there. Who opens it reads whichever file is on record.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(event = "keys.unsettled", mailbox_id = %mailbox.id, %error),
+        }
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn recorded(&self, id: GatewayMailboxId, name: &str) -> Option<Digest> {
+        self.read(|index| index.key_file(id, name)).ok().flatten()
+    }
+
+    /// The octets of the file on record, wherever it stands; of the one in its place when there is no such record.
+    pub(super) fn wrapped(&self, id: GatewayMailboxId, name: &str) -> io::Result<Vec<u8>> {
+        let place = self.keys_dir().join(id.to_string()).join(name);
+        let next = self.keys_dir().join(id.to_string()).join(format!("{name}{NEXT}"));
+        // Between two looks it may be put on record, and then in its place.
+        for _ in 0..2 {
+            let Some(recorded) = self.recorded(id, name) else { break };
+            for path in [&place, &next, &place] {
+                match seal::read_wrapped(path) {
+                    Ok(wrapped) if Digest::of(&wrapped) == recorded => return Ok(wrapped),
+                    _ => {}
+                }
+            }
+        }
+        seal::read_wrapped(&place)
+    }
+
+    /// The numbers of the keyrings kept aside, the newest first.
+    fn former_numbers(&self, id: GatewayMailboxId) -> Result<BTreeSet<std::cmp::Reverse<u32>>, StoreError> {
+        let all = self.read(Index::key_files)?;
+        let number = |name: &str| name.strip_prefix(FORMER)?.split_once('-')?.0.parse().ok();
+        Ok(all
+            .iter()
+            .filter(|(owner, _, _)| *owner == id)
+            .filter_map(|(_, name, _)| number(name).map(std::cmp::Reverse))
+            .collect())
+    }
+
+    fn open_one(
+        &self,
+        id: GatewayMailboxId,
+        prefix: &str,
+        secret: KeyringSecret<'_>,
+    ) -> Result<Keyring, KeyringError> {
+        let read = |name: &str| self.wrapped(id, &format!("{prefix}{name}"));
+        match secret {
+            KeyringSecret::Password(password) => match read(KEYRING_FILE) {
+                Ok(wrapped) => seal::unwrap_by_password(&wrapped, password),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Err(KeyringError::Wrong),
+                Err(e) => Err(KeyringError::Unreadable(e.to_string())),
+            },
+            KeyringSecret::Identity(identity) => escrow::open(identity, read),
+        }
+    }
+
+    /// See [`Store::open_keyrings`](super::Store::open_keyrings).
+    pub(super) fn open_keyrings(
+        &self,
+        mailbox: Arc<GatewayMailbox>,
+        secrets: &[KeyringSecret<'_>],
+    ) -> Result<Opened, UnlockError> {
+        let mut prefixes = vec![String::new()];
+        let former = self.former_numbers(mailbox.id).map_err(UnlockError::Unavailable)?;
+        prefixes.extend(former.into_iter().map(|number| format!("{FORMER}{}-", number.0)));
+        let mut fits = vec![false; secrets.len()];
+        let mut all: Option<Keyring> = None;
+        let mut unreadable = None;
+        for prefix in &prefixes {
+            for (secret, fits) in secrets.iter().zip(&mut fits) {
+                match self.open_one(mailbox.id, prefix, *secret) {
+                    Ok(keyring) => {
+                        *fits = true;
+                        all = Some(all.map_or(keyring.clone(), |all| all.joined(&keyring)));
+                    }
+                    Err(KeyringError::Wrong) => {}
+                    Err(KeyringError::Unreadable(why)) => {
+                        unreadable = Some(format!("keyring {prefix}of {}: {why}", mailbox.login()));
+                    }
+                }
+            }
+        }
+        match (all, unreadable) {
+            (Some(keyring), _) if fits.iter().all(|fits| *fits) => {
+                Ok(Opened { gateway_mailbox: mailbox, keyring })
+            }
+            (_, Some(why)) => Err(UnlockError::Unavailable(StoreError::Damaged(why))),
+            _ => Err(UnlockError::Wrong),
+        }
+    }
+}
+
+/// What is to become of the keys of a gateway mailbox.
+pub(super) struct Replacement<'a> {
+    pub(super) gateway_mailbox: &'a GatewayMailbox,
+    /// The keyring to be.
+    pub(super) keyring: &'a Keyring,
+    /// What opens it.
+    pub(super) password: &'a str,
+    /// The files there are now are kept aside: nothing given opened them.
+    pub(super) keeps_former: bool,
+    pub(super) action: &'static str,
+    pub(super) actor: &'a str,
+}
+
+impl Embedded {
+    /// Puts another keyring in force, in new files. Blocks.
+    pub(super) fn replace_keyring(
+        &self,
+        wanted: &Replacement<'_>,
+    ) -> Result<Arc<GatewayMailbox>, StoreError> {
+        let shared = &self.shared;
+        let id = wanted.gateway_mailbox.id;
+        if wanted.keyring.public_keys().len() > KEYS_MAX {
+            return Err(StoreError::Refused(format!("a keyring holds at most {KEYS_MAX} keys")));
+        }
+        let _alone = shared.key_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a failed write may have left at the end of the log counts no more behind this: nor do the files it names.
+        self.ask_blocking(|answer| Command::KeyFiles { facts: Vec::new(), answer })?;
+        let dir = shared.keys_dir().join(id.to_string());
+        let unsettled = |e| StoreError::io("replacing a keyring", e);
+        settle(&dir, |name| shared.recorded(id, name)).map_err(unsettled)?;
+        let files = self.next_files(wanted)?;
+        write_next(&dir, &files)?;
+        if is_planted(Plant::KeyringBeforeLog) {
+            settle(&dir, |name| files.get(name).map(|octets| Digest::of(octets))).map_err(unsettled)?;
+        }
+        let at = now();
+        let fact = |(name, octets): (&String, &Vec<u8>)| KeyFileFact {
+            at,
+            gateway_mailbox: id,
+            name: name.clone(),
+            octets: octets.len() as u64,
+            sha256: Digest::of(octets),
+        };
+        let change = Box::new(KeyringChange {
+            id,
+            was: wanted.gateway_mailbox.public_key.clone(),
+            opens: wanted.keyring.public_keys().to_vec(),
+            gives_up: wanted.keeps_former,
+            key_files: files.iter().map(fact).collect(),
+            action: wanted.action,
+            actor: wanted.actor.to_owned(),
+            at,
+        });
+        let changed = self.ask_blocking(|answer| Command::Keyring { change, answer });
+        match &changed {
+            // After trouble with the disk the group may be in the log all the same: the next opening knows.
+            Err(e) if !matches!(e, StoreError::Refused(_) | StoreError::Gone) => {}
+            _ => {
+                if let Err(error) = settle(&dir, |name| shared.recorded(id, name)) {
+                    tracing::warn!(event = "keys.unsettled", mailbox_id = %id, %error);
+                }
+            }
+        }
+        changed.map(Arc::new)
+    }
+
+    fn next_files(&self, wanted: &Replacement<'_>) -> Result<Files, StoreError> {
+        let (shared, id) = (&self.shared, wanted.gateway_mailbox.id);
+        let mut files = Files::new();
+        if wanted.keeps_former {
+            let number = shared.former_numbers(id)?.first().map_or(1, |newest| newest.0.saturating_add(1));
+            let all = shared.read(Index::key_files)?;
+            let present = all.iter().filter(|(owner, name, _)| *owner == id && !name.starts_with(FORMER));
+            for (_, name, _) in present {
+                match shared.wrapped(id, name) {
+                    Ok(octets) => drop(files.insert(format!("{FORMER}{number}-{name}"), octets)),
+                    // What is lost is no reason not to make another.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(StoreError::io("keeping a keyring aside", e)),
+                }
+            }
+        }
+        files.insert(KEYRING_FILE.to_owned(), seal::wrap_by_password(wanted.keyring, wanted.password)?);
+        for recipient in shared.escrow_recipients().iter() {
+            files.insert(escrow::file_name(recipient), seal::wrap_to(wanted.keyring, recipient)?);
+        }
+        Ok(files)
+    }
+}
