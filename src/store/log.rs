@@ -12,6 +12,7 @@
 
 mod sectors;
 mod signed;
+mod stepping;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 pub(super) use sectors::Sectors;
 #[cfg(test)]
 pub(super) use sectors::bad;
+pub(super) use stepping::{mark_clean_at, stands_behind};
 
 /// Takes a group in: the position behind it, where its header stands, the header, its octets.
 pub(super) type Apply<'a> = &'a mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>;
