@@ -25,6 +25,7 @@
 //! This room knows no storage layout, and words nothing for people but mail about the gateway's own state ([`watch`]).
 
 mod advice;
+mod backup;
 mod check;
 mod client;
 mod closed_gaps;
@@ -65,6 +66,7 @@ pub mod watch;
 mod wiped;
 
 pub use advice::Advice;
+pub use backup::{backup, restore};
 pub use check::do_to_index;
 pub use client::{AskError, TailLines, ask, export, tail};
 pub use export::{Export, ExportView, begin as begin_export};

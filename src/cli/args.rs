@@ -1,8 +1,10 @@
 //! The arguments, as `daybook --help` shows them.
 
+mod backup;
 mod keeping;
 mod keys;
 
+pub(super) use backup::{BackupArguments, RestoreArguments};
 pub(super) use keeping::{HoldArguments, RetentionCommand, UndeleteArguments, UnholdArguments};
 pub(super) use keys::{KeyCommand, ResetArguments};
 
@@ -197,7 +199,14 @@ pub(super) enum Command {
         /// can put another key, and another log, in its place
         #[arg(long, value_name = "HEX")]
         key: Option<PublicKey>,
+        /// What lies here instead: a backup, or any other copy of a data_dir
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
     },
+    /// Copy all that is stored into a folder, or what was added since the last time; a server may run
+    Backup(BackupArguments),
+    /// Make a store of a backup, in an empty data_dir
+    Restore(RestoreArguments),
     /// Say by the exit code whether a server runs that would take mail now
     Readyz,
     /// Look for what is wrong around the gateway, and say how to mend it

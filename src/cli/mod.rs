@@ -5,6 +5,7 @@
 //! args ─▶ serve ─▶ service (Daybook::start … Running::stop)
 //! args ─▶ inspect ─▶ extract
 //! args ─▶ verify ─▶ admin::verify, past any server ─▶ report ─▶ text | JSON
+//! args ─▶ backup, restore ─▶ admin::backup, admin::restore, past any server ─▶ report ─▶ text | JSON
 //! args ─▶ doctor ─▶ admin::doctor ─▶ findings ─▶ text | JSON
 //! ```
 //! Every command works the same with and without a running server, but for those that are about it alone (`readyz`, `tail`,
@@ -24,6 +25,7 @@
 
 mod approval;
 mod args;
+mod backup;
 mod check;
 mod configuration;
 mod demo;
@@ -142,9 +144,12 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Status => status::status(&configuration::load(config)?, json),
         Command::Scrub { now, close } => scrub::run(&configuration::load(config)?, now, close, json),
         Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
-        Command::Verify { deep, checkpoints, key } => {
-            verify::run(&configuration::load(config)?, deep, (checkpoints, key), json)
+        Command::Verify { deep, checkpoints, key, data_dir } => {
+            let settings = verify::settings_of(configuration::load(config)?, data_dir);
+            verify::run(&settings, deep, (checkpoints, key), json)
         }
+        Command::Backup(arguments) => backup::backup(&configuration::load(config)?, &arguments, json),
+        Command::Restore(arguments) => backup::restore(&configuration::load(config)?, &arguments, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }

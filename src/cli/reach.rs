@@ -155,6 +155,11 @@ pub(super) fn check_owner(data_dir: &Path, makes: bool) -> Result<(), Failure> {
     }
 }
 
+/// Who does something here, as the log of the store has it.
+pub(super) fn actor() -> String {
+    format!("cli, uid {}", rustix::process::geteuid().as_raw())
+}
+
 fn with_store<T>(
     settings: &Settings,
     store: Embedded,
@@ -177,8 +182,7 @@ fn with_store<T>(
         refused_mail: RefusedMail::default(),
         watch: None,
     };
-    let actor = format!("cli, uid {}", rustix::process::geteuid().as_raw());
-    let outcome = work(&context, &actor, &runtime);
+    let outcome = work(&context, &actor(), &runtime);
     runtime.block_on(store.close());
     outcome
 }

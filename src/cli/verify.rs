@@ -40,7 +40,17 @@ pub(super) fn run(
     Ok(u8::from(!report.whole))
 }
 
-fn bar(json: bool) -> ProgressBar {
+/// The same settings, for a store that lies elsewhere: a backup. Checkpoints kept outside are of the store itself, which went on
+/// behind that.
+pub(super) fn settings_of(mut settings: Settings, data_dir: Option<PathBuf>) -> Settings {
+    if let Some(data_dir) = data_dir {
+        settings.data_dir = data_dir;
+        settings.store.checkpoint_dir = None;
+    }
+    settings
+}
+
+pub(super) fn bar(json: bool) -> ProgressBar {
     if json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

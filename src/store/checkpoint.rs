@@ -39,10 +39,12 @@
 mod key;
 mod loss;
 mod outside;
+mod restored;
 mod witness;
 
 pub(super) use loss::{Gap, LOSS_PLACE, Losses};
 pub use outside::try_checkpoint_dir;
+pub(super) use restored::{carry_over, sign_anew};
 pub use witness::CheckpointStatus;
 pub(super) use witness::Witness;
 

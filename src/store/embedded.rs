@@ -439,6 +439,7 @@ impl Embedded {
         options: &Options,
         checkpoint_dir: Option<PathBuf>,
     ) -> Result<(Embedded, OpenReport), StoreError> {
+        super::backup::refuse_unrestored(&options.data_dir)?;
         Embedded::open_so(options, checkpoint_dir, Arc::default(), (false, Arc::default()))
     }
 

@@ -15,6 +15,7 @@
 mod sectors;
 mod segment_file;
 mod signed;
+mod stepping;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,7 @@ use std::path::{Path, PathBuf};
 pub(super) use sectors::bad;
 pub(super) use sectors::{Octets, Sectors, is_unreadable, read_over};
 pub(super) use segment_file::{Found, SegmentFile, counted_segments, find_segments};
+pub(super) use stepping::{mark_clean_at, stands_behind};
 
 /// Takes a group in: the position behind it, where its header stands, the header, its octets.
 pub(super) type Apply<'a> = &'a mut dyn FnMut(&Position, u64, &GroupHeader, &[u8]) -> Result<(), StoreError>;

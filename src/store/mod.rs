@@ -24,6 +24,8 @@
 //!   keys/checkpoint.key       what signs checkpoints                                  (checkpoint.rs)
 //!   checkpoints.jsonl         how far the log had come, signed; checkpoints.1.jsonl: those before
 //!   ballast                   room to be given up when the disk is full                (ballast.rs)
+//!   freeing.lock              held shared by whoever copies the store, alone by whoever frees content (backup/places.rs)
+//!   restoring.json            while it is made of a backup: it is no store yet         (backup/)
 //!   log-loss.json             what the log was once found to lack of what was signed (checkpoint/loss.rs)
 //!   scrub.json                where the reading again stands, and what it found damaged  (scrub/)
 //!   retention-clock.json      what time has reached, by which mail leaves                (keep/clock.rs)
@@ -44,11 +46,11 @@
 //! | `log/00000000.seg` | 2: it holds nothing but that | every version that knows of no `.entries` |
 //! | entries in either | `v`, 1 to 5 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
 //! | `index.sqlite` | `user_version`, the newest of its entries (index.rs) | [`Embedded::open`] |
-//! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json`, `retention-clock.json` | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
+//! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json`, `retention-clock.json`, `restoring.json`, and `backup.json` of a backup | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
 //! | `checkpoints.jsonl`, `checkpoints.1.jsonl` | `v` in each line, 1 (checkpoint.rs) | [`Embedded::open`]; a newer line in the folder outside is stepped over, and named |
 //! | `keys/<id>/*.age`, `content/xx/*.age`, payloads in the log | `age-encryption.org/v1` in the first line, as `age` defines it | the crate `age`; the keyring in it has `v`, 1 (seal.rs) |
 //! | `ports.json` | none: an interface that others read, written anew at each start and never read back | |
-//! | `lock`, `admin.sock`, `tmp/` | none: they hold nothing that outlives the process | |
+//! | `lock`, `freeing.lock`, `admin.sock`, `tmp/` | none: they hold nothing that outlives the process | |
 //! | `ballast` | none: it holds nothing but room | |
 //!
 //! **What is "the same"** ([`Delivery::identity`], [`DeliveredMessage::exact`], [`DeliveredMessage::join`]): a report that
@@ -58,8 +60,12 @@
 //!
 //! **Whether it is whole** is told by [`verify`], beside a server or without one, and without any key (check/).
 //!
+//! **Backups** are made beside a server or without one, without any key; a store made of one gives out no UID and no UIDL that its
+//! original gave out since (backup/).
+//!
 //! This room never knows SMTP or MIME, nor why a folder was chosen.
 
+mod backup;
 mod ballast;
 mod check;
 mod checkpoint;
@@ -94,6 +100,10 @@ mod transactions;
 mod turned_away;
 mod view;
 
+pub use backup::{
+    BackupFinding, BackupOptions, BackupProgress, BackupReport, RestoreOptions, RestoreProgress,
+    RestoreReport, RestoreStage, backup, restore,
+};
 pub use check::{
     FindingKind, FolderEntry, FreedContent, Unused, VerifyFinding, VerifyOptions, VerifyProgress,
     VerifyReport, verify,

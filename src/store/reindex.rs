@@ -438,6 +438,7 @@ pub fn check_index(data_dir: &Path) -> Result<IndexOutcome, StoreError> {
 /// As [`Embedded::open`].
 pub fn rebuild_index(options: &Options, progress: Arc<Progress>) -> Result<IndexOutcome, StoreError> {
     let began = Instant::now();
+    super::backup::refuse_unrestored(&options.data_dir)?;
     let (store, report) = Embedded::open_so(options, None, Arc::clone(&progress), (true, Arc::default()))?;
     store.close_blocking();
     let mut examined = Examined::default();

@@ -11,7 +11,7 @@ use super::fact::{Entry as LogEntry, FACT_VERSION_MAX, Fact};
 use super::files::{remove_file_durably, sync_dir};
 use super::format::{FormatError, GroupHeader, decode_group};
 use super::index::{Index, Making, Numbers, Place};
-use super::log::{Finding, Log, Position};
+use super::log::{Finding, Log, Position, stands_behind};
 use super::reindex::Progress;
 use super::{OpenReport, StoreError};
 use crate::observe::now;
@@ -71,8 +71,7 @@ impl<'a> Replayer<'a> {
             self.index.begin()?;
         }
         let group = decode_group(header, octets);
-        let follows =
-            self.last.is_none_or(|last| last.chain == header.chain && last.sequence + 1 == header.sequence);
+        let follows = self.last.is_none_or(|last| stands_behind(&last, header));
         if !follows || group.damage.iter().any(|(_, what)| *what != FormatError::Payload) {
             self.note_loss();
         }

@@ -411,6 +411,19 @@ impl Pop3s {
         status.split(' ').nth(1).and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{status}"))
     }
 
+    /// The unique ids of all messages, in their order.
+    pub(crate) fn uidls(&mut self) -> Vec<String> {
+        self.say("UIDL").unwrap();
+        let mut ids = Vec::new();
+        loop {
+            let line = String::from_utf8(self.line().unwrap()).unwrap();
+            match line.trim_end().split_once(' ') {
+                Some((_, id)) => ids.push(id.to_owned()),
+                None => return ids,
+            }
+        }
+    }
+
     /// One message, counted from 1, dot-stuffing undone.
     pub(crate) fn retrieve(&mut self, number: usize) -> Vec<u8> {
         self.several(&format!("RETR {number}")).unwrap()

@@ -97,6 +97,16 @@ impl StoreKey {
     }
 }
 
+/// Puts another key in the place of the one there is, which it names as the one before.
+pub(super) fn replace(data_dir: &Path, now: Timestamp) -> io::Result<StoreKey> {
+    let files = [data_dir.join(CHECKPOINTS_BEFORE_FILE), data_dir.join(CHECKPOINTS_FILE)];
+    let signed = || {
+        let before = read_files(&files, &[], TAIL_OCTETS).unwrap_or_default();
+        before.trusted.last().map(|checkpoint| checkpoint.key)
+    };
+    make(data_dir, public_keys(data_dir).first().copied().or_else(signed), now)
+}
+
 fn log_has_entries(data_dir: &Path) -> bool {
     let segments = fs::read_dir(data_dir.join("log")).into_iter().flatten().flatten();
     let is_segment = |entry: &fs::DirEntry| {

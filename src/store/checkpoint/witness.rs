@@ -23,12 +23,12 @@ use std::time::Duration;
 /// How often it looks whether something was stored.
 pub(in crate::store) const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// A file of checkpoints that has reached this size is put aside as the one before, in octets: about 18,000 checkpoints.
-const INSIDE_OCTETS_MAX: u64 = 8 * 1024 * 1024;
+pub(super) const INSIDE_OCTETS_MAX: u64 = 8 * 1024 * 1024;
 /// How long a close waits for the folder outside.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// Bad lines that are named one by one.
 const REFUSED_LOGGED_MAX: usize = 10;
-const INSIDE_MODE: u32 = 0o600;
+pub(super) const INSIDE_MODE: u32 = 0o600;
 
 /// How checkpoints are doing, to be shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,499 @@
+//! `backup`: the store copied into a folder, or what was added copied behind what is there.
+
+use super::copying::{Copier, sync};
+use super::manifest::Manifest;
+use super::places::{check_apart, claim, hold_freeing};
+use super::reading::{At, BackupFinding, Findings, Nobody, Said, walk_on};
+use super::small;
+use crate::mail::Timestamp;
+use crate::observe::now;
+use crate::store::check::{Bits, Damage, Seen, Visit, content_file};
+use crate::store::checkpoint::{CHECKPOINTS_BEFORE_FILE, CHECKPOINTS_FILE, checkpoints};
+use crate::store::fact::{Fact, ObjectFact};
+use crate::store::files::{create_dir_durably, write_file_durably};
+use crate::store::format::SEGMENT_HEADER_OCTETS;
+use crate::store::log::{Position, find_segments, read_clean_mark, segment_path};
+use crate::store::{StoreError, check::Found as Looked};
+use rustix::fs::{FallocateFlags, fallocate};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Keyrings are read again so often when they change while the log is copied. Each time all but the newest groups are there.
+const KEYS_TRIES: usize = 20;
+/// Zeros written at a time over freed content, where no holes can be made.
+const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// What is copied where.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// The store.
+    pub data_dir: PathBuf,
+    /// The folder of the backup: missing, empty, or a backup of this store.
+    pub dir: PathBuf,
+}
+
+/// How far a backup is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupProgress {
+    /// Octets that were dealt with.
+    pub octets: u64,
+    /// All that are known of: content files are met as the log names them.
+    pub octets_total: u64,
+}
+
+/// What was made.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct BackupReport {
+    /// Nothing that was read is damaged.
+    pub whole: bool,
+    /// When it was begun: all that was acknowledged before is in it.
+    pub began_at: Option<Timestamp>,
+    /// How long it took.
+    pub seconds: f64,
+    /// Octets of the log that are in the backup, and in how many segments.
+    pub log_octets: u64,
+    /// See `log_octets`.
+    pub segments: u64,
+    /// Number of the last group of the log.
+    pub sequence: u64,
+    /// Octets that were written now: what the backup before had not.
+    pub written_octets: u64,
+    /// Messages received since the backup before, or in all.
+    pub receipts: u64,
+    /// Content files copied now.
+    pub content_files: u64,
+    /// Objects whose content was freed since, and that left the backup.
+    pub freed_objects: u64,
+    /// Octets of that content.
+    pub freed_octets: u64,
+    /// How much of what was read now is damaged.
+    pub damaged: u64,
+    /// The first of it.
+    pub findings: Vec<BackupFinding>,
+}
+
+/// Makes a backup, or brings one up to now. Changes nothing in the store, takes no lock of it and needs no key; a server may run.
+/// What is damaged is copied as it is, and told. Broken off, it is gone on with by the next call; until then the backup before
+/// stands.
+///
+/// # Errors
+/// [`StoreError::Refused`] when the folder is no place for it, the asker's fault; [`StoreError::Full`], [`StoreError::Io`], the
+/// operator's to mend; [`StoreError::Newer`].
+pub fn backup(
+    options: &BackupOptions,
+    progress: &mut dyn FnMut(&BackupProgress),
+) -> Result<BackupReport, StoreError> {
+    let (began_at, clock) = (now(), Instant::now());
+    let BackupOptions { data_dir, dir } = options;
+    check_apart(data_dir, dir)?;
+    super::refuse_unrestored(data_dir)?;
+    // There is none: before anything is made.
+    find_segments(&data_dir.join("log"), &mut Vec::new())?;
+    let _nobody_writes = claim(dir)?;
+    let _nothing_is_freed = hold_freeing(data_dir)?;
+    let mut maker = Maker {
+        source: data_dir,
+        dir,
+        copier: Copier::new(progress),
+        before: Manifest::read(dir)?,
+        have: BTreeMap::new(),
+        joint: At::BEGINNING,
+        at: At::BEGINNING,
+        said: Said::default(),
+        report: BackupReport { began_at: Some(began_at), ..BackupReport::default() },
+    };
+    maker.run(began_at)?;
+    let mut report = maker.report;
+    let Findings { kept, count } = maker.said.findings;
+    (report.whole, report.damaged, report.findings) = (count == 0, count, kept);
+    report.seconds = clock.elapsed().as_secs_f64();
+    tracing::info!(
+        event = "store.backed_up",
+        sequence = report.sequence,
+        octets = report.written_octets,
+        content_files = report.content_files,
+        freed = report.freed_objects,
+        damaged = report.damaged,
+        seconds = report.seconds,
+    );
+    Ok(report)
+}
+
+struct Maker<'a> {
+    source: &'a Path,
+    dir: &'a Path,
+    copier: Copier<'a>,
+    before: Option<Manifest>,
+    /// So many octets of each segment are in the folder, and are the store's.
+    have: BTreeMap<u64, u64>,
+    /// Where the backup before ends, as far as the store has that too.
+    joint: At,
+    /// Behind the last whole group that was copied.
+    at: At,
+    said: Said,
+    report: BackupReport,
+}
+
+impl Maker<'_> {
+    fn run(&mut self, began_at: Timestamp) -> Result<(), StoreError> {
+        let must_reach = self.must_reach()?;
+        let signed = self.read_checkpoints()?;
+        let log = self.dir.join("log");
+        create_dir_durably(&log).map_err(|e| StoreError::io("making a folder of the backup", e))?;
+        self.find_joint()?;
+        let keys = self.copy_log_and_keys()?;
+        let made_at = now();
+        if self.at.sequence.unwrap_or_default() < must_reach {
+            let what = format!("the log ends before group {must_reach}, to which it once came");
+            self.said.findings.tell("log", what);
+        }
+        self.copy_content()?;
+        small::put(&keys, self.dir)?;
+        self.cut_behind_end()?;
+        for (name, octets) in signed {
+            write_file_durably(&self.dir.join(name), &octets)
+                .map_err(|e| StoreError::io("writing checkpoints", e))?;
+        }
+        sync(&log)?;
+        let is_freeing = self.said.has_freed || self.before.as_ref().is_some_and(|before| before.is_freeing);
+        let of = self.source.display().to_string();
+        let manifest = Manifest { began_at, made_at, of, end: self.at.position(), is_freeing };
+        manifest.write(self.dir)?;
+        // From here on the backup before is no more.
+        if is_freeing {
+            self.free()?;
+            Manifest { is_freeing: false, ..manifest }.write(self.dir)?;
+        }
+        self.report.sequence = self.at.sequence.unwrap_or_default();
+        self.report.receipts = self.said.receipts;
+        self.report.written_octets = self.copier.written;
+        let (segments, _) = find_segments(&log, &mut Vec::new())?;
+        self.report.segments = segments.len() as u64;
+        self.report.log_octets = segments.values().map(|found| found.octets).sum();
+        Ok(())
+    }
+
+    /// The number of the group to which the log is known to have come: what is read below reaches as far.
+    fn must_reach(&self) -> Result<u64, StoreError> {
+        let signed = checkpoints(self.source)?.newest().map_or(0, |newest| newest.sequence);
+        let closed = read_clean_mark(&self.source.join("log")).map_or(0, |closed| closed.sequence);
+        Ok(signed.max(closed))
+    }
+
+    /// The files of checkpoints, read before the log. The newest first: should it be put aside meanwhile, it is there twice.
+    fn read_checkpoints(&self) -> Result<Vec<(&'static str, Vec<u8>)>, StoreError> {
+        let mut files = Vec::new();
+        for name in [CHECKPOINTS_FILE, CHECKPOINTS_BEFORE_FILE] {
+            match fs::read(self.source.join(name)) {
+                Ok(octets) => files.push((name, octets)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(StoreError::io("reading checkpoints", e)),
+            }
+        }
+        Ok(files)
+    }
+
+    /// Finds how much of the folder is the beginning of this log.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when it is of another.
+    fn find_joint(&mut self) -> Result<(), StoreError> {
+        let Some(before) = self.before.clone() else { return Ok(()) };
+        let (source, copy) = (self.source.join("log"), self.dir.join("log"));
+        let (segments, _) = find_segments(&source, &mut Vec::new())?;
+        let there = segments.get(&before.end.segment).map_or(0, |found| found.octets);
+        // A start after a crash copies the end of the log into a new segment, and what was not acknowledged is given up there.
+        let offset = before.end.offset.min(there);
+        let walked = |log: &Path| {
+            let mut at = At { segment: before.end.segment, offset: 0, chain: None, sequence: None };
+            let to = Position { offset, ..before.end };
+            walk_on(log, &mut at, Some(&to), false, &mut Nobody).map(|_| at)
+        };
+        let (ours, theirs) = (walked(&source)?, walked(&copy)?);
+        let is_same = (ours.offset, ours.chain) == (theirs.offset, theirs.chain) && ours.chain.is_some();
+        let is_whole = offset < before.end.offset || ours.chain == Some(before.end.chain);
+        if offset < SEGMENT_HEADER_OCTETS as u64 || !is_same || !is_whole {
+            return Err(StoreError::Refused(format!(
+                "{} holds a backup of another store, of what this one was before it was restored, or one of the two is damaged where \
+                 the backup before ends: have it made in another folder",
+                self.dir.display()
+            )));
+        }
+        self.joint = At { segment: before.end.segment, ..ours };
+        self.joint.sequence = ours.sequence.or(Some(before.end.sequence));
+        self.at = self.joint;
+        for (number, found) in segments.range(..before.end.segment) {
+            let octets = self.octets_of_same(&found.path, &segment_path(&copy, *number));
+            self.have.insert(*number, octets.min(found.octets));
+        }
+        self.have.insert(before.end.segment, ours.offset);
+        Ok(())
+    }
+
+    /// Octets of a copy of a segment; none, if it begins as another does: its header says all that was before it.
+    fn octets_of_same(&self, source: &Path, copy: &Path) -> u64 {
+        let head = |path: &Path| {
+            let mut head = Vec::new();
+            let file = File::open(path)?;
+            file.take(SEGMENT_HEADER_OCTETS as u64).read_to_end(&mut head).map(|_| head)
+        };
+        match (head(source), head(copy), fs::metadata(copy)) {
+            (Ok(ours), Ok(theirs), Ok(copy)) if ours == theirs => copy.len(),
+            _ => 0,
+        }
+    }
+
+    /// Copies the log to its end, and the keyrings as they are there. Gives these, with all other small files.
+    fn copy_log_and_keys(&mut self) -> Result<small::Files, StoreError> {
+        self.copy_log()?;
+        let mut keys = small::keys(self.source)?;
+        for _ in 0..KEYS_TRIES {
+            let others = small::others(self.source)?;
+            self.copy_log()?;
+            let again = small::keys(self.source)?;
+            if again == keys {
+                keys.extend(others);
+                return Ok(keys);
+            }
+            keys = again;
+        }
+        let error = io::Error::other("they change all the time: try again");
+        Err(StoreError::io("copying the wrapped keyrings", error))
+    }
+
+    /// Copies what is in the log and not in the folder, and walks to its last whole group there.
+    fn copy_log(&mut self) -> Result<(), StoreError> {
+        let (segments, _) = find_segments(&self.source.join("log"), &mut Vec::new())?;
+        let have = |this: &Maker<'_>, number: &u64| this.have.get(number).copied().unwrap_or(0);
+        let wanted = segments.iter().map(|(number, found)| found.octets.saturating_sub(have(self, number)));
+        let wanted = wanted.sum();
+        self.copier.expect(wanted);
+        let log = self.dir.join("log");
+        for (number, found) in &segments {
+            let from = have(self, number);
+            if from >= found.octets {
+                continue;
+            }
+            let target = segment_path(&log, *number);
+            if let Some(why) = self.copier.range(&found.path, &target, from, found.octets)? {
+                self.said.findings.tell(&format!("log/{number:08}.seg"), why);
+            }
+            self.have.insert(*number, found.octets);
+        }
+        // What stands behind the last whole group is being written, or was never acknowledged.
+        walk_on(&log, &mut self.at, None, false, &mut self.said)?;
+        // It is read once more when it is whole.
+        self.have.insert(self.at.segment, self.at.offset);
+        Ok(())
+    }
+
+    /// Copies the content files that the entries behind the joint name.
+    fn copy_content(&mut self) -> Result<(), StoreError> {
+        let mut content = Content {
+            source: self.source.join("content"),
+            target: self.dir.join("content"),
+            copier: &mut self.copier,
+            freed: &self.said.freed,
+            findings: Findings::default(),
+            copied: 0,
+            failed: None,
+        };
+        let (mut at, end) = (self.joint, self.at.position());
+        walk_on(&self.dir.join("log"), &mut at, Some(&end), false, &mut content)?;
+        let Content { target, findings, copied, failed, .. } = content;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        self.report.content_files = copied;
+        for finding in findings.kept {
+            self.said.findings.tell(&finding.place, finding.what);
+        }
+        sync_all_below(&target)
+    }
+
+    /// Has the last segment end behind the last whole group.
+    fn cut_behind_end(&self) -> Result<(), StoreError> {
+        let path = segment_path(&self.dir.join("log"), self.at.segment);
+        if !path.exists() {
+            return Ok(());
+        }
+        let cut = File::options().write(true).open(path).and_then(|file| {
+            if file.metadata()?.len() > self.at.offset {
+                file.set_len(self.at.offset)?;
+            }
+            file.sync_all()
+        });
+        cut.map_err(|e| StoreError::io("ending the copy of the log", e))
+    }
+
+    /// Takes freed content out of the folder.
+    fn free(&mut self) -> Result<(), StoreError> {
+        let log = self.dir.join("log");
+        if self.before.as_ref().is_some_and(|before| before.is_freeing) {
+            let mut said = Said::default();
+            walk_on(&log, &mut At::BEGINNING.clone(), Some(&self.at.position()), false, &mut said)?;
+            self.said.freed = said.freed;
+        }
+        let mut freeing = Freeing {
+            dir: self.dir,
+            freed: &self.said.freed,
+            payloads: Vec::new(),
+            objects: 0,
+            octets: 0,
+            failed: None,
+        };
+        let mut at = At::BEGINNING;
+        walk_on(&log, &mut at, Some(&self.at.position()), false, &mut freeing)?;
+        freeing.settle()?;
+        let Freeing { objects, octets, .. } = freeing;
+        (self.report.freed_objects, self.report.freed_octets) = (objects, octets);
+        sync_all_below(&self.dir.join("content"))
+    }
+}
+
+/// Syncs a folder and those in it.
+pub(super) fn sync_all_below(dir: &Path) -> Result<(), StoreError> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    let fail = |e| StoreError::io("syncing a copy", e);
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            sync(&path)?;
+        }
+    }
+    sync(dir)
+}
+
+/// Copies content files as entries name them.
+struct Content<'a, 'p> {
+    source: PathBuf,
+    target: PathBuf,
+    copier: &'a mut Copier<'p>,
+    freed: &'a Bits,
+    findings: Findings,
+    copied: u64,
+    failed: Option<StoreError>,
+}
+
+impl Content<'_, '_> {
+    fn copy(&mut self, fact: &ObjectFact, name: &str) -> Result<(), StoreError> {
+        let pace = &mut |_| ControlFlow::Continue(());
+        if let Looked::Damaged(mut damage) = content_file(&self.source, name, fact.sealed_octets, None, pace)
+        {
+            damage.receipts.push(fact.receipt_id);
+            let is_there = self.source.join(name).is_file();
+            self.findings.add(damage);
+            if !is_there {
+                return Ok(());
+            }
+        }
+        self.copied += u64::from(self.copier.whole(&self.source.join(name), &self.target.join(name))?);
+        Ok(())
+    }
+}
+
+impl Visit for Content<'_, '_> {
+    fn pace(&mut self, _: u64) -> ControlFlow<()> {
+        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn entry(&mut self, seen: &Seen) {
+        if let Fact::Object(fact) = &seen.fact
+            && let Some(name) = &fact.file
+            && !self.freed.has(fact.object)
+            && self.failed.is_none()
+        {
+            self.failed = self.copy(fact, name).err();
+        }
+    }
+
+    fn damage(&mut self, _: Damage) {}
+}
+
+/// Takes freed content out as entries lead to it.
+struct Freeing<'a> {
+    dir: &'a Path,
+    freed: &'a Bits,
+    /// Of one segment: where they begin, and how long they are.
+    payloads: Vec<(u64, u64, u64)>,
+    objects: u64,
+    octets: u64,
+    failed: Option<StoreError>,
+}
+
+impl Freeing<'_> {
+    /// Makes holes where the payloads were.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        let Some((number, ..)) = self.payloads.first() else { return self.failed.take().map_or(Ok(()), Err) };
+        let path = segment_path(&self.dir.join("log"), *number);
+        let freed = File::options().write(true).open(path).and_then(|file| {
+            for (_, offset, octets) in self.payloads.drain(..) {
+                blank(&file, offset, octets)?;
+            }
+            file.sync_data()
+        });
+        freed.map_err(|e| StoreError::io("taking freed content out of the backup", e))?;
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    fn take(&mut self, fact: &ObjectFact, seen: &Seen) -> Result<(), StoreError> {
+        self.objects += 1;
+        self.octets += fact.sealed_octets;
+        let Some(name) = &fact.file else {
+            if self.payloads.first().is_some_and(|(number, ..)| *number != seen.place.segment) {
+                self.settle()?;
+            }
+            self.payloads.push((seen.place.segment, seen.place.payload_offset, seen.payload_octets));
+            return Ok(());
+        };
+        match fs::remove_file(self.dir.join("content").join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("taking freed content out of the backup", e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Visit for Freeing<'_> {
+    fn pace(&mut self, _: u64) -> ControlFlow<()> {
+        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn entry(&mut self, seen: &Seen) {
+        if let Fact::Object(fact) = &seen.fact
+            && self.freed.has(fact.object)
+            && self.failed.is_none()
+        {
+            self.failed = self.take(fact, seen).err();
+        }
+    }
+
+    fn damage(&mut self, _: Damage) {}
+}
+
+/// Makes a hole of these octets, or has zeros stand there.
+fn blank(file: &File, offset: u64, octets: u64) -> io::Result<()> {
+    if octets == 0 {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, octets) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+        punched => return Ok(punched?),
+    }
+    let (mut at, end) = (offset, offset + octets);
+    while at < end {
+        let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZEROS.len());
+        let written = file.write_at(ZEROS.get(..most).unwrap_or_default(), at)?;
+        at += written as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,516 @@
+//! `restore`: a backup, or a plain copy, made a store of in an empty `data_dir`.
+
+use super::copying::{Copier, sync};
+use super::making::BackupProgress;
+use super::manifest::{Manifest, RESTORING_FILE, Restoring};
+use super::places::{check_apart, check_empty, hold_backup, names_in};
+use super::reading::{At, BackupFinding, Findings, Said, walk_on};
+use super::{UIDS_SKIPPED, small};
+use crate::mail::Timestamp;
+use crate::observe::now;
+use crate::store::check::{Bits, Damage, Found as Looked, Seen, Tail, Visit, content_file};
+use crate::store::checkpoint::{
+    Checkpoint, Checkpoints, PublicKey, carry_over, checkpoints, checkpoints_at, sign_anew,
+};
+use crate::store::embedded::{INDEX_FILE, lock};
+use crate::store::fact::{Entry, Fact, ObjectFact, RestoredFact};
+use crate::store::files::{create_dir_durably, remove_file_durably, sync_dir};
+use crate::store::index::{Index, Place};
+use crate::store::log::{Finding, Log, Position, find_segments, mark_clean_at, segment_path};
+use crate::store::reindex::Progress;
+use crate::store::replay::Replayer;
+use crate::store::{Digest, StoreError, state_file};
+use serde::Serialize;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What is made of what.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// The backup, or a plain copy of a `data_dir`.
+    pub dir: PathBuf,
+    /// Where the store is to be: missing, or empty.
+    pub data_dir: PathBuf,
+    /// Where checkpoints are kept outside: they tell how far the original had come.
+    pub checkpoint_dir: Option<PathBuf>,
+    /// Restore what is damaged as it is.
+    pub despite_damage: bool,
+    /// Who does it.
+    pub actor: String,
+}
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestoreStage {
+    /// Everything is hashed.
+    #[default]
+    Checking,
+    /// It is copied.
+    Copying,
+    /// The index is made.
+    Indexing,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestoreProgress {
+    /// At this.
+    pub stage: RestoreStage,
+    /// Octets of that stage that were dealt with.
+    pub octets: u64,
+    /// All that are known of.
+    pub octets_total: u64,
+}
+
+/// What was made.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RestoreReport {
+    /// False when it was not, for what is damaged.
+    pub restored: bool,
+    /// True for a copy made by other means than `backup`.
+    pub plain: bool,
+    /// When the backup was begun: what was acknowledged before is here. Of a plain copy: of its newest checkpoint.
+    pub backup_at: Option<Timestamp>,
+    /// When the last message in it was received.
+    pub received_until: Option<Timestamp>,
+    /// Number of its last group.
+    pub sequence: u64,
+    /// Messages.
+    pub receipts: u64,
+    /// Octets of its log, and segments.
+    pub log_octets: u64,
+    /// See `log_octets`.
+    pub segments: u64,
+    /// Content files.
+    pub content_files: u64,
+    /// Octets behind the last whole group, which nobody was told of; left out.
+    pub torn_octets: u64,
+    /// So many groups were signed after the backup, as the newest checkpoint that is known says: mail in them is not here.
+    pub missing_groups: u64,
+    /// When that was signed.
+    pub missing_until: Option<Timestamp>,
+    /// What is wrong with checkpoints kept outside.
+    pub outside_unread: Option<String>,
+    /// UIDs left out in every folder.
+    pub uids_skipped: u32,
+    /// Part of the UIDLs of messages received from now on.
+    pub epoch: u32,
+    /// What signs checkpoints from now on.
+    pub checkpoint_key: Option<PublicKey>,
+    /// How much is damaged.
+    pub damaged: u64,
+    /// The first of it.
+    pub findings: Vec<BackupFinding>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Restores. Everything is hashed before anything is written; what is damaged is told, and nothing restored, unless that is asked
+/// for.
+///
+/// # Errors
+/// [`StoreError::Refused`] when `data_dir` is not empty or `dir` is no backup, the asker's fault; [`StoreError::Full`] and
+/// [`StoreError::Io`], the operator's to mend: then what was written is no store, and the next call begins anew;
+/// [`StoreError::Newer`].
+pub fn restore(
+    options: &RestoreOptions,
+    progress: &mut dyn FnMut(&RestoreProgress),
+) -> Result<RestoreReport, StoreError> {
+    let (began_at, clock) = (now(), Instant::now());
+    let RestoreOptions { dir, data_dir, .. } = options;
+    check_apart(data_dir, dir)?;
+    check_empty(data_dir)?;
+    if !dir.join("log").is_dir() {
+        return Err(StoreError::Refused(format!("{} is no backup: there is no log in it", dir.display())));
+    }
+    if dir.join(RESTORING_FILE).exists() {
+        return Err(StoreError::Refused(format!("{} is itself half restored", dir.display())));
+    }
+    let _nobody_writes = hold_backup(dir)?;
+    let (mut report, found) = look(options, progress)?;
+    if report.damaged == 0 || options.despite_damage {
+        write(options, &found, &mut report, began_at, progress)?;
+        report.restored = true;
+    }
+    report.seconds = clock.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// What a backup was found to hold.
+struct InBackup {
+    /// Behind the last group that counts.
+    end: At,
+    freed: Bits,
+}
+
+/// Reads and hashes everything.
+fn look(
+    options: &RestoreOptions,
+    progress: &mut dyn FnMut(&RestoreProgress),
+) -> Result<(RestoreReport, InBackup), StoreError> {
+    let dir = &options.dir;
+    let log = dir.join("log");
+    let mut said = Said::default();
+    let manifest = match Manifest::read(dir) {
+        // Where it ends the log tells too.
+        Err(StoreError::Damaged(why)) => {
+            said.findings.tell(dir.display().to_string().as_str(), why);
+            None
+        }
+        read => read?,
+    };
+    let kept = checkpoints(dir)?;
+    let (outside, outside_unread) = outside_of(options);
+    said.signed = kept.trusted.iter().chain(&outside.trusted).map(|c| (c.sequence, c.chain)).collect();
+    let (mut at, to) = (At::BEGINNING, manifest.as_ref().map(|manifest| manifest.end));
+    let tail = walk_on(&log, &mut at, to.as_ref(), false, &mut said)?;
+    let torn_octets = judge_end(&at, to.as_ref(), tail, kept.newest(), &mut said.findings);
+    key_files(dir, &mut said)?;
+    let end = at.position();
+    let (segments, _) = find_segments(&log, &mut Vec::new())?;
+    let counted = segments.range(..=end.segment);
+    let log_octets: u64 = counted.clone().map(|(_, found)| found.octets).sum();
+    let mut hashing = Hashing {
+        content: dir.join("content"),
+        freed: &said.freed,
+        findings: Findings::default(),
+        so_far: RestoreProgress { octets_total: log_octets, ..RestoreProgress::default() },
+        progress,
+    };
+    walk_on(&log, &mut At::BEGINNING.clone(), Some(&end), true, &mut hashing)?;
+    let Findings { kept: content, count } = hashing.findings;
+    said.findings.count += count;
+    said.findings.kept.extend(content);
+    let newest = outside.newest().into_iter().chain(kept.newest()).max_by_key(|c| c.sequence);
+    let beyond = newest.filter(|newest| newest.sequence > end.sequence);
+    let report = RestoreReport {
+        plain: manifest.is_none(),
+        backup_at: manifest.map(|manifest| manifest.began_at).or(kept.newest().map(|newest| newest.at)),
+        received_until: said.newest,
+        sequence: end.sequence,
+        receipts: said.receipts,
+        log_octets,
+        segments: counted.count() as u64,
+        torn_octets,
+        missing_groups: beyond.map_or(0, |newest| newest.sequence - end.sequence),
+        missing_until: beyond.map(|newest| newest.at),
+        outside_unread,
+        damaged: said.findings.count,
+        findings: said.findings.kept,
+        ..RestoreReport::default()
+    };
+    Ok((report, InBackup { end: at, freed: said.freed }))
+}
+
+/// Checkpoints that are kept outside, or why they cannot be read.
+fn outside_of(options: &RestoreOptions) -> (Checkpoints, Option<String>) {
+    let Some(outside) = &options.checkpoint_dir else { return (Checkpoints::default(), None) };
+    match checkpoints_at(&options.dir, outside, &[], None) {
+        Ok(found) => (found, None),
+        Err(error) => (Checkpoints::default(), Some(error.to_string())),
+    }
+}
+
+/// Whether the log ends where it should; gives how much stands behind that.
+fn judge_end(
+    at: &At,
+    to: Option<&Position>,
+    tail: Option<Tail>,
+    newest: Option<&Checkpoint>,
+    findings: &mut Findings,
+) -> u64 {
+    let torn_octets = tail.as_ref().map_or(0, |tail| tail.octets);
+    let end = at.position();
+    match (to, newest) {
+        // What the backup says was whole.
+        (Some(to), _) if !end.is_same_group_as(to) || tail.is_some() => {
+            tail.into_iter().flat_map(|tail| tail.damage).for_each(|damage| findings.add(damage));
+            let what = format!(
+                "the log can be read to group {}, and the backup ends with {}",
+                end.sequence, to.sequence
+            );
+            findings.tell("log", what);
+        }
+        (None, Some(newest)) if newest.sequence > end.sequence => {
+            tail.into_iter().flat_map(|tail| tail.damage).for_each(|damage| findings.add(damage));
+            let what = format!(
+                "the log ends with group {}, and a checkpoint in this copy reaches to group {}: was the log copied before them?",
+                end.sequence, newest.sequence
+            );
+            findings.tell("log", what);
+        }
+        _ => {}
+    }
+    torn_octets
+}
+
+/// Keyrings are those that entries put on record. One that is just being replaced may lie beside, under the name it had till then.
+fn key_files(dir: &Path, said: &mut Said) -> Result<(), StoreError> {
+    let there = small::keys(dir)?;
+    for ((owner, name), sha256) in &said.key_files {
+        let place = format!("{}/{owner}/{name}", small::KEYS_DIR);
+        let hash = |place: &str| there.get(place).map(|octets| Digest::of(octets));
+        let what = match (hash(&place), hash(&format!("{place}.next"))) {
+            (Some(found), _) | (_, Some(found)) if found == *sha256 => continue,
+            (_, Some(found)) if found == *sha256 => continue,
+            (None, _) => "is not there",
+            _ => "its hash is not that on record",
+        };
+        said.findings.tell(&place, format!("the wrapped keyring {what}"));
+    }
+    Ok(())
+}
+
+/// Hashes content, in the log and beside it.
+struct Hashing<'a> {
+    content: PathBuf,
+    freed: &'a Bits,
+    findings: Findings,
+    so_far: RestoreProgress,
+    progress: &'a mut dyn FnMut(&RestoreProgress),
+}
+
+impl Visit for Hashing<'_> {
+    fn pace(&mut self, octets: u64) -> ControlFlow<()> {
+        self.so_far.octets += octets;
+        self.so_far.octets_total = self.so_far.octets_total.max(self.so_far.octets);
+        (self.progress)(&self.so_far);
+        ControlFlow::Continue(())
+    }
+
+    fn entry(&mut self, seen: &Seen) {
+        let Fact::Object(fact) = &seen.fact else { return };
+        if self.freed.has(fact.object) {
+            return;
+        }
+        let Some(name) = &fact.file else { return };
+        self.so_far.octets_total += fact.sealed_octets;
+        let (so_far, progress) = (&mut self.so_far, &mut *self.progress);
+        let mut pace = |octets| {
+            so_far.octets += octets;
+            progress(so_far);
+            ControlFlow::Continue(())
+        };
+        let looked =
+            content_file(&self.content, name, fact.sealed_octets, Some(&fact.sealed_sha256), &mut pace);
+        if let Looked::Damaged(mut damage) = looked {
+            damage.receipts.push(fact.receipt_id);
+            self.findings.add(damage);
+        }
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        // What is wrong with entries was told before.
+        if damage.object.is_some_and(|object| !self.freed.has(object)) {
+            self.findings.add(damage);
+        }
+    }
+}
+
+/// Writes the store.
+fn write(
+    options: &RestoreOptions,
+    found: &InBackup,
+    report: &mut RestoreReport,
+    began_at: Timestamp,
+    progress: &mut dyn FnMut(&RestoreProgress),
+) -> Result<(), StoreError> {
+    let RestoreOptions { dir, data_dir, .. } = options;
+    let fail = |e| StoreError::io("making the data directory", e);
+    create_dir_durably(data_dir).map_err(fail)?;
+    let _nobody_opens_it = lock(data_dir)?;
+    let mark = Restoring { from: dir.display().to_string(), began_at };
+    state_file::write(&data_dir.join(RESTORING_FILE), &mark).map_err(fail)?;
+    clear(data_dir)?;
+    for name in ["log", "content", "keys", "tmp"] {
+        create_dir_durably(&data_dir.join(name)).map_err(fail)?;
+    }
+    let mut tell = |at: &BackupProgress| {
+        let BackupProgress { octets, octets_total } = *at;
+        progress(&RestoreProgress { stage: RestoreStage::Copying, octets, octets_total });
+    };
+    let mut copier = Copier::new(&mut tell);
+    copy_log(dir, data_dir, &found.end, &mut copier)?;
+    report.content_files = copy_content(dir, data_dir, found, &mut copier)?;
+    let mut files = small::keys(dir)?;
+    files.extend(small::others(dir)?);
+    small::put(&files, data_dir)?;
+    carry_over(dir, data_dir, found.end.position().sequence)?;
+    mark_clean_at(&data_dir.join("log"), &found.end.position())?;
+    let end = go_on(options, report, began_at, progress)?;
+    report.checkpoint_key = Some(sign_anew(data_dir, &end, now())?);
+    sync_dir(data_dir).map_err(fail)?;
+    remove_file_durably(&data_dir.join(RESTORING_FILE)).map_err(fail)?;
+    tracing::warn!(
+        event = "store.restored",
+        sequence = report.sequence,
+        epoch = report.epoch,
+        receipts = report.receipts,
+        damaged = report.damaged,
+        missing = report.missing_groups,
+        actor = options.actor,
+    );
+    Ok(())
+}
+
+/// Removes what a restore that was broken off has written.
+fn clear(data_dir: &Path) -> Result<(), StoreError> {
+    for name in names_in(data_dir)? {
+        let path = data_dir.join(&name);
+        let removed = match name.as_str() {
+            "lock" | RESTORING_FILE => continue,
+            _ if path.is_dir() => fs::remove_dir_all(&path),
+            _ => fs::remove_file(&path),
+        };
+        removed.map_err(|e| StoreError::io("removing what a restore before this one has left", e))?;
+    }
+    Ok(())
+}
+
+fn copy_log(dir: &Path, data_dir: &Path, end: &At, copier: &mut Copier<'_>) -> Result<(), StoreError> {
+    let (segments, _) = find_segments(&dir.join("log"), &mut Vec::new())?;
+    let log = data_dir.join("log");
+    let counts =
+        |number: u64, octets: u64| if number == end.segment { octets.min(end.offset) } else { octets };
+    let counted = || {
+        segments.range(..=end.segment).map(|(number, found)| (number, found, counts(*number, found.octets)))
+    };
+    copier.expect(counted().map(|(_, _, octets)| octets).sum());
+    for (number, found, octets) in counted() {
+        copier.range(&found.path, &segment_path(&log, *number), 0, octets)?;
+    }
+    sync(&log)
+}
+
+/// Copies content files that entries name; gives how many.
+fn copy_content(
+    dir: &Path,
+    data_dir: &Path,
+    found: &InBackup,
+    copier: &mut Copier<'_>,
+) -> Result<u64, StoreError> {
+    let mut copying = Copying {
+        from: dir.join("content"),
+        to: data_dir.join("content"),
+        freed: &found.freed,
+        copier,
+        copied: 0,
+        failed: None,
+    };
+    crate::store::content::make_shards(&copying.to)
+        .map_err(|e| StoreError::io("making the content directories", e))?;
+    let end = found.end.position();
+    walk_on(&dir.join("log"), &mut At::BEGINNING.clone(), Some(&end), false, &mut copying)?;
+    let Copying { to, copied, failed, .. } = copying;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    super::making::sync_all_below(&to).map(|()| copied)
+}
+
+struct Copying<'a, 'p> {
+    from: PathBuf,
+    to: PathBuf,
+    freed: &'a Bits,
+    copier: &'a mut Copier<'p>,
+    copied: u64,
+    failed: Option<StoreError>,
+}
+
+impl Copying<'_, '_> {
+    fn copy(&mut self, fact: &ObjectFact) -> Result<(), StoreError> {
+        let Some(name) = &fact.file else { return Ok(()) };
+        let mut pace = |_| ControlFlow::Continue(());
+        // What is not there was told.
+        let looked = content_file(&self.from, name, fact.sealed_octets, None, &mut pace);
+        if self.freed.has(fact.object) || looked != Looked::Whole && !self.from.join(name).is_file() {
+            return Ok(());
+        }
+        self.copied += u64::from(self.copier.whole(&self.from.join(name), &self.to.join(name))?);
+        Ok(())
+    }
+}
+
+impl Visit for Copying<'_, '_> {
+    fn pace(&mut self, _: u64) -> ControlFlow<()> {
+        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn entry(&mut self, seen: &Seen) {
+        if let Fact::Object(fact) = &seen.fact
+            && self.failed.is_none()
+        {
+            self.failed = self.copy(fact).err();
+        }
+    }
+
+    fn damage(&mut self, _: Damage) {}
+}
+
+/// Makes the index, and has the log say that it goes on from a backup. Gives where the log ends then.
+fn go_on(
+    options: &RestoreOptions,
+    report: &mut RestoreReport,
+    at: Timestamp,
+    progress: &mut dyn FnMut(&RestoreProgress),
+) -> Result<Position, StoreError> {
+    let (log_dir, path) = (options.data_dir.join("log"), options.data_dir.join(INDEX_FILE));
+    drop(Index::create(&path)?);
+    let index = Index::open(&path)?;
+    let counted = Progress::default();
+    let mut replayer = Replayer::new(&index, &path, &counted)?;
+    let (mut log, findings) = Log::open(&log_dir, None, false, None, &mut |p, o, h, b| {
+        replayer.take(p, o, h, b)?;
+        let stage = RestoreStage::Indexing;
+        let (octets, octets_total) = (counted.now().octets, report.log_octets);
+        progress(&RestoreProgress { stage, octets, octets_total });
+        Ok(())
+    })?;
+    replayer.finish(&log.position(), findings.iter().any(Finding::loses_entries))?;
+    let (end, numbers) = (log.position(), index.numbers()?);
+    // Another for each restore, also for two of one backup: they begin in different seconds.
+    let seconds = u32::try_from(at.unix_seconds()).unwrap_or(0);
+    let fact = RestoredFact {
+        at,
+        actor: options.actor.clone(),
+        backup_at: report.backup_at.or(report.received_until).unwrap_or(at),
+        sequence: end.sequence,
+        chain: end.chain,
+        uids_skipped: UIDS_SKIPPED,
+        epoch: numbers.epoch.saturating_add(1).max(seconds),
+    };
+    (report.epoch, report.uids_skipped) = (fact.epoch, fact.uids_skipped);
+    let position = append(&mut log, &index, Fact::Restored(Box::new(fact)))?;
+    log.mark_clean()?;
+    index.checkpoint()?;
+    Ok(position)
+}
+
+/// Appends the entry, in a group of its own whose number steps ahead.
+fn append(log: &mut Log, index: &Index, fact: Fact) -> Result<Position, StoreError> {
+    let entry = Entry { v: fact.version(), fact };
+    let octets = serde_json::to_vec(&entry).map_err(|e| StoreError::io("writing an entry", e.into()))?;
+    index.begin()?;
+    log.step_ahead();
+    let mut group = log.start_group()?;
+    let (segment, offset) = log.next_group_at();
+    let at = group
+        .push(&octets, &[], &Digest::of(&[]))
+        .map_err(|e| StoreError::Refused(format!("writing an entry: {e}")))?;
+    let place = Place {
+        segment,
+        entry_offset: offset + at.entry_offset,
+        entry_octets: at.entry_octets,
+        payload_offset: offset + at.payload_offset,
+    };
+    index.apply(&entry.fact, &place)?;
+    let mut numbers = index.numbers()?;
+    numbers.pass(&entry.fact);
+    let position = log.append(group)?;
+    index.set_numbers(&numbers)?;
+    index.set_position(&position)?;
+    index.commit()?;
+    Ok(position)
+}
