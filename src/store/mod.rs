@@ -70,6 +70,7 @@ mod key_files;
 mod log;
 mod plant;
 mod read;
+mod reading;
 mod recall;
 mod reindex;
 mod relation;
@@ -94,6 +95,7 @@ pub use checkpoint::{
 pub use embedded::{Embedded, OpenReport, Options};
 pub use escrow::{Escrow, EscrowIdentity};
 pub use fact::{ReportRecord, StoredExtent};
+pub use reading::{CameBy, Reader, SealedObject, StoredMessage};
 pub use reindex::{IndexJob, IndexOutcome, IndexProgress, IndexState, Progress, check_index, rebuild_index};
 pub use relation::{RELATED_MAX, RelatedView, Relation};
 pub use revision::{REVISIONS_MAX, Reading, Revised, Revision, RevisionKind, Walk};

@@ -1,7 +1,7 @@
 //! Reading messages back: sealed octets checked, decrypted, joined from their extents.
 
 use super::embedded::Shared;
-use super::index::ObjectPlace;
+use super::index::{ObjectPlace, ObjectRow};
 use super::log::segment_path;
 use super::spool::ReadAt;
 use super::stage::INLINE_OCTETS_MAX;
@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Octets hashed at a time.
@@ -18,6 +19,28 @@ const HASH_CHUNK_OCTETS: usize = 128 * 1024;
 
 fn damaged(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// What stored messages are read from: an open store, or a data directory as it lies there (reading.rs).
+pub(super) trait Contents: Send + Sync {
+    /// Where an object lies.
+    fn object(&self, object: u64) -> Result<ObjectRow, StoreError>;
+    fn log_dir(&self) -> PathBuf;
+    fn content_dir(&self) -> PathBuf;
+}
+
+impl Contents for Shared {
+    fn object(&self, object: u64) -> Result<ObjectRow, StoreError> {
+        self.read(|index| index.object(object))
+    }
+
+    fn log_dir(&self) -> PathBuf {
+        Shared::log_dir(self)
+    }
+
+    fn content_dir(&self) -> PathBuf {
+        Shared::content_dir(self)
+    }
 }
 
 /// The sealed octets of an object, checked against its entry.
@@ -30,15 +53,14 @@ enum Checked {
 ///
 /// A large file is read twice for it. `age` authenticates each of its chunks anyway, but not that it is this file: two of
 /// the same length could have been swapped.
-fn checked(shared: &Shared, object: u64) -> io::Result<Checked> {
-    let row =
-        shared.read(|index| index.object(object)).map_err(|e| damaged(format!("object {object}: {e}")))?;
+fn checked(contents: &dyn Contents, object: u64) -> io::Result<Checked> {
+    let row = contents.object(object).map_err(|e| damaged(format!("object {object}: {e}")))?;
     match row.place {
         ObjectPlace::Log { segment, offset } => {
             let size = usize::try_from(row.sealed_octets).ok().filter(|n| *n as u64 <= INLINE_OCTETS_MAX * 2);
             let mut sealed =
                 vec![0; size.ok_or_else(|| damaged(format!("object {object}: impossible size")))?];
-            File::open(segment_path(&shared.log_dir(), segment))?.read_exact_at(&mut sealed, offset)?;
+            File::open(segment_path(&contents.log_dir(), segment))?.read_exact_at(&mut sealed, offset)?;
             if Digest::of(&sealed) != row.sealed_sha256 {
                 return Err(damaged(format!(
                     "object {object} in log segment {segment} at {offset}: hash does not match"
@@ -47,7 +69,7 @@ fn checked(shared: &Shared, object: u64) -> io::Result<Checked> {
             Ok(Checked::Inline(sealed))
         }
         ObjectPlace::File(name) => {
-            let file = File::open(shared.content_dir().join(&name))?;
+            let file = File::open(contents.content_dir().join(&name))?;
             let mut context = Context::new(&SHA256);
             let mut octets = 0;
             let mut buffer = vec![0; HASH_CHUNK_OCTETS];
@@ -75,13 +97,21 @@ pub(super) fn verify_object(shared: &Shared, object: u64) -> io::Result<()> {
     checked(shared, object).map(drop)
 }
 
+/// The sealed octets of an object, as they are stored. Nothing was found wrong with them when this returns.
+pub(super) fn open_sealed(contents: &dyn Contents, object: u64) -> io::Result<Box<dyn Read + Send>> {
+    Ok(match checked(contents, object)? {
+        Checked::Inline(sealed) => Box::new(Cursor::new(sealed)),
+        Checked::File(file) => Box::new(ReadAt { file, at: 0 }),
+    })
+}
+
 /// Opens the octets of one extent.
 fn open_extent(
-    shared: &Shared,
+    contents: &dyn Contents,
     keyring: &Keyring,
     extent: &StoredExtent,
 ) -> io::Result<Box<dyn Read + Send>> {
-    match checked(shared, extent.object)? {
+    match checked(contents, extent.object)? {
         Checked::Inline(sealed) => seek(keyring.open(Cursor::new(sealed))?, extent),
         Checked::File(file) => {
             seek(keyring.open(BufReader::with_capacity(128 * 1024, ReadAt { file, at: 0 }))?, extent)
@@ -101,7 +131,7 @@ fn seek<R: Read + Seek + Send + 'static>(
 
 /// Reads a message from its extents, one after the other, and checks length and hash at its end.
 pub(super) struct MessageReader {
-    shared: Arc<Shared>,
+    contents: Arc<dyn Contents>,
     keyring: Keyring,
     waiting: VecDeque<StoredExtent>,
     current: Option<Box<dyn Read + Send>>,
@@ -113,14 +143,14 @@ impl MessageReader {
     /// # Errors
     /// [`StoreError::Damaged`] when the first extent cannot be opened.
     pub(super) fn open(
-        shared: Arc<Shared>,
+        contents: Arc<dyn Contents>,
         keyring: Keyring,
         extents: Vec<StoredExtent>,
         octets: u64,
         sha256: Option<Digest>,
     ) -> Result<MessageReader, StoreError> {
         let mut reader = MessageReader {
-            shared,
+            contents,
             keyring,
             waiting: extents.into(),
             current: None,
@@ -139,7 +169,7 @@ impl MessageReader {
     fn advance(&mut self) -> io::Result<bool> {
         self.current = match self.waiting.pop_front() {
             None => None,
-            Some(extent) => Some(open_extent(&self.shared, &self.keyring, &extent)?),
+            Some(extent) => Some(open_extent(&*self.contents, &self.keyring, &extent)?),
         };
         Ok(self.current.is_some())
     }

@@ -11,6 +11,7 @@ mod covers;
 mod damage;
 mod files;
 mod ledger;
+mod opening;
 mod report;
 mod rows;
 mod said;
@@ -27,5 +28,7 @@ pub use verifier::{VerifyOptions, verify};
 
 pub(in crate::store) use bits::Bits;
 pub(in crate::store) use content::{Found, content_file};
+pub(in crate::store) use covers::is_open;
 pub(in crate::store) use damage::{Damage, Touched};
+pub(in crate::store) use opening::{Unopenable, open_index};
 pub(in crate::store) use segment::{End, Expect, Seen, Tail, Visit, segment_name, walk_segment};
