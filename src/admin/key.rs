@@ -20,7 +20,8 @@ pub enum Key {
 }
 
 impl Key {
-    fn kind(&self) -> &'static str {
+    /// What it is, for the record.
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Key::Password(_) => "password",
             Key::Identity(_) => "escrow identity",
@@ -45,12 +46,26 @@ pub(super) fn open(
     key: &Key,
     purpose: &'static str,
 ) -> Result<Unlocked, OpError> {
+    let by_password = |password: &str| context.store.unlock(mailbox.login(), password);
+    let by_identity = |identity: &EscrowIdentity| context.store.unlock_with_identity(mailbox.id, identity);
+    open_by(actor, mailbox, key, purpose, &by_password, &by_identity)
+}
+
+/// The same by whatever opens it with a password, or with an identity.
+pub(super) fn open_by(
+    actor: &str,
+    mailbox: &GatewayMailbox,
+    key: &Key,
+    purpose: &'static str,
+    by_password: &dyn Fn(&str) -> Result<Unlocked, UnlockError>,
+    by_identity: &dyn Fn(&EscrowIdentity) -> Result<Unlocked, UnlockError>,
+) -> Result<Unlocked, OpError> {
     let opened = match key {
-        Key::Password(password) => context.store.unlock(mailbox.login(), password),
+        Key::Password(password) => by_password(password),
         Key::Identity(text) => {
             let identity = EscrowIdentity::parse(text)
                 .map_err(|why| OpError::Usage(format!("the identity file is not one: {why}")))?;
-            context.store.unlock_with_identity(mailbox.id, &identity)
+            by_identity(&identity)
         }
     };
     let (login, mailbox_id, by) = (mailbox.login(), mailbox.id, key.kind());

@@ -5,6 +5,7 @@
 //! args ─▶ serve ─▶ service (Daybook::start … Running::stop)
 //! args ─▶ inspect ─▶ extract
 //! args ─▶ verify ─▶ admin::verify, past any server ─▶ report ─▶ text | JSON
+//! args ─▶ export ─▶ admin::export_folders, past any server ─▶ a directory ─▶ text | JSON
 //! args ─▶ doctor ─▶ admin::doctor ─▶ findings ─▶ text | JSON
 //! ```
 //! Every command works the same with and without a running server, but for those that are about it alone (`readyz`, `tail`,
@@ -28,6 +29,7 @@ mod configuration;
 mod demo;
 mod doctor;
 mod export;
+mod export_folders;
 mod gaps;
 mod gateway_mailbox;
 mod inspect;
@@ -138,6 +140,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Verify { deep, checkpoints, key } => {
             verify::run(&configuration::load(config)?, deep, (checkpoints, key), json)
         }
+        Command::Export(arguments) => export_folders::run(config, arguments, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }

@@ -40,7 +40,8 @@ pub(super) fn run(
     Ok(u8::from(!report.whole))
 }
 
-fn bar(json: bool) -> ProgressBar {
+/// How far it is, for a person who looks on.
+pub(super) fn bar(json: bool) -> ProgressBar {
     if json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

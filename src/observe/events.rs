@@ -85,6 +85,7 @@
 //! | `keys.opened` | info | mailbox, mailbox_id, by, purpose, actor | An admin opened a gateway mailbox, with its `password` or an `escrow identity`. |
 //! | `keys.refused` | warn | mailbox, mailbox_id, by, purpose, actor | An admin tried to, with the wrong one. |
 //! | `keys.escrowed` | info | mailbox, mailbox_id, recipients, actor | Its keyring was wrapped to so many more escrow recipients. |
+//! | `export.finished` | info | mailbox, mailbox_id, format, by, messages, added, octets, damaged, actor | Folders were exported by `daybook export`, which told the server so at its end: `messages` are in the export now, `added` of them with so many octets are new, `damaged` cannot be read. `by` is what opened the gateway mailbox, `nothing` for what stays sealed. |
 //! | `admin.export_failed` | error | receipt_id, error | A message cannot be handed out to its end: it is damaged, or the disk fails. |
 //! | `admin.refused` | warn | uid | Somebody else than the server's user asked for something on `admin.sock`. |
 //! | `admin.broken_off` | debug | | Somebody hung up on `admin.sock`, or took too long. |
