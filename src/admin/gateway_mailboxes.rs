@@ -31,9 +31,13 @@ const DAY_MS: u64 = 86_400_000;
 
 /// The gateway mailbox that `text` means: by address (also a former one), login, id, or a name only one has.
 pub(super) fn resolve(context: &Context, text: &str) -> Result<Arc<GatewayMailbox>, OpError> {
+    among(&context.store.gateway_mailboxes(), text)
+}
+
+/// The one of these that `text` means.
+pub(super) fn among(all: &[Arc<GatewayMailbox>], text: &str) -> Result<Arc<GatewayMailbox>, OpError> {
     let text = text.trim();
     let key = AddressKey::of(text);
-    let all = context.store.gateway_mailboxes();
     let is_meant = |mailbox: &&Arc<GatewayMailbox>| {
         let mut addresses = mailbox.addresses.iter().map(|served| &served.address);
         mailbox.id.to_string() == text

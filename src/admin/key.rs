@@ -20,7 +20,8 @@ pub enum Key {
 }
 
 impl Key {
-    fn kind(&self) -> &'static str {
+    /// What it is, for the record.
+    pub(super) fn kind(&self) -> &'static str {
         match self {
             Key::Password(_) => "password",
             Key::Identity(_) => "escrow identity",
@@ -45,9 +46,23 @@ pub(super) fn open(
     key: &Key,
     purpose: &'static str,
 ) -> Result<Unlocked, OpError> {
+    let by_password = |password: &str| context.store.unlock(mailbox.login(), password);
+    let by_identity = |identity: &EscrowIdentity| context.store.unlock_with_identity(mailbox.id, identity);
+    open_by(actor, mailbox, key, purpose, &by_password, &by_identity)
+}
+
+/// The same by whatever opens it with a password, or with an identity.
+pub(super) fn open_by(
+    actor: &str,
+    mailbox: &GatewayMailbox,
+    key: &Key,
+    purpose: &'static str,
+    by_password: &dyn Fn(&str) -> Result<Unlocked, UnlockError>,
+    by_identity: &dyn Fn(&EscrowIdentity) -> Result<Unlocked, UnlockError>,
+) -> Result<Unlocked, OpError> {
     let opened = match key {
-        Key::Password(password) => context.store.unlock(mailbox.login(), password),
-        Key::Identity(text) => context.store.unlock_with_identity(mailbox.id, &identity(text)?),
+        Key::Password(password) => by_password(password),
+        Key::Identity(text) => by_identity(&identity(text)?),
     };
     told(opened, mailbox, std::slice::from_ref(key), purpose, actor)
 }

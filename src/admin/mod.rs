@@ -32,6 +32,7 @@ mod closed_gaps;
 pub mod doctor;
 mod examine;
 mod export;
+mod export_folders;
 mod gap;
 mod gaps;
 mod gateway_mailboxes;
@@ -70,6 +71,10 @@ pub use backup::{backup, restore};
 pub use check::do_to_index;
 pub use client::{AskError, TailLines, ask, export, tail};
 pub use export::{Export, ExportView, begin as begin_export};
+pub use export_folders::{
+    Difference, ExportChecked, ExportFormat, ExportNote, ExportProgress, FolderExported, FoldersExport,
+    FoldersExported, NotExported, check_export, export_folders,
+};
 pub use gap::{Gap, GapState};
 pub use gaps::{GAPS_MAX, GapsView, NotReached};
 pub use gateway_mailboxes::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX};

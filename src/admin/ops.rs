@@ -170,6 +170,10 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let page = reassign::page(context, actor, gateway_mailbox.as_deref(), since, apply, from);
             page.await.map(|page| Response::Reassigned(Box::new(page)))
         }
+        Request::NoteExport(note) => {
+            super::export_folders::note(actor, &note);
+            Ok(Response::ExportNoted(note))
+        }
         Request::LogLevel { level, seconds } => {
             log_level::log_level(context, actor, level, seconds).map(Response::LogLevel)
         }

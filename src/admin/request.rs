@@ -214,6 +214,8 @@ pub enum Request {
         /// Receipts of the NDRs.
         receipt_ids: Vec<ReceiptId>,
     },
+    /// That folders were exported, past the server: it goes into the server's log.
+    NoteExport(super::ExportNote),
     /// One transaction, by its receipt id.
     Explain {
         /// Which one.
@@ -359,6 +361,8 @@ pub enum Response {
     LogLevel(LogLevelView),
     /// What became of messages that were read again, or would become.
     Reprocessed(ReprocessedView),
+    /// It is in the log.
+    ExportNoted(super::ExportNote),
     /// The octets follow.
     Exporting(ExportView),
     /// Lines follow.
@@ -419,6 +423,7 @@ impl Response {
             Response::Retention(view) => serde_json::to_value(view),
             Response::LogLevel(level) => serde_json::to_value(level),
             Response::Reprocessed(view) => serde_json::to_value(view),
+            Response::ExportNoted(note) => serde_json::to_value(note),
             Response::Exporting(view) => serde_json::to_value(view),
             Response::Tailing { version } => Ok(serde_json::json!({ "version": version })),
             Response::Status(status) => serde_json::to_value(status),

@@ -207,6 +207,8 @@ pub(super) enum Command {
     Backup(BackupArguments),
     /// Make a store of a backup, in an empty data_dir
     Restore(RestoreArguments),
+    /// Write folders of a gateway mailbox to a directory, as .eml files, mbox or sealed; bring such an export up to date
+    Export(super::export_folders::ExportArguments),
     /// Say by the exit code whether a server runs that would take mail now
     Readyz,
     /// Look for what is wrong around the gateway, and say how to mend it
@@ -627,7 +629,7 @@ pub(super) enum Since {
     At(Timestamp),
 }
 
-fn parse_since(text: &str) -> Result<Since, String> {
+pub(super) fn parse_since(text: &str) -> Result<Since, String> {
     if let Some(at) = Timestamp::parse(text) {
         return Ok(Since::At(at));
     }

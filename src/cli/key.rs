@@ -2,7 +2,7 @@
 
 use super::args::{KeyCommand, ResetArguments};
 use super::output::{self, Failure, counted, safe, time};
-use super::{ask, export, gateway_mailbox, print_response, reach, secret};
+use super::{approval, ask, export, print_response, reach, secret};
 use crate::admin::{
     FormerKeyView, GatewayMailboxView, KeyExportView, KeysView, OpError, PasswordResetView, Request, Response,
 };
@@ -102,7 +102,7 @@ pub(super) fn reset_password(
     let plan = reset(reach::perform(settings, request(None, false))?)?;
     if plan.gives_up && !yes {
         let lost = given_up(&plan.gateway_mailbox);
-        gateway_mailbox::confirm(&lost, "Give it another password all the same?", || {
+        approval::confirm(&lost, "Give it another password all the same?", || {
             OpError::NeedsApproval(format!("{lost}this gives mail up: say --yes"))
         })?;
     }

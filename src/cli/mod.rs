@@ -6,6 +6,7 @@
 //! args ─▶ inspect ─▶ extract
 //! args ─▶ verify ─▶ admin::verify, past any server ─▶ report ─▶ text | JSON
 //! args ─▶ backup, restore ─▶ admin::backup, admin::restore, past any server ─▶ report ─▶ text | JSON
+//! args ─▶ export ─▶ admin::export_folders, past any server ─▶ a directory ─▶ text | JSON
 //! args ─▶ doctor ─▶ admin::doctor ─▶ findings ─▶ text | JSON
 //! ```
 //! Every command works the same with and without a running server, but for those that are about it alone (`readyz`, `tail`,
@@ -31,6 +32,7 @@ mod configuration;
 mod demo;
 mod doctor;
 mod export;
+mod export_folders;
 mod gaps;
 mod gateway_mailbox;
 mod inspect;
@@ -150,6 +152,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         }
         Command::Backup(arguments) => backup::backup(&configuration::load(config)?, &arguments, json),
         Command::Restore(arguments) => backup::restore(&configuration::load(config)?, &arguments, json),
+        Command::Export(arguments) => export_folders::run(config, arguments, json),
         Command::Readyz => ready(&configuration::load(config)?, json),
     }
 }

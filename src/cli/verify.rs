@@ -50,6 +50,7 @@ pub(super) fn settings_of(mut settings: Settings, data_dir: Option<PathBuf>) -> 
     settings
 }
 
+/// How far it is, for a person who looks on.
 pub(super) fn bar(json: bool) -> ProgressBar {
     if json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

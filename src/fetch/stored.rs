@@ -120,7 +120,8 @@ fn maildrop_entries(listing: &Listing) -> Arc<[MaildropEntry]> {
     listing.entries.iter().map(entry).collect()
 }
 
-fn uidl(entry: &Entry, uid_validity: u32) -> String {
+/// The UIDL of an entry of a folder with this UIDVALIDITY.
+pub fn uidl(entry: &Entry, uid_validity: u32) -> String {
     format!("{:x}.{uid_validity:x}.{:x}", entry.epoch, entry.uid.value())
 }
 

@@ -16,6 +16,7 @@ use super::key_files;
 use super::keyring::{self, KeyringSecret, Opened, Replacement};
 use super::log::Position;
 use super::read::MessageReader;
+use super::reading::listing;
 use super::reindex::{IndexJob, IndexJobs, IndexState, KNOWS_MORE, Progress, make_beside};
 use super::replay::{forget_unfinished, open_log_and_index, open_unfinished, put_in_place};
 use super::rotation::gateway_address;
@@ -29,7 +30,7 @@ use super::stage::{DigestKey, EmbeddedStage};
 use super::state_file;
 use super::turned_away::Waiting;
 use super::{
-    Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
+    Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Escrow, EscrowIdentity,
     FolderName, FolderStatus, GatewayMailboxChange, KeepingStatus, Keyring, Listing, MessageKey,
     NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery, ReceiptView, Recoverable, Revised, Revision, Space,
     Spool, Stage, Standing, Store, StoreError, Tally, TransactionQuery, TransactionView, Transactions,
@@ -806,7 +807,7 @@ fn tend(
     }
 }
 
-fn unlocked(
+pub(super) fn unlocked(
     gateway_mailbox: &Arc<GatewayMailbox>,
     opened: Result<Keyring, KeyringError>,
 ) -> Result<Unlocked, UnlockError> {
@@ -1072,24 +1073,7 @@ impl Store for Embedded {
     }
 
     fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError> {
-        self.shared.read(|index| {
-            let Some((row, placements)) = index.listing(gateway_mailbox, folder)? else {
-                return Ok(Listing { uid_validity: None, uid_next: Uid::FIRST, entries: Vec::new() });
-            };
-            let entries = placements
-                .into_iter()
-                .map(|p| Entry {
-                    uid: p.uid,
-                    epoch: p.epoch,
-                    message: MessageKey(p.message),
-                    receipt_id: p.receipt_id,
-                    received_at: p.at,
-                    octets: p.octets,
-                    canonical: p.canonical,
-                })
-                .collect();
-            Ok(Listing { uid_validity: Some(row.uid_validity), uid_next: row.uid_next, entries })
-        })
+        self.shared.read(|index| listing(index, gateway_mailbox, folder))
     }
 
     fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError> {

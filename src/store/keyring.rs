@@ -115,26 +115,36 @@ pub(super) fn settle_all(keys_dir: &Path, index: &Index) -> Result<(), StoreErro
     Ok(())
 }
 
+/// The octets of the file on record, wherever it stands; of the one in its place when there is no such record.
+pub(super) fn wrapped_in(
+    keys_dir: &Path,
+    id: GatewayMailboxId,
+    name: &str,
+    recorded: impl Fn() -> Option<Digest>,
+) -> io::Result<Vec<u8>> {
+    let place = keys_dir.join(id.to_string()).join(name);
+    let next = keys_dir.join(id.to_string()).join(format!("{name}{NEXT}"));
+    // Between two looks it may be put on record, and then in its place.
+    for _ in 0..2 {
+        let Some(recorded) = recorded() else { break };
+        for path in [&place, &next, &place] {
+            match seal::read_wrapped(path) {
+                Ok(wrapped) if Digest::of(&wrapped) == recorded => return Ok(wrapped),
+                _ => {}
+            }
+        }
+    }
+    seal::read_wrapped(&place)
+}
+
 impl Shared {
     fn recorded(&self, id: GatewayMailboxId, name: &str) -> Option<Digest> {
         self.read(|index| index.key_file(id, name)).ok().flatten()
     }
 
-    /// The octets of the file on record, wherever it stands; of the one in its place when there is no such record.
+    /// See [`wrapped_in`].
     pub(super) fn wrapped(&self, id: GatewayMailboxId, name: &str) -> io::Result<Vec<u8>> {
-        let place = self.keys_dir().join(id.to_string()).join(name);
-        let next = self.keys_dir().join(id.to_string()).join(format!("{name}{NEXT}"));
-        // Between two looks it may be put on record, and then in its place.
-        for _ in 0..2 {
-            let Some(recorded) = self.recorded(id, name) else { break };
-            for path in [&place, &next, &place] {
-                match seal::read_wrapped(path) {
-                    Ok(wrapped) if Digest::of(&wrapped) == recorded => return Ok(wrapped),
-                    _ => {}
-                }
-            }
-        }
-        seal::read_wrapped(&place)
+        wrapped_in(&self.keys_dir(), id, name, || self.recorded(id, name))
     }
 
     /// The numbers of the keyrings kept aside, the newest first.

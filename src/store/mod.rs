@@ -85,6 +85,7 @@ mod keyring;
 mod log;
 mod plant;
 mod read;
+mod reading;
 mod recall;
 mod reindex;
 mod relation;
@@ -119,6 +120,7 @@ pub use keep::{
     UndeletedEntryView,
 };
 pub use keyring::{KeyringSecret, Opened};
+pub use reading::{CameBy, Reader, SealedObject, StoredMessage};
 pub use reindex::{IndexJob, IndexOutcome, IndexProgress, IndexState, Progress, check_index, rebuild_index};
 pub use relation::{RELATED_MAX, RelatedView, Relation};
 pub use revision::{REVISIONS_MAX, Reading, Revised, Revision, RevisionKind, Walk};

@@ -1,7 +1,7 @@
 //! Reading messages back: sealed octets checked, decrypted, joined from their extents.
 
 use super::embedded::Shared;
-use super::index::ObjectPlace;
+use super::index::{ObjectPlace, ObjectRow};
 use super::log::{Octets, SegmentFile};
 use super::seal::LacksKey;
 use super::spool::ReadAt;
@@ -11,6 +11,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Octets hashed at a time.
@@ -18,6 +19,34 @@ const HASH_CHUNK_OCTETS: usize = 128 * 1024;
 
 fn damaged(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// What stored messages are read from: an open store, or a data directory as it lies there (reading.rs).
+pub(super) trait Contents: Send + Sync {
+    /// Where an object lies.
+    fn object(&self, object: u64) -> Result<ObjectRow, StoreError>;
+    /// True when its content is gone, or goes.
+    fn is_freed(&self, object: u64) -> Result<bool, StoreError>;
+    fn log_dir(&self) -> PathBuf;
+    fn content_dir(&self) -> PathBuf;
+}
+
+impl Contents for Shared {
+    fn object(&self, object: u64) -> Result<ObjectRow, StoreError> {
+        self.read(|index| index.object(object))
+    }
+
+    fn is_freed(&self, object: u64) -> Result<bool, StoreError> {
+        self.read(|index| index.is_freed(object))
+    }
+
+    fn log_dir(&self) -> PathBuf {
+        Shared::log_dir(self)
+    }
+
+    fn content_dir(&self) -> PathBuf {
+        Shared::content_dir(self)
+    }
 }
 
 /// The sealed octets of an object, checked against its entry.
@@ -33,10 +62,9 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 }
 
 /// Fetches an object's sealed octets, as [`fetched`] does; what is not as it was because it is freed is gone, and not damaged.
-fn checked(shared: &Shared, object: u64) -> io::Result<Checked> {
-    fetched(shared, object).map_err(|error| {
-        let freed = shared.read(|index| index.is_freed(object));
-        if freed.unwrap_or(false) { io::Error::other(StoreError::Gone) } else { error }
+fn checked(contents: &dyn Contents, object: u64) -> io::Result<Checked> {
+    fetched(contents, object).map_err(|error| {
+        if contents.is_freed(object).unwrap_or(false) { io::Error::other(StoreError::Gone) } else { error }
     })
 }
 
@@ -44,15 +72,14 @@ fn checked(shared: &Shared, object: u64) -> io::Result<Checked> {
 ///
 /// A large file is read twice for it. `age` authenticates each of its chunks anyway, but not that it is this file: two of
 /// the same length could have been swapped.
-fn fetched(shared: &Shared, object: u64) -> io::Result<Checked> {
-    let row =
-        shared.read(|index| index.object(object)).map_err(|e| damaged(format!("object {object}: {e}")))?;
+fn fetched(contents: &dyn Contents, object: u64) -> io::Result<Checked> {
+    let row = contents.object(object).map_err(|e| damaged(format!("object {object}: {e}")))?;
     match row.place {
         ObjectPlace::Log { segment, offset } => {
             let size = usize::try_from(row.sealed_octets).ok().filter(|n| *n as u64 <= INLINE_OCTETS_MAX * 2);
             let mut sealed =
                 vec![0; size.ok_or_else(|| damaged(format!("object {object}: impossible size")))?];
-            SegmentFile::open(&shared.log_dir(), segment)?.fill(&mut sealed, offset)?;
+            SegmentFile::open(&contents.log_dir(), segment)?.fill(&mut sealed, offset)?;
             if Digest::of(&sealed) != row.sealed_sha256 {
                 return Err(damaged(format!(
                     "object {object} in log segment {segment} at {offset}: hash does not match"
@@ -61,7 +88,7 @@ fn fetched(shared: &Shared, object: u64) -> io::Result<Checked> {
             Ok(Checked::Inline(sealed))
         }
         ObjectPlace::File(name) => {
-            let file = File::open(shared.content_dir().join(&name))?;
+            let file = File::open(contents.content_dir().join(&name))?;
             let mut context = Context::new(&SHA256);
             let mut octets = 0;
             let mut buffer = vec![0; HASH_CHUNK_OCTETS];
@@ -89,13 +116,21 @@ pub(super) fn verify_object(shared: &Shared, object: u64) -> io::Result<()> {
     checked(shared, object).map(drop)
 }
 
+/// The sealed octets of an object, as they are stored. Nothing was found wrong with them when this returns.
+pub(super) fn open_sealed(contents: &dyn Contents, object: u64) -> io::Result<Box<dyn Read + Send>> {
+    Ok(match checked(contents, object)? {
+        Checked::Inline(sealed) => Box::new(Cursor::new(sealed)),
+        Checked::File(file) => Box::new(ReadAt { file, at: 0 }),
+    })
+}
+
 /// Opens the octets of one extent.
 fn open_extent(
-    shared: &Shared,
+    contents: &dyn Contents,
     keyring: &Keyring,
     extent: &StoredExtent,
 ) -> io::Result<Box<dyn Read + Send>> {
-    match checked(shared, extent.object)? {
+    match checked(contents, extent.object)? {
         Checked::Inline(sealed) => seek(keyring.open(Cursor::new(sealed))?, extent),
         Checked::File(file) => {
             seek(keyring.open(BufReader::with_capacity(128 * 1024, ReadAt { file, at: 0 }))?, extent)
@@ -115,7 +150,7 @@ fn seek<R: Read + Seek + Send + 'static>(
 
 /// Reads a message from its extents, one after the other, and checks length and hash at its end.
 pub(super) struct MessageReader {
-    shared: Arc<Shared>,
+    contents: Arc<dyn Contents>,
     keyring: Keyring,
     waiting: VecDeque<StoredExtent>,
     current: Option<Box<dyn Read + Send>>,
@@ -130,7 +165,7 @@ impl MessageReader {
     /// [`StoreError::Damaged`] when the first extent cannot be opened; [`StoreError::Gone`] when it is freed;
     /// [`StoreError::LacksKey`].
     pub(super) fn open(
-        shared: Arc<Shared>,
+        contents: Arc<dyn Contents>,
         keyring: Keyring,
         opens_all: bool,
         extents: Vec<StoredExtent>,
@@ -138,7 +173,7 @@ impl MessageReader {
         sha256: Option<Digest>,
     ) -> Result<MessageReader, StoreError> {
         let mut reader = MessageReader {
-            shared,
+            contents,
             keyring,
             waiting: extents.into(),
             current: None,
@@ -152,7 +187,7 @@ impl MessageReader {
                 .waiting
                 .iter()
                 .skip(1)
-                .try_for_each(|e| open_extent(&reader.shared, &reader.keyring, e).map(drop)),
+                .try_for_each(|e| open_extent(&*reader.contents, &reader.keyring, e).map(drop)),
         };
         each.and_then(|()| reader.advance()).map_err(|e| match e.kind() {
             _ if is_gone(&e) => StoreError::Gone,
@@ -168,7 +203,7 @@ impl MessageReader {
     fn advance(&mut self) -> io::Result<bool> {
         self.current = match self.waiting.pop_front() {
             None => None,
-            Some(extent) => Some(open_extent(&self.shared, &self.keyring, &extent)?),
+            Some(extent) => Some(open_extent(&*self.contents, &self.keyring, &extent)?),
         };
         Ok(self.current.is_some())
     }

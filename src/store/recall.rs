@@ -6,6 +6,7 @@ use super::format::ENTRY_OCTETS_MAX;
 use super::index::Index;
 use super::log::{Octets, SegmentFile};
 use super::{StoreError, TurnedAway};
+use std::path::Path;
 
 /// Where an entry stands: its segment, its first octet, its length.
 pub(super) type EntryPlace = (u64, u64, u32);
@@ -50,13 +51,21 @@ pub(super) fn read_revisions(
     places.into_iter().map(|place| read_revised(shared, place)).collect()
 }
 
-fn read(shared: &Shared, (segment, place, octets): EntryPlace) -> Result<Fact, StoreError> {
+fn read(shared: &Shared, place: EntryPlace) -> Result<Fact, StoreError> {
+    read_in(&shared.log_dir(), place)
+}
+
+/// The same of a log that nobody need have open.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when it cannot be read.
+pub(super) fn read_in(log_dir: &Path, (segment, place, octets): EntryPlace) -> Result<Fact, StoreError> {
     let damaged = |why| damaged((segment, place, octets), why);
     if octets > ENTRY_OCTETS_MAX {
         return Err(damaged("impossible size".to_owned()));
     }
     let mut entry = vec![0; octets as usize];
-    SegmentFile::open(&shared.log_dir(), segment)
+    SegmentFile::open(log_dir, segment)
         .and_then(|file| file.fill(&mut entry, place))
         .map_err(|e| damaged(e.to_string()))?;
     let entry: Entry = serde_json::from_slice(&entry).map_err(|e| damaged(e.to_string()))?;

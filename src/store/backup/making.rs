@@ -229,7 +229,7 @@ impl Maker<'_> {
         self.joint.sequence = ours.sequence.or(Some(before.end.sequence));
         self.at = self.joint;
         for (number, found) in segments.range(..before.end.segment) {
-            let octets = self.octets_of_same(&found.path, &segment_path(&copy, *number));
+            let octets = self.octets_of_same(&found.path(), &segment_path(&copy, *number));
             self.have.insert(*number, octets.min(found.octets));
         }
         self.have.insert(before.end.segment, ours.offset);
@@ -281,7 +281,7 @@ impl Maker<'_> {
                 continue;
             }
             let target = segment_path(&log, *number);
-            if let Some(why) = self.copier.range(&found.path, &target, from, found.octets)? {
+            if let Some(why) = self.copier.range(&found.path(), &target, from, found.octets)? {
                 self.said.findings.tell(&format!("log/{number:08}.seg"), why);
             }
             self.have.insert(*number, found.octets);

@@ -95,7 +95,8 @@ pub(super) fn walk_on(
             continue;
         }
         let expect = Expect { number: *number, from, end, chain: at.chain, sequence: at.sequence, payloads };
-        let End { offset, chain, sequence, tail, .. } = walk_segment(&found.path, &expect, visit)?;
+        let file = found.open().map_err(|e| StoreError::io("opening a log segment", e))?;
+        let End { offset, chain, sequence, tail, .. } = walk_segment(&file, &expect, visit)?;
         *at = At { segment: *number, offset, chain, sequence };
         match tail {
             Some(tail) if Some(*number) == last => return Ok(Some(tail)),

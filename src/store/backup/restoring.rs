@@ -379,7 +379,7 @@ fn copy_log(dir: &Path, data_dir: &Path, end: &At, copier: &mut Copier<'_>) -> R
     };
     copier.expect(counted().map(|(_, _, octets)| octets).sum());
     for (number, found, octets) in counted() {
-        copier.range(&found.path, &segment_path(&log, *number), 0, octets)?;
+        copier.range(&found.path(), &segment_path(&log, *number), 0, octets)?;
     }
     sync(&log)
 }

@@ -189,7 +189,7 @@ fn only_of_others(found: &Checkpoints) -> String {
 
 /// True while a process holds `data_dir/lock`. The lock itself is not touched: not even for a moment may a server that is just
 /// starting find it taken.
-pub(super) fn is_open(data_dir: &Path) -> bool {
+pub(in crate::store) fn is_open(data_dir: &Path) -> bool {
     let path = data_dir.join("lock");
     let Ok(metadata) = fs::metadata(&path) else { return false };
     let device = device_of(&path);

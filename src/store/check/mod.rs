@@ -15,6 +15,7 @@ mod keeping_tests;
 mod kept;
 mod ledger;
 mod needed;
+mod opening;
 mod report;
 mod restored;
 mod rows;
@@ -35,6 +36,8 @@ pub use verifier::{VerifyOptions, verify};
 
 pub(in crate::store) use bits::Bits;
 pub(in crate::store) use content::{Found, content_file};
+pub(in crate::store) use covers::is_open;
 pub(in crate::store) use damage::{Damage, Touched};
+pub(in crate::store) use opening::{Unopenable, open_index};
 use segment::open;
 pub(in crate::store) use segment::{End, Expect, Seen, Tail, Visit, segment_name, walk_segment};

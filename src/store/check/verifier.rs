@@ -465,7 +465,7 @@ impl<'a> Verifier<'a> {
         let Taking { ledger, findings, covers, so_far, restores, .. } = self.taking;
         let Findings { mut kept, damaged, notes, .. } = findings;
         let unused = self.segments.values().filter_map(unused).collect();
-        let is_emptied = |segment: &&Segment| segment.path.extension().is_some_and(|end| end == "entries");
+        let is_emptied = |segment: &&Segment| segment.is_emptied;
         let (held, in_grace) = ledger.held_and_in_grace();
         kept.sort_by_key(|(kind, is_damage, _)| (!is_damage, *kind));
         kept.truncate(FINDINGS_MAX);

@@ -12,7 +12,7 @@ use crate::store::emptied;
 use crate::store::fact::Fact;
 use crate::store::files::sync_dir;
 use crate::store::index::ObjectPlace;
-use crate::store::log::{counted_segments, segment_path};
+use crate::store::log::{SegmentFile, counted_segments, segment_path};
 use crate::store::plant::{Plant, is_planted};
 use rustix::fs::{Advice, FallocateFlags};
 use std::collections::BTreeSet;
@@ -210,7 +210,9 @@ impl Pass<'_> {
         let expect = Expect { number, from: 0, end, chain: None, sequence: None, payloads: false };
         let (file, payloads) = (File::open(path).ok(), Vec::new());
         let mut found = Found { pass: self, file, read: 0, payloads, damage: None };
-        let walked = walk_segment(path, &expect, &mut found)?;
+        let segment = SegmentFile::open(&self.shared.log_dir(), number);
+        let segment = segment.map_err(|e| StoreError::io("opening a log segment", e))?;
+        let walked = walk_segment(&segment, &expect, &mut found)?;
         if walked.stopped {
             return Ok(None);
         }

@@ -1,0 +1,450 @@
+//! The work of an export: folder by folder, entry by entry, what is not in the manifest yet.
+
+use super::batch::{Batch, PART_SUFFIX};
+use super::copying::{CHUNK_OCTETS, Copying, Failed, copy, unread, unread_because};
+use super::manifest::{
+    FolderLine, KnownFolder, Line, MANIFEST_FILE, Manifest, MessageLine, ObjectLine, RunLine,
+};
+use super::mbox::{Lines, Marks, from_line};
+use super::names::{Names, parts};
+use super::place::Place;
+use super::{
+    ExportFormat, ExportProgress, FolderExported, FoldersExport, NAMED_MAX, NotExported, OpError,
+    cannot_write,
+};
+use crate::fetch::stored::uidl;
+use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
+use crate::observe::now;
+use crate::store::{CameBy, Digest, Entry, FolderStatus, Listing, Reader, StoredMessage, Unlocked};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Where objects are.
+pub(super) const OBJECTS_DIR: &str = "objects";
+const EML_SUFFIX: &str = ".eml";
+const MBOX_SUFFIX: &str = ".mbox";
+const AGE_SUFFIX: &str = ".age";
+
+/// Where the messages of a folder are written.
+enum Target {
+    Eml(Arc<Place>),
+    Mbox { file: Arc<File>, end: u64 },
+    Sealed(Arc<Place>),
+}
+
+/// Messages that were not exported.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) gone: Vec<NotExported>,
+    pub(super) gone_count: u64,
+    pub(super) damaged: Vec<NotExported>,
+    pub(super) damaged_count: u64,
+}
+
+pub(super) struct Work<'a> {
+    reader: &'a Reader,
+    key: Option<Unlocked>,
+    gateway_mailbox: GatewayMailboxId,
+    asked: &'a FoldersExport,
+    place: Place,
+    manifest: Manifest,
+    names: Names,
+    batch: Batch,
+    found: Found,
+    so_far: ExportProgress,
+}
+
+/// `0000000001-<receipt id>.eml`
+fn eml_name(uid: u32, receipt_id: ReceiptId) -> String {
+    format!("{uid:010}-{receipt_id}{EML_SUFFIX}")
+}
+
+/// The UID and receipt in such a name.
+pub(super) fn in_eml_name(name: &str) -> Option<(u32, ReceiptId)> {
+    let (uid, receipt_id) = name.strip_suffix(EML_SUFFIX)?.split_once('-')?;
+    let found = (uid.parse().ok()?, receipt_id.parse().ok()?);
+    (eml_name(found.0, found.1) == name).then_some(found)
+}
+
+fn object_name(object: u64) -> String {
+    format!("{object}{AGE_SUFFIX}")
+}
+
+/// The object in such a name.
+pub(super) fn in_object_name(name: &str) -> Option<u64> {
+    let object = name.strip_suffix(AGE_SUFFIX)?.parse().ok()?;
+    (object_name(object) == name).then_some(object)
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        reader: &'a Reader,
+        key: Option<Unlocked>,
+        gateway_mailbox: GatewayMailboxId,
+        asked: &'a FoldersExport,
+        place: Place,
+        manifest: Manifest,
+    ) -> Work<'a> {
+        let mut names = Names::new(&[MANIFEST_FILE, OBJECTS_DIR]);
+        for KnownFolder { parts, path, .. } in manifest.known.folders.values() {
+            names.know(parts, path.strip_suffix(MBOX_SUFFIX).unwrap_or(path));
+        }
+        let (batch, found, so_far) = (Batch::default(), Found::default(), ExportProgress::default());
+        Work { reader, key, gateway_mailbox, asked, place, manifest, names, batch, found, so_far }
+    }
+
+    /// Exports these folders.
+    pub(super) fn run(
+        &mut self,
+        folders: &[FolderStatus],
+        progress: &mut dyn FnMut(&ExportProgress),
+    ) -> Result<Vec<FolderExported>, OpError> {
+        // All are looked at before anything is written: what does not fit is refused as a whole.
+        for folder in folders {
+            let listing = self.list(folder)?;
+            self.so_far.octets_total += self.wanted(folder, &listing).map(|entry| entry.octets).sum::<u64>();
+        }
+        folders.iter().map(|folder| self.folder(folder, progress)).collect()
+    }
+
+    /// Says in the manifest that the export came to its end. Gives what was not exported, and how many messages there are.
+    pub(super) fn finish(
+        mut self,
+        begun_at: Timestamp,
+        actor: &str,
+        folders: &[FolderExported],
+    ) -> Result<(Found, u64), OpError> {
+        let messages = self.manifest.known.messages;
+        let FoldersExport { folders: named, since, .. } = self.asked;
+        self.batch.tell(Line::Run(Box::new(RunLine {
+            begun_at,
+            ended_at: now(),
+            actor: actor.to_owned(),
+            folders: (!named.is_empty()).then(|| named.clone()),
+            since: *since,
+            added: folders.iter().map(|folder| folder.added).sum(),
+            messages,
+            deleted_since: folders.iter().map(|folder| folder.deleted_since).sum(),
+            gone: self.found.gone.clone(),
+            damaged: self.found.damaged.clone(),
+        })));
+        self.settle()?;
+        Ok((self.found, messages))
+    }
+
+    fn known(&self, folder: &FolderStatus) -> Option<&KnownFolder> {
+        self.manifest.known.folders.get(&folder.path)
+    }
+
+    /// What is in a folder now, if that fits what is exported of it.
+    fn list(&self, folder: &FolderStatus) -> Result<Listing, OpError> {
+        let listing = self.reader.list(self.gateway_mailbox, &folder.name)?;
+        let Some(known) = self.known(folder) else { return Ok(listing) };
+        let is_another = |entry: &Entry| {
+            known.uids.get(&entry.uid.value()).is_some_and(|receipt_id| *receipt_id != entry.receipt_id)
+        };
+        if known.uid_validity != folder.uid_validity || listing.entries.iter().any(is_another) {
+            return Err(OpError::Refused(format!(
+                "{} is not the folder that was exported to {}: its UIDs are of other messages. Export to another directory",
+                folder.path,
+                self.asked.to.display()
+            )));
+        }
+        Ok(listing)
+    }
+
+    /// The entries that are asked for and not exported yet.
+    fn wanted<'e>(
+        &'e self,
+        folder: &FolderStatus,
+        listing: &'e Listing,
+    ) -> impl Iterator<Item = &'e Entry> + use<'e> {
+        let known = self.manifest.known.folders.get(&folder.path);
+        let since = self.asked.since;
+        listing.entries.iter().filter(move |entry| {
+            let is_known = known.is_some_and(|known| known.uids.contains_key(&entry.uid.value()));
+            !is_known && since.is_none_or(|since| entry.received_at >= since)
+        })
+    }
+
+    fn folder(
+        &mut self,
+        folder: &FolderStatus,
+        progress: &mut dyn FnMut(&ExportProgress),
+    ) -> Result<FolderExported, OpError> {
+        let listing = self.list(folder)?;
+        let wanted: Vec<Entry> = self.wanted(folder, &listing).cloned().collect();
+        let mut target = self.target(folder)?;
+        let mut exported = FolderExported { folder: folder.path.clone(), ..FolderExported::default() };
+        for entry in &wanted {
+            if self.entry(folder, &mut target, entry)? {
+                exported.added += 1;
+                exported.octets += entry.octets;
+            }
+            if self.batch.is_full() {
+                self.settle()?;
+            }
+            self.so_far.octets += entry.octets;
+            progress(&self.so_far);
+        }
+        self.settle()?;
+        if let Some(known) = self.known(folder) {
+            exported.path.clone_from(&known.path);
+            exported.messages = known.uids.len() as u64;
+            let there = listing.entries.iter().filter(|e| known.uids.contains_key(&e.uid.value())).count();
+            exported.deleted_since = exported.messages.saturating_sub(there as u64);
+        }
+        Ok(exported)
+    }
+
+    fn settle(&mut self) -> Result<(), OpError> {
+        self.batch.settle(&mut self.manifest).map_err(|error| cannot_write(self.asked.to.display(), &error))
+    }
+
+    /// Opens what a folder is written to, and takes away what a broken off export left there.
+    fn target(&mut self, folder: &FolderStatus) -> Result<Target, OpError> {
+        let path = match self.known(folder) {
+            Some(known) => known.path.clone(),
+            None => self.begin_folder(folder)?,
+        };
+        let end = self.known(folder).map_or(0, |known| known.end);
+        let opened = match self.asked.format {
+            ExportFormat::Eml => self.place.at(&path, true).and_then(|place| {
+                let known = self.known(folder);
+                clean(&place, &|name| {
+                    in_eml_name(name).map(|(uid, _)| known.is_some_and(|known| known.uids.contains_key(&uid)))
+                })?;
+                Ok(Target::Eml(Arc::new(place)))
+            }),
+            ExportFormat::Sealed => self.place.at(OBJECTS_DIR, true).and_then(|place| {
+                let known = &self.manifest.known.objects;
+                clean(&place, &|name| in_object_name(name).map(|object| known.contains(&object)))?;
+                Ok(Target::Sealed(Arc::new(place)))
+            }),
+            ExportFormat::Mbox => self.open_mbox(&path, end),
+        };
+        opened.map_err(|error| cannot_write(self.asked.to.join(&path).display(), &error))
+    }
+
+    fn open_mbox(&self, path: &str, end: u64) -> io::Result<Target> {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let place = self.place.at(dir, true)?;
+        let file = place.edit(name)?;
+        let octets = file.metadata()?.len();
+        if octets < end {
+            let why = format!("it has {octets} octets, and {end} were exported: look with --check");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        if octets > end {
+            file.set_len(end)?;
+        }
+        place.sync()?;
+        Ok(Target::Mbox { file: Arc::new(file), end })
+    }
+
+    /// Gives a folder its place and says so in the manifest, before anything is there.
+    fn begin_folder(&mut self, folder: &FolderStatus) -> Result<String, OpError> {
+        let parts = parts(&folder.name, &folder.path);
+        let mut path = self.names.path(&parts);
+        if self.asked.format == ExportFormat::Mbox {
+            path.push_str(MBOX_SUFFIX);
+        }
+        self.batch.tell(Line::Folder(FolderLine {
+            folder: folder.path.clone(),
+            path: path.clone(),
+            uid_validity: folder.uid_validity,
+            parts,
+        }));
+        self.settle()?;
+        Ok(path)
+    }
+
+    /// Exports an entry. False when it cannot be had: then that is noted.
+    fn entry(&mut self, folder: &FolderStatus, target: &mut Target, entry: &Entry) -> Result<bool, OpError> {
+        let why = match self.write(folder, target, entry) {
+            Ok(()) => return Ok(true),
+            Err(Failed::Work(error)) => return Err(error),
+            // The index may be another by now, and what it said first not be true any more.
+            Err(Failed::Stored(_)) => {
+                self.reader.reopen().map_err(|error| OpError::Unavailable(error.to_string()))?;
+                match self.write(folder, target, entry) {
+                    Ok(()) => return Ok(true),
+                    Err(Failed::Work(error)) => return Err(error),
+                    Err(Failed::Stored(why)) => why,
+                }
+            }
+        };
+        let is_freed = self.reader.is_freed(self.gateway_mailbox, entry.message).unwrap_or(false);
+        let Found { gone, gone_count, damaged, damaged_count } = &mut self.found;
+        let (named, count, why) = match is_freed {
+            true => (gone, gone_count, "it was deleted, and its content freed, meanwhile".to_owned()),
+            false => (damaged, damaged_count, why),
+        };
+        *count += 1;
+        if named.len() < NAMED_MAX {
+            let (folder, uid) = (folder.path.clone(), entry.uid.value());
+            named.push(NotExported { folder, uid, receipt_id: entry.receipt_id, why });
+        }
+        Ok(false)
+    }
+
+    fn write(&mut self, folder: &FolderStatus, target: &mut Target, entry: &Entry) -> Result<(), Failed> {
+        let stored = self.reader.message(self.gateway_mailbox, entry.message).map_err(unread)?;
+        let came_by = self.reader.came_by(self.gateway_mailbox, entry.receipt_id, entry.message);
+        let mut line = MessageLine {
+            folder: folder.path.clone(),
+            uid: entry.uid.value(),
+            uid_validity: folder.uid_validity,
+            uidl: uidl(entry, folder.uid_validity),
+            receipt_id: entry.receipt_id,
+            received_at: entry.received_at,
+            octets: stored.octets,
+            sha256: stored.sha256,
+            path: None,
+            start: None,
+            end: None,
+            extents: Vec::new(),
+            message_id: came_by.as_ref().and_then(|came_by| came_by.message_id.clone()),
+        };
+        let path = self.known(folder).map(|known| known.path.clone()).unwrap_or_default();
+        match target {
+            Target::Eml(place) => {
+                let name = eml_name(line.uid, line.receipt_id);
+                line.path = Some(format!("{path}/{name}"));
+                line.sha256 = Some(self.write_eml(place, name, entry, &stored)?);
+            }
+            Target::Mbox { file, end } => {
+                (line.path, line.start) = (Some(path), Some(*end));
+                line.sha256 = Some(self.write_mbox(file, end, entry, &stored, came_by.as_ref())?);
+                line.end = Some(*end);
+            }
+            Target::Sealed(place) => {
+                for extent in &stored.extents {
+                    if !self.manifest.known.objects.contains(&extent.object) {
+                        self.write_object(place, extent.object)?;
+                    }
+                }
+                line.extents = stored.extents;
+            }
+        }
+        self.batch.tell(Line::Message(Box::new(line)));
+        Ok(())
+    }
+
+    /// The octets of a message, opened, and their hash.
+    fn copy(&self, stored: &StoredMessage, output: &mut dyn Write) -> Result<Digest, Failed> {
+        let Some(key) = &self.key else {
+            return Err(Failed::Work(OpError::Usage("say what opens the gateway mailbox".to_owned())));
+        };
+        let mut reader = self.reader.open_message(key, stored).map_err(unread)?;
+        let (octets, sha256) = copy(&mut *reader, output).map_err(|error| self.failed(error))?;
+        if octets != stored.octets {
+            return Err(Failed::Stored(format!("it has {octets} octets, not {}", stored.octets)));
+        }
+        Ok(sha256)
+    }
+
+    fn write_eml(
+        &mut self,
+        place: &Arc<Place>,
+        name: String,
+        entry: &Entry,
+        stored: &StoredMessage,
+    ) -> Result<Digest, Failed> {
+        let part = format!("{name}{PART_SUFFIX}");
+        let mut file = place.create(&part).map_err(|error| self.cannot(&error))?;
+        let sha256 = match self.copy(stored, &mut file) {
+            Ok(sha256) => sha256,
+            Err(failed) => {
+                place.remove(&part).map_err(|error| self.cannot(&error))?;
+                return Err(failed);
+            }
+        };
+        let received = Duration::from_millis(entry.received_at.unix_ms().unsigned_abs());
+        file.set_modified(UNIX_EPOCH + received).map_err(|error| self.cannot(&error))?;
+        self.batch.add_file(place, file, name, stored.octets);
+        Ok(sha256)
+    }
+
+    fn write_mbox(
+        &mut self,
+        file: &Arc<File>,
+        end: &mut u64,
+        entry: &Entry,
+        stored: &StoredMessage,
+        came_by: Option<&CameBy>,
+    ) -> Result<Digest, Failed> {
+        let write = || -> Result<Digest, Failed> {
+            (&**file).seek(SeekFrom::Start(*end)).map_err(|error| self.cannot(&error))?;
+            let mut output = BufWriter::with_capacity(CHUNK_OCTETS, &**file);
+            let from = from_line(came_by.map(|came_by| &came_by.reverse_path), entry.received_at);
+            output.write_all(from.as_bytes()).map_err(|error| self.cannot(&error))?;
+            let mut lines = Lines::new(output, Marks::Added);
+            let sha256 = self.copy(stored, &mut lines)?;
+            let ended = lines.finish().and_then(|(mut output, has_end)| {
+                output.write_all(if has_end { b"\n" } else { b"\n\n" })?;
+                output.flush()
+            });
+            ended.map_err(|error| self.cannot(&error))?;
+            Ok(sha256)
+        };
+        match write() {
+            Ok(sha256) => {
+                let begun = *end;
+                *end = (&**file).stream_position().map_err(|error| self.cannot(&error))?;
+                self.batch.add_to(file, *end - begun);
+                Ok(sha256)
+            }
+            Err(failed) => {
+                file.set_len(*end).map_err(|error| self.cannot(&error))?;
+                Err(failed)
+            }
+        }
+    }
+
+    fn write_object(&mut self, place: &Arc<Place>, object: u64) -> Result<(), Failed> {
+        let mut sealed = self.reader.sealed(object).map_err(|error| self.failed(Copying::Reading(error)))?;
+        let name = object_name(object);
+        let part = format!("{name}{PART_SUFFIX}");
+        let mut file = place.create(&part).map_err(|error| self.cannot(&error))?;
+        let copied = copy(&mut *sealed.reader, &mut file).map_err(|error| self.failed(error));
+        let copied = copied.and_then(|copied| match copied == (sealed.octets, sealed.sha256) {
+            true => Ok(()),
+            false => Err(Failed::Stored(format!("object {object}: hash does not match"))),
+        });
+        if let Err(failed) = copied {
+            place.remove(&part).map_err(|error| self.cannot(&error))?;
+            return Err(failed);
+        }
+        let (octets, sha256) = (sealed.octets, sealed.sha256);
+        let line = ObjectLine { object, path: format!("{OBJECTS_DIR}/{name}"), octets, sha256 };
+        self.batch.add_file(place, file, name, octets);
+        self.batch.tell(Line::Object(line));
+        // Known from now on: what is not durable yet is so before the manifest tells of whatever needs it.
+        self.manifest.known.objects.insert(object);
+        Ok(())
+    }
+
+    fn cannot(&self, error: &io::Error) -> Failed {
+        Failed::Work(cannot_write(self.asked.to.display(), error))
+    }
+
+    fn failed(&self, error: Copying) -> Failed {
+        match error {
+            Copying::Reading(error) => unread_because(&error),
+            Copying::Writing(error) => self.cannot(&error),
+        }
+    }
+}
+
+/// Removes what a broken off export left: files that it names so, and that no manifest knows. `is_known` is `None` for names of
+/// another form.
+fn clean(place: &Place, is_known: &dyn Fn(&str) -> Option<bool>) -> io::Result<()> {
+    place.for_each(&mut |name, is_dir| {
+        let part = name.strip_suffix(PART_SUFFIX).and_then(is_known);
+        let is_left = part.is_some() || is_known(name) == Some(false);
+        if is_left && !is_dir { place.remove(name) } else { Ok(()) }
+    })
+}
