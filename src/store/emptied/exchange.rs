@@ -8,7 +8,7 @@ use crate::store::format::{
     ENTRY_OCTETS_MAX, FRAME_HEADER_OCTETS, FormatError, FrameHeader, GROUP_HEADER_OCTETS, GroupHeader,
     SEGMENT_HEADER_OCTETS, SegmentHeader, barring_header,
 };
-use crate::store::log::{Octets, Sectors, counted_segments, segment_path};
+use crate::store::log::{Octets, Sectors, counted_segments, find_segments, segment_path};
 use crate::store::{Digest, StoreError};
 use aws_lc_rs::digest::{Context, SHA256};
 use rustix::fs::Advice;
@@ -62,12 +62,7 @@ pub(super) fn exchange_in_steps(
     step: &mut dyn FnMut(Step),
 ) -> Result<u64, StoreError> {
     let fail = |e: io::Error| StoreError::io("putting entries in the place of a log segment", e);
-    let segments = counted_segments(log_dir)?;
-    let octets = segments.iter().find(|(found, _)| *found == number).map(|(_, octets)| *octets);
-    let octets = octets.ok_or(StoreError::Gone)?;
-    if segments.last().is_none_or(|(last, _)| *last <= number) {
-        return Err(StoreError::Refused(format!("log segment {number} is the last: it may go on")));
-    }
+    let octets = closed_octets(log_dir, number)?;
     let path = segment_path(log_dir, number);
     let source = match File::open(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -98,6 +93,20 @@ pub(super) fn exchange_in_steps(
     }
     let after = fs::metadata(&target).map_err(fail)?.blocks();
     Ok(before.saturating_sub(after) * STAT_BLOCK_OCTETS)
+}
+
+/// How much of a closed segment counts.
+fn closed_octets(log_dir: &Path, number: u64) -> Result<u64, StoreError> {
+    let (segments, _) = find_segments(log_dir, &mut Vec::new())?;
+    let found = segments.get(&number).ok_or(StoreError::Gone)?;
+    if segments.range(number + 1..).next().is_none() {
+        return Err(StoreError::Refused(format!("log segment {number} is the last: it may go on")));
+    }
+    let heirs = segments.values().filter(|heir| heir.header.previous == number);
+    if heirs.map(|heir| heir.header.previous_octets).any(|octets| octets > found.length) {
+        return Err(StoreError::Damaged(format!("log segment {number} is shorter than it was")));
+    }
+    Ok(found.octets)
 }
 
 fn unfinished_path(log_dir: &Path, number: u64) -> PathBuf {
