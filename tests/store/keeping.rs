@@ -538,6 +538,16 @@ fn an_index_made_anew_knows_what_can_be_had_back_and_what_is_not_due_yet() {
     assert_eq!(kept.pass().expired, 0);
     kept.wait_days(1);
     assert_eq!(kept.pass().expired, 3);
+    close(kept.store.take().unwrap());
+    let options = VerifyOptions {
+        data_dir: kept.dir.path().to_owned(),
+        deep: true,
+        checkpoints: None,
+        checkpoint_dir: None,
+        key: None,
+    };
+    let report = verify(&options, &mut |_| {}).unwrap();
+    assert!(report.whole && report.findings.is_empty(), "{:#?}", report.findings);
 }
 
 #[test]
