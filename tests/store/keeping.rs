@@ -332,6 +332,16 @@ fn holds_say_why_and_by_whom_and_forbid_that_the_gateway_mailbox_is_deleted() {
 }
 
 #[test]
+fn where_too_many_users_are_held_all_can_be() {
+    let kept = Kept::new();
+    let of = |n: usize| GatewayMailboxChange::Hold { user: Some(format!("u{n}")), reason: "case".to_owned() };
+    let users: Vec<_> = (0..HOLDS_MAX).map(of).collect();
+    runtime().block_on(kept.store().change_gateway_mailbox(kept.mailbox.id, users, "anna")).unwrap();
+    refused(kept.change(of(HOLDS_MAX)), "hold all of it");
+    kept.hold(None);
+}
+
+#[test]
 fn what_was_deleted_comes_back_once_under_new_uids_and_old_ones_never_do() {
     let kept = Kept::new();
     (1..=4).for_each(|n| kept.receive(n));
