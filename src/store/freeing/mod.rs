@@ -43,10 +43,13 @@ use tokio::sync::{mpsc, oneshot};
 const ENTRIES_A_COMMAND: usize = 256;
 /// Rows that are asked of the index at a time: no reading connection may keep its WAL from being folded in.
 const ROWS_AT_ONCE: usize = 4_096;
-/// While syncs are slow each step waits for so long, at most: mail goes first, and freeing goes on all the same.
-const REST: Duration = Duration::from_secs(1);
+/// While syncs are slow each step waits for so long, at most: mail goes first, and freeing, whose own syncs may be those, goes on
+/// all the same.
+const REST: Duration = Duration::from_millis(200);
+/// The same for each piece of a segment that is read.
+const READING_REST: Duration = Duration::from_millis(5);
 /// How often it is looked whether they are still slow.
-const REST_LOOK: Duration = Duration::from_millis(50);
+const REST_LOOK: Duration = Duration::from_millis(20);
 /// Whoever holds this file locked keeps everything that is stored where it is.
 const LOCK_FILE: &str = "freeing.lock";
 
@@ -115,16 +118,16 @@ impl Pass<'_> {
     }
 
     /// Waits while mail needs the disk, a little.
-    fn rest(&self) {
-        let until = Instant::now() + REST;
+    fn rest(&self, most: Duration) {
+        let until = Instant::now() + most;
         while self.shared.syncs_are_slow() && Instant::now() < until && (self.goes_on)() {
-            std::thread::park_timeout(REST_LOOK);
+            std::thread::park_timeout(REST_LOOK.min(most));
         }
     }
 
     /// Holds what keeps others from copying what is stored; nothing when one of them was first, or the pass is to stop.
     fn take_turn(&self) -> Result<Option<File>, StoreError> {
-        self.rest();
+        self.rest(REST);
         if !(self.goes_on)() || !self.index_is_sound() {
             return Ok(None);
         }

@@ -3,7 +3,7 @@
 //! What is punched out is never taken from the index: the segment is walked through, chain and all, and what it says itself is the
 //! payload of a freed object, of its length and where the index has it too, goes. So a wrong number frees nothing.
 
-use super::{ENTRIES_A_COMMAND, Pass, ROWS_AT_ONCE, Step};
+use super::{ENTRIES_A_COMMAND, Pass, READING_REST, ROWS_AT_ONCE, Step};
 use crate::mail::Timestamp;
 use crate::store::StoreError;
 use crate::store::check::{Damage, Expect, Seen, Visit, walk_segment};
@@ -63,7 +63,7 @@ impl Visit for Found<'_, '_> {
             // Mail that is fetched again and again stays in memory, not what is read here once.
             rustix::fs::fadvise(file, 0, Some(read), Advice::DontNeed).ok();
         }
-        self.pass.rest();
+        self.pass.rest(READING_REST);
         if (self.pass.goes_on)() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
