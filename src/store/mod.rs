@@ -21,6 +21,7 @@
 //!   keys/<id>/escrow-….age    the same, wrapped to an escrow recipient               (escrow.rs)
 //!   keys/checkpoint.key       what signs checkpoints                                  (checkpoint.rs)
 //!   checkpoints.jsonl         how far the log had come, signed; checkpoints.1.jsonl: those before
+//!   freeing.lock              while it is locked by somebody else nothing is freed           (freeing/)
 //!   ballast                   room to be given up when the disk is full                (ballast.rs)
 //!   log-loss.json             what the log was once found to lack of what was signed (checkpoint/loss.rs)
 //!   scrub.json                where the reading again stands, and what it found damaged  (scrub/)
@@ -45,7 +46,7 @@
 //! | `checkpoints.jsonl`, `checkpoints.1.jsonl` | `v` in each line, 1 (checkpoint.rs) | [`Embedded::open`]; a newer line in the folder outside is stepped over, and named |
 //! | `keys/<id>/*.age`, `content/xx/*.age`, payloads in the log | `age-encryption.org/v1` in the first line, as `age` defines it | the crate `age`; the keyring in it has `v`, 1 (seal.rs) |
 //! | `ports.json` | none: an interface that others read, written anew at each start and never read back | |
-//! | `lock`, `admin.sock`, `tmp/` | none: they hold nothing that outlives the process | |
+//! | `lock`, `freeing.lock`, `admin.sock`, `tmp/` | none: they hold nothing that outlives the process | |
 //! | `ballast` | none: it holds nothing but room | |
 //!
 //! **What is "the same"** ([`Delivery::identity`], [`DeliveredMessage::exact`], [`DeliveredMessage::join`]): a report that

@@ -12,6 +12,7 @@
 //! * Frames, entries and hashes stay: the chain goes over the hash of a payload, not over its octets. What is freed reads as
 //!   zeros. A segment in which no content is left makes place for its entries alone (`emptied.rs`).
 //! * The segment that mail is appended to is left alone until it is full, and one that is damaged until somebody has looked.
+//! * While the log is known to lack entries, and no admin has closed that, nothing is freed: they may have told of more that needs it.
 //! * While somebody holds `data_dir/freeing.lock`, shared or not, nothing is freed and nothing given back: a backup is made, or an
 //!   admin copies the directory (`flock -s data_dir/freeing.lock …`).
 //!
@@ -78,6 +79,10 @@ pub(super) fn pass(
     trusted: Timestamp,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<FreedPass, StoreError> {
+    if shared.witness().misses_entries() {
+        tracing::debug!(event = "retention.waits", why = "entries of the log are missing");
+        return Ok(FreedPass::default());
+    }
     let mut pass = Pass { shared, commands, trusted, goes_on, freed: FreedPass::default() };
     let done = pass.free().and_then(|step| match step {
         Step::Ended => Ok(()),
@@ -133,7 +138,7 @@ impl Pass<'_> {
         }
         let held = lock(self.shared.data_dir())?;
         if held.is_none() {
-            tracing::debug!(event = "retention.waits", file = LOCK_FILE);
+            tracing::debug!(event = "retention.waits", why = "freeing.lock is held by somebody else");
         }
         Ok(held)
     }
