@@ -161,7 +161,7 @@
 //! | `store.ballast_back` | info | octets | There is room again, and it is held again. |
 //! | `store.ballast_failed` | warn | error | The ballast could not be made; logged once until it can. |
 //! | `store.freed` | info | entries, objects, octets, returned, segments | Deleted entries are past their grace: so many objects that nothing needs any more are freed, with so many octets; the file system has `returned` of these and of earlier ones back. In so many segments nothing is left but entries. |
-//! | `retention.waits` | debug | file | Somebody holds that file locked: nothing is freed, and nothing given back, until the next pass. |
+//! | `retention.waits` | debug | why | Nothing is freed, and nothing given back, until the next pass: a backup is being made, or entries of the log are missing. |
 //! | `store.punch_failed` | warn | place, error | The room of what is freed there was not given back; it is tried again. |
 //! | `store.planted` | error | what | A test switched a safeguard of the store off. What is installed cannot. |
 //! | `store.thread_failed` | error | | The store's thread died: nothing is stored until the next start. |

@@ -255,7 +255,8 @@ impl Receiver for Pipeline {
 fn fault(error: &StoreError) -> Fault {
     match error {
         StoreError::Full => Fault::StoreFull,
-        // A gateway mailbox deleted meanwhile: the next attempt hears 550 at RCPT.
+        // A gateway mailbox deleted meanwhile: the next attempt hears 550 at RCPT. Or content freed that this was to refer to: the
+        // next attempt brings its own.
         StoreError::Gone => Fault::Busy,
         StoreError::Refused(_) => Fault::Internal,
         StoreError::LacksKey => Fault::Internal,

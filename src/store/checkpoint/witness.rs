@@ -195,6 +195,11 @@ impl Witness {
         !locked(&self.lost).losses.losses.is_empty()
     }
 
+    /// True while something is missing that no admin has closed: what the lost entries said nobody knows.
+    pub(in crate::store) fn misses_entries(&self) -> bool {
+        locked(&self.lost).losses.open().is_some()
+    }
+
     /// What a folder that could not be asked when the log was opened knows of it, held against the log. Nothing was written there
     /// since by this process, unless it is in `data_dir` too.
     fn judge(&self, there: &Checkpoints) {

@@ -12,6 +12,7 @@
 //! * Frames, entries and hashes stay: the chain goes over the hash of a payload, not over its octets. What is freed reads as
 //!   zeros. A segment in which no content is left makes place for its entries alone (`emptied.rs`).
 //! * The segment that mail is appended to is left alone until it is full, and one that is damaged until somebody has looked.
+//! * While the log is known to lack entries, and no admin has closed that, nothing is freed: they may have told of more that needs it.
 //! * While somebody holds `data_dir/freeing.lock`, shared or not, nothing is freed and nothing given back: a backup is made, or an
 //!   admin copies the directory (`flock -s data_dir/freeing.lock …`).
 //!
@@ -43,10 +44,13 @@ use tokio::sync::{mpsc, oneshot};
 const ENTRIES_A_COMMAND: usize = 256;
 /// Rows that are asked of the index at a time: no reading connection may keep its WAL from being folded in.
 const ROWS_AT_ONCE: usize = 4_096;
-/// While syncs are slow each step waits for so long, at most: mail goes first, and freeing goes on all the same.
-const REST: Duration = Duration::from_secs(1);
+/// While syncs are slow each step waits for so long, at most: mail goes first, and freeing, whose own syncs may be those, goes on
+/// all the same.
+const REST: Duration = Duration::from_millis(200);
+/// The same for each piece of a segment that is read.
+const READING_REST: Duration = Duration::from_millis(5);
 /// How often it is looked whether they are still slow.
-const REST_LOOK: Duration = Duration::from_millis(50);
+const REST_LOOK: Duration = Duration::from_millis(20);
 /// Whoever holds this file locked keeps everything that is stored where it is.
 const LOCK_FILE: &str = "freeing.lock";
 
@@ -75,6 +79,10 @@ pub(super) fn pass(
     trusted: Timestamp,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<FreedPass, StoreError> {
+    if shared.witness().misses_entries() {
+        tracing::debug!(event = "retention.waits", why = "entries of the log are missing");
+        return Ok(FreedPass::default());
+    }
     let mut pass = Pass { shared, commands, trusted, goes_on, freed: FreedPass::default() };
     let done = pass.free().and_then(|step| match step {
         Step::Ended => Ok(()),
@@ -115,22 +123,22 @@ impl Pass<'_> {
     }
 
     /// Waits while mail needs the disk, a little.
-    fn rest(&self) {
-        let until = Instant::now() + REST;
+    fn rest(&self, most: Duration) {
+        let until = Instant::now() + most;
         while self.shared.syncs_are_slow() && Instant::now() < until && (self.goes_on)() {
-            std::thread::park_timeout(REST_LOOK);
+            std::thread::park_timeout(REST_LOOK.min(most));
         }
     }
 
     /// Holds what keeps others from copying what is stored; nothing when one of them was first, or the pass is to stop.
     fn take_turn(&self) -> Result<Option<File>, StoreError> {
-        self.rest();
+        self.rest(REST);
         if !(self.goes_on)() || !self.index_is_sound() {
             return Ok(None);
         }
         let held = lock(self.shared.data_dir())?;
         if held.is_none() {
-            tracing::debug!(event = "retention.waits", file = LOCK_FILE);
+            tracing::debug!(event = "retention.waits", why = "freeing.lock is held by somebody else");
         }
         Ok(held)
     }

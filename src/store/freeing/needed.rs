@@ -6,7 +6,7 @@
 use super::{Pass, ROWS_AT_ONCE, Step, grace_is_over};
 use crate::mail::{GatewayMailbox, GatewayMailboxId, Timestamp};
 use crate::store::check::Bits;
-use crate::store::index::{Index, Needed};
+use crate::store::index::Index;
 use crate::store::{FolderName, StoreError};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -102,12 +102,10 @@ impl Pass<'_> {
                 return Ok(());
             }
             for object in objects(index, message)? {
-                if disputed.contains(&object)
-                    && index.is_needed(object, &|_, _| false, usize::MAX)? == Needed::No
-                {
-                    damaged = Some(format!(
-                        "folder {folder}: an entry needs object {object}, which does not say so"
-                    ));
+                if disputed.contains(&object) && !index.leads_to(object, message)? {
+                    let why =
+                        format!("folder {folder}: an entry needs object {object}, which does not say so");
+                    damaged = Some(why);
                 }
             }
             Ok(())

@@ -3,7 +3,7 @@
 //! What is punched out is never taken from the index: the segment is walked through, chain and all, and what it says itself is the
 //! payload of a freed object, of its length and where the index has it too, goes. So a wrong number frees nothing.
 
-use super::{ENTRIES_A_COMMAND, Pass, ROWS_AT_ONCE, Step};
+use super::{ENTRIES_A_COMMAND, Pass, READING_REST, ROWS_AT_ONCE, Step};
 use crate::mail::Timestamp;
 use crate::store::StoreError;
 use crate::store::check::{Damage, Expect, Seen, Visit, walk_segment};
@@ -63,7 +63,7 @@ impl Visit for Found<'_, '_> {
             // Mail that is fetched again and again stays in memory, not what is read here once.
             rustix::fs::fadvise(file, 0, Some(read), Advice::DontNeed).ok();
         }
-        self.pass.rest();
+        self.pass.rest(READING_REST);
         if (self.pass.goes_on)() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
@@ -169,10 +169,14 @@ impl Pass<'_> {
         let Some((_, end)) = counted else {
             return Err(StoreError::Damaged("it is not there".to_owned()));
         };
-        let path = segment_path(&log_dir, number);
-        let file = File::options().read(true).write(true).open(&path);
-        let file = file.map_err(|e| StoreError::io("opening a log segment", e))?;
-        let Some(payloads) = self.payloads(number, end, &path)? else { return Ok(Step::Ended) };
+        let fail = |e| StoreError::io("opening a log segment", e);
+        let segment = SegmentFile::open(&log_dir, number).map_err(fail)?;
+        if segment.is_emptied() {
+            return self.strike_emptied(number).map(|()| Step::Done);
+        }
+        let file =
+            File::options().read(true).write(true).open(segment_path(&log_dir, number)).map_err(fail)?;
+        let Some(payloads) = self.payloads(number, end, &segment)? else { return Ok(Step::Ended) };
         let (Some(first), Some(last)) = (
             payloads.iter().map(|payload| payload.object).min(),
             payloads.iter().map(|payload| payload.object).max(),
@@ -202,17 +206,31 @@ impl Pass<'_> {
         Ok(Step::Done)
     }
 
+    /// Of a segment whose entries alone are kept there is nothing left to give back: the index was made anew since.
+    fn strike_emptied(&self, number: u64) -> Result<(), StoreError> {
+        loop {
+            let objects = self.shared.read(|index| index.unpunched_of(number, ROWS_AT_ONCE))?;
+            if objects.is_empty() {
+                return Ok(());
+            }
+            self.strike(objects)?;
+        }
+    }
+
     /// Every payload in a segment that is whole; nothing when it is to stop.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] when it is not whole.
-    fn payloads(&self, number: u64, end: u64, path: &Path) -> Result<Option<Vec<Payload>>, StoreError> {
+    fn payloads(
+        &self,
+        number: u64,
+        end: u64,
+        segment: &SegmentFile,
+    ) -> Result<Option<Vec<Payload>>, StoreError> {
         let expect = Expect { number, from: 0, end, chain: None, sequence: None, payloads: false };
-        let (file, payloads) = (File::open(path).ok(), Vec::new());
+        let (file, payloads) = (segment.file().try_clone().ok(), Vec::new());
         let mut found = Found { pass: self, file, read: 0, payloads, damage: None };
-        let segment = SegmentFile::open(&self.shared.log_dir(), number);
-        let segment = segment.map_err(|e| StoreError::io("opening a log segment", e))?;
-        let walked = walk_segment(&segment, &expect, &mut found)?;
+        let walked = walk_segment(segment, &expect, &mut found)?;
         if walked.stopped {
             return Ok(None);
         }

@@ -240,7 +240,7 @@ impl Index {
     ) -> Result<bool, StoreError> {
         let mut select = self.connection.prepare_cached(ENTRIES_OF_RECEIPT)?;
         let mut rows = select.query(params![receipt.as_bytes(), gateway_mailbox.as_bytes()])?;
-        Ok(any_entry(&mut rows, gone, &mut usize::MAX.clone())? == Needed::Yes)
+        Ok(any_entry(&mut rows, gone, &mut endless())? == Needed::Yes)
     }
 
     /// Whether an entry that is live or can be had back, beside those that are taken for gone, leads to an object. Looks at no
@@ -277,6 +277,16 @@ impl Index {
         Ok(Needed::No)
     }
 
+    /// True when from an object a message is found that lies in it, and from that one an entry that is there.
+    pub(in crate::store) fn leads_to(&self, object: u64, message: u64) -> Result<bool, StoreError> {
+        let mut uses =
+            self.connection.prepare_cached("SELECT 1 FROM object_use WHERE object = ? AND message = ?")?;
+        let mut entries = self.connection.prepare_cached(ENTRIES)?;
+        let is_used = uses.exists([int(object), int(message)])?;
+        let mut rows = entries.query([int(message)])?;
+        Ok(is_used && any_entry(&mut rows, &|_, _| false, &mut endless())? == Needed::Yes)
+    }
+
     /// Content files that are still to be removed, by the object that lies in each, behind this one.
     pub(in crate::store) fn unpunched_files(
         &self,
@@ -307,6 +317,15 @@ impl Index {
             Ok((unsigned(row.get(0)?), unsigned(row.get(1)?), at))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Objects of a segment that are still to be given back.
+    pub(in crate::store) fn unpunched_of(&self, segment: u64, most: usize) -> Result<Vec<u64>, StoreError> {
+        self.objects(
+            "SELECT u.object FROM unpunched u CROSS JOIN object o ON o.id = u.object
+             WHERE o.file IS NULL AND o.segment = ? LIMIT ?",
+            params![int(segment), int(most as u64)],
+        )
     }
 
     /// Objects of which there is nothing that could be given back: the entries that told of them are lost.
@@ -345,6 +364,11 @@ impl Index {
         let mut delete = self.connection.prepare_cached("DELETE FROM unpunched WHERE object = ?")?;
         objects.iter().try_for_each(|object| Ok(delete.execute([int(*object)]).map(drop)?))
     }
+}
+
+/// As many looks as it takes.
+fn endless() -> usize {
+    usize::MAX
 }
 
 /// Goes through entries until one is needed.
