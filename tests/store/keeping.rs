@@ -80,15 +80,37 @@ impl Kept {
         self.receive_at(n, self.now(), &["bob"]);
     }
 
-    /// One pass, to its end.
-    fn pass(&self) -> KeptPass {
-        self.store().keep_now().unwrap();
+    /// As many messages received just now, in INBOX alone.
+    fn receive_many(&self, count: u64) {
+        let at = self.now();
+        let one = |n: u64| {
+            let text = format!("one of many: {n}");
+            let sent = delivery(self.store(), &self.mailbox, 0, text.as_bytes(), &text, &text, &[]);
+            let receipt_id = ReceiptId::new(1_700_000_000_000 + n, [0; 10]);
+            Delivery { received_at: at, receipt_id, ..sent }
+        };
+        runtime().block_on(self.store().deliver((0..count).map(one).collect())).unwrap();
+    }
+
+    /// Waits for the end of what was begun.
+    fn wait_for_pass(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.store().keeping().running {
             assert!(Instant::now() < deadline, "the pass does not end");
             std::thread::yield_now();
         }
-        let pass = self.store().keeping().last.unwrap();
+    }
+
+    /// What came of the pass that was begun.
+    fn passed(&self) -> KeptPass {
+        self.wait_for_pass();
+        self.store().keeping().last.unwrap()
+    }
+
+    /// One pass, to its end.
+    fn pass(&self) -> KeptPass {
+        self.store().keep_now().unwrap();
+        let pass = self.passed();
         assert_eq!(pass.error, None);
         pass
     }
@@ -246,6 +268,40 @@ fn a_hold_keeps_what_is_due_until_it_is_lifted_and_one_on_a_user_keeps_his_folde
 }
 
 #[test]
+fn what_is_there_when_a_hold_is_acknowledged_stays_also_in_the_middle_of_a_pass() {
+    // They leave in several batches: the hold comes before, between or behind them.
+    let kept = Kept::new();
+    kept.keep_for(Some(30), None);
+    kept.receive_many(1_000);
+    let all = kept.inbox().len();
+    kept.wait_days(30);
+    kept.store().keep_now().unwrap();
+    kept.hold(None);
+    let left = kept.inbox();
+    let pass = kept.passed();
+    assert_eq!(kept.inbox(), left, "nothing leaves once it is acknowledged");
+    assert_eq!((pass.expired, pass.error), ((all - left.len()) as u64, None));
+    kept.unhold(None);
+    assert_eq!(kept.pass().expired, left.len() as u64);
+}
+
+#[test]
+fn a_clock_that_jumps_in_the_middle_of_a_pass_takes_nothing_along_that_was_not_due() {
+    let kept = Kept::new();
+    kept.keep_for(Some(30), None);
+    kept.receive_many(600);
+    kept.wait_days(30);
+    kept.receive_at(250, kept.now(), &[]);
+    kept.store().keep_now().unwrap();
+    kept.jump(400 * DAY);
+    kept.wait_for_pass();
+    assert_eq!(kept.inbox().last(), Some(&601), "the young one stays");
+    kept.jump(-400 * DAY);
+    kept.pass();
+    assert_eq!(kept.inbox(), [601]);
+}
+
+#[test]
 fn holds_say_why_and_by_whom_and_forbid_that_the_gateway_mailbox_is_deleted() {
     let kept = Kept::new();
     kept.hold(Some("bob"));
@@ -295,6 +351,10 @@ fn what_was_deleted_comes_back_once_under_new_uids_and_old_ones_never_do() {
     assert_eq!(events, ["deleted", "undeleted"]);
     assert_eq!(view.placements[0].events[1].actor.as_deref(), Some("anna"));
     assert_eq!(view.placements[2].octets, Some(6));
+
+    let day_before = Timestamp::from_unix_ms(kept.now().unix_ms() - DAY);
+    let tally = kept.store().tally(kept.mailbox.id, day_before).unwrap();
+    assert_eq!((tally.received, tally.octets, tally.waiting), (4, 24, 4), "it came once");
 
     kept.delete(&[5]);
     assert_eq!(kept.undelete(), (vec![(5, 7)], 0), "and can be deleted and come back again");
@@ -478,6 +538,16 @@ fn an_index_made_anew_knows_what_can_be_had_back_and_what_is_not_due_yet() {
     assert_eq!(kept.pass().expired, 0);
     kept.wait_days(1);
     assert_eq!(kept.pass().expired, 3);
+    close(kept.store.take().unwrap());
+    let options = VerifyOptions {
+        data_dir: kept.dir.path().to_owned(),
+        deep: true,
+        checkpoints: None,
+        checkpoint_dir: None,
+        key: None,
+    };
+    let report = verify(&options, &mut |_| {}).unwrap();
+    assert!(report.whole && report.findings.is_empty(), "{:#?}", report.findings);
 }
 
 #[test]

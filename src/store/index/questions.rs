@@ -30,14 +30,18 @@ FROM placement p NOT INDEXED CROSS JOIN message m ON m.id = p.message
 WHERE (p.folder, p.uid) > (?1, ?2) AND p.deleted_at IS NULL ORDER BY p.folder, p.uid LIMIT ?3";
 
 /// What became of the receipts since some time. The order of the joins is forced: left to itself, SQLite begins with the
-/// folders of the gateway mailbox and walks every placement ever made.
+/// folders of the gateway mailbox and walks every placement ever made. What was brought back was counted when it came.
 const OUTCOMES: &str = "
 SELECT CASE WHEN f.name IN ('inbox', 'unassigned', 'quarantine') THEN f.name ELSE 'user' END,
        count(*), sum(p.deleted_at IS NULL), coalesce(sum(m.octets), 0)
 FROM receipt r CROSS JOIN placement p ON p.receipt = r.id
 CROSS JOIN folder f ON f.id = p.folder AND f.gateway_mailbox = r.gateway_mailbox
 LEFT JOIN message m ON m.id = p.message
-WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND r.id NOT IN (";
+WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND NOT EXISTS (
+    SELECT 1 FROM placement o WHERE o.receipt = p.receipt AND o.folder = p.folder AND o.uid < p.uid
+    AND o.message = p.message AND NOT EXISTS (
+        SELECT 1 FROM departure d WHERE d.folder = o.folder AND d.uid = o.uid))
+AND r.id NOT IN (";
 /// What is left in a folder: goes by the index of live entries.
 const WAITING: &str = "
 SELECT count(*), coalesce(sum(m.octets), 0), min(p.at)

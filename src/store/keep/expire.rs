@@ -26,6 +26,9 @@ pub(super) fn pass(
     let all = shared.read(|index| index.gateway_mailboxes())?;
     for (gateway_mailbox, _) in &all {
         for folder in shared.read(|index| index.folders(gateway_mailbox.id))? {
+            if keeper.is_closing() {
+                return Ok(());
+            }
             pass.held += held(shared, gateway_mailbox, &folder.name, pass.at)?;
             let before = pass.expired;
             while !keeper.is_closing() {
