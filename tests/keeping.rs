@@ -232,7 +232,7 @@ fn retention_takes_out_what_is_due_and_a_shorter_time_asks_first() {
     let page = site.run(&["mailbox", "show", login]).expect(0).stdout;
     all_in(&page, &["keeps     INBOX for 30 days, users' folders for ever; what was deleted for 7 days"]);
 
-    let server = site.serve();
+    let mut server = site.serve();
     let status = ask(&site, &["retention"], 0);
     assert_eq!(status["gateway_mailboxes"][0]["rules"][0]["due"], 1, "{status}");
     site.run(&["mailbox", "hold", login, "--reason", "Case"]).expect(0);
@@ -263,6 +263,16 @@ fn retention_takes_out_what_is_due_and_a_shorter_time_asks_first() {
     assert_eq!(ask(&site, &["undelete", login], 0)["entries"], 1);
     assert_eq!(uidls(&server, &account).len(), 2);
     all_in(&site.run(&["status"]).expect(0).stdout, &["retention: last pass ", ": 0 expired, "]);
+
+    // Without a server it is the same.
+    assert_eq!(server.terminate(), 0);
+    site.run(&[&set("inbox_retention_days=30")[..], &["--yes"]].concat()).expect(0);
+    all_in(&site.run(&["retention", "run"]).expect(0).stdout, &["        1  taken out by retention"]);
+    let text = site.run(&["trace", &receipts[0]]).expect(0).stdout;
+    all_in(
+        &text,
+        &["expired by retention: received more than 30 days ago", "brought back after it was deleted"],
+    );
 }
 
 #[test]

@@ -285,5 +285,10 @@ fn deleted(response: &Response) -> String {
         0 => String::new(),
         entries => format!(" {} had not been fetched from its INBOX.", counted(entries, "message")),
     };
-    format!("{} is deleted: it takes no mail, and nobody can log in.{left}\n", safe(&mailbox.address))
+    let content = match mailbox.grace_days {
+        0 => "What is stored of it is freed with one of the next passes of retention".to_owned(),
+        days => format!("What is stored of it is freed once {} are over", counted(u64::from(days), "day")),
+    };
+    let address = safe(&mailbox.address);
+    format!("{address} is deleted: it takes no mail, and nobody can log in.{left}\n{content}.\n")
 }

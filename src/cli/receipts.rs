@@ -297,7 +297,8 @@ fn happened(event: &EventView) -> String {
         }
         None => event.actor.as_ref().map(|actor| format!(" by {}", safe(actor))).unwrap_or_default(),
     };
-    format!("{} {}{by}", event.at, safe(&event.kind))
+    let why = event.why.as_ref().map(|why| format!(": {}", safe(why))).unwrap_or_default();
+    format!("{} {}{by}{why}", event.at, safe(&event.kind))
 }
 
 #[cfg(test)]
