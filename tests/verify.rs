@@ -164,9 +164,17 @@ fn content_file(filled: &Filled) -> PathBuf {
 fn a_store_that_has_seen_everything_is_whole_and_nothing_is_written() {
     let filled = Filled::new("");
     let index = rusqlite::Connection::open(filled.data("index.sqlite")).unwrap();
-    for table in
-        ["revision", "placed_later", "departure", "folder_event", "name", "key_file", "turned_away_name"]
-    {
+    for table in [
+        "revision",
+        "placed_later",
+        "departure",
+        "folder_event",
+        "name",
+        "key_file",
+        "turned_away_name",
+        "object_use",
+        "in_grace",
+    ] {
         let rows = index.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, u32>(0));
         assert!(rows.unwrap() > 0, "nothing is in {table}: the test compares too little");
     }
@@ -177,6 +185,8 @@ fn a_store_that_has_seen_everything_is_whole_and_nothing_is_written() {
         assert!(notes(&report).is_empty(), "{report:#}");
         assert_eq!((&report["whole"], &report["index_compared"]), (&Value::Bool(true), &Value::Bool(true)));
         assert_eq!((&report["receipts"], &report["content_files"]), (&5.into(), &1.into()));
+        assert!(report["in_grace"].as_u64().unwrap() > 0 && report["held"] == 0);
+        assert_eq!((&report["freed"]["objects"], &report["emptied_segments"]), (&0.into(), &0.into()));
         let octets = report["octets"].as_u64().unwrap();
         assert_eq!(octets > 1_500_000, !arguments.is_empty(), "{octets}");
     }
@@ -184,6 +194,8 @@ fn a_store_that_has_seen_everything_is_whole_and_nothing_is_written() {
     let page = filled.site.run(&["verify", "--deep"]).expect(0).stdout;
     assert!(
         page.contains("compared with the log row by row")
+            && page.contains("\nKept         deleted entries that can be had back ")
+            && !page.contains("\nFreed ")
             && page.ends_with("Everything is there and whole.\n")
     );
 }

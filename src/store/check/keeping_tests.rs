@@ -1,226 +1,16 @@
 //! Stores whose log tells of deletions, holds and freed content, rightly and wrongly.
 
+use super::written::*;
 use super::*;
-use crate::mail::Timestamp;
-use crate::store::format::{GroupBuilder, GroupHeader};
-use crate::store::log::{Log, Position};
-use crate::store::{Digest, Embedded, Options};
+use crate::store::format::GroupBuilder;
+use crate::store::{Digest, Store};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
-use tempfile::TempDir;
-
-const VERSION_3: &str = include_str!("../../../corpus/store/version-3.jsonl");
-const OF: &str = "01a1fdec-98d4-74b4-b602-ba2aba77a626";
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-const INBOX: u64 = 1;
-const BOB: u64 = 2;
-const UNASSIGNED: u64 = 3;
-
-/// So many milliseconds after the first day.
-fn at(ms: i64) -> String {
-    Timestamp::from_unix_ms(1_795_000_000_000 + ms).to_string()
-}
-
-fn days(days: i64) -> String {
-    at(days * DAY_MS)
-}
-
-fn line(part: &str) -> Value {
-    serde_json::from_str(VERSION_3.lines().find(|line| line.contains(part)).unwrap()).unwrap()
-}
-
-fn gateway_mailbox(change: Value) -> Value {
-    let mut entry = line("\"fact\":\"gateway-mailbox\"");
-    entry["v"] = json!(5);
-    for (key, value) in change.as_object().unwrap() {
-        entry["gateway_mailbox"][key] = value.clone();
-    }
-    entry
-}
-
-fn name(folder: u64) -> Value {
-    match folder {
-        INBOX => json!("inbox"),
-        BOB => json!({"user": {"user": "bob", "folder": "incoming"}}),
-        _ => json!("unassigned"),
-    }
-}
-
-fn payload(object: u64) -> Vec<u8> {
-    format!("sealed octets of object {object}, and there is no other object that has them").into_bytes()
-}
-
-fn object(number: u64, receipt: u64) -> (Value, Vec<u8>) {
-    let octets = payload(number);
-    let entry = json!({
-        "v": 1, "fact": "object", "object": number, "receipt_id": receipt_id(receipt), "gateway_mailbox": OF,
-        "octets": 40, "sealed_octets": octets.len(), "sealed_sha256": Digest::of(&octets),
-    });
-    (entry, octets)
-}
-
-fn receipt_id(receipt: u64) -> String {
-    format!("01a1fdec-a23b-7c0c-8c24-{receipt:012x}")
-}
-
-/// A receipt of one message, in the objects `2n - 1` and, its summary, `2n`, unless it lies in `of`.
-fn received(
-    receipt: u64,
-    of: Option<u64>,
-    received_at: &str,
-    placed: &[(u64, u32)],
-) -> Vec<(Value, Vec<u8>)> {
-    let mut entry = line("\"fact\":\"received\"");
-    let (lies_in, summary) = (of.unwrap_or(2 * receipt - 1), 2 * receipt);
-    let mut message = entry["messages"][0].clone();
-    message["message"] = json!(receipt);
-    message["extents"] = json!([{"object": lies_in, "offset": 0, "octets": 40}]);
-    message["summary"] = json!([summary, 0]);
-    message["exact"] = json!(Digest::of(&receipt.to_le_bytes()));
-    message["join"] = message["exact"].clone();
-    let placements = placed.iter().map(
-        |(folder, uid)| json!({"folder": folder, "name": name(*folder), "uid": uid, "message": receipt, "reasons": []}),
-    );
-    entry["receipt_id"] = json!(receipt_id(receipt));
-    entry["at"] = json!(received_at);
-    entry["identity"] = message["exact"].clone();
-    entry["reports"] = json!([]);
-    entry["messages"] = json!([message]);
-    entry["placements"] = placements.collect();
-    let own = of.is_none().then(|| object(lies_in, receipt));
-    own.into_iter().chain([object(summary, receipt), (entry, Vec::new())]).collect()
-}
-
-fn entry(version: u32, fact: &str, at: &str, folder: u64, further: Value) -> Vec<(Value, Vec<u8>)> {
-    let mut entry = json!({"v": version, "fact": fact, "at": at, "gateway_mailbox": OF, "folder": folder});
-    for (key, value) in further.as_object().unwrap() {
-        entry[key] = value.clone();
-    }
-    vec![(entry, Vec::new())]
-}
-
-fn deleted(at: &str, folder: u64, uid: u32) -> Vec<(Value, Vec<u8>)> {
-    let client = json!({"protocol": "pop3", "peer": "127.0.0.1", "session_id": receipt_id(99)});
-    entry(1, "deleted", at, folder, json!({"uids": [[uid, uid]], "client": client}))
-}
-
-fn freed(at: &str, folder: u64, uid: u32, objects: Value) -> Vec<(Value, Vec<u8>)> {
-    entry(5, "freed", at, folder, json!({"uids": [[uid, uid]], "objects": objects, "actor": "retention"}))
-}
-
-fn expired(at: &str, folder: u64, uid: u32) -> Vec<(Value, Vec<u8>)> {
-    entry(
-        5,
-        "expired",
-        at,
-        folder,
-        json!({"uids": [[uid, uid]], "actor": "retention", "why": "received long ago"}),
-    )
-}
-
-fn undeleted(at: &str, folder: u64, of: u32, uid: u32, receipt: u64) -> Vec<(Value, Vec<u8>)> {
-    let entries = json!([{"of": of, "uid": uid, "message": receipt, "receipt_id": receipt_id(receipt),
-        "received_at": days(0), "join": Digest::of(&receipt.to_le_bytes())}]);
-    entry(
-        5,
-        "undeleted",
-        at,
-        folder,
-        json!({"name": name(folder), "actor": "cli", "epoch": 1, "entries": entries}),
-    )
-}
-
-/// A store whose log is written by hand.
-struct Written {
-    dir: TempDir,
-    log: Option<Log>,
-}
-
-fn open(dir: &Path) -> Embedded {
-    Embedded::open(&Options { data_dir: dir.to_owned(), reserve_octets: 0 }).unwrap().0
-}
-
-impl Written {
-    fn new() -> Written {
-        let dir = tempfile::tempdir().unwrap();
-        drop(open(dir.path()));
-        let mut written = Written { dir, log: None };
-        written.append(&[(gateway_mailbox(json!({})), Vec::new())]);
-        for folder in [INBOX, BOB, UNASSIGNED] {
-            let further =
-                json!({"name": name(folder), "uid_validity": 7, "slug": (folder == BOB).then_some("bob")});
-            written.append(&entry(1, "folder", &days(0), folder, further));
-        }
-        written
-    }
-
-    fn of(groups: &[Vec<(Value, Vec<u8>)>]) -> Written {
-        let mut written = Written::new();
-        for group in groups {
-            written.append(group);
-        }
-        written
-    }
-
-    fn append(&mut self, entries: &[(Value, Vec<u8>)]) -> Position {
-        let dir = self.dir.path().join("log");
-        let take = &mut |_: &Position, _, _: &GroupHeader, _: &[u8]| Ok(());
-        let log = self.log.get_or_insert_with(|| Log::open(&dir, None, true, None, take).unwrap().0);
-        let mut group = log.start_group().unwrap();
-        for (entry, payload) in entries {
-            group.push(entry.to_string().as_bytes(), payload, &Digest::of(payload)).unwrap();
-        }
-        log.append(group).unwrap()
-    }
-
-    /// Has the index take all of it in.
-    fn indexed(&mut self) {
-        self.log = None;
-        drop(open(self.dir.path()));
-    }
-
-    fn segments(&self) -> Vec<PathBuf> {
-        let all = fs::read_dir(self.dir.path().join("log")).unwrap().map(|entry| entry.unwrap().path());
-        all.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect()
-    }
-
-    /// Writes these octets over the beginning of an object, wherever it is.
-    fn overwrite(&self, object: u64, with: &[u8]) {
-        let payload = payload(object);
-        for path in self.segments() {
-            let mut octets = fs::read(&path).unwrap();
-            while let Some(at) = memchr::memmem::find(&octets, &payload) {
-                octets[at..at + with.len()].copy_from_slice(with);
-            }
-            fs::write(&path, octets).unwrap();
-        }
-    }
-
-    fn blank(&self, object: u64) {
-        self.overwrite(object, &vec![0; payload(object).len()]);
-    }
-
-    fn verify(&self, deep: bool) -> VerifyReport {
-        let options = VerifyOptions {
-            data_dir: self.dir.path().to_owned(),
-            deep,
-            checkpoints: None,
-            checkpoint_dir: None,
-            key: None,
-        };
-        verify(&options, &mut |_| {}).unwrap()
-    }
-
-    /// What is damaged, but for keyrings that such a store has none of.
-    fn damage(&self, deep: bool) -> Vec<VerifyFinding> {
-        let found = self.verify(deep).findings.into_iter();
-        found.filter(|finding| finding.damage && finding.kind != FindingKind::Key).collect()
-    }
-}
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Two receipts in INBOX and in Bob's folder each; the first is deleted from both.
-fn two() -> Vec<Vec<(Value, Vec<u8>)>> {
+fn two() -> Vec<Entries> {
     vec![
         received(1, None, &days(0), &[(INBOX, 1), (BOB, 1)]),
         received(2, None, &days(0), &[(INBOX, 2), (BOB, 2)]),
@@ -267,7 +57,7 @@ fn freed_content_is_no_damage_whatever_is_left_of_it() {
 #[test]
 fn content_that_was_freed_although_it_is_needed_is_named_with_the_mail() {
     let in_grace = "entries that could be had back then needed it";
-    let cases: Vec<(Vec<Vec<(Value, Vec<u8>)>>, &str, Vec<u32>)> = vec![
+    let cases: Vec<(Vec<Entries>, &str, Vec<u32>)> = vec![
         // The second receipt is there.
         (vec![freed(&days(8), INBOX, 1, json!([[3, 3]]))], "entries that are there need it", vec![2, 2]),
         // The first can be had back from Bob's folder.
@@ -325,7 +115,7 @@ fn what_was_freed_or_taken_out_before_its_time_or_under_a_hold_is_named() {
     let gone = vec![(gateway_mailbox(gone), Vec::new())];
     let early = "what was deleted less than 7 days before";
     let not_due = "what was received less than 30 days before";
-    let cases: Vec<(Vec<Vec<(Value, Vec<u8>)>>, Option<&str>)> = vec![
+    let cases: Vec<(Vec<Entries>, Option<&str>)> = vec![
         (vec![freed(&days(8), BOB, 1, json!([]))], None),
         (vec![freed(&at(8 * DAY_MS - 1), BOB, 1, json!([]))], Some(early)),
         (vec![keeping(json!({"grace_days": 0})), freed(&days(1), BOB, 1, json!([]))], None),
@@ -556,4 +346,30 @@ fn content_that_is_gone_from_the_last_group_of_a_segment_breaks_no_chain() {
     let of_log: Vec<_> = damage.iter().filter(|found| found.kind == FindingKind::Log).collect();
     assert!(of_log.is_empty(), "{damage:#?}");
     assert_eq!(damage.iter().filter(|found| found.kind == FindingKind::Content).count(), 2, "{damage:#?}");
+}
+
+#[test]
+fn the_scrub_takes_freed_content_for_no_damage() {
+    let mut groups = two();
+    groups.push(freed(&days(8), INBOX, 1, json!([])));
+    groups.push(freed(&days(8), BOB, 1, json!([[1, 2]])));
+    let mut written = Written::of(&groups);
+    written.indexed();
+    let scrubbed = || {
+        let store = open(written.dir.path());
+        let before = store.scrub().last;
+        store.set_scrub(1 << 30);
+        store.scrub_now().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while store.scrub().last == before {
+            assert!(Instant::now() < deadline, "not in time");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        store.scrub().damaged
+    };
+    written.blank(1);
+    written.overwrite(2, &[0; 9]);
+    assert_eq!(scrubbed(), 0);
+    written.blank(3);
+    assert_eq!(scrubbed(), 1);
 }

@@ -140,18 +140,17 @@ enum Rule {
 
 fn rule(gateway_mailbox: &GatewayMailbox, name: &FolderName, at: Timestamp) -> Rule {
     let keeping = &gateway_mailbox.keeping;
-    let is_gone = gateway_mailbox.state == GatewayMailboxState::Deleted
-        && gateway_mailbox.deleted_at.is_some_and(|deleted| is_over(deleted, keeping.grace_days, at));
+    if gateway_mailbox.state == GatewayMailboxState::Deleted {
+        let is_over =
+            gateway_mailbox.deleted_at.is_some_and(|deleted| is_over(deleted, keeping.grace_days, at));
+        return if is_over { Rule::All } else { Rule::Nothing };
+    }
     let days = match name {
         FolderName::Inbox => keeping.inbox_days,
         FolderName::User { .. } => keeping.user_days,
         FolderName::Unassigned | FolderName::Quarantine => None,
     };
-    match days {
-        _ if is_gone => Rule::All,
-        Some(days) => Rule::Days(days),
-        None => Rule::Nothing,
-    }
+    days.map_or(Rule::Nothing, Rule::Days)
 }
 
 impl Ledger {

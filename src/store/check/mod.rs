@@ -9,6 +9,7 @@ mod bits;
 mod content;
 mod covers;
 mod damage;
+mod end;
 mod files;
 #[cfg(test)]
 mod keeping_tests;
@@ -28,6 +29,8 @@ mod taking;
 mod tests;
 mod verifier;
 mod withheld;
+#[cfg(test)]
+mod written;
 
 pub use report::{
     FindingKind, FolderEntry, FreedContent, Unused, VerifyFinding, VerifyProgress, VerifyReport,
