@@ -8,6 +8,8 @@ mod addresses;
 mod checkpoints;
 #[path = "support/delivery.rs"]
 mod delivery;
+#[path = "store/keyrings.rs"]
+mod keyrings;
 #[path = "store/relations.rs"]
 mod relations;
 #[path = "store/revisions.rs"]
