@@ -269,8 +269,14 @@ fn setting_up_says_what_the_relay_answers() {
     configure(&site, &two);
     site.write("relay-password", "wrong\n");
     fs::set_permissions(site.path("relay-password"), fs::Permissions::from_mode(0o644)).unwrap();
+    let mut refused = site.serve_unchecked();
+    assert_eq!(refused.wait(), 2);
+    assert!(refused.log().contains("run chmod o-rwx,g-w"), "{}", refused.log());
+    // Not there is no reason to take no mail.
+    fs::remove_file(site.path("relay-password")).unwrap();
     let mut server = site.serve();
     server.wait_for("alerts.password_file");
+    site.write("relay-password", "wrong\n");
     let wrong = site.run(&["status-mail", "--now"]).expect(1).stdout;
     assert!(wrong.contains("admin@example.net: NOT TAKEN") && wrong.contains("535"), "{wrong}");
     assert!(site.run(&["status"]).expect(0).stdout.contains("THE LAST TRY FAILED"));

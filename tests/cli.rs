@@ -190,6 +190,8 @@ fn script(site: &Site) -> Vec<String> {
         assert_eq!(outcome.code, *code, "{step:?}: {}", outcome.stdout);
         let mut line = outcome.stdout;
         for (index, value) in [&made, &other].into_iter().enumerate() {
+            let public_key = text(&value["keys"], "public_key");
+            line = line.replace(public_key, &format!("(public_key {index})"));
             for key in ["login", "id", "created_at"] {
                 line = line.replace(text(value, key), &format!("({key} {index})"));
                 line = line.replace(&text(value, key).to_uppercase(), &format!("({key} {index})"));

@@ -349,7 +349,7 @@ fn a_message_from_tomorrow_tells_that_the_clock_is_or_was_wrong() {
 
 #[test]
 fn a_server_that_does_not_run_is_a_problem_until_it_is_started() {
-    let site = Site::new();
+    let site = Site::with(ESCROW, USERS);
     check(&site, "server").all("server", "problem");
     create(&site, "Contoso");
     let found = doctor(&site, &[OFFLINE]);

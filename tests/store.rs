@@ -10,6 +10,8 @@ mod checkpoints;
 mod delivery;
 #[path = "store/keeping.rs"]
 mod keeping;
+#[path = "store/keyrings.rs"]
+mod keyrings;
 #[path = "store/relations.rs"]
 mod relations;
 #[path = "store/revisions.rs"]

@@ -19,6 +19,29 @@ pub enum Key {
     Identity(Zeroizing<String>),
 }
 
+/// A password that is to be put in force. Wiped when dropped, and in no log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NewPassword(Zeroizing<String>);
+
+impl NewPassword {
+    /// Takes what was drawn.
+    pub fn new(password: Zeroizing<String>) -> NewPassword {
+        NewPassword(password)
+    }
+
+    /// The secret itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NewPassword(…)")
+    }
+}
+
 impl Key {
     /// What it is, for the record.
     pub(super) fn kind(&self) -> &'static str {

@@ -79,7 +79,7 @@ pub use gap::{Gap, GapState};
 pub use gaps::{GAPS_MAX, GapsView, NotReached};
 pub use gateway_mailboxes::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX};
 pub use health::Serving;
-pub use key::Key;
+pub use key::{Key, NewPassword};
 pub use key_changes::{FormerKeyView, KeyExportView, KeysView, PasswordResetView};
 pub use learned::{Counted, CountedCertificate, LEARNED_REPORTS_MAX, LearnedView, RecentView, Verdicts};
 pub use log_level::{LOG_LEVEL_SECONDS_MAX, configured_level};

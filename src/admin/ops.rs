@@ -1,6 +1,7 @@
 //! Takes a request to the function that carries it out.
 
 use super::health::{Serving, readiness};
+use super::key::NewPassword;
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
@@ -113,7 +114,7 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         Request::ResetPassword { gateway_mailbox, keys, password, approved } => {
             let actor = actor.to_owned();
             let reset = move |c: &Context| {
-                let given = (&keys[..], password.as_ref().map(|password| password.as_str()));
+                let given = (&keys[..], password.as_ref().map(NewPassword::reveal));
                 key_changes::reset_password(c, &actor, &gateway_mailbox, given, approved)
             };
             blocking(context, reset).await.map(|reset| Response::PasswordReset(Box::new(reset)))

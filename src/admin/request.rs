@@ -10,7 +10,7 @@
 use super::Ports;
 use super::export::ExportView;
 use super::gaps::GapsView;
-use super::key::Key;
+use super::key::{Key, NewPassword};
 use super::key_changes::{KeyExportView, KeysView, PasswordResetView};
 use super::learned::{LearnedView, RecentView};
 use super::quarantine::{QuarantineView, QuarantinedDetail};
@@ -159,7 +159,7 @@ pub enum Request {
         /// What opens it, or did; nothing given is given up.
         keys: Vec<Key>,
         /// The password to be, drawn; absent only says what would come of it.
-        password: Option<Zeroizing<String>>,
+        password: Option<NewPassword>,
         /// Although mail is given up.
         approved: bool,
     },
@@ -797,6 +797,18 @@ mod tests {
         let text = serde_json::to_string(&error).unwrap();
         assert_eq!(text, r#"{"kind":"needs-approval","why":"3 messages are left"}"#);
         assert_eq!(serde_json::from_str::<OpError>(&text).unwrap(), error);
+    }
+
+    #[test]
+    fn no_secret_is_shown_in_debug() {
+        let secret = || Zeroizing::new("open sesame".to_owned());
+        let keys = vec![Key::Password(secret()), Key::Identity(secret())];
+        let password = Some(NewPassword::new(secret()));
+        let gateway_mailbox = "mbx-1".to_owned();
+        let request = Request::ResetPassword { gateway_mailbox, keys, password, approved: true };
+        let (shown, written) = (format!("{request:?}"), serde_json::to_string(&request).unwrap());
+        assert!(!shown.contains("sesame") && written.matches("sesame").count() == 3, "{shown}");
+        assert_eq!(serde_json::from_str::<Request>(&written).unwrap(), request);
     }
 
     #[test]

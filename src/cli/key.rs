@@ -4,7 +4,8 @@ use super::args::{KeyCommand, ResetArguments};
 use super::output::{self, Failure, counted, safe, time};
 use super::{approval, ask, export, print_response, reach, secret};
 use crate::admin::{
-    FormerKeyView, GatewayMailboxView, KeyExportView, KeysView, OpError, PasswordResetView, Request, Response,
+    FormerKeyView, GatewayMailboxView, KeyExportView, KeysView, NewPassword, OpError, PasswordResetView,
+    Request, Response,
 };
 use crate::config::Settings;
 use crate::store::generate_password;
@@ -114,7 +115,10 @@ pub(super) fn reset_password(
             password.as_str(),
         ))?;
     }
-    let done = match reach::perform(settings, request(Some(password.clone()), yes || plan.gives_up)) {
+    let done = match reach::perform(
+        settings,
+        request(Some(NewPassword::new(password.clone())), yes || plan.gives_up),
+    ) {
         Err(failure) if failure.code() == UNAVAILABLE => {
             let unknown = "whether it is in force is not known: when the server is back, try the old password and the one shown";
             return Err(Failure::from(format!("{}; {unknown}", failure.why())));

@@ -1062,6 +1062,7 @@ impl Store for Embedded {
         }
         let recipients = self.shared.escrow.load();
         let keys_dir = self.shared.keys_dir();
+        self.settle_keyring(id)?;
         let spoilt = self.shared.read(|index| key_files::differing(&keys_dir, index, id))?;
         let made = escrow::wrap_missing(&keys_dir, &owner, &key.keyring, &recipients, &spoilt)?;
         let facts = key_files::entries(&keys_dir, id, now(), Some(&made))?;

@@ -13,7 +13,7 @@
 use super::committer::{Command, KeyringChange};
 use super::embedded::{Embedded, Shared};
 use super::fact::KeyFileFact;
-use super::files::{sync_dir, write_file_durably};
+use super::files::{create_dir_durably, sync_dir, write_file_durably};
 use super::index::Index;
 use super::plant::{Plant, is_planted};
 use super::seal::{self, KEYRING_FILE, KeyringError};
@@ -23,7 +23,7 @@ use crate::observe::now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 /// What a file has behind its name until it takes the place of the one before.
@@ -74,8 +74,10 @@ fn write_next(dir: &Path, files: &Files) -> Result<(), StoreError> {
     })
 }
 
-/// Puts every `.next` in its place that is on record, and removes the others. Tells how many it found.
-pub(super) fn settle(dir: &Path, recorded: impl Fn(&str) -> Option<Digest>) -> io::Result<usize> {
+/// Puts every `.next` in its place that is on record. Others are removed if the keyring in its place is the one on record; if it
+/// is not, they may be worth more than it. Tells how many it found.
+fn settle(dir: &Path, recorded: impl Fn(&str) -> Option<Digest>) -> io::Result<usize> {
+    let mut left = Vec::new();
     let mut found = 0;
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -85,8 +87,12 @@ pub(super) fn settle(dir: &Path, recorded: impl Fn(&str) -> Option<Digest>) -> i
         if Some(Digest::of(&seal::read_wrapped(&path)?)) == recorded(name) {
             fs::rename(&path, dir.join(name))?;
         } else {
-            fs::remove_file(&path)?;
+            left.push(path);
         }
+    }
+    let present = seal::read_wrapped(&dir.join(KEYRING_FILE)).map(|wrapped| Digest::of(&wrapped)).ok();
+    if present.is_some() && present == recorded(KEYRING_FILE) {
+        left.iter().try_for_each(fs::remove_file)?;
     }
     if found > 0 && !is_planted(Plant::SkipRenameDirSync) {
         sync_dir(dir)?;
@@ -94,21 +100,22 @@ pub(super) fn settle(dir: &Path, recorded: impl Fn(&str) -> Option<Digest>) -> i
     Ok(found)
 }
 
+/// The hashes on record of the files of one gateway mailbox.
+fn recorded_of(all: &[(GatewayMailboxId, String, Digest)], id: GatewayMailboxId) -> BTreeMap<&str, Digest> {
+    let own = all.iter().filter(|(owner, _, _)| *owner == id);
+    own.map(|(_, name, sha256)| (name.as_str(), *sha256)).collect()
+}
+
 /// Ends what a crash left of replacing files, of every gateway mailbox.
 pub(super) fn settle_all(keys_dir: &Path, index: &Index) -> Result<(), StoreError> {
-    let recorded = index.key_files()?;
+    let all = index.key_files()?;
     for (mailbox, _) in index.gateway_mailboxes()? {
-        let hash = |name: &str| {
-            let this = |(id, known, _): &&(GatewayMailboxId, String, Digest)| {
-                (*id, known.as_str()) == (mailbox.id, name)
-            };
-            recorded.iter().find(this).map(|(_, _, sha256)| *sha256)
-        };
-        match settle(&keys_dir.join(mailbox.id.to_string()), hash) {
+        let recorded = recorded_of(&all, mailbox.id);
+        match settle(&keys_dir.join(mailbox.id.to_string()), |name| recorded.get(name).copied()) {
             Ok(0) => {}
             Ok(files) => tracing::info!(event = "keys.settled", mailbox_id = %mailbox.id, files),
-            // Its keyring may be on another disk that is not there. Who opens it reads whichever file is on record.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            // Who opens it reads whichever file is on record.
             Err(error) => tracing::warn!(event = "keys.unsettled", mailbox_id = %mailbox.id, %error),
         }
     }
@@ -236,15 +243,12 @@ impl Embedded {
             return Err(StoreError::Refused(format!("a keyring holds at most {KEYS_MAX} keys")));
         }
         let _alone = shared.key_changes.lock().unwrap_or_else(PoisonError::into_inner);
-        // What a failed write may have left at the end of the log counts no more behind this: nor do the files it names.
-        self.ask_blocking(|answer| Command::KeyFiles { facts: Vec::new(), answer })?;
-        let dir = shared.keys_dir().join(id.to_string());
-        let unsettled = |e| StoreError::io("replacing a keyring", e);
-        settle(&dir, |name| shared.recorded(id, name)).map_err(unsettled)?;
+        let dir = self.settle_keyring(id)?;
         let files = self.next_files(wanted)?;
         write_next(&dir, &files)?;
+        let hash = |name: &str| files.get(name).map(|octets| Digest::of(octets));
         if is_planted(Plant::KeyringBeforeLog) {
-            settle(&dir, |name| files.get(name).map(|octets| Digest::of(octets))).map_err(unsettled)?;
+            settle(&dir, hash).map_err(|e| StoreError::io("replacing a keyring", e))?;
         }
         let at = now();
         let fact = |(name, octets): (&String, &Vec<u8>)| KeyFileFact {
@@ -265,16 +269,35 @@ impl Embedded {
             at,
         });
         let changed = self.ask_blocking(|answer| Command::Keyring { change, answer });
-        match &changed {
-            // After trouble with the disk the group may be in the log all the same: the next opening knows.
-            Err(e) if !matches!(e, StoreError::Refused(_) | StoreError::Gone) => {}
-            _ => {
-                if let Err(error) = settle(&dir, |name| shared.recorded(id, name)) {
-                    tracing::warn!(event = "keys.unsettled", mailbox_id = %id, %error);
-                }
+        let settled = match &changed {
+            // Durable, whatever the index knows of it by now.
+            Ok(_) => settle(&dir, hash),
+            Err(StoreError::Refused(_) | StoreError::Gone) => {
+                let names = files.keys().map(|name| dir.join(format!("{name}{NEXT}")));
+                names.map(fs::remove_file).collect::<io::Result<Vec<()>>>().map(|removed| removed.len())
             }
+            // After trouble with the disk the group may be in the log all the same: the next opening knows.
+            Err(_) => Ok(0),
+        };
+        if let Err(error) = settled {
+            tracing::warn!(event = "keys.unsettled", mailbox_id = %id, %error);
         }
         changed.map(Arc::new)
+    }
+
+    /// Ends what was left of replacing files before, while nobody else does; gives where they are.
+    pub(super) fn settle_keyring(&self, id: GatewayMailboxId) -> Result<PathBuf, StoreError> {
+        // Behind this the index has all that is in the log, and what a failed write may have left at its end counts no more: nor
+        // do the files it names.
+        self.ask_blocking(|answer| Command::KeyFiles { facts: Vec::new(), answer })?;
+        let all = self.shared.read(Index::key_files)?;
+        let recorded = recorded_of(&all, id);
+        let dir = self.shared.keys_dir().join(id.to_string());
+        // Were it lost, another keyring can still be made.
+        create_dir_durably(&dir)
+            .and_then(|()| settle(&dir, |name| recorded.get(name).copied()))
+            .map_err(|e| StoreError::io("replacing a keyring", e))?;
+        Ok(dir)
     }
 
     fn next_files(&self, wanted: &Replacement<'_>) -> Result<Files, StoreError> {

@@ -22,6 +22,29 @@ pub(in crate::store) struct KeyringChange {
     pub(in crate::store) at: Timestamp,
 }
 
+/// Makes the first of these keys the newest, and those that are not among them lost.
+fn exchange(
+    state: &mut GatewayMailbox,
+    opens: &[String],
+    at: Timestamp,
+    objects_end: u64,
+) -> Result<(), StoreError> {
+    let Some(newest) = opens.first() else { return Ok(()) };
+    if state.public_key != *newest {
+        if state.former_keys.len() + 1 >= KEYS_MAX {
+            return Err(StoreError::Refused(format!(
+                "it has had {KEYS_MAX} keys, the most there can be: make another gateway mailbox"
+            )));
+        }
+        let public_key = std::mem::replace(&mut state.public_key, newest.clone());
+        state.former_keys.push(FormerKey { public_key, until: at, lost: false, objects_end });
+    }
+    for former in &mut state.former_keys {
+        former.lost = !opens.contains(&former.public_key);
+    }
+    Ok(())
+}
+
 impl Committer {
     pub(super) fn change_keyring(
         &mut self,
@@ -41,42 +64,14 @@ impl Committer {
             let why = "its keys were changed at the same time: try again";
             return Err(StoreError::Refused(why.to_owned()));
         }
-        if let Some(newest) = change.opens.first() {
-            self.exchange_keys(&mut state, newest, &change)?;
-        }
+        exchange(&mut state, &change.opens, change.at, self.numbers.object)?;
+        let lost = state.former_keys.iter().filter(|former| former.lost);
+        self.given_up.extend(lost.map(|former| former.public_key.clone()));
         let (at, actor, action) = (change.at, change.actor, change.action.to_owned());
         let fact = GatewayMailboxFact { at, actor, action, gateway_mailbox: state, digest_key };
         let changed = self.gateway_mailbox(fact, group)?;
         change.key_files.into_iter().try_for_each(|file| group.push_fact(Fact::KeyFile(file)))?;
         Ok(changed)
-    }
-
-    fn exchange_keys(
-        &mut self,
-        state: &mut GatewayMailbox,
-        newest: &str,
-        change: &KeyringChange,
-    ) -> Result<(), StoreError> {
-        if state.public_key != newest {
-            if state.former_keys.len() + 1 >= KEYS_MAX {
-                return Err(StoreError::Refused(format!(
-                    "it has had {KEYS_MAX} keys, the most there can be: make another gateway mailbox"
-                )));
-            }
-            state.former_keys.push(FormerKey {
-                public_key: std::mem::replace(&mut state.public_key, newest.to_owned()),
-                until: change.at,
-                lost: false,
-                objects_end: self.numbers.object,
-            });
-        }
-        for former in &mut state.former_keys {
-            former.lost = !change.opens.contains(&former.public_key);
-            if former.lost {
-                self.given_up.insert(former.public_key.clone());
-            }
-        }
-        Ok(())
     }
 
     /// True for what was sealed to a key that the password does not open any more: it was staged before.
@@ -89,5 +84,33 @@ impl Committer {
             now.public_key != staged.public_key
                 && now.former_keys.iter().any(|f| f.lost && f.public_key == staged.public_key)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_key_keeps_those_before_and_there_are_not_endlessly_many() {
+        let json = r#"{"id":"00000000-0000-7000-8000-000000000000","name":"","addresses":[],"profile":"generic",
+            "state":"active","archive":true,"created_at":"2026-01-01T00:00:00Z","public_key":"key-0"}"#;
+        let mut state: GatewayMailbox = serde_json::from_str(json).unwrap();
+        let at = Timestamp::from_unix_ms(0);
+        let mut opens = vec!["key-0".to_owned()];
+        for n in 1..KEYS_MAX {
+            opens.insert(0, format!("key-{n}"));
+            exchange(&mut state, &opens, at, n as u64).unwrap();
+            assert_eq!((state.former_keys.len(), state.lacks_keys()), (n, false));
+        }
+        let more: Vec<String> = [vec!["key-64".to_owned()], opens.clone()].concat();
+        assert!(matches!(exchange(&mut state, &more, at, 64), Err(StoreError::Refused(_))));
+        // Another password for the same keys is always possible; what it does not open is lost, until it does again.
+        exchange(&mut state, &opens[..1], at, 64).unwrap();
+        assert_eq!(state.lost_objects().len(), KEYS_MAX - 1);
+        exchange(&mut state, &opens, at, 64).unwrap();
+        assert!(!state.lacks_keys() && state.public_key == "key-63");
+        exchange(&mut state, &[], at, 64).unwrap();
+        assert!(!state.lacks_keys());
     }
 }
