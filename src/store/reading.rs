@@ -309,7 +309,7 @@ fn open_current(data_dir: &Path) -> Result<Index, StoreError> {
             (_, false) => return refused("the index is being made anew: wait for its end".to_owned()),
             (false, _) => {
                 let why = "the store was not closed in good order, and its index may not know all mail: start the server, or run";
-                return refused(format!("{why} daybook check, which opens it once"));
+                return refused(format!("{why} daybook mailbox list, which opens it once"));
             }
         }
     }
