@@ -15,7 +15,8 @@ mod resume;
 mod support;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use daybook::mail::Timestamp;
+use daybook::mail::{GatewayMailbox, Timestamp};
+use daybook::store::{Embedded, Options, Store};
 use opened::Account;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 use support::{Outcome, Site, corpus};
+use tokio::runtime::Runtime;
 
 /// A line of the manifest that a message has, by folder and UID.
 type Messages = BTreeMap<(String, u64), Value>;
@@ -78,6 +80,16 @@ impl Filled {
         let read = |line: &Value| fs::read(self.site.path(to).join(line["path"].as_str().unwrap())).unwrap();
         self.messages(to).into_iter().map(|(key, line)| (key, read(&line))).collect()
     }
+}
+
+/// Has `work` done on the store, past SMTP, while no server runs.
+fn past_smtp(site: &Site, account: &Account, work: impl FnOnce(&Embedded, &GatewayMailbox, &Runtime)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let options = Options { data_dir: site.path("data"), reserve_octets: 0 };
+    let (store, _) = Embedded::open(&options).unwrap();
+    let to = store.gateway_mailboxes().into_iter().find(|mailbox| mailbox.id.to_string() == account.id);
+    work(&store, &to.unwrap(), &runtime);
+    runtime.block_on(store.close());
 }
 
 /// The lines of a manifest.

@@ -38,6 +38,8 @@ mod parts;
 mod ballast;
 #[path = "real/checkpoint.rs"]
 mod checkpoint;
+#[path = "real/export.rs"]
+mod export;
 
 #[path = "real/packaging.rs"]
 mod packaging;

@@ -3,9 +3,9 @@
 use super::delivery::delivery;
 use super::opened::{Account, json};
 use super::support::Site;
-use super::{Filled, lines, messages};
+use super::{Filled, lines, messages, past_smtp};
 use daybook::mail::{Timestamp, UserFolder};
-use daybook::store::*;
+use daybook::store::{FolderName, Store};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -123,22 +123,18 @@ fn check_names_what_is_not_as_the_manifest_says() {
 
 /// Gives users with these slugs a message each, past SMTP.
 fn place(site: &Site, account: &Account, slugs: &[&str], first: usize) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let options = Options { data_dir: site.path("data"), reserve_octets: 0 };
-    let (store, _) = Embedded::open(&options).unwrap();
-    let to =
-        store.gateway_mailboxes().into_iter().find(|mailbox| mailbox.id.to_string() == account.id).unwrap();
-    for (number, slug) in slugs.iter().enumerate().map(|(number, slug)| (first + number, slug)) {
-        let random = [u8::try_from(number).unwrap(); 10];
-        let body = format!("Subject: {number}\r\n\r\nfor {slug:?}\r\n");
-        let at = Timestamp::from_unix_ms(1_790_000_000_000);
-        let mut sent = delivery(&store, &to, at, random, body.as_bytes());
-        sent.placements[0].folder =
-            FolderName::User { user: format!("user {number}"), folder: UserFolder::Incoming };
-        sent.placements[0].slug = Some((*slug).to_owned());
-        runtime.block_on(store.deliver(vec![sent])).unwrap();
-    }
-    runtime.block_on(store.close());
+    past_smtp(site, account, |store, to, runtime| {
+        for (number, slug) in slugs.iter().enumerate().map(|(number, slug)| (first + number, slug)) {
+            let random = [u8::try_from(number).unwrap(); 10];
+            let body = format!("Subject: {number}\r\n\r\nfor {slug:?}\r\n");
+            let mut sent =
+                delivery(store, to, Timestamp::from_unix_ms(1_790_000_000_000), random, body.as_bytes());
+            sent.placements[0].folder =
+                FolderName::User { user: format!("user {number}"), folder: UserFolder::Incoming };
+            sent.placements[0].slug = Some((*slug).to_owned());
+            runtime.block_on(store.deliver(vec![sent])).unwrap();
+        }
+    });
 }
 
 #[test]

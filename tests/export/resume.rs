@@ -3,9 +3,9 @@
 use super::delivery::delivery;
 use super::opened::{Account, json};
 use super::support::{Site, wait_until};
-use super::{Filled, lines, messages};
+use super::{Filled, lines, messages, past_smtp};
 use daybook::mail::Timestamp;
-use daybook::store::*;
+use daybook::store::Store;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,24 +16,19 @@ use std::time::Instant;
 
 /// Puts so many small messages into INBOX, past SMTP.
 fn fill(site: &Site, account: &Account, count: u32) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let options = Options { data_dir: site.path("data"), reserve_octets: 0 };
-    let (store, _) = Embedded::open(&options).unwrap();
-    let to =
-        store.gateway_mailboxes().into_iter().find(|mailbox| mailbox.id.to_string() == account.id).unwrap();
     let numbers: Vec<u32> = (0..count).collect();
-    for some in numbers.chunks(500) {
-        let make = |number: &u32| {
-            let mut random = [0; 10];
-            random[..4].copy_from_slice(&number.to_be_bytes());
-            let at = Timestamp::from_unix_ms(1_790_000_000_000 + i64::from(*number));
-            let body = format!("Subject: {number}\r\n\r\nFrom {number}\r\n{}", "text\r\n".repeat(100));
-            delivery(&store, &to, at, random, body.as_bytes())
-        };
-        let deliveries = some.iter().map(make).collect();
-        runtime.block_on(store.deliver(deliveries)).unwrap();
-    }
-    runtime.block_on(store.close());
+    past_smtp(site, account, |store, to, runtime| {
+        for some in numbers.chunks(500) {
+            let make = |number: &u32| {
+                let mut random = [0; 10];
+                random[..4].copy_from_slice(&number.to_be_bytes());
+                let at = Timestamp::from_unix_ms(1_790_000_000_000 + i64::from(*number));
+                let body = format!("Subject: {number}\r\n\r\nFrom {number}\r\n{}", "text\r\n".repeat(100));
+                delivery(store, to, at, random, body.as_bytes())
+            };
+            runtime.block_on(store.deliver(some.iter().map(make).collect())).unwrap();
+        }
+    });
 }
 
 /// Every file of an export with its octets; of the manifest only what does not say when.
