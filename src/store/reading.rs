@@ -314,12 +314,14 @@ fn open_current(data_dir: &Path) -> Result<Index, StoreError> {
             return Ok(index);
         }
         match (running, is_made) {
-            (true, true) if Instant::now() < deadline => std::thread::sleep(CAUGHT_UP_RETRY),
-            (true, true) => return refused("the index of the running server lags behind its log".to_owned()),
-            (_, false) => return refused("the index is being made anew: wait for its end".to_owned()),
             (false, _) => {
                 let why = "the store was not closed in good order, and its index may not know all mail: start the server, or run";
-                return refused(format!("{why} daybook check, which opens it once"));
+                return refused(format!("{why} daybook mailbox list, which opens it once"));
+            }
+            (true, false) => return refused("the index is being made anew: wait for its end".to_owned()),
+            (true, true) if Instant::now() < deadline => std::thread::sleep(CAUGHT_UP_RETRY),
+            (true, true) => {
+                return refused("the index of the running server lags behind its log".to_owned());
             }
         }
     }

@@ -42,5 +42,4 @@ pub(in crate::store) use content::{Found, content_file};
 pub(in crate::store) use covers::is_open;
 pub(in crate::store) use damage::{Damage, Touched};
 pub(in crate::store) use opening::{Unopenable, open_index};
-use segment::open;
 pub(in crate::store) use segment::{End, Expect, Seen, Tail, Visit, segment_name, walk_segment};

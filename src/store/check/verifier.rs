@@ -14,9 +14,10 @@ use super::report::{
 use super::restored::Restores;
 use super::rows::{Bucket, Rows};
 use super::second::{SecondLook, each};
+use super::segment::open;
 use super::taking::{Findings, Taking};
 use super::withheld::Withheld;
-use super::{Damage, End, Expect, Tail, open, segment_name, walk_segment};
+use super::{Damage, End, Expect, Tail, segment_name, walk_segment};
 use crate::mail::Timestamp;
 use crate::observe::now;
 use crate::store::checkpoint::PublicKey;
