@@ -28,6 +28,9 @@ struct State {
     /// What the system's clock said when it was first seen to have jumped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     paused_since: Option<Timestamp>,
+    /// This process said so.
+    #[serde(skip)]
+    told: bool,
 }
 
 /// The trusted clock of one store.
@@ -56,7 +59,7 @@ impl Clock {
                     tracing::warn!(event = "retention.clock_forgotten", file = CLOCK_FILE, at = %system, %error);
                 }
             }
-            State { mark: system, paused_since: None }
+            State { mark: system, paused_since: None, told: false }
         });
         Clock { path, ahead_ms, state: Mutex::new(state), is_new, unkept: Mutex::new(false) }
     }
@@ -78,16 +81,16 @@ impl Clock {
     pub(in crate::store) fn trusted(&self) -> Result<Timestamp, ClockPause> {
         let system = self.system();
         let mut state = self.state();
-        let before = *state;
         if system.unix_ms().saturating_sub(state.mark.unix_ms()) > JUMP_MS {
             let since = *state.paused_since.get_or_insert(system);
-            if before.paused_since.is_none() {
-                let trusted = state.mark;
+            let trusted = state.mark;
+            if !std::mem::replace(&mut state.told, true) {
                 tracing::error!(event = "retention.paused", clock = %system, trusted = %trusted);
             }
-            return Err(ClockPause { since, trusted: state.mark, clock: system });
+            return Err(ClockPause { since, trusted, clock: system });
         }
         state.mark = state.mark.max(system);
+        state.told = false;
         if state.paused_since.take().is_some() {
             tracing::info!(event = "retention.resumed", clock = %system, trusted = %state.mark);
         }
@@ -115,8 +118,7 @@ impl Clock {
     /// An admin said that the system's clock is right, and that is on record: time goes on from `at`.
     pub(in crate::store) fn trust(&self, at: Timestamp) {
         let mut state = self.state();
-        state.mark = state.mark.max(at);
-        state.paused_since = None;
+        *state = State { mark: state.mark.max(at), paused_since: None, told: false };
     }
 
     /// Keeps what time has reached over a restart, durably. It is tried again when that fails.
