@@ -4,7 +4,6 @@ use super::embedded::Shared;
 use super::fact::{Entry, Fact, ReceivedFact, RevisedFact};
 use super::format::ENTRY_OCTETS_MAX;
 use super::index::Index;
-use super::log::{Octets, SegmentFile};
 use super::{StoreError, TurnedAway};
 
 /// Where an entry stands: its segment, its first octet, its length.
@@ -56,8 +55,9 @@ fn read(shared: &Shared, (segment, place, octets): EntryPlace) -> Result<Fact, S
         return Err(damaged("impossible size".to_owned()));
     }
     let mut entry = vec![0; octets as usize];
-    SegmentFile::open(&shared.log_dir(), segment)
-        .and_then(|file| file.fill(&mut entry, place))
+    shared
+        .last_emptied
+        .fill(&shared.log_dir(), segment, &mut entry, place)
         .map_err(|e| damaged(e.to_string()))?;
     let entry: Entry = serde_json::from_slice(&entry).map_err(|e| damaged(e.to_string()))?;
     Ok(entry.fact)
