@@ -113,6 +113,7 @@ pub(super) struct Shared {
     #[cfg(test)]
     pub(super) pretended_free: Mutex<Option<u64>>,
     readers: Mutex<Vec<Index>>,
+    pub(super) last_emptied: super::emptied::LastRead,
     routes: ArcSwap<Routes>,
     /// Whom new keyrings are wrapped to besides the password.
     escrow: ArcSwap<Vec<Recipient>>,
@@ -476,6 +477,7 @@ impl Embedded {
             #[cfg(test)]
             pretended_free: Mutex::new(None),
             readers: Mutex::new(Vec::new()),
+            last_emptied: super::emptied::LastRead::default(),
             routes: ArcSwap::default(),
             escrow: ArcSwap::default(),
             key_changes: Mutex::new(()),

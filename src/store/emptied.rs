@@ -20,11 +20,13 @@ mod file;
 mod format;
 #[cfg(test)]
 mod in_store;
+mod last;
 #[cfg(test)]
 mod tests;
 
 pub(super) use exchange::{exchange, tidy};
 pub(super) use file::{DamagedBlock, EntriesFile, OpenError};
+pub(super) use last::LastRead;
 
 use std::path::{Path, PathBuf};
 

@@ -6,6 +6,7 @@
 
 use super::check::{Unopenable, is_open, open_index};
 use super::embedded::unlocked;
+use super::emptied::LastRead;
 use super::fact::Fact;
 use super::format::SEGMENT_HEADER_OCTETS;
 use super::index::{Index, Making, ObjectRow};
@@ -67,6 +68,7 @@ pub struct Reader {
 struct AsItLies {
     data_dir: PathBuf,
     index: Mutex<Index>,
+    last_emptied: LastRead,
 }
 
 impl AsItLies {
@@ -101,7 +103,13 @@ impl Reader {
     /// [`StoreError::IndexDamaged`]; [`StoreError::Io`] when there is no store or it may not be read.
     pub fn open(data_dir: &Path) -> Result<Reader, StoreError> {
         let index = Mutex::new(open_current(data_dir)?);
-        Ok(Reader { at: Arc::new(AsItLies { data_dir: data_dir.to_owned(), index }) })
+        Ok(Reader {
+            at: Arc::new(AsItLies {
+                data_dir: data_dir.to_owned(),
+                index,
+                last_emptied: LastRead::default(),
+            }),
+        })
     }
 
     /// Asks what the store says now, from here on.
@@ -253,10 +261,12 @@ impl Reader {
             let place = index.receipt_entry(receipt_id, gateway_mailbox).ok()??;
             (place, index.revision_entries(receipt_id, gateway_mailbox).unwrap_or_default())
         };
-        let Fact::Received(received) = read_in(&log_dir, place).ok()? else { return None };
+        let Fact::Received(received) = read_in(&log_dir, &self.at.last_emptied, place).ok()? else {
+            return None;
+        };
         let mut messages = received.messages;
         for place in later {
-            if let Ok(Fact::Revised(revised)) = read_in(&log_dir, place) {
+            if let Ok(Fact::Revised(revised)) = read_in(&log_dir, &self.at.last_emptied, place) {
                 messages.extend(revised.reading.into_iter().flat_map(|reading| reading.messages));
             }
         }

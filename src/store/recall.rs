@@ -1,10 +1,10 @@
 //! Entries read back from the log, by the place the index knows.
 
 use super::embedded::Shared;
+use super::emptied::LastRead;
 use super::fact::{Entry, Fact, ReceivedFact, RevisedFact};
 use super::format::ENTRY_OCTETS_MAX;
 use super::index::Index;
-use super::log::{Octets, SegmentFile};
 use super::{StoreError, TurnedAway};
 use std::path::Path;
 
@@ -52,22 +52,24 @@ pub(super) fn read_revisions(
 }
 
 fn read(shared: &Shared, place: EntryPlace) -> Result<Fact, StoreError> {
-    read_in(&shared.log_dir(), place)
+    read_in(&shared.log_dir(), &shared.last_emptied, place)
 }
 
 /// The same of a log that nobody need have open.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when it cannot be read.
-pub(super) fn read_in(log_dir: &Path, (segment, place, octets): EntryPlace) -> Result<Fact, StoreError> {
+pub(super) fn read_in(
+    log_dir: &Path,
+    last: &LastRead,
+    (segment, place, octets): EntryPlace,
+) -> Result<Fact, StoreError> {
     let damaged = |why| damaged((segment, place, octets), why);
     if octets > ENTRY_OCTETS_MAX {
         return Err(damaged("impossible size".to_owned()));
     }
     let mut entry = vec![0; octets as usize];
-    SegmentFile::open(log_dir, segment)
-        .and_then(|file| file.fill(&mut entry, place))
-        .map_err(|e| damaged(e.to_string()))?;
+    last.fill(log_dir, segment, &mut entry, place).map_err(|e| damaged(e.to_string()))?;
     let entry: Entry = serde_json::from_slice(&entry).map_err(|e| damaged(e.to_string()))?;
     Ok(entry.fact)
 }

@@ -223,6 +223,10 @@ fn a_damaged_block_is_named_with_its_entries_and_all_others_are_told() {
     let views = store.receipts(&ReceiptQuery::All, Timestamp::from_unix_ms(0), 9_999).unwrap();
     assert!((3 * MESSAGES..4 * MESSAGES).contains(&views.len()), "{}", views.len());
     let damaged = scrubbed(&store);
+    octets[last + 100] ^= 1;
+    fs::write(&path, &octets).unwrap();
+    let views = store.receipts(&ReceiptQuery::All, Timestamp::from_unix_ms(0), 9_999).unwrap();
+    assert_eq!(views.len(), 4 * MESSAGES, "a file that is put right is read at once");
     assert!(damaged.iter().any(|place| place.starts_with("log/00000001.entries at ")), "{damaged:?}");
 }
 

@@ -310,7 +310,9 @@ fn whoever_reads_meanwhile_finds_the_segment_in_one_file_or_the_other() {
             let readers = [scope.spawn(read), scope.spawn(read)];
             exchange(dir.path(), 1).unwrap();
             is_done.store(true, Ordering::Relaxed);
-            readers.map(|reader| reader.join().unwrap());
+            for reader in readers {
+                reader.join().unwrap();
+            }
         });
     }
 }
