@@ -45,8 +45,12 @@ impl Verifier<'_> {
         let chain = tail.chain.filter(|_| is_log_whole);
         self.taking.group(tail.sequence.unwrap_or(self.taking.sequence + 1), chain.as_ref());
         tail.seen.iter().for_each(|seen| self.taking.entry(seen));
-        (self.chain, self.sequence) = (tail.chain, tail.sequence);
-        self.groups += u64::from(is_log_whole);
+        (self.chain, self.sequence) = (None, None);
+        if is_log_whole {
+            (self.chain, self.sequence) = (tail.chain, tail.sequence);
+            self.at.1 = tail.offset + tail.octets;
+            self.groups += 1;
+        }
     }
 
     /// Whether a bad last group counts, and whether the log ends where it should.

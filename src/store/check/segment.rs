@@ -217,7 +217,12 @@ impl Walker<'_, '_, '_> {
                 Ok(group) if group.damage.is_empty() || self.file.is_emptied() => self.take(group),
                 // Where content was freed every group is as this one: no more is read than must be.
                 Ok(group) if self.is_followed(&group)? => self.take(group),
-                Ok(group) => {
+                Ok(mut group) => {
+                    if group.end < self.expect.end {
+                        let what = "what stands behind this group cannot be made out".to_owned();
+                        let octets = self.expect.end - group.end;
+                        group.damage.push(self.damage_at(group.end, octets, what, true));
+                    }
                     let (sequence, chain) = (Some(group.sequence), group.chain);
                     self.end.tail = Some(Tail { sequence, chain, ..self.tail(at, group.damage, group.seen) });
                     return Ok(());

@@ -6,8 +6,11 @@ use rusqlite::Row;
 /// Findings of a kind.
 const TOLD_MAX: u32 = 20;
 
+/// What is said of a row.
+type Text = fn(&Row<'_>) -> rusqlite::Result<String>;
+
 /// What there must not be, each with a text for its row.
-const CHECKS: [(&str, fn(&Row<'_>) -> rusqlite::Result<String>); 5] = [
+const CHECKS: [(&str, Text); 5] = [
     ("SELECT object FROM unpunched WHERE object NOT IN (SELECT object FROM freed) LIMIT ?1", |row| {
         Ok(format!("object {} waits for its room to be given back, and was not freed", row.get::<_, i64>(0)?))
     }),

@@ -311,7 +311,11 @@ impl Scrub {
             (chain, sequence) = match walked {
                 Ok(end) if end.stopped => return look.end().map(|_| Ended::BrokenOff),
                 Ok(end) => {
-                    let behind = end.tail.as_ref().map(|tail| (tail.chain, tail.sequence));
+                    // Where content alone is gone the chain goes on.
+                    let is_log_whole =
+                        |tail: &&Tail| tail.damage.iter().all(|damage| damage.object.is_some());
+                    let tail = end.tail.as_ref().filter(is_log_whole);
+                    let behind = tail.map(|tail| (tail.chain, tail.sequence));
                     if let Some(tail) = end.tail {
                         take_tail(&mut look, tail);
                     }
