@@ -383,6 +383,17 @@ pub(super) fn decode_group<'a>(header: &GroupHeader, octets: &'a [u8]) -> Group<
     group
 }
 
+/// True when the payload of the frame that begins at `at` is there and reads as zeros alone: nothing sealed does.
+pub(super) fn has_blank_payload(octets: &[u8], at: u64) -> bool {
+    let payload = || {
+        let head = octets.get(usize::try_from(at).ok()?..)?;
+        let header = FrameHeader::decode(head).ok()?;
+        let from = FRAME_HEADER_OCTETS.checked_add(header.entry_octets as usize)?;
+        head.get(from..from.checked_add(usize::try_from(header.payload_octets).ok()?)?)
+    };
+    payload().is_some_and(|payload| !payload.is_empty() && payload.iter().all(|octet| *octet == 0))
+}
+
 /// One frame at `at`, the chain hash it leaves behind, and whether its entry or its payload is damaged.
 fn decode_frame<'a>(
     octets: &'a [u8],

@@ -24,7 +24,7 @@ use super::emptied;
 use super::files::{create_dir_durably, create_file, sync_dir};
 use super::format::{
     FormatError, GROUP_HEADER_OCTETS, GROUP_MAGIC, GroupBuilder, GroupHeader, SEGMENT_HEADER_OCTETS,
-    SegmentHeader, decode_group,
+    SegmentHeader, decode_group, has_blank_payload,
 };
 use super::plant::{self, Plant, is_planted};
 use super::state_file;
@@ -658,6 +658,7 @@ fn replay(
 ) -> Result<Position, StoreError> {
     let fail = |e: io::Error| StoreError::io("reading the log", e);
     let mut position = start;
+    let last = segments.keys().next_back();
     for (number, found) in segments.range(start.segment..) {
         let file = found.open().map_err(fail)?;
         let mut octets = Vec::new();
@@ -679,9 +680,14 @@ fn replay(
                     }
                     chain_is_known = true;
                     let group = decode_group(&header, &octets);
-                    // The entries were kept without the payloads.
-                    let is_damage = |what: FormatError| what != FormatError::Payload || !file.is_emptied();
-                    for (offset, what) in group.damage.iter().filter(|(_, what)| is_damage(*what)) {
+                    // Content that is freed is punched out of segments that are closed, or was left out with all other. Whoever
+                    // makes sense of entries knows what is freed: the scrub and `verify` do.
+                    let may_be_freed = file.is_emptied() || Some(number) != last;
+                    let is_freed = |offset: u64, what: FormatError| {
+                        may_be_freed && what == FormatError::Payload && has_blank_payload(&octets, offset)
+                    };
+                    let damaged = group.damage.iter().filter(|(offset, what)| !is_freed(*offset, *what));
+                    for (offset, what) in damaged {
                         damage(
                             at + offset,
                             0,

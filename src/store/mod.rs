@@ -40,6 +40,7 @@
 //! |---|---|---|
 //! | `log/NNNNNNNN.seg` | 1, in its header (format.rs) | [`Embedded::open`]; groups and frames have that of their segment, also in `log/torn/` |
 //! | `log/NNNNNNNN.entries` | 1, in its header (emptied/format.rs) | [`Embedded::open`] |
+//! | `log/00000000.seg` | 2: it holds nothing but that | every version that knows of no `.entries` |
 //! | entries in either | `v`, 1 to 5 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
 //! | `index.sqlite` | `user_version`, the newest of its entries (index.rs) | [`Embedded::open`] |
 //! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json`, `retention-clock.json` | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |

@@ -8,7 +8,7 @@ use crate::store::format::{
     ENTRY_OCTETS_MAX, FRAME_HEADER_OCTETS, FormatError, FrameHeader, GROUP_HEADER_OCTETS, GroupHeader,
     SEGMENT_HEADER_OCTETS, SegmentHeader, barring_header,
 };
-use crate::store::log::{Octets, Sectors, counted_segments, segment_path};
+use crate::store::log::{Octets, Sectors, counted_segments, find_segments, segment_path};
 use crate::store::{Digest, StoreError};
 use aws_lc_rs::digest::{Context, SHA256};
 use rustix::fs::Advice;
@@ -62,12 +62,7 @@ pub(super) fn exchange_in_steps(
     step: &mut dyn FnMut(Step),
 ) -> Result<u64, StoreError> {
     let fail = |e: io::Error| StoreError::io("putting entries in the place of a log segment", e);
-    let segments = counted_segments(log_dir)?;
-    let octets = segments.iter().find(|(found, _)| *found == number).map(|(_, octets)| *octets);
-    let octets = octets.ok_or(StoreError::Gone)?;
-    if segments.last().is_none_or(|(last, _)| *last <= number) {
-        return Err(StoreError::Refused(format!("log segment {number} is the last: it may go on")));
-    }
+    let octets = closed_octets(log_dir, number)?;
     let path = segment_path(log_dir, number);
     let source = match File::open(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -100,11 +95,26 @@ pub(super) fn exchange_in_steps(
     Ok(before.saturating_sub(after) * STAT_BLOCK_OCTETS)
 }
 
+/// How much of a closed segment counts.
+fn closed_octets(log_dir: &Path, number: u64) -> Result<u64, StoreError> {
+    let (segments, _) = find_segments(log_dir, &mut Vec::new())?;
+    let found = segments.get(&number).ok_or(StoreError::Gone)?;
+    if segments.range(number + 1..).next().is_none() {
+        return Err(StoreError::Refused(format!("log segment {number} is the last: it may go on")));
+    }
+    let heirs = segments.values().filter(|heir| heir.header.previous == number);
+    if heirs.map(|heir| heir.header.previous_octets).any(|octets| octets > found.length) {
+        return Err(StoreError::Damaged(format!("log segment {number} is shorter than it was")));
+    }
+    Ok(found.octets)
+}
+
 fn unfinished_path(log_dir: &Path, number: u64) -> PathBuf {
     log_dir.join(format!("{number:08}{UNFINISHED}"))
 }
 
-/// Removes what broken-off exchanges left, for whoever alone writes to the log. True when anything was there.
+/// Removes what broken-off exchanges left, for whoever alone writes to the log, and keeps older programs away where that is to be
+/// (a copy may have been made without). True when anything was left.
 ///
 /// # Errors
 /// [`StoreError::Io`]. Nothing depends on it: what is left over takes room, and is told from what counts.
@@ -121,6 +131,7 @@ pub(in crate::store) fn tidy(log_dir: &Path) -> Result<bool, StoreError> {
         }
         let number = name.strip_suffix(".entries").and_then(|number| number.parse::<u64>().ok());
         let Some(number) = number else { continue };
+        bar_older_programs(log_dir).map_err(fail)?;
         let segment = segment_path(log_dir, number);
         if segment.exists() {
             was_untidy = true;

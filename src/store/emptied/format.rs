@@ -48,15 +48,15 @@ pub(super) const HEADER_OCTETS: usize = 88;
 pub(super) const BLOCK_HEAD_OCTETS: usize = 44;
 pub(super) const TABLE_ROW_OCTETS: usize = 32;
 /// Kept octets that are compressed together: what damage takes at once, and what is decompressed to read one entry.
-pub(super) const KEPT_OCTETS: usize = 128 * 1024;
+pub(super) const KEPT_OCTETS: usize = 64 * 1024;
 /// Largest block, decompressed. A larger one is damage: whoever reads is not to be made to hold it.
 pub(super) const RAW_OCTETS_MAX: u32 = 256 * 1024;
 /// Largest block, compressed: what does not shrink grows a little.
 pub(super) const COMPRESSED_OCTETS_MAX: u32 = RAW_OCTETS_MAX + 4096;
 /// Blocks of one file: as many as a segment of the largest size could have, many times over.
 const BLOCKS_MAX: u32 = 1 << 24;
-/// Beyond it deflating takes much longer and gives little.
-const LEVEL: u8 = 6;
+/// Most of what is kept are hashes, which do not shrink: higher levels take twice the time for a hundredth less.
+const LEVEL: u8 = 4;
 
 const MAGIC: &[u8; 8] = b"DAYBOOKE";
 pub(super) const BLOCK_MAGIC: &[u8; 4] = b"DBE1";

@@ -10,6 +10,7 @@ use crate::store::{Digest, StoreError};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A log of which segment 1 holds these groups of entries and payloads, and segment 2 is the last. Gives segment 1 with zeros where
 /// its payloads were.
@@ -261,6 +262,9 @@ fn a_program_that_knows_of_no_entries_files_refuses_the_log_by_name() {
     }
     let why = "format version 2 is newer than this program".to_owned();
     assert_eq!(refused, [("00000000.seg".to_owned(), why)]);
+    fs::remove_file(segment_path(dir.path(), BARRED_NUMBER)).unwrap();
+    open(dir.path());
+    assert!(segment_path(dir.path(), BARRED_NUMBER).exists(), "a copy without it gets it again");
     // And a newer file of entries is refused by this one.
     let path = entries_path(dir.path(), 1);
     let mut octets = fs::read(&path).unwrap();
@@ -269,6 +273,46 @@ fn a_program_that_knows_of_no_entries_files_refuses_the_log_by_name() {
     octets[72..88].copy_from_slice(&check);
     fs::write(&path, octets).unwrap();
     assert!(matches!(find_segments(dir.path(), &mut Vec::new()), Err(StoreError::Newer(_))));
+}
+
+/// `MAKE_FIXTURE=1 cargo test --lib entries_of_version_1` wrote it once; it is never made anew.
+#[test]
+fn entries_of_version_1_are_read_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = log(dir.path(), &some_groups());
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/store/entries-version-1");
+    if std::env::var_os("MAKE_FIXTURE").is_some() {
+        exchange(dir.path(), 1).unwrap();
+        fs::create_dir_all(&fixture).unwrap();
+        fs::copy(entries_path(dir.path(), 1), entries_path(&fixture, 1)).unwrap();
+    }
+    let file = SegmentFile::open(&fixture, 1).unwrap();
+    assert!(file.is_emptied() && file.fault().is_none() && whole(&file) == expected);
+}
+
+#[test]
+fn whoever_reads_meanwhile_finds_the_segment_in_one_file_or_the_other() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let expected = log(dir.path(), &some_groups());
+        let with_payloads = fs::read(segment_path(dir.path(), 1)).unwrap();
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let read = || {
+                let mut times = 0;
+                while !is_done.load(Ordering::Relaxed) || times == 0 {
+                    assert_eq!(counted_segments(dir.path()).unwrap(), [(1, expected.len() as u64), (2, 100)]);
+                    let octets = whole(&SegmentFile::open(dir.path(), 1).unwrap());
+                    assert!(octets == expected || octets == with_payloads);
+                    times += 1;
+                }
+            };
+            let readers = [scope.spawn(read), scope.spawn(read)];
+            exchange(dir.path(), 1).unwrap();
+            is_done.store(true, Ordering::Relaxed);
+            readers.map(|reader| reader.join().unwrap());
+        });
+    }
 }
 
 proptest! {
@@ -284,14 +328,20 @@ proptest! {
             0..12,
         ),
         places in proptest::collection::vec((0.0f64..1.0, 0usize..70_000), 40),
+        cut in 0.0f64..1.0,
     ) {
         let dir = tempfile::tempdir().unwrap();
         let entry = |(size, seed, payload): &(usize, usize, usize)| {
-            let octets = (0..size * 8).map(|n| (n * n * (seed + 1) >> 7) as u8).collect();
+            let octets = (0..size * 8).map(|n| ((n * n * (seed + 1)) >> 7) as u8).collect();
             (octets, *payload)
         };
         let groups: Vec<Vec<_>> = groups.iter().map(|frames| frames.iter().map(entry).collect()).collect();
         let expected = log(dir.path(), &groups);
+        let path = segment_path(dir.path(), 1);
+        let written = fs::read(&path).unwrap();
+        fs::write(&path, &written[..(cut * written.len() as f64) as usize]).unwrap();
+        prop_assert!(matches!(exchange(dir.path(), 1), Err(StoreError::Damaged(_) | StoreError::Gone)));
+        fs::write(&path, &written).unwrap();
         exchange(dir.path(), 1).unwrap();
         let file = SegmentFile::open(dir.path(), 1).unwrap();
         prop_assert!(whole(&file) == expected);

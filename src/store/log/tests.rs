@@ -78,3 +78,33 @@ fn what_a_start_secured_is_not_copied_by_the_next() {
     open(dir.path());
     assert!(segment_path(dir.path(), 3).exists(), "what came since is secured");
 }
+
+#[test]
+fn content_punched_out_of_a_closed_segment_is_no_damage_and_anything_else_is() {
+    use std::os::unix::fs::FileExt;
+    let dir = tempfile::tempdir().unwrap();
+    let ends = crashed(dir.path(), 2);
+    // The payload is what a group ends with.
+    let punch = |from: u64| {
+        let file = File::options().write(true).open(segment_path(dir.path(), 1)).unwrap();
+        file.write_all_at(&vec![0; (ends[1] - from) as usize], from).unwrap();
+    };
+    let whole = fs::read(segment_path(dir.path(), 1)).unwrap();
+    let damaged = || open_untouched(dir.path()).iter().filter(|found| !found.loses_entries()).count();
+    punch(ends[1] - PAYLOAD.len() as u64);
+    assert_eq!(damaged(), 1, "nothing is punched out of the last segment");
+    let header = SegmentHeader { number: 2, previous: 1, previous_octets: ends[1], chain: Digest([0; 32]) };
+    fs::write(segment_path(dir.path(), 2), header.encode()).unwrap();
+    assert_eq!(damaged(), 0);
+    fs::write(segment_path(dir.path(), 1), whole).unwrap();
+    punch(ends[1] - 4096);
+    assert_eq!(damaged(), 1);
+}
+
+/// What is found when the log is read as it is, and nothing is secured or cut off.
+fn open_untouched(dir: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let end = Position { segment: u64::MAX, offset: 0, chain: Digest([0; 32]), sequence: 0 };
+    Log::replay_onto(dir, None, end, &mut findings, &mut |_, _, _, _| Ok(())).unwrap();
+    findings
+}
