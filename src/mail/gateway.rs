@@ -157,7 +157,7 @@ pub struct Hold {
     pub reason: String,
 }
 
-/// Most holds on one gateway mailbox.
+/// Most holds on users of one gateway mailbox; there is always room for the one that is on all of it.
 pub const HOLDS_MAX: usize = 1_000;
 /// Longest reason of a hold, in characters.
 pub const HOLD_REASON_CHARACTERS_MAX: usize = 500;

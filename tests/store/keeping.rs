@@ -92,6 +92,16 @@ impl Kept {
         runtime().block_on(self.store().deliver((0..count).map(one).collect())).unwrap();
     }
 
+    /// Begins a pass, and waits until it has begun to take something out of INBOX.
+    fn begin_pass(&self) {
+        let all = self.inbox().len();
+        self.store().keep_now().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.inbox().len() == all {
+            assert!(Instant::now() < deadline, "nothing leaves");
+        }
+    }
+
     /// Waits for the end of what was begun.
     fn wait_for_pass(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -269,18 +279,17 @@ fn a_hold_keeps_what_is_due_until_it_is_lifted_and_one_on_a_user_keeps_his_folde
 
 #[test]
 fn what_is_there_when_a_hold_is_acknowledged_stays_also_in_the_middle_of_a_pass() {
-    // They leave in several batches: the hold comes before, between or behind them.
     let kept = Kept::new();
     kept.keep_for(Some(30), None);
-    kept.receive_many(1_000);
-    let all = kept.inbox().len();
+    // They leave in a dozen batches; the hold comes behind the first of them.
+    kept.receive_many(3_000);
     kept.wait_days(30);
-    kept.store().keep_now().unwrap();
+    kept.begin_pass();
     kept.hold(None);
     let left = kept.inbox();
     let pass = kept.passed();
     assert_eq!(kept.inbox(), left, "nothing leaves once it is acknowledged");
-    assert_eq!((pass.expired, pass.error), ((all - left.len()) as u64, None));
+    assert_eq!((pass.expired, pass.error), (3_000 - left.len() as u64, None));
     kept.unhold(None);
     assert_eq!(kept.pass().expired, left.len() as u64);
 }
@@ -289,16 +298,16 @@ fn what_is_there_when_a_hold_is_acknowledged_stays_also_in_the_middle_of_a_pass(
 fn a_clock_that_jumps_in_the_middle_of_a_pass_takes_nothing_along_that_was_not_due() {
     let kept = Kept::new();
     kept.keep_for(Some(30), None);
-    kept.receive_many(600);
+    kept.receive_many(2_000);
     kept.wait_days(30);
     kept.receive_at(250, kept.now(), &[]);
-    kept.store().keep_now().unwrap();
+    kept.begin_pass();
     kept.jump(400 * DAY);
     kept.wait_for_pass();
-    assert_eq!(kept.inbox().last(), Some(&601), "the young one stays");
+    assert_eq!(kept.inbox().last(), Some(&2_001), "the young one stays");
     kept.jump(-400 * DAY);
     kept.pass();
-    assert_eq!(kept.inbox(), [601]);
+    assert_eq!(kept.inbox(), [2_001]);
 }
 
 #[test]
@@ -320,6 +329,16 @@ fn holds_say_why_and_by_whom_and_forbid_that_the_gateway_mailbox_is_deleted() {
     refused(kept.change(GatewayMailboxChange::Delete { force: true }), "legal hold");
     kept.unhold(Some("bob"));
     kept.change(GatewayMailboxChange::Delete { force: true }).unwrap();
+}
+
+#[test]
+fn where_too_many_users_are_held_all_can_be() {
+    let kept = Kept::new();
+    let of = |n: usize| GatewayMailboxChange::Hold { user: Some(format!("u{n}")), reason: "case".to_owned() };
+    let users: Vec<_> = (0..HOLDS_MAX).map(of).collect();
+    runtime().block_on(kept.store().change_gateway_mailbox(kept.mailbox.id, users, "anna")).unwrap();
+    refused(kept.change(of(HOLDS_MAX)), "hold all of it");
+    kept.hold(None);
 }
 
 #[test]
@@ -538,6 +557,16 @@ fn an_index_made_anew_knows_what_can_be_had_back_and_what_is_not_due_yet() {
     assert_eq!(kept.pass().expired, 0);
     kept.wait_days(1);
     assert_eq!(kept.pass().expired, 3);
+    close(kept.store.take().unwrap());
+    let options = VerifyOptions {
+        data_dir: kept.dir.path().to_owned(),
+        deep: true,
+        checkpoints: None,
+        checkpoint_dir: None,
+        key: None,
+    };
+    let report = verify(&options, &mut |_| {}).unwrap();
+    assert!(report.whole && report.findings.is_empty(), "{:#?}", report.findings);
 }
 
 #[test]

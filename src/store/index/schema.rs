@@ -82,6 +82,7 @@ CREATE INDEX keeping_event_uids ON keeping_event (folder, first);
 CREATE TABLE in_grace (
     folder INTEGER NOT NULL, deleted_at INTEGER NOT NULL, uid INTEGER NOT NULL,
     PRIMARY KEY (folder, deleted_at, uid)) WITHOUT ROWID;
+CREATE INDEX in_grace_uid ON in_grace (folder, uid);
 CREATE TABLE object_use (
     object INTEGER NOT NULL, message INTEGER NOT NULL, PRIMARY KEY (object, message)) WITHOUT ROWID;
 CREATE INDEX object_use_message ON object_use (message);

@@ -114,7 +114,7 @@ pub struct UndeleteAsked {
 pub struct Undeleted {
     /// In the order of the UIDs they had.
     pub entries: Vec<UndeletedEntryView>,
-    /// Entries left out because retention would take them out at once.
+    /// Entries left out because retention would take them out at once; counted when there are no more to ask for.
     pub skipped_due: u64,
     /// True when there are more: ask again.
     pub more: bool,

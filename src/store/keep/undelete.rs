@@ -59,10 +59,8 @@ pub(in crate::store) async fn undelete(
     let most = asked.most.min(UNDELETED_MAX);
     let (shared, wanted) = (store.shared.clone(), asked.clone());
     let found = tokio::task::spawn_blocking(move || candidates(&shared, &wanted, most)).await;
-    let (mut uids, skipped_due) =
+    let Candidates { uids, has_more, skipped_due } =
         found.map_err(|e| StoreError::io("looking for what was deleted", std::io::Error::other(e)))??;
-    let has_more = uids.len() > most;
-    uids.truncate(most);
     if uids.is_empty() {
         return Ok(Undeleted { skipped_due, ..Undeleted::default() });
     }
@@ -75,16 +73,30 @@ pub(in crate::store) async fn undelete(
     Ok(undeleted)
 }
 
-/// The entries that may come back, one more than asked for when there are more, and how many retention would take at once.
-fn candidates(shared: &Shared, asked: &UndeleteAsked, most: usize) -> Result<(Vec<Uid>, u64), StoreError> {
+/// What may come back.
+#[derive(Default)]
+struct Candidates {
+    uids: Vec<Uid>,
+    has_more: bool,
+    /// What retention would take at once; told with the last part alone.
+    skipped_due: u64,
+}
+
+fn candidates(shared: &Shared, asked: &UndeleteAsked, most: usize) -> Result<Candidates, StoreError> {
     let id = asked.gateway_mailbox;
     let gateway_mailbox = shared.known(id).ok_or(StoreError::Gone)?;
-    let due_until = match due(&gateway_mailbox, &asked.folder, shared.clock.mark()) {
-        Some(due) if !is_held(&gateway_mailbox, &asked.folder) => Some(due.received_until),
-        _ => None,
-    };
-    shared.read(|index| match index.folder(id, &asked.folder)? {
-        Some(folder) => index.undeletable(folder.id, asked.since, due_until, most.saturating_add(1)),
-        None => Ok((Vec::new(), 0)),
+    let due_until = due(&gateway_mailbox, &asked.folder, shared.clock.mark())
+        .filter(|_| !is_held(&gateway_mailbox, &asked.folder))
+        .map(|due| due.received_until);
+    shared.read(|index| {
+        let Some(folder) = index.folder(id, &asked.folder)? else { return Ok(Candidates::default()) };
+        let mut uids = index.undeletable(folder.id, asked.since, due_until, most.saturating_add(1))?;
+        let has_more = uids.len() > most;
+        uids.truncate(most);
+        let skipped_due = match due_until {
+            Some(until) if !has_more => index.count_undeletable(folder.id, asked.since, until)?,
+            _ => 0,
+        };
+        Ok(Candidates { uids, has_more, skipped_due })
     })
 }
