@@ -226,7 +226,7 @@ fn deleted_mail_gives_its_room_back_and_all_other_mail_is_as_it_was() {
     let padding = rig.close_segment(behind);
     let all = rig.entries();
     let run: Vec<Uid> =
-        all.iter().filter(|(n, _)| (first..padding).contains(n)).map(|(_, e)| e.uid).collect();
+        all.iter().filter(|(n, _)| (count..padding).contains(n)).map(|(_, e)| e.uid).collect();
     rig.delete(&run);
     let (segments, before) = (files(&rig.log(), ".seg"), disk_octets(&rig.log()));
     let clock = Instant::now();

@@ -6,9 +6,6 @@ use crate::store::index::Index;
 use crate::store::{Digest, FolderName, StoreError, WantedPlacement};
 use std::collections::{HashMap, HashSet};
 
-/// Numbers that folders and messages have while they are only planned: far from any that is given out.
-pub(super) const PLANNED_NUMBERS: u64 = 1 << 62;
-
 /// Makes a folder of a gateway mailbox that is wanted first, with the user's part of its path; gives its number.
 pub(super) type MakeFolder<'a> = dyn FnMut(&FolderName, Option<String>) -> Result<u64, StoreError> + 'a;
 
@@ -273,9 +270,7 @@ impl Placer {
     }
 }
 
-/// True when there is nothing left of a message that could be placed. What is delivered was looked at as it was stored, and what is
-/// only planned has no row yet.
+/// True when there is nothing left of a message that could be placed. What is delivered was looked at as it was stored.
 fn is_freed(index: &Index, subject: Subject<'_>, message: u64) -> Result<bool, StoreError> {
-    let is_old = subject.again.is_some() && message < PLANNED_NUMBERS;
-    Ok(is_old && index.message_freed_at(message)?.is_some())
+    Ok(subject.again.is_some() && index.message_freed_at(message)?.is_some())
 }

@@ -1,6 +1,6 @@
 //! Receipts that are looked at again: as an entry of the log, and as a plan that leaves no trace.
 
-use super::placing::{PLANNED_NUMBERS, Placed, Placer, Subject};
+use super::placing::{Placed, Placer, Subject};
 use super::storing::Content;
 use super::{Committer, Group};
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp, Uid};
@@ -12,6 +12,9 @@ use crate::store::index::Index;
 use crate::store::recall::{read_received, read_revised};
 use crate::store::{Digest, FolderName, Reading, Revised, Revision, RevisionKind, StoreError};
 use std::collections::HashSet;
+
+/// Numbers that folders and messages have while they are only planned: far from any that is given out.
+const PLANNED_NUMBERS: u64 = 1 << 62;
 
 /// A receipt as it was before it is looked at again.
 struct Before {

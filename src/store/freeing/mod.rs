@@ -21,8 +21,6 @@
 
 mod needed;
 mod room;
-#[cfg(test)]
-mod tests;
 
 use super::committer::{Command, Freed, Freeing, Queued};
 use super::embedded::Shared;
@@ -282,3 +280,6 @@ fn lock(data_dir: &Path) -> Result<Option<File>, StoreError> {
         Err(e) => Err(fail(e.into())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// The objects that are needed.
 pub(super) type Walked = Arc<Bits>;
 
+/// Takes an entry: its folder, the time of its end, its message.
+type TakeEntry<'a> = dyn FnMut(&Index, (u64, Option<Timestamp>, u64)) -> Result<(), StoreError> + 'a;
+
 /// What is kept for how long, folder by folder, as it was when the pass began.
 #[derive(Default)]
 pub(super) struct Rules {
@@ -62,11 +65,7 @@ impl Pass<'_> {
     }
 
     /// Hands over every entry that is kept: its folder, the time of its end, its message. False when it is to stop.
-    fn through_entries(
-        &self,
-        rules: &Rules,
-        take: &mut dyn FnMut(&Index, (u64, Option<Timestamp>, u64)) -> Result<(), StoreError>,
-    ) -> Result<bool, StoreError> {
+    fn through_entries(&self, rules: &Rules, take: &mut TakeEntry<'_>) -> Result<bool, StoreError> {
         let mut after = (i64::MIN, i64::MIN);
         loop {
             if !(self.goes_on)() || !self.index_is_sound() {

@@ -90,8 +90,13 @@ impl Index {
         Ok(first.map(Timestamp::from_unix_ms))
     }
 
-    /// The same by the number of the message; one whose entry was lost has no content that could be.
+    /// The same by the number of the message. One whose entry was lost has no content that could be, and one that is only being
+    /// made, or planned, has no row yet.
     pub(in crate::store) fn message_freed_at(&self, message: u64) -> Result<Option<Timestamp>, StoreError> {
+        let mut known = self.connection.prepare_cached("SELECT 1 FROM message WHERE id = ?")?;
+        if !known.exists([int(message)])? {
+            return Ok(None);
+        }
         match self.message(message) {
             Ok(row) => self.freed_at(&row),
             Err(StoreError::Gone) => Ok(None),
