@@ -390,6 +390,13 @@ mod tests {
         let (one, other) = (made("gw.example"), made("gw.example"));
         std::fs::write(&certificate, one.cert.pem()).unwrap();
         std::fs::write(&key, "no key").unwrap();
+        let set = |mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(&key, mode).unwrap();
+        };
+        set(0o644);
+        seen("run `chmod o-rwx,g-w");
+        set(0o600);
         seen("PEM text");
         std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();
         seen("requested with");

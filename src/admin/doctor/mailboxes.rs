@@ -371,7 +371,7 @@ mod tests {
             one.gateway_mailbox.escrow = Some(escrow);
             vec![one]
         };
-        check(with(&[], &[]), &[(Status::Ok, "active")]);
+        check(with(&[], &[]), &[(Status::Warning, "nothing but its password opens it")]);
         check(with(&["age1a"], &[]), &[(Status::Ok, "active")]);
         check(with(&["age1a"], &["age1b"]), &[(Status::Warning, "1 of 2 escrow recipients cannot open it")]);
         check(with(&[], &["age1b"]), &[(Status::Warning, "`daybook mailbox escrow mbx-1`")]);

@@ -551,7 +551,7 @@ mod tests {
             replies.push(capa);
         }
         assert!(
-            replies.len() == 7 && replies.iter().flat_map(|reply| reply.lines()).all(|line| line.len() < 510)
+            replies.len() == 8 && replies.iter().flat_map(|reply| reply.lines()).all(|line| line.len() < 510)
         );
     }
 }
