@@ -143,15 +143,15 @@ fn page(exported: &FoldersExported) -> String {
     ));
     if exported.deleted_since > 0 {
         let count = counted(exported.deleted_since, "message");
-        text.push_str(&format!("{count} of the export were deleted since, and stay in it.\n"));
+        text.push_str(&format!("Deleted since, and kept in the export: {count}.\n"));
     }
     if exported.gone > 0 {
         let count = counted(exported.gone, "message");
-        text.push_str(&format!("{count} were deleted for good while this ran.\n"));
+        text.push_str(&format!("Deleted for good while this ran: {count}.\n"));
     }
     if exported.damaged > 0 {
         let count = counted(exported.damaged, "message");
-        text.push_str(&format!("{count} cannot be read as stored: see daybook verify --deep.\n"));
+        text.push_str(&format!("Damaged in the store: {count}; see daybook verify --deep.\n"));
     }
     text
 }
@@ -176,7 +176,7 @@ fn checked_page(checked: &ExportChecked) -> String {
     }
     if checked.damaged_in_store > 0 {
         let count = counted(checked.damaged_in_store, "message");
-        text.push_str(&format!("{count} could not be read in the store by the last export.\n"));
+        text.push_str(&format!("Damaged in the store, and left out by the last export: {count}.\n"));
     }
     let verdict = match checked.differing {
         0 => "everything is as the manifest says".to_owned(),

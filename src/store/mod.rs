@@ -59,6 +59,8 @@
 //! placement. A fork gets its own INBOX entry, and a place in a user's folder only where that join is lacking. An original
 //! whose exact octets are held already is referenced, not stored again. Other octets are always kept.
 //!
+//! **Without opening it**, beside a server or not, [`Reader`] lists and reads what is stored (reading.rs).
+//!
 //! **Whether it is whole** is told by [`verify`], beside a server or without one, and without any key (check/).
 //!
 //! **Backups** are made beside a server or without one, without any key; a store made of one gives out no UID and no UIDL that its

@@ -45,12 +45,13 @@ pub(super) fn unread(error: StoreError) -> Failed {
     }
 }
 
-/// What cannot be read now, and what will never be.
+/// What this process may not or cannot read now ends the work; whatever else is wrong, is with the message.
 pub(super) fn unread_because(error: &io::Error) -> Failed {
-    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-    let is_unreadable = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
-    if is_unreadable || matches!(error.kind(), InvalidData | NotFound | UnexpectedEof) {
-        return Failed::Stored(error.to_string());
+    use rustix::io::Errno;
+    let is_short = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    let is_ours = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::OutOfMemory);
+    if is_ours || [Errno::MFILE, Errno::NFILE].into_iter().any(is_short) {
+        return Failed::Work(OpError::Unavailable(format!("read the store: {error}")));
     }
-    Failed::Work(OpError::Unavailable(format!("read the store: {error}")))
+    Failed::Stored(error.to_string())
 }

@@ -18,10 +18,15 @@ const DIR_MODE: RawMode = 0o700;
 pub(super) struct Place(OwnedFd);
 
 impl Place {
-    /// The outermost one. Made if it is not there, with those above it.
+    /// The outermost one. Made durably if it is not there, with those above it.
     pub(super) fn make(path: &Path) -> io::Result<Place> {
-        DirBuilder::new().recursive(true).mode(DIR_MODE).create(path)?;
-        Place::open(path)
+        let path = std::path::absolute(path)?;
+        let made: Vec<&Path> = path.ancestors().take_while(|dir| !dir.exists()).collect();
+        DirBuilder::new().recursive(true).mode(DIR_MODE).create(&path)?;
+        for parent in made.into_iter().filter_map(Path::parent) {
+            Place::open(parent)?.sync()?;
+        }
+        Place::open(&path)
     }
 
     /// The outermost one, which must be there.
