@@ -40,7 +40,7 @@ fn stock_age_opens_what_is_sealed_with_exported_keys() {
     let mut select =
         index.prepare("SELECT segment, place, sealed_octets, file FROM object ORDER BY id").unwrap();
     let columns = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-    let objects: Vec<(Option<u64>, Option<usize>, usize, Option<String>)> =
+    let objects: Vec<(Option<i64>, Option<i64>, i64, Option<String>)> =
         select.query_map([], columns).unwrap().map(Result::unwrap).collect();
     let mut plain = Vec::new();
     for (segment, place, octets, file) in objects {
@@ -49,7 +49,7 @@ fn stock_age_opens_what_is_sealed_with_exported_keys() {
             None => {
                 let log =
                     fs::read(site.path("data/log").join(format!("{:08}.seg", segment.unwrap()))).unwrap();
-                let place = place.unwrap();
+                let [place, octets] = [place.unwrap(), octets].map(|number| usize::try_from(number).unwrap());
                 fs::write(site.path("cut.age"), &log[place..place + octets]).unwrap();
                 site.path("cut.age")
             }
