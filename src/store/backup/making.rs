@@ -1,6 +1,6 @@
 //! `backup`: the store copied into a folder, or what was added copied behind what is there.
 
-use super::copying::{Copier, sync};
+use super::copying::{Copier, entries_path, sync};
 use super::manifest::Manifest;
 use super::places::{check_apart, claim, hold_freeing};
 use super::reading::{At, BackupFinding, Findings, Nobody, Said, walk_on};
@@ -12,13 +12,13 @@ use crate::store::checkpoint::{CHECKPOINTS_BEFORE_FILE, CHECKPOINTS_FILE, checkp
 use crate::store::fact::{Fact, ObjectFact};
 use crate::store::files::{create_dir_durably, write_file_durably};
 use crate::store::format::SEGMENT_HEADER_OCTETS;
-use crate::store::log::{Position, find_segments, read_clean_mark, segment_path};
+use crate::store::log::{Found as Segment, Position, find_segments, read_clean_mark, segment_path};
 use crate::store::{StoreError, check::Found as Looked};
 use rustix::fs::{FallocateFlags, fallocate};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -166,6 +166,7 @@ impl Maker<'_> {
         let manifest = Manifest { began_at, made_at, of, end: self.at.position(), is_freeing };
         manifest.write(self.dir)?;
         // From here on the backup before is no more.
+        self.take_emptied()?;
         if is_freeing {
             self.free()?;
             Manifest { is_freeing: false, ..manifest }.write(self.dir)?;
@@ -228,25 +229,15 @@ impl Maker<'_> {
         self.joint = At { segment: before.end.segment, ..ours };
         self.joint.sequence = ours.sequence.or(Some(before.end.sequence));
         self.at = self.joint;
+        let (copied, _) = find_segments(&copy, &mut Vec::new())?;
         for (number, found) in segments.range(..before.end.segment) {
-            let octets = self.octets_of_same(&found.path, &segment_path(&copy, *number));
+            // A segment's header says all that was before it.
+            let is_same = |theirs: &&Segment| theirs.header == found.header;
+            let octets = copied.get(number).filter(is_same).map_or(0, |theirs| theirs.octets);
             self.have.insert(*number, octets.min(found.octets));
         }
         self.have.insert(before.end.segment, ours.offset);
         Ok(())
-    }
-
-    /// Octets of a copy of a segment; none, if it begins as another does: its header says all that was before it.
-    fn octets_of_same(&self, source: &Path, copy: &Path) -> u64 {
-        let head = |path: &Path| {
-            let mut head = Vec::new();
-            let file = File::open(path)?;
-            file.take(SEGMENT_HEADER_OCTETS as u64).read_to_end(&mut head).map(|_| head)
-        };
-        match (head(source), head(copy), fs::metadata(copy)) {
-            (Ok(ours), Ok(theirs), Ok(copy)) if ours == theirs => copy.len(),
-            _ => 0,
-        }
     }
 
     /// Copies the log to its end, and the keyrings as they are there. Gives these, with all other small files.
@@ -280,9 +271,16 @@ impl Maker<'_> {
             if from >= found.octets {
                 continue;
             }
-            let target = segment_path(&log, *number);
-            if let Some(why) = self.copier.range(&found.path, &target, from, found.octets)? {
-                self.said.findings.tell(&format!("log/{number:08}.seg"), why);
+            let emptied = entries_path(&self.source.join("log"), *number);
+            if emptied.exists() {
+                self.copier.whole(&emptied, &entries_path(&log, *number))?;
+                self.copier.advance(found.octets - from);
+            } else {
+                let (source, target) =
+                    (segment_path(&self.source.join("log"), *number), segment_path(&log, *number));
+                if let Some(why) = self.copier.range(&source, &target, from, found.octets)? {
+                    self.said.findings.tell(&format!("log/{number:08}.seg"), why);
+                }
             }
             self.have.insert(*number, found.octets);
         }
@@ -330,6 +328,24 @@ impl Maker<'_> {
             file.sync_all()
         });
         cut.map_err(|e| StoreError::io("ending the copy of the log", e))
+    }
+
+    /// Has the entries of segments in which no content is left take the place of these segments here too.
+    fn take_emptied(&mut self) -> Result<(), StoreError> {
+        let (source, copy) = (self.source.join("log"), self.dir.join("log"));
+        let (segments, _) = find_segments(&source, &mut Vec::new())?;
+        let emptied = segments.keys().filter(|number| entries_path(&source, **number).exists());
+        let left: Vec<u64> =
+            emptied.copied().filter(|number| segment_path(&copy, *number).exists()).collect();
+        for number in &left {
+            self.copier.whole(&entries_path(&source, *number), &entries_path(&copy, *number))?;
+        }
+        sync(&copy)?;
+        for number in left {
+            let removed = fs::remove_file(segment_path(&copy, number));
+            removed.map_err(|e| StoreError::io("removing an emptied segment from the backup", e))?;
+        }
+        sync(&copy)
     }
 
     /// Takes freed content out of the folder.
@@ -434,6 +450,13 @@ impl Freeing<'_> {
     fn settle(&mut self) -> Result<(), StoreError> {
         let Some((number, ..)) = self.payloads.first() else { return self.failed.take().map_or(Ok(()), Err) };
         let path = segment_path(&self.dir.join("log"), *number);
+        if !path.exists() {
+            // Its entries alone are kept.
+            self.payloads.clear();
+        }
+        if self.payloads.is_empty() {
+            return self.failed.take().map_or(Ok(()), Err);
+        }
         let freed = File::options().write(true).open(path).and_then(|file| {
             for (_, offset, octets) in self.payloads.drain(..) {
                 blank(&file, offset, octets)?;

@@ -6,7 +6,7 @@
 //! DIR/
 //!   backup.json            written last: how far the log was copied, and when        (manifest.rs)
 //!   backup.lock            held while somebody writes here
-//!   log/NNNNNNNN.seg       up to a whole group; holes stay holes
+//!   log/NNNNNNNN.seg       up to a whole group; holes stay holes; or NNNNNNNN.entries, as in the store
 //!   content/xx/….age       those that entries of that log name
 //!   keys/, tls/            wrapped keyrings, the key of checkpoints, a certificate made here
 //!   checkpoints*.jsonl     taken before the log, so that the log must reach as far as they say
@@ -43,7 +43,8 @@ mod small;
 mod tests;
 
 pub use making::{BackupOptions, BackupProgress, BackupReport, backup};
-pub(super) use manifest::refuse_unrestored;
+pub(super) use manifest::{is_backup, refuse_unrestored};
+pub(super) use places::make_freeing_lock;
 pub use reading::BackupFinding;
 pub use restoring::{RestoreOptions, RestoreProgress, RestoreReport, RestoreStage, restore};
 

@@ -3,10 +3,11 @@
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
 use crate::store::check::{Bits, Damage, End, Expect, Seen, Tail, Visit, walk_segment};
 use crate::store::fact::Fact;
-use crate::store::log::{Position, find_segments};
+use crate::store::log::{Found as Segment, Position, find_segments, segment_path};
 use crate::store::{Digest, StoreError};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -87,7 +88,7 @@ pub(super) fn walk_on(
     for (number, found) in segments.range(at.segment..) {
         let end = match to {
             Some(to) if *number > to.segment => break,
-            Some(to) if *number == to.segment => found.octets.min(to.offset),
+            Some(to) if *number == to.segment => to.offset.min(length(log, *number, found)),
             _ => found.octets,
         };
         let from = if *number == at.segment { at.offset } else { 0 };
@@ -109,6 +110,11 @@ pub(super) fn walk_on(
         }
     }
     Ok(None)
+}
+
+/// Octets of a segment, whatever one behind it says of them: in a backup that was broken off that one does not count yet.
+fn length(log: &Path, number: u64, found: &Segment) -> u64 {
+    fs::metadata(segment_path(log, number)).map_or(found.octets, |there| there.len())
 }
 
 /// What the entries of a log, or of a part of one, say.

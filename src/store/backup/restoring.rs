@@ -1,6 +1,6 @@
 //! `restore`: a backup, or a plain copy, made a store of in an empty `data_dir`.
 
-use super::copying::{Copier, sync};
+use super::copying::{Copier, entries_path, sync};
 use super::making::BackupProgress;
 use super::manifest::{Manifest, RESTORING_FILE, Restoring};
 use super::places::{check_apart, check_empty, hold_backup, names_in};
@@ -179,7 +179,11 @@ fn look(
         so_far: RestoreProgress { octets_total: log_octets, ..RestoreProgress::default() },
         progress,
     };
-    walk_on(&log, &mut At::BEGINNING.clone(), Some(&end), true, &mut hashing)?;
+    // A last group with a bad payload is handed out apart: but it counts.
+    if let Some(tail) = walk_on(&log, &mut At::BEGINNING.clone(), Some(&end), true, &mut hashing)? {
+        tail.damage.into_iter().for_each(|damage| hashing.damage(damage));
+        tail.seen.iter().for_each(|seen| hashing.entry(seen));
+    }
     let Findings { kept: content, count } = hashing.findings;
     said.findings.count += count;
     said.findings.kept.extend(content);
@@ -343,7 +347,7 @@ fn write(
     report.checkpoint_key = Some(sign_anew(data_dir, &end, now())?);
     sync_dir(data_dir).map_err(fail)?;
     remove_file_durably(&data_dir.join(RESTORING_FILE)).map_err(fail)?;
-    tracing::warn!(
+    tracing::info!(
         event = "store.restored",
         sequence = report.sequence,
         epoch = report.epoch,
@@ -378,8 +382,15 @@ fn copy_log(dir: &Path, data_dir: &Path, end: &At, copier: &mut Copier<'_>) -> R
         segments.range(..=end.segment).map(|(number, found)| (number, found, counts(*number, found.octets)))
     };
     copier.expect(counted().map(|(_, _, octets)| octets).sum());
-    for (number, found, octets) in counted() {
-        copier.range(&found.path, &segment_path(&log, *number), 0, octets)?;
+    for (number, _, octets) in counted() {
+        let emptied = entries_path(&dir.join("log"), *number);
+        if emptied.exists() {
+            copier.whole(&emptied, &entries_path(&log, *number))?;
+        }
+        let segment = segment_path(&dir.join("log"), *number);
+        if segment.exists() {
+            copier.range(&segment, &segment_path(&log, *number), 0, octets)?;
+        }
     }
     sync(&log)
 }

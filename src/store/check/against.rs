@@ -9,6 +9,7 @@ use super::rows::{Rows, Table};
 use super::taking::Findings;
 use crate::mail::{GatewayMailbox, GatewayMailboxId};
 use crate::store::StoreError;
+use crate::store::backup::is_backup;
 use crate::store::index::{Examined, INDEX_VERSION, Index, Making};
 use crate::store::log::Position;
 use rusqlite::{Connection, OpenFlags, Row};
@@ -73,6 +74,9 @@ impl Against {
         let damaged = |why: String| Unopened::Damaged(why);
         let path = data_dir.join("index.sqlite");
         let owner = fs::metadata(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound if is_backup(data_dir) => {
+                Unopened::OutOfReach("was not compared: a backup has none".to_owned())
+            }
             std::io::ErrorKind::NotFound => damaged("is not there".to_owned()),
             _ => damaged(format!("cannot be read: {e}")),
         })?;
