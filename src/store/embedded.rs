@@ -702,7 +702,6 @@ fn prepare(data_dir: &Path) -> Result<File, StoreError> {
     for dir in ["content", "log", "keys", "tmp"] {
         create_dir_durably(&data_dir.join(dir)).map_err(fail)?;
     }
-    super::backup::make_freeing_lock(data_dir);
     // A crash between making one of these and syncing its parent must not matter later.
     sync_upwards(data_dir).map_err(|e| StoreError::io("syncing the data directory", e))?;
     match state_file::newer(data_dir) {
@@ -710,7 +709,10 @@ fn prepare(data_dir: &Path) -> Result<File, StoreError> {
             let name = path.strip_prefix(data_dir).unwrap_or(&path).display();
             Err(StoreError::Newer(format!("{name}: version {version}")))
         }
-        None => Ok(lock),
+        None => {
+            super::backup::make_freeing_lock(data_dir);
+            Ok(lock)
+        }
     }
 }
 

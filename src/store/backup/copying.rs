@@ -1,6 +1,6 @@
 //! Octets from one file to another: durable, and with holes where there are holes.
 
-use super::making::BackupProgress;
+use super::report::BackupProgress;
 use crate::store::StoreError;
 use crate::store::files::{create_dir_durably, sync_dir};
 use crate::store::log::Sectors;

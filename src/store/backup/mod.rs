@@ -32,21 +32,28 @@
 //!
 //! Neither a backup nor a half-restored `data_dir` is opened as a store ([`refuse_unrestored`]).
 
+mod content;
 mod copying;
+mod hashing;
+mod leaving;
 mod making;
 mod manifest;
 mod places;
 mod reading;
+mod report;
 mod restoring;
 mod small;
 #[cfg(test)]
 mod tests;
 
-pub use making::{BackupOptions, BackupProgress, BackupReport, backup};
+pub use making::backup;
 pub(super) use manifest::{is_backup, refuse_unrestored};
 pub(super) use places::make_freeing_lock;
 pub use reading::BackupFinding;
-pub use restoring::{RestoreOptions, RestoreProgress, RestoreReport, RestoreStage, restore};
+pub use report::{
+    BackupOptions, BackupProgress, BackupReport, RestoreOptions, RestoreProgress, RestoreReport, RestoreStage,
+};
+pub use restoring::restore;
 
 /// UIDs left out in every folder of a restored store: more than the original can have given out since the backup, at a hundred
 /// messages a minute for a week.

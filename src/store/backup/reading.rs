@@ -41,6 +41,13 @@ impl Findings {
         }
     }
 
+    /// Adds others, which were counted apart.
+    pub(super) fn join(&mut self, others: Findings) {
+        self.count += others.count;
+        let room = FINDINGS_MAX.saturating_sub(self.kept.len());
+        self.kept.extend(others.kept.into_iter().take(room));
+    }
+
     pub(super) fn tell(&mut self, file: &str, what: String) {
         self.add(Damage { file: file.to_owned(), what, ..Damage::default() });
     }
