@@ -17,6 +17,18 @@ use support::{Server, Site, Smtp, wait_until};
 /// Senders at a time.
 const SENDERS: usize = 3;
 
+/// The plain copy as the README has it, of `$D` to `$B`.
+const PLAIN_COPY: &str = r#"
+install -d -m 0700 "$B"
+flock -s "$D/freeing.lock" sh -euc '
+    cp -a "$D"/checkpoints*.jsonl "$B"
+    cp -a --sparse=always "$D/log" "$B"
+    cp -a --sparse=always "$D/content" "$D/keys" "$B"
+    for name in tls closed-gaps.json log-loss.json retention-clock.json; do
+        if [ -e "$D/$name" ]; then cp -a "$D/$name" "$B"; fi
+    done'
+"#;
+
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
@@ -220,12 +232,7 @@ fn the_next_backup_copies_what_was_added_and_one_that_was_killed_is_gone_on_with
     }
     let third = original.back_up();
     assert_eq!((&third["whole"], &third["receipts"]), (&Value::from(true), &Value::from(1)), "{third}");
-    // Without an index there is damage to tell of, and of nothing else.
-    let looked = original.site.run(&["verify", "--deep", "--json", "--data-dir", dir.to_str().unwrap()]);
-    let looked = json(&looked.stdout);
-    let findings = looked["findings"].as_array().unwrap();
-    let damaged: Vec<_> = findings.iter().filter(|finding| finding["damage"] == true).collect();
-    assert!(damaged.iter().all(|finding| finding["kind"] == "index"), "{looked}");
+    original.site.run(&["verify", "--deep", "--data-dir", dir.to_str().unwrap()]).expect(0);
     let site = original.elsewhere();
     original.restore(&site, &[], 0);
     let restored = site.serve();
@@ -292,4 +299,45 @@ fn folders_that_are_no_place_for_it_are_refused_and_left_as_they_are() {
     empty.keep_data_in(&dir);
     let refused = empty.run(&["mailbox", "list"]).expect(3);
     assert!(refused.stderr.contains("daybook restore"), "{refused:?}");
+}
+
+#[test]
+fn a_plain_copy_of_a_store_that_takes_mail_is_restored_as_a_backup_is() {
+    let original = Original::new();
+    let server = original.site.serve();
+    (0..10).for_each(|n| original.send(&server, &message(&format!("before-{n}"), 30_000)));
+    server.wait_for("store.checkpoint");
+    let before = original.fetched(&server);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sender = || {
+            let mut smtp = Smtp::connect(server.port("smtp"));
+            for n in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                assert!(
+                    smtp.send(&original.address, &message(&format!("during-{n}"), 30_000))
+                        .starts_with("250 ")
+                );
+            }
+        };
+        scope.spawn(sender);
+        let copied = std::process::Command::new("bash")
+            .args(["-euc", PLAIN_COPY])
+            .env("D", original.site.path("data"))
+            .env("B", original.backup_dir())
+            .status();
+        stop.store(true, Ordering::Relaxed);
+        assert!(copied.unwrap().success());
+    });
+    let site = original.elsewhere();
+    let report = original.restore(&site, &[], 0);
+    assert_eq!((&report["restored"], &report["plain"]), (&Value::from(true), &Value::from(true)), "{report}");
+    let restored = site.serve();
+    let there = original.fetched(&restored);
+    assert_eq!(there[..10], before);
+    let all = original.fetched(&server);
+    assert_eq!(there, all[..there.len()], "what came while it was copied is there up to some message");
+    site.run(&["verify", "--deep"]).expect(0);
 }

@@ -156,7 +156,7 @@
 //! | `store.checkpoint_key_lost` | error | why, previous_key, key | It was gone or damaged, and another was made. Also where a log with entries never had one. |
 //! | `store.clean_mark_failed` | warn | error | The next start will look for crash damage in vain. |
 //! | `store.backed_up` | info | sequence, octets, content_files, freed, damaged, seconds | A backup was made up to this group: so many octets were written, and so many objects that were freed left it. |
-//! | `store.restored` | warn | sequence, epoch, receipts, damaged, missing, actor | The store was made of a backup that ends with this group; so many groups of the original are known to be missing. |
+//! | `store.restored` | info | sequence, epoch, receipts, damaged, missing, actor | The store was made of a backup that ends with this group; so many groups of the original are known to be missing. |
 //! | `store.ballast_given_up` | warn | octets | The disk is full: the room of the ballast is given up, so that what frees room can be written. New mail waits. |
 //! | `store.ballast_back` | info | octets | There is room again, and it is held again. |
 //! | `store.ballast_failed` | warn | error | The ballast could not be made; logged once until it can. |

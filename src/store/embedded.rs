@@ -755,7 +755,10 @@ fn prepare(data_dir: &Path) -> Result<File, StoreError> {
             let name = path.strip_prefix(data_dir).unwrap_or(&path).display();
             Err(StoreError::Newer(format!("{name}: version {version}")))
         }
-        None => Ok(lock),
+        None => {
+            super::backup::make_freeing_lock(data_dir);
+            Ok(lock)
+        }
     }
 }
 

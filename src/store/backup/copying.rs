@@ -1,6 +1,6 @@
 //! Octets from one file to another: durable, and with holes where there are holes.
 
-use super::making::BackupProgress;
+use super::report::BackupProgress;
 use crate::store::StoreError;
 use crate::store::files::{create_dir_durably, sync_dir};
 use crate::store::log::Sectors;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Octets copied at a time.
 const CHUNK_OCTETS: usize = 1024 * 1024;
@@ -126,6 +126,11 @@ fn next_data(file: &File, from: u64, end: u64) -> io::Result<Option<(u64, u64)>>
     };
     let hole = seek(file, Extent::Hole(data))?;
     Ok(Some((data, hole.clamp(data, end))))
+}
+
+/// Where the entries of an emptied segment are (emptied.rs).
+pub(super) fn entries_path(log: &Path, number: u64) -> PathBuf {
+    log.join(format!("{number:08}.entries"))
 }
 
 /// Syncs a folder.

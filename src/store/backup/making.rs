@@ -1,82 +1,28 @@
 //! `backup`: the store copied into a folder, or what was added copied behind what is there.
 
-use super::copying::{Copier, sync};
+use super::content::{Content, sync_all_below};
+use super::copying::{Copier, entries_path, sync};
+use super::leaving::Freeing;
 use super::manifest::Manifest;
 use super::places::{check_apart, claim, hold_freeing};
-use super::reading::{At, BackupFinding, Findings, Nobody, Said, walk_on};
+use super::reading::{At, Findings, Nobody, Said, walk_on};
+use super::report::{BackupOptions, BackupProgress, BackupReport};
 use super::small;
 use crate::mail::Timestamp;
 use crate::observe::now;
-use crate::store::check::{Bits, Damage, Seen, Visit, content_file};
+use crate::store::StoreError;
 use crate::store::checkpoint::{CHECKPOINTS_BEFORE_FILE, CHECKPOINTS_FILE, checkpoints};
-use crate::store::fact::{Fact, ObjectFact};
 use crate::store::files::{create_dir_durably, write_file_durably};
 use crate::store::format::SEGMENT_HEADER_OCTETS;
-use crate::store::log::{Position, find_segments, read_clean_mark, segment_path};
-use crate::store::{StoreError, check::Found as Looked};
-use rustix::fs::{FallocateFlags, fallocate};
-use serde::Serialize;
+use crate::store::log::{Found as Segment, Position, find_segments, read_clean_mark, segment_path};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::ops::ControlFlow;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 /// Keyrings are read again so often when they change while the log is copied. Each time all but the newest groups are there.
 const KEYS_TRIES: usize = 20;
-/// Zeros written at a time over freed content, where no holes can be made.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-
-/// What is copied where.
-#[derive(Clone, Debug)]
-pub struct BackupOptions {
-    /// The store.
-    pub data_dir: PathBuf,
-    /// The folder of the backup: missing, empty, or a backup of this store.
-    pub dir: PathBuf,
-}
-
-/// How far a backup is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BackupProgress {
-    /// Octets that were dealt with.
-    pub octets: u64,
-    /// All that are known of: content files are met as the log names them.
-    pub octets_total: u64,
-}
-
-/// What was made.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct BackupReport {
-    /// Nothing that was read is damaged.
-    pub whole: bool,
-    /// When it was begun: all that was acknowledged before is in it.
-    pub began_at: Option<Timestamp>,
-    /// How long it took.
-    pub seconds: f64,
-    /// Octets of the log that are in the backup, and in how many segments.
-    pub log_octets: u64,
-    /// See `log_octets`.
-    pub segments: u64,
-    /// Number of the last group of the log.
-    pub sequence: u64,
-    /// Octets that were written now: what the backup before had not.
-    pub written_octets: u64,
-    /// Messages received since the backup before, or in all.
-    pub receipts: u64,
-    /// Content files copied now.
-    pub content_files: u64,
-    /// Objects whose content was freed since, and that left the backup.
-    pub freed_objects: u64,
-    /// Octets of that content.
-    pub freed_octets: u64,
-    /// How much of what was read now is damaged.
-    pub damaged: u64,
-    /// The first of it.
-    pub findings: Vec<BackupFinding>,
-}
 
 /// Makes a backup, or brings one up to now. Changes nothing in the store, takes no lock of it and needs no key; a server may run.
 /// What is damaged is copied as it is, and told. Broken off, it is gone on with by the next call; until then the backup before
@@ -113,6 +59,11 @@ pub fn backup(
     let Findings { kept, count } = maker.said.findings;
     (report.whole, report.damaged, report.findings) = (count == 0, count, kept);
     report.seconds = clock.elapsed().as_secs_f64();
+    tell(&report);
+    Ok(report)
+}
+
+fn tell(report: &BackupReport) {
     tracing::info!(
         event = "store.backed_up",
         sequence = report.sequence,
@@ -122,7 +73,6 @@ pub fn backup(
         damaged = report.damaged,
         seconds = report.seconds,
     );
-    Ok(report)
 }
 
 struct Maker<'a> {
@@ -166,6 +116,7 @@ impl Maker<'_> {
         let manifest = Manifest { began_at, made_at, of, end: self.at.position(), is_freeing };
         manifest.write(self.dir)?;
         // From here on the backup before is no more.
+        self.take_emptied()?;
         if is_freeing {
             self.free()?;
             Manifest { is_freeing: false, ..manifest }.write(self.dir)?;
@@ -228,25 +179,15 @@ impl Maker<'_> {
         self.joint = At { segment: before.end.segment, ..ours };
         self.joint.sequence = ours.sequence.or(Some(before.end.sequence));
         self.at = self.joint;
+        let (copied, _) = find_segments(&copy, &mut Vec::new())?;
         for (number, found) in segments.range(..before.end.segment) {
-            let octets = self.octets_of_same(&found.path(), &segment_path(&copy, *number));
+            // A segment's header says all that was before it.
+            let is_same = |theirs: &&Segment| theirs.header == found.header;
+            let octets = copied.get(number).filter(is_same).map_or(0, |theirs| theirs.octets);
             self.have.insert(*number, octets.min(found.octets));
         }
         self.have.insert(before.end.segment, ours.offset);
         Ok(())
-    }
-
-    /// Octets of a copy of a segment; none, if it begins as another does: its header says all that was before it.
-    fn octets_of_same(&self, source: &Path, copy: &Path) -> u64 {
-        let head = |path: &Path| {
-            let mut head = Vec::new();
-            let file = File::open(path)?;
-            file.take(SEGMENT_HEADER_OCTETS as u64).read_to_end(&mut head).map(|_| head)
-        };
-        match (head(source), head(copy), fs::metadata(copy)) {
-            (Ok(ours), Ok(theirs), Ok(copy)) if ours == theirs => copy.len(),
-            _ => 0,
-        }
     }
 
     /// Copies the log to its end, and the keyrings as they are there. Gives these, with all other small files.
@@ -280,9 +221,16 @@ impl Maker<'_> {
             if from >= found.octets {
                 continue;
             }
-            let target = segment_path(&log, *number);
-            if let Some(why) = self.copier.range(&found.path(), &target, from, found.octets)? {
-                self.said.findings.tell(&format!("log/{number:08}.seg"), why);
+            let emptied = entries_path(&self.source.join("log"), *number);
+            if emptied.exists() {
+                self.copier.whole(&emptied, &entries_path(&log, *number))?;
+                self.copier.advance(found.octets - from);
+            } else {
+                let (source, target) =
+                    (segment_path(&self.source.join("log"), *number), segment_path(&log, *number));
+                if let Some(why) = self.copier.range(&source, &target, from, found.octets)? {
+                    self.said.findings.tell(&format!("log/{number:08}.seg"), why);
+                }
             }
             self.have.insert(*number, found.octets);
         }
@@ -295,26 +243,12 @@ impl Maker<'_> {
 
     /// Copies the content files that the entries behind the joint name.
     fn copy_content(&mut self) -> Result<(), StoreError> {
-        let mut content = Content {
-            source: self.source.join("content"),
-            target: self.dir.join("content"),
-            copier: &mut self.copier,
-            freed: &self.said.freed,
-            findings: Findings::default(),
-            copied: 0,
-            failed: None,
-        };
-        let (mut at, end) = (self.joint, self.at.position());
-        walk_on(&self.dir.join("log"), &mut at, Some(&end), false, &mut content)?;
-        let Content { target, findings, copied, failed, .. } = content;
-        if let Some(error) = failed {
-            return Err(error);
-        }
+        let (log, from, to) = (self.dir.join("log"), self.source.join("content"), self.dir.join("content"));
+        let content = Content { log: &log, from: &from, to: &to, freed: &self.said.freed };
+        let (copied, found) = content.copy(self.joint, &self.at, &mut self.copier)?;
         self.report.content_files = copied;
-        for finding in findings.kept {
-            self.said.findings.tell(&finding.place, finding.what);
-        }
-        sync_all_below(&target)
+        self.said.findings.join(found);
+        Ok(())
     }
 
     /// Has the last segment end behind the last whole group.
@@ -332,6 +266,24 @@ impl Maker<'_> {
         cut.map_err(|e| StoreError::io("ending the copy of the log", e))
     }
 
+    /// Has the entries of segments in which no content is left take the place of these segments here too.
+    fn take_emptied(&mut self) -> Result<(), StoreError> {
+        let (source, copy) = (self.source.join("log"), self.dir.join("log"));
+        let (segments, _) = find_segments(&source, &mut Vec::new())?;
+        let emptied = segments.keys().filter(|number| entries_path(&source, **number).exists());
+        let left: Vec<u64> =
+            emptied.copied().filter(|number| segment_path(&copy, *number).exists()).collect();
+        for number in &left {
+            self.copier.whole(&entries_path(&source, *number), &entries_path(&copy, *number))?;
+        }
+        sync(&copy)?;
+        for number in left {
+            let removed = fs::remove_file(segment_path(&copy, number));
+            removed.map_err(|e| StoreError::io("removing an emptied segment from the backup", e))?;
+        }
+        sync(&copy)
+    }
+
     /// Takes freed content out of the folder.
     fn free(&mut self) -> Result<(), StoreError> {
         let log = self.dir.join("log");
@@ -340,14 +292,7 @@ impl Maker<'_> {
             walk_on(&log, &mut At::BEGINNING.clone(), Some(&self.at.position()), false, &mut said)?;
             self.said.freed = said.freed;
         }
-        let mut freeing = Freeing {
-            dir: self.dir,
-            freed: &self.said.freed,
-            payloads: Vec::new(),
-            objects: 0,
-            octets: 0,
-            failed: None,
-        };
+        let mut freeing = Freeing::new(self.dir, &self.said.freed);
         let mut at = At::BEGINNING;
         walk_on(&log, &mut at, Some(&self.at.position()), false, &mut freeing)?;
         freeing.settle()?;
@@ -355,145 +300,4 @@ impl Maker<'_> {
         (self.report.freed_objects, self.report.freed_octets) = (objects, octets);
         sync_all_below(&self.dir.join("content"))
     }
-}
-
-/// Syncs a folder and those in it.
-pub(super) fn sync_all_below(dir: &Path) -> Result<(), StoreError> {
-    if !dir.is_dir() {
-        return Ok(());
-    }
-    let fail = |e| StoreError::io("syncing a copy", e);
-    for entry in fs::read_dir(dir).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        if path.is_dir() {
-            sync(&path)?;
-        }
-    }
-    sync(dir)
-}
-
-/// Copies content files as entries name them.
-struct Content<'a, 'p> {
-    source: PathBuf,
-    target: PathBuf,
-    copier: &'a mut Copier<'p>,
-    freed: &'a Bits,
-    findings: Findings,
-    copied: u64,
-    failed: Option<StoreError>,
-}
-
-impl Content<'_, '_> {
-    fn copy(&mut self, fact: &ObjectFact, name: &str) -> Result<(), StoreError> {
-        let pace = &mut |_| ControlFlow::Continue(());
-        if let Looked::Damaged(mut damage) = content_file(&self.source, name, fact.sealed_octets, None, pace)
-        {
-            damage.receipts.push(fact.receipt_id);
-            let is_there = self.source.join(name).is_file();
-            self.findings.add(damage);
-            if !is_there {
-                return Ok(());
-            }
-        }
-        self.copied += u64::from(self.copier.whole(&self.source.join(name), &self.target.join(name))?);
-        Ok(())
-    }
-}
-
-impl Visit for Content<'_, '_> {
-    fn pace(&mut self, _: u64) -> ControlFlow<()> {
-        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn entry(&mut self, seen: &Seen) {
-        if let Fact::Object(fact) = &seen.fact
-            && let Some(name) = &fact.file
-            && !self.freed.has(fact.object)
-            && self.failed.is_none()
-        {
-            self.failed = self.copy(fact, name).err();
-        }
-    }
-
-    fn damage(&mut self, _: Damage) {}
-}
-
-/// Takes freed content out as entries lead to it.
-struct Freeing<'a> {
-    dir: &'a Path,
-    freed: &'a Bits,
-    /// Of one segment: where they begin, and how long they are.
-    payloads: Vec<(u64, u64, u64)>,
-    objects: u64,
-    octets: u64,
-    failed: Option<StoreError>,
-}
-
-impl Freeing<'_> {
-    /// Makes holes where the payloads were.
-    fn settle(&mut self) -> Result<(), StoreError> {
-        let Some((number, ..)) = self.payloads.first() else { return self.failed.take().map_or(Ok(()), Err) };
-        let path = segment_path(&self.dir.join("log"), *number);
-        let freed = File::options().write(true).open(path).and_then(|file| {
-            for (_, offset, octets) in self.payloads.drain(..) {
-                blank(&file, offset, octets)?;
-            }
-            file.sync_data()
-        });
-        freed.map_err(|e| StoreError::io("taking freed content out of the backup", e))?;
-        self.failed.take().map_or(Ok(()), Err)
-    }
-
-    fn take(&mut self, fact: &ObjectFact, seen: &Seen) -> Result<(), StoreError> {
-        self.objects += 1;
-        self.octets += fact.sealed_octets;
-        let Some(name) = &fact.file else {
-            if self.payloads.first().is_some_and(|(number, ..)| *number != seen.place.segment) {
-                self.settle()?;
-            }
-            self.payloads.push((seen.place.segment, seen.place.payload_offset, seen.payload_octets));
-            return Ok(());
-        };
-        match fs::remove_file(self.dir.join("content").join(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::io("taking freed content out of the backup", e))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Visit for Freeing<'_> {
-    fn pace(&mut self, _: u64) -> ControlFlow<()> {
-        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn entry(&mut self, seen: &Seen) {
-        if let Fact::Object(fact) = &seen.fact
-            && self.freed.has(fact.object)
-            && self.failed.is_none()
-        {
-            self.failed = self.take(fact, seen).err();
-        }
-    }
-
-    fn damage(&mut self, _: Damage) {}
-}
-
-/// Makes a hole of these octets, or has zeros stand there.
-fn blank(file: &File, offset: u64, octets: u64) -> io::Result<()> {
-    if octets == 0 {
-        return Ok(());
-    }
-    match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, octets) {
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-        punched => return Ok(punched?),
-    }
-    let (mut at, end) = (offset, offset + octets);
-    while at < end {
-        let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZEROS.len());
-        let written = file.write_at(ZEROS.get(..most).unwrap_or_default(), at)?;
-        at += written as u64;
-    }
-    Ok(())
 }

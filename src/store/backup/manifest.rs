@@ -58,6 +58,11 @@ pub(super) struct Restoring {
     pub(super) began_at: Timestamp,
 }
 
+/// True for a folder that `backup` wrote: there is no index in it.
+pub(in crate::store) fn is_backup(dir: &Path) -> bool {
+    dir.join(MANIFEST_FILE).exists()
+}
+
 /// Whether this may be opened as a store.
 ///
 /// # Errors
@@ -69,7 +74,7 @@ pub(in crate::store) fn refuse_unrestored(data_dir: &Path) -> Result<(), StoreEr
         let why = "a restore into it was broken off: run daybook restore again, which begins anew";
         return Err(StoreError::Refused(why.to_owned()));
     }
-    if has(MANIFEST_FILE) {
+    if is_backup(data_dir) {
         let why = "it is a backup: daybook restore makes a store of it, in another folder";
         return Err(StoreError::Refused(why.to_owned()));
     }

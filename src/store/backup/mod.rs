@@ -6,7 +6,7 @@
 //! DIR/
 //!   backup.json            written last: how far the log was copied, and when        (manifest.rs)
 //!   backup.lock            held while somebody writes here
-//!   log/NNNNNNNN.seg       up to a whole group; holes stay holes
+//!   log/NNNNNNNN.seg       up to a whole group; holes stay holes; or NNNNNNNN.entries, as in the store
 //!   content/xx/….age       those that entries of that log name
 //!   keys/, tls/            wrapped keyrings, the key of checkpoints, a certificate made here
 //!   checkpoints*.jsonl     taken before the log, so that the log must reach as far as they say
@@ -32,20 +32,28 @@
 //!
 //! Neither a backup nor a half-restored `data_dir` is opened as a store ([`refuse_unrestored`]).
 
+mod content;
 mod copying;
+mod hashing;
+mod leaving;
 mod making;
 mod manifest;
 mod places;
 mod reading;
+mod report;
 mod restoring;
 mod small;
 #[cfg(test)]
 mod tests;
 
-pub use making::{BackupOptions, BackupProgress, BackupReport, backup};
-pub(super) use manifest::refuse_unrestored;
+pub use making::backup;
+pub(super) use manifest::{is_backup, refuse_unrestored};
+pub(super) use places::make_freeing_lock;
 pub use reading::BackupFinding;
-pub use restoring::{RestoreOptions, RestoreProgress, RestoreReport, RestoreStage, restore};
+pub use report::{
+    BackupOptions, BackupProgress, BackupReport, RestoreOptions, RestoreProgress, RestoreReport, RestoreStage,
+};
+pub use restoring::restore;
 
 /// UIDs left out in every folder of a restored store: more than the original can have given out since the backup, at a hundred
 /// messages a minute for a week.

@@ -125,6 +125,11 @@ pub(super) fn hold_freeing(data_dir: &Path) -> Result<File, StoreError> {
     }
 }
 
+/// Makes the lock, so that it is the server's: were it made by whoever copies the store, the server could not open it. Best effort.
+pub(in crate::store) fn make_freeing_lock(data_dir: &Path) {
+    make_for_owner(&data_dir.join(FREEING_LOCK_FILE), data_dir).ok();
+}
+
 /// Makes a file that belongs to whom the folder does: the server could not open one of root's.
 fn make_for_owner(path: &Path, dir: &Path) -> io::Result<File> {
     let mut options = File::options();

@@ -3,10 +3,11 @@
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
 use crate::store::check::{Bits, Damage, End, Expect, Seen, Tail, Visit, walk_segment};
 use crate::store::fact::Fact;
-use crate::store::log::{Position, find_segments};
+use crate::store::log::{Found as Segment, Position, find_segments, segment_path};
 use crate::store::{Digest, StoreError};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -38,6 +39,13 @@ impl Findings {
             let place = damage.place();
             self.kept.push(BackupFinding { place, what: damage.what, receipts: damage.receipts });
         }
+    }
+
+    /// Adds others, which were counted apart.
+    pub(super) fn join(&mut self, others: Findings) {
+        self.count += others.count;
+        let room = FINDINGS_MAX.saturating_sub(self.kept.len());
+        self.kept.extend(others.kept.into_iter().take(room));
     }
 
     pub(super) fn tell(&mut self, file: &str, what: String) {
@@ -87,7 +95,7 @@ pub(super) fn walk_on(
     for (number, found) in segments.range(at.segment..) {
         let end = match to {
             Some(to) if *number > to.segment => break,
-            Some(to) if *number == to.segment => found.octets.min(to.offset),
+            Some(to) if *number == to.segment => to.offset.min(length(log, *number, found)),
             _ => found.octets,
         };
         let from = if *number == at.segment { at.offset } else { 0 };
@@ -110,6 +118,11 @@ pub(super) fn walk_on(
         }
     }
     Ok(None)
+}
+
+/// Octets of a segment, whatever one behind it says of them: in a backup that was broken off that one does not count yet.
+fn length(log: &Path, number: u64, found: &Segment) -> u64 {
+    fs::metadata(segment_path(log, number)).map_or(found.octets, |there| there.len())
 }
 
 /// What the entries of a log, or of a part of one, say.

@@ -1,111 +1,29 @@
 //! `restore`: a backup, or a plain copy, made a store of in an empty `data_dir`.
 
-use super::copying::{Copier, sync};
-use super::making::BackupProgress;
+use super::content::Content;
+use super::copying::{Copier, entries_path, sync};
+use super::hashing::Hashing;
 use super::manifest::{Manifest, RESTORING_FILE, Restoring};
 use super::places::{check_apart, check_empty, hold_backup, names_in};
-use super::reading::{At, BackupFinding, Findings, Said, walk_on};
+use super::reading::{At, Findings, Said, walk_on};
+use super::report::{BackupProgress, RestoreOptions, RestoreProgress, RestoreReport, RestoreStage};
 use super::{UIDS_SKIPPED, small};
 use crate::mail::Timestamp;
 use crate::observe::now;
-use crate::store::check::{Bits, Damage, Found as Looked, Seen, Tail, Visit, content_file};
-use crate::store::checkpoint::{
-    Checkpoint, Checkpoints, PublicKey, carry_over, checkpoints, checkpoints_at, sign_anew,
-};
+use crate::store::check::{Bits, Tail, Visit};
+use crate::store::checkpoint::{Checkpoint, Checkpoints, carry_over, checkpoints, checkpoints_at, sign_anew};
+use crate::store::content::make_shards;
 use crate::store::embedded::{INDEX_FILE, lock};
-use crate::store::fact::{Entry, Fact, ObjectFact, RestoredFact};
+use crate::store::fact::{Entry, Fact, RestoredFact};
 use crate::store::files::{create_dir_durably, remove_file_durably, sync_dir};
 use crate::store::index::{Index, Place};
 use crate::store::log::{Finding, Log, Position, find_segments, mark_clean_at, segment_path};
 use crate::store::reindex::Progress;
 use crate::store::replay::Replayer;
 use crate::store::{Digest, StoreError, state_file};
-use serde::Serialize;
 use std::fs;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
-
-/// What is made of what.
-#[derive(Clone, Debug)]
-pub struct RestoreOptions {
-    /// The backup, or a plain copy of a `data_dir`.
-    pub dir: PathBuf,
-    /// Where the store is to be: missing, or empty.
-    pub data_dir: PathBuf,
-    /// Where checkpoints are kept outside: they tell how far the original had come.
-    pub checkpoint_dir: Option<PathBuf>,
-    /// Restore what is damaged as it is.
-    pub despite_damage: bool,
-    /// Who does it.
-    pub actor: String,
-}
-
-/// What is being done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RestoreStage {
-    /// Everything is hashed.
-    #[default]
-    Checking,
-    /// It is copied.
-    Copying,
-    /// The index is made.
-    Indexing,
-}
-
-/// How far it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RestoreProgress {
-    /// At this.
-    pub stage: RestoreStage,
-    /// Octets of that stage that were dealt with.
-    pub octets: u64,
-    /// All that are known of.
-    pub octets_total: u64,
-}
-
-/// What was made.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct RestoreReport {
-    /// False when it was not, for what is damaged.
-    pub restored: bool,
-    /// True for a copy made by other means than `backup`.
-    pub plain: bool,
-    /// When the backup was begun: what was acknowledged before is here. Of a plain copy: of its newest checkpoint.
-    pub backup_at: Option<Timestamp>,
-    /// When the last message in it was received.
-    pub received_until: Option<Timestamp>,
-    /// Number of its last group.
-    pub sequence: u64,
-    /// Messages.
-    pub receipts: u64,
-    /// Octets of its log, and segments.
-    pub log_octets: u64,
-    /// See `log_octets`.
-    pub segments: u64,
-    /// Content files.
-    pub content_files: u64,
-    /// Octets behind the last whole group, which nobody was told of; left out.
-    pub torn_octets: u64,
-    /// So many groups were signed after the backup, as the newest checkpoint that is known says: mail in them is not here.
-    pub missing_groups: u64,
-    /// When that was signed.
-    pub missing_until: Option<Timestamp>,
-    /// What is wrong with checkpoints kept outside.
-    pub outside_unread: Option<String>,
-    /// UIDs left out in every folder.
-    pub uids_skipped: u32,
-    /// Part of the UIDLs of messages received from now on.
-    pub epoch: u32,
-    /// What signs checkpoints from now on.
-    pub checkpoint_key: Option<PublicKey>,
-    /// How much is damaged.
-    pub damaged: u64,
-    /// The first of it.
-    pub findings: Vec<BackupFinding>,
-    /// How long it took.
-    pub seconds: f64,
-}
 
 /// Restores. Everything is hashed before anything is written; what is damaged is told, and nothing restored, unless that is asked
 /// for.
@@ -172,17 +90,7 @@ fn look(
     let (segments, _) = find_segments(&log, &mut Vec::new())?;
     let counted = segments.range(..=end.segment);
     let log_octets: u64 = counted.clone().map(|(_, found)| found.octets).sum();
-    let mut hashing = Hashing {
-        content: dir.join("content"),
-        freed: &said.freed,
-        findings: Findings::default(),
-        so_far: RestoreProgress { octets_total: log_octets, ..RestoreProgress::default() },
-        progress,
-    };
-    walk_on(&log, &mut At::BEGINNING.clone(), Some(&end), true, &mut hashing)?;
-    let Findings { kept: content, count } = hashing.findings;
-    said.findings.count += count;
-    said.findings.kept.extend(content);
+    hash(dir, &end, log_octets, &mut said, progress)?;
     let newest = outside.newest().into_iter().chain(kept.newest()).max_by_key(|c| c.sequence);
     let beyond = newest.filter(|newest| newest.sequence > end.sequence);
     let report = RestoreReport {
@@ -202,6 +110,32 @@ fn look(
         ..RestoreReport::default()
     };
     Ok((report, InBackup { end: at, freed: said.freed }))
+}
+
+/// Hashes all content to this end.
+fn hash(
+    dir: &Path,
+    end: &Position,
+    octets_total: u64,
+    said: &mut Said,
+    progress: &mut dyn FnMut(&RestoreProgress),
+) -> Result<(), StoreError> {
+    let mut hashing = Hashing {
+        content: dir.join("content"),
+        freed: &said.freed,
+        findings: Findings::default(),
+        so_far: RestoreProgress { octets_total, ..RestoreProgress::default() },
+        progress,
+    };
+    // A last group with a bad payload is handed out apart: but it counts.
+    if let Some(tail) = walk_on(&dir.join("log"), &mut At::BEGINNING.clone(), Some(end), true, &mut hashing)?
+    {
+        tail.damage.into_iter().for_each(|damage| hashing.damage(damage));
+        tail.seen.iter().for_each(|seen| hashing.entry(seen));
+    }
+    let found = hashing.findings;
+    said.findings.join(found);
+    Ok(())
 }
 
 /// Checkpoints that are kept outside, or why they cannot be read.
@@ -263,52 +197,6 @@ fn key_files(dir: &Path, said: &mut Said) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Hashes content, in the log and beside it.
-struct Hashing<'a> {
-    content: PathBuf,
-    freed: &'a Bits,
-    findings: Findings,
-    so_far: RestoreProgress,
-    progress: &'a mut dyn FnMut(&RestoreProgress),
-}
-
-impl Visit for Hashing<'_> {
-    fn pace(&mut self, octets: u64) -> ControlFlow<()> {
-        self.so_far.octets += octets;
-        self.so_far.octets_total = self.so_far.octets_total.max(self.so_far.octets);
-        (self.progress)(&self.so_far);
-        ControlFlow::Continue(())
-    }
-
-    fn entry(&mut self, seen: &Seen) {
-        let Fact::Object(fact) = &seen.fact else { return };
-        if self.freed.has(fact.object) {
-            return;
-        }
-        let Some(name) = &fact.file else { return };
-        self.so_far.octets_total += fact.sealed_octets;
-        let (so_far, progress) = (&mut self.so_far, &mut *self.progress);
-        let mut pace = |octets| {
-            so_far.octets += octets;
-            progress(so_far);
-            ControlFlow::Continue(())
-        };
-        let looked =
-            content_file(&self.content, name, fact.sealed_octets, Some(&fact.sealed_sha256), &mut pace);
-        if let Looked::Damaged(mut damage) = looked {
-            damage.receipts.push(fact.receipt_id);
-            self.findings.add(damage);
-        }
-    }
-
-    fn damage(&mut self, damage: Damage) {
-        // What is wrong with entries was told before.
-        if damage.object.is_some_and(|object| !self.freed.has(object)) {
-            self.findings.add(damage);
-        }
-    }
-}
-
 /// Writes the store.
 fn write(
     options: &RestoreOptions,
@@ -343,7 +231,7 @@ fn write(
     report.checkpoint_key = Some(sign_anew(data_dir, &end, now())?);
     sync_dir(data_dir).map_err(fail)?;
     remove_file_durably(&data_dir.join(RESTORING_FILE)).map_err(fail)?;
-    tracing::warn!(
+    tracing::info!(
         event = "store.restored",
         sequence = report.sequence,
         epoch = report.epoch,
@@ -378,8 +266,15 @@ fn copy_log(dir: &Path, data_dir: &Path, end: &At, copier: &mut Copier<'_>) -> R
         segments.range(..=end.segment).map(|(number, found)| (number, found, counts(*number, found.octets)))
     };
     copier.expect(counted().map(|(_, _, octets)| octets).sum());
-    for (number, found, octets) in counted() {
-        copier.range(&found.path(), &segment_path(&log, *number), 0, octets)?;
+    for (number, _, octets) in counted() {
+        let emptied = entries_path(&dir.join("log"), *number);
+        if emptied.exists() {
+            copier.whole(&emptied, &entries_path(&log, *number))?;
+        }
+        let segment = segment_path(&dir.join("log"), *number);
+        if segment.exists() {
+            copier.range(&segment, &segment_path(&log, *number), 0, octets)?;
+        }
     }
     sync(&log)
 }
@@ -391,62 +286,11 @@ fn copy_content(
     found: &InBackup,
     copier: &mut Copier<'_>,
 ) -> Result<u64, StoreError> {
-    let mut copying = Copying {
-        from: dir.join("content"),
-        to: data_dir.join("content"),
-        freed: &found.freed,
-        copier,
-        copied: 0,
-        failed: None,
-    };
-    crate::store::content::make_shards(&copying.to)
-        .map_err(|e| StoreError::io("making the content directories", e))?;
-    let end = found.end.position();
-    walk_on(&dir.join("log"), &mut At::BEGINNING.clone(), Some(&end), false, &mut copying)?;
-    let Copying { to, copied, failed, .. } = copying;
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    super::making::sync_all_below(&to).map(|()| copied)
-}
-
-struct Copying<'a, 'p> {
-    from: PathBuf,
-    to: PathBuf,
-    freed: &'a Bits,
-    copier: &'a mut Copier<'p>,
-    copied: u64,
-    failed: Option<StoreError>,
-}
-
-impl Copying<'_, '_> {
-    fn copy(&mut self, fact: &ObjectFact) -> Result<(), StoreError> {
-        let Some(name) = &fact.file else { return Ok(()) };
-        let mut pace = |_| ControlFlow::Continue(());
-        // What is not there was told.
-        let looked = content_file(&self.from, name, fact.sealed_octets, None, &mut pace);
-        if self.freed.has(fact.object) || looked != Looked::Whole && !self.from.join(name).is_file() {
-            return Ok(());
-        }
-        self.copied += u64::from(self.copier.whole(&self.from.join(name), &self.to.join(name))?);
-        Ok(())
-    }
-}
-
-impl Visit for Copying<'_, '_> {
-    fn pace(&mut self, _: u64) -> ControlFlow<()> {
-        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn entry(&mut self, seen: &Seen) {
-        if let Fact::Object(fact) = &seen.fact
-            && self.failed.is_none()
-        {
-            self.failed = self.copy(fact).err();
-        }
-    }
-
-    fn damage(&mut self, _: Damage) {}
+    let (log, from, to) = (dir.join("log"), dir.join("content"), data_dir.join("content"));
+    make_shards(&to).map_err(|e| StoreError::io("making the content directories", e))?;
+    let content = Content { log: &log, from: &from, to: &to, freed: &found.freed };
+    // What is damaged was told.
+    content.copy(At::BEGINNING, &found.end, copier).map(|(copied, _)| copied)
 }
 
 /// Makes the index, and has the log say that it goes on from a backup. Gives where the log ends then.

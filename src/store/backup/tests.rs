@@ -186,6 +186,21 @@ fn neither_a_backup_nor_a_half_restored_store_is_opened() {
 }
 
 #[test]
+fn damage_at_the_very_end_of_a_backup_is_damage_and_no_torn_end() {
+    let mut store = Store::new();
+    (0..2).for_each(|_| store.store(false));
+    store.back_up().unwrap();
+    let segment = segment_path(&store.path("backup/log"), 1);
+    let mut octets = fs::read(&segment).unwrap();
+    *octets.last_mut().unwrap() ^= 1;
+    fs::write(&segment, octets).unwrap();
+    let report = store.restore("restored").unwrap();
+    assert_eq!((report.restored, report.damaged, report.torn_octets), (false, 1, 0), "{report:?}");
+    assert_eq!(report.findings[0].receipts, [ReceiptId::new(2, [1; 10])]);
+    assert!(!store.path("restored").exists());
+}
+
+#[test]
 fn a_backup_of_another_store_is_left_alone() {
     let (mut store, mut other) = (Store::new(), Store::new());
     store.store(false);

@@ -7,6 +7,7 @@ use super::rows::{Rows, Table};
 use super::taking::Findings;
 use crate::mail::{GatewayMailbox, GatewayMailboxId};
 use crate::store::StoreError;
+use crate::store::backup::is_backup;
 use crate::store::index::{Examined, Index, Making};
 use crate::store::log::Position;
 use rusqlite::{Connection, Row};
@@ -42,6 +43,10 @@ pub(super) fn why(error: &StoreError) -> String {
 impl Against {
     /// Opens the index beside a running server, or as it lies there. Gives why that cannot be done.
     pub(super) fn open(data_dir: &Path, running: bool) -> Result<Against, Unopened> {
+        let is_there = data_dir.join("index.sqlite").exists();
+        if !is_there && is_backup(data_dir) {
+            return Err(Unopened::OutOfReach("was not compared: a backup has none".to_owned()));
+        }
         open_index(data_dir, running).map(|index| Against { index }).map_err(|unopenable| match unopenable {
             Unopenable::Damaged(why) => Unopened::Damaged(why),
             Unopenable::NotOurs(owner) => Unopened::OutOfReach(format!(

@@ -137,12 +137,6 @@ impl Found {
         Found { header, header_is_whole: true, dir, octets, length, is_emptied: false }
     }
 
-    /// The file it was found in.
-    pub(in crate::store) fn path(&self) -> PathBuf {
-        let number = self.header.number;
-        if self.is_emptied { entries_path(&self.dir, number) } else { segment_path(&self.dir, number) }
-    }
-
     /// Opens it: what was a `.seg` when it was found may have given way to its entries since.
     pub(in crate::store) fn open(&self) -> io::Result<SegmentFile> {
         SegmentFile::open(&self.dir, self.header.number)

@@ -1,0 +1,96 @@
+//! Content files, copied as the entries of a log name them.
+
+use super::copying::{Copier, sync};
+use super::reading::{At, Findings, walk_on};
+use crate::store::StoreError;
+use crate::store::check::{Bits, Damage, Found, Seen, Visit, content_file};
+use crate::store::fact::{Fact, ObjectFact};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// From where to where they are copied.
+pub(super) struct Content<'a> {
+    /// The log that names them.
+    pub(super) log: &'a Path,
+    pub(super) from: &'a Path,
+    pub(super) to: &'a Path,
+    /// Objects whose content is freed: it is left out.
+    pub(super) freed: &'a Bits,
+}
+
+impl Content<'_> {
+    /// Copies those that entries from one place of the log to another name, durably; gives how many, and what is damaged.
+    pub(super) fn copy(
+        &self,
+        mut from: At,
+        to: &At,
+        copier: &mut Copier<'_>,
+    ) -> Result<(u64, Findings), StoreError> {
+        let mut copying =
+            Copying { content: self, copier, findings: Findings::default(), copied: 0, failed: None };
+        walk_on(self.log, &mut from, Some(&to.position()), false, &mut copying)?;
+        let Copying { findings, copied, failed, .. } = copying;
+        match failed {
+            Some(error) => Err(error),
+            None => sync_all_below(self.to).map(|()| (copied, findings)),
+        }
+    }
+}
+
+struct Copying<'a, 'p> {
+    content: &'a Content<'a>,
+    copier: &'a mut Copier<'p>,
+    findings: Findings,
+    copied: u64,
+    failed: Option<StoreError>,
+}
+
+impl Copying<'_, '_> {
+    fn copy(&mut self, fact: &ObjectFact, name: &str) -> Result<(), StoreError> {
+        let Content { from, to, .. } = self.content;
+        let pace = &mut |_| ControlFlow::Continue(());
+        if let Found::Damaged(mut damage) = content_file(from, name, fact.sealed_octets, None, pace) {
+            damage.receipts.push(fact.receipt_id);
+            self.findings.add(damage);
+            if !from.join(name).is_file() {
+                return Ok(());
+            }
+        }
+        self.copied += u64::from(self.copier.whole(&from.join(name), &to.join(name))?);
+        Ok(())
+    }
+}
+
+impl Visit for Copying<'_, '_> {
+    fn pace(&mut self, _: u64) -> ControlFlow<()> {
+        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn entry(&mut self, seen: &Seen) {
+        if let Fact::Object(fact) = &seen.fact
+            && let Some(name) = &fact.file
+            && !self.content.freed.has(fact.object)
+            && self.failed.is_none()
+        {
+            self.failed = self.copy(fact, name).err();
+        }
+    }
+
+    fn damage(&mut self, _: Damage) {}
+}
+
+/// Syncs a folder and those in it.
+pub(super) fn sync_all_below(dir: &Path) -> Result<(), StoreError> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    let fail = |e| StoreError::io("syncing a copy", e);
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            sync(&path)?;
+        }
+    }
+    sync(dir)
+}
