@@ -22,6 +22,8 @@ const COMMANDS: &str = "Two commands";
 const TRIAL: &str = "Try it with a configuration of your own";
 const SETUP: &str = "Ten minutes to a real tenant";
 const RUNNING: &str = "Running it";
+#[cfg(feature = "real")]
+const MOVING: &str = "Backup and restore";
 
 /// What the README shows that a test machine cannot have: fixed ports.
 const FREE_PORTS: &str = "[smtp]\nlisten = [\"127.0.0.1:0\"]\n[pop3]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n";
@@ -38,7 +40,13 @@ fn run(site: &Site, arguments: &[&str]) -> Outcome {
         ["--config", _, rest @ ..] => rest.to_vec(),
         all => all.to_vec(),
     };
-    site.run(&own)
+    // What it writes elsewhere it writes beside the site.
+    let there = |word: &&str| match word.strip_prefix("/var/") {
+        Some(place) => site.path(place).to_string_lossy().into_owned(),
+        None => (*word).to_owned(),
+    };
+    let own: Vec<String> = own.iter().map(there).collect();
+    site.run(&own.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn value_of<'t>(key: &str, text: &'t str) -> &'t str {

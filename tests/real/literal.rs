@@ -6,7 +6,7 @@
 //! ExecStart as the unit's User with its capability, as systemd would).
 
 use super::page;
-use super::{RUNNING, SETUP, TRIAL, corpus};
+use super::{MOVING, RUNNING, SETUP, TRIAL, corpus};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -18,9 +18,6 @@ const PATIENCE: &str = "300";
 /// Waits, as a reader does before going on in a second terminal.
 const UNTIL_READY: &str =
     "for try in $(seq 600); do daybook $CONFIG readyz >/dev/null 2>&1 && break; sleep 0.1; done\n";
-
-/// Backups are named by the second; nobody makes two in one.
-const NEXT_SECOND: &str = "began=$(date +%s); while [ \"$(date +%s)\" = \"$began\" ]; do :; done";
 
 const SUDO: &str = "#!/bin/sh\nexec \"$@\"\n";
 const CARGO: &str = "#!/bin/sh\ntest \"$1\" = build\n";
@@ -170,15 +167,21 @@ fn who_follows_the_setup_to_the_letter_has_a_gateway_that_takes_reports() {
         pop3://gateway.example.com:110/1\n";
     // Twice, as in two weeks. The people in the README's list are not those of the report: the day's trace must find something.
     let running = script(RUNNING).replace("alice@contoso.com", "alice@contoso.example");
+    let moving = script(MOVING);
+    // Then from the plain copy, as from the backup.
+    let restoring = page::shell(MOVING).into_iter().find(|block| block.contains(" restore ")).unwrap();
+    let again = restoring
+        .replace("/var/backups/daybook", "/var/backups/daybook-copy")
+        .replace("/var/lib/daybook.before", "/var/lib/daybook.before-that");
     let said = follow(
         dir.path(),
         &format!(
-            "{setup}\n{exchange}\n{running}\n{NEXT_SECOND}\n{running}\n{archive}\nls -d /var/backups/daybook-*/log\nsystemctl stop\n"
+            "{setup}\n{exchange}\n{running}\n{running}\n{archive}\n{moving}\n{archive}\n{again}\n{archive}\n\
+             daybook verify --deep\nsystemctl stop\n"
         ),
     );
     let report = String::from_utf8(corpus("demo/report.eml")).unwrap();
-    assert!(said.contains(&report), "after backup and restart the archive gets what was sent:\n{said}");
-    // Whoever follows it twice has two backups, each whole.
-    assert_eq!(said.matches("/log\n").count(), 2, "{said}");
+    // As it was, restored from the backup, and restored from the plain copy.
+    assert_eq!(said.matches(&report).count(), 3, "the archive gets what was sent:\n{said}");
     assert!(said.contains("Unassigned"), "{said}");
 }
