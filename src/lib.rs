@@ -36,6 +36,12 @@
 //!   how far it has come ([`store::Checkpoint`]), [`store::verify`] walks it without any key, and a thread reads all of it again at
 //!   leisure (`store/scrub/`). The index is only an opinion about the log: what it says twice must agree, or it is made anew beside
 //!   the running server (`store/reindex.rs`).
+//! - What was deleted can be had back for a while, what is older than a gateway mailbox keeps leaves, and a legal hold stops both
+//!   (`store/keep/`, by a clock that never runs back). Content goes when no entry needs it that is there or can be had back, decided
+//!   in the committer and looked at twice (`store/freeing/`); the entries stay, also of segments that are emptied
+//!   (`store/emptied.rs`), and the chain with them.
+//! - A keyring is replaced so that at every moment one password opens everything it should (`store/keyring.rs`). Backups are copied
+//!   beside the server, and a restored store gives nothing out that the original gave (`store/backup/`).
 //! - Who was told no, or to come again, is on record as well ([`store::TurnedAway`]), bounded, so that no flood fills the log.
 //! - [`admin::doctor`] examines everything around the gateway and goes through its own doors.
 //! - Whoever connects is counted by address and network ([`net::admission`]), and every message on its way in by its octets
@@ -81,6 +87,8 @@
 //!   what is held back for its verdict is in `Quarantine` alone.
 //! - The same report again adds nothing; another body is always kept, whatever its Message-ID.
 //! - UIDs only rise, UIDLs are never reused.
+//! - Nothing leaves before its time: not by a hold that was set a moment ago, a clock that jumped, or an index that is wrong. Each
+//!   deletion is an entry that says who did it and why.
 //! - A deleted or damaged index costs time, never mail; damaged content is named and never passes for mail.
 //! - The server cannot read what it stores: only a password or an escrow identity opens a keyring.
 //!
