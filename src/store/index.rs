@@ -19,7 +19,7 @@ mod turned_away;
 
 pub(super) use apply::{MessageColumns, ObjectColumns, names, receipt_check, revision_check, row_flags};
 pub(super) use examine::Examined;
-pub(super) use freeing::{Needed, Unplaced};
+pub(super) use freeing::{Needed, PlacedEntry, Unplaced};
 pub(super) use turned_away::{TurnedAwayRow, turned_away_names};
 
 use super::fact::{Fact, MessageFact, StoredExtent};
