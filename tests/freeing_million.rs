@@ -179,7 +179,7 @@ impl Rig {
     fn assert_whole(&self) {
         let data_dir = self.dir.path().to_owned();
         let options =
-            VerifyOptions { data_dir, deep: false, checkpoints: None, checkpoint_dir: None, key: None };
+            VerifyOptions { data_dir, deep: true, checkpoints: None, checkpoint_dir: None, key: None };
         let report = verify(&options, &mut |_| {}).unwrap();
         assert!(report.whole, "{report:#?}");
     }

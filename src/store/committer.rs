@@ -414,9 +414,10 @@ impl Committer {
         let files = std::mem::take(&mut self.files);
         let changes_index_alone = std::mem::take(&mut self.changes_index_alone);
         if builder.is_empty() {
-            // What only the index was to know is found out again, should this fail.
-            if !changes_index_alone || index.commit().is_err() {
-                index.rollback()?;
+            // What only the index was to know is found out again, should this fail: but whoever waits for it must hear so.
+            match changes_index_alone {
+                true => index.commit()?,
+                false => index.rollback()?,
             }
             return Ok(Committed { group, sync_seconds: 0.0 });
         }
@@ -489,6 +490,7 @@ impl Committer {
     fn use_index(&mut self, index: Index) -> Result<(), StoreError> {
         self.numbers = index.numbers()?;
         self.shared.load_routes(&index)?;
+        super::replay::note_lossy(&self.shared, &index)?;
         self.index = Some(index);
         self.shared.set_index_behind(false);
         self.shared.set_index_awaited(false);

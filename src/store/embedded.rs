@@ -515,6 +515,7 @@ impl Embedded {
             index = made;
             report.damage.extend(damage);
         }
+        super::replay::note_lossy(&shared, &index)?;
         shared.set_log_end(log.position());
         if !was_clean {
             report.orphaned = match super::content::orphans(&shared.content_dir(), &index) {

@@ -19,7 +19,7 @@ mod turned_away;
 
 pub(super) use apply::{MessageColumns, ObjectColumns, names, receipt_check, revision_check, row_flags};
 pub(super) use examine::Examined;
-pub(super) use freeing::{Needed, Unplaced};
+pub(super) use freeing::{Needed, PlacedEntry, Unplaced};
 pub(super) use turned_away::{TurnedAwayRow, turned_away_names};
 
 use super::fact::{Fact, MessageFact, StoredExtent};
@@ -314,6 +314,7 @@ impl Index {
         index.set_meta("position", &None::<Position>)?;
         index.set_numbers(&Numbers::default())?;
         index.set_meta("making", &Making::Going)?;
+        index.set_meta("lossy", &None::<u32>)?;
         index.commit()?;
         Ok(index)
     }
@@ -491,6 +492,16 @@ impl Index {
 
     pub(super) fn set_numbers(&self, numbers: &Numbers) -> Result<(), StoreError> {
         self.set_meta("numbers", numbers)
+    }
+
+    /// The epoch that began when entries were last lost that this index was to take in; nothing when it has all. As long as
+    /// there is one, what those entries said of content that is needed is not known to it.
+    pub(super) fn lossy(&self) -> Result<Option<u32>, StoreError> {
+        self.meta("lossy")
+    }
+
+    pub(super) fn set_lossy(&self, epoch: u32) -> Result<(), StoreError> {
+        self.set_meta("lossy", &Some(epoch))
     }
 
     pub(super) fn making(&self) -> Making {

@@ -38,6 +38,8 @@ pub(super) struct Replayer<'a> {
     /// Entries that could not be taken in.
     lost: Vec<String>,
     making: Making,
+    /// What is lost was noted for the admins already.
+    is_noted: bool,
 }
 
 impl<'a> Replayer<'a> {
@@ -56,6 +58,7 @@ impl<'a> Replayer<'a> {
             last: index.position()?,
             lost: Vec::new(),
             making: index.making(),
+            is_noted: false,
         })
     }
 
@@ -197,6 +200,9 @@ impl<'a> Replayer<'a> {
         }
         if lost_entries || self.making == Making::GoingWithLoss || !self.lost.is_empty() {
             self.numbers.epoch += 1;
+            if !self.is_noted {
+                self.index.set_lossy(self.numbers.epoch)?;
+            }
             self.numbers.skip();
             self.index.skip_uids()?;
         }
@@ -337,6 +343,17 @@ pub(super) fn open_index_and_replay(shared: &Shared, end: Position) -> Result<In
     Ok(index)
 }
 
+/// Notes for the admins that the index in use was made without entries of the log, until one of them closes that.
+pub(super) fn note_lossy(shared: &Shared, index: &Index) -> Result<(), StoreError> {
+    if let Some(epoch) = index.lossy()? {
+        let what = format!(
+            "entries of the log could not be read when the index took them in (epoch {epoch}): what they said is not known"
+        );
+        shared.witness().note_lost(what, None);
+    }
+    Ok(())
+}
+
 /// Tells of damage in the log, and gives it in words.
 pub(super) fn tell_damage(lost: Vec<String>, findings: &[Finding]) -> Vec<String> {
     let damage: Vec<String> = lost.into_iter().chain(findings.iter().map(ToString::to_string)).collect();
@@ -358,7 +375,7 @@ pub(super) fn open_log_and_index(
     }
     let opened = Index::open(&path)
         // Without them there is no serving anything, so they are looked at before anything else.
-        .and_then(|index| index.gateway_mailboxes().map(|_| index))
+        .and_then(|index| index.gateway_mailboxes().and_then(|_| index.lossy()).map(|_| index))
         .and_then(|index| open_log_onto(shared, &index, &path, signed, report).map(|log| (log, index)));
     let Err(StoreError::IndexDamaged(why)) = opened else {
         if opened.is_ok() {
@@ -433,17 +450,18 @@ fn open_log_onto(
             report.torn.push(torn);
         }
     }
+    // Before it is finished: nothing is free to go by an index that lacks them, whatever happens in between.
+    for finding in findings.iter().filter(|finding| matches!(finding, Finding::Missing { .. })) {
+        shared.witness().note_lost(finding.to_string(), Some(log.gap()));
+        replayer.is_noted = true;
+    }
     let (groups, lost) = replayer.finish(&log.position(), lost_entries)?;
     report.replayed_groups = groups;
     report.damage = lost;
     for finding in findings {
         match finding {
             Finding::Torn { .. } => {}
-            Finding::Damage { .. } => report.damage.push(finding.to_string()),
-            Finding::Missing { .. } => {
-                report.damage.push(finding.to_string());
-                shared.witness().note_lost(finding.to_string(), Some(log.gap()));
-            }
+            Finding::Damage { .. } | Finding::Missing { .. } => report.damage.push(finding.to_string()),
         }
     }
     Ok(log)

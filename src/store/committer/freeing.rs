@@ -1,6 +1,7 @@
 //! Which content goes: decided in the transaction in which it does, over the entries, holds and rules of that moment.
 //!
-//! An object goes when no entry leads to it any more that is live or can be had back. That is asked from the object, and was asked
+//! An object goes when no entry leads to it any more that is live or can be had back; a report, when that is so of whatever came by
+//! it. That is asked from the object, and was asked
 //! the other way round before ([`Freeing::needed`]). Where the two disagree nothing goes, and the pass hears of it.
 
 use super::{Committer, Conclusion, Group};
@@ -17,6 +18,9 @@ use std::sync::Arc;
 const RETENTION: &str = "retention";
 /// Entries looked at for one object that the walk found needed: with more, the walk is believed.
 const LOOKS_MAX: usize = 1_000;
+
+/// Objects without an entry that go along with the entries of one command; the rest goes by itself when none is left.
+const UNPLACED_A_COMMAND: usize = 4_096;
 
 /// What may be freed of one folder.
 pub(in crate::store) struct Freeing {
@@ -65,7 +69,8 @@ impl Committer {
         let mut disputed = BTreeSet::new();
         let gone = loop {
             let goes: BTreeSet<u64> = due.values().flatten().chain(&unplaced).copied().collect();
-            let verdicts = goes.into_iter().map(|object| Ok((object, judge(index, freeing, &due, object)?)));
+            let of = (freeing, &gateway_mailbox);
+            let verdicts = goes.into_iter().map(|object| Ok((object, judge(index, of, &due, object)?)));
             let verdicts = verdicts.collect::<Result<Vec<_>, StoreError>>()?;
             let of = |wanted| verdicts.iter().filter(move |(_, v)| *v == wanted).map(|(object, _)| *object);
             let found: BTreeSet<u64> = of(Verdict::Disputed).collect();
@@ -120,11 +125,18 @@ fn due_entries(
     freeing: &Freeing,
     gateway_mailbox: &GatewayMailbox,
 ) -> Result<BTreeMap<Uid, Vec<u64>>, StoreError> {
-    let mut due = BTreeMap::new();
+    let is_over = |at: Timestamp| grace_is_over(gateway_mailbox, &FolderName::Inbox, at, freeing.trusted);
+    let (mut due, mut left) = (BTreeMap::new(), UNPLACED_A_COMMAND);
     for entry in index.in_grace_of(freeing.folder, &freeing.uids)? {
         if grace_is_over(gateway_mailbox, &freeing.name, entry.deleted_at, freeing.trusted) {
             let mut objects = index.objects_of(entry.message)?;
-            objects.extend(index.unplaced_of(entry.receipt_id, freeing.gateway_mailbox)?);
+            // The report it came by waited for it, if that ended before.
+            for report in index.reports_of(entry.receipt_id, freeing.folder)? {
+                objects.extend(index.objects_of(report)?);
+            }
+            let unplaced = index.unplaced_of(entry.receipt_id, freeing.gateway_mailbox, left)?;
+            left -= unplaced.len().min(left);
+            objects.extend(unplaced.into_iter().filter(|(_, at)| is_over(*at)).map(|(object, _)| object));
             due.insert(entry.uid, objects);
         }
     }
@@ -151,7 +163,7 @@ fn unplaced_due(
 
 fn judge(
     index: &Index,
-    freeing: &Freeing,
+    (freeing, gateway_mailbox): (&Freeing, &GatewayMailbox),
     due: &BTreeMap<Uid, Vec<u64>>,
     object: u64,
 ) -> Result<Verdict, StoreError> {
@@ -161,9 +173,10 @@ fn judge(
     let gone = |folder: u64, uid: u32| {
         folder == freeing.folder && Uid::new(uid).is_some_and(|uid| due.contains_key(&uid))
     };
+    let is_over = |at: Timestamp| grace_is_over(gateway_mailbox, &FolderName::Inbox, at, freeing.trusted);
     let walked = freeing.needed.has(object);
     let most = if walked { LOOKS_MAX } else { usize::MAX };
-    Ok(match index.is_needed(object, &gone, most)? {
+    Ok(match index.is_needed(object, &gone, &is_over, most)? {
         Needed::Yes | Needed::Untold => Verdict::Stays,
         Needed::No if walked => Verdict::Disputed,
         Needed::No => Verdict::Goes,

@@ -5,14 +5,14 @@
 //!   ─▶ content files removed, payloads in closed segments punched out, synced ─▶ struck from `unpunched`
 //! ```
 //! * Content is shared: the original in a report, and whatever came again, is stored once. So an object goes only when no entry
-//!   that is live or can be had back leads to it, and that is asked twice: from the object, by the committer in the transaction
+//!   that is live or can be had back leads to it, a report not before the last entry that came by it, and that is asked twice: from the object, by the committer in the transaction
 //!   in which it goes, and by a walk through every entry there ever was ([`needed`]), which goes by no index.
 //! * Nothing is touched before the entry that says so is durable. What a crash leaves undone stands in `unpunched`, and is done
 //!   again: to punch twice harms nothing.
 //! * Frames, entries and hashes stay: the chain goes over the hash of a payload, not over its octets. What is freed reads as
 //!   zeros. A segment in which no content is left makes place for its entries alone (`emptied.rs`).
 //! * The segment that mail is appended to is left alone until it is full, and one that is damaged until somebody has looked.
-//! * While the log is known to lack entries, and no admin has closed that, nothing is freed: they may have told of more that needs it.
+//! * While the log is known to lack entries, or the index was made without some that could not be read, and no admin has closed that, nothing is freed: they may have told of more that needs it.
 //! * While somebody holds `data_dir/freeing.lock`, shared or not, nothing is freed and nothing given back: a backup is made, or an
 //!   admin copies the directory (`flock -s data_dir/freeing.lock …`).
 //!
@@ -69,22 +69,28 @@ pub(super) struct FreedPass {
 
 /// Frees what nothing needs any more at this time, and gives its room back, while `goes_on`.
 ///
-/// # Errors
-/// What kept it from going on. What was freed until then is freed; the rest is tried again with the next pass.
+/// Also gives what kept it from going on, or what it waits for. What was freed until then is freed; the rest is tried again with
+/// the next pass.
 pub(super) fn pass(
     shared: &Arc<Shared>,
     commands: &mpsc::WeakSender<Queued>,
     trusted: Timestamp,
     goes_on: &dyn Fn() -> bool,
-) -> Result<FreedPass, StoreError> {
+) -> (FreedPass, Result<(), StoreError>) {
     if shared.witness().misses_entries() {
-        tracing::debug!(event = "retention.waits", why = "entries of the log are missing");
-        return Ok(FreedPass::default());
+        return (
+            FreedPass::default(),
+            Err(waits("entries of the log are missing, and no admin has closed that")),
+        );
     }
     let mut pass = Pass { shared, commands, trusted, goes_on, freed: FreedPass::default() };
     let done = pass.free().and_then(|step| match step {
         Step::Ended => Ok(()),
         Step::Done => pass.give_back(),
+    });
+    let done = done.and_then(|()| match pass.index_is_sound() || !goes_on() {
+        true => Ok(()),
+        false => Err(waits("the index is damaged, or is made anew")),
     });
     let FreedPass { entries, objects, octets, returned, segments } = pass.freed;
     metrics::store_freed(objects, octets, returned);
@@ -94,14 +100,19 @@ pub(super) fn pass(
     if pass.freed != FreedPass::default() {
         tracing::info!(event = "store.freed", entries, objects, octets, returned, segments);
     }
-    done.map(|()| pass.freed)
+    (pass.freed, done)
+}
+
+fn waits(why: &str) -> StoreError {
+    tracing::debug!(event = "retention.waits", why);
+    StoreError::Refused(format!("nothing is freed: {why}"))
 }
 
 /// How a step ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     Done,
-    /// The pass is over: it is to stop, somebody copies what is stored, or the index must be looked at first.
+    /// The pass is over: it is to stop, or the index must be looked at first.
     Ended,
 }
 
@@ -135,10 +146,8 @@ impl Pass<'_> {
             return Ok(None);
         }
         let held = lock(self.shared.data_dir())?;
-        if held.is_none() {
-            tracing::debug!(event = "retention.waits", why = "freeing.lock is held by somebody else");
-        }
-        Ok(held)
+        held.map(Some)
+            .ok_or_else(|| waits("somebody holds freeing.lock: a backup is made, or the directory is copied"))
     }
 
     fn free(&mut self) -> Result<Step, StoreError> {

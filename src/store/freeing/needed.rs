@@ -1,12 +1,13 @@
 //! The second look: what all entries need, asked from the entries.
 //!
 //! It goes through every entry by its key and through no index, takes each message's row with its check, and counts as needed what
-//! is live, and what was deleted and would not be past its grace, be it listed as such or not.
+//! is live, and what was deleted and would not be past its grace, be it listed as such or not; and the report it came by. What
+//! is live of a folder must be what the folder knows of it, so each is read as it is at one moment.
 
 use super::{Pass, ROWS_AT_ONCE, Step, grace_is_over};
 use crate::mail::{GatewayMailbox, GatewayMailboxId, Timestamp};
 use crate::store::check::Bits;
-use crate::store::index::Index;
+use crate::store::index::{Index, PlacedEntry};
 use crate::store::{FolderName, StoreError};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -14,8 +15,7 @@ use std::sync::Arc;
 /// The objects that are needed.
 pub(super) type Walked = Arc<Bits>;
 
-/// Takes an entry: its folder, the time of its end, its message.
-type TakeEntry<'a> = dyn FnMut(&Index, (u64, Option<Timestamp>, u64)) -> Result<(), StoreError> + 'a;
+type TakeEntry<'a> = dyn FnMut(&Index, &PlacedEntry) -> Result<(), StoreError> + 'a;
 
 /// What is kept for how long, folder by folder, as it was when the pass began.
 #[derive(Default)]
@@ -55,40 +55,57 @@ impl Pass<'_> {
     /// Goes through all entries; nothing when it is to stop.
     pub(super) fn walk(&self, rules: &Rules) -> Result<Option<Walked>, StoreError> {
         let mut needed = Bits::default();
-        let walked = self.through_entries(rules, &mut |index, (_, _, message)| {
-            for object in objects(index, message)? {
-                needed.add(object);
+        let walked = self.through_entries(rules, &mut |index, entry| {
+            let reports = index.reports_of(entry.receipt_id, entry.folder)?;
+            for message in
+                reports.into_iter().filter(|message| *message != entry.message).chain([entry.message])
+            {
+                for object in objects(index, message)? {
+                    needed.add(object);
+                }
             }
             Ok(())
         })?;
         Ok(walked.then(|| Arc::new(needed)))
     }
 
-    /// Hands over every entry that is kept: its folder, the time of its end, its message. False when it is to stop.
+    /// Hands over every entry that is kept. False when it is to stop.
     fn through_entries(&self, rules: &Rules, take: &mut TakeEntry<'_>) -> Result<bool, StoreError> {
-        let mut after = (i64::MIN, i64::MIN);
+        let mut after = None;
         loop {
-            if !(self.goes_on)() || !self.index_is_sound() {
-                return Ok(false);
-            }
             let next = self.shared.read(|index| {
-                index.begin_reading()?;
-                let next = index.placed_behind(
-                    after,
-                    ROWS_AT_ONCE,
-                    &mut |folder, ended, message| match rules.keeps(folder, ended, self.trusted) {
-                        true => take(index, (folder, ended, message)),
-                        false => Ok(()),
-                    },
-                );
-                index.rollback()?;
-                next
+                index.at_once(|index| {
+                    let Some(folder) = index.folder_behind(after)? else { return Ok(Some(None)) };
+                    let went_on = self.through_folder(index, folder, rules, take)?;
+                    Ok(went_on.then_some(Some(folder)))
+                })
             })?;
             match next {
-                Some(last) => after = last,
-                None => return Ok(true),
+                Some(Some(folder)) => after = Some(folder),
+                Some(None) => return Ok(true),
+                None => return Ok(false),
             }
         }
+    }
+
+    fn through_folder(
+        &self,
+        index: &Index,
+        folder: u64,
+        rules: &Rules,
+        take: &mut TakeEntry<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut seen = 0_usize;
+        index.placed_in(folder, &mut |entry| {
+            if seen.is_multiple_of(ROWS_AT_ONCE) && !((self.goes_on)() && self.index_is_sound()) {
+                return Ok(false);
+            }
+            seen += 1;
+            if rules.keeps(entry.folder, entry.ended, self.trusted) {
+                take(index, entry)?;
+            }
+            Ok(true)
+        })
     }
 
     /// Looks from the entries at objects that the committer found unneeded and the walk did not. What an entry that is there
@@ -96,7 +113,8 @@ impl Pass<'_> {
     pub(super) fn look_again(&self, rules: &Rules, disputed: &[u64]) -> Result<Step, StoreError> {
         let disputed: HashSet<u64> = disputed.iter().copied().collect();
         let mut damaged = None;
-        let looked = self.through_entries(rules, &mut |index, (folder, ended, message)| {
+        let looked = self.through_entries(rules, &mut |index, entry| {
+            let PlacedEntry { folder, ended, message, .. } = *entry;
             if ended.is_some() || damaged.is_some() {
                 return Ok(());
             }

@@ -91,7 +91,7 @@ impl Pass<'_> {
         if self.give_back_files()? == Step::Ended {
             return Ok(());
         }
-        loop {
+        while (self.goes_on)() {
             let lost = self.shared.read(|index| index.unpunched_lost(ROWS_AT_ONCE))?;
             if lost.is_empty() {
                 break;
@@ -208,13 +208,14 @@ impl Pass<'_> {
 
     /// Of a segment whose entries alone are kept there is nothing left to give back: the index was made anew since.
     fn strike_emptied(&self, number: u64) -> Result<(), StoreError> {
-        loop {
+        while (self.goes_on)() {
             let objects = self.shared.read(|index| index.unpunched_of(number, ROWS_AT_ONCE))?;
             if objects.is_empty() {
-                return Ok(());
+                break;
             }
             self.strike(objects)?;
         }
+        Ok(())
     }
 
     /// Every payload in a segment that is whole; nothing when it is to stop.

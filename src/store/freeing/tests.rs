@@ -159,7 +159,8 @@ impl Rig {
 
     fn pass_while(&self, goes_on: &dyn Fn() -> bool) -> Result<FreedPass, StoreError> {
         let trusted = self.store.shared.clock.trusted().unwrap();
-        pass(&self.store.shared, &self.store.commands.downgrade(), trusted, goes_on)
+        let (freed, done) = pass(&self.store.shared, &self.store.commands.downgrade(), trusted, goes_on);
+        done.map(|()| freed)
     }
 
     fn index<T>(&self, ask: impl FnOnce(&Index) -> Result<T, StoreError>) -> T {
@@ -202,7 +203,10 @@ fn what_is_deleted_is_freed_when_its_grace_is_over_and_not_a_moment_before() {
     rig.delete(&FolderName::Inbox, &[entries[0].uid, entries[1].uid]);
     let deleted_at = rig.index(|index| index.in_grace_of(1, &[entries[0].uid]))[0].deleted_at;
     let end = Timestamp::from_unix_ms(deleted_at.unix_ms() + 7 * DAY_MS);
-    let at = |trusted| pass(&rig.store.shared, &rig.store.commands.downgrade(), trusted, &|| true).unwrap();
+    let at = |trusted| {
+        let (freed, done) = pass(&rig.store.shared, &rig.store.commands.downgrade(), trusted, &|| true);
+        done.map(|()| freed).unwrap()
+    };
     assert_eq!(at(Timestamp::from_unix_ms(end.unix_ms() - 1)), FreedPass::default());
     assert_eq!(rig.read(entries[0].message).unwrap().len(), 9_009);
     let freed = at(end);
@@ -262,6 +266,77 @@ fn an_original_that_several_lie_in_goes_with_the_last_of_them() {
 }
 
 #[test]
+fn a_report_stays_as_long_as_an_entry_that_came_by_it() {
+    let mut rig = Rig::new();
+    rig.no_grace();
+    let original = [b'o'; 5_000];
+    rig.deliver(b"first\r\n", &original, &[]);
+    // Of this one the wrapper alone is stored, and eve's entry lies in what the first brought.
+    rig.deliver(b"second\r\n", &original, &["eve"]);
+    rig.fill();
+    let second = rig.list(&FolderName::Inbox)[1].clone();
+    let objects = rig.objects(second.message);
+    let [eve] = &rig.list(&user("eve"))[..] else { panic!() };
+    rig.delete(&FolderName::Inbox, &[second.uid]);
+    let freed = rig.pass().unwrap();
+    assert_eq!((freed.entries, freed.objects), (1, 0), "{freed:?}");
+    rig.change(GatewayMailboxChange::Hold { user: Some("eve".to_owned()), reason: "case 1".to_owned() });
+    rig.delete(&user("eve"), &[eve.uid]);
+    assert_eq!(rig.pass().unwrap(), FreedPass::default());
+    assert!(objects.iter().all(|object| !rig.is_zero(*object)));
+    rig.change(GatewayMailboxChange::Unhold { user: Some("eve".to_owned()) });
+    let freed = rig.pass().unwrap();
+    assert!(freed.entries == 1 && freed.objects > 0, "{freed:?}");
+    let first = rig.list(&FolderName::Inbox)[0].clone();
+    let of_first = rig.objects(first.message);
+    for object in objects {
+        assert_ne!(of_first.contains(&object), rig.freed().contains(&object), "object {object}");
+    }
+    assert_eq!(rig.read(first.message).unwrap(), [&b"first\r\n"[..], &original].concat());
+}
+
+#[test]
+fn an_entry_that_lost_its_life_to_a_flipped_bit_is_not_taken_for_deleted() {
+    let mut rig = Rig::new();
+    rig.no_grace();
+    rig.deliver(b"first\r\n", &[b'o'; 5_000], &["bob"]);
+    rig.fill();
+    let first = rig.list(&FolderName::Inbox)[0].clone();
+    let [bob] = &rig.list(&user("bob"))[..] else { panic!() };
+    rig.delete(&FolderName::Inbox, &[first.uid]);
+    let index = rusqlite::Connection::open(rig.dir.path().join("index.sqlite")).unwrap();
+    let spoil = "UPDATE placement SET deleted_at = 0 WHERE message = ?";
+    assert_eq!(index.execute(spoil, [bob.message.0.cast_signed()]).unwrap(), 1);
+    assert!(matches!(rig.pass(), Err(StoreError::IndexDamaged(_))));
+    assert!(rig.freed().is_empty());
+}
+
+#[test]
+fn by_an_index_made_without_entries_of_the_log_nothing_is_freed_until_that_is_closed() {
+    let mut rig = Rig::new();
+    rig.no_grace();
+    rig.deliver(b"wrapper\r\n", &[b'a'; 9_000], &[]);
+    rig.fill();
+    let entries = rig.list(&FolderName::Inbox);
+    let object = rig.objects(entries[0].message)[0];
+    let ObjectPlace::Log { segment, offset } = rig.index(|index| index.object(object)).place else {
+        panic!()
+    };
+    rig.delete(&FolderName::Inbox, &[entries[2].uid]);
+    let path = rig.dir.path().join(format!("log/{segment:08}.seg"));
+    File::options().write(true).open(&path).unwrap().write_all_at(b"#", offset - 40).unwrap();
+    let mut rig = rig.reopen(true);
+    for with_new_index in [false, true] {
+        assert!(matches!(rig.pass(), Err(StoreError::Refused(_))));
+        assert!(rig.freed().is_empty());
+        rig = rig.reopen(with_new_index);
+    }
+    let place = checkpoint::LOSS_PLACE.to_owned();
+    rig.store.close_damage(&[place], "test").unwrap();
+    assert_eq!(rig.reopen(false).pass().unwrap().entries, 1);
+}
+
+#[test]
 fn what_is_freed_is_stored_anew_when_it_comes_again() {
     let mut rig = Rig::new();
     rig.no_grace();
@@ -310,6 +385,27 @@ fn a_report_that_came_again_is_freed_with_the_one_it_repeats() {
 }
 
 #[test]
+fn a_report_that_came_again_has_its_own_grace() {
+    let mut rig = Rig::new();
+    let first = rig.delivery(b"first\r\n", &[b'o'; 5_000], &[]);
+    let identity = first.identity;
+    let first = rig.take(first).unwrap();
+    rig.delete(&FolderName::Inbox, &[first.placements[0].1]);
+    // Further at once the clock is not believed.
+    rig.later(4 * DAY_MS);
+    rig.later(3 * DAY_MS - 60_000);
+    let mut again = rig.delivery(b"in other octets\r\n", &[b'p'; 5_000], &[]);
+    again.identity = identity;
+    rig.take(again).unwrap();
+    rig.later(60_000);
+    let freed = rig.pass().unwrap();
+    assert_eq!((freed.entries, freed.objects), (1, 2), "{freed:?}");
+    rig.later(4 * DAY_MS);
+    rig.later(3 * DAY_MS);
+    assert_eq!(rig.pass().unwrap().objects, 2);
+}
+
+#[test]
 fn while_somebody_copies_what_is_stored_it_stays_where_it_is() {
     let mut rig = Rig::new();
     rig.no_grace();
@@ -318,7 +414,8 @@ fn while_somebody_copies_what_is_stored_it_stays_where_it_is() {
     rig.delete_all(&FolderName::Inbox);
     let copying = File::create(rig.dir.path().join(LOCK_FILE)).unwrap();
     rustix::fs::flock(&copying, rustix::fs::FlockOperation::LockShared).unwrap();
-    assert_eq!(rig.pass().unwrap(), FreedPass::default());
+    assert!(matches!(rig.pass(), Err(StoreError::Refused(why)) if why.contains("freeing.lock")));
+    assert!(rig.freed().is_empty());
     drop(copying);
     assert_eq!(rig.pass().unwrap().entries, 4);
 }
@@ -347,19 +444,20 @@ fn an_index_that_has_lost_what_leads_to_an_object_frees_nothing_of_it() {
     let mut rig = Rig::new();
     rig.no_grace();
     let original = [b'o'; 5_000];
-    rig.deliver(b"first\r\n", &original, &["bob"]);
+    rig.deliver(b"first\r\n", &original, &[]);
+    rig.deliver(b"second\r\n", &original, &[]);
     rig.fill();
-    let first = rig.list(&FolderName::Inbox)[0].clone();
-    let [bob] = &rig.list(&user("bob"))[..] else { panic!() };
-    rig.delete(&FolderName::Inbox, &[first.uid]);
+    let entries = rig.list(&FolderName::Inbox);
+    let second = entries[1].message;
+    rig.delete(&FolderName::Inbox, &[entries[0].uid]);
     let index = rusqlite::Connection::open(rig.dir.path().join("index.sqlite")).unwrap();
-    index.execute("DELETE FROM object_use WHERE message = ?", [bob.message.0.cast_signed()]).unwrap();
+    index.execute("DELETE FROM object_use WHERE message = ?", [second.0.cast_signed()]).unwrap();
     assert!(matches!(rig.pass(), Err(StoreError::IndexDamaged(_))));
     assert!(rig.freed().is_empty());
-    assert!(
-        rig.store.shared.index_is_spoilt() || rig.store.shared.read(|i| i.objects_of(bob.message.0)).is_ok()
-    );
-    assert_eq!(rig.read(bob.message).unwrap(), original);
+    // It waits to be made anew, or was.
+    let knows = |index: &Index| Ok(!index.objects_of(second.0)?.is_empty());
+    assert!(rig.store.shared.index_is_spoilt() || rig.index(knows));
+    assert_eq!(rig.read(second).unwrap(), [&b"second\r\n"[..], &original].concat());
 }
 
 #[test]
@@ -387,7 +485,9 @@ fn a_damaged_segment_is_left_as_it_is() {
 #[derive(Clone)]
 struct Known {
     octets: Vec<u8>,
-    objects: Vec<u64>,
+    message: MessageKey,
+    /// The report it came by: its own message, but for entries of users.
+    report: MessageKey,
     deleted_at: Option<i64>,
 }
 
@@ -415,6 +515,8 @@ struct Model {
     rig: Rig,
     folders: [FolderName; 3],
     known: BTreeMap<(usize, Uid), Known>,
+    /// All objects there ever were.
+    ever: BTreeSet<u64>,
 }
 
 impl Model {
@@ -451,11 +553,15 @@ impl Model {
     }
 
     fn learn(&mut self, whole: &[u8], original: &[u8]) {
+        let Some(report) = self.rig.list(&FolderName::Inbox).last().map(|entry| entry.message) else {
+            return;
+        };
         for (number, folder) in self.folders.iter().enumerate() {
             for entry in self.rig.list(folder) {
-                let objects = self.rig.objects(entry.message);
-                let octets = if number == 0 { whole } else { original }.to_vec();
-                self.known.entry((number, entry.uid)).or_insert(Known { octets, objects, deleted_at: None });
+                let (octets, message) = (if number == 0 { whole } else { original }.to_vec(), entry.message);
+                self.ever.extend(self.rig.objects(message));
+                let known = Known { octets, message, report, deleted_at: None };
+                self.known.entry((number, entry.uid)).or_insert(known);
             }
         }
     }
@@ -480,15 +586,12 @@ impl Model {
     /// What is past its grace is no more.
     fn forget(&mut self) {
         let now = self.rig.store.shared.clock.trusted().unwrap().unix_ms();
-        let mut ever = BTreeSet::new();
-        self.known.retain(|_, known| {
-            ever.extend(known.objects.iter().copied());
-            known.deleted_at.is_none_or(|at| now - at < 7 * DAY_MS)
-        });
-        let needed: BTreeSet<u64> = self.known.values().flat_map(|known| known.objects.clone()).collect();
+        self.known.retain(|_, known| known.deleted_at.is_none_or(|at| now - at < 7 * DAY_MS));
+        let messages = self.known.values().flat_map(|known| [known.message, known.report]);
+        let needed: BTreeSet<u64> = messages.flat_map(|message| self.rig.objects(message)).collect();
         let freed = self.rig.freed();
         assert!(freed.is_disjoint(&needed), "freed although needed");
-        for object in ever.difference(&needed) {
+        for object in self.ever.difference(&needed) {
             assert!(freed.contains(object), "object {object} is needed by nobody and not freed");
         }
     }
@@ -515,7 +618,7 @@ proptest! {
     #[test]
     fn whatever_is_shared_deleted_brought_back_and_freed_what_is_needed_stays_and_nothing_else(acts in acts()) {
         let folders = [FolderName::Inbox, user("bob"), user("eve")];
-        let mut model = Model { rig: Rig::new(), folders, known: BTreeMap::new() };
+        let mut model = Model { rig: Rig::new(), folders, known: BTreeMap::new(), ever: BTreeSet::new() };
         for act in &acts {
             model = model.act(act);
             model.check();

@@ -277,7 +277,11 @@ impl Index {
                 self.insert_placed_later(placement)?;
             }
         }
-        let of = (fact.repeats.unwrap_or(fact.receipt_id), fact.gateway_mailbox, fact.at);
+        let of = (
+            fact.repeats.unwrap_or(fact.receipt_id),
+            fact.gateway_mailbox,
+            fact.kept_from.unwrap_or(fact.at),
+        );
         self.insert_unplaced(of, &fact.messages, fact.placements.iter())?;
         let ids = [&fact.message_id, &fact.parent_message_id, &fact.returned_message_id];
         self.insert_names(fact.receipt_id, names(&ids, &fact.reports, &fact.messages))

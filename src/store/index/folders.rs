@@ -127,10 +127,15 @@ impl Folder {
     fn compare(&self, rows: &[PlacementRow]) -> Result<(), StoreError> {
         let id = unsigned(self.id);
         let sum = rows.iter().fold(0_i64, |sum, row| sum.wrapping_add(entry_sum(id, row)));
-        if (rows.len() as u64, sum) == (unsigned(self.live), self.live_sum) {
+        self.compare_sum(rows.len() as u64, sum)
+    }
+
+    /// The same for so many entries that come to this sum.
+    pub(super) fn compare_sum(&self, rows: u64, sum: i64) -> Result<(), StoreError> {
+        if (rows, sum) == (unsigned(self.live), self.live_sum) {
             return Ok(());
         }
-        Err(damaged(format!("folder {id}: {} of {} entries found, or others", rows.len(), self.live)))
+        Err(damaged(format!("folder {}: {rows} of {} entries found, or others", self.id, self.live)))
     }
 
     fn row(&self) -> FolderRow {

@@ -3,7 +3,9 @@
 //! Whether an object is needed is asked from the object: which messages lie in it, and which entries those have. The walk through
 //! all entries that asks the other way round is in `store/freeing/needed.rs`.
 
-use super::{Index, MessageRow, int, receipt_id, unsigned};
+use super::folders::{canonical, entry_sum};
+use super::sums::damaged;
+use super::{Index, MessageRow, PlacementRow, int, receipt_id, unsigned};
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::store::fact::{MessageFact, PlacementFact};
 use crate::store::{FolderName, StoreError};
@@ -20,9 +22,24 @@ const ENTRIES_OF_RECEIPT: &str =
     WHERE g.folder = p.folder AND g.deleted_at = p.deleted_at AND g.uid = p.uid)
 FROM placement p INDEXED BY placement_receipt CROSS JOIN folder f ON f.id = p.folder
 WHERE p.receipt = ? AND f.gateway_mailbox = ?";
-/// All entries there ever were, by their key and by no index.
-const PLACED: &str = "SELECT folder, uid, deleted_at, message FROM placement NOT INDEXED
-WHERE (folder, uid) > (?1, ?2) ORDER BY folder, uid LIMIT ?3";
+/// All entries a folder ever had, by their key and by no index, with what its sum of live ones is made of.
+const PLACED: &str = "SELECT p.uid, p.message, p.receipt, p.at, p.epoch, m.octets, m.canonical_octets, m.lines, m.flags, p.deleted_at
+FROM placement p NOT INDEXED LEFT JOIN message m ON m.id = p.message
+WHERE p.folder = ? ORDER BY p.uid";
+/// The next folder, be it that of an entry alone.
+const NEXT_FOLDER: &str = "SELECT min(id) FROM (SELECT min(id) AS id FROM folder WHERE id > ?1
+UNION ALL SELECT min(folder) FROM placement NOT INDEXED WHERE folder > ?1)";
+/// The entries of a receipt whose messages are received ones, in the gateway mailbox of a folder: what came as a whole, or stands
+/// where whole reports do.
+const REPORTS: &str = "SELECT p.folder, p.uid, p.message FROM placement p INDEXED BY placement_receipt
+CROSS JOIN folder f ON f.id = p.folder LEFT JOIN message m ON m.id = p.message
+WHERE p.receipt = ?1 AND f.gateway_mailbox = (SELECT gateway_mailbox FROM folder WHERE id = ?2)
+AND (m.sha256 IS NOT NULL OR instr(f.name, '/') = 0)";
+/// The receipts that a message is the received one of.
+const REPORTED_BY: &str =
+    "SELECT DISTINCT p.receipt, f.gateway_mailbox FROM placement p INDEXED BY placement_message
+CROSS JOIN folder f ON f.id = p.folder LEFT JOIN message m ON m.id = p.message
+WHERE p.message = ? AND (m.sha256 IS NOT NULL OR instr(f.name, '/') = 0)";
 /// What is still to be given back of each segment: how much, and since when.
 const UNPUNCHED: &str = "SELECT o.segment, sum(o.sealed_octets), min(f.at)
 FROM unpunched u CROSS JOIN object o ON o.id = u.object CROSS JOIN freed f ON f.object = u.object
@@ -32,6 +49,14 @@ WHERE o.file IS NULL AND o.segment IS NOT NULL GROUP BY o.segment";
 pub(in crate::store) struct DueEntry {
     pub(in crate::store) uid: Uid,
     pub(in crate::store) deleted_at: Timestamp,
+    pub(in crate::store) message: u64,
+    pub(in crate::store) receipt_id: ReceiptId,
+}
+
+/// An entry, live or ended.
+pub(in crate::store) struct PlacedEntry {
+    pub(in crate::store) folder: u64,
+    pub(in crate::store) ended: Option<Timestamp>,
     pub(in crate::store) message: u64,
     pub(in crate::store) receipt_id: ReceiptId,
 }
@@ -164,22 +189,65 @@ impl Index {
         Ok(found)
     }
 
-    /// Hands over folder, time of its end and message of every entry there ever was, behind this one; gives the last.
-    pub(in crate::store) fn placed_behind(
+    /// The folder behind this one.
+    pub(in crate::store) fn folder_behind(&self, after: Option<u64>) -> Result<Option<u64>, StoreError> {
+        let mut select = self.connection.prepare_cached(NEXT_FOLDER)?;
+        let after = after.map_or(i64::MIN, int);
+        Ok(select.query_row([after], |row| row.get::<_, Option<i64>>(0))?.map(unsigned))
+    }
+
+    /// Hands over every entry that a folder ever had, until `take` wants no more; false then.
+    ///
+    /// # Errors
+    /// [`StoreError::IndexDamaged`] when those that are live are not what the folder knows of them: no row says by itself that it
+    /// is as it was written.
+    pub(in crate::store) fn placed_in(
         &self,
-        after: (i64, i64),
-        most: usize,
-        take: &mut dyn FnMut(u64, Option<Timestamp>, u64) -> Result<(), StoreError>,
-    ) -> Result<Option<(i64, i64)>, StoreError> {
+        folder: u64,
+        take: &mut dyn FnMut(&PlacedEntry) -> Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
+        let known = self.folder_of(folder)?;
+        let known = known.ok_or_else(|| damaged(format!("folder {folder} is not there, and has entries")))?;
         let mut select = self.connection.prepare_cached(PLACED)?;
-        let mut rows = select.query(params![after.0, after.1, int(most as u64)])?;
-        let mut last = None;
+        let mut rows = select.query([int(folder)])?;
+        let (mut live, mut sum) = (0, 0_i64);
         while let Some(row) = rows.next()? {
-            last = Some((row.get(0)?, row.get(1)?));
-            let ended: Option<i64> = row.get(2)?;
-            take(unsigned(row.get(0)?), ended.map(Timestamp::from_unix_ms), unsigned(row.get(3)?))?;
+            let ended: Option<i64> = row.get(9)?;
+            let (message, receipt_id) = (unsigned(row.get(1)?), receipt_id(row, 2)?);
+            if ended.is_none() {
+                live += 1;
+                // One whose message is not there comes to nothing that fits.
+                if row.get::<_, Option<i64>>(5)?.is_some() {
+                    let entry = PlacementRow {
+                        uid: Uid::new(row.get(0)?).unwrap_or(Uid::FIRST),
+                        message,
+                        receipt_id,
+                        at: Timestamp::from_unix_ms(row.get(3)?),
+                        epoch: row.get(4)?,
+                        octets: unsigned(row.get(5)?),
+                        canonical: canonical(row, 6)?,
+                    };
+                    sum = sum.wrapping_add(entry_sum(folder, &entry));
+                }
+            }
+            let ended = ended.map(Timestamp::from_unix_ms);
+            if !take(&PlacedEntry { folder, ended, message, receipt_id })? {
+                return Ok(false);
+            }
         }
-        Ok(last)
+        known.compare_sum(live, sum).map(|()| true)
+    }
+
+    /// The received messages of a receipt, in the gateway mailbox of this folder.
+    pub(in crate::store) fn reports_of(
+        &self,
+        receipt: ReceiptId,
+        folder: u64,
+    ) -> Result<Vec<u64>, StoreError> {
+        let mut select = self.connection.prepare_cached(REPORTS)?;
+        let rows =
+            select.query_map(params![receipt.as_bytes(), int(folder)], |row| row.get(2).map(unsigned))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The objects that a message lies in, or has its summary in.
@@ -187,14 +255,21 @@ impl Index {
         self.objects("SELECT object FROM object_use WHERE message = ?", params![int(message)])
     }
 
-    /// The objects that belong to a receipt and that none of its entries leads to.
+    /// The objects that belong to a receipt and that none of its entries leads to, no more than `most`, and since when they are
+    /// there.
     pub(in crate::store) fn unplaced_of(
         &self,
         receipt: ReceiptId,
         gateway_mailbox: GatewayMailboxId,
-    ) -> Result<Vec<u64>, StoreError> {
-        let select = "SELECT object FROM unplaced WHERE receipt = ? AND gateway_mailbox = ?";
-        self.objects(select, params![receipt.as_bytes(), gateway_mailbox.as_bytes()])
+        most: usize,
+    ) -> Result<Vec<(u64, Timestamp)>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT object, at FROM unplaced WHERE receipt = ? AND gateway_mailbox = ? LIMIT ?",
+        )?;
+        let of = params![receipt.as_bytes(), gateway_mailbox.as_bytes(), int(most as u64)];
+        let rows =
+            select.query_map(of, |row| Ok((unsigned(row.get(0)?), Timestamp::from_unix_ms(row.get(1)?))))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn objects(&self, select: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<Vec<u64>, StoreError> {
@@ -248,12 +323,14 @@ impl Index {
         Ok(any_entry(&mut rows, gone, &mut endless())? == Needed::Yes)
     }
 
-    /// Whether an entry that is live or can be had back, beside those that are taken for gone, leads to an object. Looks at no
-    /// more than `most` entries and messages, the newest first.
+    /// Whether an entry that is live or can be had back, beside those that are taken for gone, leads to an object: by its
+    /// message, or because it came by the report that lies there. An object without an entry is needed also until its own grace
+    /// is over. Looks at no more than `most` entries and messages, the newest first.
     pub(in crate::store) fn is_needed(
         &self,
         object: u64,
         gone: &dyn Fn(u64, u32) -> bool,
+        is_over: &dyn Fn(Timestamp) -> bool,
         most: usize,
     ) -> Result<Needed, StoreError> {
         let mut left = most;
@@ -268,15 +345,41 @@ impl Index {
                 Needed::No => {}
                 other => return Ok(other),
             }
+            match self.is_needed_report(message, gone, &mut left)? {
+                Needed::No => {}
+                other => return Ok(other),
+            }
         }
         let mut unplaced = self
             .connection
-            .prepare_cached("SELECT receipt, gateway_mailbox FROM unplaced WHERE object = ?")?;
+            .prepare_cached("SELECT receipt, gateway_mailbox, at FROM unplaced WHERE object = ?")?;
         let mut owners = unplaced.query([int(object)])?;
         while let Some(row) = owners.next()? {
             let gateway_mailbox = GatewayMailboxId::from_bytes(row.get(1)?);
-            if self.has_entries(receipt_id(row, 0)?, gateway_mailbox, gone)? {
+            if !is_over(Timestamp::from_unix_ms(row.get(2)?))
+                || self.has_entries(receipt_id(row, 0)?, gateway_mailbox, gone)?
+            {
                 return Ok(Needed::Yes);
+            }
+        }
+        Ok(Needed::No)
+    }
+
+    /// Whether a message is a report by which an entry came that is live or can be had back.
+    fn is_needed_report(
+        &self,
+        message: i64,
+        gone: &dyn Fn(u64, u32) -> bool,
+        left: &mut usize,
+    ) -> Result<Needed, StoreError> {
+        let mut reported = self.connection.prepare_cached(REPORTED_BY)?;
+        let mut entries = self.connection.prepare_cached(ENTRIES_OF_RECEIPT)?;
+        let mut receipts = reported.query([message])?;
+        while let Some(row) = receipts.next()? {
+            let (receipt, owner): ([u8; 16], [u8; 16]) = (row.get(0)?, row.get(1)?);
+            match any_entry(&mut entries.query([receipt, owner])?, gone, left)? {
+                Needed::No => {}
+                other => return Ok(other),
             }
         }
         Ok(Needed::No)
@@ -406,8 +509,10 @@ mod tests {
         position(&entries, "SEARCH g USING PRIMARY KEY (folder=? AND deleted_at=? AND uid=?)");
         position(&plan(&index, ENTRIES_OF_RECEIPT), "SEARCH p USING INDEX placement_receipt (receipt=?)");
         let placed = plan(&index, PLACED);
-        position(&placed, "SEARCH placement USING PRIMARY KEY");
+        position(&placed, "SEARCH p USING PRIMARY KEY (folder=?)");
         assert!(!placed.iter().any(|step| step.contains("ORDER BY")), "{placed:#?}");
+        position(&plan(&index, REPORTS), "SEARCH p USING INDEX placement_receipt (receipt=?)");
+        position(&plan(&index, REPORTED_BY), "SEARCH p USING INDEX placement_message (message=?)");
         position(
             &plan(&index, "SELECT object FROM object_use WHERE message = ?"),
             "SEARCH object_use USING COVERING INDEX object_use_message (message=?)",

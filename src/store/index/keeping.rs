@@ -253,6 +253,8 @@ impl Index {
     }
 
     pub(super) fn apply_freed(&self, fact: &FreedFact) -> Result<(), StoreError> {
+        // They ended before, unless the entry that said so is lost: what is freed must not be live then.
+        self.end_runs(fact.folder, &fact.uids, fact.at)?;
         for run in &fact.uids {
             self.end_grace(fact.folder, *run)?;
         }

@@ -147,14 +147,14 @@ impl Keeper {
         let done = expire::pass(self, shared, commands, &mut pass).and_then(|()| {
             let trusted = shared.clock.trusted().map_err(|pause| StoreError::Refused(pause.to_string()))?;
             let goes_on = || !self.is_closing() && shared.clock.trusted().is_ok();
-            freeing::pass(shared, commands, trusted, &goes_on)
+            let (freed, done) = freeing::pass(shared, commands, trusted, &goes_on);
+            pass.freed_entries = freed.entries;
+            pass.freed_objects = freed.objects;
+            pass.freed_octets = freed.octets;
+            done
         });
         match done {
-            Ok(freed) => {
-                pass.freed_entries = freed.entries;
-                pass.freed_objects = freed.objects;
-                pass.freed_octets = freed.octets;
-            }
+            Ok(()) => {}
             Err(_) if self.is_closing() => return None,
             Err(error) => {
                 tracing::warn!(event = "retention.failed", %error);
