@@ -8,7 +8,8 @@
 //! `.next` on record renames it, and removes any other: the group that would have put it there was never acknowledged.
 //!
 //! A keyring whose password is given up keeps its files as `former-N-NAME.age`: the old password and the escrow identities of
-//! then open it. They are never tried at a login.
+//! then open it. They are never tried at a login. What is in the place of a wrap to a recipient that is configured no more is
+//! empty from then on.
 
 use super::committer::{Command, KeyringChange};
 use super::embedded::{Embedded, Shared};
@@ -303,13 +304,18 @@ impl Embedded {
     fn next_files(&self, wanted: &Replacement<'_>) -> Result<Files, StoreError> {
         let (shared, id) = (&self.shared, wanted.gateway_mailbox.id);
         let mut files = Files::new();
+        let mut former = Vec::new();
         if wanted.keeps_former {
             let number = shared.former_numbers(id)?.first().map_or(1, |newest| newest.0.saturating_add(1));
             let all = shared.read(Index::key_files)?;
             let present = all.iter().filter(|(owner, name, _)| *owner == id && !name.starts_with(FORMER));
             for (_, name, _) in present {
                 match shared.wrapped(id, name) {
-                    Ok(octets) => drop(files.insert(format!("{FORMER}{number}-{name}"), octets)),
+                    Ok(octets) if octets.is_empty() => {}
+                    Ok(octets) => {
+                        files.insert(format!("{FORMER}{number}-{name}"), octets);
+                        former.push(name.clone());
+                    }
                     // What is lost is no reason not to make another.
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(e) => return Err(StoreError::io("keeping a keyring aside", e)),
@@ -319,6 +325,10 @@ impl Embedded {
         files.insert(KEYRING_FILE.to_owned(), seal::wrap_by_password(wanted.keyring, wanted.password)?);
         for recipient in shared.escrow_recipients().iter() {
             files.insert(escrow::file_name(recipient), seal::wrap_to(wanted.keyring, recipient)?);
+        }
+        // What opens the keyring of then would pass for a wrap of this one, once its recipient is configured again.
+        for name in former.into_iter().filter(|name| name.starts_with(escrow::PREFIX)) {
+            files.entry(name).or_default();
         }
         Ok(files)
     }
