@@ -50,6 +50,8 @@ pub struct Opened {
     pub gateway_mailbox: Arc<GatewayMailbox>,
     /// All that they opened, the present keyring first.
     pub keyring: Keyring,
+    /// As of [`Unlocked`].
+    pub(super) password_file: Option<Digest>,
 }
 
 impl Opened {
@@ -60,7 +62,11 @@ impl Opened {
 
     /// As a login opens it.
     pub fn unlocked(&self) -> Unlocked {
-        Unlocked { gateway_mailbox: self.gateway_mailbox.clone(), keyring: self.keyring.clone() }
+        Unlocked {
+            gateway_mailbox: self.gateway_mailbox.clone(),
+            keyring: self.keyring.clone(),
+            password_file: self.password_file,
+        }
     }
 }
 
@@ -146,7 +152,7 @@ pub(super) fn wrapped_in(
 }
 
 impl Shared {
-    fn recorded(&self, id: GatewayMailboxId, name: &str) -> Option<Digest> {
+    pub(super) fn recorded(&self, id: GatewayMailboxId, name: &str) -> Option<Digest> {
         self.read(|index| index.key_file(id, name)).ok().flatten()
     }
 
@@ -189,6 +195,8 @@ impl Shared {
         mailbox: Arc<GatewayMailbox>,
         secrets: &[KeyringSecret<'_>],
     ) -> Result<Opened, UnlockError> {
+        // Before any is read: what changes meanwhile is found out.
+        let password_file = self.recorded(mailbox.id, KEYRING_FILE);
         let mut prefixes = vec![String::new()];
         let former = self.former_numbers(mailbox.id).map_err(UnlockError::Unavailable)?;
         prefixes.extend(former.into_iter().map(|number| format!("{FORMER}{}-", number.0)));
@@ -211,7 +219,7 @@ impl Shared {
         }
         match (all, unreadable) {
             (Some(keyring), _) if fits.iter().all(|fits| *fits) => {
-                Ok(Opened { gateway_mailbox: mailbox, keyring })
+                Ok(Opened { gateway_mailbox: mailbox, keyring, password_file })
             }
             (_, Some(why)) => Err(UnlockError::Unavailable(StoreError::Damaged(why))),
             _ => Err(UnlockError::Wrong),
@@ -226,6 +234,8 @@ pub(super) struct Replacement<'a> {
     pub(super) keyring: &'a Keyring,
     /// What opens it.
     pub(super) password: &'a str,
+    /// The hash on record of what the password opened when this was asked for.
+    pub(super) password_file: Option<Digest>,
     /// The files there are now are kept aside: nothing given opened them.
     pub(super) keeps_former: bool,
     pub(super) action: &'static str,
@@ -262,6 +272,7 @@ impl Embedded {
         let change = Box::new(KeyringChange {
             id,
             was: wanted.gateway_mailbox.public_key.clone(),
+            password_file: wanted.password_file,
             opens: wanted.keyring.public_keys().to_vec(),
             gives_up: wanted.keeps_former,
             key_files: files.iter().map(fact).collect(),
