@@ -421,6 +421,10 @@ fn until_the_new_files_are_in_place_those_on_record_are_read() {
     let told = |login: &str| server.pop3s(login, &account.password).map(drop).unwrap_err().to_string();
     assert_eq!(told(&account.login), told("mbx-00000000000000000000000000000000"));
     server.wait_for("keys.unreadable");
+    // Damaged is no other answer.
+    fs::write(&file, "damaged").unwrap();
+    assert_eq!(told(&account.login), told("mbx-00000000000000000000000000000000"));
+    server.log_with("keys.unreadable", 2);
     fs::rename(site.path("aside"), &file).unwrap();
     assert_eq!(readable(&server, &account, &account.password), ["one"]);
 }
