@@ -255,6 +255,83 @@ fn a_lost_password_is_no_loss_to_whoever_holds_an_escrow_identity() {
 }
 
 #[test]
+fn a_wrap_to_a_recipient_from_before_a_password_was_given_up_is_missing_until_it_is_made_again() {
+    let (secret, recipient) = identity();
+    let escrow = section(&[&recipient]);
+    let site = Site::with(&escrow, USERS);
+    let mut account = Account::create(&site, &[]);
+    site.write("escrow.key", &secret);
+    let configured = fs::read_to_string(site.path("daybook.toml")).unwrap();
+    site.write("daybook.toml", &configured.replace(&escrow, ""));
+    reset(&site, &mut account, &["--yes"]);
+    site.write("daybook.toml", &configured);
+    let shown = || json(site.run(&["mailbox", "show", &account.login, "--json"]))["escrow"].clone();
+    assert_eq!(shown()["missing"][0].as_str(), Some(recipient.as_str()), "{}", shown());
+    verify(&site);
+    account.opened(&site, &["mailbox", "escrow", &account.login]).expect(0);
+    assert_eq!(shown()["open_by"][0].as_str(), Some(recipient.as_str()), "{}", shown());
+    let told = reset(&site, &mut account, &["--identity", "escrow.key"]);
+    assert_eq!((told["gives_up"].as_bool(), told["joins"].as_u64()), (Some(false), Some(1)), "{told}");
+    verify(&site);
+}
+
+#[test]
+fn a_new_password_is_known_before_it_is_in_force() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    site.write("old-password", &account.password);
+    let reset = ["mailbox", "reset-password", &account.login, "--password-file", "old-password"];
+    let unlocks = |password: &str| {
+        site.write("given-password", password);
+        let export = ["key", "export", &account.login, "--to", "-", "--password-file", "given-password"];
+        site.run(&export).code == 0
+    };
+    // Nobody reads what is printed.
+    let (nobody, out) = std::io::pipe().unwrap();
+    drop(nobody);
+    let ended = site.command(&reset).stdout(out).stderr(std::process::Stdio::null()).status().unwrap();
+    assert_eq!(ended.code(), Some(3));
+    assert!(unlocks(&account.password), "nothing was changed");
+
+    let told = site.run(&[&reset[..], &["--json"]].concat()).expect(0);
+    let value: Value = serde_json::from_str(&told.stdout).unwrap();
+    let second = value["password"].as_str().unwrap();
+    assert!(told.stderr.contains(second), "it was told before: {}", told.stderr);
+    assert!(unlocks(second));
+    site.write("old-password", second);
+    let told = site.run(&[&reset[..], &["--json", "--password-to", "new-password"]].concat()).expect(0);
+    let third = fs::read_to_string(site.path("new-password")).unwrap();
+    assert!(![&told.stdout, &told.stderr].iter().any(|text| text.contains(third.trim())), "{told:?}");
+    let mode = fs::metadata(site.path("new-password")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(unlocks(&third));
+}
+
+#[test]
+fn of_two_changes_at_the_same_time_none_brings_an_old_password_back() {
+    use daybook::store::{Embedded, KeyringSecret, Options, Store, generate_password};
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    let options = Options { data_dir: site.path("data"), reserve_octets: 0 };
+    let store = Embedded::open(&options).unwrap().0;
+    let unlocked = store.unlock(&account.login, &account.password).unwrap();
+    let id = unlocked.gateway_mailbox.id;
+    let opened = store.open_keyrings(id, &[KeyringSecret::Password(&account.password)]).unwrap();
+    let [second, third] = [(); 2].map(|()| generate_password().unwrap());
+    store.set_password(id, Some(&opened), &second, "a test").unwrap();
+    let refused = [
+        store.rotate_key(&unlocked, &account.password, "a test").map(drop),
+        store.set_password(id, Some(&opened), &third, "a test").map(drop),
+    ];
+    for refused in refused {
+        assert!(refused.unwrap_err().to_string().contains("at the same time"));
+    }
+    let unlocked = store.unlock(&account.login, &second).unwrap();
+    store.rotate_key(&unlocked, &second, "a test").unwrap();
+    assert!(store.unlock(&account.login, &second).is_ok());
+}
+
+#[test]
 fn an_exported_key_opens_what_is_sealed_and_says_what_it_is() {
     let site = Site::new();
     let account = Account::create(&site, &[]);
