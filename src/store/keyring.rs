@@ -321,12 +321,10 @@ impl Embedded {
             let all = shared.read(Index::key_files)?;
             let present = all.iter().filter(|(owner, name, _)| *owner == id && !name.starts_with(FORMER));
             for (_, name, _) in present {
+                former.push(name.clone());
                 match shared.wrapped(id, name) {
                     Ok(octets) if octets.is_empty() => {}
-                    Ok(octets) => {
-                        files.insert(format!("{FORMER}{number}-{name}"), octets);
-                        former.push(name.clone());
-                    }
+                    Ok(octets) => drop(files.insert(format!("{FORMER}{number}-{name}"), octets)),
                     // What is lost is no reason not to make another.
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(e) => return Err(StoreError::io("keeping a keyring aside", e)),
