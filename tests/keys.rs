@@ -587,11 +587,11 @@ impl Disguised {
             && self.0.iter().zip(octets).all(|(one, other)| *one == other ^ Disguised::MASK)
     }
 
-    /// How often it is in what this process may write to.
-    fn count_in_memory(&self) -> usize {
+    /// How often it is in what this process, or that with this id, may write to.
+    fn count_in_memory(&self, process: &str) -> usize {
         use std::os::unix::fs::FileExt;
-        let memory = fs::File::open("/proc/self/mem").unwrap();
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let memory = fs::File::open(format!("/proc/{process}/mem")).unwrap();
+        let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
         let mut count = 0;
         for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
             let (begin, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
@@ -619,9 +619,26 @@ fn an_identity_is_nowhere_in_memory_once_its_keyring_is_dropped() {
     let store = Embedded::open(&options).unwrap().0;
     let unlocked = store.unlock(&account.login, &account.password).unwrap();
     let revealed = unlocked.keyring.reveal();
-    assert!(identity.count_in_memory() > 0, "what is there is found");
+    assert!(identity.count_in_memory("self") > 0, "what is there is found");
     drop(revealed);
-    assert_eq!(identity.count_in_memory(), 0, "opened, it is held in another form");
+    assert_eq!(identity.count_in_memory("self"), 0, "opened, it is held in another form");
     drop(unlocked);
-    assert_eq!(identity.count_in_memory(), 0);
+    assert_eq!(identity.count_in_memory("self"), 0);
+}
+
+#[test]
+fn an_identity_that_was_given_to_the_server_is_nowhere_in_its_memory_afterwards() {
+    let (secret, recipient) = identity();
+    let site = Site::with(&section(&[&recipient]), USERS);
+    let account = Account::create(&site, &[]);
+    site.write("escrow.key", &secret);
+    let identity = Disguised::identity_in(&site.path("escrow.key"));
+    let server = site.serve();
+    for _ in 0..3 {
+        site.run(&["mailbox", "reset-password", &account.login, "--identity", "escrow.key"]).expect(0);
+    }
+    let server = server.pid().to_string();
+    let login = Disguised(account.login.bytes().map(|octet| octet ^ Disguised::MASK).collect());
+    assert!(login.count_in_memory(&server) > 0, "what is there is found");
+    assert_eq!(identity.count_in_memory(&server), 0);
 }
