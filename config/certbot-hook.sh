@@ -14,7 +14,8 @@ fi
 install -d -m 0750 -o root -g daybook "$tls"
 # Both beside their places first, then moved into them whole: whoever reads meanwhile must not find half a file.
 install -m 0640 -o root -g daybook "$certificate" "$tls/fullchain.pem.new"
-install -m 0640 -o root -g daybook "$key" "$tls/privkey.pem.new"
+# The key is the service's alone: it refuses one that its group can read.
+install -m 0400 -o daybook -g daybook "$key" "$tls/privkey.pem.new"
 mv -f "$tls/fullchain.pem.new" "$tls/fullchain.pem"
 mv -f "$tls/privkey.pem.new" "$tls/privkey.pem"
 # The service sees the change by itself, within seconds; told, it takes it at once. The first time it is not running yet.

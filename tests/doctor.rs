@@ -292,7 +292,7 @@ fn files_open_to_others_are_closed_by_the_command_given() {
     for (file, mode, good) in [
         ("data", 0o755, 0o700),
         ("data/keys", 0o750, 0o700),
-        ("key.pem", 0o644, 0o640),
+        ("key.pem", 0o640, 0o600),
         ("users.toml", 0o666, 0o664),
     ] {
         fs::set_permissions(site.path(file), fs::Permissions::from_mode(mode)).unwrap();

@@ -255,6 +255,83 @@ fn a_lost_password_is_no_loss_to_whoever_holds_an_escrow_identity() {
 }
 
 #[test]
+fn a_wrap_to_a_recipient_from_before_a_password_was_given_up_is_missing_until_it_is_made_again() {
+    let (secret, recipient) = identity();
+    let escrow = section(&[&recipient]);
+    let site = Site::with(&escrow, USERS);
+    let mut account = Account::create(&site, &[]);
+    site.write("escrow.key", &secret);
+    let configured = fs::read_to_string(site.path("daybook.toml")).unwrap();
+    site.write("daybook.toml", &configured.replace(&escrow, ""));
+    reset(&site, &mut account, &["--yes"]);
+    site.write("daybook.toml", &configured);
+    let shown = || json(site.run(&["mailbox", "show", &account.login, "--json"]))["escrow"].clone();
+    assert_eq!(shown()["missing"][0].as_str(), Some(recipient.as_str()), "{}", shown());
+    verify(&site);
+    account.opened(&site, &["mailbox", "escrow", &account.login]).expect(0);
+    assert_eq!(shown()["open_by"][0].as_str(), Some(recipient.as_str()), "{}", shown());
+    let told = reset(&site, &mut account, &["--identity", "escrow.key"]);
+    assert_eq!((told["gives_up"].as_bool(), told["joins"].as_u64()), (Some(false), Some(1)), "{told}");
+    verify(&site);
+}
+
+#[test]
+fn a_new_password_is_known_before_it_is_in_force() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    site.write("old-password", &account.password);
+    let reset = ["mailbox", "reset-password", &account.login, "--password-file", "old-password"];
+    let unlocks = |password: &str| {
+        site.write("given-password", password);
+        let export = ["key", "export", &account.login, "--to", "-", "--password-file", "given-password"];
+        site.run(&export).code == 0
+    };
+    // Nobody reads what is printed.
+    let (nobody, out) = std::io::pipe().unwrap();
+    drop(nobody);
+    let ended = site.command(&reset).stdout(out).stderr(std::process::Stdio::null()).status().unwrap();
+    assert_eq!(ended.code(), Some(3));
+    assert!(unlocks(&account.password), "nothing was changed");
+
+    let told = site.run(&[&reset[..], &["--json"]].concat()).expect(0);
+    let value: Value = serde_json::from_str(&told.stdout).unwrap();
+    let second = value["password"].as_str().unwrap();
+    assert!(told.stderr.contains(second), "it was told before: {}", told.stderr);
+    assert!(unlocks(second));
+    site.write("old-password", second);
+    let told = site.run(&[&reset[..], &["--json", "--password-to", "new-password"]].concat()).expect(0);
+    let third = fs::read_to_string(site.path("new-password")).unwrap();
+    assert!(![&told.stdout, &told.stderr].iter().any(|text| text.contains(third.trim())), "{told:?}");
+    let mode = fs::metadata(site.path("new-password")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(unlocks(&third));
+}
+
+#[test]
+fn of_two_changes_at_the_same_time_none_brings_an_old_password_back() {
+    use daybook::store::{Embedded, KeyringSecret, Options, Store, generate_password};
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    let options = Options { data_dir: site.path("data"), reserve_octets: 0 };
+    let store = Embedded::open(&options).unwrap().0;
+    let unlocked = store.unlock(&account.login, &account.password).unwrap();
+    let id = unlocked.gateway_mailbox.id;
+    let opened = store.open_keyrings(id, &[KeyringSecret::Password(&account.password)]).unwrap();
+    let [second, third] = [(); 2].map(|()| generate_password().unwrap());
+    store.set_password(id, Some(&opened), &second, "a test").unwrap();
+    let refused = [
+        store.rotate_key(&unlocked, &account.password, "a test").map(drop),
+        store.set_password(id, Some(&opened), &third, "a test").map(drop),
+    ];
+    for refused in refused {
+        assert!(refused.unwrap_err().to_string().contains("at the same time"));
+    }
+    let unlocked = store.unlock(&account.login, &second).unwrap();
+    store.rotate_key(&unlocked, &second, "a test").unwrap();
+    assert!(store.unlock(&account.login, &second).is_ok());
+}
+
+#[test]
 fn an_exported_key_opens_what_is_sealed_and_says_what_it_is() {
     let site = Site::new();
     let account = Account::create(&site, &[]);
@@ -421,6 +498,10 @@ fn until_the_new_files_are_in_place_those_on_record_are_read() {
     let told = |login: &str| server.pop3s(login, &account.password).map(drop).unwrap_err().to_string();
     assert_eq!(told(&account.login), told("mbx-00000000000000000000000000000000"));
     server.wait_for("keys.unreadable");
+    // Damaged is no other answer.
+    fs::write(&file, "damaged").unwrap();
+    assert_eq!(told(&account.login), told("mbx-00000000000000000000000000000000"));
+    server.log_with("keys.unreadable", 2);
     fs::rename(site.path("aside"), &file).unwrap();
     assert_eq!(readable(&server, &account, &account.password), ["one"]);
 }
@@ -453,7 +534,7 @@ fn secrets_that_others_can_read_keep_the_server_from_starting_until_they_are_clo
 }
 
 #[test]
-fn a_private_key_that_everyone_can_read_is_not_taken_up_by_a_reload() {
+fn a_private_key_that_others_can_read_is_not_taken_up_by_a_reload() {
     let site = Site::new();
     let pair = || {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -467,18 +548,19 @@ fn a_private_key_that_everyone_can_read_is_not_taken_up_by_a_reload() {
         &format!("{config}\n[tls]\ncertificate = \"chain.pem\"\nprivate_key = \"key.pem\"\n"),
     );
     let set = |mode| fs::set_permissions(site.path("key.pem"), fs::Permissions::from_mode(mode)).unwrap();
-    set(0o644);
-    let mut refused = site.serve_unchecked();
-    assert_eq!(refused.wait(), 2, "{}", refused.log());
-    assert!(refused.log().contains("run chmod o-rwx,g-w"), "{}", refused.log());
-    // A group may: it is how a server that is not root reads what root keeps.
-    set(0o640);
+    for open in [0o644, 0o640] {
+        set(open);
+        let mut refused = site.serve_unchecked();
+        assert_eq!(refused.wait(), 2, "{}", refused.log());
+        assert!(refused.log().contains("run chmod go-rwx"), "{}", refused.log());
+    }
+    set(0o400);
     let mut server = site.serve();
     pair();
     set(0o644);
     server.signal("HUP");
     let log = server.log_with("\"event\":\"tls.kept\"", 1);
-    assert!(log.contains("run chmod o-rwx,g-w"), "{log}");
+    assert!(log.contains("run chmod go-rwx"), "{log}");
     set(0o600);
     server.signal("HUP");
     server.wait_for("tls.reloaded");
@@ -505,11 +587,11 @@ impl Disguised {
             && self.0.iter().zip(octets).all(|(one, other)| *one == other ^ Disguised::MASK)
     }
 
-    /// How often it is in what this process may write to.
-    fn count_in_memory(&self) -> usize {
+    /// How often it is in what this process, or that with this id, may write to.
+    fn count_in_memory(&self, process: &str) -> usize {
         use std::os::unix::fs::FileExt;
-        let memory = fs::File::open("/proc/self/mem").unwrap();
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let memory = fs::File::open(format!("/proc/{process}/mem")).unwrap();
+        let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
         let mut count = 0;
         for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
             let (begin, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
@@ -537,9 +619,26 @@ fn an_identity_is_nowhere_in_memory_once_its_keyring_is_dropped() {
     let store = Embedded::open(&options).unwrap().0;
     let unlocked = store.unlock(&account.login, &account.password).unwrap();
     let revealed = unlocked.keyring.reveal();
-    assert!(identity.count_in_memory() > 0, "what is there is found");
+    assert!(identity.count_in_memory("self") > 0, "what is there is found");
     drop(revealed);
-    assert_eq!(identity.count_in_memory(), 0, "opened, it is held in another form");
+    assert_eq!(identity.count_in_memory("self"), 0, "opened, it is held in another form");
     drop(unlocked);
-    assert_eq!(identity.count_in_memory(), 0);
+    assert_eq!(identity.count_in_memory("self"), 0);
+}
+
+#[test]
+fn an_identity_that_was_given_to_the_server_is_nowhere_in_its_memory_afterwards() {
+    let (secret, recipient) = identity();
+    let site = Site::with(&section(&[&recipient]), USERS);
+    let account = Account::create(&site, &[]);
+    site.write("escrow.key", &secret);
+    let identity = Disguised::identity_in(&site.path("escrow.key"));
+    let server = site.serve();
+    for _ in 0..3 {
+        site.run(&["mailbox", "reset-password", &account.login, "--identity", "escrow.key"]).expect(0);
+    }
+    let server = server.pid().to_string();
+    let login = Disguised(account.login.bytes().map(|octet| octet ^ Disguised::MASK).collect());
+    assert!(login.count_in_memory(&server) > 0, "what is there is found");
+    assert_eq!(identity.count_in_memory(&server), 0);
 }

@@ -162,7 +162,7 @@ fn the_hook_puts_what_certbot_and_lego_renewed_in_force_and_open_connections_go_
     renew_like_certbot(&site, 1, &first);
     run_hook(&site, None, &lineage);
     let mode = fs::metadata(site.path("tls/privkey.pem")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o640);
+    assert_eq!(mode & 0o777, 0o400);
 
     let mut server = site.serve();
     assert_eq!(shown_now(&server, &[&first]), [first.der.clone(), first.der.clone()]);

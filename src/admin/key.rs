@@ -16,7 +16,7 @@ pub enum Key {
     /// Its password.
     Password(Zeroizing<String>),
     /// The text of an `age` identity file that holds an escrow identity.
-    Identity(Zeroizing<String>),
+    Identity(#[serde(with = "super::wiped::lines")] Zeroizing<String>),
 }
 
 /// A password that is to be put in force. Wiped when dropped, and in no log.
@@ -168,4 +168,17 @@ pub(super) fn add_escrow(
         tracing::info!(event = "keys.escrowed", mailbox = login, %mailbox_id, recipients, actor);
     }
     Ok(mailbox.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_goes_over_the_wire_as_lines_that_need_no_escapes() {
+        let key = Key::Identity(Zeroizing::new("# key of\nAGE-SECRET-KEY-1X\n".to_owned()));
+        let wire = serde_json::to_string(&key).unwrap();
+        assert!(!wire.contains('\\') && wire.contains("\"AGE-SECRET-KEY-1X\""), "{wire}");
+        assert!(serde_json::from_str::<Key>(&wire).unwrap() == key);
+    }
 }

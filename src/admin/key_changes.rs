@@ -96,6 +96,7 @@ pub struct KeyExportView {
     /// Former keys that are not in it.
     pub lacking: usize,
     /// The file.
+    #[serde(with = "super::wiped::lines")]
     pub file: Zeroizing<String>,
 }
 

@@ -65,6 +65,35 @@ impl io::Write for Wiped {
     }
 }
 
+/// A text as the array of its lines, for serde. Between quotes, a line's end is escaped, and what is escaped is read through a
+/// buffer that nobody wipes.
+pub(super) mod lines {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(in crate::admin) fn serialize<S: Serializer>(
+        text: &Zeroizing<String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(text.lines())
+    }
+
+    /// Every line has an end then, the last one too.
+    pub(in crate::admin) fn deserialize<'a, D: Deserializer<'a>>(
+        deserializer: D,
+    ) -> Result<Zeroizing<String>, D::Error> {
+        let lines = Vec::<Zeroizing<String>>::deserialize(deserializer)?;
+        // Of its full size at once: growing would leave copies behind.
+        let octets = lines.iter().map(|line| line.len() + 1).sum();
+        let mut text = Zeroizing::new(String::with_capacity(octets));
+        for line in &lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        Ok(text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

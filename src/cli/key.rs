@@ -13,6 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use zeroize::Zeroizing;
 
 pub(super) fn run(command: KeyCommand, settings: &Settings, json: bool) -> Result<u8, Failure> {
     match command {
@@ -40,7 +41,7 @@ pub(super) fn run(command: KeyCommand, settings: &Settings, json: bool) -> Resul
                 output::print(&keys.file)?;
                 output::note(&exported(keys, "standard output"));
             } else {
-                write_keys(keys, &to)?;
+                write_secret(&keys.file, &to)?;
                 let to = safe(&to.display().to_string());
                 print_response(&response, json, |_| format!("{}\n", exported(keys, &to)))?;
             }
@@ -72,18 +73,41 @@ fn exported(keys: &KeyExportView, to: &str) -> String {
 }
 
 /// A new file that only its owner reads, durable when this returns.
-fn write_keys(keys: &KeyExportView, to: &Path) -> Result<(), Failure> {
+fn write_secret(secret: &str, to: &Path) -> Result<(), Failure> {
     let cannot = |error: io::Error| match error.kind() {
         io::ErrorKind::AlreadyExists => export::exists(to),
         _ => Failure::from(format!("write {}: {error}", to.display())),
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(cannot)?;
-    let written = file.write_all(keys.file.as_bytes()).and_then(|()| File::sync_all(&file));
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = file
+        .write_all(secret.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| File::open(folder)?.sync_all());
     if written.is_err() {
-        // Half a file of keys helps nobody.
+        // Half a secret helps nobody.
         fs::remove_file(to).ok();
     }
     written.map_err(cannot)
+}
+
+/// Has somebody know the password to be before it is in force: in a file, or on the standard output; with `--json`, whose output
+/// comes when all is over, on the standard error.
+fn tell_password(address: &str, password: &str, to: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let address = safe(address);
+    match to {
+        Some(to) => write_secret(&Zeroizing::new(format!("{password}\n")), to),
+        None if json => {
+            let text = Zeroizing::new(format!("daybook: the password to be of {address}: {password}\n"));
+            output::show(&text, io::stderr().lock())
+        }
+        None => {
+            let text = Zeroizing::new(format!(
+                "The password to be of {address}:\n\n  {password}\n\nIt is shown this once. Put it into a safe place now, beside the old one.\n"
+            ));
+            output::show(&text, io::stdout().lock())
+        }
+    }
 }
 
 /// Asks what would come of it, shows the password to be, and has it put in force.
@@ -92,7 +116,10 @@ pub(super) fn reset_password(
     settings: &Settings,
     json: bool,
 ) -> Result<u8, Failure> {
-    let ResetArguments { which, password_file, identity, yes } = arguments;
+    let ResetArguments { which, password_file, identity, password_to, yes } = arguments;
+    if let Some(to) = password_to.as_deref().filter(|to| to.symlink_metadata().is_ok()) {
+        return Err(export::exists(to));
+    }
     let keys = secret::keys(&password_file, &identity)?;
     let request = |password, approved| Request::ResetPassword {
         gateway_mailbox: which.mailbox.clone(),
@@ -108,27 +135,29 @@ pub(super) fn reset_password(
         })?;
     }
     let password = generate_password().map_err(|error| Failure::from(error.to_string()))?;
-    if !json {
-        output::print(&format!(
-            "The password to be of {}:\n\n  {}\n\nIt is shown this once. Put it into a safe place now, beside the old one.\n",
-            safe(&plan.gateway_mailbox.address),
-            password.as_str(),
-        ))?;
-    }
-    let done = match reach::perform(
-        settings,
-        request(Some(NewPassword::new(password.clone())), yes || plan.gives_up),
-    ) {
+    tell_password(&plan.gateway_mailbox.address, &password, password_to.as_deref(), json)?;
+    let new = NewPassword::new(password.clone());
+    let done = match reach::perform(settings, request(Some(new.clone()), yes || plan.gives_up)) {
         Err(failure) if failure.code() == UNAVAILABLE => {
-            let unknown = "whether it is in force is not known: when the server is back, try the old password and the one shown";
-            return Err(Failure::from(format!("{}; {unknown}", failure.why())));
+            let unknown = "whether it is in force is not known: when the server is back, try the old password and the new one";
+            let failure = Failure::from(format!("{}; {unknown}", failure.why()));
+            return Err(if password_to.is_none() { failure.with_password(new) } else { failure });
         }
-        done => reset(done?)?,
+        Err(failure) => {
+            // Refused: it is the password of nothing.
+            password_to.iter().for_each(|to| fs::remove_file(to).unwrap_or_default());
+            return Err(failure);
+        }
+        Ok(done) => reset(done)?,
     };
     if json {
         let mut value = serde_json::to_value(&done).map_err(|error| Failure::from(error.to_string()))?;
         if let Some(object) = value.as_object_mut() {
-            object.insert("password".to_owned(), serde_json::Value::String(password.as_str().to_owned()));
+            let (name, value) = match &password_to {
+                Some(to) => ("password_to", to.display().to_string()),
+                None => ("password", password.as_str().to_owned()),
+            };
+            object.insert(name.to_owned(), value.into());
         }
         output::print_json(&value)?;
     } else {

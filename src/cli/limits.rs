@@ -13,6 +13,7 @@
 use crate::config::Settings;
 use crate::net::admission::AdmissionPolicy;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
 
 /// Descriptors that SMTP never gets.
 const OWN_DESCRIPTORS: usize = 512;
@@ -33,14 +34,23 @@ pub(super) fn raise_descriptors() {
     }
 }
 
-/// Keeps what is in memory, keyrings that are open among it, out of core dumps. Whoever may trace this process still may: the
+/// Keeps what is in memory, keyrings that are open among it, out of core dumps; what comes of it is for
+/// [`warn_of_core_dumps`], once there is a log. Whoever may trace this process still may: the
 /// file system's rights keep others away.
-pub(super) fn forbid_core_dumps() {
+pub(super) fn forbid_core_dumps() -> io::Result<()> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     // A handler that dumps are piped to may come past that limit, but not to memory that is filtered out (core(5)). Where the
     // system has no such filter there is no more that could be done.
     let filtered = std::fs::write("/proc/self/coredump_filter", "0");
-    if let (Err(error), Err(_)) = (setrlimit(Resource::Core, none), filtered) {
+    match (setrlimit(Resource::Core, none), filtered) {
+        (Err(error), Err(_)) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Says so when core dumps could not be forbidden.
+pub(super) fn warn_of_core_dumps(forbidden: io::Result<()>) {
+    if let Err(error) = forbidden {
         tracing::warn!(event = "service.core_dumps", %error);
     }
 }

@@ -91,12 +91,12 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<u8, Failure> {
-    limits::forbid_core_dumps();
+    let no_dumps = limits::forbid_core_dumps();
     let Arguments { config, json, command } = arguments;
     let config = config.as_deref();
     if let Command::Serve = command {
         let file = configuration::found(config)?;
-        return serve::run(configuration::load(Some(&file))?, file);
+        return serve::run(configuration::load(Some(&file))?, file, no_dumps);
     }
     // Commands talk for themselves; only what is wrong is worth a log line among their output. The demonstration shows
     // what is odd itself. So does doctor, but for what opening the store mended.
@@ -104,6 +104,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     let level = if tap { Level::Error } else { Level::Warn };
     let setup = observe::Setup { format: Format::Text, level, file: None, tap };
     observe::init(setup).map_err(|error| Failure::from(error.to_string()))?;
+    limits::warn_of_core_dumps(no_dumps);
     match command {
         Command::Serve => Ok(0),
         Command::Mailbox(command) => gateway_mailbox::run(command, &configuration::load(config)?, json),

@@ -1,6 +1,6 @@
 //! What is printed, and how a command ends.
 
-use crate::admin::OpError;
+use crate::admin::{NewPassword, OpError};
 use crate::mail::{Timestamp, Untrusted};
 use crate::observe::json_safe;
 use std::io::{self, Write};
@@ -11,9 +11,15 @@ pub(super) struct Failure {
     code: u8,
     kind: &'static str,
     why: String,
+    password: Option<NewPassword>,
 }
 
 impl Failure {
+    /// The same, telling a password that may be in force all the same.
+    pub(super) fn with_password(self, password: NewPassword) -> Failure {
+        Failure { password: Some(password), ..self }
+    }
+
     /// Wrong usage or configuration: code 2.
     pub(super) fn usage(why: String) -> Failure {
         OpError::Usage(why).into()
@@ -31,7 +37,11 @@ impl Failure {
 
     /// What `--json` says of it.
     pub(super) fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "kind": self.kind, "why": self.why })
+        let mut told = serde_json::json!({ "kind": self.kind, "why": self.why });
+        if let (Some(told), Some(password)) = (told.as_object_mut(), &self.password) {
+            told.insert("password".to_owned(), password.reveal().into());
+        }
+        told
     }
 }
 
@@ -44,7 +54,7 @@ impl From<OpError> for Failure {
             OpError::Unavailable(_) => "unavailable",
             OpError::Usage(_) => "usage",
         };
-        Failure { code: error.exit_code(), kind, why: error.why().to_owned() }
+        Failure { code: error.exit_code(), kind, why: error.why().to_owned(), password: None }
     }
 }
 
@@ -80,6 +90,13 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
         Err(error) => Err(Failure::from(format!("write the output: {error}"))),
         Ok(()) => Ok(()),
     }
+}
+
+/// Prints what somebody must have read before more is done: it is an error that nobody reads any more.
+pub(super) fn show(text: &str, mut out: impl Write) -> Result<(), Failure> {
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::from(format!("show what is needed later: {error}; nothing was done")))
 }
 
 /// Prints a line and its end. False when nobody reads any more.

@@ -12,6 +12,7 @@ use super::signals::Signals;
 use crate::admin::configured_level;
 use crate::config::{Log, LogFormat, Settings};
 use crate::observe::{self, FileLog, Format, Level, Setup};
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,12 +21,13 @@ const CODE_ABORTED: u8 = 3;
 /// How long work that is left over may keep the process once everything has ended.
 const RUNTIME_END_WAIT: Duration = Duration::from_secs(2);
 
-/// `file` is where the settings were read from: SIGHUP has them read again.
-pub(super) fn run(settings: Settings, file: PathBuf) -> Result<u8, Failure> {
+/// `file` is where the settings were read from: SIGHUP has them read again. `no_dumps` is what came of forbidding core dumps.
+pub(super) fn run(settings: Settings, file: PathBuf, no_dumps: io::Result<()>) -> Result<u8, Failure> {
     let setup = log_setup(&settings.log, configured_level(&settings));
     // Not wrong usage, although a wrong path may be the reason: a disk that is full or read-only now need not be so in an
     // hour, and whoever restarts us gives up at code 2.
     observe::init(setup).map_err(|error| Failure::from(error.to_string()))?;
+    limits::warn_of_core_dumps(no_dumps);
     limits::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -78,7 +78,7 @@ pub struct Settings {
 pub struct TlsFiles {
     /// `certificate`: PEM file with the certificate and its intermediates, leaf first.
     pub certificate: PathBuf,
-    /// `private_key`: PEM file with its key.
+    /// `private_key`: PEM file with its key, which its group and others must not be able to read.
     pub private_key: PathBuf,
 }
 

@@ -50,9 +50,10 @@ impl Maildrops for StoredMaildrops {
     ) -> Result<Box<dyn UnlockedMaildrop>, LoginError> {
         let key = self.store.unlock(login, password).map_err(|e| match e {
             UnlockError::Wrong => LoginError::Wrong,
+            // Another answer would tell whoever guesses that there is such a login.
             UnlockError::Unavailable(error) => {
                 tracing::error!(event = "auth.unavailable", session_id = %client.session_id, %error);
-                LoginError::Unavailable
+                LoginError::Wrong
             }
         })?;
         note_former(&key.gateway_mailbox, login, client);

@@ -247,10 +247,14 @@ impl GatewayMailbox {
     /// Runs of objects that are sealed to lost keys: the first number, and the one behind the last.
     pub fn lost_objects(&self) -> Vec<(u64, u64)> {
         let mut first = 0;
-        let mut lost = Vec::new();
+        let mut lost: Vec<(u64, u64)> = Vec::new();
         for former in &self.former_keys {
             if former.lost && first < former.objects_end {
-                lost.push((first, former.objects_end));
+                match lost.last_mut().filter(|(_, end)| *end == first) {
+                    // One run: what has its objects in both is counted once.
+                    Some((_, end)) => *end = former.objects_end,
+                    None => lost.push((first, former.objects_end)),
+                }
             }
             first = former.objects_end;
         }
@@ -313,6 +317,7 @@ mod tests {
         check(vec![], &[], &[]);
         check(vec![former(5, false)], &[], &[]);
         check(vec![former(3, true)], &[0, 1, 2], &[(0, 3)]);
+        check(vec![former(2, true), former(4, true)], &[0, 1, 2, 3], &[(0, 4)]);
         check(vec![former(3, false), former(5, true), former(5, true), former(9, false)], &[3, 4], &[(3, 5)]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Whose a secret is.
@@ -10,23 +10,24 @@ use std::path::{Path, PathBuf};
 pub enum Secret {
     /// The server's own: keyrings, keys, passwords. Its owner's alone.
     Own,
-    /// Lent by the operator: a private key, a password. A group may read it, since that is how the server does; others not.
+    /// Lent by the operator: a private key, a password. It must be the server's then, or what the service manager hands over.
     Lent,
 }
 
-impl Secret {
-    /// The rights it must not give.
-    const fn refused(self) -> u32 {
-        match self {
-            Secret::Own => 0o077,
-            Secret::Lent => 0o027,
-        }
-    }
+/// The rights a secret must not give: any to its group or to others.
+const REFUSED: u32 = 0o077;
+/// Where the service manager keeps what it hands over, for who is not the service itself.
+const CREDENTIALS: &str = "/run/credentials";
 
-    /// True when these rights let somebody at it who has no business there.
-    pub fn is_open(self, mode: u32) -> bool {
-        mode & self.refused() != 0
-    }
+/// True when these rights of a secret let somebody at it who has no business there.
+pub fn is_open(mode: u32) -> bool {
+    mode & REFUSED != 0
+}
+
+/// True for what the service manager hands over: its folder guards it, and an access list shows as rights of a group.
+pub fn is_handed_over(path: &Path) -> bool {
+    path.starts_with(CREDENTIALS)
+        || std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.starts_with(folder))
 }
 
 /// A secret that others can get at. The operator's to mend.
@@ -34,45 +35,46 @@ impl Secret {
 pub struct Exposed {
     path: PathBuf,
     mode: u32,
-    /// What to give chmod.
-    right: &'static str,
+    /// What closes it.
+    command: String,
 }
 
 impl fmt::Display for Exposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, mode) = (self.path.display(), self.mode);
-        write!(f, "{path} has mode {mode:04o} and is a secret: run {}", self.command())
+        let who = if self.command.starts_with("chown") { " as root" } else { "" };
+        write!(f, "{path} has mode {mode:04o} and is a secret: run {}{who}", self.command)
     }
 }
 
 impl Exposed {
     /// What closes it.
-    pub fn command(&self) -> String {
-        format!("chmod {} '{}'", self.right, self.path.display())
+    pub fn command(&self) -> &str {
+        &self.command
     }
 }
 
 impl std::error::Error for Exposed {}
 
-/// Looks at a file or folder; one that is not there, or cannot be looked at, is no secret told. What the service manager hands over
-/// is guarded by its folder: an access list shows as rights of a group.
+/// Looks at a file or folder; one that is not there, or cannot be looked at, is no secret told.
 ///
 /// # Errors
 /// Others can get at it.
 pub fn check(path: &Path, secret: Secret) -> Result<(), Exposed> {
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
     let mode = metadata.permissions().mode() & 0o7777;
-    let handed_over =
-        std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.starts_with(folder));
-    if handed_over || !secret.is_open(mode) {
+    if is_handed_over(path) || !is_open(mode) {
         return Ok(());
     }
-    let right = match secret {
-        Secret::Own if metadata.is_dir() => "0700",
-        Secret::Own => "0600",
-        Secret::Lent => "o-rwx,g-w",
+    let (shown, we) = (path.display(), rustix::process::geteuid().as_raw());
+    let command = match secret {
+        Secret::Own if metadata.is_dir() => format!("chmod 0700 '{shown}'"),
+        Secret::Own => format!("chmod 0600 '{shown}'"),
+        Secret::Lent if metadata.uid() == we || we == 0 => format!("chmod go-rwx '{shown}'"),
+        // Closed to its group alone, it would be closed to the server.
+        Secret::Lent => format!("chown {we} '{shown}' && chmod 0400 '{shown}'"),
     };
-    Err(Exposed { path: path.to_owned(), mode, right })
+    Err(Exposed { path: path.to_owned(), mode, command })
 }
 
 #[cfg(test)]
@@ -91,10 +93,10 @@ mod tests {
         for (mode, own, lent) in [
             (0o600, "", ""),
             (0o400, "", ""),
-            (0o640, "chmod 0600", ""),
-            (0o620, "chmod 0600", "chmod o-rwx,g-w"),
-            (0o604, "chmod 0600", "chmod o-rwx,g-w"),
-            (0o644, "chmod 0600", "chmod o-rwx,g-w"),
+            (0o640, "chmod 0600", "chmod go-rwx"),
+            (0o620, "chmod 0600", "chmod go-rwx"),
+            (0o604, "chmod 0600", "chmod go-rwx"),
+            (0o644, "chmod 0600", "chmod go-rwx"),
         ] {
             for (secret, expect) in [(Secret::Own, own), (Secret::Lent, lent)] {
                 let told = look(&file, mode, secret);
@@ -103,5 +105,7 @@ mod tests {
         }
         assert!(look(dir.path(), 0o750, Secret::Own).contains("chmod 0700"));
         assert!(check(&dir.path().join("none"), Secret::Own).is_ok());
+        assert!(is_handed_over(Path::new("/run/credentials/daybook.service/key")));
+        assert!(!is_handed_over(&file));
     }
 }

@@ -56,7 +56,7 @@
 //! | `auth.ok` | info | session_id, protocol, peer, login, mailbox, mailbox_id | A client logged in. |
 //! | `mailbox.former_login_used` | info | session_id, protocol, peer, mailbox, mailbox_id, until | A client logged in by a former address, which is served until then. |
 //! | `auth.failed` | warn | session_id, protocol, peer, login, reason | A client did not get in: `wrong`, `unavailable`, `in-use`, or `clear` when it spoke of credentials without TLS. |
-//! | `auth.unavailable` | error | session_id, error | The password could not be checked. |
+//! | `auth.unavailable` | error | session_id, error | The password could not be checked; it was answered as a wrong one. |
 //! | `auth.keys_changed` | info | session_id | Its keys were changed while a client logged in; it is told to come again. |
 //! | `auth.broken` | error | session_id, error | A bug: checking a password failed. |
 //! | `fetch.fetched` | info | receipt_id, session_id, mailbox, folder, uid, uidl, peer | A message was fetched whole, and that is on record. |
@@ -94,7 +94,7 @@
 //! | `keys.exported` | info | mailbox, mailbox_id, former, lost, actor | Its keys were handed out. |
 //! | `keys.settled` | info | mailbox_id, files | A crash had left so many files of a keyring half-way; they were put in place or removed. |
 //! | `keys.unsettled` | warn | mailbox_id, error | That failed. Whichever file is on record is read all the same. |
-//! | `keys.unreadable` | error | mailbox, mailbox_id, error | A login met a wrapped keyring that is not there or cannot be read; it was answered as a wrong password when it is not there. |
+//! | `keys.unreadable` | error | mailbox, mailbox_id, error | A login met a wrapped keyring that is not there or cannot be read; it was answered as a wrong password. |
 //! | `keys.escrowed` | info | mailbox, mailbox_id, recipients, actor | Its keyring was wrapped to so many more escrow recipients. |
 //! | `export.finished` | info | mailbox, mailbox_id, format, by, messages, added, octets, damaged, actor | Folders were exported by `daybook export`, which told the server so at its end: `messages` are in the export now, `added` of them with so many octets are new, `damaged` cannot be read. `by` is what opened the gateway mailbox, `nothing` for what stays sealed. |
 //! | `admin.export_failed` | error | receipt_id, error | A message cannot be handed out to its end: it is damaged, or the disk fails. |

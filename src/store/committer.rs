@@ -340,7 +340,9 @@ impl Committer {
         let building = Instant::now();
         self.octets = Octets::default();
         self.deleted.clear();
-        self.given_up.clear();
+        if !self.routes_changed {
+            self.given_up.clear();
+        }
         let (segment, offset) = self.log.next_group_at();
         let shared = &*Arc::clone(&self.shared);
         let mut conclusions: Vec<Conclude> = Vec::with_capacity(batch.len());
@@ -375,12 +377,7 @@ impl Committer {
                 self.give_up(index, e, asks_for_room);
             }
         }
-        if std::mem::take(&mut self.routes_changed)
-            && let Some(index) = &self.index
-            && let Err(e) = self.shared.load_routes(index)
-        {
-            tracing::error!(event = "store.routes_failed", error = %e);
-        }
+        self.load_routes();
         // What is about to be acknowledged must be seen by pollers, also if no mail follows for a while.
         if self.shared.index_is_behind()
             && let Err(e) = self.repair_if_needed()
@@ -388,6 +385,19 @@ impl Committer {
             tracing::error!(event = "store.index_failed", error = %e);
         }
         conclusions.into_iter().for_each(|conclude| conclude(outcome.clone()));
+    }
+
+    /// Has sessions see what changed. Where that fails it is tried again behind the next group, and nothing sealed to a key that was
+    /// given up is stored until then.
+    fn load_routes(&mut self) {
+        if !self.routes_changed {
+            return;
+        }
+        let Some(index) = &self.index else { return };
+        match self.shared.load_routes(index) {
+            Ok(()) => self.routes_changed = false,
+            Err(e) => tracing::error!(event = "store.routes_failed", error = %e),
+        }
     }
 
     /// Ends a group that failed. An index that failed, or that cannot even go back, is opened anew before anything else.

@@ -816,9 +816,10 @@ fn tend(
 pub(super) fn unlocked(
     gateway_mailbox: &Arc<GatewayMailbox>,
     opened: Result<Keyring, KeyringError>,
+    password_file: Option<Digest>,
 ) -> Result<Unlocked, UnlockError> {
     match opened {
-        Ok(keyring) => Ok(Unlocked { gateway_mailbox: gateway_mailbox.clone(), keyring }),
+        Ok(keyring) => Ok(Unlocked { gateway_mailbox: gateway_mailbox.clone(), keyring, password_file }),
         Err(KeyringError::Wrong) => Err(UnlockError::Wrong),
         Err(KeyringError::Unreadable(why)) => Err(UnlockError::Unavailable(StoreError::Damaged(format!(
             "keyring of {}: {why}",
@@ -953,20 +954,25 @@ impl Store for Embedded {
             self.decoy.try_open(password);
             return Err(UnlockError::Wrong);
         };
-        let opened = match self.shared.wrapped(route.gateway_mailbox.id, KEYRING_FILE) {
-            Ok(wrapped) => unwrap_by_password(&wrapped, password),
+        let mailbox_id = route.gateway_mailbox.id;
+        let password_file = self.shared.recorded(mailbox_id, KEYRING_FILE);
+        let (opened, is_there) = match self.shared.wrapped(mailbox_id, KEYRING_FILE) {
+            Ok(wrapped) => (unwrap_by_password(&wrapped, password), true),
             Err(error) => {
-                // It takes as long as a password that is wrong, and is not told from it.
-                self.decoy.try_open(password);
-                let (mailbox, mailbox_id) = (route.gateway_mailbox.login(), route.gateway_mailbox.id);
-                tracing::error!(event = "keys.unreadable", mailbox, %mailbox_id, %error);
-                Err(match error.kind() {
-                    io::ErrorKind::NotFound => KeyringError::Wrong,
-                    _ => KeyringError::Unreadable(error.to_string()),
-                })
+                let is_there = error.kind() != io::ErrorKind::NotFound;
+                (Err(KeyringError::Unreadable(error.to_string())), is_there)
             }
         };
-        unlocked(&route.gateway_mailbox, opened)
+        if let Err(KeyringError::Unreadable(error)) = &opened {
+            // It takes as long as a password that is wrong: a login must not tell it from that.
+            self.decoy.try_open(password);
+            let mailbox = route.gateway_mailbox.login();
+            tracing::error!(event = "keys.unreadable", mailbox, %mailbox_id, error);
+        }
+        match is_there {
+            true => unlocked(&route.gateway_mailbox, opened, password_file),
+            false => Err(UnlockError::Wrong),
+        }
     }
 
     fn unlock_with_identity(
@@ -975,8 +981,9 @@ impl Store for Embedded {
         identity: &EscrowIdentity,
     ) -> Result<Unlocked, UnlockError> {
         let route = self.route(id).map_err(UnlockError::Unavailable)?;
+        let password_file = self.shared.recorded(id, KEYRING_FILE);
         let opened = escrow::open(identity, |name| self.shared.wrapped(id, name));
-        unlocked(&route.gateway_mailbox, opened)
+        unlocked(&route.gateway_mailbox, opened, password_file)
     }
 
     fn open_keyrings(
@@ -998,6 +1005,7 @@ impl Store for Embedded {
             gateway_mailbox: &key.gateway_mailbox,
             keyring: &key.keyring.rotated(),
             password,
+            password_file: key.password_file,
             keeps_former: false,
             action: "key-rotate",
             actor,
@@ -1027,6 +1035,7 @@ impl Store for Embedded {
             gateway_mailbox: &gateway_mailbox,
             keyring: &keyring,
             password,
+            password_file: opened.and_then(|opened| opened.password_file),
             keeps_former: !opened.is_some_and(Opened::has_present),
             action: "password-reset",
             actor,
@@ -1039,6 +1048,7 @@ impl Store for Embedded {
         let change = KeyringChange {
             id,
             was,
+            password_file: None,
             opens: Vec::new(),
             gives_up: false,
             key_files: Vec::new(),

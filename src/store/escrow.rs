@@ -154,15 +154,23 @@ pub(super) fn open(
     identities: &EscrowIdentity,
     read: impl Fn(&str) -> io::Result<Vec<u8>>,
 ) -> Result<Keyring, KeyringError> {
+    let mut failed = KeyringError::Wrong;
     for identity in &identities.0 {
-        let wrapped = match read(&file_name(&identity.to_public())) {
-            Ok(wrapped) => wrapped,
+        let opened = match read(&file_name(&identity.to_public())) {
+            // Empty: wrapped to it no more.
+            Ok(wrapped) if wrapped.is_empty() => continue,
+            Ok(wrapped) => seal::unwrap(&wrapped, identity),
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(KeyringError::Unreadable(e.to_string())),
+            Err(e) => Err(KeyringError::Unreadable(e.to_string())),
         };
-        return seal::unwrap(&wrapped, identity);
+        // A bad one is no reason not to try the next.
+        match opened {
+            Err(unreadable @ KeyringError::Unreadable(_)) => failed = unreadable,
+            Err(KeyringError::Wrong) => {}
+            opened => return opened,
+        }
     }
-    Err(KeyringError::Wrong)
+    Err(failed)
 }
 
 #[cfg(test)]
@@ -190,6 +198,12 @@ mod tests {
         assert!(opens(&all[1..]).is_ok());
         assert!(matches!(opens(&all[2..]), Err(KeyringError::Wrong)));
         assert_eq!(escrow(dir.path(), "m", &recipients[2..]).unwrap().others, 2);
+        let file = dir.path().join("m").join(file_name(&recipients[0]));
+        fs::write(&file, "damaged").unwrap();
+        assert!(matches!(opens(&all[..1]), Err(KeyringError::Unreadable(_))));
+        assert!(opens(&all).is_ok(), "one that is bad hides none that is good");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(opens(&all[..1]), Err(KeyringError::Wrong)));
     }
 
     #[test]

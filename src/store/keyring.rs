@@ -8,7 +8,8 @@
 //! `.next` on record renames it, and removes any other: the group that would have put it there was never acknowledged.
 //!
 //! A keyring whose password is given up keeps its files as `former-N-NAME.age`: the old password and the escrow identities of
-//! then open it. They are never tried at a login.
+//! then open it. They are never tried at a login. What is in the place of a wrap to a recipient that is configured no more is
+//! empty from then on.
 
 use super::committer::{Command, KeyringChange};
 use super::embedded::{Embedded, Shared};
@@ -49,6 +50,8 @@ pub struct Opened {
     pub gateway_mailbox: Arc<GatewayMailbox>,
     /// All that they opened, the present keyring first.
     pub keyring: Keyring,
+    /// As of [`Unlocked`].
+    pub(super) password_file: Option<Digest>,
 }
 
 impl Opened {
@@ -59,7 +62,11 @@ impl Opened {
 
     /// As a login opens it.
     pub fn unlocked(&self) -> Unlocked {
-        Unlocked { gateway_mailbox: self.gateway_mailbox.clone(), keyring: self.keyring.clone() }
+        Unlocked {
+            gateway_mailbox: self.gateway_mailbox.clone(),
+            keyring: self.keyring.clone(),
+            password_file: self.password_file,
+        }
     }
 }
 
@@ -145,7 +152,7 @@ pub(super) fn wrapped_in(
 }
 
 impl Shared {
-    fn recorded(&self, id: GatewayMailboxId, name: &str) -> Option<Digest> {
+    pub(super) fn recorded(&self, id: GatewayMailboxId, name: &str) -> Option<Digest> {
         self.read(|index| index.key_file(id, name)).ok().flatten()
     }
 
@@ -188,6 +195,8 @@ impl Shared {
         mailbox: Arc<GatewayMailbox>,
         secrets: &[KeyringSecret<'_>],
     ) -> Result<Opened, UnlockError> {
+        // Before any is read: what changes meanwhile is found out.
+        let password_file = self.recorded(mailbox.id, KEYRING_FILE);
         let mut prefixes = vec![String::new()];
         let former = self.former_numbers(mailbox.id).map_err(UnlockError::Unavailable)?;
         prefixes.extend(former.into_iter().map(|number| format!("{FORMER}{}-", number.0)));
@@ -210,7 +219,7 @@ impl Shared {
         }
         match (all, unreadable) {
             (Some(keyring), _) if fits.iter().all(|fits| *fits) => {
-                Ok(Opened { gateway_mailbox: mailbox, keyring })
+                Ok(Opened { gateway_mailbox: mailbox, keyring, password_file })
             }
             (_, Some(why)) => Err(UnlockError::Unavailable(StoreError::Damaged(why))),
             _ => Err(UnlockError::Wrong),
@@ -225,6 +234,8 @@ pub(super) struct Replacement<'a> {
     pub(super) keyring: &'a Keyring,
     /// What opens it.
     pub(super) password: &'a str,
+    /// The hash on record of what the password opened when this was asked for.
+    pub(super) password_file: Option<Digest>,
     /// The files there are now are kept aside: nothing given opened them.
     pub(super) keeps_former: bool,
     pub(super) action: &'static str,
@@ -261,6 +272,7 @@ impl Embedded {
         let change = Box::new(KeyringChange {
             id,
             was: wanted.gateway_mailbox.public_key.clone(),
+            password_file: wanted.password_file,
             opens: wanted.keyring.public_keys().to_vec(),
             gives_up: wanted.keeps_former,
             key_files: files.iter().map(fact).collect(),
@@ -303,12 +315,15 @@ impl Embedded {
     fn next_files(&self, wanted: &Replacement<'_>) -> Result<Files, StoreError> {
         let (shared, id) = (&self.shared, wanted.gateway_mailbox.id);
         let mut files = Files::new();
+        let mut former = Vec::new();
         if wanted.keeps_former {
             let number = shared.former_numbers(id)?.first().map_or(1, |newest| newest.0.saturating_add(1));
             let all = shared.read(Index::key_files)?;
             let present = all.iter().filter(|(owner, name, _)| *owner == id && !name.starts_with(FORMER));
             for (_, name, _) in present {
+                former.push(name.clone());
                 match shared.wrapped(id, name) {
+                    Ok(octets) if octets.is_empty() => {}
                     Ok(octets) => drop(files.insert(format!("{FORMER}{number}-{name}"), octets)),
                     // What is lost is no reason not to make another.
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -319,6 +334,10 @@ impl Embedded {
         files.insert(KEYRING_FILE.to_owned(), seal::wrap_by_password(wanted.keyring, wanted.password)?);
         for recipient in shared.escrow_recipients().iter() {
             files.insert(escrow::file_name(recipient), seal::wrap_to(wanted.keyring, recipient)?);
+        }
+        // What opens the keyring of then would pass for a wrap of this one, once its recipient is configured again.
+        for name in former.into_iter().filter(|name| name.starts_with(escrow::PREFIX)) {
+            files.entry(name).or_default();
         }
         Ok(files)
     }

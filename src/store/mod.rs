@@ -437,6 +437,8 @@ pub struct Unlocked {
     pub gateway_mailbox: Arc<GatewayMailbox>,
     /// Opens what is sealed to it.
     pub keyring: Keyring,
+    /// The hash on record of the file that its password opened then: a change of its keys finds out whether it still is.
+    password_file: Option<Digest>,
 }
 
 /// Why a login did not work.

@@ -145,7 +145,7 @@ impl Reader {
             .wrapped(gateway_mailbox.id, KEYRING_FILE)
             .map_err(|e| KeyringError::Unreadable(e.to_string()))
             .and_then(|wrapped| unwrap_by_password(&wrapped, password));
-        unlocked(gateway_mailbox, opened)
+        unlocked(gateway_mailbox, opened, None)
     }
 
     /// Opens a gateway mailbox with an escrow identity.
@@ -158,7 +158,7 @@ impl Reader {
         identity: &EscrowIdentity,
     ) -> Result<Unlocked, UnlockError> {
         let opened = escrow::open(identity, |name| self.wrapped(gateway_mailbox.id, name));
-        unlocked(gateway_mailbox, opened)
+        unlocked(gateway_mailbox, opened, None)
     }
 
     fn wrapped(&self, id: GatewayMailboxId, name: &str) -> io::Result<Vec<u8>> {

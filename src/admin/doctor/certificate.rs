@@ -395,7 +395,7 @@ mod tests {
             std::fs::set_permissions(&key, mode).unwrap();
         };
         set(0o644);
-        seen("run `chmod o-rwx,g-w");
+        seen("run `chmod go-rwx");
         set(0o600);
         seen("PEM text");
         std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();

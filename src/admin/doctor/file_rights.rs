@@ -4,7 +4,7 @@ use super::reader::{READ, Reader, Rights, is_certbots};
 use super::{Finding, Subject, View, certificate, finding::or_ok, quoted};
 use crate::admin::SOCKET_FILE;
 use crate::config::DirectoryKind;
-use crate::net::private_file::Secret;
+use crate::net::private_file;
 use std::io;
 use std::path::PathBuf;
 
@@ -14,6 +14,7 @@ const OTHERS: u32 = 0o007;
 const OTHERS_WRITE: u32 = 0o002;
 const GROUP_READ: u32 = 0o040;
 const GROUP_WRITE: u32 = 0o020;
+const NOT_OWNER: u32 = 0o077;
 
 /// What a file is to us, and so who may do what with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ enum Role {
     DataDir,
     /// Keyrings, keys and passwords of our own: the owner's alone.
     Secret,
-    /// A private key the operator keeps: a group may read it, others not.
+    /// A private key the operator keeps: the server's alone, as its own, or handed over by the service manager.
     OperatorsKey,
     /// A password the operator keeps: as the key.
     OperatorsSecret,
@@ -50,7 +51,11 @@ struct Seen {
 impl Role {
     /// Not the server's, and yet it must read it.
     fn is_lent(self) -> bool {
-        matches!(self, Role::OperatorsKey | Role::OperatorsSecret | Role::Readable | Role::List)
+        self.is_lent_secret() || matches!(self, Role::Readable | Role::List)
+    }
+
+    fn is_lent_secret(self) -> bool {
+        matches!(self, Role::OperatorsKey | Role::OperatorsSecret)
     }
 }
 
@@ -144,28 +149,28 @@ fn judge_privacy(file: &Seen, rights: &Rights, server: Option<&Reader>) -> Vec<F
         Finding::problem(NAME, seen, format!("run `chmod {right} {path}`"))
     };
     let lent = |who: &str| {
-        let mut finding = too_open(who, "o-rwx,g-w");
-        let closed = Rights { mode: mode & !(OTHERS | GROUP_WRITE), ..*rights };
+        let mut finding = too_open(who, "go-rwx");
+        let closed = Rights { mode: mode & !NOT_OWNER, acl: false, ..*rights };
         // What others may no longer read, the server must still.
         if let Some(server) = server.filter(|server| server.may(READ, &closed) == Some(false)) {
-            finding.fix =
-                Some(format!("{} and run `chmod o-rwx,g-w {path}`", readable(file, &closed, server)));
+            finding.fix = Some(format!("{} and run `chmod go-rwx {path}`", readable(file, &closed, server)));
         }
         finding
     };
+    let is_open = private_file::is_open(mode) && !private_file::is_handed_over(&file.path);
     let open = match file.role {
         Role::DataDir if mode & (OTHERS | GROUP_WRITE) != 0 => {
             Some(too_open("others than the server may look into the store or change it", "0700"))
         }
-        Role::Secret if Secret::Own.is_open(mode) => {
+        Role::Secret if is_open => {
             let right = if file.path.is_dir() { "0700" } else { "0600" };
             Some(too_open("others than the server may use it", right))
         }
-        Role::OperatorsKey if Secret::Lent.is_open(mode) => {
-            Some(lent("with this key everyone on this machine can pose as the server"))
+        Role::OperatorsKey if is_open => {
+            Some(lent("with this key others on this machine can pose as the server"))
         }
-        Role::OperatorsSecret if Secret::Lent.is_open(mode) => {
-            Some(lent("with this password everyone on this machine can send mail as the server"))
+        Role::OperatorsSecret if is_open => {
+            Some(lent("with this password others on this machine can send mail as the server"))
         }
         Role::List if mode & OTHERS_WRITE != 0 => {
             Some(too_open("everyone on this machine can change whose mail is whose", "o-w"))
@@ -217,6 +222,7 @@ fn readable(file: &Seen, rights: &Rights, server: &Reader) -> String {
     let (user, group) = (server.uid, rights.gid);
     match server.groups.as_ref().and_then(|groups| groups.first()) {
         _ if rights.uid == user => format!("run `chmod u+r {path}`"),
+        _ if file.role.is_lent_secret() => format!("as root, run `chown {user} {path} && chmod u+r {path}`"),
         Some(_) if server.is_in(group) => format!("as root, run `chmod g+r {path}`"),
         _ if group != 0 && rights.mode & GROUP_READ != 0 => format!(
             "it is for group {group}: make user {user} one of them and restart the server, or give it a copy of its own"
@@ -262,10 +268,19 @@ mod tests {
         }
         check("/k", Role::Secret, 0o600, 100, &[]);
         check("/k", Role::Secret, 0o640, 100, &["`chmod 0600 /k`"]);
-        check("/p", Role::OperatorsKey, 0o640, 0, &[]);
-        check("/p", Role::OperatorsKey, 0o644, 0, &["`chmod o-rwx,g-w /p`"]);
+        check("/p", Role::OperatorsKey, 0o400, 100, &[]);
+        check("/p", Role::OperatorsKey, 0o640, 100, &["`chmod go-rwx /p`"]);
+        check("/p", Role::OperatorsKey, 0o644, 100, &["`chmod go-rwx /p`"]);
+        check(
+            "/p",
+            Role::OperatorsKey,
+            0o644,
+            0,
+            &["`chown 100 /p && chmod u+r /p` and run `chmod go-rwx /p`"],
+        );
+        check("/run/credentials/daybook.service/p", Role::OperatorsKey, 0o440, 100, &[]);
         check("/p", Role::OperatorsKey, 0o600, 0, &["`chown 100 /p && chmod u+r /p`"]);
-        check("/w", Role::OperatorsSecret, 0o604, 100, &["`chmod o-rwx,g-w /w`"]);
+        check("/w", Role::OperatorsSecret, 0o604, 100, &["`chmod go-rwx /w`"]);
         check("/u", Role::List, 0o664, 0, &[]);
         check("/u", Role::List, 0o200, 100, &["chmod u+r /u"]);
         check("/u", Role::List, 0o666, 0, &["`chmod o-w /u`"]);
@@ -277,7 +292,7 @@ mod tests {
     fn what_is_lent_to_the_server_it_must_be_able_to_read() {
         let server = Reader { uid: 998, groups: Some(vec![997, 110]) };
         let with = |role, mode, gid| seen("/f", role, Ok(Some(Rights { mode, uid: 0, gid, acl: false })));
-        for role in [Role::Readable, Role::List, Role::OperatorsKey, Role::OperatorsSecret] {
+        for role in [Role::Readable, Role::List] {
             judged(with(role, 0o600, 0), &server, &["`chgrp 997 /f && chmod g+r /f`"]);
             // Readable for a group is not readable for the server's.
             judged(with(role, 0o640, 0), &server, &["`chgrp 997 /f && chmod g+r /f`"]);
@@ -286,16 +301,17 @@ mod tests {
             judged(with(role, 0o640, 997), &server, &[]);
             judged(with(role, 0o640, 110), &server, &[]);
             let behind = Seen { barrier: Some("/shut".into()), ..with(role, 0o644, 0) };
-            if matches!(role, Role::Readable | Role::List) {
-                judged(behind, &server, &["such as /etc/daybook"]);
-            }
+            judged(behind, &server, &["such as /etc/daybook"]);
         }
-        // What is closed to others is opened to the server with the same text.
-        judged(
-            with(Role::OperatorsKey, 0o644, 0),
-            &server,
-            &["`chgrp 997 /f && chmod g+r /f` and run `chmod o-rwx"],
-        );
+        for role in [Role::OperatorsKey, Role::OperatorsSecret] {
+            judged(with(role, 0o600, 0), &server, &["`chown 998 /f && chmod u+r /f`"]);
+            // What is closed to its group and others is opened to the server with the same text.
+            judged(
+                with(role, 0o640, 997),
+                &server,
+                &["`chown 998 /f && chmod u+r /f` and run `chmod go-rwx /f`"],
+            );
+        }
         let key = Seen {
             certbots: true,
             barrier: Some("/etc/letsencrypt/live".into()),

@@ -44,6 +44,9 @@ pub(in crate::cli) struct ResetArguments {
     /// An escrow identity: an age identity file, as age-keygen writes it
     #[arg(long, value_name = "FILE|-")]
     pub(in crate::cli) identity: Vec<PathBuf>,
+    /// Write the new password to this new file, which only its owner reads, and do not print it
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) password_to: Option<PathBuf>,
     /// Do not ask, although mail is given up
     #[arg(long)]
     pub(in crate::cli) yes: bool,

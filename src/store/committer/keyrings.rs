@@ -2,15 +2,18 @@
 
 use super::{Committer, Group};
 use crate::mail::{FormerKey, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, KEYS_MAX, Timestamp};
-use crate::store::StoreError;
 use crate::store::fact::{Fact, GatewayMailboxFact, KeyFileFact};
+use crate::store::seal::KEYRING_FILE;
 use crate::store::stage::Sealed;
+use crate::store::{Digest, StoreError};
 
 /// What becomes of the keys of a gateway mailbox.
 pub(in crate::store) struct KeyringChange {
     pub(in crate::store) id: GatewayMailboxId,
     /// The public key it had when the change was prepared.
     pub(in crate::store) was: String,
+    /// The hash on record, then, of the file that its password opens; of none, what is there now counts.
+    pub(in crate::store) password_file: Option<Digest>,
     /// The keys that the password opens now, newest first; empty when they stay as they are.
     pub(in crate::store) opens: Vec<String>,
     /// The others are given up.
@@ -60,7 +63,10 @@ impl Committer {
         let mut kept =
             state.former_keys.iter().filter(|former| !former.lost).map(|former| &former.public_key);
         let loses = !opens(&state.public_key) || !kept.all(opens);
-        if state.public_key != change.was || (loses && !change.gives_up) {
+        // Nor may one that was asked for with a password bring it back when another is in force since.
+        let file = group.index.key_file(change.id, KEYRING_FILE)?;
+        let is_other = change.password_file.is_some() && change.password_file != file;
+        if state.public_key != change.was || (loses && !change.gives_up) || is_other {
             let why = "its keys were changed at the same time: try again";
             return Err(StoreError::Refused(why.to_owned()));
         }
@@ -107,7 +113,7 @@ mod tests {
         assert!(matches!(exchange(&mut state, &more, at, 64), Err(StoreError::Refused(_))));
         // Another password for the same keys is always possible; what it does not open is lost, until it does again.
         exchange(&mut state, &opens[..1], at, 64).unwrap();
-        assert_eq!(state.lost_objects().len(), KEYS_MAX - 1);
+        assert_eq!(state.former_keys.iter().filter(|former| former.lost).count(), KEYS_MAX - 1);
         exchange(&mut state, &opens, at, 64).unwrap();
         assert!(!state.lacks_keys() && state.public_key == "key-63");
         exchange(&mut state, &[], at, 64).unwrap();

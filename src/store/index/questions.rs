@@ -220,15 +220,15 @@ impl Index {
         objects: &[(u64, u64)],
     ) -> Result<u64, StoreError> {
         let mut select = self.connection.prepare_cached(
-            "SELECT count(DISTINCT u.message) FROM object_use u JOIN message m ON m.id = u.message
-             WHERE u.object >= ? AND u.object < ? AND m.gateway_mailbox = ?
+            "SELECT count(DISTINCT u.message) FROM json_each(?) run
+             CROSS JOIN object_use u ON u.object >= run.value ->> 0 AND u.object < run.value ->> 1
+             CROSS JOIN message m ON m.id = u.message
+             WHERE m.gateway_mailbox = ?
                AND EXISTS (SELECT 1 FROM placement p WHERE p.message = u.message AND p.deleted_at IS NULL)",
         )?;
-        objects.iter().try_fold(0, |sum, (first, end)| {
-            let count: i64 = select
-                .query_row(params![int(*first), int(*end), gateway_mailbox.as_bytes()], |row| row.get(0))?;
-            Ok(sum + unsigned(count))
-        })
+        let runs = serde_json::to_string(objects).map_err(json_error)?;
+        let count: i64 = select.query_row(params![runs, gateway_mailbox.as_bytes()], |row| row.get(0))?;
+        Ok(unsigned(count))
     }
 
     /// The newest message of these exact octets whose content is not freed.
