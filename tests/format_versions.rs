@@ -17,8 +17,9 @@ use daybook::mail::{AddressKey, Timestamp};
 use daybook::store::*;
 use opened::Account;
 use serde_json::{Value, json};
-use std::fs;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use support::{DOMAIN, Server, Site, corpus};
 
@@ -40,7 +41,8 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/store/data_dir-version-1")
 }
 
-/// Copies files and the folders that hold any.
+/// Copies files and the folders that hold any. A checkout of the fixture has other rights than a server gives, which refuses
+/// secrets that others can read.
 fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -51,8 +53,9 @@ fn copy(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy(&entry.path(), &to);
         } else {
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            fs::copy(entry.path(), to).unwrap();
+            DirBuilder::new().recursive(true).mode(0o700).create(to.parent().unwrap()).unwrap();
+            fs::copy(entry.path(), &to).unwrap();
+            fs::set_permissions(to, Permissions::from_mode(0o600)).unwrap();
         }
     }
 }

@@ -106,7 +106,7 @@ impl Against {
             ("message", ledger.message_count),
             ("object", ledger.object_count),
             ("freed", ledger.kept.freed_count),
-            ("in_grace", ledger.held_and_in_grace().1),
+            ("in_grace", ledger.in_grace()),
         ] {
             let held = self.count(table)?;
             if held != said {

@@ -89,6 +89,27 @@ fn content_that_was_freed_although_it_is_needed_is_named_with_the_mail() {
             vec![3],
         ),
         (vec![freed(&days(8), INBOX, 2, json!([]))], "frees entries that are there", vec![2]),
+        // The fourth is a report of what the first brought: Bob's entry needs that alone, and the report stays with it.
+        (
+            vec![
+                report(4, 1, &[(INBOX, 4), (BOB, 4)]),
+                deleted(&days(1), INBOX, 4),
+                freed(&days(8), INBOX, 4, json!([[7, 7]])),
+            ],
+            "entries that are there need it",
+            vec![4],
+        ),
+        (
+            vec![
+                report(4, 1, &[(INBOX, 4), (BOB, 4)]),
+                deleted(&days(1), INBOX, 4),
+                deleted(&days(2), BOB, 4),
+                freed(&days(8), INBOX, 4, json!([[7, 7]])),
+                brought_back(&days(8), BOB, (4, 5), (4, 1)),
+            ],
+            "entries that were brought back need it",
+            vec![5],
+        ),
     ];
     for (further, what, uids) in cases {
         let written = Written::of(&[two(), further].concat());
@@ -113,6 +134,24 @@ fn what_was_freed_or_taken_out_before_its_time_or_under_a_hold_is_named() {
     let held = json!({"at": days(2), "actor": "cli", "reason": "case 8"});
     let gone = json!({"state": "deleted", "deleted_at": days(3)});
     let gone = vec![(gateway_mailbox(gone), Vec::new())];
+    // What waited is no older in its new folder than it is there.
+    let waited = |until: i64| {
+        let rule = gateway_mailbox(json!({"keeping": {"grace_days": 7, "user_days": 30}}));
+        vec![
+            vec![(rule, Vec::new())],
+            received(3, None, &days(0), &[(UNASSIGNED, 3)]),
+            released(&days(40), 3, (UNASSIGNED, 3), (BOB, 3)),
+            expired(&at(until), BOB, 3),
+        ]
+    };
+    // A report and what it reports go together.
+    let together = vec![
+        report(4, 1, &[(INBOX, 4), (BOB, 4)]),
+        deleted(&days(1), INBOX, 4),
+        deleted(&days(1), BOB, 4),
+        freed(&days(8), INBOX, 4, json!([])),
+        freed(&days(8), BOB, 4, json!([[7, 8]])),
+    ];
     let early = "what was deleted less than 7 days before";
     let not_due = "what was received less than 30 days before";
     let cases: Vec<(Vec<Entries>, Option<&str>)> = vec![
@@ -136,6 +175,9 @@ fn what_was_freed_or_taken_out_before_its_time_or_under_a_hold_is_named() {
             vec![keeping(json!({"grace_days": 7, "user_days": 30})), expired(&days(30), INBOX, 2)],
             Some("no rule let it take"),
         ),
+        (waited(70 * DAY_MS), None),
+        (waited(70 * DAY_MS - 1), Some(not_due)),
+        (together, None),
         (vec![gone.clone(), expired(&days(10), INBOX, 2)], None),
         (vec![gone, expired(&at(10 * DAY_MS - 1), INBOX, 2)], Some("no rule let it take")),
         (
@@ -174,7 +216,12 @@ fn rows_of_what_can_be_had_back_and_of_uses_are_compared() {
     groups.push(received(3, Some(1), &days(1), &[(UNASSIGNED, 1)]));
     groups.push(undeleted(&days(2), BOB, 1, 3, 1));
     groups.push(freed(&days(8), INBOX, 1, json!([])));
+    groups.push(received(4, None, &days(1), &[(UNASSIGNED, 2)]));
+    // What left is elsewhere: it can be had back by nobody.
+    groups.push(released(&days(2), 4, (UNASSIGNED, 2), (UNASSIGNED, 4)));
     groups.push(expired(&days(31), BOB, 2));
+    groups.push(report(5, 2, &[(INBOX, 5), (BOB, 5)]));
+    groups.push(deleted(&days(31), INBOX, 5));
     groups.push(deleted(&days(31), BOB, 3));
     groups.push(deleted(&days(31), UNASSIGNED, 1));
     groups.push(freed(&days(60), BOB, 3, json!([[2, 2]])));
@@ -185,7 +232,7 @@ fn rows_of_what_can_be_had_back_and_of_uses_are_compared() {
     assert_eq!((written.damage(true), written.damage(false)), (vec![], vec![]));
     let report = written.verify(true);
     assert!(report.index_compared);
-    assert_eq!((report.in_grace, report.held, report.freed.objects, report.folder_entries), (2, 1, 1, 1));
+    assert_eq!((report.in_grace, report.held, report.freed.objects, report.folder_entries), (3, 2, 1, 3));
     let index = written.dir.path().join("index.sqlite");
     let whole = fs::read(&index).unwrap();
     for (change, expect) in [
@@ -199,6 +246,11 @@ fn rows_of_what_can_be_had_back_and_of_uses_are_compared() {
         ("INSERT INTO unpunched VALUES (1)", "object 1 waits for its room to be given back"),
         ("INSERT INTO freed VALUES (3, 7)", "object 3 was freed, and entries that are there need it"),
         ("INSERT INTO freed VALUES (1, 7)", "object 1 was freed, and entries that can be had back need it"),
+        (
+            "INSERT INTO freed VALUES (9, 7)",
+            "object 9 was freed, and entries that came by the report in it need it",
+        ),
+        ("UPDATE kept_from SET at = at - 1", "later begin of keeping of receipt 01a1fdec"),
         ("DELETE FROM keeping_event WHERE kind = 'expired'", "keeping event 2:2 is not in the index"),
     ] {
         let connection = rusqlite::Connection::open(&index).unwrap();

@@ -14,12 +14,12 @@ use super::ledger::{FolderSaid, Ledger};
 use super::rows::Table;
 use super::said::int;
 use super::segment::{Seen, segment_name};
-use crate::mail::{GatewayMailbox, GatewayMailboxState, Timestamp, Uid};
+use crate::mail::{GatewayMailbox, GatewayMailboxState, ReceiptId, Timestamp, Uid};
 use crate::store::FolderName;
 use crate::store::fact::{ExpiredFact, Fact, FreedFact, UndeletedFact};
 use crate::store::index::Place;
 use rusqlite::types::ValueRef;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -86,6 +86,10 @@ pub(super) struct Kept {
     fates: Vec<Fate>,
     numbers: HashMap<Fate, u32>,
     pub(super) freed_count: u64,
+    /// From when on retention counts, of receipts where that is later than they came. Kept for rows alone.
+    from: HashMap<ReceiptId, Timestamp>,
+    /// Receipts that got entries behind their own entry of the log.
+    pub(super) placed_later: HashSet<ReceiptId>,
     /// What was found wrong with the last entry: it is whole, and something was done that must not be.
     wrong: Vec<Damage>,
 }
@@ -170,14 +174,34 @@ impl Ledger {
         self.freed.get(object)
     }
 
+    /// Folder entries that ended and whose content stays for now, those that left included.
+    pub(super) fn in_grace(&self) -> u64 {
+        self.folders.values().map(|said| said.in_grace).sum()
+    }
+
+    /// Retention counts a receipt from the latest of these.
+    pub(super) fn keep_from(&mut self, receipt: ReceiptId, at: Timestamp) {
+        if self.rows.is_none() {
+            return;
+        }
+        let old = self.kept.from.get(&receipt).copied();
+        if old.is_some_and(|old| old >= at) {
+            return;
+        }
+        let row = |at: Timestamp| [ValueRef::Blob(receipt.as_bytes()), ValueRef::Integer(at.unix_ms())];
+        old.into_iter().for_each(|old| self.row_held(Table::KeptFrom, &row(old)));
+        self.row(Table::KeptFrom, &row(at));
+        self.kept.from.insert(receipt, at);
+    }
+
     /// Folder entries under a legal hold, those that can be had back included; and all that can.
-    pub(super) fn held_and_in_grace(&self) -> (u64, u64) {
-        self.folders.values().fold((0, 0), |(held, in_grace), said| {
+    pub(super) fn held_and_recoverable(&self) -> (u64, u64) {
+        self.folders.values().fold((0, 0), |(held, recoverable), said| {
             let gateway_mailbox = self.gateway_mailboxes.get(&said.gateway_mailbox);
             let is_held =
                 gateway_mailbox.is_some_and(|(gateway_mailbox, _)| said.is_held_by(gateway_mailbox));
-            let kept = if is_held { said.live + said.in_grace } else { 0 };
-            (held + kept, in_grace + said.in_grace)
+            let kept = if is_held { said.live + said.recoverable() } else { 0 };
+            (held + kept, recoverable + said.recoverable())
         })
     }
 
@@ -201,6 +225,7 @@ impl Ledger {
         self.settle(folder, uid, |fate| fate.over = over);
         if let Some(said) = self.folders.get_mut(&folder) {
             said.in_grace = said.in_grace.saturating_sub(1);
+            said.left_in_grace = said.left_in_grace.saturating_sub(said.has_left(uid).into());
         }
         self.row_held(Table::InGrace, &in_grace_row(folder, uid));
     }

@@ -32,10 +32,13 @@ pub(super) struct FolderSaid {
     pub(super) uid_max: u32,
     pub(super) placed: u64,
     pub(super) live: u64,
-    /// Entries that were deleted and can be had back.
+    /// Entries that ended, and whose content stays for now.
     pub(super) in_grace: u64,
+    /// Those of them that left, by a release or a reassignment: they are elsewhere, and cannot be had back here.
+    pub(super) left_in_grace: u64,
     uids: Bits,
     gone: Bits,
+    left: Bits,
     /// What became of entries that were expired, freed or brought back: see [`super::kept`].
     pub(super) fates: Marks,
 }
@@ -47,6 +50,15 @@ impl FolderSaid {
 
     pub(super) fn is_gone(&self, uid: u32) -> bool {
         self.gone.has(uid.into())
+    }
+
+    pub(super) fn has_left(&self, uid: u32) -> bool {
+        self.left.has(uid.into())
+    }
+
+    /// Deleted entries that can be had back.
+    pub(super) fn recoverable(&self) -> u64 {
+        self.in_grace.saturating_sub(self.left_in_grace)
     }
 }
 
@@ -259,6 +271,9 @@ impl Ledger {
         if let Some(rows) = &mut self.rows {
             rows.said_receipt(fact, &seen.place);
         }
+        if let Some(from) = fact.kept_from {
+            self.keep_from(fact.receipt_id, from);
+        }
         for (index, message) in fact.messages.iter().enumerate() {
             let whole = (index == 0).then_some(&fact.sha256);
             self.take_message(fact.gateway_mailbox, message, whole);
@@ -298,6 +313,10 @@ impl Ledger {
             }
             self.names_left_out.insert(name_bucket(fact.receipt_id.as_bytes()));
         }
+        if !fact.placements.is_empty() {
+            self.keep_from(fact.receipt_id, fact.at);
+            self.kept.placed_later.insert(fact.receipt_id);
+        }
         for later in &fact.placements {
             let came = (fact.receipt_id, fact.gateway_mailbox, fact.received_at, fact.epoch);
             self.place(&later.placement, came, Some(&later.join));
@@ -306,6 +325,10 @@ impl Ledger {
         }
         for left in &fact.left {
             if self.go(left.folder, left.uid.value(), fact.at) {
+                if let Some(said) = self.folders.get_mut(&left.folder) {
+                    said.left.add(left.uid.value().into());
+                    said.left_in_grace += 1;
+                }
                 let row = [
                     int(left.folder),
                     ValueRef::Integer(left.uid.value().into()),
@@ -421,6 +444,7 @@ impl Ledger {
 
     fn take_undeleted(&mut self, fact: &UndeletedFact) {
         for entry in &fact.entries {
+            self.kept.placed_later.insert(entry.receipt_id);
             let placement = PlacementFact {
                 folder: fact.folder,
                 name: fact.name.clone(),
@@ -477,8 +501,10 @@ fn folder_said(gateway_mailbox: GatewayMailboxId, name: &FolderName, made: Optio
         placed: 0,
         live: 0,
         in_grace: 0,
+        left_in_grace: 0,
         uids: Bits::default(),
         gone: Bits::default(),
+        left: Bits::default(),
         fates: Marks::default(),
     }
 }

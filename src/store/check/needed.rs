@@ -1,21 +1,21 @@
 //! Content that was freed, held against what needs it: entries gone through once more, now that it is known what became of each.
 //!
 //! A message needs the objects it lies in and that of its summary for as long as one of its entries in a folder is there or can be
-//! had back. An object that was freed while one needed it cannot be brought back by anything but a backup: nothing that is found
+//! had back; the message that was received, a report say, for as long as that is so of any entry of its receipt. An object that was freed while one needed it cannot be brought back by anything but a backup: nothing that is found
 //! is graver. Told as well is what was freed, or taken out by retention, before its time.
 
 use super::bits::{Bits, Marks};
 use super::damage::{Made, Touched, made_by, messages_of};
-use super::kept::{Over, damage_at};
+use super::kept::{Fate, Over, damage_at};
 use super::ledger::Ledger;
 use super::report::{FINDINGS_MAX, FindingKind, FreedContent};
 use super::segment::segment_name;
 use super::taking::Findings;
 use super::withheld::Withheld;
 use super::{Damage, Seen};
-use crate::mail::{GatewayMailboxId, Timestamp, Uid};
+use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::store::FolderName;
-use crate::store::fact::{Fact, ObjectFact};
+use crate::store::fact::{Fact, ObjectFact, ReceivedFact};
 use crate::store::index::Place;
 use std::collections::{BTreeMap, HashMap};
 
@@ -50,6 +50,10 @@ pub(super) struct Needed<'a> {
     findings: &'a mut Findings,
     /// Of messages whose content was freed, the first entry that freed any of it.
     messages: Marks,
+    /// Of receipts that got entries later, the message that was received and the first entry that freed any of it.
+    reports: HashMap<(ReceiptId, GatewayMailboxId), (u64, u32)>,
+    /// From when on retention counted, of receipts where that is later than they came.
+    kept_from: HashMap<ReceiptId, Timestamp>,
     /// Entries of which it was looked at how they ended: no later entry ends them again.
     ended: HashMap<u64, Bits>,
     told: BTreeMap<About, Damage>,
@@ -72,6 +76,8 @@ impl<'a> Needed<'a> {
             withheld,
             findings,
             messages: Marks::default(),
+            reports: HashMap::new(),
+            kept_from: HashMap::new(),
             ended: HashMap::new(),
             told: BTreeMap::new(),
             more: 0,
@@ -99,8 +105,66 @@ impl<'a> Needed<'a> {
                 self.messages.set(message.message, first);
             }
         }
+        self.receipt(&seen.fact);
         let is_back = matches!(seen.fact, Fact::Undeleted(_));
-        made_by(&seen.fact).iter().for_each(|made| self.made(made, is_back));
+        for made in &made_by(&seen.fact) {
+            let fate = self.ledger.fate(made.folder, made.uid);
+            if let Some(freed) = self.messages.get(made.message) {
+                self.needs(made, fate, is_back, (made.message, freed));
+            }
+            if let Some(report) = self.report(seen, made) {
+                self.needs(made, fate, is_back, report);
+            }
+            let expired = fate.expired.and_then(|by| Some((by, self.ledger.kept.expired.get(by as usize)?)));
+            let from = self.kept_from.get(&made.receipt_id).map_or(made.received_at, |from| *from);
+            if let Some((by, _)) = expired.filter(|(_, said)| said.is_early(from.max(made.received_at))) {
+                self.tell(About::ExpiredEarly(by), made);
+            }
+        }
+    }
+
+    /// What later entries of a receipt are looked at by.
+    fn receipt(&mut self, fact: &Fact) {
+        let (receipt_id, from) = match fact {
+            Fact::Received(fact) => (fact.receipt_id, fact.kept_from),
+            Fact::Revised(fact) => (fact.receipt_id, (!fact.placements.is_empty()).then_some(fact.at)),
+            _ => return,
+        };
+        if let Fact::Received(fact) = fact
+            && self.ledger.kept.placed_later.contains(&receipt_id)
+            && let Some(report) = self.received(fact)
+        {
+            self.reports.insert((receipt_id, fact.gateway_mailbox), report);
+        }
+        if let Some(from) = from {
+            let latest = self.kept_from.entry(receipt_id).or_insert(from);
+            *latest = from.max(*latest);
+        }
+    }
+
+    /// The message that was received, and what freed the first of it.
+    fn received(&self, fact: &ReceivedFact) -> Option<(u64, u32)> {
+        let received = fact.messages.first()?.message;
+        self.messages.get(received).map(|freed| (received, freed))
+    }
+
+    /// The same for a folder entry that is of another message of that receipt.
+    fn report(&self, seen: &Seen, made: &Made<'_>) -> Option<(u64, u32)> {
+        let of = match &seen.fact {
+            Fact::Received(fact) => fact.gateway_mailbox,
+            Fact::Revised(fact) => fact.gateway_mailbox,
+            Fact::Undeleted(fact) => fact.gateway_mailbox,
+            _ => return None,
+        };
+        if let Fact::Received(fact) = &seen.fact {
+            return self.received(fact).filter(|(received, _)| *received != made.message);
+        }
+        let (received, freed) = *self.reports.get(&(made.receipt_id, of))?;
+        // A message that is elsewhere, too, may be placed when the report it came in is long gone.
+        let at = |place: &Place| (place.segment, place.entry_offset);
+        let was_there = matches!(seen.fact, Fact::Undeleted(_))
+            || self.ledger.kept.freed.get(freed as usize).is_some_and(|by| at(&by.place) > at(&seen.place));
+        (was_there && received != made.message).then_some((received, freed))
     }
 
     fn object(&mut self, fact: &ObjectFact, place: &Place) {
@@ -117,28 +181,23 @@ impl<'a> Needed<'a> {
         }
     }
 
-    fn made(&mut self, made: &Made<'_>, is_back: bool) {
-        let fate = self.ledger.fate(made.folder, made.uid);
-        if let Some(freed) = self.messages.get(made.message) {
-            // Brought back it is another entry, which is looked at by itself.
-            let is_over = match fate.over {
-                Over::Not => false,
-                Over::Freed(by) => by <= freed,
-                Over::Back => true,
-            };
-            if !is_over {
-                let need = match self.ledger.is_there(made.folder, made.uid) {
-                    _ if is_back => Need::Back,
-                    true => Need::There,
-                    false => Need::Grace,
-                };
-                self.tell(About::Content { freed, message: made.message, need }, made);
-            }
+    /// Tells of an entry, if it needed what was freed of a message.
+    fn needs(&mut self, made: &Made<'_>, fate: Fate, is_back: bool, (message, freed): (u64, u32)) {
+        // Brought back it is another entry, which is looked at by itself.
+        let is_over = match fate.over {
+            Over::Not => false,
+            Over::Freed(by) => by <= freed,
+            Over::Back => true,
+        };
+        if is_over {
+            return;
         }
-        let expired = fate.expired.and_then(|by| Some((by, self.ledger.kept.expired.get(by as usize)?)));
-        if let Some((by, _)) = expired.filter(|(_, said)| said.is_early(made.received_at)) {
-            self.tell(About::ExpiredEarly(by), made);
-        }
+        let need = match self.ledger.is_there(made.folder, made.uid) {
+            _ if is_back => Need::Back,
+            true => Need::There,
+            false => Need::Grace,
+        };
+        self.tell(About::Content { freed, message, need }, made);
     }
 
     /// Entries that were deleted then, or taken out.

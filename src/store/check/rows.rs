@@ -41,10 +41,11 @@ pub(super) enum Table {
     KeyFile,
     TurnedAway,
     TurnedAwayName,
+    KeptFrom,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 17] = [
+    pub(super) const ALL: [Table; 18] = [
         Table::Object,
         Table::Receipt,
         Table::Message,
@@ -62,6 +63,7 @@ impl Table {
         Table::KeyFile,
         Table::TurnedAway,
         Table::TurnedAwayName,
+        Table::KeptFrom,
     ];
 
     /// Its rows, columns as [`super::ledger`] gives them. What left a folder has no join any more: its message knows it.
@@ -100,6 +102,7 @@ impl Table {
             Table::KeyFile => "SELECT gateway_mailbox, name, octets, sha256 FROM key_file",
             Table::TurnedAway => "SELECT id, at, session, network, code, segment, place, octets FROM turned_away",
             Table::TurnedAwayName => "SELECT value, id FROM turned_away_name",
+            Table::KeptFrom => "SELECT receipt, at FROM kept_from",
         }
     }
 
@@ -122,6 +125,7 @@ impl Table {
             Table::KeyFile => "keyring file",
             Table::TurnedAway => "turned-away transaction",
             Table::TurnedAwayName => "name of turned-away transaction",
+            Table::KeptFrom => "later begin of keeping of receipt",
         }
     }
 
@@ -135,7 +139,7 @@ impl Table {
             Table::Object | Table::Message | Table::Freed | Table::ObjectUse => {
                 (int(0) / BUCKET_KEYS).cast_unsigned()
             }
-            Table::Receipt | Table::Revision | Table::KeyFile | Table::TurnedAway => {
+            Table::Receipt | Table::Revision | Table::KeyFile | Table::TurnedAway | Table::KeptFrom => {
                 by_receipt(row.first(), RECEIPT_BUCKETS)
             }
             Table::Name | Table::TurnedAwayName => by_receipt(row.get(1), NAME_BUCKETS),
@@ -146,7 +150,7 @@ impl Table {
     /// What a row is about: `placement 3:17`. A name is not told: it is somebody's address, or says who wrote to whom.
     fn describe(self, row: &[ValueRef<'_>]) -> String {
         let keys = match self {
-            Table::Object | Table::Message | Table::Freed | Table::TurnedAway => 0..1,
+            Table::Object | Table::Message | Table::Freed | Table::TurnedAway | Table::KeptFrom => 0..1,
             Table::Name | Table::TurnedAwayName => 1..2,
             _ => 0..2,
         };

@@ -358,7 +358,7 @@ impl<'a> Verifier<'a> {
         let Findings { mut kept, damaged, notes, .. } = findings;
         let unused = self.segments.values().filter_map(unused).collect();
         let is_emptied = |segment: &&Segment| segment.is_emptied;
-        let (held, in_grace) = ledger.held_and_in_grace();
+        let (held, in_grace) = ledger.held_and_recoverable();
         kept.sort_by_key(|(kind, is_damage, _)| (!is_damage, *kind));
         kept.truncate(FINDINGS_MAX);
         let finding = |(kind, damage, found): (FindingKind, bool, Damage)| VerifyFinding {

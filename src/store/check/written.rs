@@ -90,6 +90,34 @@ pub(super) fn received(receipt: u64, of: Option<u64>, received_at: &str, placed:
     own.into_iter().chain([object(summary, receipt), (entry, Vec::new())]).collect()
 }
 
+/// A report in the objects `2n - 1` and `2n`, placed in INBOX; elsewhere is what it reports: the message of receipt `of`.
+pub(super) fn report(receipt: u64, of: u64, placed: &[(u64, u32)]) -> Entries {
+    let mut entries = received(receipt, None, &days(0), placed);
+    let (entry, _) = entries.last_mut().unwrap();
+    let mut original = entry["messages"][0].clone();
+    original["message"] = json!(of);
+    original["held"] = json!(true);
+    original["extents"][0]["object"] = json!(2 * of - 1);
+    original["exact"] = json!(Digest::of(&of.to_le_bytes()));
+    original["join"] = original["exact"].clone();
+    entry["messages"].as_array_mut().unwrap().push(original);
+    for placement in entry["placements"].as_array_mut().unwrap() {
+        let is_report = placement["folder"] == json!(INBOX);
+        placement["message"] = json!(if is_report { receipt } else { of });
+    }
+    entries
+}
+
+/// A receipt's message leaves one folder for another.
+pub(super) fn released(at: &str, receipt: u64, (from, left): (u64, u32), (to, uid): (u64, u32)) -> Entries {
+    let placement = json!({"folder": to, "name": name(to), "uid": uid, "message": receipt, "reasons": [],
+        "join": Digest::of(&receipt.to_le_bytes())});
+    let entry = json!({"v": 3, "fact": "revised", "receipt_id": receipt_id(receipt), "gateway_mailbox": OF, "at": at,
+        "actor": "cli", "kind": "released", "received_at": days(0), "epoch": 1, "placements": [placement],
+        "left": [{"folder": from, "name": name(from), "uid": left}]});
+    vec![(entry, Vec::new())]
+}
+
 pub(super) fn entry(version: u32, fact: &str, at: &str, folder: u64, further: Value) -> Entries {
     let mut entry = json!({"v": version, "fact": fact, "at": at, "gateway_mailbox": OF, "folder": folder});
     for (key, value) in further.as_object().unwrap() {
@@ -118,8 +146,18 @@ pub(super) fn expired(at: &str, folder: u64, uid: u32) -> Entries {
 }
 
 pub(super) fn undeleted(at: &str, folder: u64, of: u32, uid: u32, receipt: u64) -> Entries {
-    let entries = json!([{"of": of, "uid": uid, "message": receipt, "receipt_id": receipt_id(receipt),
-        "received_at": days(0), "join": Digest::of(&receipt.to_le_bytes())}]);
+    brought_back(at, folder, (of, uid), (receipt, receipt))
+}
+
+/// An entry of a message of a receipt.
+pub(super) fn brought_back(
+    at: &str,
+    folder: u64,
+    (of, uid): (u32, u32),
+    (receipt, message): (u64, u64),
+) -> Entries {
+    let entries = json!([{"of": of, "uid": uid, "message": message, "receipt_id": receipt_id(receipt),
+        "received_at": days(0), "join": Digest::of(&message.to_le_bytes())}]);
     entry(
         5,
         "undeleted",

@@ -10,7 +10,7 @@ const TOLD_MAX: u32 = 20;
 type Text = fn(&Row<'_>) -> rusqlite::Result<String>;
 
 /// What there must not be, each with a text for its row.
-const CHECKS: [(&str, Text); 5] = [
+const CHECKS: [(&str, Text); 6] = [
     ("SELECT object FROM unpunched WHERE object NOT IN (SELECT object FROM freed) LIMIT ?1", |row| {
         Ok(format!("object {} waits for its room to be given back, and was not freed", row.get::<_, i64>(0)?))
     }),
@@ -28,6 +28,23 @@ const CHECKS: [(&str, Text); 5] = [
         |row| {
             Ok(format!(
                 "object {} was freed, and entries that can be had back need it",
+                row.get::<_, i64>(0)?
+            ))
+        },
+    ),
+    // What came as a whole, or stands where whole reports do. What was placed later may be elsewhere, too, and the report gone.
+    (
+        "SELECT DISTINCT f.object FROM freed f CROSS JOIN object_use u ON u.object = f.object
+         CROSS JOIN message m ON m.id = u.message CROSS JOIN placement p ON p.message = m.id
+         CROSS JOIN folder r ON r.id = p.folder CROSS JOIN placement e ON e.receipt = p.receipt
+         CROSS JOIN folder o ON o.id = e.folder AND o.gateway_mailbox = r.gateway_mailbox
+         WHERE (m.sha256 IS NOT NULL OR instr(r.name, '/') = 0) AND e.message <> p.message
+         AND (e.deleted_at IS NULL OR EXISTS (SELECT 1 FROM in_grace g
+             WHERE g.folder = e.folder AND g.deleted_at = e.deleted_at AND g.uid = e.uid))
+         AND NOT EXISTS (SELECT 1 FROM placed_later l WHERE l.folder = e.folder AND l.uid = e.uid) LIMIT ?1",
+        |row| {
+            Ok(format!(
+                "object {} was freed, and entries that came by the report in it need it",
                 row.get::<_, i64>(0)?
             ))
         },

@@ -286,9 +286,12 @@ impl Index {
         Ok(())
     }
 
+    /// Retention counts from the latest of these.
     pub(super) fn insert_kept_from(&self, receipt: ReceiptId, at: Timestamp) -> Result<(), StoreError> {
         self.connection
-            .prepare_cached("INSERT OR IGNORE INTO kept_from VALUES (?, ?)")?
+            .prepare_cached(
+                "INSERT INTO kept_from VALUES (?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
+            )?
             .execute(params![receipt.as_bytes(), at.unix_ms()])?;
         Ok(())
     }

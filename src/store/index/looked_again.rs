@@ -60,6 +60,11 @@ impl Index {
             self.insert_placement(&of, &later.placement, Some(later.join.0))?;
             self.insert_placed_later(&later.placement)?;
         }
+        if !fact.placements.is_empty() {
+            // What waited in Quarantine or Unassigned for longer than retention keeps it is no older in its new folder than
+            // it is there: else releasing it would lose it.
+            self.insert_kept_from(fact.receipt_id, fact.at)?;
+        }
         for left in &fact.left {
             let (folder, uid) = (int(left.folder), left.uid.value());
             let at = fact.at.unix_ms();

@@ -102,7 +102,8 @@ impl<'a> Look<'a> {
     }
 
     fn content(&mut self, fact: &ObjectFact, name: &str) {
-        if self.is_freed(fact.object) {
+        let Some(is_freed) = self.is_freed(fact.object) else { return };
+        if is_freed {
             self.count(0, 1);
             self.scrub.state().is_over(&format!("content/{name}"));
             return;
@@ -138,9 +139,16 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// True when the content of an object was freed, whatever is left of it: that is in the index before any of it goes.
-    fn is_freed(&self, object: u64) -> bool {
-        self.shared.read(|index| index.is_freed(object)).unwrap_or(false)
+    /// True when the content of an object was freed, whatever is left of it: that is in the index before any of it goes. None
+    /// when the index cannot tell: what is freed must not be named as damage, so all is looked at again later.
+    fn is_freed(&mut self, object: u64) -> Option<bool> {
+        match self.shared.read(|index| index.is_freed(object)) {
+            Ok(is_freed) => Some(is_freed),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                None
+            }
+        }
     }
 
     /// True when no message that anybody can ask for lies in an object. Content is shared: the receipt it came with says
@@ -242,9 +250,21 @@ impl Visit for Look<'_> {
     }
 
     fn damage(&mut self, damage: Damage) {
-        if damage.object.is_some_and(|object| self.is_freed(object)) {
-            self.scrub.state().is_over(&damage.place());
-            return;
+        if let Some(object) = damage.object {
+            match self.is_freed(object) {
+                // One that is being made anew has not come to what was freed since.
+                Some(false) if self.shared.index_is_behind() => {
+                    self.failure
+                        .get_or_insert(StoreError::Refused("the index is being made anew".to_owned()));
+                    return;
+                }
+                Some(false) => {}
+                Some(true) => {
+                    self.scrub.state().is_over(&damage.place());
+                    return;
+                }
+                None => return,
+            }
         }
         self.has_lost |= damage.loses_entries && damage.octets > 0;
         let named = self.name(&damage);
