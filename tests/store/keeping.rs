@@ -604,3 +604,110 @@ fn a_spoilt_clock_file_is_begun_anew() {
     kept.restart();
     assert_eq!(kept.store().keeping().paused, None);
 }
+
+/// What a release does: out of Quarantine, into INBOX.
+fn release(kept: &Kept, n: u8, identity: Option<Digest>) -> Revision {
+    Revision {
+        gateway_mailbox: kept.mailbox.id,
+        receipt_id: receipt(n),
+        kind: RevisionKind::Released,
+        known: 0,
+        reading: None,
+        unmatched: Vec::new(),
+        placements: vec![wanted(FolderName::Inbox, "released")],
+        leaves: vec![FolderName::Quarantine],
+        identity,
+    }
+}
+
+/// The received message, in one folder.
+fn wanted(folder: FolderName, why: &str) -> WantedPlacement {
+    WantedPlacement { folder, slug: None, message: 0, once_per_join: false, reasons: vec![why.to_owned()] }
+}
+
+/// A message received just now in one folder alone.
+fn receive_in(kept: &Kept, n: u8, folder: FolderName, (text, join): (&str, &str)) {
+    let sent = delivery(kept.store(), &kept.mailbox, n, text.as_bytes(), text, join, &[]);
+    let placements = vec![WantedPlacement { once_per_join: true, ..wanted(folder, "waits") }];
+    deliver(kept.store(), Delivery { received_at: kept.now(), placements, ..sent });
+}
+
+fn revise(kept: &Kept, revision: Revision) -> Revised {
+    runtime().block_on(kept.store().revise(vec![revision], "anna")).unwrap().remove(0)
+}
+
+#[test]
+fn what_waited_longer_than_retention_keeps_it_is_not_due_when_it_is_released() {
+    let kept = Kept::new();
+    kept.keep_for(Some(30), Some(30));
+    receive_in(&kept, 1, FolderName::Quarantine, ("held", "held"));
+    kept.wait_days(31);
+    revise(&kept, release(&kept, 1, None));
+    assert_eq!(kept.store().received_until(kept.mailbox.id, &FolderName::Inbox, kept.now()).unwrap(), 1);
+    let month_ago = Timestamp::from_unix_ms(kept.now().unix_ms() - 30 * DAY);
+    assert_eq!(kept.store().received_until(kept.mailbox.id, &FolderName::Inbox, month_ago).unwrap(), 0);
+    assert_eq!((kept.pass().expired, kept.inbox()), (0, vec![1]));
+    kept.delete(&[1]);
+    assert_eq!(kept.undelete(), (vec![(1, 2)], 0), "nor when it is brought back");
+    kept.wait_days(29);
+    assert_eq!(kept.pass().expired, 0);
+    kept.wait_days(1);
+    assert_eq!(kept.pass().expired, 1, "it is kept as long as what came when it was released");
+}
+
+#[test]
+fn a_release_gives_nothing_up_for_a_copy_that_is_freed() {
+    let kept = Kept::new();
+    let identity = Digest([7; 32]);
+    receive_in(&kept, 1, FolderName::Quarantine, ("one", "one"));
+    receive_in(&kept, 2, FolderName::Quarantine, ("two", "two"));
+    assert_eq!(revise(&kept, release(&kept, 1, Some(identity))).placements.len(), 1);
+    kept.delete(&[1]);
+    kept.wait_days(8);
+    assert_eq!(kept.pass().freed_entries, 2);
+    let let_out = revise(&kept, release(&kept, 2, Some(identity)));
+    assert_eq!((let_out.placements.len(), let_out.spared.len(), let_out.left.len()), (1, 0, 1));
+    assert_eq!(kept.inbox(), [2]);
+}
+
+#[test]
+fn what_is_given_to_somebody_is_not_spared_for_a_copy_of_his_that_is_freed() {
+    let kept = Kept::new();
+    let to_bob = |n: u8, known: usize| Revision {
+        kind: RevisionKind::Reassigned,
+        known,
+        placements: vec![WantedPlacement { once_per_join: true, ..wanted(incoming("bob"), "named") }],
+        leaves: vec![FolderName::Unassigned],
+        ..release(&kept, n, None)
+    };
+    kept.keep_for(None, Some(1));
+    receive_in(&kept, 1, incoming("bob"), ("one", "same"));
+    kept.wait_days(2);
+    assert_eq!(kept.pass().expired, 1);
+    kept.wait_days(8);
+    assert_eq!(kept.pass().freed_entries, 1);
+    receive_in(&kept, 2, FolderName::Unassigned, ("another copy", "same"));
+    let given = revise(&kept, to_bob(2, 0));
+    assert_eq!((given.placements.len(), given.spared.len(), given.left.len()), (1, 0, 1));
+    assert_eq!(kept.uids(&incoming("bob")), [2]);
+}
+
+#[test]
+fn an_entry_that_was_brought_back_and_left_since_spares_no_other() {
+    let kept = Kept::new();
+    receive_in(&kept, 1, FolderName::Inbox, ("one", "same"));
+    kept.delete(&[1]);
+    assert_eq!(kept.undelete(), (vec![(1, 2)], 0));
+    let moved = |known, to: FolderName, from: FolderName| Revision {
+        kind: RevisionKind::Reassigned,
+        known,
+        placements: vec![WantedPlacement { once_per_join: true, ..wanted(to, "named") }],
+        leaves: vec![from],
+        ..release(&kept, 1, None)
+    };
+    assert_eq!(revise(&kept, moved(0, FolderName::Unassigned, FolderName::Inbox)).left.len(), 1);
+    assert!(kept.inbox().is_empty());
+    let back = revise(&kept, moved(1, FolderName::Inbox, FolderName::Unassigned));
+    assert_eq!((back.placements.len(), back.left.len()), (1, 1));
+    assert_eq!(kept.inbox(), [3]);
+}
