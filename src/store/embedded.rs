@@ -525,6 +525,9 @@ impl Embedded {
                 other => other?,
             };
         }
+        if shared.clock.is_new() {
+            shared.clock.begin(index.newest_time()?);
+        }
         shared.load_routes(&index)?;
         // The position must survive a power cut: behind it, a cut-off last group cannot have been acknowledged.
         index.checkpoint()?;

@@ -591,18 +591,53 @@ fn a_deleted_gateway_mailbox_is_emptied_when_its_grace_is_over() {
     assert_eq!(why.as_deref(), Some("gateway mailbox deleted"));
 }
 
-#[test]
-fn a_spoilt_clock_file_is_begun_anew() {
-    let mut kept = Kept::new();
+/// Has the next process find what `spoil` leaves of the file of the clock, and the system's clock so many days ahead.
+fn reopen_spoilt(kept: &mut Kept, days: i64, spoil: impl Fn(&Path)) {
     close(kept.store.take().unwrap());
     let path = kept.dir.path().join("retention-clock.json");
     assert!(path.exists());
-    fs::write(&path, b"{\"content\":{},\"sha256\":\"\",\"v\":1}").unwrap();
-    kept.jump(400 * DAY);
+    spoil(&path);
+    kept.jump(days * DAY);
     kept.store = Some(open_by(kept.dir.path(), &kept.ahead));
+}
+
+fn damage_file(path: &Path) {
+    fs::write(path, b"{\"content\":{},\"sha256\":\"\",\"v\":1}").unwrap();
+}
+
+fn remove(path: &Path) {
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_clock_that_jumps_while_its_file_is_spoilt_or_lost_is_asked_about_all_the_same() {
+    for spoil in [damage_file, remove] {
+        let mut kept = Kept::new();
+        kept.receive(1);
+        reopen_spoilt(&mut kept, 400, spoil);
+        assert_eq!(kept.store().keeping().paused.unwrap().days_ahead(), 400);
+        kept.restart();
+        assert_eq!(kept.store().keeping().paused.unwrap().days_ahead(), 400);
+        kept.jump(-400 * DAY);
+        assert_eq!(kept.store().keeping().paused, None);
+        kept.wait_days(5);
+        kept.delete(&[1]);
+        reopen_spoilt(&mut kept, 6, spoil);
+        assert_eq!(kept.store().keeping().paused, None, "a deletion tells the time too");
+    }
+}
+
+#[test]
+fn a_spoilt_clock_file_is_begun_anew_where_nothing_tells_the_time_or_that_is_of_a_clock_ahead() {
+    let mut kept = Kept::new();
+    reopen_spoilt(&mut kept, 400, damage_file);
     assert_eq!(kept.store().keeping().paused, None);
     kept.restart();
     assert_eq!(kept.store().keeping().paused, None);
+    kept.receive(1);
+    reopen_spoilt(&mut kept, -300, damage_file);
+    let keeping = kept.store().keeping();
+    assert!(keeping.paused.is_none() && keeping.trusted <= kept.now(), "time does not run ahead: {keeping:?}");
 }
 
 /// What a release does: out of Quarantine, into INBOX.

@@ -48,6 +48,11 @@ WHERE p.folder = ?1 AND p.uid = ?2
 AND EXISTS (SELECT 1 FROM in_grace g WHERE g.folder = p.folder AND g.deleted_at = p.deleted_at AND g.uid = p.uid)
 AND NOT EXISTS (SELECT 1 FROM departure d WHERE d.folder = p.folder AND d.uid = p.uid)";
 
+const NEWEST_TIME: &str = "SELECT max(at) FROM (
+    SELECT (SELECT at FROM receipt ORDER BY id DESC LIMIT 1) AS at
+    UNION ALL SELECT (SELECT max(g.deleted_at) FROM in_grace g WHERE g.folder = f.id) FROM folder f
+    UNION ALL SELECT max(at) FROM freed)";
+
 const OF_RECEIPT: &str =
     "SELECT p.folder, p.uid, p.message FROM placement p CROSS JOIN folder f ON f.id = p.folder
 WHERE p.receipt = ? AND f.gateway_mailbox = ? ORDER BY p.folder, p.uid";
@@ -77,6 +82,14 @@ impl Index {
         let check = gateway_mailbox_check(id.as_bytes(), &state, &bytes32(row, 1)?.0);
         check.verify(row.get(2)?, "a gateway mailbox")?;
         serde_json::from_str(&state).map(Some).map_err(json_error)
+    }
+
+    /// The newest time anything here tells of: when the newest receipt came, something was deleted, or freed. Reads all that is
+    /// freed: asked where nothing else says what time had reached.
+    pub(in crate::store) fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut select = self.connection.prepare_cached(NEWEST_TIME)?;
+        let newest: Option<i64> = select.query_row([], |row| row.get(0))?;
+        Ok(newest.map(Timestamp::from_unix_ms))
     }
 
     /// Live entries of a folder that were received until then, the first of them, in UID order.
