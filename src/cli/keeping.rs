@@ -272,10 +272,14 @@ pub(super) fn held(response: &Response) -> String {
     if mailbox.holds.is_empty() {
         return format!("Nothing is held in {address} any more.\n");
     }
-    format!(
+    let mut text = format!(
         "What is held in {address} stays, whatever retention says and clients delete:\n{}",
         hold_lines(&mailbox.holds)
-    )
+    );
+    if mailbox.holds.iter().all(|hold| hold.user.is_some()) {
+        text.push_str("INBOX, Unassigned and Quarantine are not held by a hold on a user: one on all of it holds them.\n");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -57,7 +57,9 @@ impl Kept {
     }
 
     fn keep_for(&self, inbox_days: Option<u32>, user_days: Option<u32>) {
-        self.change(GatewayMailboxChange::Keeping(Keeping { grace_days: 7, inbox_days, user_days })).unwrap();
+        let was = self.store().gateway_mailbox_now(self.mailbox.id).unwrap().keeping;
+        let becomes = Keeping { grace_days: 7, inbox_days, user_days };
+        self.change(GatewayMailboxChange::Keeping { was, becomes }).unwrap();
     }
 
     fn hold(&self, user: Option<&str>) {
@@ -252,8 +254,25 @@ fn what_nobody_set_a_rule_for_stays_and_so_does_what_waits_for_an_admin() {
     assert!(kept.inbox().is_empty() && kept.uids(&incoming("bob")).is_empty());
     let waiting = [FolderName::Unassigned, FolderName::Quarantine].map(|folder| kept.uids(&folder));
     assert_eq!(waiting, [vec![1], vec![1]]);
-    let nothing = Keeping { inbox_days: Some(0), ..Keeping::default() };
-    refused(kept.change(GatewayMailboxChange::Keeping(nothing)), "0 days");
+    let was = kept.store().gateway_mailbox_now(kept.mailbox.id).unwrap().keeping;
+    let becomes = Keeping { inbox_days: Some(0), ..was };
+    refused(kept.change(GatewayMailboxChange::Keeping { was, becomes }), "0 days");
+    let becomes = Keeping { user_days: Some(9), ..Keeping::default() };
+    let stale = GatewayMailboxChange::Keeping { was: Keeping::default(), becomes };
+    refused(kept.change(stale), "at the same time");
+    assert_eq!(kept.store().gateway_mailbox_now(kept.mailbox.id).unwrap().keeping, was);
+}
+
+#[test]
+fn where_users_have_no_folders_none_of_them_can_be_held() {
+    let kept = Kept::new();
+    let hold = || GatewayMailboxChange::Hold { user: Some("bob".to_owned()), reason: "case 7".to_owned() };
+    kept.hold(Some("bob"));
+    refused(kept.change(GatewayMailboxChange::Archive(false)), "the user bob");
+    kept.unhold(Some("bob"));
+    kept.change(GatewayMailboxChange::Archive(false)).unwrap();
+    refused(kept.change(hold()), "without --user");
+    kept.hold(None);
 }
 
 #[test]

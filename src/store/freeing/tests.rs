@@ -137,7 +137,8 @@ impl Rig {
     }
 
     fn no_grace(&self) {
-        self.change(GatewayMailboxChange::Keeping(Keeping { grace_days: 0, ..Keeping::default() }));
+        let (was, becomes) = (Keeping::default(), Keeping { grace_days: 0, ..Keeping::default() });
+        self.change(GatewayMailboxChange::Keeping { was, becomes });
     }
 
     fn later(&self, ms: i64) {
