@@ -148,7 +148,7 @@ impl Kept {
     }
 
     fn undelete_in(&self, folder: FolderName, since: Timestamp, most: usize) -> Undeleted {
-        let asked = UndeleteAsked { gateway_mailbox: self.mailbox.id, folder, since, most };
+        let asked = UndeleteAsked { gateway_mailbox: self.mailbox.id, folder, since, until: None, most };
         runtime().block_on(self.store().undelete(asked, "anna")).unwrap()
     }
 
@@ -421,6 +421,25 @@ fn many_come_back_a_part_at_a_time_and_those_deleted_earlier_are_left_alone() {
 }
 
 #[test]
+fn who_goes_on_does_not_bring_back_again_what_was_fetched_and_deleted_meanwhile() {
+    let kept = Kept::new();
+    (1..=3).for_each(|n| kept.receive(n));
+    kept.delete(&[1, 2, 3]);
+    let until = kept.recoverable()[0].newest;
+    let part = |until| {
+        let (gateway_mailbox, since) = (kept.mailbox.id, Timestamp::from_unix_ms(0));
+        let asked = UndeleteAsked { gateway_mailbox, folder: FolderName::Inbox, since, until, most: 2 };
+        pairs(&runtime().block_on(kept.store().undelete(asked, "anna")).unwrap())
+    };
+    assert_eq!(part(Some(until)), [(1, 4), (2, 5)]);
+    kept.jump(1_000);
+    kept.delete(&[4, 5]);
+    assert_eq!(part(Some(until)), [(3, 6)]);
+    assert_eq!(part(Some(until)), []);
+    assert_eq!(part(None), [(4, 7), (5, 8)]);
+}
+
+#[test]
 fn what_retention_would_take_at_once_does_not_come_back_unless_it_is_held() {
     let kept = Kept::new();
     kept.receive(1);
@@ -598,6 +617,7 @@ fn a_deleted_gateway_mailbox_is_emptied_when_its_grace_is_over() {
         gateway_mailbox: kept.mailbox.id,
         folder: FolderName::Inbox,
         since: Timestamp::from_unix_ms(0),
+        until: None,
         most: 9,
     };
     let outcome = runtime().block_on(kept.store().undelete(asked, "anna"));

@@ -466,6 +466,7 @@ impl Model {
             gateway_mailbox: self.rig.mailbox.id,
             folder: self.folders[folder].clone(),
             since: Timestamp::from_unix_ms(0),
+            until: None,
             most: UNDELETED_MAX,
         };
         let back = runtime().block_on(self.rig.store.undelete(asked, "test")).unwrap();
