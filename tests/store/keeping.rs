@@ -676,7 +676,10 @@ fn a_spoilt_clock_file_is_begun_anew_where_nothing_tells_the_time_or_that_is_of_
     kept.receive(1);
     reopen_spoilt(&mut kept, -300, damage_file);
     let keeping = kept.store().keeping();
-    assert!(keeping.paused.is_none() && keeping.trusted <= kept.now(), "time does not run ahead: {keeping:?}");
+    assert!(
+        keeping.paused.is_none() && keeping.trusted <= kept.now(),
+        "time does not run ahead: {keeping:?}"
+    );
 }
 
 /// What a release does: out of Quarantine, into INBOX.

@@ -380,7 +380,9 @@ mod tests {
         let part = plan(&index, IN_GRACE);
         position(&part, "SEARCH g USING COVERING INDEX in_grace_uid (folder=?)");
         assert!(!part.iter().any(|step| step.contains("TEMP B-TREE")), "{part:#?}");
-        for (sql, times) in [(COUNT_IN_GRACE, "deleted_at>? AND deleted_at<?"), (SUM_IN_GRACE, "deleted_at>?")] {
+        for (sql, times) in
+            [(COUNT_IN_GRACE, "deleted_at>? AND deleted_at<?"), (SUM_IN_GRACE, "deleted_at>?")]
+        {
             let steps = [
                 &format!("SEARCH g USING PRIMARY KEY (folder=? AND {times})"),
                 "SEARCH p USING PRIMARY KEY (folder=? AND uid=?)",

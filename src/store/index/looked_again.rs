@@ -231,7 +231,7 @@ mod tests {
         for step in [
             "SEARCH receipt USING COVERING INDEX receipt_identity (gateway_mailbox=? AND identity=?",
             "SEARCH revision USING COVERING INDEX revision_identity (gateway_mailbox=? AND identity=?",
-            "SEARCH p USING COVERING INDEX placement_receipt (receipt=? AND folder=?)",
+            "SEARCH p USING INDEX placement_receipt (receipt=? AND folder=?)",
         ] {
             position(&all, step);
         }

@@ -35,7 +35,9 @@ pub(in crate::store) fn recoverable(
         let mut found = Vec::new();
         for status in index.folders(id)? {
             let Some(folder) = index.folder(id, &status.name)? else { continue };
-            let Some((entries, octets, [oldest, newest])) = index.sum_in_grace(folder.id, since)? else { continue };
+            let Some((entries, octets, [oldest, newest])) = index.sum_in_grace(folder.id, since)? else {
+                continue;
+            };
             let freed_from = grace_ends(&gateway_mailbox, &status.name, oldest);
             found.push(Recoverable {
                 folder: status.name,
