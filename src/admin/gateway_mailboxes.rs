@@ -187,7 +187,7 @@ pub(super) async fn set(
             let mailbox = Arc::clone(&mailbox);
             blocking(context, move |c| keeping::check(c, &mailbox, kept)).await?;
         }
-        changes.push(GatewayMailboxChange::Keeping(kept));
+        changes.push(GatewayMailboxChange::Keeping { was: mailbox.keeping, becomes: kept });
     }
     let changed = context.store.change_gateway_mailbox(mailbox.id, changes, actor).await?;
     log_change("mailbox.changed", &changed, actor);

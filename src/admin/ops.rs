@@ -64,9 +64,9 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
             let id = keeping::unhold(context, actor, &gateway_mailbox, user, approved).await?;
             gateway_mailbox_response(context, move |c| gateway_mailboxes::changed(c, id, None)).await
         }
-        Request::Undelete { gateway_mailbox, folder, since, apply } => {
-            let undeleted =
-                undelete::undelete(context, actor, &gateway_mailbox, folder.as_deref(), since, apply);
+        Request::Undelete { gateway_mailbox, folder, since, deleted_until, apply } => {
+            let (folder, times) = (folder.as_deref(), (since, deleted_until));
+            let undeleted = undelete::undelete(context, actor, &gateway_mailbox, folder, times, apply);
             undeleted.await.map(|view| Response::Undeleted(Box::new(view)))
         }
         Request::Retention { pass } => {

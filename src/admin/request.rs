@@ -97,6 +97,9 @@ pub enum Request {
         folder: Option<String>,
         /// Deleted since; whatever can be had back when absent.
         since: Option<Timestamp>,
+        /// And no later: what the answer before said; absent with the first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deleted_until: Option<Timestamp>,
         /// False only says what can be had back.
         apply: bool,
     },

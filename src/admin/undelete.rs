@@ -8,7 +8,7 @@ use super::ops::{Context, blocking};
 use super::request::OpError;
 use super::retention::RecoverableView;
 use crate::mail::{Address, GatewayMailbox, Timestamp};
-use crate::store::{FolderName, StoreError, UndeleteAsked};
+use crate::store::{FolderName, Recoverable, StoreError, UndeleteAsked};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,9 @@ pub struct UndeletedView {
     pub skipped_due: u64,
     /// What else can be had back now, in any folder.
     pub left: Vec<RecoverableView>,
+    /// What was deleted later is not meant: to be said with the next request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_until: Option<Timestamp>,
     /// There is more to be brought back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
@@ -46,13 +49,13 @@ pub struct UndeletedView {
     pub error: Option<OpError>,
 }
 
-/// Brings back what was deleted from a folder since some time; without `apply` only says what can be.
+/// Brings back what was deleted from a folder from some time to another; without `apply` only says what can be.
 pub(super) async fn undelete(
     context: &Context,
     actor: &str,
     text: &str,
     path: Option<&str>,
-    since: Option<Timestamp>,
+    (since, until): (Option<Timestamp>, Option<Timestamp>),
     apply: bool,
 ) -> Result<UndeletedView, OpError> {
     let mailbox = resolve(context, text)?;
@@ -61,15 +64,19 @@ pub(super) async fn undelete(
     let path = path.unwrap_or("INBOX").to_owned();
     let (folder, path) = blocking(context, move |c| find(c, &asked, &path)).await?;
     let there = recoverable(context, &mailbox, since).await?;
-    let there: u64 = there.iter().filter(|one| one.path == path).map(|one| one.entries).sum();
+    let found = there.iter().find(|one| one.folder == folder);
+    // While it comes back a client may fetch and delete it again: the next request must not bring that back once more.
+    let until = until.or(found.map(|one| one.newest));
+    let there = found.map_or(0, |one| one.entries);
     let mut view = UndeletedView {
         gateway_mailbox: mailbox.address().map(Address::as_str).unwrap_or_default().to_owned(),
         folder: path,
         applied: apply,
+        deleted_until: until,
         ..UndeletedView::default()
     };
     if apply {
-        let asked = UndeleteAsked { gateway_mailbox: mailbox.id, folder, since, most: PAGE_ENTRIES };
+        let asked = UndeleteAsked { gateway_mailbox: mailbox.id, folder, since, until, most: PAGE_ENTRIES };
         pages(context, actor, &asked, there, &mut view).await?;
         let (entries, due) = (view.entries, view.skipped_due);
         let (id, login, folder) = (mailbox.id, mailbox.login(), &view.folder);
@@ -77,7 +84,8 @@ pub(super) async fn undelete(
     } else {
         view.entries = there;
     }
-    view.left = recoverable(context, &mailbox, Timestamp::from_unix_ms(0)).await?;
+    let left = recoverable(context, &mailbox, Timestamp::from_unix_ms(0)).await?;
+    view.left = left.into_iter().map(RecoverableView::from).collect();
     Ok(view)
 }
 
@@ -126,13 +134,10 @@ fn add(runs: &mut Vec<(u32, u32)>, uid: u32) {
 impl UndeletedView {
     /// Takes up what the next request brought back.
     pub fn go_on(&mut self, next: UndeletedView) {
-        let UndeletedView { gateway_mailbox, folder, applied, entries, uids, skipped_due, left, more, error } =
-            next;
-        (self.gateway_mailbox, self.folder, self.applied) = (gateway_mailbox, folder, applied);
-        self.entries += entries;
-        self.uids.extend(uids);
-        self.skipped_due = self.skipped_due.max(skipped_due);
-        (self.left, self.more, self.error) = (left, more, error);
+        let before = std::mem::replace(self, next);
+        self.entries += before.entries;
+        self.uids.splice(..0, before.uids);
+        self.skipped_due = self.skipped_due.max(before.skipped_due);
     }
 }
 
@@ -154,13 +159,13 @@ async fn recoverable(
     context: &Context,
     mailbox: &GatewayMailbox,
     since: Timestamp,
-) -> Result<Vec<RecoverableView>, OpError> {
+) -> Result<Vec<Recoverable>, OpError> {
     let id = mailbox.id;
     let found = blocking(context, move |c| match c.store.recoverable(id, since) {
         Err(StoreError::Gone) => Ok(Vec::new()),
         found => Ok(found?),
     });
-    Ok(found.await?.into_iter().map(RecoverableView::from).collect())
+    found.await
 }
 
 #[cfg(test)]

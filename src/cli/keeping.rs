@@ -18,18 +18,20 @@ const FOLDERS_SHOWN: usize = 20;
 
 /// Goes on while there is more. Code 1 when it ended before its end.
 pub(super) fn undelete(settings: &Settings, arguments: UndeleteArguments, json: bool) -> Result<u8, Failure> {
-    let request = Request::Undelete {
-        gateway_mailbox: arguments.which.mailbox,
-        folder: arguments.folder,
-        since: arguments.since.map(|since| since.before(now())),
+    let since = arguments.since.map(|since| since.before(now()));
+    let request = |deleted_until| Request::Undelete {
+        gateway_mailbox: arguments.which.mailbox.clone(),
+        folder: arguments.folder.clone(),
+        since,
+        deleted_until,
         apply: !arguments.dry_run,
     };
     let mut all = UndeletedView::default();
-    reach::perform_each(settings, request.clone(), |response| {
+    reach::perform_each(settings, request(None), |response| {
         if let Response::Undeleted(view) = response {
             all.go_on(*view);
         }
-        all.more.then(|| request.clone())
+        all.more.then(|| request(all.deleted_until))
     })?;
     let failed = all.error.is_some();
     print_response(&Response::Undeleted(Box::new(all)), json, undeleted)?;
@@ -272,10 +274,14 @@ pub(super) fn held(response: &Response) -> String {
     if mailbox.holds.is_empty() {
         return format!("Nothing is held in {address} any more.\n");
     }
-    format!(
+    let mut text = format!(
         "What is held in {address} stays, whatever retention says and clients delete:\n{}",
         hold_lines(&mailbox.holds)
-    )
+    );
+    if mailbox.holds.iter().all(|hold| hold.user.is_some()) {
+        text.push_str("INBOX, Unassigned and Quarantine are not held by a hold on a user: one on all of it holds them.\n");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -176,8 +176,8 @@
 //! | `retention.paused` | error | clock, trusted | The system's clock is more than seven days ahead of what time had reached: nothing leaves until `daybook retention confirm` says that it is right, or until it is back. |
 //! | `retention.resumed` | info | clock, trusted | It is back. |
 //! | `retention.clock_trusted` | info | clock, actor | An admin said that the clock is right. |
-//! | `retention.clock_begun` | info | at | Nothing is known yet of what time has reached: it begins at what the system's clock says. |
-//! | `retention.clock_forgotten` | warn | file, at, error | What time had reached cannot be read: it begins anew at what the system's clock says. |
+//! | `retention.clock_begun` | info | at | Nothing is kept yet of what time has reached: it begins at the newest time the store knows, or at what the system's clock says where that knows none. |
+//! | `retention.clock_forgotten` | warn | file, at, error | What time had reached cannot be read: it begins anew at the newest time the store knows; a clock far ahead of that is asked about. |
 //! | `retention.clock_not_kept` | warn | file, error | What time has reached cannot be written; logged once until it can. |
 //!
 //! # Alarms and mail about them

@@ -526,6 +526,16 @@ impl Embedded {
                 other => other?,
             };
         }
+        if shared.clock.is_new() {
+            shared.clock.begin(match index.newest_time() {
+                Err(StoreError::IndexDamaged(why)) => {
+                    shared.set_index_spoilt(&why);
+                    // Nobody knows: nothing leaves until somebody says what time it is.
+                    Some(Timestamp::from_unix_ms(0))
+                }
+                newest => newest?,
+            });
+        }
         shared.load_routes(&index)?;
         // The position must survive a power cut: behind it, a cut-off last group cannot have been acknowledged.
         index.checkpoint()?;

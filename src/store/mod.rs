@@ -618,9 +618,14 @@ pub enum GatewayMailboxChange {
     Suspend,
     /// Take mail again.
     Resume,
-    /// Keep its mail for so long from now on. Refused with retention of 0 days.
-    Keeping(Keeping),
-    /// A legal hold. Refused where there is one on the same already.
+    /// Keep its mail for so long from now on. Refused with retention of 0 days, and when it is not kept as it `was` any more.
+    Keeping {
+        /// How it was kept when the change was thought of.
+        was: Keeping,
+        /// How it is to be kept.
+        becomes: Keeping,
+    },
+    /// A legal hold. Refused where there is one on the same already, and on a user where users have no folders.
     Hold {
         /// On this user's folders alone, by the directory's id; absent is on all of it.
         user: Option<String>,

@@ -57,7 +57,9 @@ impl Kept {
     }
 
     fn keep_for(&self, inbox_days: Option<u32>, user_days: Option<u32>) {
-        self.change(GatewayMailboxChange::Keeping(Keeping { grace_days: 7, inbox_days, user_days })).unwrap();
+        let was = self.store().gateway_mailbox_now(self.mailbox.id).unwrap().keeping;
+        let becomes = Keeping { grace_days: 7, inbox_days, user_days };
+        self.change(GatewayMailboxChange::Keeping { was, becomes }).unwrap();
     }
 
     fn hold(&self, user: Option<&str>) {
@@ -146,7 +148,7 @@ impl Kept {
     }
 
     fn undelete_in(&self, folder: FolderName, since: Timestamp, most: usize) -> Undeleted {
-        let asked = UndeleteAsked { gateway_mailbox: self.mailbox.id, folder, since, most };
+        let asked = UndeleteAsked { gateway_mailbox: self.mailbox.id, folder, since, until: None, most };
         runtime().block_on(self.store().undelete(asked, "anna")).unwrap()
     }
 
@@ -252,8 +254,25 @@ fn what_nobody_set_a_rule_for_stays_and_so_does_what_waits_for_an_admin() {
     assert!(kept.inbox().is_empty() && kept.uids(&incoming("bob")).is_empty());
     let waiting = [FolderName::Unassigned, FolderName::Quarantine].map(|folder| kept.uids(&folder));
     assert_eq!(waiting, [vec![1], vec![1]]);
-    let nothing = Keeping { inbox_days: Some(0), ..Keeping::default() };
-    refused(kept.change(GatewayMailboxChange::Keeping(nothing)), "0 days");
+    let was = kept.store().gateway_mailbox_now(kept.mailbox.id).unwrap().keeping;
+    let becomes = Keeping { inbox_days: Some(0), ..was };
+    refused(kept.change(GatewayMailboxChange::Keeping { was, becomes }), "0 days");
+    let becomes = Keeping { user_days: Some(9), ..Keeping::default() };
+    let stale = GatewayMailboxChange::Keeping { was: Keeping::default(), becomes };
+    refused(kept.change(stale), "at the same time");
+    assert_eq!(kept.store().gateway_mailbox_now(kept.mailbox.id).unwrap().keeping, was);
+}
+
+#[test]
+fn where_users_have_no_folders_none_of_them_can_be_held() {
+    let kept = Kept::new();
+    let hold = || GatewayMailboxChange::Hold { user: Some("bob".to_owned()), reason: "case 7".to_owned() };
+    kept.hold(Some("bob"));
+    refused(kept.change(GatewayMailboxChange::Archive(false)), "the user bob");
+    kept.unhold(Some("bob"));
+    kept.change(GatewayMailboxChange::Archive(false)).unwrap();
+    refused(kept.change(hold()), "without --user");
+    kept.hold(None);
 }
 
 #[test]
@@ -399,6 +418,25 @@ fn many_come_back_a_part_at_a_time_and_those_deleted_earlier_are_left_alone() {
     assert_eq!(kept.recoverable()[0].entries, 1);
     let elsewhere = kept.undelete_in(incoming("nobody"), Timestamp::from_unix_ms(0), 3);
     assert_eq!(elsewhere, Undeleted::default());
+}
+
+#[test]
+fn who_goes_on_does_not_bring_back_again_what_was_fetched_and_deleted_meanwhile() {
+    let kept = Kept::new();
+    (1..=3).for_each(|n| kept.receive(n));
+    kept.delete(&[1, 2, 3]);
+    let until = kept.recoverable()[0].newest;
+    let part = |until| {
+        let (gateway_mailbox, since) = (kept.mailbox.id, Timestamp::from_unix_ms(0));
+        let asked = UndeleteAsked { gateway_mailbox, folder: FolderName::Inbox, since, until, most: 2 };
+        pairs(&runtime().block_on(kept.store().undelete(asked, "anna")).unwrap())
+    };
+    assert_eq!(part(Some(until)), [(1, 4), (2, 5)]);
+    kept.jump(1_000);
+    kept.delete(&[4, 5]);
+    assert_eq!(part(Some(until)), [(3, 6)]);
+    assert_eq!(part(Some(until)), []);
+    assert_eq!(part(None), [(4, 7), (5, 8)]);
 }
 
 #[test]
@@ -579,6 +617,7 @@ fn a_deleted_gateway_mailbox_is_emptied_when_its_grace_is_over() {
         gateway_mailbox: kept.mailbox.id,
         folder: FolderName::Inbox,
         since: Timestamp::from_unix_ms(0),
+        until: None,
         most: 9,
     };
     let outcome = runtime().block_on(kept.store().undelete(asked, "anna"));
@@ -591,16 +630,161 @@ fn a_deleted_gateway_mailbox_is_emptied_when_its_grace_is_over() {
     assert_eq!(why.as_deref(), Some("gateway mailbox deleted"));
 }
 
-#[test]
-fn a_spoilt_clock_file_is_begun_anew() {
-    let mut kept = Kept::new();
+/// Has the next process find what `spoil` leaves of the file of the clock, and the system's clock so many days ahead.
+fn reopen_spoilt(kept: &mut Kept, days: i64, spoil: impl Fn(&Path)) {
     close(kept.store.take().unwrap());
     let path = kept.dir.path().join("retention-clock.json");
     assert!(path.exists());
-    fs::write(&path, b"{\"content\":{},\"sha256\":\"\",\"v\":1}").unwrap();
-    kept.jump(400 * DAY);
+    spoil(&path);
+    kept.jump(days * DAY);
     kept.store = Some(open_by(kept.dir.path(), &kept.ahead));
+}
+
+fn damage_file(path: &Path) {
+    fs::write(path, b"{\"content\":{},\"sha256\":\"\",\"v\":1}").unwrap();
+}
+
+fn remove(path: &Path) {
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_clock_that_jumps_while_its_file_is_spoilt_or_lost_is_asked_about_all_the_same() {
+    for spoil in [damage_file, remove] {
+        let mut kept = Kept::new();
+        kept.receive(1);
+        reopen_spoilt(&mut kept, 400, spoil);
+        assert_eq!(kept.store().keeping().paused.unwrap().days_ahead(), 400);
+        kept.restart();
+        assert_eq!(kept.store().keeping().paused.unwrap().days_ahead(), 400);
+        kept.jump(-400 * DAY);
+        assert_eq!(kept.store().keeping().paused, None);
+        kept.wait_days(5);
+        kept.delete(&[1]);
+        reopen_spoilt(&mut kept, 6, spoil);
+        assert_eq!(kept.store().keeping().paused, None, "a deletion tells the time too");
+    }
+}
+
+#[test]
+fn a_spoilt_clock_file_is_begun_anew_where_nothing_tells_the_time_or_that_is_of_a_clock_ahead() {
+    let mut kept = Kept::new();
+    reopen_spoilt(&mut kept, 400, damage_file);
     assert_eq!(kept.store().keeping().paused, None);
     kept.restart();
     assert_eq!(kept.store().keeping().paused, None);
+    kept.receive(1);
+    reopen_spoilt(&mut kept, -300, damage_file);
+    let keeping = kept.store().keeping();
+    assert!(
+        keeping.paused.is_none() && keeping.trusted <= kept.now(),
+        "time does not run ahead: {keeping:?}"
+    );
+}
+
+/// What a release does: out of Quarantine, into INBOX.
+fn release(kept: &Kept, n: u8, identity: Option<Digest>) -> Revision {
+    Revision {
+        gateway_mailbox: kept.mailbox.id,
+        receipt_id: receipt(n),
+        kind: RevisionKind::Released,
+        known: 0,
+        reading: None,
+        unmatched: Vec::new(),
+        placements: vec![wanted(FolderName::Inbox, "released")],
+        leaves: vec![FolderName::Quarantine],
+        identity,
+    }
+}
+
+/// The received message, in one folder.
+fn wanted(folder: FolderName, why: &str) -> WantedPlacement {
+    WantedPlacement { folder, slug: None, message: 0, once_per_join: false, reasons: vec![why.to_owned()] }
+}
+
+/// A message received just now in one folder alone.
+fn receive_in(kept: &Kept, n: u8, folder: FolderName, (text, join): (&str, &str)) {
+    let sent = delivery(kept.store(), &kept.mailbox, n, text.as_bytes(), text, join, &[]);
+    let placements = vec![WantedPlacement { once_per_join: true, ..wanted(folder, "waits") }];
+    deliver(kept.store(), Delivery { received_at: kept.now(), placements, ..sent });
+}
+
+fn revise(kept: &Kept, revision: Revision) -> Revised {
+    runtime().block_on(kept.store().revise(vec![revision], "anna")).unwrap().remove(0)
+}
+
+#[test]
+fn what_waited_longer_than_retention_keeps_it_is_not_due_when_it_is_released() {
+    let kept = Kept::new();
+    kept.keep_for(Some(30), Some(30));
+    receive_in(&kept, 1, FolderName::Quarantine, ("held", "held"));
+    kept.wait_days(31);
+    revise(&kept, release(&kept, 1, None));
+    assert_eq!(kept.store().received_until(kept.mailbox.id, &FolderName::Inbox, kept.now()).unwrap(), 1);
+    let month_ago = Timestamp::from_unix_ms(kept.now().unix_ms() - 30 * DAY);
+    assert_eq!(kept.store().received_until(kept.mailbox.id, &FolderName::Inbox, month_ago).unwrap(), 0);
+    assert_eq!((kept.pass().expired, kept.inbox()), (0, vec![1]));
+    kept.delete(&[1]);
+    assert_eq!(kept.undelete(), (vec![(1, 2)], 0), "nor when it is brought back");
+    kept.wait_days(29);
+    assert_eq!(kept.pass().expired, 0);
+    kept.wait_days(1);
+    assert_eq!(kept.pass().expired, 1, "it is kept as long as what came when it was released");
+}
+
+#[test]
+fn a_release_gives_nothing_up_for_a_copy_that_is_freed() {
+    let kept = Kept::new();
+    let identity = Digest([7; 32]);
+    receive_in(&kept, 1, FolderName::Quarantine, ("one", "one"));
+    receive_in(&kept, 2, FolderName::Quarantine, ("two", "two"));
+    assert_eq!(revise(&kept, release(&kept, 1, Some(identity))).placements.len(), 1);
+    kept.delete(&[1]);
+    kept.wait_days(8);
+    assert_eq!(kept.pass().freed_entries, 2);
+    let let_out = revise(&kept, release(&kept, 2, Some(identity)));
+    assert_eq!((let_out.placements.len(), let_out.spared.len(), let_out.left.len()), (1, 0, 1));
+    assert_eq!(kept.inbox(), [2]);
+}
+
+#[test]
+fn what_is_given_to_somebody_is_not_spared_for_a_copy_of_his_that_is_freed() {
+    let kept = Kept::new();
+    let to_bob = |n: u8, known: usize| Revision {
+        kind: RevisionKind::Reassigned,
+        known,
+        placements: vec![WantedPlacement { once_per_join: true, ..wanted(incoming("bob"), "named") }],
+        leaves: vec![FolderName::Unassigned],
+        ..release(&kept, n, None)
+    };
+    kept.keep_for(None, Some(1));
+    receive_in(&kept, 1, incoming("bob"), ("one", "same"));
+    kept.wait_days(2);
+    assert_eq!(kept.pass().expired, 1);
+    kept.wait_days(8);
+    assert_eq!(kept.pass().freed_entries, 1);
+    receive_in(&kept, 2, FolderName::Unassigned, ("another copy", "same"));
+    let given = revise(&kept, to_bob(2, 0));
+    assert_eq!((given.placements.len(), given.spared.len(), given.left.len()), (1, 0, 1));
+    assert_eq!(kept.uids(&incoming("bob")), [2]);
+}
+
+#[test]
+fn an_entry_that_was_brought_back_and_left_since_spares_no_other() {
+    let kept = Kept::new();
+    receive_in(&kept, 1, FolderName::Inbox, ("one", "same"));
+    kept.delete(&[1]);
+    assert_eq!(kept.undelete(), (vec![(1, 2)], 0));
+    let moved = |known, to: FolderName, from: FolderName| Revision {
+        kind: RevisionKind::Reassigned,
+        known,
+        placements: vec![WantedPlacement { once_per_join: true, ..wanted(to, "named") }],
+        leaves: vec![from],
+        ..release(&kept, 1, None)
+    };
+    assert_eq!(revise(&kept, moved(0, FolderName::Unassigned, FolderName::Inbox)).left.len(), 1);
+    assert!(kept.inbox().is_empty());
+    let back = revise(&kept, moved(1, FolderName::Inbox, FolderName::Unassigned));
+    assert_eq!((back.placements.len(), back.left.len()), (1, 1));
+    assert_eq!(kept.inbox(), [3]);
 }

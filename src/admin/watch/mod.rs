@@ -346,6 +346,7 @@ impl Watch {
             refused_mail: facts::refused_mail(&self.context, now),
             damage: facts::damage(&self.context),
             retention_pause: facts::retention_pause(&self.context),
+            retention_failure: self.context.store.keeping().last.and_then(|last| last.error),
             gateway_mailboxes,
         };
         (facts, health)

@@ -96,6 +96,7 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
         Cause::RetentionPaused { trusted, clock } => {
             format!("The clock jumped ahead by {}: retention is paused", ahead(*trusted, *clock))
         }
+        Cause::RetentionFailed { .. } => "Nothing is freed: the passes of retention fail".to_owned(),
         Cause::CertificateExpiring { ends, .. } if *ends <= now => {
             format!("The certificate ended at {}", minute(*ends))
         }
@@ -165,6 +166,9 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
             minute(*trusted),
             ahead(*trusted, *clock)
         ),
+        Cause::RetentionFailed { why } => {
+            format!("The last pass failed: {}. One is tried every hour.", Untrusted(why))
+        }
         Cause::CertificateExpiring { ends, .. } => {
             format!("The certificate shown to peers ends at {}.", minute(*ends))
         }
@@ -237,6 +241,9 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
         Cause::RetentionPaused { .. } => {
             "No. What retention should take out stays, and what was deleted is not freed: that needs room. Mail is taken and served."
         }
+        Cause::RetentionFailed { .. } => {
+            "No. What retention should take out may stay, and what was deleted is not freed: the disk fills. Mail is taken and served."
+        }
         Cause::CertificateExpiring { .. } => {
             "No. But once it has ended, a connector that checks certificates stops delivering, and clients that fetch \
              stop too."
@@ -302,6 +309,11 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "is the clock of this host right? timedatectl; daybook doctor --check clock --time-server HOST",
             "if it is right: daybook retention confirm",
             "if it is not, set it: retention goes on by itself; certificates, logs and receipts go by the same clock",
+        ],
+        Cause::RetentionFailed { .. } => &[
+            "daybook retention run: tries it at once, and says why it fails",
+            "daybook doctor; is there room on the disk, does it work? dmesg",
+            "the log has each failure as retention.failed",
         ],
         Cause::CertificateExpiring { .. } => &[
             "renew it: once the new one lies in the files named in [tls] it is shown within seconds",

@@ -92,6 +92,14 @@ pub(super) fn retention(facts: &Facts, now: Timestamp) -> Verdict {
     }
 }
 
+/// No mail is lost by it either, but the disk fills.
+pub(super) fn retention_passes(facts: &Facts, now: Timestamp) -> Verdict {
+    match &facts.retention_failure {
+        None => Verdict::Good,
+        Some(why) => Verdict::Bad(Severity::Warning, Cause::RetentionFailed { why: why.clone() }, now),
+    }
+}
+
 /// The stage of an alarm that was written before there were stages.
 pub(super) fn first_stage_days() -> u16 {
     CERTIFICATE_STAGES_DAYS[0]

@@ -11,6 +11,7 @@
 //! | `checkpoints-not-kept` | the gateway | signed checkpoints could not be written to `data_dir` or `checkpoint_dir` for ten minutes | they can |
 //! | `store-damaged` | the gateway | something stored was found not to be what was stored | it is found whole, nobody can ask for it any more, or `daybook scrub --close` |
 //! | `retention-paused` | the gateway | the clock jumped more than seven days ahead, and nothing leaves by it | `daybook retention confirm`, or the clock is back |
+//! | `retention-failed` | the gateway | the last pass of retention and freeing failed | one comes to its end |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
 //! | `mail-refused` | the gateway | mail that may have been a report was refused for good: a message as broken or too large (critical), by strict mode, or for a former address (warnings) | none was for a day |
@@ -36,13 +37,14 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 14] = [
+pub const ALARMS: [&str; 15] = [
     "store-not-acknowledging",
     "disk-low",
     "log-end-missing",
     "checkpoints-not-kept",
     "store-damaged",
     "retention-paused",
+    "retention-failed",
     "certificate-expiring",
     "certificate-not-loaded",
     "mail-refused",
@@ -223,6 +225,8 @@ pub struct Facts {
     pub damage: DamageFacts,
     /// Why retention is paused; `None` when it is not.
     pub retention_pause: Option<PauseFacts>,
+    /// Why its last pass failed; `None` when it did not, or none was made.
+    pub retention_failure: Option<String>,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -300,6 +304,11 @@ pub enum Cause {
         /// What it says.
         clock: Timestamp,
     },
+    /// The last pass of retention and freeing failed.
+    RetentionFailed {
+        /// Why.
+        why: String,
+    },
     /// The certificate ends soon, or has ended.
     CertificateExpiring {
         /// When.
@@ -373,6 +382,7 @@ impl Cause {
             Cause::CheckpointsNotKept { .. } => "checkpoints-not-kept",
             Cause::StoreDamaged { .. } => "store-damaged",
             Cause::RetentionPaused { .. } => "retention-paused",
+            Cause::RetentionFailed { .. } => "retention-failed",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
             Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
             Cause::MailRefused { .. } => "mail-refused",
@@ -500,6 +510,7 @@ impl Alarms {
         self.settle("checkpoints-not-kept", None, check::checkpoints(facts, now), now, &mut changes);
         self.settle("store-damaged", None, check::damage(&facts.damage, now), now, &mut changes);
         self.settle("retention-paused", None, check::retention(facts, now), now, &mut changes);
+        self.settle("retention-failed", None, check::retention_passes(facts, now), now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);

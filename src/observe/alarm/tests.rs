@@ -43,6 +43,7 @@ fn healthy() -> Facts {
         refused_mail: RefusedFacts::default(),
         damage: DamageFacts::default(),
         retention_pause: None,
+        retention_failure: None,
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -122,6 +123,15 @@ fn a_clock_that_jumped_is_told_of_once_and_over_when_it_is_back_or_confirmed() {
         Facts { retention_pause: (10..20).contains(&minute).then_some(pause), ..healthy() }
     };
     check(&[(10, "retention-paused raised warning"), (20, "retention-paused cleared")], 40, facts);
+}
+
+#[test]
+fn passes_of_retention_that_fail_are_told_of_once_and_over_with_one_that_does_not() {
+    let facts = |minute: i64| {
+        let why = (10..200).contains(&minute).then(|| format!("no space left, {minute}"));
+        Facts { retention_failure: why, ..healthy() }
+    };
+    check(&[(10, "retention-failed raised warning"), (200, "retention-failed cleared")], 240, facts);
 }
 
 #[test]
@@ -561,6 +571,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::CheckpointsNotKept { why: String::new() },
         Cause::StoreDamaged { damaged: 1, places: Vec::new() },
         Cause::RetentionPaused { trusted: at(0), clock: at(1) },
+        Cause::RetentionFailed { why: String::new() },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },

@@ -63,6 +63,27 @@ fn hold(holds: &mut Vec<Hold>, made: Hold) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Refuses a hold on a user that would hold nothing that comes: without an archive all of it goes to INBOX.
+fn check_held_user(archive: bool, user: Option<&str>) -> Result<(), StoreError> {
+    match user {
+        Some(user) if !archive => Err(StoreError::Refused(format!(
+            "mail goes to INBOX alone (archive=false), and a hold on {user} would hold none of it: hold all of it, without --user"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to place mail in INBOX alone while a user is held: what comes for him would not be.
+fn check_archive(archive: bool, holds: &[Hold]) -> Result<(), StoreError> {
+    match holds.iter().find_map(|hold| hold.user.as_deref()).filter(|_| !archive) {
+        Some(user) => Err(StoreError::Refused(format!(
+            "a legal hold is on {}: what comes for him to INBOX alone would not be held; hold all of it, and end that one first",
+            whom(Some(user))
+        ))),
+        None => Ok(()),
+    }
+}
+
 fn unhold(holds: &mut Vec<Hold>, user: Option<&str>) -> Result<(), StoreError> {
     let before = holds.len();
     holds.retain(|hold| hold.user.as_deref() != user);
@@ -113,7 +134,10 @@ pub(super) fn change(
             GatewayMailboxChange::Name(name) => state.name.clone_from(name),
             GatewayMailboxChange::Tenant(tenant) => state.tenant.clone_from(tenant),
             GatewayMailboxChange::Profile(profile) => state.profile = *profile,
-            GatewayMailboxChange::Archive(archive) => state.archive = *archive,
+            GatewayMailboxChange::Archive(archive) => {
+                check_archive(*archive, &state.holds)?;
+                state.archive = *archive;
+            }
             GatewayMailboxChange::RecipientHeaders(names) => {
                 state.envelope_headers.recipients.clone_from(names);
             }
@@ -136,11 +160,16 @@ pub(super) fn change(
             GatewayMailboxChange::Resume => {
                 (state.state, action) = (GatewayMailboxState::Active, "resume");
             }
-            GatewayMailboxChange::Keeping(keeping) => {
-                check_keeping(keeping)?;
-                state.keeping = *keeping;
+            GatewayMailboxChange::Keeping { was, becomes } => {
+                if state.keeping != *was {
+                    let why = "how long mail is kept was changed at the same time: look at it and try again";
+                    return Err(StoreError::Refused(why.to_owned()));
+                }
+                check_keeping(becomes)?;
+                state.keeping = *becomes;
             }
             GatewayMailboxChange::Hold { user, reason } => {
+                check_held_user(state.archive, user.as_deref())?;
                 let (user, reason) = (user.clone(), reason.clone());
                 hold(&mut state.holds, Hold { user, at, actor: actor.clone(), reason })?;
                 action = "hold";

@@ -96,7 +96,9 @@ impl Placer {
         let (folder, uid, path) = self.folder(index, subject.gateway_mailbox, wanted, make)?;
         let there = match self.own_entry(index, folder, subject, message)? {
             None if wanted.folder == FolderName::Inbox && subject.in_inbox.is_some() => subject.in_inbox,
-            None if wanted.once_per_join && !subject.heals => self.entry_with_join(index, folder, &join)?,
+            None if wanted.once_per_join && !subject.heals => {
+                self.entry_with_join(index, folder, &join, subject.again.is_some())?
+            }
             own => own,
         };
         if let Some(uid) = there {
@@ -158,10 +160,21 @@ impl Placer {
         }
     }
 
-    fn entry_with_join(&self, index: &Index, folder: u64, join: &Digest) -> Result<Option<Uid>, StoreError> {
+    /// The entry another is spared for. What is looked `again` at leaves where it was: it may be the last there is, and is
+    /// spared for nothing that nobody can read any more.
+    fn entry_with_join(
+        &self,
+        index: &Index,
+        folder: u64,
+        join: &Digest,
+        again: bool,
+    ) -> Result<Option<Uid>, StoreError> {
         match self.joins.get(&(folder, *join)) {
             Some(uid) => Ok(Some(*uid)),
-            None => index.entry_with_join(folder, join, |uid| !self.left.contains(&(folder, uid))),
+            None => index.entry_with_join(folder, join, |uid, message| {
+                let counts = !self.left.contains(&(folder, uid));
+                Ok(counts && !(again && index.message_freed_at(message)?.is_some()))
+            }),
         }
     }
 

@@ -137,7 +137,8 @@ impl Rig {
     }
 
     fn no_grace(&self) {
-        self.change(GatewayMailboxChange::Keeping(Keeping { grace_days: 0, ..Keeping::default() }));
+        let (was, becomes) = (Keeping::default(), Keeping { grace_days: 0, ..Keeping::default() });
+        self.change(GatewayMailboxChange::Keeping { was, becomes });
     }
 
     fn later(&self, ms: i64) {
@@ -571,6 +572,7 @@ impl Model {
             gateway_mailbox: self.rig.mailbox.id,
             folder: self.folders[folder].clone(),
             since: Timestamp::from_unix_ms(0),
+            until: None,
             most: UNDELETED_MAX,
         };
         let back = runtime().block_on(self.rig.store.undelete(asked, "test")).unwrap();

@@ -12,29 +12,30 @@ const RECEIVED_UNTIL: &str = "SELECT p.uid FROM placement p INDEXED BY placement
 WHERE p.folder = ?1 AND p.deleted_at IS NULL AND p.at <= ?2
 AND NOT EXISTS (SELECT 1 FROM kept_from k WHERE k.receipt = p.receipt AND k.at > ?2)
 ORDER BY p.at LIMIT ?3";
-const COUNT_RECEIVED_UNTIL: &str = "SELECT count(*) FROM placement INDEXED BY placement_live
-WHERE folder = ? AND deleted_at IS NULL AND at <= ?";
+const COUNT_RECEIVED_UNTIL: &str = "SELECT count(*) FROM placement p INDEXED BY placement_live
+WHERE p.folder = ?1 AND p.deleted_at IS NULL AND p.at <= ?2
+AND NOT EXISTS (SELECT 1 FROM kept_from k WHERE k.receipt = p.receipt AND k.at > ?2)";
 /// One of them.
 const IS_RECEIVED_UNTIL: &str = "SELECT 1 FROM placement p
 WHERE p.folder = ?1 AND p.uid = ?2 AND p.deleted_at IS NULL AND p.at <= ?3
 AND NOT EXISTS (SELECT 1 FROM kept_from k WHERE k.receipt = p.receipt AND k.at > ?3)";
 const COUNT_DELETED_UNTIL: &str = "SELECT count(*) FROM in_grace WHERE folder = ? AND deleted_at <= ?";
-/// The deleted entries of a folder that can be had back, lowest UIDs first: what was deleted at some time or later, and
+/// The deleted entries of a folder that can be had back, lowest UIDs first: what was deleted from some time to another, and
 /// received behind some time. What left is elsewhere. Goes by UIDs: a part of many must not cost a look at all of them.
 const IN_GRACE: &str = "SELECT g.uid FROM in_grace g INDEXED BY in_grace_uid
 CROSS JOIN placement p ON p.folder = g.folder AND p.uid = g.uid
-WHERE g.folder = ?1 AND g.deleted_at >= ?2
+WHERE g.folder = ?1 AND g.deleted_at BETWEEN ?2 AND ?5
 AND (p.at > ?3 OR EXISTS (SELECT 1 FROM kept_from k WHERE k.receipt = p.receipt AND k.at > ?3))
 AND NOT EXISTS (SELECT 1 FROM departure d WHERE d.folder = g.folder AND d.uid = g.uid)
 ORDER BY g.uid LIMIT ?4";
 /// How many of them were received until that time.
 const COUNT_IN_GRACE: &str =
     "SELECT count(*) FROM in_grace g CROSS JOIN placement p ON p.folder = g.folder AND p.uid = g.uid
-WHERE g.folder = ?1 AND g.deleted_at >= ?2 AND p.at <= ?3
+WHERE g.folder = ?1 AND g.deleted_at BETWEEN ?2 AND ?4 AND p.at <= ?3
 AND NOT EXISTS (SELECT 1 FROM kept_from k WHERE k.receipt = p.receipt AND k.at > ?3)
 AND NOT EXISTS (SELECT 1 FROM departure d WHERE d.folder = g.folder AND d.uid = g.uid)";
 /// What those deleted at some time or later come to.
-const SUM_IN_GRACE: &str = "SELECT count(*), coalesce(sum(m.octets), 0), min(g.deleted_at)
+const SUM_IN_GRACE: &str = "SELECT count(*), coalesce(sum(m.octets), 0), min(g.deleted_at), max(g.deleted_at)
 FROM in_grace g CROSS JOIN placement p ON p.folder = g.folder AND p.uid = g.uid
 LEFT JOIN message m ON m.id = p.message
 WHERE g.folder = ?1 AND g.deleted_at >= ?2
@@ -46,6 +47,11 @@ FROM placement p
 WHERE p.folder = ?1 AND p.uid = ?2
 AND EXISTS (SELECT 1 FROM in_grace g WHERE g.folder = p.folder AND g.deleted_at = p.deleted_at AND g.uid = p.uid)
 AND NOT EXISTS (SELECT 1 FROM departure d WHERE d.folder = p.folder AND d.uid = p.uid)";
+
+const NEWEST_TIME: &str = "SELECT max(at) FROM (
+    SELECT (SELECT at FROM receipt ORDER BY id DESC LIMIT 1) AS at
+    UNION ALL SELECT (SELECT max(g.deleted_at) FROM in_grace g WHERE g.folder = f.id) FROM folder f
+    UNION ALL SELECT max(at) FROM freed)";
 
 const OF_RECEIPT: &str =
     "SELECT p.folder, p.uid, p.message FROM placement p CROSS JOIN folder f ON f.id = p.folder
@@ -76,6 +82,14 @@ impl Index {
         let check = gateway_mailbox_check(id.as_bytes(), &state, &bytes32(row, 1)?.0);
         check.verify(row.get(2)?, "a gateway mailbox")?;
         serde_json::from_str(&state).map(Some).map_err(json_error)
+    }
+
+    /// The newest time anything here tells of: when the newest receipt came, something was deleted, or freed. Reads all that is
+    /// freed: asked where nothing else says what time had reached.
+    pub(in crate::store) fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut select = self.connection.prepare_cached(NEWEST_TIME)?;
+        let newest: Option<i64> = select.query_row([], |row| row.get(0))?;
+        Ok(newest.map(Timestamp::from_unix_ms))
     }
 
     /// Live entries of a folder that were received until then, the first of them, in UID order.
@@ -130,43 +144,45 @@ impl Index {
         Ok(received + count(COUNT_DELETED_UNTIL, deleted_until)?)
     }
 
-    /// Deleted entries of a folder that can be had back, in UID order: those deleted at `since` or later, received behind
+    /// Deleted entries of a folder that can be had back, in UID order: those deleted from `since` to `until`, received behind
     /// `received_after`, if at all.
     pub(in crate::store) fn undeletable(
         &self,
         folder: u64,
-        since: Timestamp,
+        (since, until): (Timestamp, Timestamp),
         received_after: Option<Timestamp>,
         most: usize,
     ) -> Result<Vec<Uid>, StoreError> {
         let after = received_after.map_or(-1, Timestamp::unix_ms);
-        self.uids(IN_GRACE, params![int(folder), since.unix_ms(), after, int(most as u64)])
+        let of = params![int(folder), since.unix_ms(), after, int(most as u64), until.unix_ms()];
+        self.uids(IN_GRACE, of)
     }
 
     /// How many of them were received until that time. Reads each.
     pub(in crate::store) fn count_undeletable(
         &self,
         folder: u64,
-        since: Timestamp,
+        (since, until): (Timestamp, Timestamp),
         received_until: Timestamp,
     ) -> Result<u64, StoreError> {
         let mut select = self.connection.prepare_cached(COUNT_IN_GRACE)?;
-        let of = params![int(folder), since.unix_ms(), received_until.unix_ms()];
+        let of = params![int(folder), since.unix_ms(), received_until.unix_ms(), until.unix_ms()];
         Ok(unsigned(select.query_row(of, |row| row.get(0))?))
     }
 
-    /// How many deleted entries of a folder can be had back, their octets, and when the first of them was deleted.
+    /// How many deleted entries of a folder can be had back, their octets, and when the first and the last of them was deleted.
     pub(in crate::store) fn sum_in_grace(
         &self,
         folder: u64,
         since: Timestamp,
-    ) -> Result<Option<(u64, u64, Timestamp)>, StoreError> {
+    ) -> Result<Option<(u64, u64, [Timestamp; 2])>, StoreError> {
         let mut select = self.connection.prepare_cached(SUM_IN_GRACE)?;
-        let (entries, octets, oldest): (i64, i64, Option<i64>) = select
+        let (entries, octets, oldest, newest): (i64, i64, Option<i64>, Option<i64>) = select
             .query_row(params![int(folder), since.unix_ms()], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?;
-        Ok(oldest.map(|oldest| (unsigned(entries), unsigned(octets), Timestamp::from_unix_ms(oldest))))
+        let times = oldest.zip(newest).map(|(oldest, newest)| [oldest, newest].map(Timestamp::from_unix_ms));
+        Ok(times.map(|times| (unsigned(entries), unsigned(octets), times)))
     }
 
     /// A deleted entry, if it still can be had back.
@@ -354,9 +370,9 @@ mod tests {
     fn what_is_due_is_found_by_its_time_and_not_by_looking_through_the_folder() {
         let dir = tempfile::tempdir().unwrap();
         let index = Index::create(&dir.path().join("index")).unwrap();
-        for (sql, table) in [(RECEIVED_UNTIL, "p"), (COUNT_RECEIVED_UNTIL, "placement")] {
+        for sql in [RECEIVED_UNTIL, COUNT_RECEIVED_UNTIL] {
             let due = plan(&index, sql);
-            position(&due, &format!("SEARCH {table} USING INDEX placement_live (folder=? AND at<?)"));
+            position(&due, "SEARCH p USING INDEX placement_live (folder=? AND at<?)");
             assert!(!due.iter().any(|step| step.contains("TEMP B-TREE")), "{due:#?}");
         }
         position(
@@ -366,9 +382,11 @@ mod tests {
         let part = plan(&index, IN_GRACE);
         position(&part, "SEARCH g USING COVERING INDEX in_grace_uid (folder=?)");
         assert!(!part.iter().any(|step| step.contains("TEMP B-TREE")), "{part:#?}");
-        for sql in [COUNT_IN_GRACE, SUM_IN_GRACE] {
+        for (sql, times) in
+            [(COUNT_IN_GRACE, "deleted_at>? AND deleted_at<?"), (SUM_IN_GRACE, "deleted_at>?")]
+        {
             let steps = [
-                "SEARCH g USING PRIMARY KEY (folder=? AND deleted_at>?)",
+                &format!("SEARCH g USING PRIMARY KEY (folder=? AND {times})"),
                 "SEARCH p USING PRIMARY KEY (folder=? AND uid=?)",
             ];
             let plan = plan(&index, sql);

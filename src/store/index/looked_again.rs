@@ -23,13 +23,13 @@ const WALK_LARGE_FOLDER: &str = "SELECT id FROM receipt r
 WHERE r.id > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3 AND EXISTS (
     SELECT 1 FROM placement p WHERE p.receipt = r.id AND p.folder = ?5 AND p.deleted_at IS NULL)
 ORDER BY r.id LIMIT ?4";
-/// The first entry in a folder of the receipts beside one that have an identity, from the beginning or since they were looked
+/// The entries in a folder of the receipts beside one that have an identity, from the beginning or since they were looked
 /// at again, deleted ones included. Of so many receipts, the oldest: of copies released together, the first has the entry.
-const FIRST_OF_SAME: &str = "SELECT min(p.uid) FROM (
+const ALL_OF_SAME: &str = "SELECT p.uid, p.message FROM (
     SELECT id AS receipt FROM receipt WHERE gateway_mailbox = ?1 AND identity = ?2 AND id <> ?3
     UNION SELECT receipt FROM revision WHERE gateway_mailbox = ?1 AND identity = ?2 AND receipt <> ?3
     ORDER BY receipt LIMIT 64) same
-CROSS JOIN placement p ON p.receipt = same.receipt AND p.folder = ?4";
+CROSS JOIN placement p ON p.receipt = same.receipt AND p.folder = ?4 ORDER BY p.uid";
 /// Entries a folder has had, from which on it is a large one.
 const SMALL_FOLDER_UIDS_MAX: u32 = 50_000;
 
@@ -104,7 +104,8 @@ impl Index {
         )
     }
 
-    /// The first entry a receipt has of a message in a folder, deleted ones included, but none that left.
+    /// The first entry a receipt has of a message in a folder, deleted ones included, but none that left, or that was brought
+    /// back: it is another now.
     pub(in crate::store) fn entry_of_receipt(
         &self,
         folder: u64,
@@ -114,6 +115,8 @@ impl Index {
         let mut select = self.connection.prepare_cached(
             "SELECT p.uid FROM placement p WHERE p.receipt = ? AND p.folder = ? AND p.message = ? AND NOT EXISTS (
                  SELECT 1 FROM departure d WHERE d.folder = p.folder AND d.uid = p.uid)
+             AND NOT EXISTS (
+                 SELECT 1 FROM keeping_event e WHERE e.folder = p.folder AND e.first = p.uid AND e.kind = 'undeleted')
              ORDER BY p.uid LIMIT 1",
         )?;
         let uid = select
@@ -123,7 +126,7 @@ impl Index {
     }
 
     /// The first entry in a folder of the receipts beside `receipt` that have this identity, from the beginning or since they
-    /// were looked at again. Deleted ones are included: what a client took stays taken.
+    /// were looked at again. Deleted ones are included, as long as they can be read: what a client took stays taken.
     pub(in crate::store) fn first_entry_of_same(
         &self,
         folder: u64,
@@ -131,10 +134,15 @@ impl Index {
         receipt: ReceiptId,
         identity: &Digest,
     ) -> Result<Option<Uid>, StoreError> {
-        let mut select = self.connection.prepare_cached(FIRST_OF_SAME)?;
+        let mut select = self.connection.prepare_cached(ALL_OF_SAME)?;
         let of = params![gateway_mailbox.as_bytes(), identity.0, receipt.as_bytes(), int(folder)];
-        let uid: Option<u32> = select.query_row(of, |row| row.get(0))?;
-        Ok(uid.and_then(Uid::new))
+        let mut rows = select.query(of)?;
+        while let Some(row) = rows.next()? {
+            if self.message_freed_at(unsigned(row.get(1)?))?.is_none() {
+                return Ok(Uid::new(row.get(0)?));
+            }
+        }
+        Ok(None)
     }
 
     /// What is there now of a receipt in a folder, in UID order.
@@ -219,11 +227,11 @@ mod tests {
     fn what_copies_of_a_report_have_is_found_by_their_identity_and_not_in_the_whole_folder() {
         let dir = tempfile::tempdir().unwrap();
         let index = Index::create(&dir.path().join("index")).unwrap();
-        let all = plan(&index, FIRST_OF_SAME);
+        let all = plan(&index, ALL_OF_SAME);
         for step in [
             "SEARCH receipt USING COVERING INDEX receipt_identity (gateway_mailbox=? AND identity=?",
             "SEARCH revision USING COVERING INDEX revision_identity (gateway_mailbox=? AND identity=?",
-            "SEARCH p USING COVERING INDEX placement_receipt (receipt=? AND folder=?)",
+            "SEARCH p USING INDEX placement_receipt (receipt=? AND folder=?)",
         ] {
             position(&all, step);
         }

@@ -43,6 +43,10 @@ WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND NOT EXISTS (
     AND o.message = p.message AND NOT EXISTS (
         SELECT 1 FROM departure d WHERE d.folder = o.folder AND d.uid = o.uid))
 AND r.id NOT IN (";
+/// The entries of a folder with a join, and their messages; those that were brought back are others now.
+const WITH_JOIN: &str = "SELECT p.uid, p.message FROM placement p WHERE p.folder = ?1 AND p.join_digest = ?2
+AND NOT EXISTS (SELECT 1 FROM keeping_event e WHERE e.folder = p.folder AND e.first = p.uid AND e.kind = 'undeleted')
+ORDER BY p.uid";
 /// What is left in a folder: goes by the index of live entries.
 const WAITING: &str = "
 SELECT count(*), coalesce(sum(m.octets), 0), min(p.at)
@@ -158,19 +162,19 @@ impl Index {
         Ok(None)
     }
 
-    /// The first entry of a folder with this join that `counts`, deleted ones included: what a client took stays taken.
+    /// The first entry of a folder with this join that `counts`, given its message, deleted ones included: what a client took
+    /// stays taken. One that was brought back is another now.
     pub(in crate::store) fn entry_with_join(
         &self,
         folder: u64,
         join: &Digest,
-        counts: impl Fn(Uid) -> bool,
+        counts: impl Fn(Uid, u64) -> Result<bool, StoreError>,
     ) -> Result<Option<Uid>, StoreError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT uid FROM placement WHERE folder = ? AND join_digest = ? ORDER BY uid")?;
+        let mut select = self.connection.prepare_cached(WITH_JOIN)?;
         let mut rows = select.query(params![int(folder), join.0])?;
         while let Some(row) = rows.next()? {
-            if let Some(uid) = Uid::new(row.get(0)?).filter(|uid| counts(*uid)) {
+            let Some(uid) = Uid::new(row.get(0)?) else { continue };
+            if counts(uid, unsigned(row.get(1)?))? {
                 self.confirm_join(folder, uid, join)?;
                 return Ok(Some(uid));
             }

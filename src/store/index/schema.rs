@@ -17,7 +17,8 @@
 //! - `unplaced`: objects of a receipt that no entry made with it leads to: those of a report that came again, say. They stay
 //!   as long as any entry of that receipt, or of the one it repeats.
 //! - `freed`: objects whose content is gone, or goes; `unpunched`: those of them whose octets may still be there.
-//! - `kept_from`: receipts whose time is that of a clock that had been put back, and when retention counts from instead.
+//! - `kept_from`: receipts whose time is that of a clock that had been put back, or that got entries later, and when retention
+//!   counts from instead.
 //! - `departure`: entries such a look took out. Their placement has no join any more, and spares no other.
 
 /// Version of the index, counted together with that of the log's entries: a program too old for one refuses both.

@@ -39,32 +39,47 @@ pub(in crate::store) struct Clock {
     /// How far the system's clock is taken to be ahead, in milliseconds: tests set it.
     ahead_ms: Arc<AtomicI64>,
     state: Mutex<State>,
-    /// There was no file of the process before.
+    /// There was no file of the process before that could be read.
     is_new: bool,
+    /// Why not, until [`Clock::begin`].
+    unread: Mutex<Option<StateError>>,
     /// The last writing failed, and that was said. Held by whoever writes.
     unkept: Mutex<bool>,
 }
 
 impl Clock {
-    /// As the process before left it in `data_dir`; without that, it begins at what the system's clock says.
+    /// As the process before left it in `data_dir`; without that, it begins at what the system's clock says, until
+    /// [`Clock::begin`].
     pub(in crate::store) fn load(data_dir: &Path, ahead_ms: Arc<AtomicI64>) -> Clock {
         let path = data_dir.join(CLOCK_FILE);
         let system = system_clock(&ahead_ms);
         let read = state_file::read(&path);
         let is_new = read.is_err();
-        let state = read.unwrap_or_else(|error| {
-            match error {
-                StateError::Absent => tracing::info!(event = "retention.clock_begun", at = %system),
-                error => {
-                    tracing::warn!(event = "retention.clock_forgotten", file = CLOCK_FILE, at = %system, %error);
-                }
-            }
-            State { mark: system, paused_since: None, told: false }
-        });
-        Clock { path, ahead_ms, state: Mutex::new(state), is_new, unkept: Mutex::new(false) }
+        let begun = State { mark: system, paused_since: None, told: false };
+        let (state, unread) = match read {
+            Ok(state) => (state, None),
+            Err(error) => (begun, Some(error)),
+        };
+        let unread = Mutex::new(unread);
+        Clock { path, ahead_ms, state: Mutex::new(state), is_new, unread, unkept: Mutex::new(false) }
     }
 
-    /// True when it began at what the system's clock said.
+    /// Where the process before left nothing that can be read, time has reached what the store was `newest` told, and a clock
+    /// that jumped meanwhile is asked about as ever. Only a store that was never told any time believes the system's clock. It
+    /// is also believed where it is behind that: what was newest came by a clock that was ahead, and time that runs ahead of
+    /// what the clock says would take mail out too early, where time that is behind only keeps it longer.
+    pub(in crate::store) fn begin(&self, newest: Option<Timestamp>) {
+        let Some(error) = self.unread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let mut state = self.state();
+        state.mark = newest.map_or(state.mark, |newest| newest.min(state.mark));
+        let at = state.mark;
+        match error {
+            StateError::Absent => tracing::info!(event = "retention.clock_begun", %at),
+            error => tracing::warn!(event = "retention.clock_forgotten", file = CLOCK_FILE, %at, %error),
+        }
+    }
+
+    /// True when the process before left nothing that could be read.
     pub(in crate::store) fn is_new(&self) -> bool {
         self.is_new
     }

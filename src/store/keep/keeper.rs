@@ -18,6 +18,9 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// How often the clock is looked at between passes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Why a pass that the end of the store cut short did not come to its own: no failure to be logged.
+const BROKEN_OFF: &str = "it was broken off, since the store was closed";
+
 /// What the keeper does and did.
 #[derive(Default)]
 struct Passes {
@@ -155,11 +158,15 @@ impl Keeper {
         });
         match done {
             Ok(()) => {}
-            Err(_) if self.is_closing() => return None,
+            Err(_) if self.is_closing() => {}
             Err(error) => {
                 tracing::warn!(event = "retention.failed", %error);
                 pass.error = Some(error.to_string());
             }
+        }
+        if self.is_closing() {
+            // Who waits for this one must not be told of the one before.
+            pass.error = Some(BROKEN_OFF.to_owned());
         }
         pass.ended_at = shared.clock.mark();
         tell(&pass);

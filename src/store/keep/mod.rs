@@ -92,7 +92,10 @@ pub struct Recoverable {
     pub octets: u64,
     /// When the first of them was deleted.
     pub oldest: Timestamp,
-    /// From when on that one can be had back no more; `None` while a legal hold keeps it.
+    /// When the last of them was deleted.
+    pub newest: Timestamp,
+    /// From when on, at the earliest, that one of them that was deleted first can be had back no more: a pass takes it, and only
+    /// while the clock is believed. `None` while a legal hold keeps it.
     pub freed_from: Option<Timestamp>,
 }
 
@@ -105,6 +108,8 @@ pub struct UndeleteAsked {
     pub folder: FolderName,
     /// What was deleted at that time or later.
     pub since: Timestamp,
+    /// And no later than that, if at all: what was brought back and deleted again is not brought back by who goes on.
+    pub until: Option<Timestamp>,
     /// At most so many entries, and never more than [`UNDELETED_MAX`].
     pub most: usize,
 }

@@ -35,7 +35,9 @@ pub(in crate::store) fn recoverable(
         let mut found = Vec::new();
         for status in index.folders(id)? {
             let Some(folder) = index.folder(id, &status.name)? else { continue };
-            let Some((entries, octets, oldest)) = index.sum_in_grace(folder.id, since)? else { continue };
+            let Some((entries, octets, [oldest, newest])) = index.sum_in_grace(folder.id, since)? else {
+                continue;
+            };
             let freed_from = grace_ends(&gateway_mailbox, &status.name, oldest);
             found.push(Recoverable {
                 folder: status.name,
@@ -43,6 +45,7 @@ pub(in crate::store) fn recoverable(
                 entries,
                 octets,
                 oldest,
+                newest,
                 freed_from,
             });
         }
@@ -90,11 +93,12 @@ fn candidates(shared: &Shared, asked: &UndeleteAsked, most: usize) -> Result<Can
         .map(|due| due.received_until);
     shared.read(|index| {
         let Some(folder) = index.folder(id, &asked.folder)? else { return Ok(Candidates::default()) };
-        let mut uids = index.undeletable(folder.id, asked.since, due_until, most.saturating_add(1))?;
+        let times = (asked.since, asked.until.unwrap_or(Timestamp::from_unix_ms(i64::MAX)));
+        let mut uids = index.undeletable(folder.id, times, due_until, most.saturating_add(1))?;
         let has_more = uids.len() > most;
         uids.truncate(most);
         let skipped_due = match due_until {
-            Some(until) if !has_more => index.count_undeletable(folder.id, asked.since, until)?,
+            Some(until) if !has_more => index.count_undeletable(folder.id, times, until)?,
             _ => 0,
         };
         Ok(Candidates { uids, has_more, skipped_due })
