@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "export/changes.rs"]
+mod changes;
 #[path = "support/delivery.rs"]
 mod delivery;
 #[path = "export/odd.rs"]

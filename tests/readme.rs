@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/opened.rs"]
+mod opened;
+
 #[path = "support/readme.rs"]
 mod page;
 
@@ -22,7 +25,6 @@ const COMMANDS: &str = "Two commands";
 const TRIAL: &str = "Try it with a configuration of your own";
 const SETUP: &str = "Ten minutes to a real tenant";
 const RUNNING: &str = "Running it";
-#[cfg(feature = "real")]
 const MOVING: &str = "Backup and restore";
 
 /// What the README shows that a test machine cannot have: fixed ports.
@@ -142,6 +144,81 @@ fn every_command_of_setup_and_running_does_what_it_says() {
     drop(server);
 }
 
+/// Runs lines that need no `daybook`, as a reader types them but for the places.
+fn type_in(site: &Site, text: &str) {
+    let text = text
+        .replace("sudo ", "")
+        .replace("/var/lib/daybook", &site.path("data").to_string_lossy())
+        .replace("/var/backups", &site.path("backups").to_string_lossy());
+    let status = Command::new("sh").args(["-euc", &text]).status().unwrap();
+    assert!(status.success(), "{text}");
+}
+
+#[test]
+fn a_backup_and_a_plain_copy_are_made_and_restored_as_it_says() {
+    let site = Site::with("", USERS);
+    let account = opened::Account::create(&site, &[]);
+    let mut server = site.serve();
+    account.receives(&server, &corpus("demo/report.eml"));
+    let held = account.holds(&site);
+    assert!(held.len() > 1, "{held:?}");
+    let (mut restoring, mut copies) = (Vec::new(), 0);
+    for block in page::shell(MOVING) {
+        if block.contains(" restore ") {
+            restoring.push(block);
+        } else if block.contains("flock") {
+            type_in(&site, &block);
+            copies += 1;
+        } else {
+            // Twice: the next one into the same folder.
+            for line in block.lines().chain(block.lines()) {
+                run(&site, &daybook_command(line).expect(line)).expect(0);
+            }
+        }
+    }
+    assert_eq!((restoring.len(), copies), (1, 1));
+    let again = restoring[0]
+        .replace("/var/backups/daybook", "/var/backups/daybook-copy")
+        .replace("/var/lib/daybook.before", "/var/lib/daybook.before-that");
+    for block in [&restoring[0], &again] {
+        for line in block.lines() {
+            match line {
+                "sudo systemctl stop daybook" => assert_eq!(server.terminate(), 0),
+                "sudo systemctl start daybook" => server = site.serve(),
+                line if line.starts_with("sudo mv ") => type_in(&site, line),
+                // There is one user here.
+                line if line.starts_with("sudo chown ") => {}
+                line => drop(run(&site, &daybook_command(line).expect(line)).expect(0)),
+            }
+        }
+        assert_eq!(account.holds(&site), held);
+        assert_eq!(server.pop3s(&account.login, &account.password).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn every_command_in_a_table_of_commands_does_what_it_says() {
+    let site = Site::new();
+    let account = opened::Account::create(&site, &[]);
+    site.write("password", &account.password);
+    let blocks = page::blocks().into_iter().filter(|block| block.language == "text");
+    let lines: Vec<String> =
+        blocks.flat_map(|block| block.text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let mut done = 0;
+    for line in lines.iter().filter(|line| line.starts_with("daybook ")) {
+        let words = daybook_command(line.split('#').next().unwrap()).unwrap();
+        let given = words.into_iter().map(|word| match word {
+            "ADDRESS" => account.address.as_str(),
+            "FILE" | "OLD" => "password",
+            word => word,
+        });
+        site.run(&given.collect::<Vec<_>>()).expect(0);
+        done += 1;
+    }
+    assert!(done >= 3, "{lines:?}");
+    assert!(site.path("keys.txt").exists());
+}
+
 #[test]
 fn the_demonstration_holds_and_cleans_up() {
     assert!(
@@ -197,7 +274,7 @@ fn every_file_it_names_is_there() {
 fn nothing_it_shows_is_left_untried() {
     // Blocks in other languages cannot be run here; a new kind must be thought about.
     for block in page::blocks() {
-        let tried = [COMMANDS, TRIAL, SETUP, RUNNING].contains(&block.section.as_str());
+        let tried = [COMMANDS, TRIAL, SETUP, RUNNING, MOVING].contains(&block.section.as_str());
         match block.language.as_str() {
             "sh" => assert!(tried, "commands under \"{}\" are run by no test", block.section),
             // With the three required keys, each is a configuration.

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::Zeroizing;
 
+/// Most keys that one request may give.
+pub(super) const KEYS_GIVEN_MAX: usize = 16;
+
 /// What opens a gateway mailbox. Wiped when dropped, and in no log.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,23 +72,9 @@ pub(super) fn open(
     key: &Key,
     purpose: &'static str,
 ) -> Result<Unlocked, OpError> {
-    let by_password = |password: &str| context.store.unlock(mailbox.login(), password);
-    let by_identity = |identity: &EscrowIdentity| context.store.unlock_with_identity(mailbox.id, identity);
-    open_by(actor, mailbox, key, purpose, &by_password, &by_identity)
-}
-
-/// The same by whatever opens it with a password, or with an identity.
-pub(super) fn open_by(
-    actor: &str,
-    mailbox: &GatewayMailbox,
-    key: &Key,
-    purpose: &'static str,
-    by_password: &dyn Fn(&str) -> Result<Unlocked, UnlockError>,
-    by_identity: &dyn Fn(&EscrowIdentity) -> Result<Unlocked, UnlockError>,
-) -> Result<Unlocked, OpError> {
     let opened = match key {
-        Key::Password(password) => by_password(password),
-        Key::Identity(text) => by_identity(&identity(text)?),
+        Key::Password(password) => context.store.unlock(mailbox.login(), password),
+        Key::Identity(text) => context.store.unlock_with_identity(mailbox.id, &identity(text)?),
     };
     told(opened, mailbox, std::slice::from_ref(key), purpose, actor)
 }
@@ -106,6 +95,18 @@ pub(super) fn open_all(
     keys: &[Key],
     purpose: &'static str,
 ) -> Result<Opened, OpError> {
+    let open = |secrets: &[KeyringSecret<'_>]| context.store.open_keyrings(mailbox.id, secrets);
+    open_all_by(actor, mailbox, keys, purpose, &open)
+}
+
+/// The same by whatever opens keyrings.
+pub(super) fn open_all_by(
+    actor: &str,
+    mailbox: &GatewayMailbox,
+    keys: &[Key],
+    purpose: &'static str,
+    open: &dyn Fn(&[KeyringSecret<'_>]) -> Result<Opened, UnlockError>,
+) -> Result<Opened, OpError> {
     let mut identities = Vec::with_capacity(keys.len());
     for key in keys {
         if let Key::Identity(text) = key {
@@ -117,7 +118,7 @@ pub(super) fn open_all(
         Key::Identity(_) => None,
     });
     let secrets: Vec<_> = passwords.chain(identities.iter().map(KeyringSecret::Identity)).collect();
-    told(context.store.open_keyrings(mailbox.id, &secrets), mailbox, keys, purpose, actor)
+    told(open(&secrets), mailbox, keys, purpose, actor)
 }
 
 /// Logs what came of opening `mailbox`, and words why it was not opened.

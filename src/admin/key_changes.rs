@@ -5,16 +5,13 @@
 
 use super::Context;
 use super::gateway_mailboxes::{changed, resolve};
-use super::key::{self, Key};
+use super::key::{self, KEYS_GIVEN_MAX, Key};
 use super::request::{GatewayMailboxView, OpError};
 use crate::mail::{FormerKey, GatewayMailbox, GatewayMailboxId, Timestamp};
 use crate::store::Opened;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::Zeroizing;
-
-/// Most keys that one request may give.
-const KEYS_GIVEN_MAX: usize = 16;
 
 /// A key of a gateway mailbox that content was sealed to before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

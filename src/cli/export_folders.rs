@@ -22,7 +22,9 @@ const NAMED_SHOWN: usize = 50;
                         eml: a file for each message, the octets as stored. mbox: a file for each folder, after RFC 4155 with \
                         mboxrd quoting, line ends as stored. Sealed: objects as stored; a message is the run of octets that the \
                         manifest says: age -d -i KEY objects/7.age | tail -c +<offset + 1> | head -c <octets>\n\
-                        Exit code 1: a message is damaged and was left out, each named; or --check found a difference."
+                        A message that was deleted and brought back stands in an export once: its new line names the UID of the old one, same_as.\n\
+                        Exit code 1: a message is damaged, or sealed to a former key that none of the passwords and identities opens, \
+                        and was left out, each named; or --check found a difference."
 )]
 pub(super) struct ExportArguments {
     /// The gateway mailbox: its address, login or name
@@ -43,8 +45,12 @@ pub(super) struct ExportArguments {
     /// As they are stored; needs no password
     #[arg(long, conflicts_with_all = ["password_file", "identity"])]
     sealed: bool,
-    #[command(flatten)]
-    key: KeyArguments,
+    /// A password, of today or a former one, in the first line of this file, or of standard input; may be given several times
+    #[arg(long, value_name = "FILE|-")]
+    password_file: Vec<PathBuf>,
+    /// An escrow identity: an age identity file, as age-keygen writes it; may be given several times
+    #[arg(long, value_name = "FILE|-")]
+    identity: Vec<PathBuf>,
     /// Read an export again and compare it with its manifest; needs no store and no key
     #[arg(long, value_name = "DIR",
           conflicts_with_all = ["mailbox", "to", "folder", "since", "format", "sealed", "password_file", "identity"])]
@@ -61,7 +67,8 @@ enum FormatArgument {
 
 /// Ends with 1 when a message is damaged, or an export differs from its manifest.
 pub(super) fn run(config: Option<&Path>, arguments: ExportArguments, json: bool) -> Result<u8, Failure> {
-    let ExportArguments { mailbox, to, folder, since, format, sealed, key, check } = arguments;
+    let ExportArguments { mailbox, to, folder, since, format, sealed, password_file, identity, check } =
+        arguments;
     if let Some(dir) = check {
         return look(&dir, json);
     }
@@ -74,9 +81,13 @@ pub(super) fn run(config: Option<&Path>, arguments: ExportArguments, json: bool)
         (false, FormatArgument::Eml) => ExportFormat::Eml,
         (false, FormatArgument::Mbox) => ExportFormat::Mbox,
     };
-    let key = if sealed { None } else { Some(secret::key(&key, &gateway_mailbox)?) };
+    let asks = !sealed && password_file.is_empty() && identity.is_empty();
+    let keys = match asks {
+        true => vec![secret::key(&KeyArguments { password_file: None, identity: None }, &gateway_mailbox)?],
+        false => secret::keys(&password_file, &identity)?,
+    };
     let since = since.map(|since| since.before(observe::now()));
-    let asked = FoldersExport { gateway_mailbox, to, folders: folder, since, format, key };
+    let asked = FoldersExport { gateway_mailbox, to, folders: folder, since, format, keys };
     let actor = format!("cli, uid {}", rustix::process::geteuid().as_raw());
     let bar = verify::bar(json);
     let exported = admin::export_folders(&settings, &actor, &asked, &mut |progress| show(&bar, progress));
@@ -89,7 +100,7 @@ pub(super) fn run(config: Option<&Path>, arguments: ExportArguments, json: bool)
         output::note(&format!("the server's log does not tell of this export: {}", failure.why()));
     }
     print(&exported, json, page)?;
-    Ok(u8::from(exported.damaged > 0))
+    Ok(u8::from(exported.damaged + exported.former_key > 0))
 }
 
 fn look(dir: &Path, json: bool) -> Result<u8, Failure> {
@@ -125,14 +136,15 @@ fn page(exported: &FoldersExported) -> String {
         .collect();
     let mut text = output::table(&["ADDED", "MESSAGES", "DELETED SINCE", "FOLDER"], &rows);
     let shown = exported.not_exported.iter().take(NAMED_SHOWN);
-    if exported.damaged + exported.gone > 0 {
+    let left_out = exported.damaged + exported.gone + exported.former_key;
+    if left_out > 0 {
         text.push_str("\nNot exported:\n");
     }
     for message in shown {
         let (folder, why) = (safe(&message.folder), safe(&message.why));
         text.push_str(&format!("  receipt {}  {folder} UID {}: {why}\n", message.receipt_id, message.uid));
     }
-    text.push_str(&more(exported.damaged + exported.gone));
+    text.push_str(&more(left_out));
     text.push_str(&format!(
         "\n{} added to {} in {:.1} s, {}; {} in it now.\n",
         counted(exported.added, "message"),
@@ -145,6 +157,10 @@ fn page(exported: &FoldersExported) -> String {
         let count = counted(exported.deleted_since, "message");
         text.push_str(&format!("Deleted since, and kept in the export: {count}.\n"));
     }
+    if exported.returned > 0 {
+        let count = counted(exported.returned, "message");
+        text.push_str(&format!("Back under a new UID, and in the export once: {count}.\n"));
+    }
     if exported.gone > 0 {
         let count = counted(exported.gone, "message");
         text.push_str(&format!("Deleted for good while this ran: {count}.\n"));
@@ -152,6 +168,12 @@ fn page(exported: &FoldersExported) -> String {
     if exported.damaged > 0 {
         let count = counted(exported.damaged, "message");
         text.push_str(&format!("Damaged in the store: {count}; see daybook verify --deep.\n"));
+    }
+    if exported.former_key > 0 {
+        let count = counted(exported.former_key, "message");
+        text.push_str(&format!(
+            "Sealed to a former key: {count}; give the former password, or an escrow identity, too.\n"
+        ));
     }
     text
 }
@@ -177,6 +199,10 @@ fn checked_page(checked: &ExportChecked) -> String {
     if checked.damaged_in_store > 0 {
         let count = counted(checked.damaged_in_store, "message");
         text.push_str(&format!("Damaged in the store, and left out by the last export: {count}.\n"));
+    }
+    if checked.former_key > 0 {
+        let count = counted(checked.former_key, "message");
+        text.push_str(&format!("Sealed to a former key, and left out by the last export: {count}.\n"));
     }
     let verdict = match checked.differing {
         0 => "everything is as the manifest says".to_owned(),

@@ -96,7 +96,7 @@
 //! | `keys.unsettled` | warn | mailbox_id, error | That failed. Whichever file is on record is read all the same. |
 //! | `keys.unreadable` | error | mailbox, mailbox_id, error | A login met a wrapped keyring that is not there or cannot be read; it was answered as a wrong password. |
 //! | `keys.escrowed` | info | mailbox, mailbox_id, recipients, actor | Its keyring was wrapped to so many more escrow recipients. |
-//! | `export.finished` | info | mailbox, mailbox_id, format, by, messages, added, octets, damaged, actor | Folders were exported by `daybook export`, which told the server so at its end: `messages` are in the export now, `added` of them with so many octets are new, `damaged` cannot be read. `by` is what opened the gateway mailbox, `nothing` for what stays sealed. |
+//! | `export.finished` | info | mailbox, mailbox_id, format, by, messages, added, octets, damaged, former_key, actor | Folders were exported by `daybook export`, which told the server so at its end: `messages` are in the export now, `added` of them with so many octets are new, `damaged` cannot be read, `former_key` not be opened. `by` is what opened the gateway mailbox, `nothing` for what stays sealed. |
 //! | `admin.export_failed` | error | receipt_id, error | A message cannot be handed out to its end: it is damaged, or the disk fails. |
 //! | `admin.refused` | warn | uid | Somebody else than the server's user asked for something on `admin.sock`. |
 //! | `admin.broken_off` | debug | | Somebody hung up on `admin.sock`, or took too long. |

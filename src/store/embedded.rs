@@ -13,7 +13,7 @@ use super::files::{create_dir_durably, random_name, sync_dir};
 use super::index::Index;
 use super::keep::{self, Clock, Keeper};
 use super::key_files;
-use super::keyring::{self, KeyringSecret, Opened, Replacement};
+use super::keyring::{self, KeyFiles, KeyringSecret, Opened, Replacement};
 use super::log::Position;
 use super::read::MessageReader;
 use super::reading::listing;

@@ -160,10 +160,28 @@ impl Shared {
     pub(super) fn wrapped(&self, id: GatewayMailboxId, name: &str) -> io::Result<Vec<u8>> {
         wrapped_in(&self.keys_dir(), id, name, || self.recorded(id, name))
     }
+}
+
+impl KeyFiles for Shared {
+    fn wrapped(&self, id: GatewayMailboxId, name: &str) -> io::Result<Vec<u8>> {
+        Shared::wrapped(self, id, name)
+    }
+
+    fn key_files(&self) -> Result<Vec<(GatewayMailboxId, String, Digest)>, StoreError> {
+        self.read(Index::key_files)
+    }
+}
+
+/// Where wrapped keyrings are: an open store, or a data directory as it lies there (reading.rs).
+pub(super) trait KeyFiles {
+    /// See [`wrapped_in`].
+    fn wrapped(&self, id: GatewayMailboxId, name: &str) -> io::Result<Vec<u8>>;
+    /// The hashes on record of the files of every gateway mailbox.
+    fn key_files(&self) -> Result<Vec<(GatewayMailboxId, String, Digest)>, StoreError>;
 
     /// The numbers of the keyrings kept aside, the newest first.
     fn former_numbers(&self, id: GatewayMailboxId) -> Result<BTreeSet<std::cmp::Reverse<u32>>, StoreError> {
-        let all = self.read(Index::key_files)?;
+        let all = self.key_files()?;
         let number = |name: &str| name.strip_prefix(FORMER)?.split_once('-')?.0.parse().ok();
         Ok(all
             .iter()
@@ -190,7 +208,7 @@ impl Shared {
     }
 
     /// See [`Store::open_keyrings`](super::Store::open_keyrings).
-    pub(super) fn open_keyrings(
+    fn open_keyrings(
         &self,
         mailbox: Arc<GatewayMailbox>,
         secrets: &[KeyringSecret<'_>],

@@ -5,19 +5,17 @@
 //! before calling it damaged.
 
 use super::check::{Unopenable, is_open, open_index};
-use super::embedded::unlocked;
 use super::emptied::LastRead;
 use super::fact::Fact;
 use super::format::SEGMENT_HEADER_OCTETS;
 use super::index::{Index, Making, ObjectRow};
-use super::keyring::wrapped_in;
+use super::keyring::{KeyFiles, wrapped_in};
 use super::log::counted_segments;
 use super::read::{Contents, MessageReader, open_sealed};
 use super::recall::read_in;
-use super::seal::{KEYRING_FILE, KeyringError, unwrap_by_password};
 use super::{
-    Digest, Entry, EscrowIdentity, FolderName, FolderStatus, Listing, MessageKey, StoreError, StoredExtent,
-    UnlockError, Unlocked, escrow,
+    Digest, Entry, FolderName, FolderStatus, KeyringSecret, Listing, MessageKey, Opened, StoreError,
+    StoredExtent, UnlockError, Unlocked,
 };
 use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, ReceiptId, ReversePath, Uid};
 use std::io::{self, Read};
@@ -132,38 +130,16 @@ impl Reader {
         Ok(all.into_iter().map(|(gateway_mailbox, _)| Arc::new(gateway_mailbox)).collect())
     }
 
-    /// Opens a gateway mailbox with its password. Takes as long as a login.
+    /// Opens every keyring of a gateway mailbox that these secrets open, former ones too. Takes as long as a login for each of both.
     ///
     /// # Errors
-    /// [`UnlockError`].
-    pub fn unlock(
+    /// [`UnlockError`]; each of the secrets must open one.
+    pub fn open_keyrings(
         &self,
         gateway_mailbox: &Arc<GatewayMailbox>,
-        password: &str,
-    ) -> Result<Unlocked, UnlockError> {
-        let opened = self
-            .wrapped(gateway_mailbox.id, KEYRING_FILE)
-            .map_err(|e| KeyringError::Unreadable(e.to_string()))
-            .and_then(|wrapped| unwrap_by_password(&wrapped, password));
-        unlocked(gateway_mailbox, opened, None)
-    }
-
-    /// Opens a gateway mailbox with an escrow identity.
-    ///
-    /// # Errors
-    /// [`UnlockError`].
-    pub fn unlock_with_identity(
-        &self,
-        gateway_mailbox: &Arc<GatewayMailbox>,
-        identity: &EscrowIdentity,
-    ) -> Result<Unlocked, UnlockError> {
-        let opened = escrow::open(identity, |name| self.wrapped(gateway_mailbox.id, name));
-        unlocked(gateway_mailbox, opened, None)
-    }
-
-    fn wrapped(&self, id: GatewayMailboxId, name: &str) -> io::Result<Vec<u8>> {
-        let recorded = || self.at.index().key_file(id, name).ok().flatten();
-        wrapped_in(&self.at.data_dir.join("keys"), id, name, recorded)
+        secrets: &[KeyringSecret<'_>],
+    ) -> Result<Opened, UnlockError> {
+        KeyFiles::open_keyrings(self, Arc::clone(gateway_mailbox), secrets)
     }
 
     /// The folders of a gateway mailbox.
@@ -174,16 +150,30 @@ impl Reader {
         self.at.index().folders(gateway_mailbox)
     }
 
-    /// What is in a folder.
+    /// Hands on what is in folders of a gateway mailbox, all of it as it is at one moment: what goes from one to another meanwhile
+    /// is in one of them. `choose` says of which.
     ///
     /// # Errors
-    /// [`StoreError::IndexDamaged`] or [`StoreError::Io`].
-    pub fn list(
+    /// [`StoreError::IndexDamaged`] or [`StoreError::Io`]; and those of `choose` and `take`.
+    pub fn listings<E: From<StoreError>>(
         &self,
         gateway_mailbox: GatewayMailboxId,
-        folder: &FolderName,
-    ) -> Result<Listing, StoreError> {
-        listing(&self.at.index(), gateway_mailbox, folder)
+        choose: impl FnOnce(Vec<FolderStatus>) -> Result<Vec<FolderStatus>, E>,
+        mut take: impl FnMut(FolderStatus, Listing) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.at.index().at_once(|index| {
+            let folders = match choose(index.folders(gateway_mailbox)?) {
+                Ok(folders) => folders,
+                Err(error) => return Ok(Err(error)),
+            };
+            for folder in folders {
+                let listing = listing(index, gateway_mailbox, &folder.name)?;
+                if let Err(error) = take(folder, listing) {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(Ok(()))
+        })?
     }
 
     /// Where a message lies.
@@ -233,6 +223,14 @@ impl Reader {
         Ok(SealedObject { octets: row.sealed_octets, sha256: row.sealed_sha256, reader })
     }
 
+    /// The SHA-256 that the sealed octets of an object have on record.
+    ///
+    /// # Errors
+    /// As [`Reader::message`].
+    pub fn sealed_sha256(&self, object: u64) -> Result<Digest, StoreError> {
+        Ok(self.at.object(object)?.sealed_sha256)
+    }
+
     /// True when content of a message is gone, or goes: nobody can ask for it any more.
     ///
     /// # Errors
@@ -272,6 +270,17 @@ impl Reader {
         }
         let message_id = messages.into_iter().find(|known| known.message == message.0)?.message_id;
         Some(CameBy { message_id, reverse_path: received.transport.reverse_path })
+    }
+}
+
+impl KeyFiles for Reader {
+    fn wrapped(&self, id: GatewayMailboxId, name: &str) -> io::Result<Vec<u8>> {
+        let recorded = || self.at.index().key_file(id, name).ok().flatten();
+        wrapped_in(&self.at.data_dir.join("keys"), id, name, recorded)
+    }
+
+    fn key_files(&self) -> Result<Vec<(GatewayMailboxId, String, Digest)>, StoreError> {
+        self.at.index().key_files()
     }
 }
 

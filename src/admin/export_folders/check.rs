@@ -1,7 +1,7 @@
 //! An export held against its manifest: needs no store and no key.
 
 use super::batch::PART_SUFFIX;
-use super::manifest::{self, Known, Line, MANIFEST_FILE, MessageLine};
+use super::manifest::{self, Known, KnownMessage, Line, MANIFEST_FILE, MessageLine};
 use super::mbox::{Lines, Marks};
 use super::place::Place;
 use super::work::{OBJECTS_DIR, in_eml_name, in_object_name};
@@ -53,6 +53,8 @@ pub struct ExportChecked {
     pub is_finished: bool,
     /// Messages that the last export could not read in the store.
     pub damaged_in_store: u64,
+    /// Messages that the last export left out, since they are sealed to a former key that was not given.
+    pub former_key: u64,
     /// How much is not as the manifest says.
     pub differing: u64,
     /// The first thousand of that.
@@ -88,15 +90,19 @@ pub fn check_export(to: &Path, progress: &mut dyn FnMut(&ExportProgress)) -> Res
         error => at(to, error),
     })?;
     let (mut known, mut so_far) = (Known::default(), ExportProgress::default());
-    let (mut is_finished, mut damaged_in_store) = (false, 0);
+    let (mut is_finished, mut damaged_in_store, mut former_key) = (false, 0, 0);
     let whole = manifest::read(&file, &mut |line| {
         known.take(&line);
         match &line {
             Line::Object(object) => so_far.octets_total += object.octets,
             Line::Message(message) => {
-                so_far.octets_total += message.path.as_ref().map_or(0, |_| message.octets)
+                let is_read = message.path.is_some() && message.same_as.is_none();
+                so_far.octets_total += if is_read { message.octets } else { 0 };
             }
-            Line::Run(run) => damaged_in_store = run.damaged.len() as u64,
+            Line::Run(run) => {
+                damaged_in_store = run.damaged.len() as u64;
+                former_key = run.former_key.len() as u64;
+            }
             _ => {}
         }
         is_finished = matches!(line, Line::Run(_));
@@ -117,6 +123,7 @@ pub fn check_export(to: &Path, progress: &mut dyn FnMut(&ExportProgress)) -> Res
         octets: 0,
         is_finished,
         damaged_in_store,
+        former_key,
         differing: 0,
         differences: Vec::new(),
     };
@@ -145,10 +152,11 @@ impl Looking<'_> {
                 }
             }
             Line::Message(message) => {
-                let looked = match (&message.path, message.start.zip(message.end)) {
-                    (Some(path), None) => self.file(path, message.octets, message.sha256),
-                    (Some(path), Some(run)) => self.run(path, run, message),
-                    (None, _) => self.extents(message),
+                let looked = match (&message.path, message.start.zip(message.end), message.same_as) {
+                    (Some(_), _, Some(uid)) => self.same(message, uid),
+                    (Some(path), None, None) => self.file(path, message.octets, message.sha256),
+                    (Some(path), Some(run), None) => self.run(path, run, message),
+                    (None, _, _) => self.extents(message),
                 };
                 if let Err(what) = looked {
                     let path = message.path.as_deref().unwrap_or(&message.folder).to_owned();
@@ -226,6 +234,18 @@ impl Looking<'_> {
         Ok(())
     }
 
+    /// A message that stands in the export under another UID, whose line is looked at by itself.
+    fn same(&self, message: &MessageLine, uid: u32) -> Result<(), String> {
+        let known = self.known.folders.get(&message.folder).and_then(|folder| folder.uids.get(&uid));
+        let is_it = |known: &KnownMessage| {
+            (known.receipt_id, known.message) == (message.receipt_id, message.message) && !known.is_again
+        };
+        if known.is_some_and(is_it) {
+            return Ok(());
+        }
+        Err(format!("UID {}: it is not the message of UID {uid}", message.uid))
+    }
+
     /// What a message of a sealed export is made of.
     fn extents(&self, message: &MessageLine) -> Result<(), String> {
         let octets = message.extents.iter().map(|extent| extent.octets).fold(0, u64::saturating_add);
@@ -273,12 +293,12 @@ impl Looking<'_> {
         let is_known = |dir: &str, name: &str, path: &str| {
             let of_folder = || {
                 let (uid, receipt_id) = in_eml_name(name)?;
-                folders.get(dir)?.get(&uid).filter(|known| **known == receipt_id)
+                folders.get(dir)?.get(&uid).filter(|known| known.receipt_id == receipt_id && !known.is_again)
             };
             let is_object = || {
                 dir == OBJECTS_DIR
                     && format == ExportFormat::Sealed
-                    && in_object_name(name).is_some_and(|object| self.known.objects.contains(&object))
+                    && in_object_name(name).is_some_and(|object| self.known.objects.contains_key(&object))
             };
             files.contains_key(path) || of_folder().is_some() || is_object()
         };

@@ -12,6 +12,8 @@ pub(super) const CHUNK_OCTETS: usize = 256 * 1024;
 pub(super) enum Failed {
     /// It is not as it was stored, or not there.
     Stored(String),
+    /// It is sealed to a key that was not given.
+    LacksKey,
     /// The work cannot go on.
     Work(OpError),
 }
@@ -40,6 +42,7 @@ pub(super) fn unread(error: StoreError) -> Failed {
     match error {
         StoreError::Damaged(why) | StoreError::IndexDamaged(why) => Failed::Stored(why),
         StoreError::Gone => Failed::Stored("what the log says of it is lost".to_owned()),
+        StoreError::LacksKey => Failed::LacksKey,
         StoreError::Io(error, _) => unread_because(&error),
         error => Failed::Work(error.into()),
     }

@@ -4,7 +4,7 @@
 //! {"kind":"export","v":1,"format":"eml","gateway_mailbox":"…","name":"…","address":"…","begun_at":"…"}
 //! {"kind":"folder","folder":"INBOX","path":"INBOX","uid_validity":1732190400}
 //! {"kind":"message","folder":"INBOX","uid":1,"uid_validity":1732190400,"uidl":"1.673f1d40.1","receipt_id":"…",
-//!  "received_at":"…","octets":75000,"sha256":"…","path":"INBOX/0000000001-….eml","message_id":"<…>"}
+//!  "message":1,"received_at":"…","octets":75000,"sha256":"…","path":"INBOX/0000000001-….eml","message_id":"<…>"}
 //! {"kind":"run","begun_at":"…","ended_at":"…","folders":null,"since":null,"added":1,"messages":1, …}
 //! ```
 //!
@@ -13,16 +13,19 @@
 //! `{"kind":"object","object":7,"path":"objects/7.age","octets":…,"sha256":…}` before; `sha256` of a message is there where it is
 //! known without a key.
 //!
+//! A message that was deleted and brought back has another UID. It stands in an export once: the line of the new UID has `same_as`,
+//! the UID of the line that tells where it is, and of an mbox only `path`.
+//!
 //! A line is written once what it tells of is durable, so an export that was broken off is one that has not come further: what
 //! stands in the file behind the last whole line is cut off. A `run` ends each export that came to its end.
 
 use super::place::Place;
 use super::{ExportFormat, NotExported};
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
-use crate::store::{Digest, StoredExtent};
+use crate::store::{Digest, MessageKey, StoredExtent};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 
@@ -77,6 +80,12 @@ pub(super) struct MessageLine {
     pub(super) uid_validity: u32,
     pub(super) uidl: String,
     pub(super) receipt_id: ReceiptId,
+    /// The store's number of it: with the receipt, the same in every folder and under every UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) message: Option<MessageKey>,
+    /// The UID that it was exported under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) same_as: Option<u32>,
     pub(super) received_at: Timestamp,
     /// Of the message, opened.
     pub(super) octets: u64,
@@ -109,8 +118,13 @@ pub(super) struct RunLine {
     /// In the export now.
     pub(super) messages: u64,
     pub(super) deleted_since: u64,
+    /// Messages found under another UID than before.
+    #[serde(default)]
+    pub(super) returned: u64,
     pub(super) gone: Vec<NotExported>,
     pub(super) damaged: Vec<NotExported>,
+    #[serde(default)]
+    pub(super) former_key: Vec<NotExported>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -123,13 +137,24 @@ pub(super) enum Line {
     Run(Box<RunLine>),
 }
 
+/// A message as the manifest knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownMessage {
+    pub(super) receipt_id: ReceiptId,
+    pub(super) message: Option<MessageKey>,
+    /// It is where the line of another UID says.
+    pub(super) is_again: bool,
+}
+
 /// A folder as the manifest knows it.
 #[derive(Debug)]
 pub(super) struct KnownFolder {
     pub(super) path: String,
     pub(super) parts: Vec<String>,
     pub(super) uid_validity: u32,
-    pub(super) uids: HashMap<u32, ReceiptId>,
+    pub(super) uids: HashMap<u32, KnownMessage>,
+    /// Messages, however many UIDs they had.
+    pub(super) messages: u64,
     /// Of an mbox: where the last message ends.
     pub(super) end: u64,
 }
@@ -139,7 +164,8 @@ pub(super) struct KnownFolder {
 pub(super) struct Known {
     pub(super) header: Option<Header>,
     pub(super) folders: BTreeMap<String, KnownFolder>,
-    pub(super) objects: HashSet<u64>,
+    /// Each with the hash of its sealed octets.
+    pub(super) objects: HashMap<u64, Digest>,
     pub(super) messages: u64,
 }
 
@@ -149,16 +175,20 @@ impl Known {
             Line::Export(header) => self.header = Some(header.clone()),
             Line::Folder(line) => {
                 let FolderLine { folder, path, uid_validity, parts } = line.clone();
-                let known = KnownFolder { path, parts, uid_validity, uids: HashMap::new(), end: 0 };
+                let known =
+                    KnownFolder { path, parts, uid_validity, uids: HashMap::new(), messages: 0, end: 0 };
                 self.folders.entry(folder).or_insert(known);
             }
             Line::Object(line) => {
-                self.objects.insert(line.object);
+                self.objects.insert(line.object, line.sha256);
             }
             Line::Message(line) => {
-                self.messages += 1;
+                let is_again = line.same_as.is_some();
+                self.messages += u64::from(!is_again);
                 if let Some(folder) = self.folders.get_mut(&line.folder) {
-                    folder.uids.insert(line.uid, line.receipt_id);
+                    let MessageLine { uid, receipt_id, message, .. } = **line;
+                    folder.uids.insert(uid, KnownMessage { receipt_id, message, is_again });
+                    folder.messages += u64::from(!is_again);
                     folder.end = folder.end.max(line.end.unwrap_or_default());
                 }
             }

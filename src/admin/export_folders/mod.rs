@@ -10,31 +10,35 @@
 //! | mbox | `<folder>.mbox`, see mbox.rs |
 //! | sealed | extents of `objects/<number>.age`, each an object as it is stored, which `age` opens with the key |
 //!
-//! A message that is damaged is named and left out, and tried again the next time.
+//! A message that is damaged, or sealed to a former key that was not given, is named and left out, and tried again the next time.
+//! One that was deleted and brought back under another UID stands in an export once.
 
 mod batch;
 mod check;
 mod copying;
+mod found;
 mod manifest;
 mod mbox;
 mod names;
 mod place;
+mod plan;
 mod work;
 
 pub use check::{Difference, ExportChecked, check_export};
 
 use super::gateway_mailboxes::among;
-use super::key::{self, Key};
+use super::key::{self, KEYS_GIVEN_MAX, Key};
 use super::request::OpError;
 use crate::config::Settings;
 use crate::mail::{Address, GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp};
 use crate::observe::now;
-use crate::store::{EscrowIdentity, FolderStatus, Reader, StoreError};
+use crate::store::{FolderStatus, KeyringSecret, Reader, StoreError, Unlocked};
 use manifest::{Header, Line, MANIFEST_FILE, MANIFEST_VERSION, Manifest, ManifestError};
 use place::Place;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 use work::Work;
 
@@ -76,8 +80,8 @@ pub struct FoldersExport {
     pub since: Option<Timestamp>,
     /// How.
     pub format: ExportFormat,
-    /// What opens it; not needed for [`ExportFormat::Sealed`].
-    pub key: Option<Key>,
+    /// What opens it, or did; not needed for [`ExportFormat::Sealed`].
+    pub keys: Vec<Key>,
 }
 
 /// How far an export, or a look at one, is.
@@ -115,6 +119,8 @@ pub struct FolderExported {
     pub added: u64,
     /// Their octets.
     pub octets: u64,
+    /// Those that were deleted, are back under another UID, and stand in the export already.
+    pub returned: u64,
     /// In the export, and not in the folder any more.
     pub deleted_since: u64,
 }
@@ -136,13 +142,17 @@ pub struct FoldersExported {
     pub added: u64,
     /// Their octets.
     pub octets: u64,
+    /// Those that were deleted, are back under another UID, and stand in the export already.
+    pub returned: u64,
     /// In the export, and not in the folders any more.
     pub deleted_since: u64,
     /// How many were deleted, and their content freed, while this ran.
     pub gone: u64,
     /// How many cannot be read as they were stored.
     pub damaged: u64,
-    /// The first thousand of those.
+    /// How many are sealed to a former key that what was given does not open.
+    pub former_key: u64,
+    /// The first thousand of each of those.
     pub not_exported: Vec<NotExported>,
     /// How long it took.
     pub seconds: f64,
@@ -160,7 +170,7 @@ pub struct ExportNote {
     pub mailbox_id: GatewayMailboxId,
     /// How messages were written.
     pub format: ExportFormat,
-    /// What opened it: `password`, `escrow identity`, or `nothing`.
+    /// What opened it: `password`, `escrow identity`, both, or `nothing`.
     pub by: String,
     /// Messages in the export.
     pub messages: u64,
@@ -170,12 +180,15 @@ pub struct ExportNote {
     pub octets: u64,
     /// Messages that are damaged.
     pub damaged: u64,
+    /// Messages that are sealed to a former key.
+    #[serde(default)]
+    pub former_key: u64,
 }
 
 /// Puts on record that folders were exported.
 pub(super) fn note(actor: &str, note: &ExportNote) {
-    let ExportNote { mailbox, mailbox_id, format, by, messages, added, octets, damaged } = note;
-    tracing::info!(event = "export.finished", mailbox, %mailbox_id, %format, by, messages, added, octets, damaged, actor);
+    let ExportNote { mailbox, mailbox_id, format, by, messages, added, octets, damaged, former_key } = note;
+    tracing::info!(event = "export.finished", mailbox, %mailbox_id, %format, by, messages, added, octets, damaged, former_key, actor);
 }
 
 /// Exports folders, or brings an export up to date. `progress` hears how far it is.
@@ -196,15 +209,11 @@ pub fn export_folders(
         error => OpError::Unavailable(format!("read {}: {error}", settings.data_dir.display())),
     })?;
     let mailbox = among(&reader.gateway_mailboxes()?, &asked.gateway_mailbox)?;
-    let folders = chosen(&mailbox, reader.folders(mailbox.id)?, &asked.folders)?;
-    let unlocked = match (&asked.key, asked.format) {
-        (_, ExportFormat::Sealed) => None,
-        (None, _) => return Err(OpError::Usage("say what opens the gateway mailbox".to_owned())),
-        (Some(key), _) => {
-            let by_password = |password: &str| reader.unlock(&mailbox, password);
-            let by_identity = |identity: &EscrowIdentity| reader.unlock_with_identity(&mailbox, identity);
-            Some(key::open_by(actor, &mailbox, key, "export folders", &by_password, &by_identity)?)
-        }
+    // Before anything is made or asked for.
+    chosen(&mailbox, reader.folders(mailbox.id)?, &asked.folders)?;
+    let unlocked = match asked.format {
+        ExportFormat::Sealed => None,
+        _ => Some(unlock(&reader, actor, &mailbox, &asked.keys)?),
     };
     keep_out(&settings.data_dir, &asked.to)?;
     let header = Header {
@@ -215,10 +224,10 @@ pub fn export_folders(
         address: mailbox.address().map(Address::as_str).unwrap_or_default().to_owned(),
         begun_at,
     };
-    let by = unlocked.as_ref().and(asked.key.as_ref()).map_or("nothing", Key::kind);
+    let by = unlocked.as_ref().map_or("nothing".to_owned(), |_| kinds(&asked.keys));
     let (place, manifest) = begin(&asked.to, header).map_err(|error| at(&asked.to, error))?;
     let mut work = Work::new(&reader, unlocked, mailbox.id, asked, place, manifest);
-    let folders = work.run(&folders, progress)?;
+    let folders = work.run(|folders| chosen(&mailbox, folders, &asked.folders), progress)?;
     let (found, messages) = work.finish(begun_at, actor, &folders)?;
     let sum = |of: fn(&FolderExported) -> u64| folders.iter().map(of).sum::<u64>();
     let (added, octets) = (sum(|folder| folder.added), sum(|folder| folder.octets));
@@ -229,23 +238,53 @@ pub fn export_folders(
         messages,
         added,
         octets,
+        returned: sum(|folder| folder.returned),
         deleted_since: sum(|folder| folder.deleted_since),
-        gone: found.gone_count,
-        damaged: found.damaged_count,
-        not_exported: found.gone.into_iter().chain(found.damaged).collect(),
+        gone: found.gone.count,
+        damaged: found.damaged.count,
+        former_key: found.former_key.count,
         seconds: began.elapsed().as_secs_f64(),
         note: ExportNote {
             mailbox: mailbox.login().to_owned(),
             mailbox_id: mailbox.id,
             format: asked.format,
-            by: by.to_owned(),
+            by,
             messages,
             added,
             octets,
-            damaged: found.damaged_count,
+            damaged: found.damaged.count,
+            former_key: found.former_key.count,
         },
+        not_exported: [found.gone, found.damaged, found.former_key]
+            .into_iter()
+            .flat_map(|kind| kind.messages)
+            .collect(),
         folders,
     })
+}
+
+/// Opens all that these keys open: what came before another key, or before a password was lost, too.
+fn unlock(
+    reader: &Reader,
+    actor: &str,
+    mailbox: &Arc<GatewayMailbox>,
+    keys: &[Key],
+) -> Result<Unlocked, OpError> {
+    if keys.is_empty() {
+        return Err(OpError::Usage("say what opens the gateway mailbox".to_owned()));
+    }
+    if keys.len() > KEYS_GIVEN_MAX {
+        return Err(OpError::Usage(format!("at most {KEYS_GIVEN_MAX} keys at once")));
+    }
+    let open = |secrets: &[KeyringSecret<'_>]| reader.open_keyrings(mailbox, secrets);
+    Ok(key::open_all_by(actor, mailbox, keys, "export folders", &open)?.unlocked())
+}
+
+/// What opened it, for the record.
+fn kinds(keys: &[Key]) -> String {
+    let mut kinds: Vec<&str> = keys.iter().map(Key::kind).collect();
+    kinds.dedup();
+    kinds.join(", ")
 }
 
 /// The folders that are named, or are in one that is.

@@ -1,25 +1,20 @@
 //! The work of an export: folder by folder, entry by entry, what is not in the manifest yet.
 
 use super::batch::{Batch, PART_SUFFIX};
-use super::copying::{CHUNK_OCTETS, Copying, Failed, copy, unread, unread_because};
-use super::manifest::{
-    FolderLine, KnownFolder, Line, MANIFEST_FILE, Manifest, MessageLine, ObjectLine, RunLine,
-};
-use super::mbox::{Lines, Marks, from_line};
+use super::copying::{Failed, unread};
+use super::found::Found;
+use super::manifest::{FolderLine, KnownFolder, Line, MANIFEST_FILE, Manifest, MessageLine, RunLine};
 use super::names::{Names, parts};
 use super::place::Place;
-use super::{
-    ExportFormat, ExportProgress, FolderExported, FoldersExport, NAMED_MAX, NotExported, OpError,
-    cannot_write,
-};
+use super::plan::{Plan, Wanted};
+use super::{ExportFormat, ExportProgress, FolderExported, FoldersExport, OpError, cannot_write};
 use crate::fetch::stored::uidl;
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
 use crate::observe::now;
-use crate::store::{CameBy, Digest, Entry, FolderStatus, Listing, Reader, StoredMessage, Unlocked};
+use crate::store::{FolderStatus, Reader, Unlocked};
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 /// Where objects are.
 pub(super) const OBJECTS_DIR: &str = "objects";
@@ -34,14 +29,7 @@ enum Target {
     Sealed(Arc<Place>),
 }
 
-/// Messages that were not exported.
-#[derive(Default)]
-pub(super) struct Found {
-    pub(super) gone: Vec<NotExported>,
-    pub(super) gone_count: u64,
-    pub(super) damaged: Vec<NotExported>,
-    pub(super) damaged_count: u64,
-}
+mod writing;
 
 pub(super) struct Work<'a> {
     reader: &'a Reader,
@@ -95,18 +83,23 @@ impl<'a> Work<'a> {
         Work { reader, key, gateway_mailbox, asked, place, manifest, names, batch, found, so_far }
     }
 
-    /// Exports these folders.
+    /// Exports the folders that `choose` takes.
+    ///
+    /// What is in all of them is asked at one moment and kept until its turn comes, about a hundred octets for each message that is
+    /// to be exported: asked folder by folder, a message that is let out of quarantine meanwhile would be in none.
     pub(super) fn run(
         &mut self,
-        folders: &[FolderStatus],
+        choose: impl FnOnce(Vec<FolderStatus>) -> Result<Vec<FolderStatus>, OpError>,
         progress: &mut dyn FnMut(&ExportProgress),
     ) -> Result<Vec<FolderExported>, OpError> {
+        let (mut plans, known, asked) = (Vec::new(), &self.manifest.known.folders, self.asked);
         // All are looked at before anything is written: what does not fit is refused as a whole.
-        for folder in folders {
-            let listing = self.list(folder)?;
-            self.so_far.octets_total += self.wanted(folder, &listing).map(|entry| entry.octets).sum::<u64>();
-        }
-        folders.iter().map(|folder| self.folder(folder, progress)).collect()
+        self.reader.listings(self.gateway_mailbox, choose, |folder, listing| {
+            plans.push(Plan::new(known.get(&folder.path), folder, listing, asked)?);
+            Ok(())
+        })?;
+        self.so_far.octets_total = plans.iter().map(Plan::octets).sum();
+        plans.into_iter().map(|plan| self.folder(&plan, progress)).collect()
     }
 
     /// Says in the manifest that the export came to its end. Gives what was not exported, and how many messages there are.
@@ -127,8 +120,10 @@ impl<'a> Work<'a> {
             added: folders.iter().map(|folder| folder.added).sum(),
             messages,
             deleted_since: folders.iter().map(|folder| folder.deleted_since).sum(),
-            gone: self.found.gone.clone(),
-            damaged: self.found.damaged.clone(),
+            returned: folders.iter().map(|folder| folder.returned).sum(),
+            gone: self.found.gone.messages.clone(),
+            damaged: self.found.damaged.messages.clone(),
+            former_key: self.found.former_key.messages.clone(),
         })));
         self.settle()?;
         Ok((self.found, messages))
@@ -138,63 +133,35 @@ impl<'a> Work<'a> {
         self.manifest.known.folders.get(&folder.path)
     }
 
-    /// What is in a folder now, if that fits what is exported of it.
-    fn list(&self, folder: &FolderStatus) -> Result<Listing, OpError> {
-        let listing = self.reader.list(self.gateway_mailbox, &folder.name)?;
-        let Some(known) = self.known(folder) else { return Ok(listing) };
-        let is_another = |entry: &Entry| {
-            known.uids.get(&entry.uid.value()).is_some_and(|receipt_id| *receipt_id != entry.receipt_id)
-        };
-        if known.uid_validity != folder.uid_validity || listing.entries.iter().any(is_another) {
-            return Err(OpError::Refused(format!(
-                "{} is not the folder that was exported to {}: its UIDs are of other messages. Export to another directory",
-                folder.path,
-                self.asked.to.display()
-            )));
-        }
-        Ok(listing)
-    }
-
-    /// The entries that are asked for and not exported yet.
-    fn wanted<'e>(
-        &'e self,
-        folder: &FolderStatus,
-        listing: &'e Listing,
-    ) -> impl Iterator<Item = &'e Entry> + use<'e> {
-        let known = self.manifest.known.folders.get(&folder.path);
-        let since = self.asked.since;
-        listing.entries.iter().filter(move |entry| {
-            let is_known = known.is_some_and(|known| known.uids.contains_key(&entry.uid.value()));
-            !is_known && since.is_none_or(|since| entry.received_at >= since)
-        })
-    }
-
     fn folder(
         &mut self,
-        folder: &FolderStatus,
+        plan: &Plan,
         progress: &mut dyn FnMut(&ExportProgress),
     ) -> Result<FolderExported, OpError> {
-        let listing = self.list(folder)?;
-        let wanted: Vec<Entry> = self.wanted(folder, &listing).cloned().collect();
+        let folder = &plan.folder;
         let mut target = self.target(folder)?;
         let mut exported = FolderExported { folder: folder.path.clone(), ..FolderExported::default() };
-        for entry in &wanted {
-            if self.entry(folder, &mut target, entry)? {
-                exported.added += 1;
-                exported.octets += entry.octets;
+        for wanted in &plan.wanted {
+            match (self.entry(folder, &mut target, wanted)?, wanted.same_as) {
+                (true, Some(_)) => exported.returned += 1,
+                (true, None) => {
+                    exported.added += 1;
+                    exported.octets += wanted.entry.octets;
+                }
+                (false, _) => {}
             }
             if self.batch.is_full() {
                 self.settle()?;
             }
-            self.so_far.octets += entry.octets;
+            self.so_far.octets += wanted.entry.octets;
             progress(&self.so_far);
         }
         self.settle()?;
         if let Some(known) = self.known(folder) {
             exported.path.clone_from(&known.path);
-            exported.messages = known.uids.len() as u64;
-            let there = listing.entries.iter().filter(|e| known.uids.contains_key(&e.uid.value())).count();
-            exported.deleted_since = exported.messages.saturating_sub(there as u64);
+            exported.messages = known.messages;
+            let there = plan.there + exported.added + exported.returned;
+            exported.deleted_since = known.messages.saturating_sub(there);
         }
         Ok(exported)
     }
@@ -220,7 +187,7 @@ impl<'a> Work<'a> {
             }),
             ExportFormat::Sealed => self.place.at(OBJECTS_DIR, true).and_then(|place| {
                 let known = &self.manifest.known.objects;
-                clean(&place, &|name| in_object_name(name).map(|object| known.contains(&object)))?;
+                clean(&place, &|name| in_object_name(name).map(|object| known.contains_key(&object)))?;
                 Ok(Target::Sealed(Arc::new(place)))
             }),
             ExportFormat::Mbox => self.open_mbox(&path, end),
@@ -262,35 +229,44 @@ impl<'a> Work<'a> {
     }
 
     /// Exports an entry. False when it cannot be had: then that is noted.
-    fn entry(&mut self, folder: &FolderStatus, target: &mut Target, entry: &Entry) -> Result<bool, OpError> {
-        let why = match self.write(folder, target, entry) {
-            Ok(()) => return Ok(true),
-            Err(Failed::Work(error)) => return Err(error),
+    fn entry(
+        &mut self,
+        folder: &FolderStatus,
+        target: &mut Target,
+        wanted: &Wanted,
+    ) -> Result<bool, OpError> {
+        let written = match self.write(folder, target, wanted) {
             // The index may be another by now, and what it said first not be true any more.
             Err(Failed::Stored(_)) => {
                 self.reader.reopen().map_err(|error| OpError::Unavailable(error.to_string()))?;
-                match self.write(folder, target, entry) {
-                    Ok(()) => return Ok(true),
-                    Err(Failed::Work(error)) => return Err(error),
-                    Err(Failed::Stored(why)) => why,
+                self.write(folder, target, wanted)
+            }
+            written => written,
+        };
+        let entry = &wanted.entry;
+        let (kind, why) = match written {
+            Ok(()) => return Ok(true),
+            Err(Failed::Work(error)) => return Err(error),
+            Err(Failed::LacksKey) => {
+                let why = "it is sealed to a former key, which what was given does not open";
+                (&mut self.found.former_key, why.to_owned())
+            }
+            Err(Failed::Stored(why)) => {
+                match self.reader.is_freed(self.gateway_mailbox, entry.message).unwrap_or(false) {
+                    true => {
+                        let why = "it was deleted, and its content freed, meanwhile";
+                        (&mut self.found.gone, why.to_owned())
+                    }
+                    false => (&mut self.found.damaged, why),
                 }
             }
         };
-        let is_freed = self.reader.is_freed(self.gateway_mailbox, entry.message).unwrap_or(false);
-        let Found { gone, gone_count, damaged, damaged_count } = &mut self.found;
-        let (named, count, why) = match is_freed {
-            true => (gone, gone_count, "it was deleted, and its content freed, meanwhile".to_owned()),
-            false => (damaged, damaged_count, why),
-        };
-        *count += 1;
-        if named.len() < NAMED_MAX {
-            let (folder, uid) = (folder.path.clone(), entry.uid.value());
-            named.push(NotExported { folder, uid, receipt_id: entry.receipt_id, why });
-        }
+        kind.add(&folder.path, entry, why);
         Ok(false)
     }
 
-    fn write(&mut self, folder: &FolderStatus, target: &mut Target, entry: &Entry) -> Result<(), Failed> {
+    fn write(&mut self, folder: &FolderStatus, target: &mut Target, wanted: &Wanted) -> Result<(), Failed> {
+        let Wanted { entry, same_as } = wanted;
         let stored = self.reader.message(self.gateway_mailbox, entry.message).map_err(unread)?;
         let came_by = self.reader.came_by(self.gateway_mailbox, entry.receipt_id, entry.message);
         let mut line = MessageLine {
@@ -299,6 +275,8 @@ impl<'a> Work<'a> {
             uid_validity: folder.uid_validity,
             uidl: uidl(entry, folder.uid_validity),
             receipt_id: entry.receipt_id,
+            message: Some(entry.message),
+            same_as: *same_as,
             received_at: entry.received_at,
             octets: stored.octets,
             sha256: stored.sha256,
@@ -309,21 +287,26 @@ impl<'a> Work<'a> {
             message_id: came_by.as_ref().and_then(|came_by| came_by.message_id.clone()),
         };
         let path = self.known(folder).map(|known| known.path.clone()).unwrap_or_default();
-        match target {
-            Target::Eml(place) => {
+        match (target, *same_as) {
+            (Target::Eml(_), Some(uid)) => {
+                line.path = Some(format!("{path}/{}", eml_name(uid, line.receipt_id)));
+            }
+            (Target::Mbox { .. }, Some(_)) => line.path = Some(path),
+            (Target::Eml(place), None) => {
                 let name = eml_name(line.uid, line.receipt_id);
                 line.path = Some(format!("{path}/{name}"));
                 line.sha256 = Some(self.write_eml(place, name, entry, &stored)?);
             }
-            Target::Mbox { file, end } => {
+            (Target::Mbox { file, end }, None) => {
                 (line.path, line.start) = (Some(path), Some(*end));
                 line.sha256 = Some(self.write_mbox(file, end, entry, &stored, came_by.as_ref())?);
                 line.end = Some(*end);
             }
-            Target::Sealed(place) => {
+            (Target::Sealed(place), _) => {
                 for extent in &stored.extents {
-                    if !self.manifest.known.objects.contains(&extent.object) {
-                        self.write_object(place, extent.object)?;
+                    match self.manifest.known.objects.get(&extent.object) {
+                        Some(sha256) => self.compare(extent.object, *sha256)?,
+                        None => self.write_object(place, extent.object)?,
                     }
                 }
                 line.extents = stored.extents;
@@ -331,111 +314,6 @@ impl<'a> Work<'a> {
         }
         self.batch.tell(Line::Message(Box::new(line)));
         Ok(())
-    }
-
-    /// The octets of a message, opened, and their hash.
-    fn copy(&self, stored: &StoredMessage, output: &mut dyn Write) -> Result<Digest, Failed> {
-        let Some(key) = &self.key else {
-            return Err(Failed::Work(OpError::Usage("say what opens the gateway mailbox".to_owned())));
-        };
-        let mut reader = self.reader.open_message(key, stored).map_err(unread)?;
-        let (octets, sha256) = copy(&mut *reader, output).map_err(|error| self.failed(error))?;
-        if octets != stored.octets {
-            return Err(Failed::Stored(format!("it has {octets} octets, not {}", stored.octets)));
-        }
-        Ok(sha256)
-    }
-
-    fn write_eml(
-        &mut self,
-        place: &Arc<Place>,
-        name: String,
-        entry: &Entry,
-        stored: &StoredMessage,
-    ) -> Result<Digest, Failed> {
-        let part = format!("{name}{PART_SUFFIX}");
-        let mut file = place.create(&part).map_err(|error| self.cannot(&error))?;
-        let sha256 = match self.copy(stored, &mut file) {
-            Ok(sha256) => sha256,
-            Err(failed) => {
-                place.remove(&part).map_err(|error| self.cannot(&error))?;
-                return Err(failed);
-            }
-        };
-        let received = Duration::from_millis(entry.received_at.unix_ms().unsigned_abs());
-        file.set_modified(UNIX_EPOCH + received).map_err(|error| self.cannot(&error))?;
-        self.batch.add_file(place, file, name, stored.octets);
-        Ok(sha256)
-    }
-
-    fn write_mbox(
-        &mut self,
-        file: &Arc<File>,
-        end: &mut u64,
-        entry: &Entry,
-        stored: &StoredMessage,
-        came_by: Option<&CameBy>,
-    ) -> Result<Digest, Failed> {
-        let write = || -> Result<Digest, Failed> {
-            (&**file).seek(SeekFrom::Start(*end)).map_err(|error| self.cannot(&error))?;
-            let mut output = BufWriter::with_capacity(CHUNK_OCTETS, &**file);
-            let from = from_line(came_by.map(|came_by| &came_by.reverse_path), entry.received_at);
-            output.write_all(from.as_bytes()).map_err(|error| self.cannot(&error))?;
-            let mut lines = Lines::new(output, Marks::Added);
-            let sha256 = self.copy(stored, &mut lines)?;
-            let ended = lines.finish().and_then(|(mut output, has_end)| {
-                output.write_all(if has_end { b"\n" } else { b"\n\n" })?;
-                output.flush()
-            });
-            ended.map_err(|error| self.cannot(&error))?;
-            Ok(sha256)
-        };
-        match write() {
-            Ok(sha256) => {
-                let begun = *end;
-                *end = (&**file).stream_position().map_err(|error| self.cannot(&error))?;
-                self.batch.add_to(file, *end - begun);
-                Ok(sha256)
-            }
-            Err(failed) => {
-                file.set_len(*end).map_err(|error| self.cannot(&error))?;
-                Err(failed)
-            }
-        }
-    }
-
-    fn write_object(&mut self, place: &Arc<Place>, object: u64) -> Result<(), Failed> {
-        let mut sealed = self.reader.sealed(object).map_err(|error| self.failed(Copying::Reading(error)))?;
-        let name = object_name(object);
-        let part = format!("{name}{PART_SUFFIX}");
-        let mut file = place.create(&part).map_err(|error| self.cannot(&error))?;
-        let copied = copy(&mut *sealed.reader, &mut file).map_err(|error| self.failed(error));
-        let copied = copied.and_then(|copied| match copied == (sealed.octets, sealed.sha256) {
-            true => Ok(()),
-            false => Err(Failed::Stored(format!("object {object}: hash does not match"))),
-        });
-        if let Err(failed) = copied {
-            place.remove(&part).map_err(|error| self.cannot(&error))?;
-            return Err(failed);
-        }
-        let (octets, sha256) = (sealed.octets, sealed.sha256);
-        let line = ObjectLine { object, path: format!("{OBJECTS_DIR}/{name}"), octets, sha256 };
-        self.batch.add_file(place, file, name, octets);
-        self.batch.tell(Line::Object(line));
-        // Known from now on: what is not durable yet is so before the manifest tells of whatever needs it.
-        self.manifest.known.objects.insert(object);
-        Ok(())
-    }
-
-    fn cannot(&self, error: &io::Error) -> Failed {
-        Failed::Work(cannot_write(self.asked.to.display(), error))
-    }
-
-    fn failed(&self, error: Copying) -> Failed {
-        match error {
-            Copying::Reading(error) => unread_because(&error),
-            Copying::Writing(error) => self.cannot(&error),
-        }
     }
 }
 
