@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/opened.rs"]
+mod opened;
 #[path = "support/daybook.rs"]
 mod support;
 
@@ -20,13 +22,13 @@ const SENDERS: usize = 3;
 /// The plain copy as the README has it, of `$D` to `$B`.
 const PLAIN_COPY: &str = r#"
 install -d -m 0700 "$B"
-flock -s "$D/freeing.lock" sh -euc '
-    cp -a "$D"/checkpoints*.jsonl "$B"
-    cp -a --sparse=always "$D/log" "$B"
-    cp -a --sparse=always "$D/content" "$D/keys" "$B"
-    for name in tls closed-gaps.json log-loss.json retention-clock.json; do
-        if [ -e "$D/$name" ]; then cp -a "$D/$name" "$B"; fi
-    done'
+exec 9< "$D/freeing.lock" && flock --shared 9
+cp -a "$D"/checkpoints*.jsonl "$B"
+cp -a --sparse=always "$D/log" "$B"
+cp -a --sparse=always "$D/content" "$D/keys" "$B"
+for name in tls closed-gaps.json log-loss.json retention-clock.json; do
+    if [ -e "$D/$name" ]; then cp -a "$D/$name" "$B"; fi
+done
 "#;
 
 fn json(text: &str) -> Value {
@@ -340,4 +342,41 @@ fn a_plain_copy_of_a_store_that_takes_mail_is_restored_as_a_backup_is() {
     let all = original.fetched(&server);
     assert_eq!(there, all[..there.len()], "what came while it was copied is there up to some message");
     site.run(&["verify", "--deep"]).expect(0);
+}
+
+#[test]
+fn a_backup_carries_new_keys_and_a_reset_password_and_a_restored_store_frees_nothing_unasked() {
+    let site = Site::new();
+    let mut account = opened::Account::create(&site, &[]);
+    let server = site.serve();
+    let sent: Vec<_> = (0..3).map(|n| message(&format!("key-{n}"), 2_000)).collect();
+    account.receives(&server, &sent[0]);
+    account.opened(&site, &["key", "rotate", &account.login]).expect(0);
+    account.receives(&server, &sent[1]);
+    let dir = site.path("backup");
+    site.run(&["backup", dir.to_str().unwrap()]).expect(0);
+    site.write("old-password", &account.password);
+    let reset = ["mailbox", "reset-password", &account.login, "--password-file", "old-password", "--json"];
+    let old = account.password.clone();
+    account.password = json(&site.run(&reset).expect(0).stdout)["password"].as_str().unwrap().to_owned();
+    account.receives(&server, &sent[2]);
+    // The next one into the same folder, where keyrings are others by now.
+    site.run(&["backup", dir.to_str().unwrap()]).expect(0);
+    site.run(&["verify", "--deep", "--data-dir", dir.to_str().unwrap()]).expect(0);
+
+    let elsewhere = Site::new();
+    let told = elsewhere.run(&["restore", dir.to_str().unwrap()]).expect(0).stdout;
+    assert!(told.contains("daybook retention confirm"), "{told}");
+    let restored = elsewhere.serve();
+    assert!(restored.pop3s(&account.login, &old).is_err(), "the old password logs in no more");
+    let mut poller = restored.pop3s(&account.login, &account.password).unwrap();
+    let there: Vec<_> = (1..=poller.count()).map(|number| poller.retrieve(number)).collect();
+    assert_eq!(there, sent);
+    poller.quit();
+    let paused = elsewhere.run(&["retention", "status"]).expect(1).stdout;
+    assert!(paused.contains("the store was restored from a backup"), "{paused}");
+    elsewhere.run(&["retention", "run"]).expect(1);
+    elsewhere.run(&["retention", "confirm", "--yes"]).expect(0);
+    elsewhere.run(&["retention", "run"]).expect(0);
+    elsewhere.run(&["verify", "--deep"]).expect(0);
 }

@@ -18,7 +18,11 @@ pub fn backup(
     dir: &Path,
     progress: &mut dyn FnMut(&BackupProgress),
 ) -> Result<BackupReport, OpError> {
-    let options = BackupOptions { data_dir: settings.data_dir.clone(), dir: dir.to_owned() };
+    let options = BackupOptions {
+        data_dir: settings.data_dir.clone(),
+        dir: dir.to_owned(),
+        checkpoint_dir: settings.store.checkpoint_dir.clone(),
+    };
     store::backup(&options, progress).map_err(|error| worded("back up", &settings.data_dir, error))
 }
 

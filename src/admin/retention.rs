@@ -136,7 +136,7 @@ fn refuse_paused(keeping: &KeepingStatus) -> Result<(), OpError> {
     match &keeping.paused {
         None => Ok(()),
         Some(pause) => Err(OpError::Refused(format!(
-            "retention is paused: {}; if the clock is right: daybook retention confirm",
+            "retention is paused: {}; if all is right: daybook retention confirm",
             pause_seen(pause)
         ))),
     }
@@ -166,6 +166,10 @@ pub(super) async fn confirm(
 
 /// `the clock says …, 400 days 0 h ahead of …, …`
 fn pause_seen(pause: &ClockPause) -> String {
+    if pause.is_of_restore() {
+        return "the store was restored from a backup, which knows of no legal hold and no rule set after it: set them again first"
+            .to_owned();
+    }
     let ahead = span(pause.clock.unix_ms().saturating_sub(pause.trusted.unix_ms()));
     format!(
         "the clock says {}, {ahead} ahead of {}, the last time it was known to be right",

@@ -62,8 +62,9 @@ fn print_json<T: serde::Serialize>(report: &T) -> Result<(), Failure> {
 
 fn backup_page(report: &BackupReport) -> String {
     let began = report.began_at.map(output::time).unwrap_or_default();
+    let but = if report.whole { "" } else { ", but for what is named below" };
     let mut text = format!(
-        "Backed up    all that was acknowledged at {began}, up to group {}\n\
+        "Backed up    all that was acknowledged at {began}{but}, up to group {}\n\
          Written      {}: {} and {}; in {:.1} s\n\
          Log          {} in {}\n",
         grouped(report.sequence),
@@ -129,6 +130,10 @@ fn restore_page(report: &RestoreReport) -> String {
         grouped(report.uids_skipped.into()),
         report.epoch,
     ));
+    text.push_str(
+        "Retention is paused, and nothing is freed: set again the legal holds and rules that were set after the backup, then run \
+         daybook retention confirm.\n",
+    );
     if let Some(key) = &report.checkpoint_key {
         text.push_str(&format!(
             "Checkpoints are signed by a new key from now on, which names the one before: write it down elsewhere.\n{key}\n"

@@ -177,6 +177,12 @@ fn status(response: &Response) -> String {
     let Response::Retention(view) = response else { return String::new() };
     let mut text = match &view.keeping.paused {
         None => format!("Retention goes by the clock: it is {}.\n", time(view.keeping.trusted)),
+        Some(pause) if pause.is_of_restore() => format!(
+            "Retention is PAUSED since {}: the store was restored from a backup.\n\
+             Nothing leaves and no content is freed. Set again the legal holds and rules that were set after the backup, then:  \
+             daybook retention confirm\n",
+            time(pause.since),
+        ),
         Some(pause) => format!(
             "Retention is PAUSED since {}: the clock says {}, {} days ahead of {}, the last time it was known to be right.\n\
              Nothing leaves and no content is freed. If the clock is right:  daybook retention confirm\n\

@@ -173,7 +173,7 @@
 //! | `retention.passed` | info, debug | expired, freed_entries, freed_objects, freed_octets, held | What gateway mailboxes keep no longer was taken out of their folders, and what was deleted for long enough can be had back no more; `held` entries stay for a legal hold alone. |
 //! | `retention.expired` | info | mailbox, mailbox_id, folder, entries | Retention took so many messages out of a folder; the trail of each says by which rule. |
 //! | `retention.failed` | warn | error | A pass did not come to its end; the next one tries again. |
-//! | `retention.paused` | error | clock, trusted | The system's clock is more than seven days ahead of what time had reached: nothing leaves until `daybook retention confirm` says that it is right, or until it is back. |
+//! | `retention.paused` | error | clock, trusted | The system's clock is more than seven days ahead of what time had reached, or the store was restored from a backup: nothing leaves until `daybook retention confirm` says that it is right, or until it is back. |
 //! | `retention.resumed` | info | clock, trusted | It is back. |
 //! | `retention.clock_trusted` | info | clock, actor | An admin said that the clock is right. |
 //! | `retention.clock_begun` | info | at | Nothing is kept yet of what time has reached: it begins at the newest time the store knows, or at what the system's clock says where that knows none. |

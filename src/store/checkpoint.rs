@@ -44,7 +44,7 @@ mod witness;
 
 pub(super) use loss::{Gap, LOSS_PLACE, Losses};
 pub use outside::try_checkpoint_dir;
-pub(super) use restored::{carry_over, sign_anew};
+pub(super) use restored::{carry_over, note_missing_end, sign_anew};
 pub use witness::CheckpointStatus;
 pub(super) use witness::Witness;
 

@@ -84,7 +84,11 @@ impl Numbers {
                 self.pass_folders([fact.folder].into_iter());
                 self.object = fact.objects.iter().fold(self.object, |o, (_, last)| o.max(last + 1));
             }
-            Fact::Restored(fact) => self.epoch = self.epoch.max(fact.epoch),
+            // What the original has given out since, in shared folders of exports and in trails, is nothing of this store.
+            Fact::Restored(fact) => {
+                self.epoch = self.epoch.max(fact.epoch);
+                self.skip();
+            }
             Fact::Folder(fact) => self.folder = self.folder.max(fact.folder + 1),
             Fact::Object(fact) => self.object = self.object.max(fact.object + 1),
             Fact::Fetched(fact) | Fact::Deleted(fact) => self.folder = self.folder.max(fact.folder + 1),

@@ -29,7 +29,21 @@ fn judge(
     now: Timestamp,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(pause) = &keeping.paused {
+    if let Some(pause) = keeping.paused.as_ref().filter(|pause| pause.is_of_restore()) {
+        findings.push(Finding::problem(
+            NAME,
+            format!(
+                "nothing leaves and nothing is freed since {}: the store was restored from a backup, which knows of no legal hold \
+                 and no rule that was set after it",
+                pause.since
+            ),
+            format!(
+                "set again what was set since (`{}`), then have it go on: `{}`",
+                command("mailbox hold"),
+                command("retention confirm")
+            ),
+        ));
+    } else if let Some(pause) = &keeping.paused {
         findings.push(Finding::problem(
             NAME,
             format!(
@@ -39,7 +53,8 @@ fn judge(
                 pause.trusted
             ),
             format!(
-                "if the clock is right, say so (`{}`); if it is not, set it (`timedatectl`), and retention goes on by itself",
+                "if the clock is right, or the store was restored from a backup and the holds set since are set again, say so (`{}`); \
+                 if it is not, set it (`timedatectl`), and retention goes on by itself",
                 command("retention confirm")
             ),
         ));

@@ -61,7 +61,7 @@ pub(in crate::cli) enum RetentionCommand {
     /// Take out what is due and free what can be had back no more, now, and say what that was
     #[command(after_help = "Exit code 1: retention is paused, or the pass failed.")]
     Run,
-    /// Say that the clock is right, after it has jumped more than 7 days ahead
+    /// Say that the clock is right, after it has jumped more than 7 days ahead, or that all is set again after a restore
     #[command(after_help = "Exit code 1: the clock is not in doubt; 4: nothing was done, it wants --yes.")]
     Confirm {
         /// Do not ask

@@ -10,7 +10,7 @@
 //! | `log-end-missing` | the gateway | the log was opened without what the index or a signed checkpoint says it once held (critical) | `daybook scrub --close log-end` |
 //! | `checkpoints-not-kept` | the gateway | signed checkpoints could not be written to `data_dir` or `checkpoint_dir` for ten minutes | they can |
 //! | `store-damaged` | the gateway | something stored was found not to be what was stored | it is found whole, nobody can ask for it any more, or `daybook scrub --close` |
-//! | `retention-paused` | the gateway | the clock jumped more than seven days ahead, and nothing leaves by it | `daybook retention confirm`, or the clock is back |
+//! | `retention-paused` | the gateway | the clock jumped more than seven days ahead, or the store was restored, and nothing leaves by it | `daybook retention confirm`, or the clock is back |
 //! | `retention-failed` | the gateway | the last pass of retention and freeing failed | one comes to its end |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |

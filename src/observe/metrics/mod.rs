@@ -58,7 +58,7 @@
 //! | `daybook_store_damaged` | – | things stored that were found not to be what was stored, and that nobody has closed |
 //! | `daybook_scrub_limit_bytes_per_second` | – | how fast what is stored may be read again; 0 is off |
 //! | `daybook_scrub_last_pass_timestamp_seconds` | – | when all that is stored had last been read again; before the first time, when that was first begun |
-//! | `daybook_retention_paused` | – | 1 while the clock has jumped ahead, nobody has confirmed it, and nothing leaves by it |
+//! | `daybook_retention_paused` | – | 1 while the clock has jumped ahead or the store was restored, nobody has confirmed it, and nothing leaves by it |
 //! | `daybook_retention_last_pass_timestamp_seconds` | – | when the last pass ended that takes out what is due and frees what can be had back no more; absent before the first since the start, a minute after it |
 //! | `daybook_retention_last_pass_failed` | – | 1 when that one did not come to its end; absent as above |
 //! | `daybook_store_ready` | – | 1 when the store takes mail: its last write succeeded and there is room |

@@ -1,6 +1,6 @@
 //! Content files, copied as the entries of a log name them.
 
-use super::copying::{Copier, sync};
+use super::copying::{Copied, Copier, sync};
 use super::reading::{At, Findings, walk_on};
 use crate::store::StoreError;
 use crate::store::check::{Bits, Damage, Found, Seen, Visit, content_file};
@@ -17,6 +17,8 @@ pub(super) struct Content<'a> {
     pub(super) to: &'a Path,
     /// Objects whose content is freed: it is left out.
     pub(super) freed: &'a Bits,
+    /// They were hashed before, and what is damaged was told.
+    pub(super) hashed: bool,
 }
 
 impl Content<'_> {
@@ -48,16 +50,31 @@ struct Copying<'a, 'p> {
 
 impl Copying<'_, '_> {
     fn copy(&mut self, fact: &ObjectFact, name: &str) -> Result<(), StoreError> {
-        let Content { from, to, .. } = self.content;
+        let Content { from, to, hashed, .. } = self.content;
+        let (source, target) = (from.join(name), to.join(name));
+        let is_there = fs::metadata(&target).is_ok_and(|there| there.len() == fact.sealed_octets);
         let pace = &mut |_| ControlFlow::Continue(());
-        if let Found::Damaged(mut damage) = content_file(from, name, fact.sealed_octets, None, pace) {
+        // One that is there was hashed when it was copied.
+        let sha256 = (!is_there).then_some(&fact.sealed_sha256);
+        let looked =
+            if *hashed { Found::Whole } else { content_file(from, name, fact.sealed_octets, sha256, pace) };
+        let is_told = *hashed || matches!(looked, Found::Damaged(_));
+        if let Found::Damaged(mut damage) = looked {
             damage.receipts.push(fact.receipt_id);
             self.findings.add(damage);
-            if !from.join(name).is_file() {
-                return Ok(());
+        }
+        if is_told && !source.is_file() {
+            return Ok(());
+        }
+        match self.copier.whole(&source, &target)? {
+            Copied::WasThere => {}
+            Copied::Whole => self.copied += 1,
+            Copied::InPart(what) => {
+                self.copied += 1;
+                let (file, receipts) = (format!("content/{name}"), vec![fact.receipt_id]);
+                self.findings.add(Damage { file, what, receipts, ..Damage::default() });
             }
         }
-        self.copied += u64::from(self.copier.whole(&from.join(name), &to.join(name))?);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::report::BackupProgress;
 use crate::store::StoreError;
 use crate::store::files::{create_dir_durably, sync_dir};
-use crate::store::log::Sectors;
+use crate::store::log::{Sectors, SegmentFile, read_over};
 use rustix::fs::{SeekFrom as Extent, seek};
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -13,6 +13,15 @@ use std::path::{Path, PathBuf};
 
 /// Octets copied at a time.
 const CHUNK_OCTETS: usize = 1024 * 1024;
+
+/// What became of a file.
+pub(super) enum Copied {
+    /// It is there already.
+    WasThere,
+    Whole,
+    /// Some of it cannot be read: why. Zeros stand there.
+    InPart(String),
+}
 
 /// Copies, and tells how far it is.
 pub(super) struct Copier<'p> {
@@ -90,23 +99,54 @@ impl<'p> Copier<'p> {
         Ok(unreadable)
     }
 
-    /// Copies a file that is never changed: under another name first, so that it is there whole or not at all. False where it is
-    /// there. The folder it lies in is for the caller to sync.
-    pub(super) fn whole(&mut self, source: &Path, target: &Path) -> Result<bool, StoreError> {
+    /// Copies the octets of a segment that gave way to its entries, from `from` to `end`, to where they stood in the `.seg` that a
+    /// copy still has. Payloads, which are freed, are zeros. Gives why some could not be read.
+    pub(super) fn logical(
+        &mut self,
+        source: &SegmentFile,
+        target: &Path,
+        from: u64,
+        end: u64,
+    ) -> Result<Option<String>, StoreError> {
+        let writing = |e| StoreError::io("writing a copy", e);
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let target = options.open(target).map_err(writing)?;
+        let (mut at, mut unreadable) = (from, None);
+        while at < end {
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(self.chunk.len());
+            let Some(chunk) = self.chunk.get_mut(..wanted) else { break };
+            let why = read_over(source, chunk, at)
+                .map_err(|e| StoreError::io("reading what is to be copied", e))?;
+            if let Some(why) = why {
+                unreadable.get_or_insert_with(|| format!("octets from {at} on cannot be read: {why}"));
+            }
+            target.write_all_at(chunk, at).map_err(writing)?;
+            at += wanted as u64;
+            self.written += wanted as u64;
+            self.advance(wanted as u64);
+        }
+        target.set_len(end).and_then(|()| target.sync_all()).map_err(writing)?;
+        Ok(unreadable)
+    }
+
+    /// Copies a file that is never changed: under another name first, so that it is there whole or not at all. The folder it lies in
+    /// is for the caller to sync.
+    pub(super) fn whole(&mut self, source: &Path, target: &Path) -> Result<Copied, StoreError> {
         let reading = |e| StoreError::io("reading what is to be copied", e);
         let octets = fs::metadata(source).map_err(reading)?.len();
         self.expect(octets);
         if fs::metadata(target).is_ok_and(|there| there.len() == octets) {
             self.advance(octets);
-            return Ok(false);
+            return Ok(Copied::WasThere);
         }
         if let Some(dir) = target.parent() {
             create_dir_durably(dir).map_err(|e| StoreError::io("making a folder of a copy", e))?;
         }
         let new = target.with_extension("copying");
-        self.range(source, &new, 0, octets)?;
+        let unreadable = self.range(source, &new, 0, octets)?;
         fs::rename(&new, target).map_err(|e| StoreError::io("writing a copy", e))?;
-        Ok(true)
+        Ok(unreadable.map_or(Copied::Whole, Copied::InPart))
     }
 }
 

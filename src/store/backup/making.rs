@@ -1,7 +1,7 @@
 //! `backup`: the store copied into a folder, or what was added copied behind what is there.
 
 use super::content::{Content, sync_all_below};
-use super::copying::{Copier, entries_path, sync};
+use super::copying::{Copied, Copier, entries_path, sync};
 use super::leaving::Freeing;
 use super::manifest::Manifest;
 use super::places::{check_apart, claim, hold_freeing};
@@ -11,7 +11,7 @@ use super::small;
 use crate::mail::Timestamp;
 use crate::observe::now;
 use crate::store::StoreError;
-use crate::store::checkpoint::{CHECKPOINTS_BEFORE_FILE, CHECKPOINTS_FILE, checkpoints};
+use crate::store::checkpoint::{CHECKPOINTS_BEFORE_FILE, CHECKPOINTS_FILE, checkpoints, checkpoints_at};
 use crate::store::files::{create_dir_durably, write_file_durably};
 use crate::store::format::SEGMENT_HEADER_OCTETS;
 use crate::store::log::{Found as Segment, Position, find_segments, read_clean_mark, segment_path};
@@ -36,7 +36,7 @@ pub fn backup(
     progress: &mut dyn FnMut(&BackupProgress),
 ) -> Result<BackupReport, StoreError> {
     let (began_at, clock) = (now(), Instant::now());
-    let BackupOptions { data_dir, dir } = options;
+    let BackupOptions { data_dir, dir, .. } = options;
     check_apart(data_dir, dir)?;
     super::refuse_unrestored(data_dir)?;
     // There is none: before anything is made.
@@ -45,6 +45,7 @@ pub fn backup(
     let _nothing_is_freed = hold_freeing(data_dir)?;
     let mut maker = Maker {
         source: data_dir,
+        outside: options.checkpoint_dir.as_deref(),
         dir,
         copier: Copier::new(progress),
         before: Manifest::read(dir)?,
@@ -77,6 +78,8 @@ fn tell(report: &BackupReport) {
 
 struct Maker<'a> {
     source: &'a Path,
+    /// Where checkpoints are kept besides.
+    outside: Option<&'a Path>,
     dir: &'a Path,
     copier: Copier<'a>,
     before: Option<Manifest>,
@@ -104,7 +107,7 @@ impl Maker<'_> {
             self.said.findings.tell("log", what);
         }
         self.copy_content()?;
-        small::put(&keys, self.dir)?;
+        small::put_beside(&keys, self.dir)?;
         self.cut_behind_end()?;
         for (name, octets) in signed {
             write_file_durably(&self.dir.join(name), &octets)
@@ -116,6 +119,7 @@ impl Maker<'_> {
         let manifest = Manifest { began_at, made_at, of, end: self.at.position(), is_freeing };
         manifest.write(self.dir)?;
         // From here on the backup before is no more.
+        small::put(&keys, self.dir)?;
         self.take_emptied()?;
         if is_freeing {
             self.free()?;
@@ -134,7 +138,10 @@ impl Maker<'_> {
     fn must_reach(&self) -> Result<u64, StoreError> {
         let signed = checkpoints(self.source)?.newest().map_or(0, |newest| newest.sequence);
         let closed = read_clean_mark(&self.source.join("log")).map_or(0, |closed| closed.sequence);
-        Ok(signed.max(closed))
+        // Who cannot read those still has the ones in `data_dir`.
+        let outside = self.outside.and_then(|dir| checkpoints_at(self.source, dir, &[], None).ok());
+        let outside = outside.and_then(|found| found.newest().map(|newest| newest.sequence)).unwrap_or(0);
+        Ok(signed.max(closed).max(outside))
     }
 
     /// The files of checkpoints, read before the log. The newest first: should it be put aside meanwhile, it is there twice.
@@ -221,16 +228,28 @@ impl Maker<'_> {
             if from >= found.octets {
                 continue;
             }
-            let emptied = entries_path(&self.source.join("log"), *number);
-            if emptied.exists() {
-                self.copier.whole(&emptied, &entries_path(&log, *number))?;
-                self.copier.advance(found.octets - from);
-            } else {
-                let (source, target) =
-                    (segment_path(&self.source.join("log"), *number), segment_path(&log, *number));
-                if let Some(why) = self.copier.range(&source, &target, from, found.octets)? {
-                    self.said.findings.tell(&format!("log/{number:08}.seg"), why);
+            let (emptied, target) =
+                (entries_path(&self.source.join("log"), *number), segment_path(&log, *number));
+            let unread = match self.before.as_ref().filter(|before| *number <= before.end.segment) {
+                // The backup before needs what it has of it until there is another: see `take_emptied`.
+                Some(_) if found.is_emptied => {
+                    let file = found.open().map_err(|e| StoreError::io("opening a log segment", e))?;
+                    self.copier.logical(&file, &target, from, found.octets)?
                 }
+                None if found.is_emptied => {
+                    self.copier.advance(found.octets - from);
+                    match self.copier.whole(&emptied, &entries_path(&log, *number))? {
+                        Copied::InPart(why) => Some(why),
+                        Copied::Whole | Copied::WasThere => None,
+                    }
+                }
+                _ => {
+                    let source = segment_path(&self.source.join("log"), *number);
+                    self.copier.range(&source, &target, from, found.octets)?
+                }
+            };
+            if let Some(why) = unread {
+                self.said.findings.tell(&format!("log/{number:08}"), why);
             }
             self.have.insert(*number, found.octets);
         }
@@ -244,7 +263,7 @@ impl Maker<'_> {
     /// Copies the content files that the entries behind the joint name.
     fn copy_content(&mut self) -> Result<(), StoreError> {
         let (log, from, to) = (self.dir.join("log"), self.source.join("content"), self.dir.join("content"));
-        let content = Content { log: &log, from: &from, to: &to, freed: &self.said.freed };
+        let content = Content { log: &log, from: &from, to: &to, freed: &self.said.freed, hashed: false };
         let (copied, found) = content.copy(self.joint, &self.at, &mut self.copier)?;
         self.report.content_files = copied;
         self.said.findings.join(found);
@@ -270,11 +289,14 @@ impl Maker<'_> {
     fn take_emptied(&mut self) -> Result<(), StoreError> {
         let (source, copy) = (self.source.join("log"), self.dir.join("log"));
         let (segments, _) = find_segments(&source, &mut Vec::new())?;
-        let emptied = segments.keys().filter(|number| entries_path(&source, **number).exists());
+        let emptied = segments.iter().filter(|(_, found)| found.is_emptied).map(|(number, _)| number);
         let left: Vec<u64> =
             emptied.copied().filter(|number| segment_path(&copy, *number).exists()).collect();
         for number in &left {
-            self.copier.whole(&entries_path(&source, *number), &entries_path(&copy, *number))?;
+            let copied = self.copier.whole(&entries_path(&source, *number), &entries_path(&copy, *number))?;
+            if let Copied::InPart(why) = copied {
+                self.said.findings.tell(&format!("log/{number:08}.entries"), why);
+            }
         }
         sync(&copy)?;
         for number in left {

@@ -20,14 +20,17 @@
 //! and behind: what an entry says of a keyring and the keyring are from one time.
 //!
 //! While it is made nothing is freed: it holds `freeing.lock` shared, and whoever frees content takes it alone. What was freed since
-//! the last time is taken out of the backup too, once `backup.json` says that the entry which frees it is there: until then the
-//! backup before is whole.
+//! the last time is taken out of the backup too, once `backup.json` says that the entry which frees it is there. Till it is written
+//! nothing of the backup before is taken away: its log ends where it ended, and keyrings that are others now lie beside (small.rs).
+//! Content in the log is copied as it is, and hashed by a restore and by `verify`; content files are hashed as they are copied.
 //!
 //! **Making a store of one** (restoring.rs): everything is hashed first, and nothing is made of what is damaged unless that is
 //! asked for. Then it is copied into an empty `data_dir`, the index is made, and one entry says that the store goes on from a
 //! backup: every folder leaves [`UIDS_SKIPPED`] UIDs out, the epoch in UIDLs is another, and the numbers of groups step ahead
 //! (log/stepping.rs). What the original gave out since the backup, UIDs, UIDLs, signed checkpoints, is never given out for anything
-//! else. Checkpoints are signed by a new key from there on, which names the one before: the original may still be running, and share
+//! else. Two restores of one backup give out the same UIDs, under the same UIDVALIDITY, and never the same UIDL: no IMAP client may
+//! be shown both. Its retention is paused until an admin has it go on, since holds and rules set after the backup are not there.
+//! Checkpoints are signed by a new key from there on, which names the one before: the original may still be running, and share
 //! a `checkpoint_dir` with what was restored only to try it.
 //!
 //! Neither a backup nor a half-restored `data_dir` is opened as a store ([`refuse_unrestored`]).

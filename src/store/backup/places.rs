@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub(super) const FREEING_LOCK_FILE: &str = "freeing.lock";
 /// In a backup: held while somebody writes there. That it is there tells that the folder is for a backup.
 pub(super) const BACKUP_LOCK_FILE: &str = "backup.lock";
+/// In a `data_dir`: held by whoever has the store open.
+pub(super) const LOCK_FILE: &str = "lock";
 /// Made by `mkfs`, and of no matter.
 const LOST_AND_FOUND: &str = "lost+found";
 /// How long a backup waits for content that is just being freed.
@@ -148,7 +150,8 @@ fn make_for_owner(path: &Path, dir: &Path) -> io::Result<File> {
 pub(super) fn check_empty(data_dir: &Path) -> Result<(), StoreError> {
     let names = names_in(data_dir)?;
     let is_ours = names.iter().any(|name| name == RESTORING_FILE);
-    match names.first() {
+    // A restore that was broken off at once left no more than its lock.
+    match names.iter().find(|name| *name != LOCK_FILE) {
         Some(name) if !is_ours => refused(format!(
             "{} is not empty: {name} is in it. A restore overwrites nothing: move what is there away first",
             data_dir.display()

@@ -13,6 +13,8 @@ pub struct BackupOptions {
     pub data_dir: PathBuf,
     /// The folder of the backup: missing, empty, or a backup of this store.
     pub dir: PathBuf,
+    /// Where checkpoints are kept outside: they too tell how far the log must reach.
+    pub checkpoint_dir: Option<PathBuf>,
 }
 
 /// How far a backup is.
@@ -29,7 +31,7 @@ pub struct BackupProgress {
 pub struct BackupReport {
     /// Nothing that was read is damaged.
     pub whole: bool,
-    /// When it was begun: all that was acknowledged before is in it.
+    /// When it was begun: all that was acknowledged before is in it, but for what is named as damaged or missing.
     pub began_at: Option<Timestamp>,
     /// How long it took.
     pub seconds: f64,

@@ -5,8 +5,8 @@
 //! `self-test.json`; a restored store is read again from the beginning. Nor `log/torn/` and `content/orphaned/`: no one was told of
 //! any of that.
 
-use crate::store::StoreError;
 use crate::store::files::{create_dir_durably, remove_file_durably, write_file_durably};
+use crate::store::{Digest, StoreError};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -15,7 +15,9 @@ use zeroize::Zeroizing;
 
 /// Files of state that go with a backup: reports that an admin has seen to, what the log is known to lack, and how far the clock was
 /// trusted.
-const SMALL_FILES: [&str; 3] = ["closed-gaps.json", "log-loss.json", "retention-clock.json"];
+pub(super) const SMALL_FILES: [&str; 3] = ["closed-gaps.json", "log-loss.json", "retention-clock.json"];
+/// In a backup: a key that takes the place of the one before once `backup.json` is written.
+const COMING: &str = ".coming";
 /// Folders that go with it.
 pub(super) const KEYS_DIR: &str = "keys";
 const TLS_DIR: &str = "tls";
@@ -78,6 +80,39 @@ fn take(root: &Path, name: String, files: &mut Files) -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Has these files in `dir`, durably, and takes nothing from the backup that is there: a wrapped keyring or key that is another now
+/// is put beside, until [`put`] has it take the place.
+pub(super) fn put_beside(files: &Files, dir: &Path) -> Result<(), StoreError> {
+    let fail = |e| StoreError::io("writing keyrings and files of state", e);
+    for (name, octets) in files {
+        let path = dir.join(name);
+        let is_key = name.starts_with(KEYS_DIR);
+        let path = match fs::read(&path) {
+            Ok(there) if there == **octets => continue,
+            Ok(_) if is_key => dir.join(format!("{name}{COMING}")),
+            _ => path,
+        };
+        if let Some(dir) = path.parent() {
+            create_dir_durably(dir).map_err(fail)?;
+        }
+        write_file_durably(&path, octets).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// The keyrings of a backup as its entries have them on record: what was put beside counts where it is that, or nothing is on record.
+pub(super) fn settled(mut files: Files, recorded: &BTreeMap<String, Digest>) -> Files {
+    let coming: Vec<String> = files.keys().filter(|name| name.ends_with(COMING)).cloned().collect();
+    for name in coming {
+        let Some(octets) = files.remove(&name) else { continue };
+        let place = name.strip_suffix(COMING).unwrap_or(&name).to_owned();
+        if recorded.get(&place).is_none_or(|recorded| *recorded == Digest::of(&octets)) {
+            files.insert(place, octets);
+        }
+    }
+    files
 }
 
 /// Has these files, and no others, in `dir`, durably.

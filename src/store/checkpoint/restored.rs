@@ -3,6 +3,7 @@
 //! It takes what was signed up to the backup's end along, and signs with a key of its own from there on, which names the one before:
 //! the original has that one, and whatever it signs since is of another log.
 
+use super::loss::{Loss, Losses};
 use super::{
     CHECKPOINT_VERSION, CHECKPOINTS_BEFORE_FILE, CHECKPOINTS_FILE, Checkpoint, PublicKey, append, key,
 };
@@ -55,4 +56,16 @@ pub(in crate::store) fn sign_anew(
     append(&file, &before, &line, super::witness::INSIDE_OCTETS_MAX, super::witness::INSIDE_MODE)
         .map_err(fail)?;
     Ok(checkpoint.key)
+}
+
+/// Remembers what the restored log lacks at its end, as an alarm until an admin closes it: nothing is freed till then.
+pub(in crate::store) fn note_missing_end(
+    data_dir: &Path,
+    what: String,
+    found_at: Timestamp,
+) -> io::Result<()> {
+    // One that is damaged was told before.
+    let mut losses = Losses::read(data_dir).unwrap_or_default();
+    losses.add(Loss { found_at, what, gap: None, closed_by: None });
+    losses.write(data_dir)
 }

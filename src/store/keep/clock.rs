@@ -3,12 +3,14 @@
 //! What it has reached, the *mark*, is kept in `retention-clock.json`: time runs on from there over restarts. A system clock more
 //! than [`JUMP_MS`] ahead of the mark is not believed, whether it jumped or the host was off for so long: until an admin says
 //! that it is right, or until it is back, the mark stands and nothing leaves. A clock that is behind the mark counts as the mark.
+//! That of a store that was restored stands as well, until an admin has it go on.
 
 use super::ClockPause;
 use crate::mail::Timestamp;
 use crate::observe::now;
 use crate::store::state_file::{self, StateError};
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +30,9 @@ struct State {
     /// What the system's clock said when it was first seen to have jumped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     paused_since: Option<Timestamp>,
+    /// The store was made of a backup, which knows of no hold or rule that was set since: it stands until an admin has it go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    restored: bool,
     /// This process said so.
     #[serde(skip)]
     told: bool,
@@ -55,7 +60,7 @@ impl Clock {
         let system = system_clock(&ahead_ms);
         let read = state_file::read(&path);
         let is_new = read.is_err();
-        let begun = State { mark: system, paused_since: None, told: false };
+        let begun = State { mark: system, paused_since: None, restored: false, told: false };
         let (state, unread) = match read {
             Ok(state) => (state, None),
             Err(error) => (begun, Some(error)),
@@ -96,7 +101,7 @@ impl Clock {
     pub(in crate::store) fn trusted(&self) -> Result<Timestamp, ClockPause> {
         let system = self.system();
         let mut state = self.state();
-        if system.unix_ms().saturating_sub(state.mark.unix_ms()) > JUMP_MS {
+        if state.restored || system.unix_ms().saturating_sub(state.mark.unix_ms()) > JUMP_MS {
             let since = *state.paused_since.get_or_insert(system);
             let trusted = state.mark;
             if !std::mem::replace(&mut state.told, true) {
@@ -133,7 +138,7 @@ impl Clock {
     /// An admin said that the system's clock is right, and that is on record: time goes on from `at`.
     pub(in crate::store) fn trust(&self, at: Timestamp) {
         let mut state = self.state();
-        *state = State { mark: state.mark.max(at), paused_since: None, told: false };
+        *state = State { mark: state.mark.max(at), paused_since: None, restored: false, told: false };
     }
 
     /// Keeps what time has reached over a restart, durably. It is tried again when that fails.
@@ -153,6 +158,17 @@ impl Clock {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Has the clock of a store that is made of a backup stand, until an admin says that it may go on: what was set since the backup,
+/// legal holds above all, is not there. `known` is what time had reached where no file of the original says that.
+///
+/// # Errors
+/// What writing the file brings.
+pub(in crate::store) fn stand_still(data_dir: &Path, known: Timestamp, at: Timestamp) -> io::Result<()> {
+    let path = data_dir.join(CLOCK_FILE);
+    let mark = state_file::read(&path).map_or(known, |state: State| state.mark);
+    state_file::write(&path, &State { mark, paused_since: Some(at), restored: true, told: false })
 }
 
 fn system_clock(ahead_ms: &AtomicI64) -> Timestamp {

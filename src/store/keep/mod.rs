@@ -13,7 +13,7 @@ mod keeper;
 mod rules;
 mod undelete;
 
-pub(super) use clock::Clock;
+pub(super) use clock::{Clock, stand_still};
 pub(super) use keeper::Keeper;
 pub(super) use rules::{due, grace_ends, grace_is_over, is_held};
 pub(super) use undelete::{recoverable, trust_clock, undelete};
@@ -39,8 +39,8 @@ pub struct KeepingStatus {
     pub last: Option<KeptPass>,
 }
 
-/// The system's clock is more than seven days ahead of what time had reached: nothing leaves until an admin says that it is
-/// right, or until it is back.
+/// The system's clock is more than seven days ahead of what time had reached, and nothing leaves until an admin says that it is
+/// right, or until it is back; or the store was made of a backup, and nothing leaves until an admin says that it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockPause {
     /// What the system's clock said when that was first seen.
@@ -55,6 +55,11 @@ impl ClockPause {
     /// How far the system's clock is ahead, in whole days.
     pub fn days_ahead(&self) -> i64 {
         self.clock.unix_ms().saturating_sub(self.trusted.unix_ms()) / rules::DAY_MS
+    }
+
+    /// True when no jump of the clock can be why: the store was restored. One whose backup is older may be restored as well.
+    pub fn is_of_restore(&self) -> bool {
+        self.clock.unix_ms().saturating_sub(self.trusted.unix_ms()) <= clock::JUMP_MS
     }
 }
 

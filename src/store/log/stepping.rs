@@ -14,8 +14,10 @@ use std::path::Path;
 pub(in crate::store) const SEQUENCES_SKIPPED: u64 = 1 << 40;
 
 impl Log {
-    /// Has the next group, which says why, leave [`SEQUENCES_SKIPPED`] numbers out.
+    /// Has the next group, which says why, leave [`SEQUENCES_SKIPPED`] numbers out, and begin a segment: freed content may be
+    /// punched out of the one before, which is to be found in closed segments alone.
     pub(in crate::store) fn step_ahead(&mut self) {
+        self.current = None;
         self.sequence = self.sequence.saturating_add(SEQUENCES_SKIPPED - 1);
     }
 }
