@@ -1,6 +1,7 @@
 //! The power is cut while mail is deleted, had back and freed, while keys are rotated and backups made: what is kept is all there,
 //! and what was freed is all that is missing.
 
+use super::gateway::Gateway;
 use super::power::{dice, rounds};
 use super::rig::Rig;
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Small, so that many are closed, and some emptied.
-const SEGMENT_OCTETS: &str = "1048576";
+pub(crate) const SEGMENT_OCTETS: &str = "1048576";
 /// Rounds on one disk.
 const ROUNDS_A_DISK: u64 = 10;
 /// How long commands run before the cut, at most.
@@ -43,14 +44,14 @@ const IN_TURN: [Amid; 10] = [
     Amid::Freeing,
 ];
 
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
 }
 
 /// Runs a command that must work.
-fn must(rig: &Rig, line: &str) {
+pub(crate) fn must(gateway: &Gateway, line: &str) {
     let words = words(line);
-    let output = rig.gateway.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let output = gateway.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{line}: {}: {said}", output.status);
 }
@@ -59,7 +60,7 @@ fn must(rig: &Rig, line: &str) {
 fn rig(n: u64) -> Rig {
     let rig = Rig::with_environment(&format!("keeping-{n}"), &[("DAYBOOK_SEGMENT_OCTETS", SEGMENT_OCTETS)]);
     fs::write(rig.gateway.path("password"), &rig.account.password).unwrap();
-    must(&rig, &format!("mailbox set {} archive=false grace_days=0 --yes", rig.account.login));
+    must(&rig.gateway, &format!("mailbox set {} archive=false grace_days=0 --yes", rig.account.login));
     rig
 }
 
@@ -73,12 +74,12 @@ fn round(rig: &mut Rig, n: u64, dice: &mut super::load::Dice) -> Result<(), Stri
     let commands = match amid {
         Amid::Freeing => vec![run.clone(), run.clone(), run],
         Amid::Hold => {
-            must(rig, &format!("mailbox hold {login} --reason durability"));
+            must(&rig.gateway, &format!("mailbox hold {login} --reason durability"));
             vec![run.clone(), run]
         }
         Amid::Undelete => {
-            must(rig, &format!("mailbox set {login} grace_days=7"));
-            vec![run, words(&format!("undelete {login} --yes"))]
+            must(&rig.gateway, &format!("mailbox set {login} grace_days=7"));
+            vec![run, words(&format!("undelete {login}"))]
         }
         Amid::Rotation => {
             vec![words(&format!("key rotate {login} --password-file {}", password.display())), run]
@@ -88,7 +89,7 @@ fn round(rig: &mut Rig, n: u64, dice: &mut super::load::Dice) -> Result<(), Stri
     rig.cut_amid(2 + dice.below(24) as usize, &commands, SPAN, dice)?;
     if matches!(amid, Amid::Hold | Amid::Undelete) {
         // All of it can be had back, once.
-        must(rig, &format!("undelete {login} --yes"));
+        must(&rig.gateway, &format!("undelete {login}"));
     }
     let verdict = rig.look(n % 2 == 1);
     if !verdict.is_good() {
@@ -101,12 +102,12 @@ fn round(rig: &mut Rig, n: u64, dice: &mut super::load::Dice) -> Result<(), Stri
                 return Err(format!("round {n}, {amid:?}: not had back: {still_gone:?}"));
             }
             if amid == Amid::Hold {
-                must(rig, &format!("mailbox unhold {login} --yes"));
+                must(&rig.gateway, &format!("mailbox unhold {login} --yes"));
             }
-            must(rig, &format!("mailbox set {login} grace_days=0 --yes"));
+            must(&rig.gateway, &format!("mailbox set {login} grace_days=0 --yes"));
         }
         // One that was broken off is gone on with.
-        Amid::Backup => must(rig, &format!("backup {}", backup.display())),
+        Amid::Backup => must(&rig.gateway, &format!("backup {}", backup.display())),
         Amid::Freeing | Amid::Rotation => {}
     }
     println!(
@@ -138,7 +139,7 @@ fn power_cuts_while_deleting_and_freeing_cost_nothing_that_is_kept() {
             }
             done += 1;
         }
-        must(&rig, "retention run");
+        must(&rig.gateway, "retention run");
         let (more_objects, more_emptied) = freed(&rig.gateway.data_dir());
         deleted += rig.ledger.deleted();
         let (outcome, verdict) = rig.end();
