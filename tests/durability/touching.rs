@@ -19,8 +19,7 @@ use std::path::{Path, PathBuf};
 const CALLS: &str = "trace=fallocate,rename,renameat,renameat2,unlink,unlinkat,write,pwrite64,writev,pwritev,fsync,fdatasync,\
                      exit_group";
 /// Octets of each message: one is a file of its own, the others fill more than one segment.
-const SIZES: [usize; 9] =
-    [1_300_000, 300_000, 300_000, 300_000, 300_000, 300_000, 300_000, 300_000, 300_000];
+const SIZES: [usize; 9] = [1_300_000, 300_000, 300_000, 300_000, 300_000, 300_000, 300_000, 300_000, 300_000];
 /// Which of them are deleted: of no segment all.
 const DELETED: [usize; 3] = [0, 1, 3];
 
@@ -164,7 +163,9 @@ fn what_was_touched(plant: Option<&str>) -> Touched {
 #[test]
 fn what_is_stored_is_touched_only_behind_the_entry_that_says_so() {
     let Touched { faults, touches: [punched, removed, replaced], .. } = what_was_touched(None);
-    println!("{punched} punched out, {removed} removed, {replaced} keyrings replaced, none of them too early");
+    println!(
+        "{punched} punched out, {removed} removed, {replaced} keyrings replaced, none of them too early"
+    );
     assert_eq!(faults, BTreeSet::new());
     assert!(punched > 0 && removed > 0 && replaced > 0, "nothing was touched");
 }
