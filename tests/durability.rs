@@ -85,6 +85,9 @@ mod sweep;
 #[path = "durability/table.rs"]
 mod table;
 
+#[path = "durability/touching.rs"]
+mod touching;
+
 /// True when the long forms are asked for.
 #[allow(dead_code, reason = "each module that has a long form asks")]
 fn is_long() -> bool {

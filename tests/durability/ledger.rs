@@ -161,10 +161,13 @@ fn uid(uidl: &str) -> u64 {
 }
 
 impl Ledger {
-    /// Some messages whose octets were found good, to be deleted.
+    /// Some messages whose octets were found good, to be deleted: the oldest, so that segments come to hold none.
     pub(crate) fn some(&self, count: usize) -> Vec<String> {
         let fetched = self.seen.iter().filter(|(_, fetched)| fetched.is_some());
-        fetched.map(|(uidl, _)| uidl.clone()).take(count).collect()
+        let mut uidls: Vec<String> = fetched.map(|(uidl, _)| uidl.clone()).collect();
+        uidls.sort_unstable_by_key(|uidl| uid(uidl));
+        uidls.truncate(count);
+        uidls
     }
 
     /// Message-IDs of what was deleted and is not there.

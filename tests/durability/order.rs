@@ -36,14 +36,32 @@ struct Pending {
 }
 
 /// The text between the first pair of these in `text`.
-fn between(text: &str, open: char, close: char) -> Option<&str> {
+pub(crate) fn between(text: &str, open: char, close: char) -> Option<&str> {
     let (_, rest) = text.split_once(open)?;
     rest.split_once(close).map(|(inner, _)| inner)
 }
 
 /// What is in quotes, in order.
-fn quoted(text: &str) -> Vec<&str> {
+pub(crate) fn quoted(text: &str) -> Vec<&str> {
     text.split('"').skip(1).step_by(2).collect()
+}
+
+/// The calls in a trace, each in one piece and in the order in which they ended.
+pub(crate) fn calls(trace: &str) -> Vec<String> {
+    let mut unfinished: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut calls = Vec::new();
+    for line in trace.lines() {
+        let (thread, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest = rest.trim_start();
+        if let Some(begun) = rest.strip_suffix("<unfinished ...>") {
+            unfinished.insert(thread, begun);
+        } else if let Some((_, end)) = rest.split_once(" resumed>") {
+            calls.push(format!("{}{end}", unfinished.remove(thread).unwrap_or_default()));
+        } else {
+            calls.push(rest.to_owned());
+        }
+    }
+    calls
 }
 
 impl Pending {
@@ -61,18 +79,8 @@ impl Pending {
 
     /// Reads what the next process did. The kernel keeps for it what the last one left.
     fn read(&mut self, trace: &str) {
-        let mut unfinished: BTreeMap<&str, &str> = BTreeMap::new();
-        for line in trace.lines() {
-            let (thread, rest) = line.split_once(' ').unwrap_or((line, ""));
-            let rest = rest.trim_start();
-            if let Some(begun) = rest.strip_suffix("<unfinished ...>") {
-                unfinished.insert(thread, begun);
-            } else if let Some((_, end)) = rest.split_once(" resumed>") {
-                let begun = unfinished.remove(thread).unwrap_or_default();
-                self.take(&format!("{begun}{end}"));
-            } else {
-                self.take(rest);
-            }
+        for call in calls(trace) {
+            self.take(&call);
         }
     }
 

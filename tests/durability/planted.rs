@@ -2,7 +2,7 @@
 //! worth nothing.
 //!
 //! Some cannot be missed by cutting the power of ext4, since any sync of a file writes the whole journal out, and with it every
-//! name made before: those are missed by what is asked of the kernel (`order.rs`).
+//! name made before: those are missed by what is asked of the kernel (`order.rs`, `touching.rs`).
 
 use super::gateway::until;
 use super::load::Dice;

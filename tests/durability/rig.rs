@@ -6,7 +6,8 @@ use super::ledger::{Door, Ledger, Verdict, Visit, damage_named};
 use super::load::{Dice, Loader, Outcome};
 use super::strace::{Injection, Strace};
 use super::support::{SOON, Site, USERS};
-use std::process::{Command, Stdio};
+use std::collections::BTreeSet;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ const SESSION: Duration = Duration::from_millis(500);
 const START: Duration = Duration::from_millis(120);
 
 /// Mostly small; some become files of their own.
-fn sizes(n: u64) -> usize {
+pub(crate) fn sizes(n: u64) -> usize {
     match n % 16 {
         7 => 1_200_000,
         11 => 90_000,
@@ -98,6 +99,8 @@ pub(crate) struct Rig {
     pub(crate) ledger: Ledger,
     /// System calls that were made to fail.
     pub(crate) hits: usize,
+    /// The index was taken away, or is made anew: that the server says so is no damage.
+    pub(crate) index_is_anew: bool,
 }
 
 impl Rig {
@@ -117,11 +120,16 @@ impl Rig {
         gateway.start_again();
         let account = gateway.create_account();
         let loader = Loader::start(name, &account.address, SENDERS, sizes);
-        Rig { gateway, disk, account, loader, ledger: Ledger::default(), hits: 0 }
+        Rig { gateway, disk, account, loader, ledger: Ledger::default(), hits: 0, index_is_anew: false }
     }
 
     pub(crate) fn acknowledged(&self) -> usize {
         self.loader.acknowledged_count()
+    }
+
+    /// Message-IDs of what is acknowledged.
+    pub(crate) fn acknowledged_ids(&self) -> BTreeSet<String> {
+        self.loader.acknowledged()
     }
 
     /// Mail comes in, the power is cut, the server starts again; what is wrong then.
@@ -177,14 +185,15 @@ impl Rig {
     }
 
     /// Some mail comes in and `deletes` messages are deleted for good; then these commands run, one after the other, while more
-    /// comes in, and the power is cut amid them, at most `span` behind the beginning. The server is started again.
+    /// comes in, and the power is cut amid them, at most `span` behind the beginning. What they said, as far as they were begun; the
+    /// power is back then, and the server not started.
     pub(crate) fn cut_amid(
         &mut self,
         deletes: usize,
         commands: &[Vec<String>],
         span: Duration,
         dice: &mut Dice,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<Output>, String> {
         self.loader.target(Some(self.gateway.smtp()));
         self.take_more(deletes as u64 + 1 + dice.below(ACKNOWLEDGED_MAX))?;
         let wanted = self.ledger.some(deletes);
@@ -193,7 +202,7 @@ impl Rig {
         let run = |words: &Vec<String>| {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let mut command = self.gateway.command(&words);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.stdin(Stdio::null());
             command
         };
         let mut commands: Vec<Command> = commands.iter().map(run).collect();
@@ -201,21 +210,23 @@ impl Rig {
         let stops = is_cut.clone();
         let running = std::thread::spawn(move || {
             // What the cut breaks off fails; how far it came is looked at afterwards.
-            for command in commands.iter_mut().take_while(|_| !stops.load(Ordering::Relaxed)) {
-                drop(command.status());
-            }
+            let begun = commands.iter_mut().take_while(|_| !stops.load(Ordering::Relaxed));
+            begun.map(|command| command.output().unwrap()).collect()
         });
         linger(dice, span);
         self.cut(switch);
         is_cut.store(true, Ordering::Relaxed);
-        running.join().unwrap();
+        let said = running.join().unwrap();
         self.disk.power_on();
-        self.start()
+        Ok(said)
     }
 
     /// What is wrong now; all of it is fetched and verified when `again` says so.
     pub(crate) fn look(&mut self, again: bool) -> Verdict {
         let mut verdict = self.judge(again);
+        if std::mem::take(&mut self.index_is_anew) {
+            verdict.damaged.retain(|line| !line.contains("store.index_rebuilt"));
+        }
         if again && verdict.is_good() {
             verdict.damaged.extend(verify(&self.gateway));
         }
@@ -250,7 +261,7 @@ impl Rig {
     }
 
     /// Starts the server on what there is.
-    fn start(&mut self) -> Result<(), String> {
+    pub(crate) fn start(&mut self) -> Result<(), String> {
         self.gateway.begin_start();
         self.gateway.finish_start()
     }
