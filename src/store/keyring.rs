@@ -214,7 +214,8 @@ pub(super) trait KeyFiles {
         secrets: &[KeyringSecret<'_>],
     ) -> Result<Opened, UnlockError> {
         // Before any is read: what changes meanwhile is found out.
-        let password_file = self.recorded(mailbox.id, KEYRING_FILE);
+        let recorded = self.key_files().map_err(UnlockError::Unavailable)?;
+        let password_file = recorded_of(&recorded, mailbox.id).get(KEYRING_FILE).copied();
         let mut prefixes = vec![String::new()];
         let former = self.former_numbers(mailbox.id).map_err(UnlockError::Unavailable)?;
         prefixes.extend(former.into_iter().map(|number| format!("{FORMER}{}-", number.0)));

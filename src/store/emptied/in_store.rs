@@ -73,8 +73,8 @@ fn next_segment(dir: &Path, number: u64) {
 
 /// Has all that is deleted freed at once, and none of its room given back.
 fn free(store: &Embedded, of: &GatewayMailbox) {
-    let keeping = Keeping { grace_days: 0, ..Keeping::default() };
-    let no_grace = vec![GatewayMailboxChange::Keeping(keeping)];
+    let becomes = Keeping { grace_days: 0, ..Keeping::default() };
+    let no_grace = vec![GatewayMailboxChange::Keeping { was: of.keeping, becomes }];
     runtime().block_on(store.change_gateway_mailbox(of.id, no_grace, "test")).unwrap();
     let in_grace = || {
         let count = |index: &Index| {
@@ -85,7 +85,7 @@ fn free(store: &Embedded, of: &GatewayMailbox) {
     };
     assert_ne!(in_grace(), 0);
     let trusted = store.shared.clock.trusted().unwrap();
-    freeing::pass(&store.shared, &store.commands.downgrade(), trusted, &|| in_grace() > 0).unwrap();
+    freeing::pass(&store.shared, &store.commands.downgrade(), trusted, &|| in_grace() > 0).1.unwrap();
     assert_eq!(in_grace(), 0);
 }
 
