@@ -90,7 +90,7 @@ fn scrub(site: &Site) -> Value {
 
 /// Nobody can have back what is deleted.
 fn free_what_is_deleted(site: &Site, account: &Account) {
-    site.run(&["mailbox", "set", &account.login, "grace_days=0"]).expect(0);
+    site.run(&["mailbox", "set", &account.login, "grace_days=0", "--yes"]).expect(0);
     site.run(&["retention", "run"]).expect(0);
 }
 
