@@ -74,6 +74,8 @@ mod check;
 mod checkpoint;
 mod committer;
 mod content;
+#[cfg(test)]
+mod delivered;
 mod embedded;
 mod emptied;
 mod escrow;

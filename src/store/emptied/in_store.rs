@@ -1,8 +1,5 @@
 //! A store whose first segments gave way to their entries: it opens, serves, explains, and is proved whole as before.
 
-#[path = "../../../tests/support/delivery.rs"]
-mod delivery;
-
 use super::*;
 use crate::mail::{GatewayMailbox, Keeping, Timestamp, Uid};
 use crate::store::format::{GroupHeader, SegmentHeader};
@@ -54,7 +51,7 @@ fn deliver(store: &Embedded, to: &GatewayMailbox, from: usize) {
             let at = Timestamp::from_unix_ms(1_800_000_000_000 + *n as i64);
             let mut random = [0; 10];
             random[..8].copy_from_slice(&(*n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-            delivery::delivery(store, to, at, random, &message(*n))
+            crate::store::delivered::delivery(store, to, at, random, &message(*n))
         });
         runtime().block_on(store.deliver(deliveries.collect())).unwrap();
     }

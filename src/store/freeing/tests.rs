@@ -9,9 +9,6 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-#[path = "../../../tests/support/delivery.rs"]
-mod delivery;
-
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// A few messages fill a segment.
 const SEGMENT_OCTETS: u64 = 16 * 1024;
@@ -51,7 +48,7 @@ impl Rig {
             role: Role::Journal,
         };
         let (mailbox, password) = runtime().block_on(store.create_gateway_mailbox(new, "test")).unwrap();
-        let key = store.unlock(&mailbox.login(), &password).unwrap();
+        let key = store.unlock(mailbox.login(), &password).unwrap();
         Rig { dir, store, mailbox, key, ahead_ms, delivered: 0 }
     }
 
@@ -73,7 +70,7 @@ impl Rig {
         random[..4].copy_from_slice(&number);
         let whole = [wrapper, original].concat();
         let at = self.store.shared.clock.trusted().unwrap();
-        let mut sent = delivery::delivery(&self.store, &self.mailbox, at, random, &whole);
+        let mut sent = delivered::delivery(&self.store, &self.mailbox, at, random, &whole);
         let stage = self.store.stage(self.mailbox.id).unwrap();
         sent.identity = stage.digest_key().identity(&[&number]);
         let exact = stage.digest_key().exact(&Digest::of(original));
@@ -616,7 +613,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 60, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn whatever_is_shared_deleted_brought_back_and_freed_what_is_needed_stays_and_nothing_else(acts in acts()) {
         let folders = [FolderName::Inbox, user("bob"), user("eve")];
