@@ -94,7 +94,7 @@ impl Rig {
             role: Role::Journal,
         };
         let (mailbox, password) = runtime().block_on(store.create_gateway_mailbox(new, "test")).unwrap();
-        let key = store.unlock(&mailbox.login(), &password).unwrap();
+        let key = store.unlock(mailbox.login(), &password).unwrap();
         let (was, becomes) = (Keeping::default(), Keeping { grace_days: 0, ..Keeping::default() });
         let keeping = GatewayMailboxChange::Keeping { was, becomes };
         runtime().block_on(store.change_gateway_mailbox(mailbox.id, vec![keeping], "test")).unwrap();

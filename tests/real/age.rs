@@ -40,7 +40,7 @@ fn stock_age_opens_what_is_sealed_with_exported_keys() {
     let mut select =
         index.prepare("SELECT segment, place, sealed_octets, file FROM object ORDER BY id").unwrap();
     let columns = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-    /// Segment, place, octets and file of an object.
+    // Segment, place, octets and file of an object.
     type Place = (Option<i64>, Option<i64>, i64, Option<String>);
     let objects: Vec<Place> = select.query_map([], columns).unwrap().map(Result::unwrap).collect();
     let mut plain = Vec::new();
