@@ -805,7 +805,8 @@ mod tests {
     #[test]
     fn no_secret_is_shown_in_debug() {
         let secret = || Zeroizing::new("open sesame".to_owned());
-        let keys = vec![Key::Password(secret()), Key::Identity(secret())];
+        let identity = Zeroizing::new("open sesame\n".to_owned());
+        let keys = vec![Key::Password(secret()), Key::Identity(identity)];
         let password = Some(NewPassword::new(secret()));
         let gateway_mailbox = "mbx-1".to_owned();
         let request = Request::ResetPassword { gateway_mailbox, keys, password, approved: true };
