@@ -278,7 +278,7 @@ mod tests {
         );
         keeping.last = Some(KeptPass { error: Some("no space left".to_owned()), ..last });
         assert!(line(&keeping, at).contains("FAILED"));
-        keeping.paused = Some(ClockPause { since: day(400), trusted: at, clock: day(400) });
+        keeping.paused = Some(ClockPause { since: day(400), trusted: at, clock: day(400), restored: false });
         let paused = line(&keeping, day(400));
         assert!(paused.contains("PAUSED") && paused.contains("400 days 0 h ahead of"), "{paused}");
     }

@@ -500,12 +500,12 @@ impl Index {
 
     /// The epoch that began when entries were last lost that this index was to take in; nothing when it has all. As long as
     /// there is one, what those entries said of content that is needed is not known to it.
-    pub(super) fn lossy(&self) -> Result<Option<u32>, StoreError> {
+    pub(super) fn lossy(&self) -> Result<Option<(u32, Timestamp)>, StoreError> {
         self.meta("lossy")
     }
 
-    pub(super) fn set_lossy(&self, epoch: u32) -> Result<(), StoreError> {
-        self.set_meta("lossy", &Some(epoch))
+    pub(super) fn set_lossy(&self, epoch: u32, at: Timestamp) -> Result<(), StoreError> {
+        self.set_meta("lossy", &Some((epoch, at)))
     }
 
     pub(super) fn making(&self) -> Making {

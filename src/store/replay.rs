@@ -200,8 +200,9 @@ impl<'a> Replayer<'a> {
         }
         if lost_entries || self.making == Making::GoingWithLoss || !self.lost.is_empty() {
             self.numbers.epoch += 1;
-            if !self.is_noted {
-                self.index.set_lossy(self.numbers.epoch)?;
+            if !self.is_noted || !self.lost.is_empty() {
+                // With the time: what is lost in a later making is another loss, closed by nobody yet.
+                self.index.set_lossy(self.numbers.epoch, now())?;
             }
             self.numbers.skip();
             self.index.skip_uids()?;
@@ -345,9 +346,9 @@ pub(super) fn open_index_and_replay(shared: &Shared, end: Position) -> Result<In
 
 /// Notes for the admins that the index in use was made without entries of the log, until one of them closes that.
 pub(super) fn note_lossy(shared: &Shared, index: &Index) -> Result<(), StoreError> {
-    if let Some(epoch) = index.lossy()? {
+    if let Some((epoch, at)) = index.lossy()? {
         let what = format!(
-            "entries of the log could not be read when the index took them in (epoch {epoch}): what they said is not known"
+            "entries of the log could not be read when the index took them in (epoch {epoch}, {at}): what they said is not known"
         );
         shared.witness().note_lost(what, None);
     }
@@ -453,8 +454,10 @@ fn open_log_onto(
     // Before it is finished: nothing is free to go by an index that lacks them, whatever happens in between.
     for finding in findings.iter().filter(|finding| matches!(finding, Finding::Missing { .. })) {
         shared.witness().note_lost(finding.to_string(), Some(log.gap()));
-        replayer.is_noted = true;
     }
+    // Where other entries are lost as well, a loss that an admin has closed must not cover those.
+    let is_missing = |finding: &Finding| matches!(finding, Finding::Missing { .. });
+    replayer.is_noted = lost_entries && findings.iter().filter(|f| f.loses_entries()).all(is_missing);
     let (groups, lost) = replayer.finish(&log.position(), lost_entries)?;
     report.replayed_groups = groups;
     report.damage = lost;

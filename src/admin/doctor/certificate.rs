@@ -124,7 +124,8 @@ impl Judge<'_> {
         let why = fault.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         let seen = format!("cannot {fault}{why}");
         let fix = match fault {
-            TlsError::Exposed(exposed) => format!("run `{}`", exposed.command()),
+            // Whoever asks need not be whom the server runs as: that check knows both.
+            TlsError::Exposed(_) => "close it to its group and to others: file-rights says how".to_owned(),
             _ if self.pair.ours => format!(
                 "the server made this pair itself: `rm {certificate} {key}`, and the next start makes another: {}",
                 self.restart()
@@ -395,7 +396,7 @@ mod tests {
             std::fs::set_permissions(&key, mode).unwrap();
         };
         set(0o644);
-        seen("run `chmod go-rwx");
+        seen("file-rights says how");
         set(0o600);
         seen("PEM text");
         std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn tells_of_a_clock_that_jumped_or_went_back_and_of_passes_that_fail_or_are_missed() {
-        let paused = Some(ClockPause { since: day(0), trusted: day(-400), clock: day(0) });
+        let paused = Some(ClockPause { since: day(0), trusted: day(-400), clock: day(0), restored: false });
         let keeping = |trusted, paused, last| KeepingStatus { trusted, paused, running: false, last };
         for (keeping, serves, status, word) in [
             (keeping(day(0), None, None), true, Status::Ok, "no pass was made"),

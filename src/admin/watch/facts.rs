@@ -130,7 +130,7 @@ pub(super) fn damage(context: &Context) -> DamageFacts {
 /// Why retention is paused. Never blocks.
 pub(super) fn retention_pause(context: &Context) -> Option<PauseFacts> {
     let paused = context.store.keeping().paused;
-    paused.map(|pause| PauseFacts { trusted: pause.trusted, clock: pause.clock })
+    paused.map(|pause| PauseFacts { trusted: pause.trusted, clock: pause.clock, restored: pause.restored })
 }
 
 /// Every gateway mailbox that is watched over, without numbers: for when counting takes too long.

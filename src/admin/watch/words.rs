@@ -5,7 +5,6 @@
 
 use crate::mail::{Timestamp, Untrusted};
 use crate::observe::alarm::{Cause, Change, Raised};
-use crate::store::ClockPause;
 
 const MINUTE_MS: i64 = 60 * 1000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -66,11 +65,6 @@ fn ahead(trusted: Timestamp, clock: Timestamp) -> String {
     span(clock.unix_ms().saturating_sub(trusted.unix_ms()))
 }
 
-/// No jump of the clock: the store was made of a backup.
-fn is_of_restore(trusted: Timestamp, clock: Timestamp) -> bool {
-    ClockPause { since: clock, trusted, clock }.is_of_restore()
-}
-
 fn reports(count: u64) -> String {
     if count == 1 { "1 report".to_owned() } else { format!("{count} reports") }
 }
@@ -99,10 +93,10 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
         Cause::CheckpointsNotKept { .. } => "Signed checkpoints cannot be written".to_owned(),
         Cause::StoreDamaged { damaged: 1, .. } => "Stored mail is damaged in 1 place".to_owned(),
         Cause::StoreDamaged { damaged, .. } => format!("Stored mail is damaged in {damaged} places"),
-        Cause::RetentionPaused { trusted, clock } if is_of_restore(*trusted, *clock) => {
+        Cause::RetentionPaused { restored: true, .. } => {
             "The store was restored from a backup: retention is paused".to_owned()
         }
-        Cause::RetentionPaused { trusted, clock } => {
+        Cause::RetentionPaused { trusted, clock, .. } => {
             format!("The clock jumped ahead by {}: retention is paused", ahead(*trusted, *clock))
         }
         Cause::RetentionFailed { .. } => "Nothing is freed: the passes of retention fail".to_owned(),
@@ -168,10 +162,10 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
             let others = if more > 0 && listed > 0 { format!(", and {more} more") } else { String::new() };
             format!("Octets there are not what was stored: {}{others}.", places.join(", "))
         }
-        Cause::RetentionPaused { trusted, clock } if is_of_restore(*trusted, *clock) => {
+        Cause::RetentionPaused { restored: true, .. } => {
             "The backup knows of no legal hold and no rule that was set after it.".to_owned()
         }
-        Cause::RetentionPaused { trusted, clock } => format!(
+        Cause::RetentionPaused { trusted, clock, .. } => format!(
             "The clock says {}; it was last known to be right at {}, {} before. A host that was off for more than a week is asked \
              about too.",
             minute(*clock),

@@ -86,8 +86,8 @@ pub(super) fn damage(facts: &DamageFacts, now: Timestamp) -> Verdict {
 pub(super) fn retention(facts: &Facts, now: Timestamp) -> Verdict {
     match facts.retention_pause {
         None => Verdict::Good,
-        Some(PauseFacts { trusted, clock }) => {
-            Verdict::Bad(Severity::Warning, Cause::RetentionPaused { trusted, clock }, now)
+        Some(PauseFacts { trusted, clock, restored }) => {
+            Verdict::Bad(Severity::Warning, Cause::RetentionPaused { trusted, clock, restored }, now)
         }
     }
 }

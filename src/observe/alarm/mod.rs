@@ -155,6 +155,8 @@ pub struct PauseFacts {
     pub trusted: Timestamp,
     /// What it says.
     pub clock: Timestamp,
+    /// The store was restored from a backup.
+    pub restored: bool,
 }
 
 /// What is known of one gateway mailbox.
@@ -303,6 +305,8 @@ pub enum Cause {
         trusted: Timestamp,
         /// What it says.
         clock: Timestamp,
+        /// The store was restored from a backup: whatever the clock says.
+        restored: bool,
     },
     /// The last pass of retention and freeing failed.
     RetentionFailed {

@@ -119,7 +119,8 @@ fn damage_calls_at_once_and_again_when_it_grows_and_is_over_when_it_is_gone() {
 #[test]
 fn a_clock_that_jumped_is_told_of_once_and_over_when_it_is_back_or_confirmed() {
     let facts = |minute: i64| {
-        let pause = PauseFacts { trusted: at(0), clock: at(400 * DAY_MS + minute * MINUTE_MS) };
+        let pause =
+            PauseFacts { trusted: at(0), clock: at(400 * DAY_MS + minute * MINUTE_MS), restored: false };
         Facts { retention_pause: (10..20).contains(&minute).then_some(pause), ..healthy() }
     };
     check(&[(10, "retention-paused raised warning"), (20, "retention-paused cleared")], 40, facts);
@@ -570,7 +571,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::LogEndMissing { what: String::new() },
         Cause::CheckpointsNotKept { why: String::new() },
         Cause::StoreDamaged { damaged: 1, places: Vec::new() },
-        Cause::RetentionPaused { trusted: at(0), clock: at(1) },
+        Cause::RetentionPaused { trusted: at(0), clock: at(1), restored: false },
         Cause::RetentionFailed { why: String::new() },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },

@@ -63,6 +63,10 @@ impl Committer {
     pub(super) fn free(&mut self, freeing: &Freeing, group: &mut Group<'_>) -> Result<Freed, StoreError> {
         let (index, clock) = (group.index, &group.shared.clock);
         clock.trusted().map_err(|pause| StoreError::Refused(pause.to_string()))?;
+        // A pass may last hours, and this may have come to light within it.
+        if group.shared.witness().misses_entries() {
+            return Err(StoreError::Refused("entries of the log are missing".to_owned()));
+        }
         let gateway_mailbox = index.gateway_mailbox(freeing.gateway_mailbox)?.ok_or(StoreError::Gone)?;
         let mut due = due_entries(index, freeing, &gateway_mailbox)?;
         let mut unplaced = unplaced_due(index, freeing, &gateway_mailbox)?;

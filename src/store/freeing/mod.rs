@@ -78,10 +78,7 @@ pub(super) fn pass(
     goes_on: &dyn Fn() -> bool,
 ) -> (FreedPass, Result<(), StoreError>) {
     if shared.witness().misses_entries() {
-        return (
-            FreedPass::default(),
-            Err(waits("entries of the log are missing, and no admin has closed that")),
-        );
+        return (FreedPass::default(), Err(waits(MISSES_ENTRIES)));
     }
     let mut pass = Pass { shared, commands, trusted, goes_on, freed: FreedPass::default() };
     let done = pass.free().and_then(|step| match step {
@@ -102,6 +99,9 @@ pub(super) fn pass(
     }
     (pass.freed, done)
 }
+
+/// Why nothing is freed: what is missing may tell of more that needs it.
+const MISSES_ENTRIES: &str = "entries of the log are missing, and no admin has closed that";
 
 fn waits(why: &str) -> StoreError {
     tracing::debug!(event = "retention.waits", why);
@@ -144,6 +144,9 @@ impl Pass<'_> {
         self.rest(REST);
         if !(self.goes_on)() || !self.index_is_sound() {
             return Ok(None);
+        }
+        if self.shared.witness().misses_entries() {
+            return Err(waits(MISSES_ENTRIES));
         }
         let held = lock(self.shared.data_dir())?;
         held.map(Some)

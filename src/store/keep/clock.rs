@@ -107,7 +107,7 @@ impl Clock {
             if !std::mem::replace(&mut state.told, true) {
                 tracing::error!(event = "retention.paused", clock = %system, trusted = %trusted);
             }
-            return Err(ClockPause { since, trusted, clock: system });
+            return Err(ClockPause { since, trusted, clock: system, restored: state.restored });
         }
         state.mark = state.mark.max(system);
         state.told = false;

@@ -49,6 +49,9 @@ pub struct ClockPause {
     pub trusted: Timestamp,
     /// What the system's clock says now.
     pub clock: Timestamp,
+    /// The store was restored from a backup, and no admin has had it go on yet: whatever the clock says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
 }
 
 impl ClockPause {
@@ -57,9 +60,9 @@ impl ClockPause {
         self.clock.unix_ms().saturating_sub(self.trusted.unix_ms()) / rules::DAY_MS
     }
 
-    /// True when no jump of the clock can be why: the store was restored. One whose backup is older may be restored as well.
+    /// True when the store was restored, however old its backup is: it asks for more than a look at the clock.
     pub fn is_of_restore(&self) -> bool {
-        self.clock.unix_ms().saturating_sub(self.trusted.unix_ms()) <= clock::JUMP_MS
+        self.restored
     }
 }
 
