@@ -166,7 +166,7 @@ fn who_follows_the_setup_to_the_letter_has_a_gateway_that_takes_reports() {
         --user \"$(awk '$1 == \"login\" { print $2 }' kept.txt):$(awk '$1 == \"password\" { print $2 }' kept.txt)\" \
         pop3://gateway.example.com:110/1\n";
     // Twice, as in two weeks. The people in the README's list are not those of the report: the day's trace must find something.
-    let running = script(RUNNING).replace("alice@contoso.com", "alice@contoso.example");
+    let running = script(RUNNING).replace("trace alice@contoso.com", "trace alice@contoso.example");
     let moving = script(MOVING);
     // Then from the plain copy, as from the backup.
     let restoring = page::shell(MOVING).into_iter().find(|block| block.contains(" restore ")).unwrap();
