@@ -93,7 +93,7 @@
 //! - The server cannot read what it stores: only a password or an escrow identity opens a keyring.
 //!
 //! On-disk formats are written down where they are made: the log in `store/format.rs` and `store/fact.rs`, the index in
-//! `store/index.rs`, keyrings in `store/seal.rs`, the digest input in [`extract::join`], the summary in `pipeline/summary.rs`.
+//! `store/index.rs`, keyrings in `store/seal.rs`, the digest input in [`extract::join`], the summary in `mail/summary.rs`.
 
 /// So that what tests support themselves with is the same for those in here and those outside.
 #[cfg(test)]

@@ -360,6 +360,7 @@ mod tests {
             holds: Vec::new(),
             former_keys: Vec::new(),
             deleted_at: None,
+            fetch: crate::mail::FetchRules::default(),
         }
     }
 

@@ -39,11 +39,11 @@ mod message;
 pub mod mime;
 mod ndr;
 mod origin;
-mod part;
 mod recipient;
 mod report;
 mod text;
 
+pub use crate::mail::Part;
 pub use classify::{LAYERS_MAX, extract};
 pub use decode::Decoder;
 pub use defect::{Defect, DefectKind};
@@ -51,7 +51,6 @@ pub use header_envelope::{HeaderEnvelope, header_envelope};
 pub use inspect::{add_header_envelope, inspect};
 pub use join::join_prefix;
 pub use mime::{Scanned, Scanner};
-pub use part::Part;
 
 use crate::mail::{CanonicalSize, Class, Extent, JournaledEnvelope, OriginMarks, Rendition};
 use serde::{Deserialize, Serialize};

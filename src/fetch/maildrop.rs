@@ -7,6 +7,7 @@
 //! Entries are named by their index in the snapshot; how that maps to anything stored is the keeper's affair.
 //! Methods that say they block are called on a thread that may.
 
+use super::folders::Folders;
 use crate::mail::{CanonicalSize, GatewayMailboxId, SessionId};
 use std::fmt;
 use std::future::Future;
@@ -21,7 +22,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Who is fetching, for the record of what was fetched and deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// `pop3`.
+    /// `pop3` or `imap`.
     pub protocol: &'static str,
     /// The client's address.
     pub peer: IpAddr,
@@ -113,6 +114,12 @@ pub trait UnlockedMaildrop: Send {
     /// # Errors
     /// [`LoginError::Unavailable`].
     fn open(self: Box<Self>) -> Result<Arc<dyn Maildrop>, LoginError>;
+
+    /// Its folders, for a protocol that knows folders. Blocks. No lock is asked for: folders may be open more than once.
+    ///
+    /// # Errors
+    /// [`LoginError::Unavailable`].
+    fn folders(self: Box<Self>) -> Result<Arc<dyn Folders>, LoginError>;
 }
 
 /// A maildrop as it was at login.

@@ -17,7 +17,10 @@
 
 pub mod auth;
 pub mod canonical;
+pub mod folders;
+pub mod imap;
 pub mod lock;
 pub mod maildrop;
 pub mod pop3;
 pub mod stored;
+mod stored_folders;

@@ -3,9 +3,11 @@
 //! A UIDL is `<epoch>.<uid validity>.<uid>` in hex: it names one stored copy, survives restarts, and is never used again,
 //! not even after a restore, which raises the epoch.
 
+use super::folders::Folders;
 use super::maildrop::{
     BoxFuture, Client, FetchError, LoginError, Maildrop, MaildropEntry, Maildrops, UnlockedMaildrop,
 };
+use super::stored_folders::StoredFolders;
 use crate::mail::{GatewayMailbox, GatewayMailboxId, Uid};
 use crate::observe::{Visits, metrics, now};
 use crate::store::{self, Entry, FolderName, Listing, Store, StoreError, UnlockError, Unlocked};
@@ -89,6 +91,11 @@ impl UnlockedMaildrop for UnlockedStored {
 
     fn login(&self) -> String {
         self.key.gateway_mailbox.login().to_owned()
+    }
+
+    fn folders(self: Box<Self>) -> Result<Arc<dyn Folders>, LoginError> {
+        self.visits.note(self.key.gateway_mailbox.id, now());
+        Ok(Arc::new(StoredFolders::new(self.store, self.key, self.client)))
     }
 
     fn open(self: Box<Self>) -> Result<Arc<dyn Maildrop>, LoginError> {

@@ -143,6 +143,45 @@ impl Keeping {
     }
 }
 
+/// What a client finds in INBOX, and so in the POP3 maildrop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Maildrop {
+    /// Every message as received: the journal report with the original in it.
+    #[default]
+    Reports,
+    /// Every original, the clear copy first; what holds none as received.
+    Originals,
+}
+
+impl Maildrop {
+    /// The stable name used by admins, in logs and on disk.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Maildrop::Reports => "reports",
+            Maildrop::Originals => "originals",
+        }
+    }
+}
+
+/// What clients find, and what they may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchRules {
+    /// What INBOX holds.
+    #[serde(default)]
+    pub maildrop: Maildrop,
+    /// True: clients may delete outside INBOX too: from users' folders, Unassigned and Quarantine.
+    #[serde(default)]
+    pub user_delete: bool,
+}
+
+impl FetchRules {
+    /// True when nothing else was said.
+    pub fn is_default(&self) -> bool {
+        *self == FetchRules::default()
+    }
+}
+
 /// A legal hold: while it is there no content is freed and no retention takes anything out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -223,6 +262,9 @@ pub struct GatewayMailbox {
     /// When it was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
+    /// How it is fetched from.
+    #[serde(default, skip_serializing_if = "FetchRules::is_default")]
+    pub fetch: FetchRules,
 }
 
 /// Name of the gateway mailbox in which Daybook tries itself out: it holds no customer's mail, and nobody is alarmed about it.

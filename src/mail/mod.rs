@@ -9,10 +9,13 @@
 
 mod address;
 mod envelope;
+mod flags;
 mod gateway;
 mod id;
 mod message;
 mod network;
+mod part;
+mod summary;
 mod timestamp;
 mod untrusted;
 mod verdict;
@@ -22,14 +25,17 @@ pub use envelope::{
     ChainVerdict, ClientCertificate, HeaderSource, JournaledEnvelope, JournaledRecipient, RecipientField,
     Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
 };
+pub use flags::{FlagChange, Flags};
 pub use gateway::{
-    ENVELOPE_HEADERS_MAX, EnvelopeHeaders, FormerKey, GRACE_DAYS_DEFAULT, GatewayAddress, GatewayMailbox,
-    GatewayMailboxState, HOLD_REASON_CHARACTERS_MAX, HOLDS_MAX, Hold, KEYS_MAX, Keeping, Profile, Role,
-    SELF_TEST_NAME,
+    ENVELOPE_HEADERS_MAX, EnvelopeHeaders, FetchRules, FormerKey, GRACE_DAYS_DEFAULT, GatewayAddress,
+    GatewayMailbox, GatewayMailboxState, HOLD_REASON_CHARACTERS_MAX, HOLDS_MAX, Hold, KEYS_MAX, Keeping,
+    Maildrop, Profile, Role, SELF_TEST_NAME,
 };
 pub use id::{GatewayMailboxId, IdError, ReceiptId, SessionId, Uid, UidValidity};
 pub use message::{CanonicalSize, Class, Extent, NOTICE_ID_BEGINNING, Rendition, UserFolder};
 pub use network::{Network, NetworkError};
+pub use part::{Part, assemble};
+pub use summary::{MessageSummary, SummaryError};
 pub use timestamp::Timestamp;
 pub use untrusted::Untrusted;
 pub use verdict::{

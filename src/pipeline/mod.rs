@@ -6,7 +6,7 @@
 //! ```
 //!
 //! This room calls the pure cores in order and maps every failure to an answer. It holds no protocol and no format of its
-//! own but the sealed summary (`summary.rs`).
+//! own but the sealed summary ([`MessageSummary`](crate::mail::MessageSummary)).
 //!
 //! Invariants:
 //! - A message is either delivered to the store whole, for every gateway mailbox it was addressed to, or answered 4xx.
@@ -36,7 +36,6 @@ mod reception;
 mod recover;
 mod reprocess;
 mod revise;
-mod summary;
 mod turned_away;
 
 use crate::assign::Policy;

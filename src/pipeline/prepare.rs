@@ -5,18 +5,18 @@ use super::header_named::{self, is_of_whole};
 use super::objects::{Layout, Tap, decode_all, each_chunk, run_taps};
 use super::place::{Subject, is_doubtful, place};
 use super::recover;
-use super::summary::{self, MessageSummary};
 use crate::authentic::{self, Peer, Pins, Said};
 use crate::extract::{self, Extraction, HeaderEnvelope, MessageFacts, Original, Scanned};
 use crate::mail::{
-    CanonicalSize, Class, Extent, GatewayMailbox, Judgement, OriginMarks, Profile, ReceiptId, Rendition,
-    Timestamp, TransportEnvelope,
+    CanonicalSize, Class, Extent, GatewayMailbox, Judgement, MessageSummary, OriginMarks, Profile, ReceiptId,
+    Rendition, Timestamp, TransportEnvelope,
 };
 use crate::observe::now;
 use crate::store::{
     DeliveredMessage, Delivery, Digest, DigestKey, Held, Holding, ReportRecord, Sealed, Spooled, Stage,
     StoreError,
 };
+use std::borrow::Cow;
 use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -466,22 +466,38 @@ fn seal_objects(
 
 fn seal_summary(stage: &dyn Stage, read: &Read) -> Result<Sealed, StoreError> {
     let fail = |e| StoreError::io("sealing a summary", e);
-    let summaries = match &read.extraction {
+    let summaries: Vec<_> = match &read.extraction {
         Some(extraction) => std::iter::once(&extraction.whole)
             .chain(originals(extraction).map(|o| &o.facts))
             .zip(&read.messages)
-            .map(|(facts, message)| MessageSummary::of(facts, message.sha256))
+            .map(|(facts, message)| summary_of(facts, message.sha256))
             .collect(),
         None => read
             .messages
             .iter()
-            .map(|m| MessageSummary::unread(m.extent.octets, m.canonical, m.sha256))
+            .map(|m| MessageSummary {
+                sha256: m.sha256.to_string(),
+                octets: m.extent.octets,
+                header_octets: 0,
+                canonical: m.canonical,
+                structure: None,
+            })
             .collect(),
     };
-    let octets = summary::encode(summaries).map_err(|e| fail(e.into()))?;
+    let octets = MessageSummary::encode(&summaries).map_err(|e| fail(e.into()))?;
     let mut sealer = stage.sealer(octets.len() as u64)?;
     sealer.write_all(&octets).map_err(fail)?;
     sealer.finish()
+}
+
+fn summary_of(facts: &MessageFacts, sha256: Digest) -> MessageSummary<'_> {
+    MessageSummary {
+        sha256: sha256.to_string(),
+        octets: facts.extent.octets,
+        header_octets: facts.header_octets,
+        canonical: facts.canonical,
+        structure: Some(Cow::Borrowed(&facts.structure)),
+    }
 }
 
 /// The reports as the store records them: originals by their number among the delivery's messages.

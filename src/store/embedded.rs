@@ -30,15 +30,15 @@ use super::stage::{DigestKey, EmbeddedStage};
 use super::state_file;
 use super::turned_away::Waiting;
 use super::{
-    Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Escrow, EscrowIdentity,
-    FolderName, FolderStatus, GatewayMailboxChange, KeepingStatus, Keyring, Listing, MessageKey,
-    NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery, ReceiptView, Recoverable, Revised, Revision, Space,
-    Spool, Stage, Standing, Store, StoreError, Tally, TransactionQuery, TransactionView, Transactions,
+    Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
+    FolderMarks, FolderName, FolderRow, FolderStatus, GatewayMailboxChange, KeepingStatus, Keyring, Listing,
+    MessageKey, NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery, ReceiptView, Recoverable, Revised, Revision,
+    Space, Spool, Stage, Standing, Store, StoreError, Tally, TransactionQuery, TransactionView, Transactions,
     TurnedAway, UndeleteAsked, Undeleted, UnlockError, Unlocked, Walk, Walked,
 };
 use crate::mail::{
-    AddressKey, EnvelopeHeaders, GatewayAddress, GatewayMailbox, GatewayMailboxId, GatewayMailboxState,
-    Keeping, Timestamp, Trust, Uid,
+    AddressKey, EnvelopeHeaders, FetchRules, FlagChange, GatewayAddress, GatewayMailbox, GatewayMailboxId,
+    GatewayMailboxState, Keeping, MessageSummary, Timestamp, Trust, Uid,
 };
 use crate::observe::now;
 use age::x25519::Recipient;
@@ -913,6 +913,7 @@ impl Store for Embedded {
                 holds: Vec::new(),
                 former_keys: Vec::new(),
                 deleted_at: None,
+                fetch: FetchRules::default(),
             };
             let fact = Box::new(GatewayMailboxFact {
                 at,
@@ -1168,6 +1169,54 @@ impl Store for Embedded {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let event = folder_event(gateway_mailbox, folder, uids, by);
         Box::pin(self.ask(|answer| Command::Fetched { event, answer }))
+    }
+
+    fn rows(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &FolderName,
+        from: Uid,
+    ) -> Result<(FolderMarks, Vec<FolderRow>), StoreError> {
+        super::folders::rows(&self.shared, gateway_mailbox, folder, from)
+    }
+
+    fn marks(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &FolderName,
+    ) -> Result<FolderMarks, StoreError> {
+        Ok(self.rows(gateway_mailbox, folder, Uid::FIRST)?.0)
+    }
+
+    fn entries(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &FolderName,
+        uids: &[Uid],
+    ) -> Result<Vec<Entry>, StoreError> {
+        super::folders::entries(&self.shared, gateway_mailbox, folder, uids)
+    }
+
+    fn summary(&self, key: &Unlocked, message: MessageKey) -> Result<MessageSummary<'static>, StoreError> {
+        let opens_all = self
+            .route(key.gateway_mailbox.id)
+            .is_ok_and(|route| key.keyring.opens_all_of(&route.gateway_mailbox));
+        super::folders::summary(&self.shared, key, opens_all, message)
+    }
+
+    fn set_flags<'a>(
+        &'a self,
+        _gateway_mailbox: GatewayMailboxId,
+        _folder: &'a FolderName,
+        _uids: &'a [Uid],
+        _change: FlagChange,
+        _by: &'a Client,
+    ) -> BoxFuture<'a, Result<Vec<FolderRow>, StoreError>> {
+        Box::pin(async { Err(StoreError::Refused("flags are not kept yet".to_owned())) })
+    }
+
+    fn changes(&self, _gateway_mailbox: GatewayMailboxId) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::channel(0).1
     }
 
     fn receipts(

@@ -12,6 +12,7 @@
 //! | `received` | – | one message was received for one gateway mailbox: receipt, messages, placements with reasons |
 //! | `fetched` | – | a client fetched these UIDs |
 //! | `deleted` | – | a client deleted these UIDs |
+//! | `flagged` | – | a client changed flags of these UIDs |
 //! | `key-file` | – | a file of a wrapped keyring was written |
 //! | `turned-away` | – | a transaction was refused or deferred ([`TurnedAway`]), and how many more since the entry before |
 //! | `expired` | – | retention took these UIDs out of a folder: by which rule |
@@ -23,14 +24,14 @@
 
 use super::{Client, Digest, FolderName, RevisionKind, TurnedAway};
 use crate::mail::{
-    CanonicalSize, Class, EnvelopeHeaders, GatewayMailbox, GatewayMailboxId, JournaledEnvelope, Judgement,
-    ReceiptId, Rendition, Timestamp, TransportEnvelope, Trust, Uid, UidValidity,
+    CanonicalSize, Class, EnvelopeHeaders, Flags, GatewayMailbox, GatewayMailboxId, JournaledEnvelope,
+    Judgement, ReceiptId, Rendition, Timestamp, TransportEnvelope, Trust, Uid, UidValidity,
 };
 use serde::{Deserialize, Serialize};
 
 /// Newest version of an entry that is read. Each is written with the oldest whose readers understand it: see
 /// [`Fact::version`].
-pub(super) const FACT_VERSION_MAX: u32 = 5;
+pub(super) const FACT_VERSION_MAX: u32 = 6;
 
 /// One entry with its version.
 #[derive(Serialize, Deserialize)]
@@ -57,9 +58,12 @@ pub(super) enum Fact {
     Freed(FreedFact),
     ClockTrusted(ClockTrustedFact),
     Restored(Box<RestoredFact>),
+    Flagged(FlaggedFact),
 }
 
 impl Fact {
+    /// 6 for flags, and for a gateway mailbox that is fetched from in another way: an older program would place in INBOX what does
+    /// not belong there.
     /// 5 for what ends or brings back entries in another way than a client, for content that was freed, for a store that was
     /// restored, and for a gateway mailbox with keeping, holds or former keys: an older program would list, free or drop what
     /// it must not.
@@ -71,6 +75,8 @@ impl Fact {
     /// All else is read by version 1 as it is meant.
     pub(super) fn version(&self) -> u32 {
         match self {
+            Fact::Flagged(_) => 6,
+            Fact::GatewayMailbox(fact) if !fact.gateway_mailbox.fetch.is_default() => 6,
             Fact::Expired(_)
             | Fact::Undeleted(_)
             | Fact::Freed(_)
@@ -401,6 +407,17 @@ pub(super) struct RestoredFact {
     pub(super) uids_skipped: u32,
     /// Part of every UIDL from here on.
     pub(super) epoch: u32,
+}
+
+/// Flags of entries of a folder, as a client changed them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FlaggedFact {
+    pub(super) at: Timestamp,
+    pub(super) gateway_mailbox: GatewayMailboxId,
+    pub(super) folder: u64,
+    /// First and last of each run, and the flags that its entries have now.
+    pub(super) uids: Vec<(Uid, Uid, Flags)>,
+    pub(super) client: Client,
 }
 
 /// Joins rising numbers into runs.

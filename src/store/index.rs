@@ -90,6 +90,7 @@ impl Numbers {
                 self.skip();
             }
             Fact::Folder(fact) => self.folder = self.folder.max(fact.folder + 1),
+            Fact::Flagged(fact) => self.folder = self.folder.max(fact.folder + 1),
             Fact::Object(fact) => self.object = self.object.max(fact.object + 1),
             Fact::Fetched(fact) | Fact::Deleted(fact) => self.folder = self.folder.max(fact.folder + 1),
             Fact::Received(fact) => {
@@ -178,6 +179,8 @@ pub(super) struct PlacementRow {
 
 /// Where a stored object lies.
 pub(super) struct ObjectRow {
+    /// Plain octets.
+    pub(super) octets: u64,
     pub(super) sealed_octets: u64,
     pub(super) sealed_sha256: Digest,
     pub(super) place: ObjectPlace,
@@ -194,6 +197,8 @@ pub(super) struct MessageRow {
     pub(super) extents: Vec<StoredExtent>,
     /// The object that holds its summary.
     pub(super) summary: u64,
+    /// Which of the summaries in it is this message's.
+    pub(super) summary_at: u32,
     pub(super) octets: u64,
     /// Of the plain octets, for messages received as a whole.
     pub(super) sha256: Option<Digest>,

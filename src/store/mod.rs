@@ -45,7 +45,7 @@
 //! | `log/NNNNNNNN.seg` | 1, in its header (format.rs) | [`Embedded::open`]; groups and frames have that of their segment, also in `log/torn/` |
 //! | `log/NNNNNNNN.entries` | 1, in its header (emptied/format.rs) | [`Embedded::open`] |
 //! | `log/00000000.seg` | 2: it holds nothing but that | every version that knows of no `.entries` |
-//! | entries in either | `v`, 1 to 5 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
+//! | entries in either | `v`, 1 to 6 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
 //! | `index.sqlite` | `user_version`, the newest of its entries (index.rs) | [`Embedded::open`] |
 //! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json`, `retention-clock.json`, `restoring.json`, and `backup.json` of a backup | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
 //! | `checkpoints.jsonl`, `checkpoints.1.jsonl` | `v` in each line, 1 (checkpoint.rs) | [`Embedded::open`]; a newer line in the folder outside is stepped over, and named |
@@ -81,6 +81,7 @@ mod emptied;
 mod escrow;
 mod fact;
 mod files;
+mod folders;
 mod format;
 mod freeing;
 mod index;
@@ -141,8 +142,9 @@ pub use turned_away::{Standing, TurnedAway};
 pub use view::{EventView, MessageView, PlacementView, ReceiptView, RevisionView, Walked};
 
 use crate::mail::{
-    AddressKey, CanonicalSize, Class, Extent, GatewayMailbox, GatewayMailboxId, Judgement, Keeping, Profile,
-    ReceiptId, Rendition, Role, SessionId, Timestamp, TransportEnvelope, Trust, Uid, UidValidity, UserFolder,
+    AddressKey, CanonicalSize, Class, Extent, FetchRules, FlagChange, Flags, GatewayMailbox,
+    GatewayMailboxId, Judgement, Keeping, MessageSummary, Profile, ReceiptId, Rendition, Role, SessionId,
+    Timestamp, TransportEnvelope, Trust, Uid, UidValidity, UserFolder,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -353,6 +355,28 @@ pub struct Listing {
     pub entries: Vec<Entry>,
 }
 
+/// One message of a folder, as a client that has the folder open knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolderRow {
+    /// Its UID.
+    pub uid: Uid,
+    /// Its flags.
+    pub flags: Flags,
+}
+
+/// What tells whether a folder is as it was: when all of it is equal, nothing came, went or was flagged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolderMarks {
+    /// UIDVALIDITY
+    pub uid_validity: UidValidity,
+    /// The UID the next message will get.
+    pub uid_next: Uid,
+    /// Messages in it.
+    pub live: u64,
+    /// How often flags were changed in it, ever.
+    pub flag_changes: u64,
+}
+
 /// How full a folder is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderStatus {
@@ -370,7 +394,14 @@ pub struct FolderStatus {
     pub octets: u64,
     /// When the oldest of them was received.
     pub oldest: Option<Timestamp>,
+    /// Those without `\\Seen`.
+    pub unseen: u64,
+    /// Those with `\\Deleted`.
+    pub marked_deleted: u64,
 }
+
+/// Entries that [`Store::entries`] reads at once: as many rows are held in memory, however large the folder.
+pub const ENTRIES_MAX: usize = 1_000;
 
 /// Length of the spans in which [`Activity`] counts arrivals, in milliseconds: ten minutes.
 pub const ARRIVALS_SPAN_MS: i64 = 10 * 60 * 1000;
@@ -627,6 +658,14 @@ pub enum GatewayMailboxChange {
         /// How it is to be kept.
         becomes: Keeping,
     },
+    /// What its clients find and may do from now on. Refused when it is not as it `was` any more. What waits in INBOX is shown
+    /// in the new way too: its entries leave, and come again under new UIDs.
+    Fetch {
+        /// What was in force when the change was thought of.
+        was: FetchRules,
+        /// What is to be.
+        becomes: FetchRules,
+    },
     /// A legal hold. Refused where there is one on the same already, and on a user where users have no folders.
     Hold {
         /// On this user's folders alone, by the directory's id; absent is on all of it.
@@ -867,6 +906,60 @@ pub trait Store: Send + Sync {
         uids: &'a [Uid],
         by: &'a Client,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// A folder as a client opens it: what tells whether it changed, and every message with a UID of at least `from`, in UID
+    /// order; all of one moment. INBOX, Unassigned and Quarantine are there when nothing ever came to them: the first to ask
+    /// makes them, durably, since their UIDVALIDITY must not change. Waits for the disk: for threads that may.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when there is no such folder of a user, or the gateway mailbox is deleted.
+    fn rows(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &FolderName,
+        from: Uid,
+    ) -> Result<(FolderMarks, Vec<FolderRow>), StoreError>;
+
+    /// Whether a folder is as it was: reads one row of it.
+    ///
+    /// # Errors
+    /// As [`Store::rows`].
+    fn marks(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &FolderName,
+    ) -> Result<FolderMarks, StoreError>;
+
+    /// The entries with these UIDs that are still there, in UID order; at most [`ENTRIES_MAX`] UIDs, rising.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    fn entries(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &FolderName,
+        uids: &[Uid],
+    ) -> Result<Vec<Entry>, StoreError>;
+
+    /// The summary of a message, decrypted. Reads one small object.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; [`StoreError::Damaged`] also when it is no summary.
+    fn summary(&self, key: &Unlocked, message: MessageKey) -> Result<MessageSummary<'static>, StoreError>;
+
+    /// Changes flags of entries, those that are still there, durably; tells what each of them has now. What would change nothing
+    /// is not recorded.
+    fn set_flags<'a>(
+        &'a self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &'a FolderName,
+        uids: &'a [Uid],
+        change: FlagChange,
+        by: &'a Client,
+    ) -> BoxFuture<'a, Result<Vec<FolderRow>, StoreError>>;
+
+    /// Tells whenever anything came, went or was flagged in some folder of a gateway mailbox: the number rises. Never blocks.
+    fn changes(&self, gateway_mailbox: GatewayMailboxId) -> tokio::sync::watch::Receiver<u64>;
 
     /// Receipts, newest first, at most `most` transactions; one view for each gateway mailbox of a transaction. Unless all are
     /// asked for, each names those related to it.

@@ -1,6 +1,7 @@
 //! A maildrop in memory, with faults to order.
 
 use daybook::fetch::canonical::served_octets;
+use daybook::fetch::folders::Folders;
 use daybook::fetch::maildrop::{
     BoxFuture, Client, FetchError, LoginError, Maildrop, MaildropEntry, Maildrops, UnlockedMaildrop,
 };
@@ -111,6 +112,10 @@ impl UnlockedMaildrop for Fake {
 
     fn login(&self) -> String {
         LOGIN.to_owned()
+    }
+
+    fn folders(self: Box<Self>) -> Result<Arc<dyn Folders>, LoginError> {
+        Err(LoginError::Unavailable)
     }
 
     fn open(self: Box<Self>) -> Result<Arc<dyn Maildrop>, LoginError> {

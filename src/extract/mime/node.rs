@@ -3,8 +3,8 @@
 use super::count::Mark;
 use crate::extract::defect::Defects;
 use crate::extract::header::{Head, MessageHead};
-use crate::extract::part::{Part, assemble};
 use crate::mail::CanonicalSize;
+use crate::mail::{Part, assemble};
 use std::collections::BTreeMap;
 
 /// What a part's body was read as.

@@ -125,7 +125,8 @@ pub(super) fn receipt_of(fact: &Fact) -> Option<ReceiptId> {
         | Fact::Undeleted(_)
         | Fact::Freed(_)
         | Fact::ClockTrusted(_)
-        | Fact::Restored(_) => None,
+        | Fact::Restored(_)
+        | Fact::Flagged(_) => None,
     }
 }
 

@@ -143,7 +143,7 @@ impl Ledger {
                 self.take_undeleted(fact);
             }
             Fact::Freed(fact) => self.take_freed(fact, seen),
-            Fact::ClockTrusted(_) => {}
+            Fact::ClockTrusted(_) | Fact::Flagged(_) => {}
             Fact::Restored(fact) => self.take_restored(fact),
             Fact::KeyFile(fact) => self.take_key_file(fact),
             Fact::TurnedAway(told) => {

@@ -168,6 +168,13 @@ pub(super) fn change(
                 check_keeping(becomes)?;
                 state.keeping = *becomes;
             }
+            GatewayMailboxChange::Fetch { was, becomes } => {
+                if state.fetch != *was {
+                    let why = "how mail is fetched was changed at the same time: look at it and try again";
+                    return Err(StoreError::Refused(why.to_owned()));
+                }
+                state.fetch = *becomes;
+            }
             GatewayMailboxChange::Hold { user, reason } => {
                 check_held_user(state.archive, user.as_deref())?;
                 let (user, reason) = (user.clone(), reason.clone());

@@ -129,7 +129,7 @@ impl Index {
             Fact::Expired(fact) => self.apply_expired(fact),
             Fact::Undeleted(fact) => self.apply_undeleted(fact),
             Fact::Freed(fact) => self.apply_freed(fact),
-            Fact::ClockTrusted(_) => Ok(()),
+            Fact::ClockTrusted(_) | Fact::Flagged(_) => Ok(()),
             Fact::Restored(fact) => self.skip_uids_of_all(fact.uids_skipped),
         }
     }

@@ -314,6 +314,8 @@ impl Index {
                     entries: unsigned(folder.live),
                     octets: unsigned(folder.live_octets),
                     oldest: oldest.map(Timestamp::from_unix_ms),
+                    unseen: unsigned(folder.live),
+                    marked_deleted: 0,
                 })
             };
             folders.into_iter().map(status).collect()

@@ -280,7 +280,7 @@ impl Index {
             summary: [row.get(10)?, row.get(11)?],
         };
         columns.check().verify(row.get(12)?, "a message")?;
-        let [summary, _] = columns.summary;
+        let [summary, summary_at] = columns.summary;
         if columns.flags & FLAG_LOST != 0 {
             return Err(StoreError::Gone);
         }
@@ -288,6 +288,7 @@ impl Index {
             gateway_mailbox: GatewayMailboxId::from_bytes(gateway_mailbox),
             extents: serde_json::from_str(&extents).map_err(json_error)?,
             summary: unsigned(summary),
+            summary_at: u32::try_from(summary_at).unwrap_or(u32::MAX),
             octets: unsigned(columns.octets),
             sha256: columns.sha256.map(Digest),
         })
@@ -321,6 +322,7 @@ impl Index {
             (None, None) => return Err(StoreError::Gone),
         };
         Ok(ObjectRow {
+            octets: unsigned(columns.octets),
             sealed_octets: unsigned(columns.sealed_octets),
             sealed_sha256: Digest(columns.sealed_sha256),
             place,

@@ -118,6 +118,7 @@ mod tests {
             holds: held.iter().map(hold).collect(),
             former_keys: Vec::new(),
             deleted_at: None,
+            fetch: crate::mail::FetchRules::default(),
         }
     }
 

@@ -110,7 +110,7 @@ impl TryFrom<Vec<FlatPart>> for Part {
 }
 
 /// Builds a tree from parts in document order, each with its depth and whether it is an enclosed message.
-pub(super) fn assemble(parts: impl IntoIterator<Item = (usize, bool, Part)>) -> Option<Part> {
+pub fn assemble(parts: impl IntoIterator<Item = (usize, bool, Part)>) -> Option<Part> {
     let mut open: Vec<(bool, Part)> = Vec::new();
     for (depth, message, part) in parts {
         if depth > open.len() || (depth == 0 && !open.is_empty()) {

@@ -1,0 +1,226 @@
+//! The folders of the store, as IMAP sees them.
+
+use super::folders::{Account, Folder, FolderEntry, FolderInfo, FolderMarks, FolderRow, Folders, Rights};
+use super::maildrop::{BoxFuture, FetchError};
+use crate::mail::{FlagChange, Flags, GatewayMailbox, GatewayMailboxId, MessageSummary, Uid, UidValidity};
+use crate::observe::metrics;
+use crate::store::{self, FolderName, FolderStatus, MessageKey, Store, StoreError, Unlocked};
+use std::io::Read;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Folders that are there before anything came to them, in the order in which they are listed.
+const ALWAYS: [FolderName; 3] = [FolderName::Inbox, FolderName::Unassigned, FolderName::Quarantine];
+
+/// [`Folders`] of a gateway mailbox whose password was given.
+#[derive(Clone)]
+pub(super) struct StoredFolders {
+    store: Arc<dyn Store>,
+    key: Unlocked,
+    client: store::Client,
+}
+
+struct StoredFolder {
+    of: StoredFolders,
+    name: FolderName,
+    path: String,
+    rights: Rights,
+}
+
+impl StoredFolders {
+    pub(super) fn new(store: Arc<dyn Store>, key: Unlocked, client: store::Client) -> StoredFolders {
+        StoredFolders { store, key, client }
+    }
+
+    fn id(&self) -> GatewayMailboxId {
+        self.key.gateway_mailbox.id
+    }
+
+    fn now(&self) -> Result<Arc<GatewayMailbox>, FetchError> {
+        let now = self.store.gateway_mailbox_now(self.id()).map_err(|e| self.failed(e))?;
+        // Keys that were changed since the password was given lock what comes from now on.
+        if self.key.keyring.knows(&now.public_key) { Ok(now) } else { Err(FetchError::LacksKey) }
+    }
+
+    /// Each folder there is, those that are always there first.
+    fn statuses(&self) -> Result<Vec<FolderStatus>, FetchError> {
+        let mut found = self.store.folders(self.id()).map_err(|e| self.failed(e))?;
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut all: Vec<FolderStatus> = Vec::with_capacity(found.len() + ALWAYS.len());
+        for name in ALWAYS {
+            let at = found.iter().position(|status| status.name == name);
+            all.push(at.map(|at| found.remove(at)).unwrap_or_else(|| not_yet(name)));
+        }
+        all.append(&mut found);
+        Ok(all)
+    }
+
+    fn named(&self, path: &str) -> Result<Option<FolderStatus>, FetchError> {
+        Ok(self.statuses()?.into_iter().find(|status| status.path == path))
+    }
+
+    fn failed(&self, error: StoreError) -> FetchError {
+        let answer = match error {
+            StoreError::Gone => return FetchError::Gone,
+            StoreError::Damaged(_) => FetchError::Damaged,
+            StoreError::LacksKey => return FetchError::LacksKey,
+            _ => FetchError::Temporary,
+        };
+        tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
+        answer
+    }
+}
+
+/// A folder that nothing ever came to.
+fn not_yet(name: FolderName) -> FolderStatus {
+    FolderStatus {
+        path: name.path(None),
+        name,
+        uid_validity: 0,
+        uid_next: 1,
+        entries: 0,
+        octets: 0,
+        oldest: None,
+        unseen: 0,
+        marked_deleted: 0,
+    }
+}
+
+fn info(status: FolderStatus) -> FolderInfo {
+    FolderInfo {
+        path: status.path,
+        uid_validity: UidValidity::new(status.uid_validity),
+        uid_next: Uid::new(status.uid_next).unwrap_or(Uid::FIRST),
+        messages: status.entries,
+        unseen: status.unseen,
+    }
+}
+
+impl Folders for StoredFolders {
+    fn account(&self) -> Result<Account, FetchError> {
+        let now = self.now()?;
+        Ok(Account {
+            login: now.login().to_owned(),
+            profile: now.profile,
+            role: now.role,
+            maildrop: now.fetch.maildrop,
+        })
+    }
+
+    fn list(&self) -> Result<Vec<FolderInfo>, FetchError> {
+        Ok(self.statuses()?.into_iter().map(info).collect())
+    }
+
+    fn status(&self, path: &str) -> Result<Option<FolderInfo>, FetchError> {
+        Ok(self.named(path)?.map(info))
+    }
+
+    fn open(&self, path: &str) -> Result<Option<Arc<dyn Folder>>, FetchError> {
+        let now = self.now()?;
+        let Some(status) = self.named(path)? else { return Ok(None) };
+        // Users' folders are an archive: clients may mark what they read, and delete only where the admin says so.
+        let may_delete = status.name == FolderName::Inbox || now.fetch.user_delete;
+        let rights = Rights { flags: if may_delete { Flags::ALL } else { Flags::ALL - Flags::DELETED } };
+        Ok(Some(Arc::new(StoredFolder { of: self.clone(), name: status.name, path: status.path, rights })))
+    }
+}
+
+impl StoredFolder {
+    fn log_each(&self, event: &'static str, entries: &[store::Entry]) {
+        for entry in entries {
+            tracing::info!(
+                event,
+                receipt_id = %entry.receipt_id,
+                session_id = %self.of.client.session_id,
+                mailbox = self.of.key.gateway_mailbox.login(),
+                folder = self.path,
+                uid = %entry.uid,
+                peer = %self.of.client.peer,
+            );
+        }
+    }
+
+    /// Entries for the log, before they are gone; none where they cannot be read.
+    fn for_log(&self, uids: &[Uid]) -> Vec<store::Entry> {
+        let chunks = uids.chunks(store::ENTRIES_MAX);
+        chunks
+            .filter_map(|uids| self.of.store.entries(self.of.id(), &self.name, uids).ok())
+            .flatten()
+            .collect()
+    }
+}
+
+impl Folder for StoredFolder {
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    fn rows(&self, from: Uid) -> Result<(FolderMarks, Vec<FolderRow>), FetchError> {
+        self.of.store.rows(self.of.id(), &self.name, from).map_err(|e| self.of.failed(e))
+    }
+
+    fn marks(&self) -> Result<FolderMarks, FetchError> {
+        self.of.store.marks(self.of.id(), &self.name).map_err(|e| self.of.failed(e))
+    }
+
+    fn entries(&self, uids: &[Uid]) -> Result<Vec<FolderEntry>, FetchError> {
+        let entries = self.of.store.entries(self.of.id(), &self.name, uids).map_err(|e| self.of.failed(e))?;
+        let entry = |entry: store::Entry| FolderEntry {
+            uid: entry.uid,
+            received_at: entry.received_at,
+            canonical: entry.canonical,
+            receipt_id: entry.receipt_id,
+            message: entry.message.0,
+        };
+        Ok(entries.into_iter().map(entry).collect())
+    }
+
+    fn summary(&self, entry: &FolderEntry) -> Result<MessageSummary<'static>, FetchError> {
+        self.of.store.summary(&self.of.key, MessageKey(entry.message)).map_err(|e| self.of.failed(e))
+    }
+
+    fn read(&self, entry: &FolderEntry) -> Result<Box<dyn Read + Send>, FetchError> {
+        self.of.store.open(&self.of.key, MessageKey(entry.message)).map_err(|e| self.of.failed(e))
+    }
+
+    fn set_flags(
+        &self,
+        uids: Vec<Uid>,
+        change: FlagChange,
+    ) -> BoxFuture<'_, Result<Vec<FolderRow>, FetchError>> {
+        Box::pin(async move {
+            let set = self.of.store.set_flags(self.of.id(), &self.name, &uids, change, &self.of.client).await;
+            set.map_err(|e| self.of.failed(e))
+        })
+    }
+
+    fn record_fetched(&self, uids: Vec<Uid>) -> BoxFuture<'_, Result<(), FetchError>> {
+        Box::pin(async move {
+            let recorded =
+                self.of.store.record_fetched(self.of.id(), &self.name, &uids, &self.of.client).await;
+            recorded.map_err(|e| self.of.failed(e))?;
+            metrics::fetched(uids.len(), 0);
+            self.log_each("fetch.fetched", &self.for_log(&uids));
+            Ok(())
+        })
+    }
+
+    fn expunge(&self, uids: Vec<Uid>) -> BoxFuture<'_, Result<usize, FetchError>> {
+        Box::pin(async move {
+            let entries = self.for_log(&uids);
+            let gone = self.of.store.expunge(self.of.id(), &self.name, &uids, &self.of.client).await;
+            let gone = gone.map_err(|e| self.of.failed(e))?;
+            metrics::fetched(0, gone);
+            self.log_each("fetch.deleted", &entries);
+            Ok(gone)
+        })
+    }
+
+    fn watch(&self) -> watch::Receiver<u64> {
+        self.of.store.changes(self.of.id())
+    }
+}
