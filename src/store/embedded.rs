@@ -767,7 +767,7 @@ fn prepare(data_dir: &Path) -> Result<File, StoreError> {
             Err(StoreError::Newer(format!("{name}: version {version}")))
         }
         None => {
-            super::backup::make_freeing_lock(data_dir);
+            super::freeing::make_freeing_lock(data_dir);
             Ok(lock)
         }
     }

@@ -19,6 +19,7 @@
 //! Objects that no entry of their receipt leads to (a report that came again in other octets, an original that was in its folder
 //! already) go when no entry of that receipt, or of the one it repeats, is left, and they have been there as long as grace is.
 
+mod lock;
 mod needed;
 mod room;
 
@@ -29,11 +30,10 @@ use super::keep::grace_is_over;
 use super::{FolderName, StoreError};
 use crate::mail::{GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::observe::metrics;
+pub(super) use lock::{Hold, lock, make_freeing_lock};
 use needed::Rules;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -49,8 +49,6 @@ const REST: Duration = Duration::from_millis(200);
 const READING_REST: Duration = Duration::from_millis(5);
 /// How often it is looked whether they are still slow.
 const REST_LOOK: Duration = Duration::from_millis(20);
-/// Whoever holds this file locked keeps everything that is stored where it is.
-const LOCK_FILE: &str = "freeing.lock";
 
 /// What one pass freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,7 +146,8 @@ impl Pass<'_> {
         if self.shared.witness().misses_entries() {
             return Err(waits(MISSES_ENTRIES));
         }
-        let held = lock(self.shared.data_dir())?;
+        let held = lock(self.shared.data_dir(), Hold::Alone)
+            .map_err(|e| StoreError::io("locking what is stored", e))?;
         held.map(Some)
             .ok_or_else(|| waits("somebody holds freeing.lock: a backup is made, or the directory is copied"))
     }
@@ -276,22 +275,6 @@ impl Pass<'_> {
 
 /// Gateway mailbox, folder and its name; entries past their grace, and objects without an entry.
 type Batch = (GatewayMailboxId, u64, FolderName, Vec<Uid>, Vec<(u64, Timestamp)>);
-
-/// Holds the lock until dropped; nothing when somebody else does.
-///
-/// # Errors
-/// [`StoreError::Io`] when the file cannot be made or locked.
-fn lock(data_dir: &Path) -> Result<Option<File>, StoreError> {
-    let fail = |e| StoreError::io("locking what is stored", e);
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true).mode(0o600);
-    let file = options.open(data_dir.join(LOCK_FILE)).map_err(fail)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(e) => Err(fail(e.into())),
-    }
-}
 
 #[cfg(test)]
 mod tests;
