@@ -4,7 +4,7 @@ use super::ballast::Ballast;
 use super::checkpoint::{CheckpointStatus, LOSS_PLACE, Witness};
 use super::committer::{
     Command, Committer, FILES_KEPT_FROM_MAIL, FolderEvent, GROUP_ROOM_OCTETS, KeyringChange,
-    QUEUE_COMMANDS_MAX, Queued, room_kept_from_mail,
+    QUEUE_COMMANDS_MAX, Queued, ask_blocking, room_kept_from_mail,
 };
 use super::content::make_shards;
 use super::escrow;
@@ -690,9 +690,7 @@ impl Embedded {
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
     ) -> Result<T, StoreError> {
-        let (answer, outcome) = oneshot::channel();
-        self.commands.blocking_send(command(answer).into()).map_err(|_| StoreError::closed())?;
-        outcome.blocking_recv().map_err(|_| StoreError::closed())?
+        ask_blocking(&self.commands.downgrade(), command)
     }
 
     fn route(&self, id: GatewayMailboxId) -> Result<Arc<Route>, StoreError> {

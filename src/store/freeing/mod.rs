@@ -23,7 +23,7 @@ mod lock;
 mod needed;
 mod room;
 
-use super::committer::{Command, Freed, Freeing, Queued};
+use super::committer::{Command, Freed, Freeing, Queued, ask_blocking};
 use super::embedded::Shared;
 use super::index::{Index, Unplaced};
 use super::keep::grace_is_over;
@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Entries that are freed with one entry of the log: a few milliseconds, in which mail waits.
 const ENTRIES_A_COMMAND: usize = 256;
@@ -249,7 +249,8 @@ impl Pass<'_> {
         let (needed, trusted) = (walk.clone(), self.trusted);
         let freeing = Freeing { gateway_mailbox, folder, name, uids, unplaced, trusted, needed };
         self.punch_too_early(&freeing)?;
-        let freed: Freed = self.ask(|answer| Command::Free { freeing: Box::new(freeing), answer })?;
+        let freed: Freed =
+            ask_blocking(self.commands, |answer| Command::Free { freeing: Box::new(freeing), answer })?;
         self.freed.entries += freed.entries;
         self.freed.objects += freed.objects;
         self.freed.octets += freed.octets;
@@ -257,19 +258,6 @@ impl Pass<'_> {
             true => Ok(Step::Done),
             false => self.look_again(rules, &freed.disputed),
         }
-    }
-
-    fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
-    ) -> Result<T, StoreError> {
-        let (answer, outcome) = oneshot::channel();
-        {
-            // Held only for the sending: the store is over when nobody else holds one.
-            let commands = self.commands.upgrade().ok_or_else(StoreError::closed)?;
-            commands.blocking_send(command(answer).into()).map_err(|_| StoreError::closed())?;
-        }
-        outcome.blocking_recv().map_err(|_| StoreError::closed())?
     }
 }
 

@@ -3,11 +3,11 @@
 use super::{Keeper, KeptPass, due, is_held};
 use crate::mail::{GatewayMailbox, Timestamp, Uid};
 use crate::observe::metrics;
-use crate::store::committer::{Command, Expire, Queued};
+use crate::store::committer::{Command, Expire, Queued, ask_blocking};
 use crate::store::embedded::Shared;
 use crate::store::{FolderName, FolderStatus, StoreError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Entries that leave with one entry of the log.
 const BATCH_ENTRIES_MAX: usize = 256;
@@ -96,15 +96,8 @@ fn expire(
     folder: &FolderName,
     uids: Vec<Uid>,
 ) -> Result<u64, StoreError> {
-    let (answer, outcome) = oneshot::channel();
     let expire = Expire { gateway_mailbox: gateway_mailbox.id, folder: folder.clone(), uids };
-    {
-        // Held only for the sending: the store is over when nobody else holds one.
-        let commands = commands.upgrade().ok_or_else(StoreError::closed)?;
-        let sent = commands.blocking_send(Command::Expire { expire, answer }.into());
-        sent.map_err(|_| StoreError::closed())?;
-    }
-    let expired = outcome.blocking_recv().map_err(|_| StoreError::closed())??;
+    let expired = ask_blocking(commands, |answer| Command::Expire { expire, answer })?;
     Ok(expired as u64)
 }
 
