@@ -61,6 +61,8 @@ const READERS_MAX: usize = 16;
 const SLOW_SYNC_SECONDS: f64 = 0.1;
 /// See [`SLOW_SYNC_SECONDS`].
 const SLOW_SYNC_REST: Duration = Duration::from_secs(2);
+/// How often whoever rests looks whether they are still slow.
+const SLOW_SYNC_LOOK: Duration = Duration::from_millis(20);
 pub(super) const INDEX_FILE: &str = "index.sqlite";
 
 /// How to open an [`Embedded`] store.
@@ -249,6 +251,14 @@ impl Shared {
     pub(super) fn syncs_are_slow(&self) -> bool {
         let slow = *self.slow_sync.lock().unwrap_or_else(PoisonError::into_inner);
         slow.is_some_and(|at| at.elapsed() < SLOW_SYNC_REST)
+    }
+
+    /// Waits while they are, at most so long, and while `goes_on`. Who closes unparks the thread.
+    pub(super) fn rest_while_syncs_are_slow(&self, most: Duration, goes_on: impl Fn() -> bool) {
+        let until = Instant::now() + most;
+        while self.syncs_are_slow() && Instant::now() < until && goes_on() {
+            std::thread::park_timeout(SLOW_SYNC_LOOK.min(most));
+        }
     }
 
     /// True while something waits for the committer to mend it.

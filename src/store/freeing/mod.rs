@@ -35,7 +35,7 @@ use needed::Rules;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Entries that are freed with one entry of the log: a few milliseconds, in which mail waits.
@@ -47,8 +47,6 @@ const ROWS_AT_ONCE: usize = 4_096;
 const REST: Duration = Duration::from_millis(200);
 /// The same for each piece of a segment that is read.
 const READING_REST: Duration = Duration::from_millis(5);
-/// How often it is looked whether they are still slow.
-const REST_LOOK: Duration = Duration::from_millis(20);
 
 /// What one pass freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,17 +127,9 @@ impl Pass<'_> {
         !shared.index_is_spoilt() && !shared.index_is_behind() && !shared.index_is_awaited()
     }
 
-    /// Waits while mail needs the disk, a little.
-    fn rest(&self, most: Duration) {
-        let until = Instant::now() + most;
-        while self.shared.syncs_are_slow() && Instant::now() < until && (self.goes_on)() {
-            std::thread::park_timeout(REST_LOOK.min(most));
-        }
-    }
-
     /// Holds what keeps others from copying what is stored; nothing when one of them was first, or the pass is to stop.
     fn take_turn(&self) -> Result<Option<File>, StoreError> {
-        self.rest(REST);
+        self.shared.rest_while_syncs_are_slow(REST, self.goes_on);
         if !(self.goes_on)() || !self.index_is_sound() {
             return Ok(None);
         }

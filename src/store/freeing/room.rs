@@ -63,7 +63,7 @@ impl Visit for Found<'_, '_> {
             // Mail that is fetched again and again stays in memory, not what is read here once.
             rustix::fs::fadvise(file, 0, Some(read), Advice::DontNeed).ok();
         }
-        self.pass.rest(READING_REST);
+        self.pass.shared.rest_while_syncs_are_slow(READING_REST, self.pass.goes_on);
         if (self.pass.goes_on)() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 

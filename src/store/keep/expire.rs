@@ -6,15 +6,13 @@ use crate::observe::metrics;
 use crate::store::committer::{Command, Expire, Queued, ask_blocking};
 use crate::store::embedded::Shared;
 use crate::store::{FolderName, FolderStatus, StoreError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Entries that leave with one entry of the log.
 const BATCH_ENTRIES_MAX: usize = 256;
 /// While syncs are slow each batch waits for so long, at most: mail goes first, and retention goes on all the same.
 const REST: Duration = Duration::from_secs(1);
-/// How often it is looked whether they are still slow.
-const REST_LOOK: Duration = Duration::from_millis(50);
 
 /// Takes out of every folder what is due, and counts what a legal hold keeps.
 pub(super) fn pass(
@@ -36,7 +34,7 @@ pub(super) fn pass(
                 if uids.is_empty() {
                     break;
                 }
-                rest(keeper, shared);
+                shared.rest_while_syncs_are_slow(REST, || !keeper.is_closing());
                 let expired = expire(commands, gateway_mailbox, &folder.name, uids)?;
                 pass.expired += expired;
                 metrics::expired(expired);
@@ -99,11 +97,4 @@ fn expire(
     let expire = Expire { gateway_mailbox: gateway_mailbox.id, folder: folder.clone(), uids };
     let expired = ask_blocking(commands, |answer| Command::Expire { expire, answer })?;
     Ok(expired as u64)
-}
-
-fn rest(keeper: &Keeper, shared: &Shared) {
-    let until = Instant::now() + REST;
-    while shared.syncs_are_slow() && Instant::now() < until && !keeper.is_closing() {
-        std::thread::park_timeout(REST_LOOK);
-    }
 }
