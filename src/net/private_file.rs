@@ -47,13 +47,6 @@ impl fmt::Display for Exposed {
     }
 }
 
-impl Exposed {
-    /// What closes it.
-    pub fn command(&self) -> &str {
-        &self.command
-    }
-}
-
 impl std::error::Error for Exposed {}
 
 /// Looks at a file or folder; one that is not there, or cannot be looked at, is no secret told.

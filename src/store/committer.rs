@@ -156,6 +156,23 @@ impl From<Command> for Queued {
     }
 }
 
+/// Asks the committer from a thread that may block, and waits for its answer.
+///
+/// # Errors
+/// Those of the command, and that of a store which is over.
+pub(super) fn ask_blocking<T>(
+    commands: &mpsc::WeakSender<Queued>,
+    command: impl FnOnce(Answer<T>) -> Command,
+) -> Result<T, StoreError> {
+    let (answer, outcome) = oneshot::channel();
+    {
+        // Held only for the sending: the store is over when nobody else holds one.
+        let commands = commands.upgrade().ok_or_else(StoreError::closed)?;
+        commands.blocking_send(command(answer).into()).map_err(|_| StoreError::closed())?;
+    }
+    outcome.blocking_recv().map_err(|_| StoreError::closed())?
+}
+
 /// Octets of a group, for the metrics.
 #[derive(Clone, Copy, Default)]
 struct Octets {

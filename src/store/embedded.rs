@@ -4,7 +4,7 @@ use super::ballast::Ballast;
 use super::checkpoint::{CheckpointStatus, LOSS_PLACE, Witness};
 use super::committer::{
     Command, Committer, FILES_KEPT_FROM_MAIL, FolderEvent, GROUP_ROOM_OCTETS, KeyringChange,
-    QUEUE_COMMANDS_MAX, Queued, room_kept_from_mail,
+    QUEUE_COMMANDS_MAX, Queued, ask_blocking, room_kept_from_mail,
 };
 use super::content::make_shards;
 use super::escrow;
@@ -61,6 +61,8 @@ const READERS_MAX: usize = 16;
 const SLOW_SYNC_SECONDS: f64 = 0.1;
 /// See [`SLOW_SYNC_SECONDS`].
 const SLOW_SYNC_REST: Duration = Duration::from_secs(2);
+/// How often whoever rests looks whether they are still slow.
+const SLOW_SYNC_LOOK: Duration = Duration::from_millis(20);
 pub(super) const INDEX_FILE: &str = "index.sqlite";
 
 /// How to open an [`Embedded`] store.
@@ -249,6 +251,14 @@ impl Shared {
     pub(super) fn syncs_are_slow(&self) -> bool {
         let slow = *self.slow_sync.lock().unwrap_or_else(PoisonError::into_inner);
         slow.is_some_and(|at| at.elapsed() < SLOW_SYNC_REST)
+    }
+
+    /// Waits while they are, at most so long, and while `goes_on`. Who closes unparks the thread.
+    pub(super) fn rest_while_syncs_are_slow(&self, most: Duration, goes_on: impl Fn() -> bool) {
+        let until = Instant::now() + most;
+        while self.syncs_are_slow() && Instant::now() < until && goes_on() {
+            std::thread::park_timeout(SLOW_SYNC_LOOK.min(most));
+        }
     }
 
     /// True while something waits for the committer to mend it.
@@ -690,9 +700,7 @@ impl Embedded {
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
     ) -> Result<T, StoreError> {
-        let (answer, outcome) = oneshot::channel();
-        self.commands.blocking_send(command(answer).into()).map_err(|_| StoreError::closed())?;
-        outcome.blocking_recv().map_err(|_| StoreError::closed())?
+        ask_blocking(&self.commands.downgrade(), command)
     }
 
     fn route(&self, id: GatewayMailboxId) -> Result<Arc<Route>, StoreError> {
@@ -767,7 +775,7 @@ fn prepare(data_dir: &Path) -> Result<File, StoreError> {
             Err(StoreError::Newer(format!("{name}: version {version}")))
         }
         None => {
-            super::backup::make_freeing_lock(data_dir);
+            super::freeing::make_freeing_lock(data_dir);
             Ok(lock)
         }
     }

@@ -323,7 +323,7 @@ impl Index {
         index.set_meta("position", &None::<Position>)?;
         index.set_numbers(&Numbers::default())?;
         index.set_meta("making", &Making::Going)?;
-        index.set_meta("lossy", &None::<u32>)?;
+        index.set_meta("lossy", &None::<(u32, Timestamp)>)?;
         index.commit()?;
         Ok(index)
     }

@@ -23,9 +23,8 @@
 //!   keys/<id>/….age.next      one of these while it takes the other's place             (keyring.rs)
 //!   keys/checkpoint.key       what signs checkpoints                                  (checkpoint.rs)
 //!   checkpoints.jsonl         how far the log had come, signed; checkpoints.1.jsonl: those before
-//!   freeing.lock              while it is locked by somebody else nothing is freed           (freeing/)
 //!   ballast                   room to be given up when the disk is full                (ballast.rs)
-//!   freeing.lock              held shared by whoever copies the store, alone by whoever frees content (backup/places.rs)
+//!   freeing.lock              held shared by whoever copies the store, alone by whoever frees content (freeing/lock.rs)
 //!   restoring.json            while it is made of a backup: it is no store yet         (backup/)
 //!   log-loss.json             what the log was once found to lack of what was signed (checkpoint/loss.rs)
 //!   scrub.json                where the reading again stands, and what it found damaged  (scrub/)

@@ -6,7 +6,7 @@
 //! Meanwhile mail is taken and fetched by the index there is, as far as that goes: whatever its checks do not confirm is
 //! answered with an error and not with less. A rebuild that nobody asked for begins by itself when damage was found.
 
-use super::committer::{Command, Queued};
+use super::committer::{Command, Queued, ask_blocking};
 use super::embedded::Shared;
 use super::index::{Examined, Index, Making};
 use super::log::{Finding, Log, Position};
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// How often a long replay is told of in the log.
 const TOLD_INTERVAL: Duration = Duration::from_secs(5);
@@ -363,11 +363,7 @@ fn build_beside(shared: &Shared, commands: &mpsc::WeakSender<Queued>) -> Result<
         damage.push(KNOWS_MORE.to_owned());
         return Ok(examined_of(damage));
     }
-    let (answer, taken) = oneshot::channel();
-    let commands = commands.upgrade().ok_or_else(StoreError::closed)?;
-    commands.blocking_send(Command::TakeIndex { answer }.into()).map_err(|_| StoreError::closed())?;
-    drop(commands);
-    damage.extend(taken.blocking_recv().map_err(|_| StoreError::closed())??);
+    damage.extend(ask_blocking(commands, |answer| Command::TakeIndex { answer })?);
     Ok(examined_of(damage))
 }
 

@@ -51,7 +51,6 @@ mod tests;
 
 pub use making::backup;
 pub(super) use manifest::{is_backup, refuse_unrestored};
-pub(super) use places::make_freeing_lock;
 pub use reading::BackupFinding;
 pub use report::{
     BackupOptions, BackupProgress, BackupReport, RestoreOptions, RestoreProgress, RestoreReport, RestoreStage,

@@ -3,15 +3,14 @@
 use super::manifest::{MANIFEST_FILE, RESTORING_FILE};
 use crate::store::StoreError;
 use crate::store::files::create_dir_durably;
+use crate::store::freeing::{Hold, lock};
 use rustix::fs::FlockOperation;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Held shared while something copies the store, and alone by whoever frees content.
-pub(super) const FREEING_LOCK_FILE: &str = "freeing.lock";
 /// In a backup: held while somebody writes there. That it is there tells that the folder is for a backup.
 pub(super) const BACKUP_LOCK_FILE: &str = "backup.lock";
 /// In a `data_dir`: held by whoever has the store open.
@@ -109,38 +108,14 @@ pub(super) fn hold_backup(dir: &Path) -> Result<Option<File>, StoreError> {
 /// [`StoreError::Io`] when the lock can neither be opened nor made, or is not free for ten minutes.
 pub(super) fn hold_freeing(data_dir: &Path) -> Result<File, StoreError> {
     let fail = |e| StoreError::io("keeping content from being freed (freeing.lock)", e);
-    let path = data_dir.join(FREEING_LOCK_FILE);
-    let lock = match File::open(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => make_for_owner(&path, data_dir),
-        opened => opened,
-    };
-    let lock = lock.map_err(fail)?;
     let deadline = Instant::now() + FREEING_WAIT;
     loop {
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => return Ok(lock),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                std::thread::sleep(FREEING_RETRY);
-            }
-            Err(e) => return Err(fail(e.into())),
+        match lock(data_dir, Hold::Shared).map_err(fail)? {
+            Some(held) => return Ok(held),
+            None if Instant::now() < deadline => std::thread::sleep(FREEING_RETRY),
+            None => return Err(fail(io::ErrorKind::WouldBlock.into())),
         }
     }
-}
-
-/// Makes the lock, so that it is the server's: were it made by whoever copies the store, the server could not open it. Best effort.
-pub(in crate::store) fn make_freeing_lock(data_dir: &Path) {
-    make_for_owner(&data_dir.join(FREEING_LOCK_FILE), data_dir).ok();
-}
-
-/// Makes a file that belongs to whom the folder does: the server could not open one of root's.
-fn make_for_owner(path: &Path, dir: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    let file = options.create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    let owner = fs::metadata(dir)?;
-    if file.metadata()?.uid() != owner.uid() {
-        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    Ok(file)
 }
 
 /// What stands in a `data_dir` that a restore may write to: nothing, or what an earlier one that was broken off left.

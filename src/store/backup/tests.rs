@@ -2,6 +2,7 @@ use super::*;
 use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp};
 use crate::store::emptied::entries_path;
 use crate::store::fact::{Entry, Fact, FreedFact, ObjectFact, number_runs};
+use crate::store::freeing;
 use crate::store::log::{Log, Position, mark_clean_at, segment_path};
 use crate::store::{Digest, Embedded, Options, StoreError};
 use manifest::Manifest;
@@ -246,17 +247,12 @@ fn the_log_goes_on_far_behind_and_a_second_restore_gives_out_nothing_twice() {
 #[test]
 fn while_content_is_freed_a_backup_waits_and_while_it_is_made_none_is() {
     let store = Store::new();
-    let free = |dir: &Path| {
-        let mut options = fs::File::options();
-        options.create(true).truncate(false).write(true);
-        let lock = options.open(dir.join(places::FREEING_LOCK_FILE)).unwrap();
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map(|()| lock)
-    };
+    let free = |dir: &Path| freeing::lock(dir, freeing::Hold::Alone).unwrap();
     let held = places::hold_freeing(&store.data_dir()).unwrap();
-    assert!(free(&store.data_dir()).is_err());
+    assert!(free(&store.data_dir()).is_none());
     let other = places::hold_freeing(&store.data_dir()).unwrap();
     drop(held);
-    assert!(free(&store.data_dir()).is_err(), "two may copy at a time");
+    assert!(free(&store.data_dir()).is_none(), "two may copy at a time");
     drop(other);
     drop(free(&store.data_dir()).unwrap());
 }

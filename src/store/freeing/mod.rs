@@ -19,24 +19,24 @@
 //! Objects that no entry of their receipt leads to (a report that came again in other octets, an original that was in its folder
 //! already) go when no entry of that receipt, or of the one it repeats, is left, and they have been there as long as grace is.
 
+mod lock;
 mod needed;
 mod room;
 
-use super::committer::{Command, Freed, Freeing, Queued};
+use super::committer::{Command, Freed, Freeing, Queued, ask_blocking};
 use super::embedded::Shared;
 use super::index::{Index, Unplaced};
 use super::keep::grace_is_over;
 use super::{FolderName, StoreError};
 use crate::mail::{GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::observe::metrics;
+pub(super) use lock::{Hold, lock, make_freeing_lock};
 use needed::Rules;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Entries that are freed with one entry of the log: a few milliseconds, in which mail waits.
 const ENTRIES_A_COMMAND: usize = 256;
@@ -47,10 +47,6 @@ const ROWS_AT_ONCE: usize = 4_096;
 const REST: Duration = Duration::from_millis(200);
 /// The same for each piece of a segment that is read.
 const READING_REST: Duration = Duration::from_millis(5);
-/// How often it is looked whether they are still slow.
-const REST_LOOK: Duration = Duration::from_millis(20);
-/// Whoever holds this file locked keeps everything that is stored where it is.
-const LOCK_FILE: &str = "freeing.lock";
 
 /// What one pass freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,24 +127,17 @@ impl Pass<'_> {
         !shared.index_is_spoilt() && !shared.index_is_behind() && !shared.index_is_awaited()
     }
 
-    /// Waits while mail needs the disk, a little.
-    fn rest(&self, most: Duration) {
-        let until = Instant::now() + most;
-        while self.shared.syncs_are_slow() && Instant::now() < until && (self.goes_on)() {
-            std::thread::park_timeout(REST_LOOK.min(most));
-        }
-    }
-
     /// Holds what keeps others from copying what is stored; nothing when one of them was first, or the pass is to stop.
     fn take_turn(&self) -> Result<Option<File>, StoreError> {
-        self.rest(REST);
+        self.shared.rest_while_syncs_are_slow(REST, self.goes_on);
         if !(self.goes_on)() || !self.index_is_sound() {
             return Ok(None);
         }
         if self.shared.witness().misses_entries() {
             return Err(waits(MISSES_ENTRIES));
         }
-        let held = lock(self.shared.data_dir())?;
+        let held = lock(self.shared.data_dir(), Hold::Alone)
+            .map_err(|e| StoreError::io("locking what is stored", e))?;
         held.map(Some)
             .ok_or_else(|| waits("somebody holds freeing.lock: a backup is made, or the directory is copied"))
     }
@@ -250,7 +239,8 @@ impl Pass<'_> {
         let (needed, trusted) = (walk.clone(), self.trusted);
         let freeing = Freeing { gateway_mailbox, folder, name, uids, unplaced, trusted, needed };
         self.punch_too_early(&freeing)?;
-        let freed: Freed = self.ask(|answer| Command::Free { freeing: Box::new(freeing), answer })?;
+        let freed: Freed =
+            ask_blocking(self.commands, |answer| Command::Free { freeing: Box::new(freeing), answer })?;
         self.freed.entries += freed.entries;
         self.freed.objects += freed.objects;
         self.freed.octets += freed.octets;
@@ -259,39 +249,10 @@ impl Pass<'_> {
             false => self.look_again(rules, &freed.disputed),
         }
     }
-
-    fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
-    ) -> Result<T, StoreError> {
-        let (answer, outcome) = oneshot::channel();
-        {
-            // Held only for the sending: the store is over when nobody else holds one.
-            let commands = self.commands.upgrade().ok_or_else(StoreError::closed)?;
-            commands.blocking_send(command(answer).into()).map_err(|_| StoreError::closed())?;
-        }
-        outcome.blocking_recv().map_err(|_| StoreError::closed())?
-    }
 }
 
 /// Gateway mailbox, folder and its name; entries past their grace, and objects without an entry.
 type Batch = (GatewayMailboxId, u64, FolderName, Vec<Uid>, Vec<(u64, Timestamp)>);
-
-/// Holds the lock until dropped; nothing when somebody else does.
-///
-/// # Errors
-/// [`StoreError::Io`] when the file cannot be made or locked.
-fn lock(data_dir: &Path) -> Result<Option<File>, StoreError> {
-    let fail = |e| StoreError::io("locking what is stored", e);
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true).mode(0o600);
-    let file = options.open(data_dir.join(LOCK_FILE)).map_err(fail)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(e) => Err(fail(e.into())),
-    }
-}
 
 #[cfg(test)]
 mod tests;

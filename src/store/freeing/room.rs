@@ -7,7 +7,7 @@ use super::{ENTRIES_A_COMMAND, Pass, READING_REST, ROWS_AT_ONCE, Step};
 use crate::mail::Timestamp;
 use crate::store::StoreError;
 use crate::store::check::{Damage, Expect, Seen, Visit, walk_segment};
-use crate::store::committer::{Command, Freeing};
+use crate::store::committer::{Command, Freeing, ask_blocking};
 use crate::store::emptied;
 use crate::store::fact::Fact;
 use crate::store::files::sync_dir;
@@ -63,7 +63,7 @@ impl Visit for Found<'_, '_> {
             // Mail that is fetched again and again stays in memory, not what is read here once.
             rustix::fs::fadvise(file, 0, Some(read), Advice::DontNeed).ok();
         }
-        self.pass.rest(READING_REST);
+        self.pass.shared.rest_while_syncs_are_slow(READING_REST, self.pass.goes_on);
         if (self.pass.goes_on)() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
@@ -157,7 +157,7 @@ impl Pass<'_> {
     fn strike(&self, objects: Vec<u64>) -> Result<(), StoreError> {
         for some in objects.chunks(ROWS_AT_ONCE) {
             let objects = some.to_vec();
-            self.ask(|answer| Command::Strike { objects, answer })?;
+            ask_blocking(self.commands, |answer| Command::Strike { objects, answer })?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -410,7 +411,7 @@ fn while_somebody_copies_what_is_stored_it_stays_where_it_is() {
     rig.deliver(b"wrapper\r\n", &[b'a'; 9_000], &[]);
     rig.fill();
     rig.delete_all(&FolderName::Inbox);
-    let copying = File::create(rig.dir.path().join(LOCK_FILE)).unwrap();
+    let copying = File::create(rig.dir.path().join(lock::LOCK_FILE)).unwrap();
     rustix::fs::flock(&copying, rustix::fs::FlockOperation::LockShared).unwrap();
     assert!(matches!(rig.pass(), Err(StoreError::Refused(why)) if why.contains("freeing.lock")));
     assert!(rig.freed().is_empty());

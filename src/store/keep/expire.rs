@@ -3,18 +3,16 @@
 use super::{Keeper, KeptPass, due, is_held};
 use crate::mail::{GatewayMailbox, Timestamp, Uid};
 use crate::observe::metrics;
-use crate::store::committer::{Command, Expire, Queued};
+use crate::store::committer::{Command, Expire, Queued, ask_blocking};
 use crate::store::embedded::Shared;
 use crate::store::{FolderName, FolderStatus, StoreError};
-use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Entries that leave with one entry of the log.
 const BATCH_ENTRIES_MAX: usize = 256;
 /// While syncs are slow each batch waits for so long, at most: mail goes first, and retention goes on all the same.
 const REST: Duration = Duration::from_secs(1);
-/// How often it is looked whether they are still slow.
-const REST_LOOK: Duration = Duration::from_millis(50);
 
 /// Takes out of every folder what is due, and counts what a legal hold keeps.
 pub(super) fn pass(
@@ -36,7 +34,7 @@ pub(super) fn pass(
                 if uids.is_empty() {
                     break;
                 }
-                rest(keeper, shared);
+                shared.rest_while_syncs_are_slow(REST, || !keeper.is_closing());
                 let expired = expire(commands, gateway_mailbox, &folder.name, uids)?;
                 pass.expired += expired;
                 metrics::expired(expired);
@@ -96,21 +94,7 @@ fn expire(
     folder: &FolderName,
     uids: Vec<Uid>,
 ) -> Result<u64, StoreError> {
-    let (answer, outcome) = oneshot::channel();
     let expire = Expire { gateway_mailbox: gateway_mailbox.id, folder: folder.clone(), uids };
-    {
-        // Held only for the sending: the store is over when nobody else holds one.
-        let commands = commands.upgrade().ok_or_else(StoreError::closed)?;
-        let sent = commands.blocking_send(Command::Expire { expire, answer }.into());
-        sent.map_err(|_| StoreError::closed())?;
-    }
-    let expired = outcome.blocking_recv().map_err(|_| StoreError::closed())??;
+    let expired = ask_blocking(commands, |answer| Command::Expire { expire, answer })?;
     Ok(expired as u64)
-}
-
-fn rest(keeper: &Keeper, shared: &Shared) {
-    let until = Instant::now() + REST;
-    while shared.syncs_are_slow() && Instant::now() < until && !keeper.is_closing() {
-        std::thread::park_timeout(REST_LOOK);
-    }
 }
