@@ -7,6 +7,7 @@
 //!
 //! A password is wiped after its check and never shown.
 
+use super::folders::Folders;
 use super::lock::{MaildropLock, MaildropLocks};
 use super::maildrop::{Client, LoginError, Maildrop, Maildrops, UnlockedMaildrop};
 use crate::mail::{GatewayMailboxId, Untrusted};
@@ -82,6 +83,16 @@ pub struct LoggedIn {
     _lock: MaildropLock,
 }
 
+/// The folders of a gateway mailbox, for as long as this lives.
+pub struct Entered {
+    /// The gateway mailbox they belong to.
+    pub mailbox: GatewayMailboxId,
+    /// Its user name, whichever name the client gave.
+    pub login: String,
+    /// Its folders.
+    pub folders: Arc<dyn Folders>,
+}
+
 impl Logins {
     /// A door with nobody behind it yet.
     pub fn new(maildrops: Arc<dyn Maildrops>) -> Logins {
@@ -99,29 +110,38 @@ impl Logins {
         client: &Client,
     ) -> Result<LoggedIn, LoginRefusal> {
         let result = self.try_exclusive(login, password, client).await;
-        if let Err(refusal) = &result {
-            metrics::login_refused(client.protocol, refusal.as_str());
-        }
-        match &result {
-            Ok(logged_in) => tracing::info!(
-                event = "auth.ok",
-                session_id = %client.session_id,
-                protocol = client.protocol,
-                peer = %client.peer,
-                login = %Untrusted(login),
-                mailbox = logged_in.login,
-                mailbox_id = %logged_in.mailbox,
-            ),
-            Err(refusal) => tracing::warn!(
-                event = "auth.failed",
-                session_id = %client.session_id,
-                protocol = client.protocol,
-                peer = %client.peer,
-                login = %Untrusted(login),
-                reason = refusal.as_str(),
-            ),
-        }
+        let entered = result.as_ref().map(|entered| (entered.login.as_str(), entered.mailbox));
+        log_login(login, client, entered.map_err(|refusal| *refusal));
         result
+    }
+
+    /// Checks the password and gives the folders; others may have them open too.
+    ///
+    /// # Errors
+    /// [`LoginRefusal`]; it has been logged.
+    pub async fn folders(
+        &self,
+        login: &str,
+        password: Password,
+        client: &Client,
+    ) -> Result<Entered, LoginRefusal> {
+        let result = self.try_folders(login, password, client).await;
+        let entered = result.as_ref().map(|entered| (entered.login.as_str(), entered.mailbox));
+        log_login(login, client, entered.map_err(|refusal| *refusal));
+        result
+    }
+
+    async fn try_folders(
+        &self,
+        login: &str,
+        password: Password,
+        client: &Client,
+    ) -> Result<Entered, LoginRefusal> {
+        let unlocked = self.unlock(login, password, client).await?;
+        let (mailbox, own_login) = (unlocked.mailbox(), unlocked.login());
+        let opened = spawn_blocking(move || unlocked.folders()).await;
+        let folders = flatten(opened, client)?;
+        Ok(Entered { mailbox, login: own_login, folders })
     }
 
     async fn try_exclusive(
@@ -149,6 +169,32 @@ impl Logins {
         let (maildrops, login, by) = (Arc::clone(&self.maildrops), login.to_owned(), client.clone());
         let unlocked = spawn_blocking(move || maildrops.unlock(&login, password.reveal(), &by)).await;
         flatten(unlocked, client)
+    }
+}
+
+/// Says who got in, as which gateway mailbox, or who did not and why.
+fn log_login(login: &str, client: &Client, result: Result<(&str, GatewayMailboxId), LoginRefusal>) {
+    match result {
+        Ok((mailbox, mailbox_id)) => tracing::info!(
+            event = "auth.ok",
+            session_id = %client.session_id,
+            protocol = client.protocol,
+            peer = %client.peer,
+            login = %Untrusted(login),
+            mailbox,
+            %mailbox_id,
+        ),
+        Err(refusal) => {
+            metrics::login_refused(client.protocol, refusal.as_str());
+            tracing::warn!(
+                event = "auth.failed",
+                session_id = %client.session_id,
+                protocol = client.protocol,
+                peer = %client.peer,
+                login = %Untrusted(login),
+                reason = refusal.as_str(),
+            );
+        }
     }
 }
 

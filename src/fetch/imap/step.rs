@@ -1,6 +1,6 @@
 //! What passes between the IMAP conversation without a connection and the shell that carries it out.
 //!
-//! The session takes a whole command and gives a [`Step`]; the shell carries it out before it gives the next command, and
+//! The session takes a command, line by line and literal by literal, and gives a [`Step`]; the shell carries it out before it gives the next command, and
 //! reports an [`Ask`] with an [`Answer`], upon which the session gives the next step. Long work, [`FetchJob`] and [`SearchJob`],
 //! names the messages it is about, so that whoever does it needs nothing of the session.
 
@@ -20,6 +20,14 @@ pub type Output = Vec<u8>;
 pub enum Step {
     /// Send this, maybe nothing; then give the next command.
     Reply(Output),
+    /// The command line announced a literal: send this, maybe nothing (LITERAL+), read so many octets and give them to
+    /// `Session::literal`; the command goes on with the next line.
+    Literal {
+        /// The continuation request, or nothing.
+        send: Output,
+        /// How many.
+        octets: usize,
+    },
     /// Send this, then take the next line as the answer to a challenge of AUTHENTICATE, not as a command.
     Challenge(Output),
     /// Send this. Credentials came, or were about to come, in clear: worth a line in the log.
