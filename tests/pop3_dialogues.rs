@@ -14,6 +14,7 @@ mod pop3_fake;
 #[path = "support/pop3_play.rs"]
 mod pop3_play;
 
+use daybook::fetch::auth::Logins;
 use daybook::fetch::pop3::server::{Pop3, Waits};
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
@@ -107,7 +108,8 @@ async fn the_server_plays_its_part_in_every_play() {
 /// Sends the pieces, each after the one before was read, and gives all that comes back.
 async fn converse(fake: &Fake, tls: &TlsIdentity, pieces: [&[u8]; 2], piece_octets: usize) -> Vec<u8> {
     let waits = Waits { login_refused: Duration::ZERO, ..Waits::default() };
-    let pop3 = Pop3::new(Arc::new(fake.clone()), tls.server_config(), Drain::new(), waits);
+    let pop3 =
+        Pop3::new(Arc::new(Logins::new(Arc::new(fake.clone()))), tls.server_config(), Drain::new(), waits);
     let (near, far) = tokio::io::duplex(piece_octets.max(1));
     let server = tokio::spawn(async move {
         let peer = "192.0.2.1".parse().unwrap();

@@ -1,7 +1,7 @@
 //! POP3 on its ports: the shell around [`super::session`].
 //!
-//! One [`Pop3`] serves all ports, so that the lock on a maildrop and the cap on password checks hold for all of
-//! them. [`Pop3::plain`] and [`Pop3::implicit_tls`] give the services for the accept loops of `net`.
+//! One [`Pop3`] serves all ports; the lock on a maildrop and the cap on password checks are those of the [`Logins`] it shares with
+//! other protocols. [`Pop3::plain`] and [`Pop3::implicit_tls`] give the services for the accept loops of `net`.
 //!
 //! What a client sends after STLS and before the handshake ends the connection: it came in clear, from
 //! anybody (NO STARTTLS).
@@ -9,7 +9,7 @@
 use super::conversation::Conversation;
 use super::session::Session;
 use crate::fetch::auth::Logins;
-use crate::fetch::maildrop::{Client, Maildrops};
+use crate::fetch::maildrop::Client;
 use crate::mail::SessionId;
 use crate::net::admission::Refusal;
 use crate::net::drain::Drain;
@@ -56,7 +56,7 @@ impl Default for Waits {
 
 /// The POP3 server, without its ports.
 pub struct Pop3 {
-    pub(super) logins: Logins,
+    pub(super) logins: Arc<Logins>,
     pub(super) drain: Drain,
     pub(super) waits: Waits,
     tls: Arc<ServerConfig>,
@@ -70,9 +70,9 @@ pub struct Pop3Port {
 }
 
 impl Pop3 {
-    /// A server of these maildrops.
-    pub fn new(maildrops: Arc<dyn Maildrops>, tls: Arc<ServerConfig>, drain: Drain, waits: Waits) -> Pop3 {
-        Pop3 { logins: Logins::new(maildrops), drain, waits, tls, over_cap: AtomicU64::new(0) }
+    /// A server of the maildrops behind this door, which other protocols share.
+    pub fn new(logins: Arc<Logins>, tls: Arc<ServerConfig>, drain: Drain, waits: Waits) -> Pop3 {
+        Pop3 { logins, drain, waits, tls, over_cap: AtomicU64::new(0) }
     }
 
     /// The service for ports where TLS begins with STLS (110).
