@@ -198,6 +198,7 @@ impl Running {
         // One for all its ports.
         let admission = Admission::new(limits::pop3(limits::descriptors()));
         let maildrops = StoredMaildrops::new(Arc::clone(&self.store), self.visits.clone());
+        // One for all protocols, or each would have its own limits.
         let logins = Arc::new(Logins::new(maildrops));
         let server = Arc::new(Pop3::new(logins, self.tls.server_config(), self.drain.clone(), Pop3::waits()));
         for (name, listeners, port) in

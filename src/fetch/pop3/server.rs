@@ -1,7 +1,7 @@
 //! POP3 on its ports: the shell around [`super::session`].
 //!
-//! One [`Pop3`] serves all ports. Its [`Protocol::plain`] and [`Protocol::implicit_tls`] give the services for the accept loops of
-//! `net`.
+//! One [`Pop3`] serves all ports; the lock on a maildrop and the cap on password checks are those of the [`Logins`] it shares with
+//! other protocols. Its [`Protocol::plain`] and [`Protocol::implicit_tls`] give the services for the accept loops of `net`.
 
 use super::conversation::Conversation;
 use super::session::Session;
@@ -29,7 +29,7 @@ pub struct Pop3 {
 }
 
 impl Pop3 {
-    /// A server of these maildrops.
+    /// A server of the maildrops behind this door, which other protocols share.
     pub fn new(logins: Arc<Logins>, tls: Arc<ServerConfig>, drain: Drain, waits: Waits) -> Pop3 {
         Pop3 { logins, door: Door::new(tls, drain, waits) }
     }

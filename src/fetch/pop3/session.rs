@@ -166,6 +166,7 @@ impl Session {
             LoginRefusal::Wrong => "-ERR [AUTH] wrong user name or password".into(),
             LoginRefusal::Unavailable => "-ERR [SYS/TEMP] cannot log in now, try again later".into(),
             LoginRefusal::InUse => "-ERR [IN-USE] another session has this maildrop".into(),
+            LoginRefusal::TooMany => "-ERR [SYS/TEMP] too many sessions, try again later".into(),
         };
         if self.login_attempts < LOGIN_ATTEMPTS_MAX {
             return Step::Reply(reply);
