@@ -32,8 +32,6 @@ pub const IDLE_WAIT: Duration = Duration::from_secs(10 * 60);
 pub const LOGIN_WAIT: Duration = Duration::from_secs(3 * 60);
 /// How long a client may take to read what it asked for, for each piece of it.
 pub const WRITE_WAIT: Duration = Duration::from_secs(2 * 60);
-/// Pause before the answer to a refused login, times the number of refusals on this connection.
-pub const LOGIN_REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 /// How long the server waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +42,11 @@ pub struct Waits {
     pub idle: Duration,
     /// For the client to read a piece of output.
     pub write: Duration,
-    /// Before a refused login is answered, times the refusals so far.
-    pub login_refused: Duration,
 }
 
 impl Default for Waits {
     fn default() -> Waits {
-        Waits { login: LOGIN_WAIT, idle: IDLE_WAIT, write: WRITE_WAIT, login_refused: LOGIN_REFUSED_WAIT }
+        Waits { login: LOGIN_WAIT, idle: IDLE_WAIT, write: WRITE_WAIT }
     }
 }
 
