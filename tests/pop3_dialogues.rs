@@ -7,6 +7,8 @@
     reason = "a test that panics has failed"
 )]
 
+#[path = "support/log_lines.rs"]
+mod log_lines;
 #[path = "support/pop3_client.rs"]
 mod pop3_client;
 #[path = "support/pop3_fake.rs"]
@@ -14,11 +16,10 @@ mod pop3_fake;
 #[path = "support/pop3_play.rs"]
 mod pop3_play;
 
-use daybook::fetch::auth::Logins;
 use daybook::fetch::pop3::server::{Pop3, Waits};
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
-use pop3_client::{Client, SOON, Server, eventually};
+use pop3_client::{Client, SOON, Server, at_once, eventually};
 use pop3_fake::{Fake, PASSWORD, canonical, size_as_served};
 use pop3_play::{Act, Play, matches};
 use std::collections::HashMap;
@@ -57,7 +58,7 @@ async fn check_fetched(play: &Play, fake: &Fake, expect: &[String]) {
 
 async fn act(play: &Play) {
     let fake = play.fake();
-    let server = Server::start(fake.clone(), Waits { login_refused: Duration::ZERO, ..Pop3::waits() }).await;
+    let server = Server::start(fake.clone(), Pop3::waits()).await;
     let mut clients: HashMap<usize, Client> = HashMap::new();
     for act in &play.acts {
         let name = format!("{}: {act:?}", play.name);
@@ -106,9 +107,7 @@ async fn the_server_plays_its_part_in_every_play() {
 
 /// Sends the pieces, each after the one before was read, and gives all that comes back.
 async fn converse(fake: &Fake, tls: &TlsIdentity, pieces: [&[u8]; 2], piece_octets: usize) -> Vec<u8> {
-    let waits = Waits { login_refused: Duration::ZERO, ..Pop3::waits() };
-    let pop3 =
-        Pop3::new(Arc::new(Logins::new(Arc::new(fake.clone()))), tls.server_config(), Drain::new(), waits);
+    let pop3 = Pop3::new(at_once(Arc::new(fake.clone())), tls.server_config(), Drain::new(), Pop3::waits());
     let (near, far) = tokio::io::duplex(piece_octets.max(1));
     let server = tokio::spawn(async move {
         let peer = "192.0.2.1".parse().unwrap();
@@ -362,7 +361,7 @@ async fn ten_thousand_pipelined_commands_are_all_answered() {
 
 #[tokio::test]
 async fn the_log_tells_each_visit_in_one_line_and_never_a_password() {
-    let log = pop3_client::Log::default();
+    let log = log_lines::Log::default();
     let _guard = log.listen();
     let fake = Fake::with(&[b"one\r\n".to_vec(), b"three\r\n".to_vec()]);
     let (server, mut client) = logged_in(&fake, Pop3::waits()).await;
