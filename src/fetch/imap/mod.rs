@@ -5,4 +5,5 @@
 //! and is told what came of it. Messages are read, made canonical and cut on a blocking thread and streamed through a short
 //! queue, so that their size costs nothing.
 
+pub mod session;
 pub mod step;
