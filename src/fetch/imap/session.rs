@@ -86,7 +86,7 @@ pub struct Session {
 enum State {
     Stranger,
     LoggedIn { account: Account, selected: Option<Selected> },
-    Ended,
+    Ended { logged_out: bool },
 }
 
 /// What the next line is.
@@ -132,7 +132,7 @@ impl Session {
 
     /// Takes a line, with or without its end: of a command, the answer to a challenge, or the end of IDLE.
     pub fn line(&mut self, line: &[u8]) -> Step {
-        if matches!(self.state, State::Ended) {
+        if matches!(self.state, State::Ended { .. }) {
             return Step::Close(Output::new());
         }
         if self.running.is_some() {
@@ -251,6 +251,11 @@ impl Session {
         matches!(self.state, State::LoggedIn { .. })
     }
 
+    /// True once a client that was logged in said LOGOUT: its session ended in good order.
+    pub fn is_logged_out(&self) -> bool {
+        matches!(self.state, State::Ended { logged_out: true })
+    }
+
     /// True while the client waits for what happens.
     pub fn is_idling(&self) -> bool {
         matches!(self.expect, Expect::Done { .. })
@@ -346,7 +351,7 @@ impl Session {
                 Ok(Step::Reply(text::tagged(tag, "OK nothing to tell")))
             }
             (Said::Other(CommandBody::Logout), _) => {
-                self.state = State::Ended;
+                self.state = State::Ended { logged_out: self.is_logged_in() };
                 Ok(Step::Close(text::ended(b"* BYE logging out\r\n".to_vec(), tag, "OK bye")))
             }
             (Said::Other(CommandBody::Id { parameters }), _) => Ok(self.id(tag, parameters)),
@@ -399,12 +404,12 @@ impl Session {
 
     /// Answers and ends the connection.
     fn give_up(&mut self, tag: &str, answer: &str, why: &str) -> Step {
-        self.state = State::Ended;
+        self.state = State::Ended { logged_out: false };
         Step::Close(text::ended(text::tagged("*", &format!("BYE {why}")), tag, answer))
     }
 
     fn bye(&mut self, why: &str) -> Step {
-        self.state = State::Ended;
+        self.state = State::Ended { logged_out: false };
         Step::Close(text::tagged("*", &format!("BYE {why}")))
     }
 
