@@ -17,6 +17,7 @@
 
 pub mod auth;
 pub mod canonical;
+pub mod door;
 pub mod folders;
 pub mod imap;
 pub mod lock;
@@ -25,3 +26,5 @@ pub mod pop3;
 pub mod sasl;
 pub mod stored;
 mod stored_folders;
+mod talk;
+mod visit;
