@@ -16,7 +16,7 @@ mod pop3_fake;
 #[path = "support/pop3_play.rs"]
 mod pop3_play;
 
-use daybook::fetch::pop3::server::{Pop3, Waits};
+use daybook::fetch::pop3::server::{Pop3, Protocol, Waits};
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
 use pop3_client::{Client, SOON, Server, at_once, eventually};
