@@ -17,6 +17,8 @@ mod fields;
 mod items;
 mod lexer;
 mod mime_fields;
+#[allow(dead_code, reason = "the server calls it")]
+mod search;
 mod section;
 pub mod step;
 pub mod stream;
