@@ -7,4 +7,5 @@
 
 #[allow(dead_code, reason = "the server calls it")]
 mod search;
+pub mod session;
 pub mod step;
