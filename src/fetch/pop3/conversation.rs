@@ -7,7 +7,6 @@
 //! - A message that breaks off is followed by nothing: the connection is dropped without a goodbye.
 //! - The maildrop is free again before the client hears that its QUIT is done: the next login may come at once.
 
-use super::command::COMMAND_OCTETS_MAX;
 use super::pump::{self, Piece, PumpError};
 use super::server::Pop3;
 use super::session::{Session, Step};
@@ -116,7 +115,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         tokio::select! {
             biased;
             () = drain.started() => Ok(None),
-            line = self.talk.wire.line(COMMAND_OCTETS_MAX, Instant::now() + wait) => Ok(Some(line?)),
+            line = self.talk.wire.line(self.session.line_octets_max(), Instant::now() + wait) => Ok(Some(line?)),
         }
     }
 
