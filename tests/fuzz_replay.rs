@@ -18,16 +18,12 @@ mod classify;
 mod corpus;
 #[path = "support/fuzz/data_scanner.rs"]
 mod data_scanner;
+#[path = "support/fetch_play.rs"]
+mod fetch_play;
 #[path = "support/fuzz/mime.rs"]
 mod mime;
 #[path = "support/fuzz/pop3_command.rs"]
 mod pop3_command;
-#[path = "support/pop3_fake.rs"]
-#[expect(dead_code, reason = "the plays name it")]
-mod pop3_fake;
-#[path = "support/pop3_play.rs"]
-#[expect(dead_code, reason = "only what the clients send is needed")]
-mod pop3_play;
 #[path = "support/fuzz/report_body.rs"]
 mod report_body;
 #[path = "support/smtp_fake.rs"]
@@ -119,9 +115,9 @@ fn the_session_keeps_its_promises_over_the_dialogues_whatever_the_receiver_does(
 fn pop3_seeds() -> Vec<(String, Vec<u8>)> {
     let play = |path: PathBuf| {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let play = pop3_play::Play::parse(&name, &std::fs::read_to_string(&path).unwrap());
+        let play = fetch_play::Play::parse(&name, &std::fs::read_to_string(&path).unwrap());
         let sent = play.acts.into_iter().filter_map(|act| match act {
-            pop3_play::Act::Send(_, octets) => Some(octets),
+            fetch_play::Act::Send(_, octets) => Some(octets),
             _ => None,
         });
         (name, [vec![0], sent.flatten().collect()].concat())

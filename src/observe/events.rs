@@ -74,6 +74,8 @@
 //! | `fetch.tls_failed` | info, error | session_id, protocol, peer, error, cause | The handshake failed, by the client's fault (info) or ours (error). |
 //! | `fetch.tls_injection` | warn | session_id, protocol, peer, error | A client, or somebody between, sent commands before TLS to be taken for later ones. |
 //! | `fetch.over_cap` | warn | protocol, peer, limit, refused | Too many connections, as `smtp.over_cap`; logged at 1, 2, 4, 8, … refusals. |
+//! | `fetch.broken` | error | session_id, error | A bug: serving folders failed. |
+//! | `fetch.unavailable` | warn | service, error | IMAP is not served there: nobody asked for the default port, and it cannot be had. |
 //! | `fetch.accept_failed` | error | protocol, error, failed | As `smtp.accept_failed`. |
 //!
 //! # What admins do
