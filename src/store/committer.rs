@@ -39,7 +39,9 @@ use super::{
     Client, Delivered, Delivery, Digest, FolderName, GatewayMailboxChange, Relation, Revised, Revision,
     StoreError,
 };
-use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Uid, UidValidity};
+use crate::mail::{
+    GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Maildrop, Timestamp, Uid, UidValidity,
+};
 use crate::observe::metrics::{self, Written};
 use placing::{Placed, Placer, Subject};
 use std::collections::HashSet;
@@ -574,7 +576,10 @@ impl Committer {
                 self.attempt(group, answer, |this, group| {
                     let deleted_at = group.shared.clock.stamp();
                     let fact = changing::change(group.index, id, &changes, actor, (at, deleted_at))?;
-                    this.gateway_mailbox(fact, group)
+                    let renewed = changing::renewed_inbox(group.index, &fact, at)?;
+                    let made = this.gateway_mailbox(fact, group)?;
+                    renewed.map_or(Ok(()), |inbox| group.push_fact(Fact::Folder(inbox)))?;
+                    Ok(made)
                 })
             }
             Command::Expire { expire, answer } => {
@@ -672,9 +677,11 @@ impl Committer {
             let numbered: Vec<_> = messages.iter().map(|m| (m.message, m.join)).collect();
             let subject = Subject {
                 gateway_mailbox: id,
+                view: self.view_of(id, group.index)?,
                 messages: &numbered,
                 heals: delivery.heals,
                 again: None,
+                taken_counts: true,
                 in_inbox: None,
             };
             let (index, at) = (group.index, delivery.received_at);
@@ -725,6 +732,15 @@ impl Committer {
             spared: placed.spared,
         })))?;
         Ok(delivered)
+    }
+
+    /// What its INBOX holds: as this group says, before the sessions learn of it.
+    fn view_of(&self, id: GatewayMailboxId, index: &Index) -> Result<Maildrop, StoreError> {
+        let known = if self.routes_changed { None } else { self.shared.known(id) };
+        match known {
+            Some(known) => Ok(known.fetch.maildrop),
+            None => Ok(index.gateway_mailbox(id)?.ok_or(StoreError::Gone)?.fetch.maildrop),
+        }
     }
 
     fn store_delivery(
