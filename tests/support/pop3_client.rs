@@ -1,7 +1,8 @@
 //! A server on loopback ports, and a client that only knows lines.
 
 use super::pop3_fake::{Fake, PASSWORD};
-use daybook::fetch::pop3::server::{Pop3, Waits};
+use daybook::fetch::auth::Logins;
+use daybook::fetch::pop3::server::{Pop3, Protocol, Waits};
 use daybook::net::admission::{Admission, AdmissionPolicy};
 use daybook::net::drain::Drain;
 use daybook::net::listen::{bind, serve};
@@ -45,7 +46,12 @@ impl Server {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let drain = Drain::new();
-        let pop3 = Arc::new(Pop3::new(Arc::new(fake), identity.server_config(), drain.clone(), waits));
+        let pop3 = Arc::new(Pop3::new(
+            Arc::new(Logins::new(Arc::new(fake))),
+            identity.server_config(),
+            drain.clone(),
+            waits,
+        ));
         let admission = Admission::new(AdmissionPolicy::in_all(64));
         let mut ports = Vec::new();
         let mut serving = Vec::new();
