@@ -3,7 +3,7 @@
 use super::folders::{Account, Folder, FolderEntry, FolderInfo, FolderMarks, FolderRow, Folders, Rights};
 use super::maildrop::{BoxFuture, FetchError};
 use crate::mail::{FlagChange, Flags, GatewayMailbox, GatewayMailboxId, MessageSummary, Uid, UidValidity};
-use crate::observe::metrics;
+use crate::observe::{Visits, metrics, now};
 use crate::store::{self, FolderName, FolderStatus, MessageKey, Store, StoreError, Unlocked};
 use std::io::Read;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ const ALWAYS: [FolderName; 3] = [FolderName::Inbox, FolderName::Unassigned, Fold
 #[derive(Clone)]
 pub(super) struct StoredFolders {
     store: Arc<dyn Store>,
+    visits: Visits,
     key: Unlocked,
     client: store::Client,
 }
@@ -28,8 +29,18 @@ struct StoredFolder {
 }
 
 impl StoredFolders {
-    pub(super) fn new(store: Arc<dyn Store>, key: Unlocked, client: store::Client) -> StoredFolders {
-        StoredFolders { store, key, client }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        visits: Visits,
+        key: Unlocked,
+        client: store::Client,
+    ) -> StoredFolders {
+        StoredFolders { store, visits, key, client }
+    }
+
+    /// A session may last for weeks: whenever it looks at something it counts as a visit.
+    fn note_visit(&self) {
+        self.visits.note(self.id(), now());
     }
 
     fn id(&self) -> GatewayMailboxId {
@@ -44,6 +55,7 @@ impl StoredFolders {
 
     /// Each folder there is, those that are always there first.
     fn statuses(&self) -> Result<Vec<FolderStatus>, FetchError> {
+        self.note_visit();
         let mut found = self.store.folders(self.id()).map_err(|e| self.failed(e))?;
         found.sort_by(|a, b| a.path.cmp(&b.path));
         let mut all: Vec<FolderStatus> = Vec::with_capacity(found.len() + ALWAYS.len());
@@ -160,10 +172,12 @@ impl Folder for StoredFolder {
     }
 
     fn rows(&self, from: Uid) -> Result<(FolderMarks, Vec<FolderRow>), FetchError> {
+        self.of.note_visit();
         self.of.store.rows(self.of.id(), &self.name, from).map_err(|e| self.of.failed(e))
     }
 
     fn marks(&self) -> Result<FolderMarks, FetchError> {
+        self.of.note_visit();
         self.of.store.marks(self.of.id(), &self.name).map_err(|e| self.of.failed(e))
     }
 
