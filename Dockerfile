@@ -19,7 +19,7 @@ RUN cargo build --locked --profile dist --bin daybook
 FROM debian:bookworm-slim
 # The label names Daybook's own licence. The root certificates built into it are under another: README.md, in the image below, says so.
 LABEL org.opencontainers.image.title="Daybook" \
-      org.opencontainers.image.description="Journal report gateway: SMTP in, sealed and durable, POP3 out" \
+      org.opencontainers.image.description="Journal report gateway: SMTP in, sealed and durable, POP3 and IMAP out" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 # Root certificates: to know the relay that alerts are sent by.

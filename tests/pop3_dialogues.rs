@@ -16,7 +16,7 @@ mod pop3_fake;
 #[path = "support/pop3_play.rs"]
 mod pop3_play;
 
-use daybook::fetch::pop3::server::{Pop3, Waits};
+use daybook::fetch::pop3::server::{Pop3, Protocol, Waits};
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
 use pop3_client::{Client, SOON, Server, at_once, eventually};
@@ -58,7 +58,7 @@ async fn check_fetched(play: &Play, fake: &Fake, expect: &[String]) {
 
 async fn act(play: &Play) {
     let fake = play.fake();
-    let server = Server::start(fake.clone(), Waits::default()).await;
+    let server = Server::start(fake.clone(), Pop3::waits()).await;
     let mut clients: HashMap<usize, Client> = HashMap::new();
     for act in &play.acts {
         let name = format!("{}: {act:?}", play.name);
@@ -107,8 +107,7 @@ async fn the_server_plays_its_part_in_every_play() {
 
 /// Sends the pieces, each after the one before was read, and gives all that comes back.
 async fn converse(fake: &Fake, tls: &TlsIdentity, pieces: [&[u8]; 2], piece_octets: usize) -> Vec<u8> {
-    let pop3 =
-        Pop3::new(at_once(Arc::new(fake.clone())), tls.server_config(), Drain::new(), Waits::default());
+    let pop3 = Pop3::new(at_once(Arc::new(fake.clone())), tls.server_config(), Drain::new(), Pop3::waits());
     let (near, far) = tokio::io::duplex(piece_octets.max(1));
     let server = tokio::spawn(async move {
         let peer = "192.0.2.1".parse().unwrap();
@@ -220,7 +219,7 @@ async fn sizes_are_the_octets_received() {
     .map(|mail| mail.as_bytes().to_vec())
     .collect();
     let fake = Fake::with(&mails);
-    let (server, mut client) = logged_in(&fake, Waits::default()).await;
+    let (server, mut client) = logged_in(&fake, Pop3::waits()).await;
     client.send(b"STAT\r\n").await;
     let total: u64 = mails.iter().map(|mail| size_as_served(mail)).sum();
     assert_eq!(client.line().await.unwrap(), format!("+OK {} {total}", mails.len()));
@@ -256,7 +255,7 @@ async fn damage_met_on_the_way_breaks_the_connection() {
                 state.damaged = Some(("u1".to_owned(), 200_000))
             }
         }
-        let (server, mut client) = logged_in(&fake, Waits::default()).await;
+        let (server, mut client) = logged_in(&fake, Pop3::waits()).await;
         client.send(b"RETR 2\r\n").await;
         client.line().await.unwrap();
         client.message().await;
@@ -278,7 +277,7 @@ async fn damage_met_on_the_way_breaks_the_connection() {
 #[tokio::test]
 async fn a_silent_client_is_let_go_without_a_word_and_without_a_delete() {
     let fake = Fake::with(&[b"one\r\n".to_vec()]);
-    let waits = Waits { idle: Duration::from_millis(100), ..Waits::default() };
+    let waits = Waits { idle: Duration::from_millis(100), ..Pop3::waits() };
     let (server, mut client) = logged_in(&fake, waits).await;
     client.send(b"DELE 1\r\n").await;
     assert!(client.line().await.unwrap().starts_with("+OK"));
@@ -293,7 +292,7 @@ async fn a_silent_client_is_let_go_without_a_word_and_without_a_delete() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_let_go() {
     let fake = Fake::with(&[vec![b'x'; 64 << 20]]);
-    let waits = Waits { write: Duration::from_millis(100), ..Waits::default() };
+    let waits = Waits { write: Duration::from_millis(100), ..Pop3::waits() };
     let (server, mut client) = logged_in(&fake, waits).await;
     client.send(b"RETR 1\r\n").await;
     server.wait_until_free().await;
@@ -305,7 +304,7 @@ async fn a_client_that_does_not_read_is_let_go() {
 #[tokio::test]
 async fn shutdown_is_told_between_commands_and_deletes_nothing() {
     let fake = Fake::with(&[b"one\r\n".to_vec()]);
-    let (server, mut client) = logged_in(&fake, Waits::default()).await;
+    let (server, mut client) = logged_in(&fake, Pop3::waits()).await;
     client.send(b"DELE 1\r\n").await;
     assert!(client.line().await.unwrap().starts_with("+OK"));
     server.stop().await;
@@ -329,7 +328,7 @@ async fn a_thousand_cut_sessions_delete_nothing() {
 
 #[tokio::test]
 async fn a_store_that_panics_is_our_trouble_and_not_the_end() {
-    let server = Server::start(Fake::default(), Waits::default()).await;
+    let server = Server::start(Fake::default(), Pop3::waits()).await;
     let mut client = server.connect(true).await;
     client.line().await.unwrap();
     client.send(b"USER broken\r\nPASS x\r\nQUIT\r\n").await;
@@ -343,7 +342,7 @@ async fn a_store_that_panics_is_our_trouble_and_not_the_end() {
 #[tokio::test]
 async fn ten_thousand_pipelined_commands_are_all_answered() {
     let fake = Fake::with(&[b"one\r\n".to_vec()]);
-    let (server, client) = logged_in(&fake, Waits::default()).await;
+    let (server, client) = logged_in(&fake, Pop3::waits()).await;
     let (mut reader, mut writer) = client.split();
     let writing = tokio::spawn(async move {
         writer.write_all("RETR 1\r\nNOOP\r\n".repeat(5_000).as_bytes()).await.unwrap();
@@ -365,7 +364,7 @@ async fn the_log_tells_each_visit_in_one_line_and_never_a_password() {
     let log = log_lines::Log::default();
     let _guard = log.listen();
     let fake = Fake::with(&[b"one\r\n".to_vec(), b"three\r\n".to_vec()]);
-    let (server, mut client) = logged_in(&fake, Waits::default()).await;
+    let (server, mut client) = logged_in(&fake, Pop3::waits()).await;
     client.send(b"RETR 2\r\nDELE 1\r\nQUIT\r\n").await;
     while client.line().await.is_some() {}
     let mut wrong = server.connect(true).await;

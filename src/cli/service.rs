@@ -20,7 +20,7 @@ use crate::admin::{self, Context, PORTS_FILE, Ports, Serving};
 use crate::config::{Live, Settings};
 use crate::directory::{Directory, ReloadReport};
 use crate::fetch::auth::Logins;
-use crate::fetch::pop3::server::{Pop3, Waits};
+use crate::fetch::pop3::server::{Pop3, Protocol};
 use crate::fetch::stored::StoredMaildrops;
 use crate::mail::Untrusted;
 use crate::net::admission::Admission;
@@ -200,8 +200,7 @@ impl Running {
         let maildrops = StoredMaildrops::new(Arc::clone(&self.store), self.visits.clone());
         // One for all protocols, or each would have its own limits.
         let logins = Arc::new(Logins::new(maildrops));
-        let server =
-            Arc::new(Pop3::new(logins, self.tls.server_config(), self.drain.clone(), Waits::default()));
+        let server = Arc::new(Pop3::new(logins, self.tls.server_config(), self.drain.clone(), Pop3::waits()));
         for (name, listeners, port) in
             [("pop3", pop3, server.plain()), ("pop3s", pop3s, server.implicit_tls())]
         {

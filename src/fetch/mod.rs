@@ -19,6 +19,7 @@
 pub mod auth;
 pub mod backoff;
 pub mod canonical;
+pub mod door;
 pub mod folders;
 pub mod imap;
 pub mod lock;
@@ -27,4 +28,6 @@ pub mod pop3;
 pub mod sasl;
 pub mod stored;
 mod stored_folders;
+mod talk;
 pub mod turns;
+mod visit;

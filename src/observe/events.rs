@@ -63,7 +63,7 @@
 //! | `auth.broken` | error | session_id, error | A bug: checking a password failed. |
 //! | `fetch.fetched` | info | receipt_id, session_id, mailbox, folder, uid, uidl, peer | A message was fetched whole, and that is on record. |
 //! | `fetch.deleted` | info | receipt_id, session_id, mailbox, folder, uid, uidl, peer | A client deleted a message, and that is on record. |
-//! | `fetch.session` | info | session_id, login, protocol, peer, mailbox, mailbox_id, listed, fetched, octets, deleted, seconds, end | A session after its login, at its end. |
+//! | `fetch.session` | info | session_id, login, protocol, peer, mailbox, mailbox_id, listed, fetched, octets, deleted, folders, searches, client, seconds, end | A session after its login, at its end. Of IMAP also: how often it opened a folder (`listed` counts what was in them) and searched, and what the client's program calls itself. |
 //! | `fetch.damaged` | error | receipt_id, session_id, mailbox, uid, uidl, error | A stored message is not what was stored. |
 //! | `fetch.former_key` | warn | receipt_id, session_id, mailbox, uid | A message was asked for that is sealed to a key which the password given does not open; it is kept. |
 //! | `fetch.gone` | error | receipt_id, session_id, uid, error | A message was listed and is no longer there. |

@@ -3,7 +3,7 @@
 use super::pop3_fake::{Fake, PASSWORD};
 use daybook::fetch::auth::Logins;
 use daybook::fetch::maildrop::Maildrops;
-use daybook::fetch::pop3::server::{Pop3, Waits};
+use daybook::fetch::pop3::server::{Pop3, Protocol, Waits};
 use daybook::net::admission::{Admission, AdmissionPolicy};
 use daybook::net::drain::Drain;
 use daybook::net::listen::{bind, serve};
