@@ -166,10 +166,11 @@ impl Play {
                     return self.turn_ends(&output, true);
                 }
                 Step::Login { login, password } => {
-                    if login == LOGIN && password.reveal() == PASSWORD {
-                        self.session.logged_in(self.fake.account().unwrap())
-                    } else {
-                        self.session.login_refused(LoginRefusal::Wrong)
+                    let is_right = login == LOGIN && password.reveal() == PASSWORD;
+                    match self.fake.account() {
+                        Ok(account) if is_right => self.session.logged_in(account),
+                        Ok(_) => self.session.login_refused(LoginRefusal::Wrong),
+                        Err(_) => self.session.login_refused(LoginRefusal::Unavailable),
                     }
                 }
                 Step::Ask(output, ask) => {
