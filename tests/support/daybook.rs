@@ -99,7 +99,6 @@ impl Site {
                 "hostname = \"{HOST}\"\ndomains = [\"{DOMAIN}\", \"second.example\"]\ndata_dir = \"data\"\n\
                  [smtp]\nlisten = [\"127.0.0.1:0\"]\n\
                  [pop3]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n\
-                 [imap]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n\
                  [http]\nlisten = \"127.0.0.1:0\"\n\
                  [[directory]]\nkind = \"file\"\npath = \"users.toml\"\n{sections}"
             ),

@@ -40,7 +40,7 @@ impl Client for Getmail {
     }
 
     fn changes(&self) -> &'static str {
-        "a Return-Path on top; writes anew what Python's `email` reads"
+        "a Return-Path on top, over IMAP the folder below the header; writes anew what Python's `email` reads"
     }
 
     /// It knows no upgrade.

@@ -76,8 +76,9 @@ pub(super) fn run_all(cells: &[Cell<'_>], messages: &[Vec<u8>]) {
         }
     }
     let all: Vec<Vec<u8>> = messages.iter().cloned().chain([late()]).collect();
+    let trails = trails(&gateway, &good, &all);
     for ((client, protocol, tls), visit) in &runs {
-        if let Some(why) = trails(&gateway, &good, &all).get(&visit.account.address) {
+        if let Some(why) = trails.get(&visit.account.address) {
             writeln!(wrong, "{} by {protocol:?}, {tls:?}: {why}", client.name()).unwrap();
         }
     }

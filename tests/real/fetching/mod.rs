@@ -9,6 +9,7 @@
 
 mod curl;
 mod fetchmail;
+mod folders;
 mod getmail;
 mod matrix;
 mod mbsync;
@@ -38,7 +39,12 @@ enum Tls {
 }
 
 /// The ports there are, in the order of the README's columns.
-const PORTS: [(Protocol, Tls); 2] = [(Protocol::Pop3, Tls::Upgrade), (Protocol::Pop3, Tls::Implicit)];
+const PORTS: [(Protocol, Tls); 4] = [
+    (Protocol::Pop3, Tls::Upgrade),
+    (Protocol::Pop3, Tls::Implicit),
+    (Protocol::Imap, Tls::Upgrade),
+    (Protocol::Imap, Tls::Implicit),
+];
 
 impl Protocol {
     /// As receipts name it.

@@ -19,6 +19,7 @@ def getmail(octets):
         message = Message(fromlines=octets.split(b"\r\n"))
     else:
         message = Message(fromstring=octets)
+        message.add_header("X-getmail-retrieved-from-mailbox", "INBOX")
     return message.flatten(False, False)
 
 

@@ -6,7 +6,7 @@ use crate::gateway::{Account, Gateway, until};
 use crate::support::{HOST, Smtp};
 use crate::{files_in, run, write_private};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -149,11 +149,32 @@ impl<'g> Visit<'g> {
         self.expect_held(0)
     }
 
-    /// The INBOX placement in this gateway mailbox, among the receipts of one Message-ID.
-    fn inbox(&self, receipts: &Value) -> Option<Value> {
+    /// The placements in this gateway mailbox, among the receipts of one Message-ID.
+    fn placements(&self, receipts: &Value) -> Vec<Value> {
         let is_ours = |receipt: &&Value| receipt["address"] == self.account.address.as_str();
-        let receipt = receipts.as_array()?.iter().find(is_ours)?;
-        receipt["placements"].as_array()?.iter().find(|placement| placement["folder"] == "INBOX").cloned()
+        let ours = receipts.as_array().into_iter().flatten().filter(is_ours);
+        ours.flat_map(|receipt| receipt["placements"].as_array().cloned().unwrap_or_default()).collect()
+    }
+
+    fn inbox(&self, receipts: &Value) -> Option<Value> {
+        self.placements(receipts).into_iter().find(|placement| placement["folder"] == "INBOX")
+    }
+
+    /// How many placements the server made in each folder for these messages.
+    pub(super) fn placed(&self, messages: &[Vec<u8>]) -> BTreeMap<String, usize> {
+        let (mut placed, mut counted) = (BTreeMap::new(), BTreeSet::new());
+        for message in messages {
+            // A Message-ID also finds receipts of reports that hold it.
+            let mut receipts = self.gateway.ask(&["trace", &id(message)]);
+            receipts
+                .as_array_mut()
+                .unwrap()
+                .retain(|receipt| counted.insert(receipt["receipt_id"].to_string()));
+            for placement in self.placements(&receipts) {
+                *placed.entry(placement["folder"].as_str().unwrap().to_owned()).or_default() += 1;
+            }
+        }
+        placed
     }
 
     /// Its receipt tells that it was fetched, then deleted, by this client.
