@@ -8,6 +8,8 @@ mod addresses;
 mod checkpoints;
 #[path = "support/delivery.rs"]
 mod delivery;
+#[path = "store/flags.rs"]
+mod flags;
 #[path = "store/keeping.rs"]
 mod keeping;
 #[path = "store/keyrings.rs"]

@@ -15,13 +15,13 @@
 //! The public description:
 //! <https://msg.wikidoc.info/index.php?title=Format_of_captured_message_copies>.
 
-use super::decode::decoded;
 use super::defect::{DefectKind, Defects};
 use super::header::{Field, Transfer, fields};
 use super::message::Message;
 use super::ndr;
 use super::recipient::{trim, written};
 use super::report::ReportText;
+use crate::mail::transfer::decoded;
 use crate::mail::{JournaledRecipient, RecipientField, Redirection};
 
 /// How the process channel of that server begins its Received field.

@@ -4,7 +4,7 @@ use super::defect::DefectKind;
 use super::header::{MessageHead, Transfer};
 use super::join::{join_prefix, join_prefix_of_cut};
 use super::mime::{Bounce, Kind, Node, Scanned};
-use super::{DerivedObject, Encoding, MessageFacts};
+use super::{DerivedObject, MessageFacts};
 use crate::mail::Extent;
 
 /// A message: the root of a scan or an enclosed one.
@@ -208,16 +208,6 @@ impl<'a> Enclosed<'a> {
                 Form::File => Some(DefectKind::MessageAsFile),
                 Form::Text(_) => Some(DefectKind::NonMimeBounce),
             },
-        }
-    }
-}
-
-impl Encoding {
-    /// The name used in Content-Transfer-Encoding.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Encoding::Base64 => "base64",
-            Encoding::QuotedPrintable => "quoted-printable",
         }
     }
 }

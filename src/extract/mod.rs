@@ -28,7 +28,6 @@
 
 mod capture;
 mod classify;
-mod decode;
 mod defect;
 mod header;
 mod header_envelope;
@@ -44,8 +43,8 @@ mod report;
 mod text;
 
 pub use crate::mail::Part;
+pub use crate::mail::transfer::{Decoder, Encoding};
 pub use classify::{LAYERS_MAX, extract};
-pub use decode::Decoder;
 pub use defect::{Defect, DefectKind};
 pub use header_envelope::{HeaderEnvelope, header_envelope};
 pub use inspect::{add_header_envelope, inspect};
@@ -65,16 +64,6 @@ pub enum Destination {
     Unassigned,
     /// Kept whole in `Quarantine`: unreadable or ambiguous.
     Quarantine,
-}
-
-/// The transfer encoding a wrapped message came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Encoding {
-    /// RFC 2045 §6.8
-    Base64,
-    /// RFC 2045 §6.7
-    QuotedPrintable,
 }
 
 /// An object that is not a run of the received octets: the decoded form of an encoded part.

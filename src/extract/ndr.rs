@@ -4,11 +4,11 @@
 //! NDR. So does the header Exim writes, and the text of a bounce that is no MIME. Text and HTML parts quote the returned header; only real message parts count.
 
 use super::classify::{Walk, is_report_header};
-use super::decode::decoded;
 use super::defect::DefectKind;
 use super::header::{MessageHead, Transfer};
 use super::message::{Enclosed, Form, Found, Message};
 use super::origin;
+use crate::mail::transfer::decoded;
 use crate::mail::{Class, OriginMarks};
 
 /// By header, or `multipart/report` with a delivery status. A disposition notification (RFC 8098) is none.

@@ -23,7 +23,7 @@ fn octets(whole: &[u8], extraction: &Extraction, extent: &Extent) -> Vec<u8> {
     let mut objects = vec![whole.to_vec()];
     for derived in &extraction.derived {
         let body = cut(&objects[derived.source.object as usize], &derived.source).to_vec();
-        objects.push(decode::decoded(derived.encoding, &body));
+        objects.push(crate::mail::transfer::decoded(derived.encoding, &body));
     }
     cut(&objects[extent.object as usize], extent).to_vec()
 }

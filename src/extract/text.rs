@@ -4,9 +4,9 @@
 //! with shift states cannot swallow the lines behind a subject that never shifts back, and a wrong charset spoils
 //! only the lines that need one.
 
-use super::decode::decoded;
 use super::defect::{DefectKind, Defects};
 use super::header::{Head, Transfer};
+use crate::mail::transfer::decoded;
 use mail_parser::decoders::charsets::map::charset_decoder;
 
 /// Stands for the charset of a part that names none: US-ASCII (RFC 2045 §5.2), in practice UTF-8.

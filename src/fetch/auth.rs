@@ -8,7 +8,7 @@
 //! A password is wiped after its check and never shown.
 
 use super::folders::Folders;
-use super::lock::{MaildropLock, MaildropLocks};
+use super::lock::{CountedSession, MaildropLock, MaildropLocks, SessionCounts};
 use super::maildrop::{Client, LoginError, Maildrop, Maildrops, UnlockedMaildrop};
 use crate::mail::{GatewayMailboxId, Untrusted};
 use crate::observe::metrics;
@@ -52,6 +52,8 @@ pub enum LoginRefusal {
     Unavailable,
     /// Another session has the maildrop.
     InUse,
+    /// As many sessions are in this gateway mailbox as may be.
+    TooMany,
 }
 
 impl LoginRefusal {
@@ -61,14 +63,16 @@ impl LoginRefusal {
             LoginRefusal::Wrong => "wrong",
             LoginRefusal::Unavailable => "unavailable",
             LoginRefusal::InUse => "in-use",
+            LoginRefusal::TooMany => "too-many",
         }
     }
 }
 
-/// The door to all maildrops.
+/// The door to all maildrops, one for all protocols: what it limits is limited over all of them.
 pub struct Logins {
     maildrops: Arc<dyn Maildrops>,
     locks: MaildropLocks,
+    sessions: SessionCounts,
     checks: Semaphore,
 }
 
@@ -83,7 +87,7 @@ pub struct LoggedIn {
     _lock: MaildropLock,
 }
 
-/// The folders of a gateway mailbox, for as long as this lives.
+/// The folders of a gateway mailbox. While this lives its session counts, so it lives as long as the session.
 pub struct Entered {
     /// The gateway mailbox they belong to.
     pub mailbox: GatewayMailboxId,
@@ -91,12 +95,18 @@ pub struct Entered {
     pub login: String,
     /// Its folders.
     pub folders: Arc<dyn Folders>,
+    _session: CountedSession,
 }
 
 impl Logins {
     /// A door with nobody behind it yet.
     pub fn new(maildrops: Arc<dyn Maildrops>) -> Logins {
-        Logins { maildrops, locks: MaildropLocks::default(), checks: Semaphore::new(PASSWORD_CHECKS_MAX) }
+        Logins {
+            maildrops,
+            locks: MaildropLocks::default(),
+            sessions: SessionCounts::default(),
+            checks: Semaphore::new(PASSWORD_CHECKS_MAX),
+        }
     }
 
     /// Checks the password, takes the maildrop for this session alone and opens it.
@@ -139,9 +149,10 @@ impl Logins {
     ) -> Result<Entered, LoginRefusal> {
         let unlocked = self.unlock(login, password, client).await?;
         let (mailbox, own_login) = (unlocked.mailbox(), unlocked.login());
+        let session = self.sessions.enter(mailbox).ok_or(LoginRefusal::TooMany)?;
         let opened = spawn_blocking(move || unlocked.folders()).await;
         let folders = flatten(opened, client)?;
-        Ok(Entered { mailbox, login: own_login, folders })
+        Ok(Entered { mailbox, login: own_login, folders, _session: session })
     }
 
     async fn try_exclusive(

@@ -1,7 +1,7 @@
 //! Fetch: gateway mailboxes served to the clients that empty them.
 //!
 //! A poller logs in with the password of a gateway mailbox, which opens its keyring for that connection only,
-//! reads what is there and deletes what it has taken over. [`auth`] lets it in, [`pop3`] speaks the protocol, [`maildrop`] is all
+//! reads what is there and deletes what it has taken over. [`auth`] lets it in ([`sasl`] reads what it says there), [`pop3`] speaks the protocol, [`maildrop`] is all
 //! that it asks of whoever keeps the mail, [`canonical`] turns stored bytes into what may go over the wire,
 //! and [`lock`] keeps two clients from emptying one gateway mailbox at once.
 //!
@@ -17,10 +17,14 @@
 
 pub mod auth;
 pub mod canonical;
+pub mod door;
 pub mod folders;
 pub mod imap;
 pub mod lock;
 pub mod maildrop;
 pub mod pop3;
+pub mod sasl;
 pub mod stored;
 mod stored_folders;
+mod talk;
+mod visit;

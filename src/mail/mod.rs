@@ -3,6 +3,9 @@
 //! Values only. Nothing here reads a clock, draws randomness or does I/O: both are arguments, so that every
 //! room built on these types can be tested with fixed inputs. This room imports no other.
 //!
+//! How a header block is read ([`header`]) and a body decoded ([`transfer`]) is the same for those who take reports apart and those
+//! who serve mail, so it stands here.
+//!
 //! Two envelopes exist and are never mixed: the [`TransportEnvelope`] carried a report to us over SMTP, the
 //! [`JournaledEnvelope`] is what the report says about the message it documents. Who gets a message is decided
 //! by the second; which gateway mailbox it belongs to by the first.
@@ -11,12 +14,14 @@ mod address;
 mod envelope;
 mod flags;
 mod gateway;
+pub mod header;
 mod id;
 mod message;
 mod network;
 mod part;
 mod summary;
 mod timestamp;
+pub mod transfer;
 mod untrusted;
 mod verdict;
 

@@ -55,13 +55,13 @@
 //! |---|---|---|---|
 //! | `auth.ok` | info | session_id, protocol, peer, login, mailbox, mailbox_id | A client logged in. |
 //! | `mailbox.former_login_used` | info | session_id, protocol, peer, mailbox, mailbox_id, until | A client logged in by a former address, which is served until then. |
-//! | `auth.failed` | warn | session_id, protocol, peer, login, reason | A client did not get in: `wrong`, `unavailable`, `in-use`, or `clear` when it spoke of credentials without TLS. |
+//! | `auth.failed` | warn | session_id, protocol, peer, login, reason | A client did not get in: `wrong`, `unavailable`, `in-use`, `too-many` (sessions of that gateway mailbox), or `clear` when it spoke of credentials without TLS. |
 //! | `auth.unavailable` | error | session_id, error | The password could not be checked; it was answered as a wrong one. |
 //! | `auth.keys_changed` | info | session_id | Its keys were changed while a client logged in; it is told to come again. |
 //! | `auth.broken` | error | session_id, error | A bug: checking a password failed. |
 //! | `fetch.fetched` | info | receipt_id, session_id, mailbox, folder, uid, uidl, peer | A message was fetched whole, and that is on record. |
 //! | `fetch.deleted` | info | receipt_id, session_id, mailbox, folder, uid, uidl, peer | A client deleted a message, and that is on record. |
-//! | `fetch.session` | info | session_id, login, protocol, peer, mailbox, mailbox_id, listed, fetched, octets, deleted, seconds, end | A session after its login, at its end. |
+//! | `fetch.session` | info | session_id, login, protocol, peer, mailbox, mailbox_id, listed, fetched, octets, deleted, folders, searches, client, seconds, end | A session after its login, at its end. Of IMAP also: how often it opened a folder (`listed` counts what was in them) and searched, and what the client's program calls itself. |
 //! | `fetch.damaged` | error | receipt_id, session_id, mailbox, uid, uidl, error | A stored message is not what was stored. |
 //! | `fetch.former_key` | warn | receipt_id, session_id, mailbox, uid | A message was asked for that is sealed to a key which the password given does not open; it is kept. |
 //! | `fetch.gone` | error | receipt_id, session_id, uid, error | A message was listed and is no longer there. |
@@ -72,6 +72,8 @@
 //! | `fetch.tls_failed` | info, error | session_id, protocol, peer, error, cause | The handshake failed, by the client's fault (info) or ours (error). |
 //! | `fetch.tls_injection` | warn | session_id, protocol, peer, error | A client, or somebody between, sent commands before TLS to be taken for later ones. |
 //! | `fetch.over_cap` | warn | protocol, peer, limit, refused | Too many connections, as `smtp.over_cap`; logged at 1, 2, 4, 8, … refusals. |
+//! | `fetch.broken` | error | session_id, error | A bug: serving folders failed. |
+//! | `fetch.unavailable` | warn | service, error | IMAP is not served there: nobody asked for the default port, and it cannot be had. |
 //! | `fetch.accept_failed` | error | protocol, error, failed | As `smtp.accept_failed`. |
 //!
 //! # What admins do

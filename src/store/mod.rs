@@ -69,6 +69,7 @@
 
 mod backup;
 mod ballast;
+mod changes;
 mod check;
 mod checkpoint;
 mod committer;
@@ -346,7 +347,7 @@ pub struct Entry {
 /// A folder's entries at one moment, in UID order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// UIDVALIDITY of the folder; `None` while it has never held a message.
+    /// UIDVALIDITY of the folder; `None` while it has never held a message, and no client opened it.
     pub uid_validity: Option<UidValidity>,
     /// The UID the next message will get.
     pub uid_next: Uid,
@@ -860,10 +861,10 @@ pub trait Store: Send + Sync {
     /// came before keys were lost.
     fn unopened(&self, gateway_mailbox: GatewayMailboxId) -> Result<u64, StoreError>;
 
-    /// The entries of a folder; empty when it does not exist yet.
+    /// The entries of a folder; empty, and without UIDVALIDITY, when it does not exist yet.
     fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError>;
 
-    /// Every folder of a gateway mailbox.
+    /// Every folder of a gateway mailbox: those that something came to, or that a client opened.
     fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError>;
 
     /// When mail came and went; arrivals since `since`. Reads as many rows as messages arrived since, or within an hour of
@@ -946,8 +947,12 @@ pub trait Store: Send + Sync {
     /// As [`Store::open`]; [`StoreError::Damaged`] also when it is no summary.
     fn summary(&self, key: &Unlocked, message: MessageKey) -> Result<MessageSummary<'static>, StoreError>;
 
-    /// Changes flags of entries, those that are still there, durably; tells what each of them has now. What would change nothing
-    /// is not recorded.
+    /// Changes flags of entries, those that are still there, durably; tells what each of them has now, in UID order. What would
+    /// change nothing is not recorded. Of very many a part after the other is changed: after an error some may be, and asking
+    /// once more is right.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when the gateway mailbox is deleted.
     fn set_flags<'a>(
         &'a self,
         gateway_mailbox: GatewayMailboxId,
@@ -957,7 +962,9 @@ pub trait Store: Send + Sync {
         by: &'a Client,
     ) -> BoxFuture<'a, Result<Vec<FolderRow>, StoreError>>;
 
-    /// Tells whenever anything came, went or was flagged in some folder of a gateway mailbox: the number rises. Never blocks.
+    /// Tells whenever anything came, went or was flagged in some folder of a gateway mailbox, or its settings changed, or it was
+    /// deleted: the number rises, once that is seen by whoever looks. It may rise for nothing. Its end is that of the store. Never
+    /// blocks.
     fn changes(&self, gateway_mailbox: GatewayMailboxId) -> tokio::sync::watch::Receiver<u64>;
 
     /// Receipts, newest first, at most `most` transactions; one view for each gateway mailbox of a transaction. Unless all are

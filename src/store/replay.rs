@@ -630,13 +630,13 @@ mod tests {
         drop(store);
         // A program that knows of neither refuses the index, as it would the log.
         let index = rusqlite::Connection::open(dir.path().join("index.sqlite")).unwrap();
-        assert_eq!(index.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)), Ok(5));
+        assert_eq!(index.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)), Ok(6));
     }
 
     #[test]
     fn an_entry_of_a_newer_version_is_refused_not_stepped_over() {
         let first = VERSION_1.lines().next().unwrap();
-        for (version, is_read) in [(2, true), (3, true), (4, true), (5, true), (6, false)] {
+        for (version, is_read) in [(2, true), (3, true), (4, true), (5, true), (6, true), (7, false)] {
             let dir = store_of(&first.replace("{\"v\":1,", &format!("{{\"v\":{version},")));
             match open(dir.path()) {
                 Ok((store, _)) => assert_eq!((store.gateway_mailboxes().len(), is_read), (1, true)),

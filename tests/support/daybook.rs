@@ -93,12 +93,14 @@ impl Site {
         fs::create_dir(&dir).unwrap();
         let site = Site { dir };
         site.write("users.toml", users);
+        let any = "listen = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n";
+        let imap = if sections.contains("[imap]") { String::new() } else { format!("[imap]\n{any}") };
         site.write(
             "daybook.toml",
             &format!(
                 "hostname = \"{HOST}\"\ndomains = [\"{DOMAIN}\", \"second.example\"]\ndata_dir = \"data\"\n\
                  [smtp]\nlisten = [\"127.0.0.1:0\"]\n\
-                 [pop3]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n\
+                 [pop3]\n{any}{imap}\
                  [http]\nlisten = \"127.0.0.1:0\"\n\
                  [[directory]]\nkind = \"file\"\npath = \"users.toml\"\n{sections}"
             ),

@@ -1,8 +1,5 @@
 //! One connection between its greeting and its end: carries out what the session says.
 //!
-//! Replies are gathered and sent when no complete command is waiting (or when there is much to send): that is
-//! what PIPELINING promises, and without it each pipelined command would cost a packet.
-//!
 //! Invariants:
 //! - The end, of whatever kind, is one line in the log for a client that was logged in, and the fetches are
 //!   recorded in it.
@@ -10,63 +7,19 @@
 //! - A message that breaks off is followed by nothing: the connection is dropped without a goodbye.
 //! - The maildrop is free again before the client hears that its QUIT is done: the next login may come at once.
 
-use super::command::COMMAND_OCTETS_MAX;
 use super::pump::{self, Piece, PumpError};
 use super::server::Pop3;
 use super::session::{Session, Step};
 use crate::fetch::auth::{LoggedIn, Password};
+use crate::fetch::door::Door;
 use crate::fetch::maildrop::{Client, FetchError};
-use crate::mail::{GatewayMailboxId, Untrusted};
-use crate::net::wire::{Line, Wire, WireError};
-use crate::observe::metrics;
+use crate::fetch::talk::{End, Talk, last_words};
+use crate::fetch::visit::{Deeds, Visit, log_clear_refused};
+use crate::net::wire::{Line, Wire};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use zeroize::Zeroize;
-
-/// Replies are sent once they are this many octets, even when more commands wait.
-const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
-/// Room for output kept while a client is idle.
-const OUTPUT_IDLE_OCTETS: usize = 4 * 1024;
-/// How long the last reply may take to be sent, and then to be read, before the connection is cut.
-const LINGER: Duration = Duration::from_secs(2);
-
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The client said QUIT, and it was done.
-    Quit,
-    /// The connection went away, or the client was sent away.
-    Drop,
-    /// The client was silent, or did not read, for too long.
-    Timeout,
-    /// The server goes down.
-    Shutdown,
-    /// Something of ours failed: a commit, or a message half sent.
-    Error,
-}
-
-impl End {
-    fn as_str(self) -> &'static str {
-        match self {
-            End::Quit => "quit",
-            End::Drop => "drop",
-            End::Timeout => "timeout",
-            End::Shutdown => "shutdown",
-            End::Error => "error",
-        }
-    }
-}
-
-impl From<WireError> for End {
-    fn from(error: WireError) -> End {
-        match error {
-            WireError::Deadline => End::Timeout,
-            WireError::Closed | WireError::Full | WireError::Endless | WireError::Io(_) => End::Drop,
-        }
-    }
-}
 
 /// What follows a step.
 enum Next {
@@ -77,30 +30,21 @@ enum Next {
 }
 
 /// The open maildrop and what the log will say about it.
-struct Visit {
+struct Open {
     logged_in: LoggedIn,
-    facts: Facts,
-}
-
-struct Facts {
-    /// As the client gave it.
-    login: String,
-    mailbox: String,
-    mailbox_id: GatewayMailboxId,
-    since: Instant,
+    visit: Visit,
     listed: usize,
 }
 
 /// One connection at work.
 pub(super) struct Conversation<'a, S> {
     pop3: &'a Pop3,
-    wire: Wire<S>,
+    talk: Talk<S>,
     session: Session,
     client: Client,
-    output: Vec<u8>,
-    /// Messages whose end is in `output`.
+    /// Messages whose end is not sent yet.
     unsent: Vec<usize>,
-    visit: Option<Visit>,
+    open: Option<Open>,
     octets: u64,
 }
 
@@ -111,16 +55,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         session: Session,
         client: Client,
     ) -> Conversation<'a, S> {
-        Conversation {
-            pop3,
-            wire,
-            session,
-            client,
-            output: Vec::new(),
-            unsent: Vec::new(),
-            visit: None,
-            octets: 0,
-        }
+        let talk = Talk::new(wire, pop3.door.waits.write);
+        Conversation { pop3, talk, session, client, unsent: Vec::new(), open: None, octets: 0 }
     }
 
     /// Says the greeting, to be sent with the first flush.
@@ -134,14 +70,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         let end = loop {
             match self.turn().await {
                 Ok(Next::Line) => {}
-                Ok(Next::StartTls) => return Some((self.wire, self.session)),
+                Ok(Next::StartTls) => return Some((self.talk.wire, self.session)),
                 Ok(Next::Close(end)) => {
-                    // Whether the goodbye arrives changes nothing, but what goes out with it was fetched.
-                    match tokio::time::timeout(LINGER, self.flush()).await {
-                        Ok(Ok(()) | Err(_)) | Err(_) => {}
-                    }
+                    // What goes out with the goodbye was fetched.
+                    last_words(self.flush()).await;
                     self.leave(end).await;
-                    self.wire.close(LINGER).await;
+                    self.talk.close().await;
                     return None;
                 }
                 Err(end) => break end,
@@ -149,7 +83,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         };
         self.leave(end).await;
         if end == End::Timeout {
-            self.wire.close(LINGER).await;
+            self.talk.close().await;
         }
         None
     }
@@ -173,15 +107,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     /// The next command line; `None` when the server goes down.
     async fn line(&mut self) -> Result<Option<Line>, End> {
-        if memchr::memchr(b'\n', self.wire.buffered()).is_none() {
+        if !self.talk.has_line() {
             self.flush().await?;
         }
-        let waits = &self.pop3.waits;
+        let Door { waits, drain, .. } = &self.pop3.door;
         let wait = if self.session.is_logged_in() { waits.idle } else { waits.login };
         tokio::select! {
             biased;
-            () = self.pop3.drain.started() => Ok(None),
-            line = self.wire.line(COMMAND_OCTETS_MAX, Instant::now() + wait) => Ok(Some(line?)),
+            () = drain.started() => Ok(None),
+            line = self.talk.wire.line(self.session.line_octets_max(), Instant::now() + wait) => Ok(Some(line?)),
         }
     }
 
@@ -189,12 +123,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         match step {
             Step::Reply(reply) => self.say(&reply),
             Step::ClearRefused(reply) => {
-                self.log_clear_refused();
+                log_clear_refused(&self.client);
                 self.say(&reply);
             }
             Step::Listing(reply) => {
                 self.say(&reply);
-                while self.session.more(&mut self.output) {
+                while self.session.more(self.talk.output()) {
                     self.flush_if_much().await?;
                 }
             }
@@ -220,18 +154,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             Ok(logged_in) => {
                 let entries = logged_in.maildrop.entries();
                 let (mailbox, mailbox_id) = (logged_in.login.clone(), logged_in.mailbox);
-                let facts =
-                    Facts { login, mailbox, mailbox_id, since: Instant::now(), listed: entries.len() };
-                self.visit = Some(Visit { logged_in, facts });
+                let visit = Visit { login, mailbox, mailbox_id, since: Instant::now() };
+                self.open = Some(Open { logged_in, visit, listed: entries.len() });
                 let reply = self.session.logged_in(entries);
                 self.say(&reply);
                 Ok(Next::Line)
             }
             Err(refusal) => {
                 let step = self.session.login_refused(refusal);
-                let delay = self.pop3.waits.login_refused.saturating_mul(self.session.login_attempts());
+                let delay = self.pop3.door.waits.login_refused.saturating_mul(self.session.login_attempts());
                 tokio::select! {
-                    () = self.pop3.drain.started() => {}
+                    () = self.pop3.door.drain.started() => {}
                     () = tokio::time::sleep(delay) => {}
                 }
                 Ok(match step {
@@ -251,8 +184,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     /// Streams a message. Until its first piece is there an error is a reply; after that, the end.
     async fn message(&mut self, index: usize, lines: Option<u64>) -> Result<(), End> {
-        let Some(visit) = &self.visit else { return Err(End::Error) };
-        let mut pieces = pump::start(Arc::clone(&visit.logged_in.maildrop), index, lines);
+        let Some(open) = &self.open else { return Err(End::Error) };
+        let mut pieces = pump::start(Arc::clone(&open.logged_in.maildrop), index, lines);
         let mut is_begun = false;
         loop {
             let piece = match pieces.recv().await {
@@ -275,7 +208,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             match piece {
                 Piece::Octets(octets) => {
                     self.octets += octets.len() as u64;
-                    self.output.extend_from_slice(&octets);
+                    self.talk.say(&octets);
                     self.flush_if_much().await?;
                 }
                 Piece::End { is_whole } => {
@@ -292,22 +225,22 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     async fn commit(&mut self, deleted: Vec<usize>) -> Result<Next, End> {
         // What was fetched is what was sent: only now do we know.
         self.flush().await?;
-        let Some(visit) = self.visit.take() else { return Err(End::Error) };
+        let Some(open) = self.open.take() else { return Err(End::Error) };
         let fetched = self.session.fetched();
         let counts = (fetched.len(), deleted.len());
-        let done = visit.logged_in.maildrop.finish(fetched, deleted.clone()).await;
+        let done = open.logged_in.maildrop.finish(fetched, deleted.clone()).await;
         let end = match done {
             Ok(()) => {
-                self.log_visit(&visit.facts, counts, End::Quit);
+                self.log_visit(&open, counts, End::Quit);
                 End::Quit
             }
             Err(error) => {
-                self.log_failed_commit(&visit.facts, error);
-                self.log_visit(&visit.facts, (counts.0, 0), End::Error);
+                open.visit.log_failed_commit(&self.client, error);
+                self.log_visit(&open, (counts.0, 0), End::Error);
                 End::Error
             }
         };
-        drop(visit);
+        drop(open);
         let reply = self.session.committed(done.map(|()| counts.1));
         self.say(&reply);
         Ok(Next::Close(end))
@@ -315,42 +248,32 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     /// Ends the visit of a client that did not get to QUIT: what it fetched is recorded, nothing is deleted.
     async fn leave(&mut self, end: End) {
-        let Some(visit) = self.visit.take() else { return };
+        let Some(open) = self.open.take() else { return };
         let fetched = self.session.fetched();
         let counts = (fetched.len(), 0);
         if !fetched.is_empty()
-            && let Err(error) = visit.logged_in.maildrop.finish(fetched, Vec::new()).await
+            && let Err(error) = open.logged_in.maildrop.finish(fetched, Vec::new()).await
         {
-            self.log_failed_commit(&visit.facts, error);
+            open.visit.log_failed_commit(&self.client, error);
         }
-        self.log_visit(&visit.facts, counts, end);
+        self.log_visit(&open, counts, end);
     }
 
     fn say(&mut self, reply: &str) {
-        self.output.extend_from_slice(reply.as_bytes());
-        self.output.extend_from_slice(b"\r\n");
+        self.talk.say(reply.as_bytes());
+        self.talk.say(b"\r\n");
     }
 
     async fn flush_if_much(&mut self) -> Result<(), End> {
-        if self.output.len() >= OUTPUT_OCTETS_MAX { self.flush().await } else { Ok(()) }
+        if self.talk.is_much() { self.flush().await } else { Ok(()) }
     }
 
     async fn flush(&mut self) -> Result<(), End> {
-        if !self.output.is_empty() {
-            self.wire.send(&self.output, Instant::now() + self.pop3.waits.write).await?;
-            self.output.clear();
-            self.output.shrink_to(OUTPUT_IDLE_OCTETS);
-        }
+        self.talk.flush().await?;
         for index in self.unsent.drain(..) {
             self.session.mark_fetched(index);
         }
         Ok(())
-    }
-
-    fn log_clear_refused(&self) {
-        let (session_id, peer) = (self.client.session_id, self.client.peer);
-        metrics::login_refused(self.client.protocol, "clear");
-        tracing::warn!(event = "auth.failed", %session_id, protocol = "pop3", %peer, reason = "clear");
     }
 
     /// Says why a message could not be read to its end, and what that means to the client.
@@ -364,37 +287,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         if error == FetchError::LacksKey {
             return error;
         }
-        if let Some(Visit { logged_in, facts }) = &self.visit {
+        if let Some(Open { logged_in, visit, .. }) = &self.open {
             let entries = logged_in.maildrop.entries();
             let uidl = entries.get(index).map(|entry| entry.uidl.as_str()).unwrap_or_default();
             let event = if error == FetchError::Damaged { "fetch.damaged" } else { "fetch.unreadable" };
             let session_id = self.client.session_id;
-            tracing::error!(event, %session_id, mailbox = facts.mailbox, uidl, error = text);
+            tracing::error!(event, %session_id, mailbox = visit.mailbox, uidl, error = text);
         }
         error
     }
 
-    fn log_failed_commit(&self, facts: &Facts, error: FetchError) {
-        let session_id = self.client.session_id;
-        tracing::error!(event = "fetch.commit_failed", %session_id, mailbox = facts.mailbox, %error);
-    }
-
-    fn log_visit(&self, facts: &Facts, (fetched, deleted): (usize, usize), end: End) {
-        metrics::fetch_session(self.client.protocol, end.as_str());
-        tracing::info!(
-            event = "fetch.session",
-            session_id = %self.client.session_id,
-            login = %Untrusted(&facts.login),
-            protocol = self.client.protocol,
-            peer = %self.client.peer,
-            mailbox = facts.mailbox,
-            mailbox_id = %facts.mailbox_id,
-            listed = facts.listed,
-            fetched,
-            octets = self.octets,
-            deleted,
-            seconds = facts.since.elapsed().as_secs_f64(),
-            end = end.as_str(),
-        );
+    fn log_visit(&self, open: &Open, (fetched, deleted): (usize, usize), end: End) {
+        let deeds = Deeds { listed: open.listed, fetched, octets: self.octets, deleted, ..Deeds::default() };
+        open.visit.log(&self.client, &deeds, end);
     }
 }

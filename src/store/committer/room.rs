@@ -29,6 +29,8 @@ fn room_for(batch: &[Command]) -> u64 {
 fn may_use_ballast(command: &Command) -> bool {
     match command {
         Command::Expunge { .. } | Command::Fetched { .. } => true,
+        // What is to be deleted is marked first, and its folder opened.
+        Command::SetFlags { .. } | Command::MakeFolder { .. } => true,
         Command::Free { .. } | Command::Strike { .. } => true,
         Command::Expire { .. } | Command::Undelete { .. } | Command::TrustClock { .. } => true,
         Command::Create { .. }

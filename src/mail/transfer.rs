@@ -4,12 +4,32 @@
 //! streams, an `=` that introduces nothing stays as it is. The output depends on the octets only, never on how they
 //! were cut into pushes: the store decodes again from the sealed source and must get the same digest.
 
-use super::Encoding;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use serde::{Deserialize, Serialize};
 
 /// Longest run of blanks held back at a possible line end (they are not content there, RFC 2045 §6.7 rule 3).
 const BLANKS_HELD_MAX: usize = 64 * 1024;
+
+/// A transfer encoding that changes octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// RFC 2045 §6.8
+    Base64,
+    /// RFC 2045 §6.7
+    QuotedPrintable,
+}
+
+impl Encoding {
+    /// The name used in Content-Transfer-Encoding.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Encoding::Base64 => "base64",
+            Encoding::QuotedPrintable => "quoted-printable",
+        }
+    }
+}
 
 /// Decodes one transfer-encoded body, chunk by chunk.
 #[derive(Clone, Debug)]
@@ -179,12 +199,12 @@ fn is_soft_break_start(held: &[u8]) -> bool {
 }
 
 /// The value of a hexadecimal digit of either case.
-pub(super) fn hex(byte: u8) -> Option<u8> {
+pub fn hex(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// Decodes a whole body that is already in memory.
-pub(super) fn decoded(encoding: Encoding, body: &[u8]) -> Vec<u8> {
+pub fn decoded(encoding: Encoding, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
     let mut decoder = Decoder::new(encoding);
     decoder.push(body, &mut out);
