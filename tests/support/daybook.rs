@@ -93,12 +93,14 @@ impl Site {
         fs::create_dir(&dir).unwrap();
         let site = Site { dir };
         site.write("users.toml", users);
+        let any = "listen = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n";
+        let imap = if sections.contains("[imap]") { String::new() } else { format!("[imap]\n{any}") };
         site.write(
             "daybook.toml",
             &format!(
                 "hostname = \"{HOST}\"\ndomains = [\"{DOMAIN}\", \"second.example\"]\ndata_dir = \"data\"\n\
                  [smtp]\nlisten = [\"127.0.0.1:0\"]\n\
-                 [pop3]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n\
+                 [pop3]\n{any}{imap}\
                  [http]\nlisten = \"127.0.0.1:0\"\n\
                  [[directory]]\nkind = \"file\"\npath = \"users.toml\"\n{sections}"
             ),
@@ -343,17 +345,33 @@ impl Smtp {
         self.send_to(&[to], message)
     }
 
+    /// Sends any octets to several, by BDAT; gives the first reply that refuses them, or the one to their end.
+    pub(crate) fn send_by_bdat(&mut self, to: &[&str], octets: &[u8]) -> String {
+        if let Err(refused) = self.envelope(to) {
+            return refused;
+        }
+        let mut chunk = format!("BDAT {} LAST\r\n", octets.len()).into_bytes();
+        chunk.extend_from_slice(octets);
+        self.stream.get_mut().write_all(&chunk).unwrap();
+        self.reply()
+    }
+
+    fn envelope(&mut self, to: &[&str]) -> Result<(), String> {
+        self.accepted("MAIL FROM:<>")?;
+        to.iter().try_for_each(|to| self.accepted(&format!("RCPT TO:<{to}>")))
+    }
+
+    /// Sends a command; gives the reply if it refuses it.
+    fn accepted(&mut self, command: &str) -> Result<(), String> {
+        let reply = self.say(command);
+        if reply.starts_with(['2', '3']) { Ok(()) } else { Err(reply) }
+    }
+
     /// The same to several.
     pub(crate) fn send_to(&mut self, to: &[&str], message: &[u8]) -> String {
         assert!(message.ends_with(b"\r\n"), "SMTP messages end in CRLF");
-        let mut commands = vec!["MAIL FROM:<>".to_owned()];
-        commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
-        commands.push("DATA".to_owned());
-        for command in commands {
-            let reply = self.say(&command);
-            if !reply.starts_with(['2', '3']) {
-                return reply;
-            }
+        if let Err(refused) = self.envelope(to).and_then(|()| self.accepted("DATA")) {
+            return refused;
         }
         let mut stuffed = Vec::with_capacity(message.len() + 16);
         for line in message.split_inclusive(|octet| *octet == b'\n') {

@@ -95,6 +95,7 @@ impl Rig {
             slug: Some((*name).to_owned()),
             message: 1,
             once_per_join: false,
+            in_view: None,
             reasons: vec!["test".to_owned()],
         }));
         sent

@@ -209,7 +209,28 @@ impl Index {
         answer
     }
 
+    /// Makes a folder, or gives it another UIDVALIDITY when it is told of again. One whose making was lost is made.
     pub(super) fn apply_folder(&self, fact: &FolderFact) -> Result<(), StoreError> {
+        let known = if fact.again { self.folder_of(fact.folder)? } else { None };
+        match known {
+            Some(folder) => self.renew_uid_validity(folder, fact),
+            None => self.insert_folder(fact),
+        }
+    }
+
+    fn renew_uid_validity(&self, mut folder: Folder, fact: &FolderFact) -> Result<(), StoreError> {
+        if (folder.gateway_mailbox, &folder.name) != (*fact.gateway_mailbox.as_bytes(), &fact.name.key()) {
+            return Err(damaged(format!("folder {} is another than its entry says", fact.folder)));
+        }
+        folder.uid_validity = fact.uid_validity.value();
+        let check = folder.check(name_sum(&folder.gateway_mailbox, &folder.name)).end();
+        self.connection
+            .prepare_cached("UPDATE folder SET uid_validity = ?, row_check = ? WHERE id = ?")?
+            .execute(params![folder.uid_validity, check, folder.id])?;
+        Ok(())
+    }
+
+    fn insert_folder(&self, fact: &FolderFact) -> Result<(), StoreError> {
         let folder = Folder {
             id: int(fact.folder),
             gateway_mailbox: *fact.gateway_mailbox.as_bytes(),
