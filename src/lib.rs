@@ -1,5 +1,5 @@
 //! **Daybook** receives Microsoft 365 journal reports over SMTP, keeps every one durably and sealed, works out whose mail it is,
-//! and hands it to an archive over POP3.
+//! and hands it to an archive over POP3 or IMAP.
 //!
 //! # The life of a report
 //!
@@ -19,7 +19,8 @@
 //! 6. The [`store`] seals the content to the gateway mailbox's key. One committer groups what all sessions deliver, decides what
 //!    is a duplicate, hands out UIDs, appends to the log, and syncs once. Only then does the peer hear `250 2.0.0 Ok <receipt id>`.
 //! 7. A poller logs in over [`fetch`] with the password that opens the keyring, fetches, deletes. What it did becomes part of
-//!    the receipt.
+//!    the receipt. POP3 ([`fetch::pop3`]) works on INBOX as it was at login; IMAP ([`fetch::imap`]) on all folders as they are,
+//!    lists and searches them by the sealed summaries, and opens a message only to send it.
 //! 8. [`admin`] answers "where is it and why" from the same receipt; [`cli`] is its face; [`observe`] writes the log in which the
 //!    receipt id greps the whole story.
 //!
@@ -81,7 +82,7 @@
 //!
 //! - 250 is said only when content, log entry and every directory entry leading to them are durable. Any failure on the
 //!   way is a 4xx: the sender keeps the message.
-//! - Octets are kept as received. Extraction cuts, it does not rebuild; the canonical form that POP3 needs exists only on
+//! - Octets are kept as received. Extraction cuts, it does not rebuild; the canonical form that POP3 and IMAP need exists only on
 //!   the wire.
 //! - Nothing is dropped. What cannot be read is in `Quarantine`, what belongs to nobody in `Unassigned`, both in INBOX too;
 //!   what is held back for its verdict is in `Quarantine` alone.

@@ -1,5 +1,5 @@
-//! Runs the fuzz targets of `tests/fuzz` over every input in `corpus/crashes`, and the session's over the dialogues of
-//! `corpus/smtp`, those that read messages over the messages of the corpus as well, so that what was found once is looked for in
+//! Runs the fuzz targets of `tests/fuzz` over every input in `corpus/crashes`, those of sessions over the dialogues of their
+//! protocol, and those that read messages over the messages of the corpus as well, so that what was found once is looked for in
 //! every build.
 //!
 //! The targets themselves are built by nobody but who fuzzes: they hold nothing but a call, and a test here compares what there is of
@@ -18,10 +18,14 @@ mod classify;
 mod corpus;
 #[path = "support/fuzz/data_scanner.rs"]
 mod data_scanner;
+#[path = "support/fetch_play.rs"]
+mod fetch_play;
 #[path = "support/fuzz/imap_command.rs"]
 mod imap_command;
 #[path = "support/fuzz/mime.rs"]
 mod mime;
+#[path = "support/fuzz/pop3_command.rs"]
+mod pop3_command;
 #[path = "support/fuzz/report_body.rs"]
 mod report_body;
 #[path = "support/smtp_fake.rs"]
@@ -50,13 +54,14 @@ fn files(directory: &str, extension: Option<&str>) -> Vec<PathBuf> {
 type Run = fn(&[u8]);
 
 /// Every target and what it runs.
-const TARGETS: [(&str, Run); 8] = [
+const TARGETS: [(&str, Run); 9] = [
     ("address", address::run),
     ("assign", assign::run),
     ("classify", classify::run),
     ("data_scanner", data_scanner::run),
     ("imap_command", imap_command::run),
     ("mime", mime::run),
+    ("pop3_command", pop3_command::run),
     ("report_body", report_body::run),
     ("smtp_session", smtp_session::run),
 ];
@@ -105,6 +110,31 @@ fn the_session_keeps_its_promises_over_the_dialogues_whatever_the_receiver_does(
         for settings in (0..=u8::MAX).skip(index % 7).step_by(7) {
             seed[0] = settings;
             try_one(&format!("{name} with settings {settings:#x}"), smtp_session::run, &seed);
+        }
+    }
+}
+
+/// What the clients of the POP3 plays send, one after the other.
+fn pop3_seeds() -> Vec<(String, Vec<u8>)> {
+    let play = |path: PathBuf| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let play = fetch_play::Play::parse(&name, &std::fs::read_to_string(&path).unwrap());
+        let sent = play.acts.into_iter().filter_map(|act| match act {
+            fetch_play::Act::Send(_, octets) => Some(octets),
+            _ => None,
+        });
+        (name, [vec![0], sent.flatten().collect()].concat())
+    };
+    files("corpus/pop3", Some("txt")).into_iter().map(play).collect()
+}
+
+#[test]
+fn the_pop3_session_keeps_its_promises_over_all_that_was_ever_found_and_the_dialogues() {
+    replay("pop3_command");
+    for (name, mut seed) in pop3_seeds() {
+        for settings in 0..64 {
+            seed[0] = settings;
+            try_one(&format!("{name} with settings {settings:#x}"), pop3_command::run, &seed);
         }
     }
 }
@@ -221,6 +251,10 @@ fn seeds_are_written_where_asked() {
             let address = line.split(|octet| b"<>".contains(octet)).nth(1).unwrap_or(line);
             std::fs::write(directory.join("address").join(format!("{name}-{index}")), address).unwrap();
         }
+    }
+    for (name, mut seed) in pop3_seeds() {
+        seed[0] = 0x07;
+        std::fs::write(directory.join("pop3_command").join(&name), &seed).unwrap();
     }
     for path in corpus::messages() {
         let message = std::fs::read(&path).unwrap();

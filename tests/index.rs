@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use support::{Site, wait_until};
 
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 22] = [
     "meta",
     "census",
     "gateway_mailbox",
@@ -48,6 +48,7 @@ const TABLES: [&str; 21] = [
     "object_use",
     "freed",
     "unpunched",
+    "flags",
 ];
 
 fn open(dir: &Path) -> (Embedded, OpenReport) {
@@ -81,6 +82,7 @@ fn deliver(store: &Embedded, to: &GatewayMailbox, number: u16) {
         slug: Some(format!("{user}@contoso.example")),
         message: 0,
         once_per_join: true,
+        in_view: None,
         reasons: vec![format!("Recipient {user}")],
     }));
     runtime().block_on(store.deliver(vec![sent])).unwrap();
@@ -110,6 +112,11 @@ fn filled(dir: &Path, messages: u16) -> (GatewayMailboxId, Unlocked) {
     let uids: Vec<Uid> = (2..6).map(|uid| Uid::new(uid).unwrap()).collect();
     runtime().block_on(store.record_fetched(mailbox.id, &FolderName::Inbox, &uids, &client)).unwrap();
     runtime().block_on(store.expunge(mailbox.id, &FolderName::Inbox, &uids, &client)).unwrap();
+    let uids: Vec<Uid> = (6..9).map(|uid| Uid::new(uid).unwrap()).collect();
+    for (uids, flags) in [(&uids[..], Flags::SEEN), (&uids[2..], Flags::ALL - Flags::DELETED)] {
+        let change = FlagChange::Replace(flags);
+        runtime().block_on(store.set_flags(mailbox.id, &FolderName::Inbox, uids, change, &client)).unwrap();
+    }
     let key = store.unlock(mailbox.login(), &password).unwrap();
     close(store);
     (mailbox.id, key)
@@ -129,8 +136,8 @@ fn dump(dir: &Path) -> Vec<Vec<Vec<Value>>> {
     TABLES.iter().map(rows).collect()
 }
 
-/// A folder, its listing, and the octets of each message.
-type Seen = (FolderStatus, Listing, Vec<Vec<u8>>);
+/// A folder, its listing, the octets of each message, and its flags.
+type Seen = (FolderStatus, Listing, Vec<Vec<u8>>, Vec<FolderRow>);
 
 /// All that a client sees: folders with their listings, and the octets of every message.
 fn seen(store: &Embedded, id: GatewayMailboxId, key: &Unlocked) -> Result<Vec<Seen>, StoreError> {
@@ -145,7 +152,8 @@ fn seen(store: &Embedded, id: GatewayMailboxId, key: &Unlocked) -> Result<Vec<Se
             read.map_err(|e| StoreError::Damaged(e.to_string())).map(|_| octets)
         };
         let octets = listing.entries.iter().map(read).collect::<Result<_, _>>()?;
-        Ok((folder, listing, octets))
+        let (_, rows) = store.rows(id, &folder.name, Uid::FIRST)?;
+        Ok((folder, listing, octets, rows))
     });
     folders.collect()
 }
@@ -263,6 +271,13 @@ fn rows_that_went_from_any_table_of_mail_are_missed() {
         "UPDATE placement SET deleted_at = NULL WHERE uid = 3",
         "UPDATE placement SET message = message + 1 WHERE uid = 7",
         "UPDATE placement SET epoch = 9 WHERE uid = 7",
+        "UPDATE placement SET row_check = row_check + 1 WHERE uid = 7",
+        "DELETE FROM flags WHERE uid = 7",
+        "UPDATE flags SET bits = bits | 16 WHERE uid = 7",
+        "UPDATE flags SET uid = 12 WHERE uid = 7",
+        "INSERT INTO flags SELECT folder, 9, bits, row_check FROM flags WHERE uid = 7",
+        "UPDATE folder SET seen = seen - 1",
+        "UPDATE folder SET flag_changes = 0",
         "DELETE FROM message WHERE id = 8",
         "UPDATE message SET octets = 1 WHERE id = 8",
         "UPDATE message SET extents = '[]' WHERE id = 8",
@@ -340,7 +355,7 @@ fn deleted_under_an_open_store_or_contradicting_new_mail_it_is_made_anew_and_mai
 
     // A row in the way of the next entry of every folder.
     let connection = rusqlite::Connection::open(&path).unwrap();
-    let spoil = "INSERT INTO placement SELECT id, uid_next, 1, zeroblob(16), 0, 1, NULL, 1 FROM folder";
+    let spoil = "INSERT INTO placement SELECT id, uid_next, 1, zeroblob(16), 0, 1, NULL, 1, 0 FROM folder";
     assert_ne!(connection.execute(spoil, []).unwrap(), 0);
     drop(connection);
     let at = Timestamp::from_unix_ms(1_800_000_000_000);

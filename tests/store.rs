@@ -8,6 +8,8 @@ mod addresses;
 mod checkpoints;
 #[path = "support/delivery.rs"]
 mod delivery;
+#[path = "store/flags.rs"]
+mod flags;
 #[path = "store/keeping.rs"]
 mod keeping;
 #[path = "store/keyrings.rs"]
@@ -72,6 +74,7 @@ fn delivery(
         slug: Some(format!("{user}@contoso.example")),
         message: 0,
         once_per_join: true,
+        in_view: None,
         reasons: vec![format!("Recipient {user}")],
     }));
     sent

@@ -58,14 +58,21 @@ pub enum SaslError {
     Authzid,
 }
 
-impl fmt::Display for SaslError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl SaslError {
+    /// What to tell the client.
+    pub fn as_str(self) -> &'static str {
+        match self {
             SaslError::Cancelled => "authentication cancelled",
             SaslError::Encoding => "answer is not base64",
             SaslError::Malformed => "answer is not what the mechanism says",
             SaslError::Authzid => "cannot act for another login",
-        })
+        }
+    }
+}
+
+impl fmt::Display for SaslError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -10,6 +10,7 @@
 //! repaired from it before anything else is taken.
 
 mod changing;
+mod flagging;
 mod freeing;
 mod keeping;
 mod keyrings;
@@ -20,12 +21,14 @@ mod room;
 mod storing;
 mod turning;
 
+pub(super) use flagging::FLAGS_CHANGED_AT_ONCE_MAX;
 pub(super) use freeing::{Freed, Freeing};
 pub(super) use keeping::{Expire, Undelete};
 pub(super) use keyrings::KeyringChange;
 pub(super) use revising::plan;
 pub(super) use room::{FILES_KEPT_FROM_MAIL, GROUP_ROOM_OCTETS, room_kept_from_mail};
 
+use super::changes::changed_by;
 use super::embedded::Shared;
 use super::fact::{
     Entry, Fact, FolderEventFact, GatewayMailboxFact, KeyFileFact, MessageFact, ReceivedFact, runs,
@@ -36,10 +39,12 @@ use super::keep::Undeleted;
 use super::log::Log;
 use super::plant::{Plant, is_planted};
 use super::{
-    Client, Delivered, Delivery, Digest, FolderName, GatewayMailboxChange, Relation, Revised, Revision,
-    StoreError,
+    Client, Delivered, Delivery, Digest, FolderName, FolderRow, GatewayMailboxChange, Relation, Revised,
+    Revision, StoreError,
 };
-use crate::mail::{GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Uid, UidValidity};
+use crate::mail::{
+    FlagChange, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Maildrop, Timestamp, Uid, UidValidity,
+};
 use crate::observe::metrics::{self, Written};
 use placing::{Placed, Placer, Subject};
 use std::collections::HashSet;
@@ -69,6 +74,19 @@ pub(super) enum Command {
     },
     Fetched {
         event: FolderEvent,
+        answer: Answer<()>,
+    },
+    /// Changes flags of what is there.
+    SetFlags {
+        event: FolderEvent,
+        change: FlagChange,
+        answer: Answer<Vec<FolderRow>>,
+    },
+    /// Makes a folder that nothing came to yet.
+    MakeFolder {
+        gateway_mailbox: GatewayMailboxId,
+        folder: FolderName,
+        at: Timestamp,
         answer: Answer<()>,
     },
     Revise {
@@ -211,6 +229,8 @@ pub(super) struct Committer {
     given_up: HashSet<String>,
     /// The index lost this group's transaction: nothing of the group may count.
     spoilt: Option<StoreError>,
+    /// Gateway mailboxes in whose folders this group changes something, each as often as it comes.
+    touched: Vec<GatewayMailboxId>,
 }
 
 /// A group under construction: where its frames will stand, and the index they are applied to.
@@ -220,10 +240,13 @@ struct Group<'a> {
     shared: &'a Shared,
     segment: u64,
     offset: u64,
+    touched: &'a mut Vec<GatewayMailboxId>,
 }
 
 impl Group<'_> {
     fn push(&mut self, fact: Fact, payload: &[u8], payload_sha256: &Digest) -> Result<(), StoreError> {
+        let last = self.touched.last().copied();
+        self.touched.extend(changed_by(&fact).filter(|id| Some(*id) != last));
         let entry = Entry { v: fact.version(), fact };
         let octets = serde_json::to_vec(&entry).map_err(|e| StoreError::io("writing an entry", e.into()))?;
         let at = self
@@ -265,6 +288,7 @@ impl Committer {
             deleted: HashSet::new(),
             given_up: HashSet::new(),
             spoilt: None,
+            touched: Vec::new(),
         })
     }
 
@@ -363,8 +387,11 @@ impl Committer {
         let (segment, offset) = self.log.next_group_at();
         let shared = &*Arc::clone(&self.shared);
         let mut conclusions: Vec<Conclude> = Vec::with_capacity(batch.len());
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.clear();
         for command in batch {
-            let mut group = Group { builder: &mut builder, index: &index, shared, segment, offset };
+            let builder = &mut builder;
+            let mut group = Group { builder, index: &index, shared, segment, offset, touched: &mut touched };
             conclusions.extend(self.take_one(command, &mut group));
         }
         let turned_away = self.take_turned_away(&mut Group {
@@ -373,7 +400,9 @@ impl Committer {
             shared,
             segment,
             offset,
+            touched: &mut touched,
         });
+        self.touched = touched;
         let outcome = match self.spoilt.take() {
             Some(e) => Err(e),
             None if !index.in_transaction() => {
@@ -400,6 +429,9 @@ impl Committer {
             && let Err(e) = self.repair_if_needed()
         {
             tracing::error!(event = "store.index_failed", error = %e);
+        }
+        if outcome.is_ok() {
+            self.shared.changes.tell(&self.touched);
         }
         conclusions.into_iter().for_each(|conclude| conclude(outcome.clone()));
     }
@@ -521,6 +553,8 @@ impl Committer {
         self.index = Some(index);
         self.shared.set_index_behind(false);
         self.shared.set_index_awaited(false);
+        // Who looked meanwhile saw less than there is, or nothing.
+        self.shared.changes.tell_all();
         Ok(())
     }
 
@@ -554,6 +588,14 @@ impl Committer {
             Command::Fetched { event, answer } => {
                 self.attempt(group, answer, |this, group| this.fetched(event, group))
             }
+            Command::SetFlags { event, change, answer } => {
+                self.attempt(group, answer, |this, group| this.set_flags(event, change, group))
+            }
+            Command::MakeFolder { gateway_mailbox, folder, at, answer } => {
+                self.attempt(group, answer, |this, group| {
+                    this.make_empty_folder(gateway_mailbox, &folder, at, group)
+                })
+            }
             Command::Revise { revisions, actor, at, answer } => {
                 let at = group.shared.clock.stamp().max(at);
                 self.attempt(group, answer, |this, group| this.revise(revisions, &actor, at, group))
@@ -574,7 +616,10 @@ impl Committer {
                 self.attempt(group, answer, |this, group| {
                     let deleted_at = group.shared.clock.stamp();
                     let fact = changing::change(group.index, id, &changes, actor, (at, deleted_at))?;
-                    this.gateway_mailbox(fact, group)
+                    let renewed = changing::renewed_inbox(group.index, &fact, at)?;
+                    let made = this.gateway_mailbox(fact, group)?;
+                    renewed.map_or(Ok(()), |inbox| group.push_fact(Fact::Folder(inbox)))?;
+                    Ok(made)
                 })
             }
             Command::Expire { expire, answer } => {
@@ -672,9 +717,11 @@ impl Committer {
             let numbered: Vec<_> = messages.iter().map(|m| (m.message, m.join)).collect();
             let subject = Subject {
                 gateway_mailbox: id,
+                view: self.view_of(id, group.index)?,
                 messages: &numbered,
                 heals: delivery.heals,
                 again: None,
+                taken_counts: true,
                 in_inbox: None,
             };
             let (index, at) = (group.index, delivery.received_at);
@@ -725,6 +772,15 @@ impl Committer {
             spared: placed.spared,
         })))?;
         Ok(delivered)
+    }
+
+    /// What its INBOX holds: as this group says, before the sessions learn of it.
+    fn view_of(&self, id: GatewayMailboxId, index: &Index) -> Result<Maildrop, StoreError> {
+        let known = if self.routes_changed { None } else { self.shared.known(id) };
+        match known {
+            Some(known) => Ok(known.fetch.maildrop),
+            None => Ok(index.gateway_mailbox(id)?.ok_or(StoreError::Gone)?.fetch.maildrop),
+        }
     }
 
     fn store_delivery(
@@ -788,6 +844,7 @@ impl Conclusion for () {}
 impl Conclusion for usize {}
 impl Conclusion for GatewayMailbox {}
 impl Conclusion for Vec<Revised> {}
+impl Conclusion for Vec<FolderRow> {}
 impl Conclusion for Vec<Delivered> {
     fn conclude(&mut self, committed: &Committed) {
         for delivered in self {
@@ -804,9 +861,10 @@ impl Command {
             Command::Deliver { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::Revise { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::Expunge { answer, .. } => drop(answer.send(Err(e.clone()))),
-            Command::Fetched { answer, .. } | Command::KeyFiles { answer, .. } => {
-                drop(answer.send(Err(e.clone())));
-            }
+            Command::SetFlags { answer, .. } => drop(answer.send(Err(e.clone()))),
+            Command::Fetched { answer, .. }
+            | Command::KeyFiles { answer, .. }
+            | Command::MakeFolder { answer, .. } => drop(answer.send(Err(e.clone()))),
             Command::Create { answer, .. }
             | Command::Change { answer, .. }
             | Command::Keyring { answer, .. } => drop(answer.send(Err(e.clone()))),

@@ -1,6 +1,7 @@
 //! [`Store`] in one directory: opens log and index, runs the committer, answers readers.
 
 use super::ballast::Ballast;
+use super::changes::Changed;
 use super::checkpoint::{CheckpointStatus, LOSS_PLACE, Witness};
 use super::committer::{
     Command, Committer, FILES_KEPT_FROM_MAIL, FolderEvent, GROUP_ROOM_OCTETS, KeyringChange,
@@ -30,11 +31,11 @@ use super::stage::{DigestKey, EmbeddedStage};
 use super::state_file;
 use super::turned_away::Waiting;
 use super::{
-    Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
-    FolderMarks, FolderName, FolderRow, FolderStatus, GatewayMailboxChange, KeepingStatus, Keyring, Listing,
-    MessageKey, NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery, ReceiptView, Recoverable, Revised, Revision,
-    Space, Spool, Stage, Standing, Store, StoreError, Tally, TransactionQuery, TransactionView, Transactions,
-    TurnedAway, UndeleteAsked, Undeleted, UnlockError, Unlocked, Walk, Walked,
+    Activity, Arrivals, Backlog, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow,
+    EscrowIdentity, FolderMarks, FolderName, FolderRow, FolderStatus, GatewayMailboxChange, KeepingStatus,
+    Keyring, Listing, MessageKey, NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery, ReceiptView, Recoverable,
+    Revised, Revision, Space, Spool, Stage, Standing, Store, StoreError, Tally, TransactionQuery,
+    TransactionView, Transactions, TurnedAway, UndeleteAsked, Undeleted, UnlockError, Unlocked, Walk, Walked,
 };
 use crate::mail::{
     AddressKey, EnvelopeHeaders, FetchRules, FlagChange, GatewayAddress, GatewayMailbox, GatewayMailboxId,
@@ -140,6 +141,8 @@ pub(super) struct Shared {
     progress: Arc<Progress>,
     /// By which mail leaves.
     pub(super) clock: Clock,
+    /// Who wants to hear of changes.
+    pub(super) changes: Changed,
 }
 
 /// The store in a directory of its own.
@@ -501,6 +504,7 @@ impl Embedded {
             log_end: Mutex::default(),
             progress,
             clock: Clock::load(data_dir, ahead_ms),
+            changes: Changed::default(),
         });
         make_shards(&shared.content_dir())
             .map_err(|e| StoreError::io("making the content directories", e))?;
@@ -922,6 +926,7 @@ impl Store for Embedded {
                 former_keys: Vec::new(),
                 deleted_at: None,
                 fetch: FetchRules::default(),
+                view_from: None,
             };
             let fact = Box::new(GatewayMailboxFact {
                 at,
@@ -1120,6 +1125,10 @@ impl Store for Embedded {
         self.shared.read(|index| index.activity(gateway_mailbox, since))
     }
 
+    fn backlog(&self, gateway_mailbox: GatewayMailboxId) -> Result<Backlog, StoreError> {
+        self.shared.read(|index| index.backlog(gateway_mailbox))
+    }
+
     fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError> {
         self.shared.read(|index| index.tally(gateway_mailbox, since))
     }
@@ -1185,7 +1194,7 @@ impl Store for Embedded {
         folder: &FolderName,
         from: Uid,
     ) -> Result<(FolderMarks, Vec<FolderRow>), StoreError> {
-        super::folders::rows(&self.shared, gateway_mailbox, folder, from)
+        super::folders::rows(self, gateway_mailbox, folder, from)
     }
 
     fn marks(
@@ -1193,7 +1202,7 @@ impl Store for Embedded {
         gateway_mailbox: GatewayMailboxId,
         folder: &FolderName,
     ) -> Result<FolderMarks, StoreError> {
-        Ok(self.rows(gateway_mailbox, folder, Uid::FIRST)?.0)
+        super::folders::marks(self, gateway_mailbox, folder)
     }
 
     fn entries(
@@ -1214,17 +1223,18 @@ impl Store for Embedded {
 
     fn set_flags<'a>(
         &'a self,
-        _gateway_mailbox: GatewayMailboxId,
-        _folder: &'a FolderName,
-        _uids: &'a [Uid],
-        _change: FlagChange,
-        _by: &'a Client,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &'a FolderName,
+        uids: &'a [Uid],
+        change: FlagChange,
+        by: &'a Client,
     ) -> BoxFuture<'a, Result<Vec<FolderRow>, StoreError>> {
-        Box::pin(async { Err(StoreError::Refused("flags are not kept yet".to_owned())) })
+        let event = folder_event(gateway_mailbox, folder, uids, by);
+        Box::pin(super::folders::set_flags(self, event, change))
     }
 
-    fn changes(&self, _gateway_mailbox: GatewayMailboxId) -> tokio::sync::watch::Receiver<u64> {
-        tokio::sync::watch::channel(0).1
+    fn changes(&self, gateway_mailbox: GatewayMailboxId) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.changes.of(gateway_mailbox)
     }
 
     fn receipts(

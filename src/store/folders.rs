@@ -1,32 +1,55 @@
-//! A folder as a client has it open: its rows, what tells whether they changed, entries and summaries.
+//! A folder as a client has it open: its rows, what tells whether they changed, flags, entries and summaries.
 
-use super::embedded::Shared;
+use super::committer::{Command, FLAGS_CHANGED_AT_ONCE_MAX, FolderEvent};
+use super::embedded::{Embedded, Shared};
+use super::index::Index;
 use super::read::MessageReader;
 use super::{
     ENTRIES_MAX, Entry, FolderMarks, FolderName, FolderRow, MessageKey, StoreError, StoredExtent, Unlocked,
 };
-use crate::mail::{Flags, GatewayMailboxId, MessageSummary, Uid, UidValidity};
+use crate::mail::{FlagChange, GatewayMailboxId, MessageSummary, Uid};
+use crate::observe::now;
 use std::io::Read;
 use std::sync::Arc;
 
 /// Largest summary that is read, in octets: header blocks are bounded when they are written, and the number of messages too.
 const SUMMARY_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 
+/// Asks of a folder, which is made first when nothing came to it yet and it is one that is always there.
+fn in_folder<T>(
+    store: &Embedded,
+    gateway_mailbox: GatewayMailboxId,
+    folder: &FolderName,
+    ask: impl Fn(&Index) -> Result<Option<T>, StoreError>,
+) -> Result<T, StoreError> {
+    let shared = &store.shared;
+    shared.known(gateway_mailbox).ok_or(StoreError::Gone)?;
+    if let Some(found) = shared.read(&ask)? {
+        return Ok(found);
+    }
+    if matches!(folder, FolderName::User { .. }) {
+        return Err(StoreError::Gone);
+    }
+    let folder = folder.clone();
+    store.ask_blocking(|answer| Command::MakeFolder { gateway_mailbox, folder, at: now(), answer })?;
+    shared.read(&ask)?.ok_or(StoreError::Gone)
+}
+
 pub(super) fn rows(
-    shared: &Shared,
+    store: &Embedded,
     gateway_mailbox: GatewayMailboxId,
     folder: &FolderName,
     from: Uid,
 ) -> Result<(FolderMarks, Vec<FolderRow>), StoreError> {
-    let listing = shared.read(|index| super::reading::listing(index, gateway_mailbox, folder))?;
-    let marks = FolderMarks {
-        uid_validity: listing.uid_validity.or(UidValidity::new(1)).ok_or(StoreError::Gone)?,
-        uid_next: listing.uid_next,
-        live: listing.entries.len() as u64,
-        flag_changes: 0,
-    };
-    let rows = listing.entries.iter().filter(|entry| entry.uid >= from);
-    Ok((marks, rows.map(|entry| FolderRow { uid: entry.uid, flags: Flags::NONE }).collect()))
+    in_folder(store, gateway_mailbox, folder, |index| index.flagged_rows(gateway_mailbox, folder, from))
+}
+
+pub(super) fn marks(
+    store: &Embedded,
+    gateway_mailbox: GatewayMailboxId,
+    folder: &FolderName,
+) -> Result<FolderMarks, StoreError> {
+    in_folder(store, gateway_mailbox, folder, |index| index.marks(gateway_mailbox, folder))
 }
 
 pub(super) fn entries(
@@ -36,8 +59,25 @@ pub(super) fn entries(
     uids: &[Uid],
 ) -> Result<Vec<Entry>, StoreError> {
     let uids = uids.get(..ENTRIES_MAX.min(uids.len())).unwrap_or_default();
-    let listing = shared.read(|index| super::reading::listing(index, gateway_mailbox, folder))?;
-    Ok(listing.entries.into_iter().filter(|entry| uids.binary_search(&entry.uid).is_ok()).collect())
+    let found = shared.read(|index| index.entries_of(gateway_mailbox, folder, uids))?;
+    Ok(found.into_iter().map(super::reading::entry).collect())
+}
+
+/// Changes flags, so many entries at a time.
+pub(super) async fn set_flags(
+    store: &Embedded,
+    mut event: FolderEvent,
+    change: FlagChange,
+) -> Result<Vec<FolderRow>, StoreError> {
+    event.uids.sort_unstable();
+    event.uids.dedup();
+    let mut rows = Vec::with_capacity(event.uids.len());
+    for uids in event.uids.chunks(FLAGS_CHANGED_AT_ONCE_MAX) {
+        let (folder, client) = (event.folder.clone(), event.client.clone());
+        let part = FolderEvent { uids: uids.to_vec(), folder, client, ..event };
+        rows.extend(store.ask(|answer| Command::SetFlags { event: part, change, answer }).await?);
+    }
+    Ok(rows)
 }
 
 pub(super) fn summary(
@@ -48,20 +88,26 @@ pub(super) fn summary(
 ) -> Result<MessageSummary<'static>, StoreError> {
     let (row, object) = shared.read(|index| {
         let row = index.message(message.0)?;
-        let object = index.object(row.summary)?;
+        if index.freed_at(&row)?.is_some() || row.gateway_mailbox != key.gateway_mailbox.id {
+            return Err(StoreError::Gone);
+        }
+        let object = index.object(row.summary);
         Ok((row, object))
     })?;
-    if row.gateway_mailbox != key.gateway_mailbox.id {
-        return Err(StoreError::Gone);
-    }
-    let octets = object.octets;
+    let damaged = |why: String| StoreError::Damaged(format!("summary in object {}: {why}", row.summary));
+    let octets = match object {
+        Ok(object) => object.octets,
+        // The message is there: it is not gone.
+        Err(StoreError::Gone) => return Err(damaged("the entry that told of it is lost".to_owned())),
+        Err(error) => return Err(error),
+    };
     if octets > SUMMARY_OCTETS_MAX {
-        return Err(StoreError::Damaged(format!("summary in object {}: impossible size", row.summary)));
+        return Err(damaged("impossible size".to_owned()));
     }
     let extent = StoredExtent { object: row.summary, offset: 0, octets };
     let mut reader =
         MessageReader::open(shared.clone(), key.keyring.clone(), opens_all, vec![extent], octets, None)?;
     let mut read = Vec::new();
-    reader.read_to_end(&mut read).map_err(|e| StoreError::Damaged(e.to_string()))?;
-    MessageSummary::decode(&read, row.summary_at).map_err(|e| StoreError::Damaged(e.to_string()))
+    reader.read_to_end(&mut read).map_err(|e| damaged(e.to_string()))?;
+    MessageSummary::decode(&read, row.summary_at).map_err(|e| damaged(e.to_string()))
 }

@@ -6,8 +6,10 @@
 //! [`Index::apply`], for new mail and for replay alike.
 
 mod apply;
+mod backlog;
 mod examine;
 mod examine_keeping;
+mod flags;
 mod folders;
 mod freeing;
 mod keeping;
@@ -19,6 +21,7 @@ mod turned_away;
 
 pub(super) use apply::{MessageColumns, ObjectColumns, names, receipt_check, revision_check, row_flags};
 pub(super) use examine::Examined;
+pub(super) use flags::flags_row;
 pub(super) use freeing::{Needed, PlacedEntry, Unplaced};
 pub(super) use turned_away::{TurnedAwayRow, turned_away_names};
 
@@ -566,7 +569,7 @@ mod tests {
             index.connection.pragma_update(None, "user_version", version).unwrap();
             Index::open(&path).map(drop)
         };
-        for (version, newer) in [(4, false), (0, false), (6, false), (7, false)] {
+        for (version, newer) in [(5, false), (0, false), (7, false), (8, false)] {
             let outcome = reopened(version);
             assert!(matches!(outcome, Err(StoreError::IndexDamaged(_))) != newer, "{version}: {outcome:?}");
         }

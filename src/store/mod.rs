@@ -58,6 +58,10 @@
 //! placement. A fork gets its own INBOX entry, and a place in a user's folder only where that join is lacking. An original
 //! whose exact octets are held already is referenced, not stored again. Other octets are always kept.
 //!
+//! **A folder that a client has open** (folders.rs): its flags are facts as well, and go with their entry; one row tells whether it
+//! is as it was, and whoever listens hears when it is not ([`Store::changes`]). What is marked `\Deleted` is taken out by a client
+//! that believes it: flags that are damaged are an error, never flags.
+//!
 //! **Without opening it**, beside a server or not, [`Reader`] lists and reads what is stored (reading.rs).
 //!
 //! **Whether it is whole** is told by [`verify`], beside a server or without one, and without any key (check/).
@@ -69,6 +73,7 @@
 
 mod backup;
 mod ballast;
+mod changes;
 mod check;
 mod checkpoint;
 mod committer;
@@ -142,8 +147,8 @@ pub use view::{EventView, MessageView, PlacementView, ReceiptView, RevisionView,
 
 use crate::mail::{
     AddressKey, CanonicalSize, Class, Extent, FetchRules, FlagChange, Flags, GatewayMailbox,
-    GatewayMailboxId, Judgement, Keeping, MessageSummary, Profile, ReceiptId, Rendition, Role, SessionId,
-    Timestamp, TransportEnvelope, Trust, Uid, UidValidity, UserFolder,
+    GatewayMailboxId, Judgement, Keeping, Maildrop, MessageSummary, Profile, ReceiptId, Rendition, Role,
+    SessionId, Timestamp, TransportEnvelope, Trust, Uid, UidValidity, UserFolder,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -346,7 +351,7 @@ pub struct Entry {
 /// A folder's entries at one moment, in UID order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// UIDVALIDITY of the folder; `None` while it has never held a message.
+    /// UIDVALIDITY of the folder; `None` while it has never held a message, and no client opened it.
     pub uid_validity: Option<UidValidity>,
     /// The UID the next message will get.
     pub uid_next: Uid,
@@ -424,7 +429,7 @@ pub struct Activity {
 pub struct Tally {
     /// Messages accepted.
     pub received: u64,
-    /// Their octets.
+    /// Their octets, as they are shown in INBOX.
     pub octets: u64,
     /// Entries made in users' folders.
     pub in_user_folders: u64,
@@ -441,6 +446,23 @@ pub struct Tally {
     /// When the oldest of them was received.
     pub oldest_waiting: Option<Timestamp>,
 }
+
+/// What waits in INBOX, and what of it no client has fetched: one that fetches and deletes nothing leaves all of it waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages in INBOX.
+    pub waiting: u64,
+    /// Those of them that no fetch is on record for; absent where that is too much to look up, beyond [`BACKLOG_LOOKED_AT_MAX`].
+    pub unfetched: Option<u64>,
+    /// When the oldest of those was received; absent also when there is none.
+    pub oldest_unfetched: Option<Timestamp>,
+    /// Those that are still shown as before [`GatewayMailboxChange::Fetch`] changed that: see [`RevisionKind::Viewed`].
+    pub former_view: u64,
+}
+
+/// Messages in INBOX, and fetches since the oldest of them was received, that [`Store::backlog`] looks at: an INBOX that a client
+/// reads and never empties would take longer with every day.
+pub const BACKLOG_LOOKED_AT_MAX: usize = 100_000;
 
 /// Room on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -523,6 +545,8 @@ pub struct WantedPlacement {
     pub message: u32,
     /// Not when the folder already has, or had, a message of the same join.
     pub once_per_join: bool,
+    /// Only where INBOX holds this as it is stored; absent is in either case. What was prepared while that changed is right so.
+    pub in_view: Option<Maildrop>,
     /// Why, for `explain`.
     pub reasons: Vec<String>,
 }
@@ -860,10 +884,10 @@ pub trait Store: Send + Sync {
     /// came before keys were lost.
     fn unopened(&self, gateway_mailbox: GatewayMailboxId) -> Result<u64, StoreError>;
 
-    /// The entries of a folder; empty when it does not exist yet.
+    /// The entries of a folder; empty, and without UIDVALIDITY, when it does not exist yet.
     fn list(&self, gateway_mailbox: GatewayMailboxId, folder: &FolderName) -> Result<Listing, StoreError>;
 
-    /// Every folder of a gateway mailbox.
+    /// Every folder of a gateway mailbox: those that something came to, or that a client opened.
     fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError>;
 
     /// When mail came and went; arrivals since `since`. Reads as many rows as messages arrived since, or within an hour of
@@ -874,6 +898,10 @@ pub trait Store: Send + Sync {
     /// all gateway mailboxes, as this one's messages of them have entries, as events of INBOX came since, and as INBOX ever
     /// held.
     fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError>;
+
+    /// What waits in INBOX. Reads a row for each message there, and for each fetch since the oldest of them was received, both
+    /// within [`BACKLOG_LOOKED_AT_MAX`].
+    fn backlog(&self, gateway_mailbox: GatewayMailboxId) -> Result<Backlog, StoreError>;
 
     /// How signed checkpoints are doing.
     fn checkpoints(&self) -> CheckpointStatus;
@@ -946,8 +974,12 @@ pub trait Store: Send + Sync {
     /// As [`Store::open`]; [`StoreError::Damaged`] also when it is no summary.
     fn summary(&self, key: &Unlocked, message: MessageKey) -> Result<MessageSummary<'static>, StoreError>;
 
-    /// Changes flags of entries, those that are still there, durably; tells what each of them has now. What would change nothing
-    /// is not recorded.
+    /// Changes flags of entries, those that are still there, durably; tells what each of them has now, in UID order. What would
+    /// change nothing is not recorded. Of very many a part after the other is changed: after an error some may be, and asking
+    /// once more is right.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when the gateway mailbox is deleted.
     fn set_flags<'a>(
         &'a self,
         gateway_mailbox: GatewayMailboxId,
@@ -957,7 +989,9 @@ pub trait Store: Send + Sync {
         by: &'a Client,
     ) -> BoxFuture<'a, Result<Vec<FolderRow>, StoreError>>;
 
-    /// Tells whenever anything came, went or was flagged in some folder of a gateway mailbox: the number rises. Never blocks.
+    /// Tells whenever anything came, went or was flagged in some folder of a gateway mailbox, or its settings changed, or it was
+    /// deleted: the number rises, once that is seen by whoever looks. It may rise for nothing. Its end is that of the store. Never
+    /// blocks.
     fn changes(&self, gateway_mailbox: GatewayMailboxId) -> tokio::sync::watch::Receiver<u64>;
 
     /// Receipts, newest first, at most `most` transactions; one view for each gateway mailbox of a transaction. Unless all are

@@ -8,7 +8,7 @@ use super::check::{Unopenable, is_open, open_index};
 use super::emptied::LastRead;
 use super::fact::Fact;
 use super::format::SEGMENT_HEADER_OCTETS;
-use super::index::{Index, Making, ObjectRow};
+use super::index::{Index, Making, ObjectRow, PlacementRow};
 use super::keyring::{KeyFiles, wrapped_in};
 use super::log::counted_segments;
 use super::read::{Contents, MessageReader, open_sealed};
@@ -293,19 +293,21 @@ pub(super) fn listing(
     let Some((row, placements)) = index.listing(gateway_mailbox, folder)? else {
         return Ok(Listing { uid_validity: None, uid_next: Uid::FIRST, entries: Vec::new() });
     };
-    let entries = placements
-        .into_iter()
-        .map(|p| Entry {
-            uid: p.uid,
-            epoch: p.epoch,
-            message: MessageKey(p.message),
-            receipt_id: p.receipt_id,
-            received_at: p.at,
-            octets: p.octets,
-            canonical: p.canonical,
-        })
-        .collect();
+    let entries = placements.into_iter().map(entry).collect();
     Ok(Listing { uid_validity: Some(row.uid_validity), uid_next: row.uid_next, entries })
+}
+
+/// An entry as whoever asks is told of it.
+pub(super) fn entry(row: PlacementRow) -> Entry {
+    Entry {
+        uid: row.uid,
+        epoch: row.epoch,
+        message: MessageKey(row.message),
+        receipt_id: row.receipt_id,
+        received_at: row.at,
+        octets: row.octets,
+        canonical: row.canonical,
+    }
 }
 
 /// The index, once it knows all that stands in the log now.

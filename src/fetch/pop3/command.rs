@@ -1,9 +1,10 @@
-//! Command lines of POP3 (RFC 1939 §3, RFC 2449 §4): from octets to [`Command`], nothing else.
+//! Command lines of POP3 (RFC 1939 §3, RFC 2449 §4, RFC 5034 §4): from octets to [`Command`], nothing else.
 //!
 //! Numbers too large to hold become the largest there is: `TOP 1 99999999999999999999` means the whole message,
 //! and no maildrop has that many messages, so a message number that large is simply not there.
 
 use crate::fetch::auth::Password;
+use crate::fetch::sasl::Mechanism;
 
 /// Longest command line taken, line end included. RFC 2449 §4 asks for 255; passwords may be long.
 pub const COMMAND_OCTETS_MAX: usize = 512;
@@ -19,6 +20,8 @@ pub enum Command {
     User(String),
     /// Password.
     Pass(Password),
+    /// Login by SASL; nothing: which mechanisms are there?
+    Auth(Option<Auth>),
     /// How many messages, how many octets?
     Stat,
     /// Size of one or all.
@@ -42,6 +45,15 @@ pub enum Command {
     Noop,
     /// End; what is marked goes.
     Quit,
+}
+
+/// How a login by SASL begins (RFC 5034 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// `None`: one we do not know.
+    pub mechanism: Option<Mechanism>,
+    /// The initial response in base64, empty where `=` was sent. It may hold the password.
+    pub initial: Option<Password>,
 }
 
 /// What is wrong with a line. The client's fault.
@@ -72,7 +84,20 @@ impl Command {
             "PASS" => Ok(Command::Pass(Password::new(rest))),
             "USER" if rest.trim().is_empty() => Err(CommandError::Arguments),
             "USER" => Ok(Command::User(rest.trim().to_owned())),
+            "AUTH" => Command::auth(rest),
             _ => Command::with_numbers(&verb, rest),
+        }
+    }
+
+    fn auth(rest: &str) -> Result<Command, CommandError> {
+        let mut arguments = rest.split(' ').filter(|argument| !argument.is_empty());
+        match (arguments.next(), arguments.next(), arguments.next()) {
+            (None, ..) => Ok(Command::Auth(None)),
+            (Some(name), initial, None) => {
+                let initial = initial.map(|text| Password::new(if text == "=" { "" } else { text }));
+                Ok(Command::Auth(Some(Auth { mechanism: Mechanism::named(name), initial })))
+            }
+            _ => Err(CommandError::Arguments),
         }
     }
 
@@ -134,6 +159,21 @@ mod tests {
         check("PASS  two words ", Ok(Command::Pass(Password::new(" two words "))));
         check("pass ü", Ok(Command::Pass(Password::new("ü"))));
         assert!(!format!("{:?}", Command::parse(b"PASS secret\r\n")).contains("secret"));
+    }
+
+    #[test]
+    fn reads_how_a_login_by_sasl_begins() {
+        let auth = |mechanism, initial: Option<&str>| {
+            Ok(Command::Auth(Some(Auth { mechanism, initial: initial.map(Password::new) })))
+        };
+        check("AUTH", Ok(Command::Auth(None)));
+        check("auth ", Ok(Command::Auth(None)));
+        check("AUTH plain", auth(Some(Mechanism::Plain), None));
+        check("AUTH LOGIN =", auth(Some(Mechanism::Login), Some("")));
+        check("AUTH PLAIN AGEAYg==", auth(Some(Mechanism::Plain), Some("AGEAYg==")));
+        check("AUTH CRAM-MD5", auth(None, None));
+        check("AUTH PLAIN a b", Err(CommandError::Arguments));
+        assert!(!format!("{:?}", Command::parse(b"AUTH PLAIN AGEAYg==")).contains("AGEAYg"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The POP3 conversation without the connection: lines in, [`Step`]s out (RFC 1939 §3 to §6).
+//! The POP3 conversation without the connection: lines in, [`Step`]s out (RFC 1939 §3 to §6, RFC 5034).
 //!
 //! ```text
 //!   AUTHORIZATION ──Login──▶ (caller decides) ──logged_in──▶ TRANSACTION ──Commit──▶ UPDATE ──committed──▶ end
@@ -10,7 +10,9 @@
 //! [`Session::tls_started`], [`Session::mark_fetched`] and [`Session::committed`].
 //!
 //! Invariants:
-//! - USER and PASS are refused in clear, whatever they say.
+//! - USER, PASS and AUTH are refused in clear, whatever they say.
+//! - While AUTH waits for an answer a line is that and no command; an exchange that breaks off counts as a bad command, for no
+//!   password was tried.
 //! - Deletes leave this type in one place: the [`Step::Commit`] that answers QUIT.
 //! - Numbers, sizes and UIDLs are those of the snapshot for the whole session; a deleted message keeps its
 //!   number and is out of every answer.
@@ -18,10 +20,11 @@
 //!
 //! It does no I/O, no logging, and knows no clock: whoever waits decides how long.
 
-use super::command::{COMMAND_OCTETS_MAX, Command, CommandError};
+use super::command::{Auth, COMMAND_OCTETS_MAX, Command, CommandError};
 use crate::fetch::auth::{LoginRefusal, Password};
 use crate::fetch::canonical::served_octets;
 use crate::fetch::maildrop::{FetchError, MaildropEntry};
+use crate::fetch::sasl::{self, Exchange, Mechanism, SaslError, Turn};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -82,7 +85,11 @@ pub struct Session {
 
 #[derive(Debug)]
 enum State {
-    Authorization { login: Option<String> },
+    Authorization {
+        login: Option<String>,
+    },
+    /// AUTH waits for an answer.
+    Exchange(Exchange),
     Transaction(Transaction),
     Ended,
 }
@@ -126,9 +133,21 @@ impl Session {
         "+OK Daybook POP3 ready".into()
     }
 
-    /// Takes a command line, with its line end.
+    /// How long the next line may be, line end included.
+    pub fn line_octets_max(&self) -> usize {
+        match self.state {
+            State::Exchange(_) => sasl::ANSWER_OCTETS_MAX,
+            _ => COMMAND_OCTETS_MAX,
+        }
+    }
+
+    /// Takes a command line, or the answer to a challenge, with its line end.
     pub fn line(&mut self, line: &[u8]) -> Step {
         self.listing = None;
+        if let State::Exchange(exchange) = &mut self.state {
+            let turn = exchange.line(line);
+            return self.turn(turn);
+        }
         match Command::parse(line) {
             Ok(command) => self.command(command),
             Err(CommandError::Unknown) => self.bad("-ERR unknown command"),
@@ -136,9 +155,11 @@ impl Session {
         }
     }
 
-    /// A line came that was longer than [`COMMAND_OCTETS_MAX`] and was thrown away.
+    /// A line came that was longer than [`Session::line_octets_max`] and was thrown away.
     pub fn too_long(&mut self) -> Step {
-        self.bad(format!("-ERR line longer than {COMMAND_OCTETS_MAX} octets"))
+        let octets_max = self.line_octets_max();
+        self.leave_exchange();
+        self.bad(format!("-ERR line longer than {octets_max} octets"))
     }
 
     /// What to say when the server goes down, between two commands.
@@ -173,11 +194,6 @@ impl Session {
         }
         self.state = State::Ended;
         Step::Close(reply)
-    }
-
-    /// How many logins were refused on this connection.
-    pub fn login_attempts(&self) -> u32 {
-        self.login_attempts
     }
 
     /// True from login to QUIT.
@@ -266,7 +282,12 @@ impl Session {
                 Ok(Step::StartTls("+OK begin TLS".into()))
             }
             (Command::Stls, _) => Err("-ERR TLS is active already"),
-            (Command::User(_) | Command::Pass(_), State::Authorization { .. }) if !self.encrypted => {
+            (Command::Auth(None), State::Authorization { .. }) if !self.encrypted => {
+                Err("-ERR [AUTH] no credentials in clear, begin TLS with STLS first")
+            }
+            (Command::User(_) | Command::Pass(_) | Command::Auth(_), State::Authorization { .. })
+                if !self.encrypted =>
+            {
                 self.bad_commands = 0;
                 return Step::ClearRefused(
                     "-ERR [AUTH] no credentials in clear, begin TLS with STLS first".into(),
@@ -280,7 +301,9 @@ impl Session {
                 Some(login) => Ok(Step::Login { login, password }),
                 None => Err("-ERR send USER first"),
             },
-            (Command::User(_) | Command::Pass(_), _) => Err("-ERR logged in already"),
+            (Command::Auth(None), State::Authorization { .. }) => Ok(Step::Reply(mechanisms())),
+            (Command::Auth(Some(auth)), State::Authorization { .. }) => return self.authenticate(auth),
+            (Command::User(_) | Command::Pass(_) | Command::Auth(_), _) => Err("-ERR logged in already"),
             (Command::Quit, State::Transaction(transaction)) => {
                 Ok(Step::Commit { deleted: transaction.marked(|mark| mark.deleted) })
             }
@@ -289,7 +312,7 @@ impl Session {
                 Ok(Step::Close("+OK bye".into()))
             }
             (command, State::Transaction(transaction)) => Ok(transaction.command(command, &mut self.listing)),
-            (_, State::Authorization { .. }) => Err("-ERR log in first"),
+            (_, State::Authorization { .. } | State::Exchange(_)) => Err("-ERR log in first"),
             (_, State::Ended) => Ok(Step::Close("-ERR session is over".into())),
         };
         match step {
@@ -298,6 +321,42 @@ impl Session {
                 step
             }
             Err(reply) => self.bad(reply),
+        }
+    }
+
+    fn authenticate(&mut self, auth: Auth) -> Step {
+        let Some(mechanism) = auth.mechanism else { return self.bad("-ERR unknown mechanism") };
+        let begun = match auth.initial {
+            None => Exchange::begin(mechanism, None),
+            Some(initial) => sasl::decode(initial.reveal().as_bytes())
+                .and_then(|decoded| Exchange::begin(mechanism, Some(&decoded))),
+        };
+        let turn = begun.map(|(exchange, turn)| {
+            self.state = State::Exchange(exchange);
+            turn
+        });
+        self.turn(turn)
+    }
+
+    /// What an exchange has come to. Nothing said before AUTH counts after it.
+    fn turn(&mut self, turn: Result<Turn, SaslError>) -> Step {
+        match turn {
+            Ok(Turn::Challenge(text)) => Step::Reply(format!("+ {text}").into()),
+            Ok(Turn::Credentials(login, password)) => {
+                self.leave_exchange();
+                self.bad_commands = 0;
+                Step::Login { login, password }
+            }
+            Err(error) => {
+                self.leave_exchange();
+                self.bad(format!("-ERR {error}"))
+            }
+        }
+    }
+
+    fn leave_exchange(&mut self) {
+        if matches!(self.state, State::Exchange(_)) {
+            self.state = State::Authorization { login: None };
         }
     }
 
@@ -358,9 +417,12 @@ impl Transaction {
                 Step::Reply(format!("+OK {} messages ({} octets)", self.messages, self.octets).into())
             }
             Command::Noop => Step::Reply("+OK".into()),
-            Command::Capa | Command::Stls | Command::User(_) | Command::Pass(_) | Command::Quit => {
-                Step::Reply("-ERR unknown command".into())
-            }
+            Command::Capa
+            | Command::Stls
+            | Command::User(_)
+            | Command::Pass(_)
+            | Command::Auth(_)
+            | Command::Quit => Step::Reply("-ERR unknown command".into()),
         }
     }
 
@@ -403,8 +465,16 @@ fn item(number: u64, entry: &MaildropEntry, uidl: bool) -> String {
     }
 }
 
+fn mechanisms() -> Reply {
+    format!("+OK mechanisms follow\r\n{}\r\n.", Mechanism::ALL.map(Mechanism::as_str).join("\r\n")).into()
+}
+
+/// The same before and after login. STLS is not among those of a client that is logged in, for it has begun TLS.
 fn capabilities(encrypted: bool) -> Reply {
-    let login = if encrypted { "USER" } else { "STLS" };
+    let login = match encrypted {
+        true => format!("USER\r\nSASL {}", Mechanism::ALL.map(Mechanism::as_str).join(" ")),
+        false => "STLS".to_owned(),
+    };
     format!(
         "+OK capabilities follow\r\n{login}\r\nUIDL\r\nTOP\r\nPIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n\
          IMPLEMENTATION Daybook\r\n."
@@ -446,7 +516,7 @@ mod tests {
 
     #[test]
     fn takes_no_credentials_in_clear() {
-        for line in ["USER a", "PASS b"] {
+        for line in ["USER a", "PASS b", "AUTH PLAIN", "AUTH LOGIN YQ==", "AUTH CRAM-MD5"] {
             assert!(matches!(Session::new(false).line(line.as_bytes()), Step::ClearRefused(_)));
         }
         let mut session = Session::new(false);
@@ -455,6 +525,40 @@ mod tests {
         let password = Password::new("b");
         check(&mut session, &["USER a", "PASS b"], Step::Login { login: "a".to_owned(), password });
         check(&mut session, &["STLS"], reply("-ERR TLS is active already"));
+    }
+
+    #[test]
+    fn a_login_by_sasl_is_one_login() {
+        let login = |password: &str| Step::Login { login: "a".to_owned(), password: Password::new(password) };
+        check(&mut Session::new(true), &["AUTH PLAIN AGEAYg=="], login("b"));
+        let mut session = Session::new(true);
+        check(&mut session, &["AUTH PLAIN"], reply("+ "));
+        assert_eq!(session.line_octets_max(), sasl::ANSWER_OCTETS_MAX);
+        check(&mut session, &["AGEAYg=="], login("b"));
+        assert_eq!(session.line_octets_max(), COMMAND_OCTETS_MAX);
+        session.login_refused(LoginRefusal::Wrong);
+        check(&mut session, &["auth login", "YQ=="], reply("+ UGFzc3dvcmQ6"));
+        check(&mut session, &["Yw=="], login("c"));
+        session.logged_in(Arc::new([]));
+        check(&mut session, &["AUTH PLAIN"], reply("-ERR logged in already"));
+    }
+
+    #[test]
+    fn an_exchange_that_breaks_off_is_a_bad_command() {
+        let mut session = Session::new(true);
+        for broken in ["*", "QUIT", "AGEAYg", "", "AGEAYgBj"] {
+            assert!(matches!(session.line(b"AUTH PLAIN"), Step::Reply(_)));
+            assert!(
+                matches!(session.line(broken.as_bytes()), Step::Reply(r) if r.starts_with("-ERR")),
+                "{broken}"
+            );
+        }
+        assert!(matches!(session.line(b"AUTH PLAIN"), Step::Reply(_)));
+        assert!(matches!(session.too_long(), Step::Reply(r) if r.contains("1026")));
+        assert_eq!((session.bad_commands, session.login_attempts), (6, 0));
+        check(&mut session, &["AUTH CRAM-MD5"], reply("-ERR unknown mechanism"));
+        // What USER said before is forgotten with it.
+        check(&mut session, &["USER a", "AUTH PLAIN", "*", "PASS b"], reply("-ERR send USER first"));
     }
 
     #[test]

@@ -163,7 +163,8 @@ impl Against {
         let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, (row.get(1)?, row.get(2)?)));
         let mut counts: BTreeMap<i64, (i64, i64)> =
             select.query_map([], row)?.collect::<rusqlite::Result<_>>()?;
-        let columns = "SELECT id, gateway_mailbox, name, slug, uid_validity, uid_next FROM folder";
+        let columns = "SELECT id, gateway_mailbox, name, slug, uid_validity, uid_next, flag_changes, flagged, seen, marked_deleted
+             FROM folder";
         let mut select = self.connection().prepare(columns)?;
         let mut rows = select.query([])?;
         let mut seen = std::collections::BTreeSet::new();
@@ -188,6 +189,8 @@ impl Against {
             if row.get::<_, i64>(5)? <= i64::from(said.uid_max) {
                 wrong(format!("would give UIDs of {path} again that the log has used"));
             }
+            let held = [row.get(6)?, row.get(7)?, row.get(8)?, row.get(9)?];
+            said.flags.compare(&path, held.map(i64::unsigned_abs), wrong);
             let (placed, live) = counts.remove(&id).unwrap_or_default();
             if (placed.unsigned_abs(), live.unsigned_abs()) != (said.placed, said.live) {
                 wrong(format!(

@@ -21,6 +21,13 @@ impl Bits {
         is_new
     }
 
+    /// Takes a number out.
+    pub(in crate::store) fn remove(&mut self, number: u64) {
+        let (word, bit) = place(number);
+        let run = self.0.get_mut(&(number / RUN));
+        run.and_then(|run| run.get_mut(word)).into_iter().for_each(|word| *word &= !bit);
+    }
+
     pub(in crate::store) fn has(&self, number: u64) -> bool {
         let (word, bit) = place(number);
         self.0.get(&(number / RUN)).and_then(|run| run.get(word)).is_some_and(|word| word & bit != 0)
@@ -95,6 +102,9 @@ mod tests {
             assert_eq!((sizes.get(number), sizes.get(number ^ 1)), (Some(expect), sizes.get(number ^ 1)));
         }
         assert!(!bits.has(1) && sizes.get(1).is_none());
+        bits.remove(63);
+        bits.remove(1 << 40);
+        assert!(!bits.has(63) && bits.has(64));
         let mut marks = Marks::default();
         for (number, mark) in [(0, 0), (63, 7), (64, 9), (63, 8), (u64::MAX, u32::MAX - 1)] {
             marks.set(number, mark);

@@ -11,6 +11,7 @@ mod covers;
 mod damage;
 mod end;
 mod files;
+mod flagged;
 #[cfg(test)]
 mod keeping_tests;
 mod kept;

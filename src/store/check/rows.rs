@@ -42,10 +42,12 @@ pub(super) enum Table {
     TurnedAway,
     TurnedAwayName,
     KeptFrom,
+    /// Flags of what is there.
+    Flags,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 18] = [
+    pub(super) const ALL: [Table; 19] = [
         Table::Object,
         Table::Receipt,
         Table::Message,
@@ -64,6 +66,7 @@ impl Table {
         Table::TurnedAway,
         Table::TurnedAwayName,
         Table::KeptFrom,
+        Table::Flags,
     ];
 
     /// Its rows, columns as [`super::ledger`] gives them. What left a folder has no join any more: its message knows it.
@@ -103,6 +106,7 @@ impl Table {
             Table::TurnedAway => "SELECT id, at, session, network, code, segment, place, octets FROM turned_away",
             Table::TurnedAwayName => "SELECT value, id FROM turned_away_name",
             Table::KeptFrom => "SELECT receipt, at FROM kept_from",
+            Table::Flags => "SELECT folder, uid, bits, row_check FROM flags",
         }
     }
 
@@ -126,6 +130,7 @@ impl Table {
             Table::TurnedAway => "turned-away transaction",
             Table::TurnedAwayName => "name of turned-away transaction",
             Table::KeptFrom => "later begin of keeping of receipt",
+            Table::Flags => "flags of entry",
         }
     }
 

@@ -3,7 +3,7 @@
 //! An entry may refer to what only an entry that the log has lost would have made. While the index is made anew, such a message
 //! or object gets a row that says so; at any other time the row must be there, and the index is damaged.
 
-use super::folders::canonical;
+use super::folders::{canonical, entry_sum};
 use super::sums::{GATEWAY_MAILBOXES, Kind, RowSum, damaged};
 use super::{Came, FLAG_BARE_LINE_ENDS, FLAG_ENDS_WITH_LINE_END, FLAG_LOST, Index, Place, PlacementRow, int};
 use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Uid, UidValidity};
@@ -129,7 +129,8 @@ impl Index {
             Fact::Expired(fact) => self.apply_expired(fact),
             Fact::Undeleted(fact) => self.apply_undeleted(fact),
             Fact::Freed(fact) => self.apply_freed(fact),
-            Fact::ClockTrusted(_) | Fact::Flagged(_) => Ok(()),
+            Fact::ClockTrusted(_) => Ok(()),
+            Fact::Flagged(fact) => self.apply_flagged(fact),
             Fact::Restored(fact) => self.skip_uids_of_all(fact.uids_skipped),
         }
     }
@@ -296,7 +297,17 @@ impl Index {
         let size = self.size_of(&of.gateway_mailbox, placement.message)?;
         // One whose message was lost with its entry is over from the beginning.
         let deleted_at = size.is_none().then_some(of.at.unix_ms());
-        self.connection.prepare_cached("INSERT INTO placement VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
+        let row = size.map(|(octets, canonical)| PlacementRow {
+            uid: placement.uid,
+            message: placement.message,
+            receipt_id: of.receipt_id,
+            at: of.at,
+            epoch: of.epoch,
+            octets,
+            canonical,
+        });
+        let row_check = row.as_ref().map_or(0, |row| entry_sum(placement.folder, row));
+        self.connection.prepare_cached("INSERT INTO placement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(
             params![
                 int(placement.folder),
                 placement.uid.value(),
@@ -305,7 +316,8 @@ impl Index {
                 of.at.unix_ms(),
                 of.epoch,
                 join,
-                deleted_at
+                deleted_at,
+                row_check
             ],
         )?;
         let mut folder = match self.folder_of(placement.folder)? {
@@ -313,17 +325,7 @@ impl Index {
             None => self.lost_folder(of, placement)?,
         };
         folder.pass(placement.uid);
-        if let Some((octets, canonical)) = size {
-            folder.gain(&PlacementRow {
-                uid: placement.uid,
-                message: placement.message,
-                receipt_id: of.receipt_id,
-                at: of.at,
-                epoch: of.epoch,
-                octets,
-                canonical,
-            });
-        }
+        row.iter().for_each(|row| folder.gain(row));
         self.save_folder(&folder)
     }
 
@@ -394,6 +396,7 @@ impl Index {
             name: placement.name.clone(),
             slug: None,
             uid_validity: validity.unwrap_or(UidValidity(std::num::NonZeroU32::MIN)),
+            again: false,
         })?;
         self.folder_of(placement.folder)?.ok_or_else(|| damaged("a folder just made is not there"))
     }
@@ -510,6 +513,7 @@ impl Index {
             let folder = self.folder_of(folder)?;
             let mut folder = folder.ok_or_else(|| damaged("entries of a folder that is not there"))?;
             live.iter().for_each(|row| folder.lose(row));
+            self.drop_flags(&mut folder, uids)?;
             self.save_folder(&folder)?;
         }
         Ok(ended)

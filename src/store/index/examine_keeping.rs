@@ -10,7 +10,7 @@ const TOLD_MAX: u32 = 20;
 type Text = fn(&Row<'_>) -> rusqlite::Result<String>;
 
 /// What there must not be, each with a text for its row.
-const CHECKS: [(&str, Text); 6] = [
+const CHECKS: [(&str, Text); 7] = [
     ("SELECT object FROM unpunched WHERE object NOT IN (SELECT object FROM freed) LIMIT ?1", |row| {
         Ok(format!("object {} waits for its room to be given back, and was not freed", row.get::<_, i64>(0)?))
     }),
@@ -55,6 +55,14 @@ const CHECKS: [(&str, Text); 6] = [
         |row| {
             let (folder, uid) = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?);
             Ok(format!("UID {uid} of folder {folder} can be had back, and was not deleted then"))
+        },
+    ),
+    (
+        "SELECT f.folder, f.uid FROM flags f LEFT JOIN placement p ON p.folder = f.folder AND p.uid = f.uid
+         WHERE p.uid IS NULL OR p.deleted_at IS NOT NULL LIMIT ?1",
+        |row| {
+            let (folder, uid) = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?);
+            Ok(format!("UID {uid} of folder {folder} has flags, and is not there"))
         },
     ),
     (

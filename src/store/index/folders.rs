@@ -3,6 +3,7 @@
 //! Every listing adds its rows up and compares. A folder that is not found is looked for by the sum of its name as well: only
 //! what neither index knows is not there.
 
+use super::flags::FlagSums;
 use super::sums::{Census, Kind, RowSum, damaged};
 use super::{FolderRow, Index, PlacementRow, int, unsigned};
 use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Uid, UidValidity};
@@ -10,15 +11,16 @@ use crate::store::fact::FolderFact;
 use crate::store::{FolderName, FolderStatus, StoreError};
 use rusqlite::{OptionalExtension, Row, params};
 
-const COLUMNS: &str = "id, gateway_mailbox, name, slug, uid_validity, uid_next, live, live_octets, live_sum, name_sum, row_check";
+const COLUMNS: &str = "id, gateway_mailbox, name, slug, uid_validity, uid_next, live, live_octets, live_sum, uid_sum, flag_changes,
+    flagged, flag_sum, seen, marked_deleted, name_sum, row_check";
 /// Live entries by their UIDs: passes over those deleted among them.
 const LIVE_BY_UID: &str =
-    "SELECT p.uid, p.message, p.receipt, p.at, p.epoch, m.octets, m.canonical_octets, m.lines, m.flags
+    "SELECT p.uid, p.message, p.receipt, p.at, p.epoch, m.octets, m.canonical_octets, m.lines, m.flags, p.row_check
 FROM placement p CROSS JOIN message m ON m.id = p.message
 WHERE p.folder = ? AND p.uid BETWEEN ? AND ? AND p.deleted_at IS NULL ORDER BY p.uid";
 /// The same where most were deleted: goes by the index of those that were not.
 const LIVE_AMONG_DELETED: &str =
-    "SELECT p.uid, p.message, p.receipt, p.at, p.epoch, m.octets, m.canonical_octets, m.lines, m.flags
+    "SELECT p.uid, p.message, p.receipt, p.at, p.epoch, m.octets, m.canonical_octets, m.lines, m.flags, p.row_check
 FROM placement p INDEXED BY placement_live CROSS JOIN message m ON m.id = p.message
 WHERE p.folder = ? AND p.uid BETWEEN ? AND ? AND p.deleted_at IS NULL ORDER BY p.uid";
 /// From one live entry in so many, the index of live ones costs less than passing over the deleted.
@@ -34,9 +36,12 @@ pub(super) struct Folder {
     slug: Option<String>,
     uid_validity: u32,
     uid_next: u32,
-    live: i64,
+    pub(super) live: i64,
     live_octets: i64,
+    /// What live entries come to: all that a listing shows of them, and their UIDs alone.
     live_sum: i64,
+    uid_sum: i64,
+    pub(super) flags: FlagSums,
 }
 
 /// A folder's row as it stands, and the two sums it comes with.
@@ -51,16 +56,34 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(Folder, i64, i64)> {
         live: row.get(6)?,
         live_octets: row.get(7)?,
         live_sum: row.get(8)?,
+        uid_sum: row.get(9)?,
+        flags: FlagSums {
+            changes: row.get(10)?,
+            flagged: row.get(11)?,
+            sum: row.get(12)?,
+            seen: row.get(13)?,
+            marked_deleted: row.get(14)?,
+        },
     };
-    Ok((folder, row.get(9)?, row.get(10)?))
+    Ok((folder, row.get(15)?, row.get(16)?))
 }
 
 fn name_sum(gateway_mailbox: &[u8], name: &str) -> i64 {
     RowSum::of(Kind::FolderName).bytes(gateway_mailbox).bytes(name.as_bytes()).end()
 }
 
-/// What an entry adds to the sum of its folder while it is live: all that a listing shows of it.
+/// What an entry adds to the sum of UIDs of its folder while it is live.
+fn uid_sum(folder: i64, uid: Uid) -> i64 {
+    RowSum::of(Kind::LiveUid).int(folder).int(uid.value()).end()
+}
+
+/// The column `row_check` of an entry, which is what it adds to the sum of its folder while it is live.
 pub(super) fn entry_sum(folder: u64, row: &PlacementRow) -> i64 {
+    entry_check(folder, row).end()
+}
+
+/// Over all that a listing shows of an entry.
+fn entry_check(folder: u64, row: &PlacementRow) -> RowSum {
     RowSum::of(Kind::Placement)
         .int(int(folder))
         .int(row.uid.value())
@@ -73,7 +96,6 @@ pub(super) fn entry_sum(folder: u64, row: &PlacementRow) -> i64 {
         .int(int(row.canonical.lines))
         .int(row.canonical.bare_line_ends)
         .int(row.canonical.ends_with_line_end)
-        .end()
 }
 
 impl Folder {
@@ -93,6 +115,12 @@ impl Folder {
             .int(self.live)
             .int(self.live_octets)
             .int(self.live_sum)
+            .int(self.uid_sum)
+            .int(self.flags.changes)
+            .int(self.flags.flagged)
+            .int(self.flags.sum)
+            .int(self.flags.seen)
+            .int(self.flags.marked_deleted)
             .int(name_sum)
     }
 
@@ -114,12 +142,14 @@ impl Folder {
         self.live += 1;
         self.live_octets = self.live_octets.wrapping_add(int(row.octets));
         self.live_sum = self.live_sum.wrapping_add(entry_sum(unsigned(self.id), row));
+        self.uid_sum = self.uid_sum.wrapping_add(uid_sum(self.id, row.uid));
     }
 
     pub(super) fn lose(&mut self, row: &PlacementRow) {
         self.live -= 1;
         self.live_octets = self.live_octets.wrapping_sub(int(row.octets));
         self.live_sum = self.live_sum.wrapping_sub(entry_sum(unsigned(self.id), row));
+        self.uid_sum = self.uid_sum.wrapping_sub(uid_sum(self.id, row.uid));
     }
 
     /// # Errors
@@ -127,7 +157,18 @@ impl Folder {
     fn compare(&self, rows: &[PlacementRow]) -> Result<(), StoreError> {
         let id = unsigned(self.id);
         let sum = rows.iter().fold(0_i64, |sum, row| sum.wrapping_add(entry_sum(id, row)));
-        self.compare_sum(rows.len() as u64, sum)
+        self.compare_sum(rows.len() as u64, sum)?;
+        self.compare_uids(rows.iter().map(|row| row.uid))
+    }
+
+    /// The same for their UIDs alone.
+    pub(super) fn compare_uids(&self, uids: impl Iterator<Item = Uid>) -> Result<(), StoreError> {
+        let add = |(count, sum): (i64, i64), uid| (count + 1, sum.wrapping_add(uid_sum(self.id, uid)));
+        let (count, sum) = uids.fold((0, 0), add);
+        if (count, sum) == (self.live, self.uid_sum) {
+            return Ok(());
+        }
+        Err(damaged(format!("folder {}: {count} of {} UIDs found, or others", self.id, self.live)))
     }
 
     /// The same for so many entries that come to this sum.
@@ -138,7 +179,12 @@ impl Folder {
         Err(damaged(format!("folder {}: {rows} of {} entries found, or others", self.id, self.live)))
     }
 
-    fn row(&self) -> FolderRow {
+    /// What was deleted stays in its place: a folder that is emptied again and again is mostly that.
+    pub(super) fn is_mostly_live(&self) -> bool {
+        self.live >= i64::from(self.uid_next / MOSTLY_DELETED)
+    }
+
+    pub(super) fn row(&self) -> FolderRow {
         FolderRow {
             id: unsigned(self.id),
             uid_validity: UidValidity::new(self.uid_validity)
@@ -163,7 +209,28 @@ impl Index {
         answer
     }
 
+    /// Makes a folder, or gives it another UIDVALIDITY when it is told of again. One whose making was lost is made.
     pub(super) fn apply_folder(&self, fact: &FolderFact) -> Result<(), StoreError> {
+        let known = if fact.again { self.folder_of(fact.folder)? } else { None };
+        match known {
+            Some(folder) => self.renew_uid_validity(folder, fact),
+            None => self.insert_folder(fact),
+        }
+    }
+
+    fn renew_uid_validity(&self, mut folder: Folder, fact: &FolderFact) -> Result<(), StoreError> {
+        if (folder.gateway_mailbox, &folder.name) != (*fact.gateway_mailbox.as_bytes(), &fact.name.key()) {
+            return Err(damaged(format!("folder {} is another than its entry says", fact.folder)));
+        }
+        folder.uid_validity = fact.uid_validity.value();
+        let check = folder.check(name_sum(&folder.gateway_mailbox, &folder.name)).end();
+        self.connection
+            .prepare_cached("UPDATE folder SET uid_validity = ?, row_check = ? WHERE id = ?")?
+            .execute(params![folder.uid_validity, check, folder.id])?;
+        Ok(())
+    }
+
+    fn insert_folder(&self, fact: &FolderFact) -> Result<(), StoreError> {
         let folder = Folder {
             id: int(fact.folder),
             gateway_mailbox: *fact.gateway_mailbox.as_bytes(),
@@ -174,10 +241,12 @@ impl Index {
             live: 0,
             live_octets: 0,
             live_sum: 0,
+            uid_sum: 0,
+            flags: FlagSums::default(),
         };
         let name_sum = name_sum(&folder.gateway_mailbox, &folder.name);
         self.connection
-            .prepare_cached("INSERT INTO folder VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, ?, ?)")?
+            .prepare_cached("INSERT INTO folder VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, ?, ?)")?
             .execute(params![
                 folder.id,
                 folder.gateway_mailbox,
@@ -201,20 +270,27 @@ impl Index {
         let check = folder.check(name_sum(&folder.gateway_mailbox, &folder.name)).end();
         self.connection
             .prepare_cached(
-                "UPDATE folder SET uid_next = ?, live = ?, live_octets = ?, live_sum = ?, row_check = ? WHERE id = ?",
+                "UPDATE folder SET uid_next = ?, live = ?, live_octets = ?, live_sum = ?, uid_sum = ?, flag_changes = ?,
+                     flagged = ?, flag_sum = ?, seen = ?, marked_deleted = ?, row_check = ? WHERE id = ?",
             )?
             .execute(params![
                 folder.uid_next,
                 folder.live,
                 folder.live_octets,
                 folder.live_sum,
+                folder.uid_sum,
+                folder.flags.changes,
+                folder.flags.flagged,
+                folder.flags.sum,
+                folder.flags.seen,
+                folder.flags.marked_deleted,
                 check,
                 folder.id
             ])?;
         Ok(())
     }
 
-    fn folder_named(
+    pub(super) fn folder_named(
         &self,
         gateway_mailbox: GatewayMailboxId,
         name: &FolderName,
@@ -261,9 +337,7 @@ impl Index {
     }
 
     fn placements(&self, folder: &Folder) -> Result<Vec<PlacementRow>, StoreError> {
-        // What was deleted stays in its place: a folder that is emptied again and again is mostly that.
-        let is_mostly_live = folder.live >= i64::from(folder.uid_next / MOSTLY_DELETED);
-        let sql = if is_mostly_live { LIVE_BY_UID } else { LIVE_AMONG_DELETED };
+        let sql = if folder.is_mostly_live() { LIVE_BY_UID } else { LIVE_AMONG_DELETED };
         let rows = self.live_rows(sql, folder.id, (0, u32::MAX))?;
         folder.compare(&rows)?;
         Ok(rows)
@@ -281,7 +355,7 @@ impl Index {
     fn live_rows(&self, sql: &str, folder: i64, uids: (u32, u32)) -> Result<Vec<PlacementRow>, StoreError> {
         let mut select = self.connection.prepare_cached(sql)?;
         let rows = select.query_map(params![folder, uids.0, uids.1], |row| {
-            Ok(PlacementRow {
+            let placed = PlacementRow {
                 uid: Uid::new(row.get(0)?).unwrap_or(Uid::FIRST),
                 message: unsigned(row.get(1)?),
                 receipt_id: row.get::<_, [u8; 16]>(2).map(ReceiptId::from_bytes)?,
@@ -289,9 +363,14 @@ impl Index {
                 epoch: row.get(4)?,
                 octets: unsigned(row.get(5)?),
                 canonical: canonical(row, 6)?,
-            })
+            };
+            Ok((placed, row.get(9)?))
         })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let verified = |row: rusqlite::Result<(PlacementRow, i64)>| {
+            let (row, check) = row?;
+            entry_check(unsigned(folder), &row).verify(check, "an entry of a folder").map(|()| row)
+        };
+        rows.map(verified).collect()
     }
 
     /// Every folder of a gateway mailbox: its name, slug, and how many entries of how many octets it holds, the oldest
@@ -314,8 +393,8 @@ impl Index {
                     entries: unsigned(folder.live),
                     octets: unsigned(folder.live_octets),
                     oldest: oldest.map(Timestamp::from_unix_ms),
-                    unseen: unsigned(folder.live),
-                    marked_deleted: 0,
+                    unseen: unsigned(folder.live - folder.flags.seen),
+                    marked_deleted: unsigned(folder.flags.marked_deleted),
                 })
             };
             folders.into_iter().map(status).collect()
@@ -372,6 +451,7 @@ impl Index {
                     Ok(count) => entries += count as u64,
                     Err(error) => tell(error),
                 }
+                self.all_flags(&folder).map(drop).unwrap_or_else(&mut *tell);
             }
         }
         Ok((folders, entries))
@@ -398,6 +478,8 @@ impl Index {
         for id in ids {
             if let Some(mut folder) = self.folder_of(unsigned(id))? {
                 folder.uid_next = folder.uid_next.saturating_add(skipped);
+                // Changes may be lost too: what a client was told then must not pass for what is said next.
+                folder.flags.changes = folder.flags.changes.saturating_add(skipped.into());
                 self.save_folder(&folder)?;
             }
         }

@@ -20,9 +20,10 @@
 //! - `kept_from`: receipts whose time is that of a clock that had been put back, or that got entries later, and when retention
 //!   counts from instead.
 //! - `departure`: entries such a look took out. Their placement has no join any more, and spares no other.
+//! - `flags`: the flags of live entries that have any. With the entry they go; `folder` knows what they come to.
 
 /// Version of the index, counted together with that of the log's entries: a program too old for one refuses both.
-pub(in crate::store) const INDEX_VERSION: i64 = 5;
+pub(in crate::store) const INDEX_VERSION: i64 = 6;
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -32,7 +33,9 @@ CREATE TABLE gateway_mailbox (
 CREATE TABLE folder (
     id INTEGER PRIMARY KEY, gateway_mailbox BLOB NOT NULL, name TEXT NOT NULL, slug TEXT,
     uid_validity INTEGER NOT NULL, uid_next INTEGER NOT NULL, live INTEGER NOT NULL, live_octets INTEGER NOT NULL,
-    live_sum INTEGER NOT NULL, name_sum INTEGER NOT NULL, row_check INTEGER NOT NULL, UNIQUE (gateway_mailbox, name));
+    live_sum INTEGER NOT NULL, uid_sum INTEGER NOT NULL, flag_changes INTEGER NOT NULL, flagged INTEGER NOT NULL,
+    flag_sum INTEGER NOT NULL, seen INTEGER NOT NULL, marked_deleted INTEGER NOT NULL, name_sum INTEGER NOT NULL,
+    row_check INTEGER NOT NULL, UNIQUE (gateway_mailbox, name));
 CREATE INDEX folder_name_sum ON folder (name_sum);
 CREATE TABLE object (
     id INTEGER PRIMARY KEY, octets INTEGER NOT NULL, sealed_octets INTEGER NOT NULL, sealed_sha256 BLOB NOT NULL,
@@ -50,11 +53,15 @@ CREATE TABLE message (
 CREATE INDEX message_exact ON message (gateway_mailbox, exact);
 CREATE TABLE placement (
     folder INTEGER NOT NULL, uid INTEGER NOT NULL, message INTEGER NOT NULL, receipt BLOB NOT NULL, at INTEGER NOT NULL,
-    epoch INTEGER NOT NULL, join_digest BLOB, deleted_at INTEGER, PRIMARY KEY (folder, uid)) WITHOUT ROWID;
+    epoch INTEGER NOT NULL, join_digest BLOB, deleted_at INTEGER, row_check INTEGER NOT NULL,
+    PRIMARY KEY (folder, uid)) WITHOUT ROWID;
 CREATE INDEX placement_join ON placement (folder, join_digest) WHERE join_digest IS NOT NULL;
 CREATE INDEX placement_receipt ON placement (receipt);
 CREATE INDEX placement_message ON placement (message);
 CREATE INDEX placement_live ON placement (folder, at) WHERE deleted_at IS NULL;
+CREATE TABLE flags (
+    folder INTEGER NOT NULL, uid INTEGER NOT NULL, bits INTEGER NOT NULL, row_check INTEGER NOT NULL,
+    PRIMARY KEY (folder, uid)) WITHOUT ROWID;
 CREATE TABLE folder_event (
     folder INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL,
     client TEXT NOT NULL);

@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Message,
     Placement,
     Revision,
+    LiveUid,
+    Flags,
 }
 
 /// A check under construction.
