@@ -13,7 +13,7 @@ mod http;
 mod names;
 
 use daybook::cli::Daybook;
-use daybook::config::{Http, Settings};
+use daybook::config::{Http, Imap, Settings};
 use http::{Scrape, ask, exchange, get};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -233,6 +233,7 @@ fn each_gateway_mailbox_has_its_gauges_and_one_for_self_tests_has_none() {
     for (metric, expect) in [
         ("daybook_mailbox_active", 1.0),
         ("daybook_mailbox_messages", 3.0),
+        ("daybook_mailbox_unfetched_messages", 3.0),
         ("daybook_mailbox_quarantine_messages", 1.0),
         ("daybook_mailbox_unassigned_messages", 1.0),
     ] {
@@ -241,7 +242,7 @@ fn each_gateway_mailbox_has_its_gauges_and_one_for_self_tests_has_none() {
     let report = corpus("demo/report.eml").len() as f64;
     assert!(gauge("daybook_mailbox_bytes", name) > Some(report));
     let started = scrape.value("daybook_process_start_time_seconds");
-    for metric in ["mailbox_oldest", "last_report", "last_fetch"] {
+    for metric in ["mailbox_oldest", "mailbox_oldest_unfetched", "last_report", "last_fetch"] {
         let metric = format!("daybook_{metric}_timestamp_seconds");
         assert!(gauge(&metric, name) >= Some(started), "{metric}: {:?}", gauge(&metric, name));
         assert_eq!(gauge(&metric, "Empty"), None, "{metric}");
@@ -355,6 +356,7 @@ async fn too_little_room_makes_it_unready() {
     settings.smtp.listen = vec![any];
     settings.pop3.listen = vec![any];
     settings.pop3.listen_tls = vec![any];
+    settings.imap = Some(Imap { listen: vec![any], listen_tls: vec![any] });
     settings.http = Some(Http { listen: Some(any) });
     // No disk has room for two of these.
     settings.smtp.max_message_bytes = u64::MAX;

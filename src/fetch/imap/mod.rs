@@ -12,16 +12,21 @@
 mod address;
 mod answer;
 mod content;
+mod conversation;
 mod envelope;
 mod fields;
+mod idle;
 mod items;
 mod lexer;
 mod mime_fields;
-#[allow(dead_code, reason = "the server calls it")]
 mod search;
 mod section;
+pub mod server;
+pub mod session;
+mod stay;
 pub mod step;
 pub mod stream;
 mod strings;
 mod structure;
 mod tree;
+mod watched;
