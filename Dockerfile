@@ -2,7 +2,7 @@
 #   docker build -t daybook .
 #   docker run --read-only --cap-drop=ALL --security-opt=no-new-privileges --stop-timeout=90 \
 #     -v daybook:/var/lib/daybook -v ./daybook:/etc/daybook:ro \
-#     -p 25:2525 -p 110:2110 -p 995:2995 -p 127.0.0.1:8450:8450 daybook
+#     -p 25:2525 -p 110:2110 -p 995:2995 -p 143:2143 -p 993:2993 -p 127.0.0.1:8450:8450 daybook
 # High ports inside, published as low ones. Configuration: /etc/daybook/daybook.toml, see config/container.toml, with
 # users.toml beside it. Everything kept: the volume /var/lib/daybook, which user 65532 must be able to write to; nothing else is
 # written, /tmp neither. Log: standard error. Commands: docker exec CONTAINER daybook mailbox list
@@ -36,7 +36,7 @@ COPY README.md LICENSE-MIT LICENSE-APACHE /usr/share/doc/daybook/
 USER 65532:65532
 WORKDIR /var/lib/daybook
 VOLUME /var/lib/daybook
-EXPOSE 2525 2110 2995 8450
+EXPOSE 2525 2110 2995 2143 2993 8450
 STOPSIGNAL SIGTERM
 # A large store may take a while to open.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s CMD ["/usr/local/bin/daybook", "--config", "/etc/daybook/daybook.toml", "readyz"]

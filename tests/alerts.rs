@@ -369,6 +369,7 @@ impl Given {
             "hostname = \"localhost\"\ndomains = [\"gw.example\"]\ndata_dir = \"data\"\n\
              smtp.listen = [\"127.0.0.1:0\"]\nsmtp.max_message_bytes = 1048576\n\
              pop3.listen = [\"127.0.0.1:0\"]\npop3.listen_tls = []\n\
+             imap.listen = []\nimap.listen_tls = []\n\
              [alerts]\nto = [\"admin@example.net\"]\nrelay = \"127.0.0.1\"\nport = {}\nsecurity = \"none\"\n\
              disk_margin_bytes = 0\nremind_hours = 0\n",
             sink.port

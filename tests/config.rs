@@ -88,7 +88,7 @@ fn the_example_holds_the_defaults() {
     let kind = DirectoryKind::File { path: folder.join("users.toml") };
     expect.directories = vec![DirectorySource { kind, mailboxes: None }];
     assert_eq!(settings, expect);
-    assert_eq!(settings.notices(), ["[imap] is accepted but not served by this version"]);
+    assert_eq!(settings.notices(), Vec::<String>::new());
 }
 
 #[test]
@@ -123,8 +123,9 @@ fn every_commented_key_of_the_example_is_taken() {
 #[test]
 fn the_development_files_read() {
     let settings = read(Path::new("config/dev.toml"));
-    let listeners = settings.smtp.listen.iter().chain(&settings.pop3.listen).chain(&settings.pop3.listen_tls);
-    for address in listeners {
+    let imap = settings.imap_listen();
+    let fetching = [&settings.pop3.listen, &settings.pop3.listen_tls, &imap.listen, &imap.listen_tls];
+    for address in settings.smtp.listen.iter().chain(fetching.into_iter().flatten()) {
         assert!(address.ip().is_loopback() && address.port() > 1023, "{address}");
     }
     assert_eq!(settings.notices(), Vec::<String>::new());

@@ -18,16 +18,14 @@ mod classify;
 mod corpus;
 #[path = "support/fuzz/data_scanner.rs"]
 mod data_scanner;
+#[path = "support/fetch_play.rs"]
+mod fetch_play;
+#[path = "support/fuzz/imap_command.rs"]
+mod imap_command;
 #[path = "support/fuzz/mime.rs"]
 mod mime;
 #[path = "support/fuzz/pop3_command.rs"]
 mod pop3_command;
-#[path = "support/pop3_fake.rs"]
-#[expect(dead_code, reason = "the plays name it")]
-mod pop3_fake;
-#[path = "support/pop3_play.rs"]
-#[expect(dead_code, reason = "only what the clients send is needed")]
-mod pop3_play;
 #[path = "support/fuzz/report_body.rs"]
 mod report_body;
 #[path = "support/smtp_fake.rs"]
@@ -56,11 +54,12 @@ fn files(directory: &str, extension: Option<&str>) -> Vec<PathBuf> {
 type Run = fn(&[u8]);
 
 /// Every target and what it runs.
-const TARGETS: [(&str, Run); 8] = [
+const TARGETS: [(&str, Run); 9] = [
     ("address", address::run),
     ("assign", assign::run),
     ("classify", classify::run),
     ("data_scanner", data_scanner::run),
+    ("imap_command", imap_command::run),
     ("mime", mime::run),
     ("pop3_command", pop3_command::run),
     ("report_body", report_body::run),
@@ -119,9 +118,9 @@ fn the_session_keeps_its_promises_over_the_dialogues_whatever_the_receiver_does(
 fn pop3_seeds() -> Vec<(String, Vec<u8>)> {
     let play = |path: PathBuf| {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let play = pop3_play::Play::parse(&name, &std::fs::read_to_string(&path).unwrap());
+        let play = fetch_play::Play::parse(&name, &std::fs::read_to_string(&path).unwrap());
         let sent = play.acts.into_iter().filter_map(|act| match act {
-            pop3_play::Act::Send(_, octets) => Some(octets),
+            fetch_play::Act::Send(_, octets) => Some(octets),
             _ => None,
         });
         (name, [vec![0], sent.flatten().collect()].concat())
@@ -136,6 +135,19 @@ fn the_pop3_session_keeps_its_promises_over_all_that_was_ever_found_and_the_dial
         for settings in 0..64 {
             seed[0] = settings;
             try_one(&format!("{name} with settings {settings:#x}"), pop3_command::run, &seed);
+        }
+    }
+}
+
+#[test]
+fn the_imap_session_keeps_its_promises_over_all_that_was_ever_found_whoever_else_is_there() {
+    replay("imap_command");
+    for path in files("corpus/crashes/imap_command", None) {
+        let mut input = std::fs::read(&path).unwrap();
+        for settings in 0..64 {
+            input[0] = settings;
+            input[1] = settings.wrapping_mul(37);
+            try_one(&format!("{} with settings {settings:#x}", path.display()), imap_command::run, &input);
         }
     }
 }
@@ -257,7 +269,9 @@ fn seeds_are_written_where_asked() {
             std::fs::write(directory.join("report_body").join(format!("{name}-{index}")), text).unwrap();
         }
     }
-    for path in files("corpus/crashes/assign", None) {
-        std::fs::copy(&path, directory.join("assign").join(path.file_name().unwrap())).unwrap();
+    for target in ["assign", "imap_command"] {
+        for path in files(&format!("corpus/crashes/{target}"), None) {
+            std::fs::copy(&path, directory.join(target).join(path.file_name().unwrap())).unwrap();
+        }
     }
 }

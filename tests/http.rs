@@ -13,7 +13,7 @@ mod http;
 mod names;
 
 use daybook::cli::Daybook;
-use daybook::config::{Http, Settings};
+use daybook::config::{Http, Imap, Settings};
 use http::{Scrape, ask, exchange, get};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -356,6 +356,7 @@ async fn too_little_room_makes_it_unready() {
     settings.smtp.listen = vec![any];
     settings.pop3.listen = vec![any];
     settings.pop3.listen_tls = vec![any];
+    settings.imap = Some(Imap { listen: vec![any], listen_tls: vec![any] });
     settings.http = Some(Http { listen: Some(any) });
     // No disk has room for two of these.
     settings.smtp.max_message_bytes = u64::MAX;

@@ -7,39 +7,69 @@
     reason = "a test that panics has failed"
 )]
 
-#[path = "support/pop3_client.rs"]
-mod pop3_client;
+#[path = "support/fetch_client.rs"]
+mod fetch_client;
+#[path = "support/fetch_play.rs"]
+mod fetch_play;
+#[path = "support/fetch_stage.rs"]
+mod fetch_stage;
+#[path = "support/log_lines.rs"]
+mod log_lines;
 #[path = "support/pop3_fake.rs"]
 mod pop3_fake;
-#[path = "support/pop3_play.rs"]
-mod pop3_play;
 
-use daybook::fetch::auth::Logins;
-use daybook::fetch::pop3::server::{Pop3, Waits};
+use daybook::fetch::pop3::server::{Pop3, Protocol, Waits};
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
-use pop3_client::{Client, SOON, Server, eventually};
+use fetch_client::{Client, SOON, Server, at_once, eventually};
+use fetch_play::{Act, Play, check_received};
+use fetch_stage::Stage;
 use pop3_fake::{Fake, PASSWORD, canonical, size_as_served};
-use pop3_play::{Act, Play, matches};
-use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-fn plays() -> Vec<Play> {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/pop3");
-    let mut plays: Vec<Play> = std::fs::read_dir(corpus)
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-        .map(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            Play::parse(name, &std::fs::read_to_string(&path).unwrap())
-        })
-        .collect();
-    plays.sort_by(|a, b| a.name.cmp(&b.name));
-    plays
+/// `*` stands for anything.
+const WILDCARD: char = '*';
+
+async fn serve(fake: Fake, waits: Waits) -> Server {
+    Server::start(|tls, drain| Pop3::new(at_once(Arc::new(fake)), tls, drain, waits)).await
+}
+
+/// Logs in again and again until nobody holds the maildrop.
+async fn wait_until_free(server: &Server) {
+    let free = async {
+        loop {
+            let mut client = server.connect(true).await;
+            client.line().await.unwrap();
+            client.send(format!("USER mbx-1\r\nPASS {PASSWORD}\r\n").as_bytes()).await;
+            client.line().await.unwrap();
+            if client.line().await.unwrap().starts_with("+OK") {
+                client.send(b"QUIT\r\n").await;
+                client.line().await.unwrap();
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, free).await.unwrap();
+}
+
+/// The maildrop that a play is acted on.
+fn fake_of(play: &Play) -> Fake {
+    let mails: Vec<Vec<u8>> = play.mails.iter().map(|(_, mail)| mail.clone()).collect();
+    let fake = Fake::with(&mails);
+    let mut state = fake.state.lock().unwrap();
+    for fault in &play.faults {
+        match fault.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["commit"] => state.fail_commit = true,
+            ["open"] => state.fail_open = true,
+            ["damaged", uidl, after] => state.damaged = Some((uidl.to_owned(), after.parse().unwrap())),
+            ["short", uidl] => state.short = Some(uidl.to_owned()),
+            _ => panic!("{}: {fault:?}", play.name),
+        }
+    }
+    drop(state);
+    fake
 }
 
 async fn check_kept(play: &Play, fake: &Fake, expect: &[String]) {
@@ -56,48 +86,25 @@ async fn check_fetched(play: &Play, fake: &Fake, expect: &[String]) {
 }
 
 async fn act(play: &Play) {
-    let fake = play.fake();
-    let server = Server::start(fake.clone(), Waits { login_refused: Duration::ZERO, ..Pop3::waits() }).await;
-    let mut clients: HashMap<usize, Client> = HashMap::new();
+    let fake = fake_of(play);
+    let server = serve(fake.clone(), Pop3::waits()).await;
+    let mut stage = Stage::new(play, server, WILDCARD);
     for act in &play.acts {
-        let name = format!("{}: {act:?}", play.name);
-        if let Act::Send(who, _) | Act::Expect(who, _) | Act::Tls(who) | Act::Closed(who) | Act::Drop(who) =
-            act
-            && !clients.contains_key(who)
-        {
-            let is_implicit = matches!(act, Act::Tls(_));
-            clients.insert(*who, server.connect(is_implicit).await);
-            if is_implicit {
-                continue;
-            }
+        if stage.act(act).await {
+            continue;
         }
         match act {
-            Act::Send(who, octets) => clients.get_mut(who).unwrap().send(octets).await,
-            Act::Expect(who, pattern) => {
-                let line = clients.get_mut(who).unwrap().line().await;
-                let line = line.unwrap_or_else(|| panic!("{name}: the server closed"));
-                assert!(matches(pattern, &line), "{name}: {line:?}");
-            }
-            Act::Tls(who) => {
-                let client = clients.remove(who).unwrap();
-                clients.insert(*who, server.upgrade(client).await);
-            }
-            Act::Closed(who) => {
-                let mut client = clients.remove(who).unwrap();
-                assert_eq!(client.line().await, None, "{name}");
-            }
-            Act::Drop(who) => drop(clients.remove(who)),
             Act::Kept(uidls) => check_kept(play, &fake, uidls).await,
             Act::Fetched(uidls) => check_fetched(play, &fake, uidls).await,
+            _ => panic!("{}: {act:?}", play.name),
         }
     }
-    drop(clients);
-    server.stop().await;
+    stage.end().await;
 }
 
 #[tokio::test]
 async fn the_server_plays_its_part_in_every_play() {
-    let plays = plays();
+    let plays = Play::all("pop3");
     for play in &plays {
         act(play).await;
     }
@@ -106,9 +113,7 @@ async fn the_server_plays_its_part_in_every_play() {
 
 /// Sends the pieces, each after the one before was read, and gives all that comes back.
 async fn converse(fake: &Fake, tls: &TlsIdentity, pieces: [&[u8]; 2], piece_octets: usize) -> Vec<u8> {
-    let waits = Waits { login_refused: Duration::ZERO, ..Pop3::waits() };
-    let pop3 =
-        Pop3::new(Arc::new(Logins::new(Arc::new(fake.clone()))), tls.server_config(), Drain::new(), waits);
+    let pop3 = Pop3::new(at_once(Arc::new(fake.clone())), tls.server_config(), Drain::new(), Pop3::waits());
     let (near, far) = tokio::io::duplex(piece_octets.max(1));
     let server = tokio::spawn(async move {
         let peer = "192.0.2.1".parse().unwrap();
@@ -133,25 +138,12 @@ async fn converse(fake: &Fake, tls: &TlsIdentity, pieces: [&[u8]; 2], piece_octe
     received
 }
 
-fn check_received(play: &Play, received: &[u8], how: &str) {
-    let text = String::from_utf8_lossy(received);
-    let mut lines =
-        text.strip_suffix("\r\n").unwrap_or_else(|| panic!("{} {how}: {text:?}", play.name)).split("\r\n");
-    for act in &play.acts {
-        if let Act::Expect(_, pattern) = act {
-            let line = lines.next().unwrap_or_else(|| panic!("{} {how}: nothing for {pattern:?}", play.name));
-            assert!(matches(pattern, line), "{} {how}: {pattern:?} {line:?}", play.name);
-        }
-    }
-    assert_eq!(lines.next(), None, "{} {how}", play.name);
-}
-
 #[tokio::test]
 async fn what_the_client_says_means_the_same_however_it_is_cut() {
     let directory = tempfile::tempdir().unwrap();
     let tls = TlsIdentity::self_signed(directory.path(), "localhost").unwrap();
     let mut acted = 0;
-    for play in plays().iter().filter(|play| play.is_simple()) {
+    for play in Play::all("pop3").iter().filter(|play| play.is_simple()) {
         let sent: Vec<u8> = play
             .acts
             .iter()
@@ -163,12 +155,12 @@ async fn what_the_client_says_means_the_same_however_it_is_cut() {
             .copied()
             .collect();
         for at in 0..=sent.len() {
-            let fake = play.fake();
+            let fake = fake_of(play);
             let (head, tail) = sent.split_at(at);
             // A pipe no wider than the first piece delivers it alone; as wide as one octet, each octet alone.
             let piece_octets = if at == 0 { 1 } else { at };
             let received = converse(&fake, &tls, [head, tail], piece_octets).await;
-            check_received(play, &received, &format!("cut at {at}"));
+            check_received(play, &received, &format!("cut at {at}"), WILDCARD);
             for act in &play.acts {
                 match act {
                     Act::Fetched(uidls) => check_fetched(play, &fake, uidls).await,
@@ -184,7 +176,7 @@ async fn what_the_client_says_means_the_same_however_it_is_cut() {
 
 /// A server and a client of it that is logged in over TLS.
 async fn logged_in(fake: &Fake, waits: Waits) -> (Server, Client) {
-    let server = Server::start(fake.clone(), waits).await;
+    let server = serve(fake.clone(), waits).await;
     let mut client = server.connect(true).await;
     client.line().await.unwrap();
     client.send(format!("USER mbx-1\r\nPASS {PASSWORD}\r\n").as_bytes()).await;
@@ -284,7 +276,7 @@ async fn a_silent_client_is_let_go_without_a_word_and_without_a_delete() {
     assert!(client.line().await.unwrap().starts_with("+OK"));
     assert_eq!(client.line().await, None);
     // The lock is free again, so the session is over.
-    server.wait_until_free().await;
+    wait_until_free(&server).await;
     assert_eq!(fake.uidls(), ["u1"]);
     drop(client);
     server.stop().await;
@@ -296,7 +288,7 @@ async fn a_client_that_does_not_read_is_let_go() {
     let waits = Waits { write: Duration::from_millis(100), ..Pop3::waits() };
     let (server, mut client) = logged_in(&fake, waits).await;
     client.send(b"RETR 1\r\n").await;
-    server.wait_until_free().await;
+    wait_until_free(&server).await;
     assert!(fake.state.lock().unwrap().fetched.is_empty());
     drop(client);
     server.stop().await;
@@ -329,7 +321,7 @@ async fn a_thousand_cut_sessions_delete_nothing() {
 
 #[tokio::test]
 async fn a_store_that_panics_is_our_trouble_and_not_the_end() {
-    let server = Server::start(Fake::default(), Pop3::waits()).await;
+    let server = serve(Fake::default(), Pop3::waits()).await;
     let mut client = server.connect(true).await;
     client.line().await.unwrap();
     client.send(b"USER broken\r\nPASS x\r\nQUIT\r\n").await;
@@ -362,7 +354,7 @@ async fn ten_thousand_pipelined_commands_are_all_answered() {
 
 #[tokio::test]
 async fn the_log_tells_each_visit_in_one_line_and_never_a_password() {
-    let log = pop3_client::Log::default();
+    let log = log_lines::Log::default();
     let _guard = log.listen();
     let fake = Fake::with(&[b"one\r\n".to_vec(), b"three\r\n".to_vec()]);
     let (server, mut client) = logged_in(&fake, Pop3::waits()).await;

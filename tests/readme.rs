@@ -28,7 +28,8 @@ const RUNNING: &str = "Running it";
 const MOVING: &str = "Backup and restore";
 
 /// What the README shows that a test machine cannot have: fixed ports.
-const FREE_PORTS: &str = "[smtp]\nlisten = [\"127.0.0.1:0\"]\n[pop3]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n";
+const FREE_PORTS: &str = "[smtp]\nlisten = [\"127.0.0.1:0\"]\n[pop3]\nlisten = [\"127.0.0.1:0\"]\nlisten_tls = [\"127.0.0.1:0\"]\n\
+                          [imap]\nlisten = []\nlisten_tls = []\n";
 
 /// The `daybook` part of a line: without `sudo` before it and a pipe behind it.
 fn daybook_command(line: &str) -> Option<Vec<&str>> {
@@ -63,8 +64,9 @@ fn the_trial_takes_a_report_to_the_folders_it_names() {
         assert!(text.contains(port), "{port}");
         text.replace(port, "0")
     });
+    let imap = if config.contains("[imap]") { "" } else { "\n[imap]\nlisten = []\nlisten_tls = []\n" };
     let site = Site::new();
-    site.write("daybook.toml", &config);
+    site.write("daybook.toml", &(config + imap));
     site.write("users.toml", &page::file(TRIAL, "users.toml"));
 
     let (mut server, mut address): (Option<Server<'_>>, Option<String>) = (None, None);

@@ -4,7 +4,7 @@
 
 use daybook::admin::{self, Request, Response};
 use daybook::cli::Daybook;
-use daybook::config::Settings;
+use daybook::config::{Imap, Settings};
 use daybook::observe::{self, FileLog, Filter, Format, Level};
 use serde_json::Value;
 use std::fs;
@@ -39,6 +39,7 @@ fn a_stuck_tail_slows_nothing_costs_bounded_memory_and_is_told_what_it_lost() {
     let loopback = || vec!["127.0.0.1:0".parse().unwrap()];
     (settings.smtp.listen, settings.pop3.listen, settings.pop3.listen_tls) =
         (loopback(), loopback(), loopback());
+    settings.imap = Some(Imap { listen: loopback(), listen_tls: loopback() });
     let running = runtime.block_on(Daybook::start(settings)).unwrap();
 
     let mut stuck = UnixStream::connect(data_dir.join("admin.sock")).unwrap();

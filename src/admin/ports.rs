@@ -1,8 +1,8 @@
 //! Where a server really listens, for those who let the system choose the ports.
 //!
 //! `data_dir/ports.json` holds one object, only what is bound, the first address of each:
-//! `{"smtp":"127.0.0.1:34567","pop3":"127.0.0.1:34568","pop3s":"127.0.0.1:34569","http":"127.0.0.1:34570"}`. It appears
-//! whole, once everything is bound, and goes when the server ends in good order.
+//! `{"smtp":"127.0.0.1:34567","pop3":"127.0.0.1:34568","pop3s":"127.0.0.1:34569","imap":"127.0.0.1:34570",
+//! "imaps":"127.0.0.1:34571","http":"127.0.0.1:34572"}`. It appears whole, once everything is bound, and goes when the server ends in good order.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -26,6 +26,12 @@ pub struct Ports {
     /// POP3 over TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pop3s: Option<SocketAddr>,
+    /// IMAP with STARTTLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imap: Option<SocketAddr>,
+    /// IMAP over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imaps: Option<SocketAddr>,
     /// Health and metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<SocketAddr>,

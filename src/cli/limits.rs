@@ -6,7 +6,7 @@
 //!
 //! | share of the limit | for |
 //! |---|---|
-//! | [`OWN_DESCRIPTORS`], or half if the limit is lower than twice that | half of it POP3, the rest the store, its index, the log, HTTP, `admin.sock` |
+//! | [`OWN_DESCRIPTORS`], or half if the limit is lower than twice that | a third of it POP3, a third IMAP, the rest the store, its index, the log, HTTP, `admin.sock` |
 //! | two thirds of the rest | SMTP |
 //! | one third of the rest | messages on their way in that are too large for memory |
 
@@ -16,13 +16,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 
 /// Descriptors that SMTP never gets.
-const OWN_DESCRIPTORS: usize = 512;
-/// POP3 connections open at once, over all its ports.
-const POP3_CONNECTIONS_MAX: usize = 256;
+const OWN_DESCRIPTORS: usize = 768;
+/// POP3 connections open at once, over all its ports; as many of IMAP.
+const FETCH_CONNECTIONS_MAX: usize = 256;
 /// Of those, from one address. An archive needs one or two; who guesses passwords must leave it some.
-const POP3_PER_ADDRESS_MAX: usize = 64;
+const FETCH_PER_ADDRESS_MAX: usize = 64;
 /// Of those, from one network.
-const POP3_PER_NETWORK_MAX: usize = 128;
+const FETCH_PER_NETWORK_MAX: usize = 128;
 
 /// As many descriptors as the system allows: the soft limit is low for programs that use `select`, which we do not.
 pub(super) fn raise_descriptors() {
@@ -87,10 +87,19 @@ pub(super) fn smtp(settings: &Settings, descriptors: usize) -> AdmissionPolicy {
 
 /// Who may be connected to POP3 with so many descriptors.
 pub(super) fn pop3(descriptors: usize) -> AdmissionPolicy {
+    fetch(descriptors)
+}
+
+/// The same of IMAP, whose clients stay longer.
+pub(super) fn imap(descriptors: usize) -> AdmissionPolicy {
+    fetch(descriptors)
+}
+
+fn fetch(descriptors: usize) -> AdmissionPolicy {
     AdmissionPolicy {
-        per_address_max: POP3_PER_ADDRESS_MAX,
-        per_network_max: POP3_PER_NETWORK_MAX,
-        ..AdmissionPolicy::in_all(POP3_CONNECTIONS_MAX.min(own(descriptors) / 2))
+        per_address_max: FETCH_PER_ADDRESS_MAX,
+        per_network_max: FETCH_PER_NETWORK_MAX,
+        ..AdmissionPolicy::in_all(FETCH_CONNECTIONS_MAX.min(own(descriptors) / 3))
     }
 }
 
@@ -124,12 +133,13 @@ mod tests {
     #[test]
     fn connections_never_take_all_descriptors() {
         for descriptors in (2..4_096).chain([20_000, 65_535, 1 << 20, usize::MAX]) {
-            let connections = smtp_descriptors(descriptors) + pop3(descriptors).connections_max;
+            let fetching = pop3(descriptors).connections_max + imap(descriptors).connections_max;
+            let connections = smtp_descriptors(descriptors) + fetching;
             assert!(connections < descriptors, "{descriptors}");
             assert!(descriptors < 128 || descriptors - connections >= descriptors / 4, "{descriptors}");
         }
-        assert_eq!(smtp_descriptors(65_535), 43_349);
-        assert_eq!(pop3(2_048).connections_max, POP3_CONNECTIONS_MAX);
+        assert_eq!(smtp_descriptors(65_535), 43_178);
+        assert_eq!(pop3(2_048).connections_max, FETCH_CONNECTIONS_MAX);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The gateway as one thing that starts and stops: every room put together, in this process.
 //!
 //! ```text
-//! start: store ─▶ TLS ─▶ directory ─▶ bind smtp, pop3, pop3s, http, admin.sock ─▶ ports.json ─▶ serve
-//! stop:  drain smtp, pop3, pop3s ─▶ http, admin.sock and ports.json go ─▶ store closes
+//! start: store ─▶ TLS ─▶ directory ─▶ bind smtp, pop3, pop3s, imap, imaps, http, admin.sock ─▶ ports.json ─▶ serve
+//! stop:  drain smtp, pop3, pop3s, imap, imaps ─▶ http, admin.sock and ports.json go ─▶ store closes
 //! ```
 //! Invariants:
 //! - Whatever can fail has been tried before the first connection is taken.
@@ -20,10 +20,12 @@ use crate::admin::{self, Context, PORTS_FILE, Ports, Serving};
 use crate::config::{Live, Settings};
 use crate::directory::{Directory, ReloadReport};
 use crate::fetch::auth::Logins;
-use crate::fetch::pop3::server::{Pop3, Protocol};
+use crate::fetch::door::Protocol;
+use crate::fetch::imap::server::Imap;
+use crate::fetch::pop3::server::Pop3;
 use crate::fetch::stored::StoredMaildrops;
 use crate::mail::Untrusted;
-use crate::net::admission::Admission;
+use crate::net::admission::{Admission, AdmissionPolicy};
 use crate::net::drain::Drain;
 use crate::net::listen::{self, Listener};
 use crate::net::tls::TlsIdentity;
@@ -37,8 +39,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// How long POP3 connections may go on once the server ends: a message being fetched may be finished.
-const POP3_DRAIN_WAIT: Duration = Duration::from_secs(30);
+/// How long POP3 and IMAP connections may go on once the server ends: a message being fetched may be finished.
+const FETCH_DRAIN_WAIT: Duration = Duration::from_secs(30);
 /// How often the files of the directory are looked at.
 const DIRECTORY_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Conflicts logged of one source; the rest is counted.
@@ -125,7 +127,8 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
     running.raise_alarms().await?;
     limits::warn_of_few_descriptors(&running.settings.current(), limits::descriptors());
     // No waiting from here on: whoever is told to end while starting ends at once, and must not leave connections behind.
-    running.serve_mail(bound.smtp, bound.pop3, bound.pop3s);
+    running.serve_smtp(bound.smtp);
+    running.serve_fetch([bound.pop3, bound.pop3s], [bound.imap, bound.imaps]);
     running.services.spawn(watch(Arc::clone(&running.directory), running.drain.clone()));
     running.services.spawn(renewal::watch(Arc::clone(&running.tls), running.drain.clone()));
     running.services.spawn(admin::show_waiting(running.context()));
@@ -186,9 +189,9 @@ async fn watch(directory: Arc<Directory>, drain: Drain) {
 }
 
 impl Running {
-    fn serve_mail(&mut self, smtp: Vec<Listener>, pop3: Vec<Listener>, pop3s: Vec<Listener>) {
+    fn serve_smtp(&mut self, listeners: Vec<Listener>) {
         let task = self.services.spawn(smtp::server::serve(
-            smtp,
+            listeners,
             self.admission.clone(),
             self.smtp.clone(),
             Some(Arc::clone(&self.tls)),
@@ -196,23 +199,35 @@ impl Running {
             self.drain.clone(),
         ));
         self.vital.push(("smtp", task));
-        // One for all its ports.
-        let admission = Admission::new(limits::pop3(limits::descriptors()));
+    }
+
+    /// Each protocol on its ports where TLS is asked for and on those where it begins at once.
+    fn serve_fetch(&mut self, pop3: [Vec<Listener>; 2], imap: [Vec<Listener>; 2]) {
         let maildrops = StoredMaildrops::new(Arc::clone(&self.store), self.visits.clone());
         // One for all protocols, or each would have its own limits.
         let logins = Arc::new(Logins::new(maildrops));
-        let server = Arc::new(Pop3::new(logins, self.tls.server_config(), self.drain.clone(), Pop3::waits()));
-        for (name, listeners, port) in
-            [("pop3", pop3, server.plain()), ("pop3s", pop3s, server.implicit_tls())]
-        {
+        let (tls, drain) = (self.tls.server_config(), self.drain.clone());
+        let server = Pop3::new(Arc::clone(&logins), Arc::clone(&tls), drain.clone(), Pop3::waits());
+        self.serve_protocol(["pop3", "pop3s"], pop3, server, limits::pop3(limits::descriptors()));
+        let server = Imap::new(logins, tls, drain, Imap::waits());
+        self.serve_protocol(["imap", "imaps"], imap, server, limits::imap(limits::descriptors()));
+    }
+
+    fn serve_protocol<P: Protocol>(
+        &mut self,
+        names: [&'static str; 2],
+        [plain, implicit_tls]: [Vec<Listener>; 2],
+        server: P,
+        policy: AdmissionPolicy,
+    ) {
+        // Both for all its ports.
+        let (server, admission) = (Arc::new(server), Admission::new(policy));
+        let ports = [(plain, server.plain()), (implicit_tls, server.implicit_tls())];
+        for (name, (listeners, port)) in names.into_iter().zip(ports) {
             let turned_off = listeners.is_empty();
-            let task = self.services.spawn(listen::serve(
-                listeners,
-                port,
-                admission.clone(),
-                self.drain.clone(),
-                || POP3_DRAIN_WAIT,
-            ));
+            let serving =
+                listen::serve(listeners, port, admission.clone(), self.drain.clone(), || FETCH_DRAIN_WAIT);
+            let task = self.services.spawn(serving);
             if !turned_off {
                 self.vital.push((name, task));
             }
@@ -276,7 +291,7 @@ impl Running {
 
     /// How long open connections may go on once the end has begun.
     pub(super) fn drain_wait(&self) -> Duration {
-        smtp_settings(&self.settings.current()).timeouts.drain.max(POP3_DRAIN_WAIT)
+        smtp_settings(&self.settings.current()).timeouts.drain.max(FETCH_DRAIN_WAIT)
     }
 
     /// Takes no new connections, lets those that are open end, and closes the store.

@@ -91,6 +91,8 @@ pub(super) struct Bound {
     pub(super) smtp: Vec<Listener>,
     pub(super) pop3: Vec<Listener>,
     pub(super) pop3s: Vec<Listener>,
+    pub(super) imap: Vec<Listener>,
+    pub(super) imaps: Vec<Listener>,
     pub(super) http: Vec<Listener>,
     pub(super) admin: AdminSocket,
     pub(super) ports: Ports,
@@ -197,12 +199,22 @@ pub(super) async fn bind(settings: &Settings) -> Result<Bound, StartError> {
     let smtp = listeners("smtp", &settings.smtp.listen).await?;
     let pop3 = listeners("pop3", &settings.pop3.listen).await?;
     let pop3s = listeners("pop3s", &settings.pop3.listen_tls).await?;
+    let wanted = settings.imap_listen();
+    let imap = imap_listeners("imap", &wanted.listen, settings).await?;
+    let imaps = imap_listeners("imaps", &wanted.listen_tls, settings).await?;
     let http = http_listeners(settings).await?;
     let first = |listeners: &[Listener]| listeners.first().map(Listener::address);
-    let ports = Ports { smtp: first(&smtp), pop3: first(&pop3), pop3s: first(&pop3s), http: first(&http) };
+    let ports = Ports {
+        smtp: first(&smtp),
+        pop3: first(&pop3),
+        pop3s: first(&pop3s),
+        imap: first(&imap),
+        imaps: first(&imaps),
+        http: first(&http),
+    };
     let admin = AdminSocket::bind(&settings.data_dir).map_err(data_dir)?;
     ports.write(&settings.data_dir).map_err(data_dir)?;
-    Ok(Bound { smtp, pop3, pop3s, http, admin, ports })
+    Ok(Bound { smtp, pop3, pop3s, imap, imaps, http, admin, ports })
 }
 
 async fn listeners(service: &'static str, addresses: &[SocketAddr]) -> Result<Vec<Listener>, StartError> {
@@ -211,6 +223,21 @@ async fn listeners(service: &'static str, addresses: &[SocketAddr]) -> Result<Ve
         tracing::info!(event = "listening", service, addr = %listener.address());
     }
     Ok(listeners)
+}
+
+/// Nobody asked for the default, which another server may have: one that served POP3 before must go on when it is renewed.
+async fn imap_listeners(
+    service: &'static str,
+    addresses: &[SocketAddr],
+    settings: &Settings,
+) -> Result<Vec<Listener>, StartError> {
+    match listeners(service, addresses).await {
+        Err(error) if settings.imap.is_none() => {
+            tracing::warn!(event = "fetch.unavailable", service, %error);
+            Ok(Vec::new())
+        }
+        bound => bound,
+    }
 }
 
 /// Nobody asked for the default: monitoring that cannot be had must not keep mail from being taken.

@@ -33,8 +33,8 @@ impl Vitals {
 
     /// What is served where, in one line, for who asks the service manager. Never blocks.
     pub(super) fn summary(&self) -> String {
-        let Ports { smtp, pop3, pop3s, .. } = &self.ports;
-        let bound = [("smtp", smtp), ("pop3", pop3), ("pop3s", pop3s)];
+        let Ports { smtp, pop3, pop3s, imap, imaps, .. } = &self.ports;
+        let bound = [("smtp", smtp), ("pop3", pop3), ("pop3s", pop3s), ("imap", imap), ("imaps", imaps)];
         let bound: Vec<String> = bound
             .iter()
             .filter_map(|(service, address)| address.map(|address| format!("{service} on {address}")))

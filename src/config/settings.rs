@@ -53,7 +53,7 @@ pub struct Settings {
     pub exchange: Exchange,
     /// `[pop3]`.
     pub pop3: Pop3,
-    /// `[imap]`; `None` when the file has no such section. Accepted, but not served yet.
+    /// `[imap]`; `None` when the file has no such section: then the defaults hold, see [`Settings::imap_listen`].
     pub imap: Option<Imap>,
     /// `[http]`; `None` when the file has no such section: then the default is listened on if it is free, and it is no more
     /// than a warning when it is not. What a section says must work, as for every other service.
@@ -92,7 +92,7 @@ pub struct Pop3 {
     pub listen_tls: Vec<SocketAddr>,
 }
 
-/// Fetching over IMAP. Accepted and checked, not served yet.
+/// Fetching over IMAP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imap {
     /// `listen`: addresses and ports where TLS begins with STARTTLS, before any credential. `[]` turns it off.
@@ -277,9 +277,6 @@ impl Settings {
     /// What an operator should know about a configuration that is nevertheless right, one sentence each.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = Vec::new();
-        if self.imap.is_some() {
-            notices.push("[imap] is accepted but not served by this version".to_owned());
-        }
         notices.extend(self.smtp.narrow_budget());
         if let Some(address) = self.http_listen().filter(|address| !address.ip().to_canonical().is_loopback())
         {
@@ -291,6 +288,12 @@ impl Settings {
             notices.push(format!("[alerts] mail goes to {} in clear", mail.relay));
         }
         notices
+    }
+
+    /// Where IMAP is served. Without a section, where the defaults say; nobody asked for those, so that a start does without
+    /// one that is taken.
+    pub fn imap_listen(&self) -> Imap {
+        self.imap.clone().unwrap_or_default()
     }
 
     /// Where health and metrics are served; `None` when they are turned off.
@@ -422,11 +425,12 @@ mod tests {
     }
 
     #[test]
-    fn names_what_is_accepted_but_not_served() {
+    fn imap_is_served_without_being_asked_for() {
         let mut settings = Settings::with_defaults("h.example", &["h.example"], Path::new("/d"));
         assert_eq!(settings.notices(), Vec::<String>::new());
-        settings.imap = Some(Imap::default());
-        assert_eq!(settings.notices(), ["[imap] is accepted but not served by this version"]);
+        assert_eq!(settings.imap_listen(), Imap::default());
+        settings.imap = Some(Imap { listen: Vec::new(), ..Imap::default() });
+        assert_eq!(settings.imap_listen().listen, []);
     }
 
     #[test]

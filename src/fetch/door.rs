@@ -20,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// How long a client that is not logged in may be silent. Short, on purpose: connections are scarce, anybody can open them,
@@ -27,8 +28,6 @@ use tokio::net::TcpStream;
 pub const LOGIN_WAIT: Duration = Duration::from_secs(3 * 60);
 /// How long a client may take to read what it asked for, for each piece of it.
 pub const WRITE_WAIT: Duration = Duration::from_secs(2 * 60);
-/// Pause before the answer to a refused login, times the number of refusals on this connection.
-pub const LOGIN_REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a server waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +38,12 @@ pub struct Waits {
     pub idle: Duration,
     /// For the client to read a piece of output.
     pub write: Duration,
-    /// Before a refused login is answered, times the refusals so far.
-    pub login_refused: Duration,
 }
 
 impl Waits {
     /// The usual ones, for a protocol whose clients may be silent for so long once they are logged in.
     pub fn with_idle(idle: Duration) -> Waits {
-        Waits { login: LOGIN_WAIT, idle, write: WRITE_WAIT, login_refused: LOGIN_REFUSED_WAIT }
+        Waits { login: LOGIN_WAIT, idle, write: WRITE_WAIT }
     }
 }
 
@@ -94,20 +91,31 @@ pub trait Protocol: Send + Sync + Sized + 'static {
 
     /// A conversation that starts: serves it to its end, or until the client was told to begin TLS, which gives the connection
     /// back.
-    fn begin(
+    fn begin<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &self,
-        wire: Wire<Stream>,
+        wire: Wire<S>,
         encrypted: bool,
         client: Client,
-    ) -> impl Future<Output = Option<(Wire<Stream>, Self::Session)>> + Send;
+    ) -> impl Future<Output = Option<(Wire<S>, Self::Session)>> + Send;
 
     /// The same conversation, encrypted now: it can only end.
-    fn go_on(
+    fn go_on<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &self,
-        wire: Wire<Stream>,
+        wire: Wire<S>,
         session: Self::Session,
         client: Client,
     ) -> impl Future<Output = ()> + Send;
+
+    /// Serves a connection whose encryption, if any, is somebody else's affair. Gives it back, with its session, when the
+    /// client was told to begin TLS; otherwise it is over.
+    fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &self,
+        stream: S,
+        encrypted: bool,
+        peer: IpAddr,
+    ) -> impl Future<Output = Option<(Wire<S>, Self::Session)>> + Send {
+        self.begin(Wire::new(stream), encrypted, client(Self::NAME, peer))
+    }
 
     /// The service for ports where TLS begins when the client asks for it.
     fn plain(self: &Arc<Self>) -> Arc<Port<Self>> {
@@ -183,7 +191,7 @@ fn log_failed_handshake(client: &Client, error: &UpgradeError) {
 }
 
 /// A client that has just connected.
-pub(super) fn client(protocol: &'static str, peer: IpAddr) -> Client {
+fn client(protocol: &'static str, peer: IpAddr) -> Client {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut random = [0; 10];
     // The id need not be secret, only its own; without randomness the time still tells sessions apart.

@@ -181,7 +181,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 self.consume(seen);
                 return self.drain_line(octets_max, deadline).await;
             }
-            self.fill(octets_max.max(IDLE_OCTETS), deadline).await?;
+            // Whoever may send long lines seldom does: room for them is made when one comes.
+            let room = if seen < IDLE_OCTETS { IDLE_OCTETS } else { octets_max };
+            self.fill(room, deadline).await?;
+        }
+    }
+
+    /// Reads so many octets by `deadline`. Unlike the other ways to read, dropping this future loses what it has taken already.
+    ///
+    /// # Errors
+    /// [`WireError::Closed`], [`WireError::Deadline`], [`WireError::Io`].
+    pub async fn octets(&mut self, wanted: usize, deadline: Instant) -> Result<Vec<u8>, WireError> {
+        // All at once: growing would leave copies behind of what may be a password.
+        let mut taken = Vec::with_capacity(wanted);
+        loop {
+            let here = self.buffered().len().min(wanted - taken.len());
+            if let Some(octets) = self.buffer.get_mut(self.start..self.start + here) {
+                taken.extend_from_slice(octets);
+                octets.zeroize();
+            }
+            self.consume(here);
+            if taken.len() == wanted {
+                return Ok(taken);
+            }
+            self.fill(IDLE_OCTETS, deadline).await?;
         }
     }
 
@@ -308,6 +331,34 @@ mod tests {
     #[tokio::test]
     async fn gives_up_a_line_without_end() {
         check(&[&"x".repeat(2 * LINE_DRAIN_OCTETS_MAX)], 512, &["ENDLESS"]).await;
+    }
+
+    #[tokio::test]
+    async fn takes_so_many_octets_and_leaves_what_follows() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let writer = tokio::spawn(async move {
+            far.write_all(&[b'x'; 10_000]).await.unwrap();
+            far.write_all(b"NOOP\r\n123").await.unwrap();
+        });
+        let mut wire = Wire::new(near);
+        assert_eq!(wire.octets(0, soon()).await.unwrap(), b"");
+        assert_eq!(wire.octets(10_000, soon()).await.unwrap(), [b'x'; 10_000]);
+        assert_eq!(wire.line(16, soon()).await.unwrap(), Line::Complete(b"NOOP\r\n".to_vec()));
+        assert!(matches!(wire.octets(4, soon()).await, Err(WireError::Closed)));
+        writer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn room_for_a_long_line_is_made_when_one_comes() {
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let mut wire = Wire::new(near);
+        let long = [vec![b'x'; 50_000], b"\n".to_vec()].concat();
+        far.write_all(&[b"NOOP\n", long.as_slice()].concat()).await.unwrap();
+        assert_eq!(wire.line(1 << 16, soon()).await.unwrap(), Line::Complete(b"NOOP\n".to_vec()));
+        assert!(wire.buffer.len() <= IDLE_OCTETS, "{}", wire.buffer.len());
+        assert_eq!(wire.line(1 << 16, soon()).await.unwrap(), Line::Complete(long));
+        wire.shrink();
+        assert!(wire.buffer.is_empty());
     }
 
     #[tokio::test]

@@ -56,6 +56,8 @@
 //! | `auth.ok` | info | session_id, protocol, peer, login, mailbox, mailbox_id | A client logged in. |
 //! | `mailbox.former_login_used` | info | session_id, protocol, peer, mailbox, mailbox_id, until | A client logged in by a former address, which is served until then. |
 //! | `auth.failed` | warn | session_id, protocol, peer, login, reason | A client did not get in: `wrong`, `unavailable`, `in-use`, `too-many` (sessions of that gateway mailbox), or `clear` when it spoke of credentials without TLS. |
+//! | `auth.backed_off` | warn | session_id, protocol, peer, network | Passwords from that network are not checked any more for now, after too many wrong ones: for one login, or for all. Told once until nothing was refused for ten minutes; each refusal is counted in `daybook_auth_failures_total`. |
+//! | `auth.busy` | warn | session_id, protocol, peer, refused | So many logins wait for their check that this one was told to come again. `refused` have been so far; told of each power of two. |
 //! | `auth.unavailable` | error | session_id, error | The password could not be checked; it was answered as a wrong one. |
 //! | `auth.keys_changed` | info | session_id | Its keys were changed while a client logged in; it is told to come again. |
 //! | `auth.broken` | error | session_id, error | A bug: checking a password failed. |
@@ -72,6 +74,8 @@
 //! | `fetch.tls_failed` | info, error | session_id, protocol, peer, error, cause | The handshake failed, by the client's fault (info) or ours (error). |
 //! | `fetch.tls_injection` | warn | session_id, protocol, peer, error | A client, or somebody between, sent commands before TLS to be taken for later ones. |
 //! | `fetch.over_cap` | warn | protocol, peer, limit, refused | Too many connections, as `smtp.over_cap`; logged at 1, 2, 4, 8, … refusals. |
+//! | `fetch.broken` | error | session_id, error | A bug: serving folders failed. |
+//! | `fetch.unavailable` | warn | service, error | IMAP is not served there: nobody asked for the default port, and it cannot be had. |
 //! | `fetch.accept_failed` | error | protocol, error, failed | As `smtp.accept_failed`. |
 //!
 //! # What admins do

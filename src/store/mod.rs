@@ -58,6 +58,10 @@
 //! placement. A fork gets its own INBOX entry, and a place in a user's folder only where that join is lacking. An original
 //! whose exact octets are held already is referenced, not stored again. Other octets are always kept.
 //!
+//! **A folder that a client has open** (folders.rs): its flags are facts as well, and go with their entry; one row tells whether it
+//! is as it was, and whoever listens hears when it is not ([`Store::changes`]). What is marked `\Deleted` is taken out by a client
+//! that believes it: flags that are damaged are an error, never flags.
+//!
 //! **Without opening it**, beside a server or not, [`Reader`] lists and reads what is stored (reading.rs).
 //!
 //! **Whether it is whole** is told by [`verify`], beside a server or without one, and without any key (check/).

@@ -10,6 +10,8 @@ use std::path::Path;
 
 pub(super) const NAME: &str = "ports";
 const HTTP: &str = "http";
+const IMAP: &str = "imap";
+const IMAPS: &str = "imaps";
 /// Characters shown of a greeting that is none.
 const SAID_SHOWN: usize = 80;
 /// Ports below need a privilege (capabilities(7), `CAP_NET_BIND_SERVICE`).
@@ -56,9 +58,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
         match judge(&wanted, &outcome, we) {
             None => good.push(format!("{} {}", wanted.service, wanted.address)),
             // Where nobody asked for it, the server goes on without it.
-            Some(finding)
-                if wanted.service == HTTP && settings.http.is_none() && finding.status == Status::Problem =>
-            {
+            Some(finding) if is_unasked(&wanted, settings) && finding.status == Status::Problem => {
                 findings.push(Finding { status: Status::Warning, ..finding });
             }
             Some(finding) => findings.push(finding),
@@ -77,14 +77,26 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     })
 }
 
+/// Whether nobody asked for it.
+fn is_unasked(wanted: &Wanted, settings: &Settings) -> bool {
+    match wanted.service {
+        HTTP => settings.http.is_none(),
+        IMAP | IMAPS => settings.imap.is_none(),
+        _ => false,
+    }
+}
+
 /// Every configured address; those with port 0 as the server got them, if it is known.
 fn wanted(settings: &Settings, ports: Option<&Ports>) -> Vec<Wanted> {
     let bound = |choose: fn(&Ports) -> Option<SocketAddr>| ports.and_then(choose);
+    let imap = settings.imap_listen();
     let http: Vec<SocketAddr> = settings.http_listen().into_iter().collect();
     let services = [
         ("smtp", "[smtp] listen", &settings.smtp.listen, bound(|ports| ports.smtp)),
         ("pop3", "[pop3] listen", &settings.pop3.listen, bound(|ports| ports.pop3)),
         ("pop3s", "[pop3] listen_tls", &settings.pop3.listen_tls, bound(|ports| ports.pop3s)),
+        (IMAP, "[imap] listen", &imap.listen, bound(|ports| ports.imap)),
+        (IMAPS, "[imap] listen_tls", &imap.listen_tls, bound(|ports| ports.imaps)),
         (HTTP, "[http] listen", &http, bound(|ports| ports.http)),
     ];
     let mut all = Vec::new();
@@ -119,7 +131,7 @@ fn served(view: &View) -> Option<Ports> {
 
 fn knock(wanted: &Wanted, host: &str) -> Outcome {
     let said = match wanted.service {
-        "pop3s" => greeting_over_tls(wanted.address, host),
+        "pop3s" | IMAPS => greeting_over_tls(wanted.address, host),
         HTTP => answer_to_http(wanted.address, "/livez"),
         _ => greeting(wanted.address),
     };
@@ -144,6 +156,7 @@ fn judge(wanted: &Wanted, outcome: &Outcome, we: u32) -> Option<Finding> {
     let begins = match *service {
         "smtp" => "220 ",
         HTTP => "HTTP/1.1 200",
+        IMAP | IMAPS => "* OK",
         _ => "+OK",
     };
     let (seen, fix) = match outcome {
@@ -256,6 +269,8 @@ mod tests {
         check("pop3", Outcome::Said("+OK ready".to_owned()), &[]);
         check("smtp", Outcome::Said("421 too many".to_owned()), &["421 too many", "ss -ltnp"]);
         check("pop3s", Outcome::Said("220 gw.example".to_owned()), &["instead of a greeting"]);
+        check(IMAP, Outcome::Said("* OK ready".to_owned()), &[]);
+        check(IMAPS, Outcome::Said("* BYE too many".to_owned()), &["instead of a greeting"]);
         check("smtp", Outcome::Unanswered(io::ErrorKind::ConnectionRefused.into()), &["restart"]);
     }
 
@@ -298,6 +313,7 @@ mod tests {
         settings.pop3.listen = Vec::new();
         settings.pop3.listen_tls = vec!["127.0.0.1:0".parse().unwrap()];
         settings.http = Some(crate::config::Http { listen: None });
+        settings.imap = Some(crate::config::Imap { listen: Vec::new(), listen_tls: Vec::new() });
         let addresses = |ports: Option<&Ports>| -> Vec<String> {
             wanted(&settings, ports)
                 .iter()

@@ -6,7 +6,7 @@
 
 use super::{Daybook, Running, limits, output};
 use crate::admin::probe::{Begin, Pop3, Smtp};
-use crate::config::{DirectoryKind, DirectorySource, Http, LogLevel, Settings};
+use crate::config::{DirectoryKind, DirectorySource, Http, Imap, LogLevel, Settings};
 use crate::mail::{Class, GatewayMailbox, Profile, ReceiptId, Role, Timestamp, Untrusted};
 use crate::store::{NewGatewayMailbox, ReceiptQuery, ReceiptView};
 use rustls::pki_types::CertificateDer;
@@ -121,6 +121,7 @@ fn settings(place: &Place) -> Settings {
     settings.smtp.listen = loopback();
     settings.pop3.listen = loopback();
     settings.pop3.listen_tls = loopback();
+    settings.imap = Some(Imap { listen: loopback(), listen_tls: loopback() });
     settings.http = Some(Http { listen: None });
     settings.log.level = LogLevel::Error;
     settings.directories = vec![DirectorySource {
@@ -428,6 +429,8 @@ fn reach(
         show(running.ports.pop3),
         show(running.ports.pop3s)
     )?;
+    let (imap, imaps) = (show(running.ports.imap), show(running.ports.imaps));
+    writeln!(out, "   IMAP {imap} (STARTTLS)   IMAPS {imaps}")?;
     writeln!(out, "   user      {}\n   password  {password}\n", gateway_mailbox.login())?;
     if let Some(first) = sent.first() {
         writeln!(out, "   daybook --config {config} trace {}", first.receipt_id)?;

@@ -73,6 +73,13 @@ pub enum Ask {
     Expunge(Vec<Uid>),
 }
 
+impl Ask {
+    /// True when what was fetched is to be put on record first.
+    pub(super) fn is_after_fetches(&self) -> bool {
+        matches!(self, Ask::Open(_) | Ask::Leave | Ask::Expunge(_))
+    }
+}
+
 /// What came of an [`Ask`], of the same name.
 pub enum Answer {
     /// All folders.

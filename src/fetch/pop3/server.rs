@@ -6,13 +6,11 @@
 use super::conversation::Conversation;
 use super::session::Session;
 use crate::fetch::auth::Logins;
-use crate::fetch::door::{Door, client};
+use crate::fetch::door::Door;
 use crate::fetch::maildrop::Client;
 use crate::net::drain::Drain;
-use crate::net::stream::Stream;
 use crate::net::wire::Wire;
 use rustls::ServerConfig;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,28 +36,6 @@ impl Pop3 {
     pub fn waits() -> Waits {
         Waits::with_idle(IDLE_WAIT)
     }
-
-    /// Serves a connection whose encryption, if any, is somebody else's affair. Gives it back, with its session,
-    /// when the client was told to begin TLS; otherwise it is over.
-    pub async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: S,
-        encrypted: bool,
-        peer: IpAddr,
-    ) -> Option<(Wire<S>, Session)> {
-        self.greet(Wire::new(stream), encrypted, client(Pop3::NAME, peer)).await
-    }
-
-    async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        wire: Wire<S>,
-        encrypted: bool,
-        client: Client,
-    ) -> Option<(Wire<S>, Session)> {
-        let mut conversation = Conversation::new(self, wire, Session::new(encrypted), client);
-        conversation.greet();
-        conversation.run().await
-    }
 }
 
 impl Protocol for Pop3 {
@@ -71,16 +47,23 @@ impl Protocol for Pop3 {
         &self.door
     }
 
-    async fn begin(
+    async fn begin<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &self,
-        wire: Wire<Stream>,
+        wire: Wire<S>,
         encrypted: bool,
         client: Client,
-    ) -> Option<(Wire<Stream>, Session)> {
-        self.greet(wire, encrypted, client).await
+    ) -> Option<(Wire<S>, Session)> {
+        let mut conversation = Conversation::new(self, wire, Session::new(encrypted), client);
+        conversation.greet();
+        conversation.run().await
     }
 
-    async fn go_on(&self, wire: Wire<Stream>, mut session: Session, client: Client) {
+    async fn go_on<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &self,
+        wire: Wire<S>,
+        mut session: Session,
+        client: Client,
+    ) {
         session.tls_started();
         Conversation::new(self, wire, session, client).run().await;
     }

@@ -33,7 +33,7 @@
 //! | `daybook_fetch_sessions_total` | `protocol`, `result` | sessions with a login that ended: `quit`, `drop`, `timeout`, `shutdown`, `error` |
 //! | `daybook_fetched_messages_total` | – | messages fetched whole and recorded |
 //! | `daybook_deleted_messages_total` | – | messages deleted by clients |
-//! | `daybook_auth_failures_total` | `protocol`, `reason` | logins refused: `wrong` name or password, `clear` (no TLS), `in-use`, `too-many` sessions, `unavailable` (our fault) |
+//! | `daybook_auth_failures_total` | `protocol`, `reason` | logins refused: `wrong` name or password, `backed-off` (not checked after too many wrong ones), `clear` (no TLS), `in-use`, `too-many` sessions, `busy` (too many wait), `unavailable` (our fault) |
 //! | `daybook_store_sync_seconds` | – | time of one write and sync of the log, a histogram |
 //! | `daybook_store_group_size` | – | commands that shared one sync, a histogram |
 //! | `daybook_store_commit_seconds` | `step` | time that commands `wait` for their group, and that a group takes to `build` (deciding, filling the index) and to commit to the `index`; its write and sync between these are above; a histogram |

@@ -179,6 +179,11 @@ impl Folder {
         Err(damaged(format!("folder {}: {rows} of {} entries found, or others", self.id, self.live)))
     }
 
+    /// What was deleted stays in its place: a folder that is emptied again and again is mostly that.
+    pub(super) fn is_mostly_live(&self) -> bool {
+        self.live >= i64::from(self.uid_next / MOSTLY_DELETED)
+    }
+
     pub(super) fn row(&self) -> FolderRow {
         FolderRow {
             id: unsigned(self.id),
@@ -332,9 +337,7 @@ impl Index {
     }
 
     fn placements(&self, folder: &Folder) -> Result<Vec<PlacementRow>, StoreError> {
-        // What was deleted stays in its place: a folder that is emptied again and again is mostly that.
-        let is_mostly_live = folder.live >= i64::from(folder.uid_next / MOSTLY_DELETED);
-        let sql = if is_mostly_live { LIVE_BY_UID } else { LIVE_AMONG_DELETED };
+        let sql = if folder.is_mostly_live() { LIVE_BY_UID } else { LIVE_AMONG_DELETED };
         let rows = self.live_rows(sql, folder.id, (0, u32::MAX))?;
         folder.compare(&rows)?;
         Ok(rows)

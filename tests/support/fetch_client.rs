@@ -1,18 +1,20 @@
 //! A server on loopback ports, and a client that only knows lines.
 
-use super::pop3_fake::{Fake, PASSWORD};
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use daybook::fetch::auth::Logins;
-use daybook::fetch::pop3::server::{Pop3, Protocol, Waits};
+use daybook::fetch::door::Protocol;
+use daybook::fetch::maildrop::Maildrops;
 use daybook::net::admission::{Admission, AdmissionPolicy};
 use daybook::net::drain::Drain;
 use daybook::net::listen::{bind, serve};
 use daybook::net::tls::TlsIdentity;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
@@ -24,6 +26,11 @@ use tokio_rustls::TlsConnector;
 /// How long anything may take.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
+/// A door where refusals are told at once.
+pub(crate) fn at_once(maildrops: Arc<dyn Maildrops>) -> Arc<Logins> {
+    Arc::new(Logins::with_first_wait(maildrops, Duration::ZERO))
+}
+
 pub(crate) struct Server {
     plain: SocketAddr,
     tls: SocketAddr,
@@ -34,7 +41,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) async fn start(fake: Fake, waits: Waits) -> Server {
+    /// Serves on any ports what `make` makes of a TLS configuration.
+    pub(crate) async fn start<P: Protocol>(make: impl FnOnce(Arc<ServerConfig>, Drain) -> P) -> Server {
         let directory = tempfile::tempdir().unwrap();
         let identity = TlsIdentity::self_signed(directory.path(), "localhost").unwrap();
         let mut roots = RootCertStore::empty();
@@ -46,16 +54,11 @@ impl Server {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let drain = Drain::new();
-        let pop3 = Arc::new(Pop3::new(
-            Arc::new(Logins::new(Arc::new(fake))),
-            identity.server_config(),
-            drain.clone(),
-            waits,
-        ));
+        let server = Arc::new(make(identity.server_config(), drain.clone()));
         let admission = Admission::new(AdmissionPolicy::in_all(64));
         let mut ports = Vec::new();
         let mut serving = Vec::new();
-        for service in [pop3.plain(), pop3.implicit_tls()] {
+        for service in [server.plain(), server.implicit_tls()] {
             let listeners = bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
             ports.push(listeners[0].address());
             serving.push(tokio::spawn(serve(listeners, service, admission.clone(), drain.clone(), || SOON)));
@@ -78,24 +81,6 @@ impl Server {
         let name = ServerName::try_from("localhost").unwrap();
         let stream = timeout(SOON, self.connector.connect(name, tcp)).await.unwrap().unwrap();
         Client { socket: Socket::Tls(Box::new(stream)), unread: Vec::new() }
-    }
-
-    /// Logs in again and again until nobody holds the maildrop.
-    pub(crate) async fn wait_until_free(&self) {
-        let free = async {
-            loop {
-                let mut client = self.connect(true).await;
-                client.line().await.unwrap();
-                client.send(format!("USER mbx-1\r\nPASS {PASSWORD}\r\n").as_bytes()).await;
-                client.line().await.unwrap();
-                if client.line().await.unwrap().starts_with("+OK") {
-                    client.send(b"QUIT\r\n").await;
-                    client.line().await.unwrap();
-                    return;
-                }
-            }
-        };
-        timeout(SOON, free).await.unwrap();
     }
 
     pub(crate) async fn stop(self) {
@@ -218,44 +203,4 @@ pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
         }
     };
     assert!(timeout(SOON, polling).await.is_ok(), "never came to be: {what}");
-}
-
-/// The log as JSON lines, for the thread that listens.
-#[derive(Clone, Default)]
-pub(crate) struct Log {
-    written: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Log {
-    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    /// Ours only.
-    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
-        let written = self.written.lock().unwrap();
-        let lines = written.split(|&octet| octet == b'\n').filter(|line| !line.is_empty());
-        lines
-            .map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap())
-            .filter(|line| line["target"].as_str().is_some_and(|target| target.starts_with("daybook")))
-            .collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.written.lock().unwrap().extend(octets);
-        Ok(octets.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

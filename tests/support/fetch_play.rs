@@ -1,6 +1,8 @@
-//! Plays: dialogues as files. The syntax is in `corpus/pop3/README.md`.
+//! Plays: dialogues as files. The syntax is in `corpus/pop3/README.md` and `corpus/imap/README.md`.
 
-use super::pop3_fake::Fake;
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::path::Path;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
@@ -18,29 +20,37 @@ pub(crate) enum Act {
     Kept(Vec<String>),
     /// These were recorded as fetched, once it has come to be.
     Fetched(Vec<String>),
+    /// Something is so, or happens in the world: what, and the rest of its line.
+    Other(String, String),
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Play {
     pub(crate) name: String,
-    pub(crate) mails: Vec<Vec<u8>>,
-    pub(crate) fail_commit: bool,
-    pub(crate) fail_open: bool,
-    pub(crate) damaged: Option<(String, u64)>,
-    pub(crate) short: Option<String>,
+    /// Each with the folder it lies in.
+    pub(crate) mails: Vec<(String, Vec<u8>)>,
+    /// Folders, in the order in which they were named.
+    pub(crate) folders: Vec<String>,
+    /// What is to go wrong, word by word.
+    pub(crate) faults: Vec<Vec<String>>,
     pub(crate) acts: Vec<Act>,
 }
 
 impl Play {
-    pub(crate) fn fake(&self) -> Fake {
-        let fake = Fake::with(&self.mails);
-        let mut state = fake.state.lock().unwrap();
-        state.fail_commit = self.fail_commit;
-        state.fail_open = self.fail_open;
-        state.damaged = self.damaged.clone();
-        state.short = self.short.clone();
-        drop(state);
-        fake
+    /// All of a folder of the corpus, by name.
+    pub(crate) fn all(folder: &str) -> Vec<Play> {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(folder);
+        let mut plays: Vec<Play> = std::fs::read_dir(corpus)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+            .map(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                Play::parse(name, &std::fs::read_to_string(&path).unwrap())
+            })
+            .collect();
+        plays.sort_by(|a, b| a.name.cmp(&b.name));
+        plays
     }
 
     pub(crate) fn parse(name: &str, text: &str) -> Play {
@@ -62,8 +72,12 @@ impl Play {
         };
         let words = || rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         match key.trim_end_matches(|c: char| c.is_ascii_digit()) {
-            "MAIL" => self.mails.push(unescape(rest)?),
-            "FAULT" => self.fault(&words())?,
+            "FOLDER" => self.folders.push(rest.to_owned()),
+            "MAIL" => {
+                let folder = self.folders.last().map_or("INBOX", String::as_str).to_owned();
+                self.mails.push((folder, unescape(rest)?));
+            }
+            "FAULT" => self.faults.push(words()),
             "C" => self.send(who, [unescape(rest)?, b"\r\n".to_vec()].concat()),
             "RAW" => self.send(who, unescape(rest)?),
             "S" => self.acts.push(Act::Expect(who, rest.to_owned())),
@@ -72,6 +86,9 @@ impl Play {
             "DROP" => self.acts.push(Act::Drop(who)),
             "KEPT" => self.acts.push(Act::Kept(words())),
             "FETCHED" => self.acts.push(Act::Fetched(words())),
+            key if key.bytes().all(|octet| octet.is_ascii_uppercase()) => {
+                self.acts.push(Act::Other(key.to_owned(), rest.to_owned()));
+            }
             _ => return None,
         }
         Some(())
@@ -85,17 +102,6 @@ impl Play {
         }
     }
 
-    fn fault(&mut self, words: &[String]) -> Option<()> {
-        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["commit"] => self.fail_commit = true,
-            ["open"] => self.fail_open = true,
-            ["damaged", uidl, after] => self.damaged = Some((uidl.to_owned(), after.parse().ok()?)),
-            ["short", uidl] => self.short = Some(uidl.to_owned()),
-            _ => return None,
-        }
-        Some(())
-    }
-
     /// True when it is one client's over TLS from the start, so that it can be acted without sockets.
     pub(crate) fn is_simple(&self) -> bool {
         self.acts.first() == Some(&Act::Tls(0))
@@ -103,12 +109,13 @@ impl Play {
                 Act::Send(who, _) | Act::Expect(who, _) | Act::Closed(who) | Act::Drop(who) => *who == 0,
                 Act::Tls(_) => false,
                 Act::Kept(_) | Act::Fetched(_) => true,
+                Act::Other(..) => false,
             })
     }
 }
 
 /// `\r`, `\n`, `\\`, `\xNN`, and `\*N*c` for N times c.
-fn unescape(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut octets = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
@@ -140,12 +147,27 @@ fn push(octets: &mut Vec<u8>, octet: u8) -> usize {
     1
 }
 
-/// `*` in the pattern stands for anything.
-pub(crate) fn matches(pattern: &str, line: &str) -> bool {
-    match pattern.split_once('*') {
+/// The wildcard in the pattern stands for anything.
+pub(crate) fn matches(pattern: &str, line: &str, wildcard: char) -> bool {
+    match pattern.split_once(wildcard) {
         None => pattern == line,
         Some((head, tail)) => line.strip_prefix(head).is_some_and(|rest| {
-            rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| matches(tail, &rest[at..]))
+            let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+            ends.into_iter().any(|at| matches(tail, &rest[at..], wildcard))
         }),
     }
+}
+
+/// Asserts that this is what the server says in a play.
+pub(crate) fn check_received(play: &Play, received: &[u8], how: &str, wildcard: char) {
+    let text = String::from_utf8_lossy(received);
+    let mut lines =
+        text.strip_suffix("\r\n").unwrap_or_else(|| panic!("{} {how}: {text:?}", play.name)).split("\r\n");
+    for act in &play.acts {
+        if let Act::Expect(_, pattern) = act {
+            let line = lines.next().unwrap_or_else(|| panic!("{} {how}: nothing for {pattern:?}", play.name));
+            assert!(matches(pattern, line, wildcard), "{} {how}: {pattern:?} {line:?}", play.name);
+        }
+    }
+    assert_eq!(lines.next(), None, "{} {how}", play.name);
 }

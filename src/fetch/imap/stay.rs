@@ -1,0 +1,276 @@
+//! The stay of a client that is logged in: its account, the folder it has open, and what it fetched that is not on record yet.
+//!
+//! Invariants:
+//! - A message counts as fetched once its last octet was given to the connection.
+//! - What was fetched from a folder is on record before anything is taken out of it and before it is left; else every
+//!   [`FETCHED_WAIT`], or when it is [`FETCHED_MAX`] messages; in every ending at the end.
+//! - When it cannot be recorded it is kept and tried again, and nothing is taken out.
+
+use super::step::{Answer, Ask, Opened};
+use crate::fetch::auth::Entered;
+use crate::fetch::folders::{Account, Changes, Folder, FolderMarks, FolderRow, Folders, changes};
+use crate::fetch::maildrop::{Client, FetchError};
+use crate::fetch::talk::End;
+use crate::fetch::visit::{Deeds, Visit};
+use crate::mail::{FlagChange, Flags, Uid};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+/// Messages whose fetch is recorded at once.
+const FETCHED_MAX: usize = 1_000;
+/// How long a fetch waits for others to be recorded with it.
+const FETCHED_WAIT: Duration = Duration::from_secs(5);
+/// How long after a failure recording is tried again.
+const RECORD_RETRY_WAIT: Duration = Duration::from_secs(60);
+
+/// A folder that is open.
+struct Open {
+    folder: Arc<dyn Folder>,
+    /// Messages whose end is not sent yet.
+    unsent: Vec<Uid>,
+    /// What was fetched and is not on record. A message that was fetched twice meanwhile is recorded once.
+    fetched: BTreeSet<Uid>,
+    /// When that is to be recorded.
+    due: Option<Instant>,
+    /// It could not be the last time.
+    failed: bool,
+}
+
+impl Open {
+    fn new(folder: Arc<dyn Folder>) -> Open {
+        Open { folder, unsent: Vec::new(), fetched: BTreeSet::new(), due: None, failed: false }
+    }
+}
+
+/// One client's stay.
+pub(super) struct Stay {
+    /// Holds the right to be here.
+    entered: Entered,
+    visit: Visit,
+    open: Option<Open>,
+    listed: usize,
+    fetched: usize,
+    deleted: usize,
+    folders: u64,
+    pub(super) searches: u64,
+    /// Octets of answers to FETCH given to the connection.
+    pub(super) octets: u64,
+}
+
+impl Stay {
+    /// It begins. `login` is what the client called itself.
+    pub(super) fn new(entered: Entered, login: String) -> Stay {
+        let (mailbox, mailbox_id) = (entered.login.clone(), entered.mailbox);
+        let visit = Visit { login, mailbox, mailbox_id, since: Instant::now() };
+        Stay {
+            entered,
+            visit,
+            open: None,
+            listed: 0,
+            fetched: 0,
+            deleted: 0,
+            folders: 0,
+            searches: 0,
+            octets: 0,
+        }
+    }
+
+    /// The folder that is open.
+    pub(super) fn folder(&self) -> Option<Arc<dyn Folder>> {
+        self.open.as_ref().map(|open| Arc::clone(&open.folder))
+    }
+
+    /// Wakes when something happens in the gateway mailbox.
+    pub(super) fn watch(&self) -> Option<watch::Receiver<u64>> {
+        self.open.as_ref().map(|open| open.folder.watch())
+    }
+
+    /// A message was put into the output as a whole.
+    pub(super) fn note_whole(&mut self, uid: Uid) {
+        if let Some(open) = &mut self.open {
+            open.unsent.push(uid);
+        }
+    }
+
+    /// The output was given to the connection.
+    pub(super) fn note_sent(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        if !open.unsent.is_empty() {
+            open.fetched.extend(open.unsent.drain(..));
+            let now = Instant::now();
+            open.due.get_or_insert(now + FETCHED_WAIT);
+            if open.fetched.len() >= FETCHED_MAX && !open.failed {
+                open.due = Some(now);
+            }
+        }
+    }
+
+    /// When what was fetched is to be recorded; `None` while there is nothing.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.open.as_ref().and_then(|open| open.due)
+    }
+
+    /// Records what was fetched when it is time.
+    pub(super) async fn record_when_due(&mut self, client: &Client) {
+        if self.due().is_some_and(|due| due <= Instant::now()) {
+            // A failure is logged and changes nothing for the client: it is tried again.
+            self.record(client).await.unwrap_or_default();
+        }
+    }
+
+    /// Records what was fetched from the open folder.
+    pub(super) async fn record(&mut self, client: &Client) -> Result<(), FetchError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if open.fetched.is_empty() {
+            return Ok(());
+        }
+        let uids: Vec<Uid> = open.fetched.iter().copied().collect();
+        let count = uids.len();
+        match open.folder.record_fetched(uids).await {
+            Ok(()) => {
+                open.fetched.clear();
+                open.due = None;
+                open.failed = false;
+                self.fetched += count;
+                Ok(())
+            }
+            Err(error) => {
+                open.due = Some(Instant::now() + RECORD_RETRY_WAIT);
+                open.failed = true;
+                self.visit.log_failed_commit(client, error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Does what the session asks for. All output must have been sent before.
+    pub(super) async fn answer(&mut self, ask: Ask, client: &Client) -> Answer {
+        match ask {
+            Ask::List => Answer::List(self.in_account(client, |folders| folders.list()).await),
+            Ask::Status(path) => {
+                Answer::Status(self.in_account(client, move |folders| folders.status(&path)).await)
+            }
+            Ask::Open(path) => {
+                self.leave_folder(client).await;
+                Answer::Open(self.open(path, client).await)
+            }
+            Ask::Leave => {
+                self.leave_folder(client).await;
+                Answer::Leave
+            }
+            Ask::Changes(known) => Answer::Changes(self.changes(known, client).await),
+            Ask::SetFlags(uids, change) => Answer::SetFlags(self.set_flags(uids, change).await),
+            Ask::Expunge(uids) => Answer::Expunge(self.expunge(uids, client).await),
+        }
+    }
+
+    /// What happened in the open folder since `known`.
+    pub(super) async fn changes(&self, known: FolderMarks, client: &Client) -> Result<Changes, FetchError> {
+        let folder = self.folder().ok_or(FetchError::Gone)?;
+        blocking(client, move || changes(folder.as_ref(), known)).await
+    }
+
+    /// Messages whose content was given become `\Seen`; gives the flags they have now.
+    pub(super) async fn see(&self, uids: Vec<Uid>, client: &Client) -> Vec<FolderRow> {
+        if uids.is_empty() {
+            return Vec::new();
+        }
+        let seen = self.set_flags(uids, FlagChange::Add(Flags::SEEN)).await;
+        // The client has what it asked for: to call that a failure would have it ask again.
+        seen.unwrap_or_else(|error| {
+            self.visit.log_failed_commit(client, error);
+            Vec::new()
+        })
+    }
+
+    async fn set_flags(&self, uids: Vec<Uid>, change: FlagChange) -> Result<Vec<FolderRow>, FetchError> {
+        let folder = self.folder().ok_or(FetchError::Gone)?;
+        folder.set_flags(uids, change).await
+    }
+
+    async fn expunge(&mut self, uids: Vec<Uid>, client: &Client) -> Result<usize, FetchError> {
+        self.record(client).await?;
+        let folder = self.folder().ok_or(FetchError::Gone)?;
+        let gone = folder.expunge(uids).await?;
+        self.deleted += gone;
+        Ok(gone)
+    }
+
+    async fn open(&mut self, path: String, client: &Client) -> Result<Option<Opened>, FetchError> {
+        let opened = self.in_account(client, move |folders| {
+            let account = folders.account()?;
+            let Some(folder) = folders.open(&path)? else { return Ok(None) };
+            let (marks, rows) = folder.rows(Uid::FIRST)?;
+            Ok(Some(Opened { folder, marks, rows, account }))
+        });
+        let opened = opened.await?;
+        if let Some(opened) = &opened {
+            let folder = Arc::clone(&opened.folder);
+            self.open = Some(Open::new(folder));
+            self.folders += 1;
+            self.listed += opened.rows.len();
+        }
+        Ok(opened)
+    }
+
+    async fn leave_folder(&mut self, client: &Client) {
+        // Logged; there is no later for it.
+        self.record(client).await.unwrap_or_default();
+        self.open = None;
+    }
+
+    /// Its end: what was fetched is recorded, and the log says how it was.
+    pub(super) async fn end(mut self, client: &Client, program: Option<&str>, end: End) {
+        self.leave_folder(client).await;
+        let deeds = Deeds {
+            listed: self.listed,
+            fetched: self.fetched,
+            octets: self.octets,
+            deleted: self.deleted,
+            folders: Some(self.folders),
+            searches: Some(self.searches),
+            program,
+        };
+        self.visit.log(client, &deeds, end);
+    }
+
+    /// The name of the gateway mailbox for the log.
+    pub(super) fn mailbox(&self) -> &str {
+        &self.visit.mailbox
+    }
+
+    async fn in_account<T: Send + 'static>(
+        &self,
+        client: &Client,
+        act: impl FnOnce(&dyn Folders) -> Result<T, FetchError> + Send + 'static,
+    ) -> Result<T, FetchError> {
+        let folders = Arc::clone(&self.entered.folders);
+        blocking(client, move || act(folders.as_ref())).await
+    }
+}
+
+/// The account of a client that has just been let in.
+pub(super) async fn account(entered: &Entered, client: &Client) -> Result<Account, FetchError> {
+    let folders = Arc::clone(&entered.folders);
+    blocking(client, move || folders.account()).await
+}
+
+/// Does on a thread that may block what a folder blocks for.
+async fn blocking<T: Send + 'static>(
+    client: &Client,
+    act: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
+) -> Result<T, FetchError> {
+    spawn_blocking(act).await.unwrap_or_else(|panic| {
+        log_broken(client, &panic);
+        Err(FetchError::Temporary)
+    })
+}
+
+/// Something of ours ended in a panic.
+pub(super) fn log_broken(client: &Client, error: &dyn std::fmt::Display) {
+    tracing::error!(event = "fetch.broken", session_id = %client.session_id, %error);
+}
