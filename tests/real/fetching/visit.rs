@@ -25,9 +25,20 @@ pub(super) struct Visit<'g> {
 
 impl<'g> Visit<'g> {
     pub(super) fn new(gateway: &'g Gateway, account: Account, protocol: Protocol, tls: Tls) -> Visit<'g> {
+        Visit::trusting(gateway, account, protocol, tls, &gateway.certificate())
+    }
+
+    /// One that believes only this certificate.
+    pub(super) fn trusting(
+        gateway: &'g Gateway,
+        account: Account,
+        protocol: Protocol,
+        tls: Tls,
+        certificate: &Path,
+    ) -> Visit<'g> {
         // Not below the server's own directory, where no other user may look.
         let home = tempfile::Builder::new().prefix("daybook-client-").tempdir().unwrap();
-        fs::copy(gateway.certificate(), home.path().join("certificate.pem")).unwrap();
+        fs::copy(certificate, home.path().join("certificate.pem")).unwrap();
         Visit { gateway, account, protocol, tls, home }
     }
 
