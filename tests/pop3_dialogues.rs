@@ -13,14 +13,15 @@ mod fetch_client;
 mod fetch_play;
 #[path = "support/fetch_stage.rs"]
 mod fetch_stage;
+#[path = "support/log_lines.rs"]
+mod log_lines;
 #[path = "support/pop3_fake.rs"]
 mod pop3_fake;
 
-use daybook::fetch::auth::Logins;
 use daybook::fetch::pop3::server::{Pop3, Protocol, Waits};
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
-use fetch_client::{Client, SOON, Server, eventually};
+use fetch_client::{Client, SOON, Server, at_once, eventually};
 use fetch_play::{Act, Play, check_received};
 use fetch_stage::Stage;
 use pop3_fake::{Fake, PASSWORD, canonical, size_as_served};
@@ -32,7 +33,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const WILDCARD: char = '*';
 
 async fn serve(fake: Fake, waits: Waits) -> Server {
-    Server::start(|tls, drain| Pop3::new(Arc::new(Logins::new(Arc::new(fake))), tls, drain, waits)).await
+    Server::start(|tls, drain| Pop3::new(at_once(Arc::new(fake)), tls, drain, waits)).await
 }
 
 /// Logs in again and again until nobody holds the maildrop.
@@ -86,7 +87,7 @@ async fn check_fetched(play: &Play, fake: &Fake, expect: &[String]) {
 
 async fn act(play: &Play) {
     let fake = fake_of(play);
-    let server = serve(fake.clone(), Waits { login_refused: Duration::ZERO, ..Pop3::waits() }).await;
+    let server = serve(fake.clone(), Pop3::waits()).await;
     let mut stage = Stage::new(play, server, WILDCARD);
     for act in &play.acts {
         if stage.act(act).await {
@@ -112,9 +113,7 @@ async fn the_server_plays_its_part_in_every_play() {
 
 /// Sends the pieces, each after the one before was read, and gives all that comes back.
 async fn converse(fake: &Fake, tls: &TlsIdentity, pieces: [&[u8]; 2], piece_octets: usize) -> Vec<u8> {
-    let waits = Waits { login_refused: Duration::ZERO, ..Pop3::waits() };
-    let pop3 =
-        Pop3::new(Arc::new(Logins::new(Arc::new(fake.clone()))), tls.server_config(), Drain::new(), waits);
+    let pop3 = Pop3::new(at_once(Arc::new(fake.clone())), tls.server_config(), Drain::new(), Pop3::waits());
     let (near, far) = tokio::io::duplex(piece_octets.max(1));
     let server = tokio::spawn(async move {
         let peer = "192.0.2.1".parse().unwrap();
@@ -355,7 +354,7 @@ async fn ten_thousand_pipelined_commands_are_all_answered() {
 
 #[tokio::test]
 async fn the_log_tells_each_visit_in_one_line_and_never_a_password() {
-    let log = fetch_client::Log::default();
+    let log = log_lines::Log::default();
     let _guard = log.listen();
     let fake = Fake::with(&[b"one\r\n".to_vec(), b"three\r\n".to_vec()]);
     let (server, mut client) = logged_in(&fake, Pop3::waits()).await;
