@@ -18,7 +18,7 @@ pub(super) struct Header<'a> {
 
 /// What a field says.
 struct Folded {
-    /// Its value unfolded, and decoded if there is anything to decode.
+    /// Its value, decoded if there is anything to decode, and a blank for each fold: as clients show it.
     decoded: Vec<u8>,
     /// Its value unfolded as it is written, where that differs.
     written: Option<Vec<u8>>,
@@ -30,13 +30,27 @@ impl Folded {
         let mut written = Vec::with_capacity(value.len());
         fold_octets(&value, &mut written);
         let mut decoded = Vec::with_capacity(value.len());
-        fold(&words::decoded(&value), &mut decoded);
+        fold(&words::decoded(&shown(field)), &mut decoded);
         Folded { written: (written != decoded).then_some(written), decoded }
     }
 
     fn contains(&self, needle: &Needle) -> bool {
         needle.is_in(&self.decoded) || self.written.as_deref().is_some_and(|written| needle.is_in(written))
     }
+}
+
+/// The lines of a value, with one blank between them.
+fn shown(field: &Field<'_>) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(field.raw.len());
+    for line in
+        field.raw.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty())
+    {
+        if !shown.is_empty() {
+            shown.push(b' ');
+        }
+        shown.extend_from_slice(line);
+    }
+    shown
 }
 
 impl<'a> Header<'a> {
@@ -63,12 +77,11 @@ impl<'a> Header<'a> {
         needle.is_in(block)
             || self.fields.iter().any(|(field, folded)| {
                 let folded = folded.get_or_init(|| Folded::new(field));
-                // As written it was looked for already, but for a value that is folded.
                 let mut line = Vec::with_capacity(field.name.len() + 2 + folded.decoded.len());
                 fold_octets(field.name, &mut line);
                 line.extend_from_slice(b": ");
                 line.extend_from_slice(&folded.decoded);
-                needle.is_in(&line)
+                needle.is_in(&line) || folded.contains(needle)
             })
     }
 
