@@ -500,7 +500,7 @@ fn close_takes_out_what_is_marked_without_a_word() {
     play.line("a UID STORE 2 +FLAGS.SILENT (\\Deleted)");
     play.fake.deliver("INBOX", b"x: y\r\n\r\n");
     play.asked.clear();
-    check(&mut play, "a CLOSE", &["a OK closed"]);
+    check(&mut play, "a CLOSE", &["* 4 EXISTS", "a OK closed"]);
     assert_eq!(play.asked, ["Changes", "Expunge", "Leave"]);
     assert_eq!(play.fake.rows("INBOX").iter().map(|row| row.0).collect::<Vec<_>>(), [1, 3, 4]);
     play.line("a SELECT INBOX");
@@ -512,10 +512,13 @@ fn close_takes_out_what_is_marked_without_a_word() {
 
 #[test]
 fn a_close_that_cannot_expunge_closes_nothing() {
-    let mut play = Play::in_inbox(messages(1));
-    play.line("a STORE 1 +FLAGS (\\Deleted)");
+    let mut play = Play::in_inbox(messages(2));
+    play.line("a STORE 2 +FLAGS (\\Deleted)");
+    play.fake.remove("INBOX", 1);
     play.fake.state().faults.commit = true;
     check_end(&mut play, "a CLOSE", "a NO [UNAVAILABLE]");
+    check_end(&mut play, "a FETCH 2 FLAGS", "a OK");
+    check(&mut play, "a NOOP", &["* 1 EXPUNGE", "a OK done"]);
     play.fake.state().faults.commit = false;
     check_end(&mut play, "a CLOSE", "a OK");
     assert!(play.fake.rows("INBOX").is_empty());

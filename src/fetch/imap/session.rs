@@ -21,8 +21,8 @@
 //!   itself is told with the next.
 //!
 //! Choices where the RFCs leave one: SUBSCRIBE and UNSUBSCRIBE are answered OK and change nothing, as every folder is subscribed;
-//! keywords in STORE are left out, as PERMANENTFLAGS says; a number or `*` that names nothing is answered BAD, also in SEARCH; STATUS
-//! of a folder that nothing ever came to tells UIDVALIDITY 1; a folder whose UIDVALIDITY changes under a client ends the connection.
+//! keywords in STORE are left out, as PERMANENTFLAGS says; a number or `*` that names nothing is answered BAD, also in SEARCH; a
+//! folder whose UIDVALIDITY changes under a client ends the connection.
 //!
 //! It does no I/O, no logging, and knows no clock.
 

@@ -151,7 +151,7 @@ pub(super) fn status_of(folder: &FolderInfo, items: &[StatusDataItemName]) -> Ou
         .map(|item| match item {
             StatusDataItemName::Messages => format!("MESSAGES {}", folder.messages),
             StatusDataItemName::UidNext => format!("UIDNEXT {}", folder.uid_next),
-            // One that nothing ever came to has none yet. Nobody can have remembered anything of it.
+            // Who is asked for the status of one folder has made it.
             StatusDataItemName::UidValidity => {
                 format!("UIDVALIDITY {}", folder.uid_validity.map_or(1, |validity| validity.value()))
             }

@@ -74,7 +74,9 @@ impl Then {
     /// EXPUNGE may not be told while numbers are in use (RFC 3501 §7.4.1).
     fn may_tell_expunged(&self) -> bool {
         match self {
-            Then::End | Then::Expunge { .. } => true,
+            Then::End => true,
+            // If it fails the folder stays open, and what was not told must not be forgotten.
+            Then::Expunge { close, .. } => !close,
             Then::Search { uid, with_numbers, .. } => *uid && !with_numbers,
             Then::Fetch { .. } | Then::Store { .. } => self.is_by_uid(),
         }
@@ -252,7 +254,6 @@ impl Session {
             Then::Store { set, store } => self.store(tag, &set, store, output),
             Then::Expunge { set, close } => {
                 let uids = selected.deleted(set.as_ref());
-                let output = if close { Output::new() } else { output };
                 match (uids.is_empty(), close) {
                     (false, _) => {
                         let doing = Doing::Expunge { uids: uids.clone(), close };
