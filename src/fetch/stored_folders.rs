@@ -269,7 +269,7 @@ mod tests {
         let session_id = SessionId::new(1, [1; 10]);
         let peer = "192.0.2.7".parse().unwrap();
         let client = store::Client { protocol: "imap".to_owned(), peer, session_id };
-        let folders = StoredFolders::new(store, key, client);
+        let folders = StoredFolders::new(store, Visits::default(), key, client);
         let listed = folders.list().unwrap();
         assert!(listed.iter().all(|folder| folder.uid_validity.is_none()), "to list them makes none");
         assert_eq!(listed.len(), ALWAYS.len());

@@ -42,7 +42,7 @@ impl Client for Fetchmail {
         "fetchmail"
     }
 
-    fn changes(&self) -> &'static str {
+    fn ways(&self) -> &'static str {
         "LF line ends; ends the last line; leaves POP3's second dot in headers; skips mail with a broken header unless `bad-header accept`"
     }
 

@@ -39,7 +39,7 @@ impl Client for Getmail {
         "getmail6"
     }
 
-    fn changes(&self) -> &'static str {
+    fn ways(&self) -> &'static str {
         "a Return-Path on top, over IMAP the folder below the header; writes anew what Python's `email` reads"
     }
 
