@@ -227,7 +227,7 @@ fn a_large_message_that_breaks_off_cuts_the_connection() {
 fn large_messages_pass_in_pieces_and_are_read_once_forward() {
     let bare_cr = large("\r\n").iter().map(|b| if *b == b'1' { b'\r' } else { *b }).collect();
     for stored in [large("\r\n"), large("\n"), bare_cr] {
-        let fake = Fake::with(&[stored.clone()]);
+        let fake = Fake::with(std::slice::from_ref(&stored));
         let answer = fetch(fake.folder("INBOX"), "(BODY.PEEK[])");
         assert_eq!(literal(&answer.octets, "BODY[]"), canonical(&stored));
         assert!(answer.pieces.iter().all(|octets| *octets <= 2 * 64 * 1024), "{:?}", answer.pieces);
@@ -255,7 +255,7 @@ fn large_messages_pass_in_pieces_and_are_read_once_forward() {
 #[test]
 fn a_large_message_stays_open_for_a_client_that_reads_it_in_pieces() {
     for stored in [large("\r\n"), large("\n")] {
-        let fake = Fake::with(&[stored.clone()]);
+        let fake = Fake::with(std::slice::from_ref(&stored));
         let whole = canonical(&stored);
         let (kept, mut joined, mut fetched) = (Kept::default(), Vec::new(), Vec::new());
         for at in (0..whole.len()).step_by(100_000) {
