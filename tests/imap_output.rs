@@ -12,12 +12,13 @@ mod imap_fetch;
 mod known;
 
 use daybook::fetch::folders::FolderRow;
+use daybook::fetch::imap::stream::Kept;
 use daybook::fetch::maildrop::FetchError;
 use daybook::mail::{Flags, Part, Uid};
 use imap_codec::ResponseCodec;
 use imap_codec::decode::Decoder;
 use imap_fake::{Fake, Faults, summary_of};
-use imap_fetch::{all, fetch, fetch_from, literal, numbered};
+use imap_fetch::{all, fetch, fetch_from, fetch_next, literal, numbered};
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -156,7 +157,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn sections_of_anything_fit_together(lines in prop::collection::vec(line(), 0..40)) {
@@ -226,7 +227,7 @@ fn a_large_message_that_breaks_off_cuts_the_connection() {
 fn large_messages_pass_in_pieces_and_are_read_once_forward() {
     let bare_cr = large("\r\n").iter().map(|b| if *b == b'1' { b'\r' } else { *b }).collect();
     for stored in [large("\r\n"), large("\n"), bare_cr] {
-        let fake = Fake::with(&[stored.clone()]);
+        let fake = Fake::with(std::slice::from_ref(&stored));
         let answer = fetch(fake.folder("INBOX"), "(BODY.PEEK[])");
         assert_eq!(literal(&answer.octets, "BODY[]"), canonical(&stored));
         assert!(answer.pieces.iter().all(|octets| *octets <= 2 * 64 * 1024), "{:?}", answer.pieces);
@@ -248,6 +249,32 @@ fn large_messages_pass_in_pieces_and_are_read_once_forward() {
         let answer = fetch(fake.folder("INBOX"), &format!("({})", parts.join(" ")));
         assert!(literal(&answer.octets, "BODY[30]").starts_with(b"part 29 line 0"));
         assert_eq!((opened(&fake).0, answer.whole), (1, vec![]));
+    }
+}
+
+#[test]
+fn a_large_message_stays_open_for_a_client_that_reads_it_in_pieces() {
+    for stored in [large("\r\n"), large("\n")] {
+        let fake = Fake::with(std::slice::from_ref(&stored));
+        let whole = canonical(&stored);
+        let (kept, mut joined, mut fetched) = (Kept::default(), Vec::new(), Vec::new());
+        for at in (0..whole.len()).step_by(100_000) {
+            let answer = fetch_next(fake.folder("INBOX"), &format!("(BODY.PEEK[]<{at}.100000>)"), &kept);
+            joined.extend_from_slice(literal(&answer.octets, &format!("BODY[]<{at}>")));
+            fetched.extend(answer.whole);
+        }
+        assert!(joined == whole);
+        assert_eq!((opened(&fake).0, fetched), (1, vec![1]));
+        // Back, and forth again within another section.
+        for (asked, label) in [
+            ("BODY.PEEK[]<7.9>", "BODY[]<7>"),
+            ("BODY.PEEK[2]<7.9>", "BODY[2]<7>"),
+            ("BODY.PEEK[1]<7.9>", "BODY[1]<7>"),
+        ] {
+            let next = fetch_next(fake.folder("INBOX"), &format!("({asked})"), &kept);
+            let alone = fetch(fake.folder("INBOX"), &format!("({asked})"));
+            assert_eq!(literal(&next.octets, label), literal(&alone.octets, label));
+        }
     }
 }
 

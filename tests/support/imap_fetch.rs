@@ -4,7 +4,7 @@
 
 use daybook::fetch::folders::{Folder, FolderRow};
 use daybook::fetch::imap::step::{FetchJob, Numbered};
-use daybook::fetch::imap::stream::{self, Ended, Piece};
+use daybook::fetch::imap::stream::{self, Ended, Kept, Piece};
 use daybook::mail::Uid;
 use imap_codec::CommandCodec;
 use imap_codec::decode::Decoder;
@@ -68,10 +68,19 @@ pub(crate) fn fetch_from(
     asked: &str,
     may_set_seen: bool,
 ) -> Answered {
-    let job = FetchJob { messages, items: items(asked), may_set_seen };
+    run(folder, FetchJob { messages, items: items(asked), may_set_seen }, Kept::default())
+}
+
+/// Fetches from all messages of a folder, as the next command of a connection.
+pub(crate) fn fetch_next(folder: Arc<dyn Folder>, asked: &str, kept: &Kept) -> Answered {
+    let job = FetchJob { messages: all(folder.as_ref()), items: items(asked), may_set_seen: true };
+    run(folder, job, kept.clone())
+}
+
+fn run(folder: Arc<dyn Folder>, job: FetchJob, kept: Kept) -> Answered {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let mut pieces = stream::start(folder, job);
+        let mut pieces = stream::start(folder, job, kept);
         let mut answered = Answered::default();
         while let Some(piece) = pieces.recv().await {
             match piece {

@@ -28,18 +28,16 @@ impl Field<'_> {
 
 /// The fields of a header block, in order, with the lines between them that are no fields.
 pub(super) fn fields(block: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    all_fields(block).take_while(|field| field.whole != b"\r\n")
+}
+
+/// The same, and those behind an empty line as well: where lone line ends make one, a part was read by what stands behind it too.
+pub(super) fn all_fields(block: &[u8]) -> impl Iterator<Item = Field<'_>> {
     let mut rest = block;
     std::iter::from_fn(move || {
         let (line, later) = rest.split_at(logical_line(rest));
         rest = later;
-        match line {
-            b"" => None,
-            b"\r\n" => {
-                rest = b"";
-                None
-            }
-            line => Some(field(line)),
-        }
+        (!line.is_empty()).then(|| field(line))
     })
 }
 
