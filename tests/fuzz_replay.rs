@@ -20,6 +20,8 @@ mod corpus;
 mod data_scanner;
 #[path = "support/fetch_play.rs"]
 mod fetch_play;
+#[path = "support/fuzz/imap_command.rs"]
+mod imap_command;
 #[path = "support/fuzz/mime.rs"]
 mod mime;
 #[path = "support/fuzz/pop3_command.rs"]
@@ -52,11 +54,12 @@ fn files(directory: &str, extension: Option<&str>) -> Vec<PathBuf> {
 type Run = fn(&[u8]);
 
 /// Every target and what it runs.
-const TARGETS: [(&str, Run); 8] = [
+const TARGETS: [(&str, Run); 9] = [
     ("address", address::run),
     ("assign", assign::run),
     ("classify", classify::run),
     ("data_scanner", data_scanner::run),
+    ("imap_command", imap_command::run),
     ("mime", mime::run),
     ("pop3_command", pop3_command::run),
     ("report_body", report_body::run),
@@ -132,6 +135,19 @@ fn the_pop3_session_keeps_its_promises_over_all_that_was_ever_found_and_the_dial
         for settings in 0..64 {
             seed[0] = settings;
             try_one(&format!("{name} with settings {settings:#x}"), pop3_command::run, &seed);
+        }
+    }
+}
+
+#[test]
+fn the_imap_session_keeps_its_promises_over_all_that_was_ever_found_whoever_else_is_there() {
+    replay("imap_command");
+    for path in files("corpus/crashes/imap_command", None) {
+        let mut input = std::fs::read(&path).unwrap();
+        for settings in 0..64 {
+            input[0] = settings;
+            input[1] = settings.wrapping_mul(37);
+            try_one(&format!("{} with settings {settings:#x}", path.display()), imap_command::run, &input);
         }
     }
 }
@@ -253,7 +269,9 @@ fn seeds_are_written_where_asked() {
             std::fs::write(directory.join("report_body").join(format!("{name}-{index}")), text).unwrap();
         }
     }
-    for path in files("corpus/crashes/assign", None) {
-        std::fs::copy(&path, directory.join("assign").join(path.file_name().unwrap())).unwrap();
+    for target in ["assign", "imap_command"] {
+        for path in files(&format!("corpus/crashes/{target}"), None) {
+            std::fs::copy(&path, directory.join(target).join(path.file_name().unwrap())).unwrap();
+        }
     }
 }

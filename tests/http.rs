@@ -233,6 +233,7 @@ fn each_gateway_mailbox_has_its_gauges_and_one_for_self_tests_has_none() {
     for (metric, expect) in [
         ("daybook_mailbox_active", 1.0),
         ("daybook_mailbox_messages", 3.0),
+        ("daybook_mailbox_unfetched_messages", 3.0),
         ("daybook_mailbox_quarantine_messages", 1.0),
         ("daybook_mailbox_unassigned_messages", 1.0),
     ] {
@@ -241,7 +242,7 @@ fn each_gateway_mailbox_has_its_gauges_and_one_for_self_tests_has_none() {
     let report = corpus("demo/report.eml").len() as f64;
     assert!(gauge("daybook_mailbox_bytes", name) > Some(report));
     let started = scrape.value("daybook_process_start_time_seconds");
-    for metric in ["mailbox_oldest", "last_report", "last_fetch"] {
+    for metric in ["mailbox_oldest", "mailbox_oldest_unfetched", "last_report", "last_fetch"] {
         let metric = format!("daybook_{metric}_timestamp_seconds");
         assert!(gauge(&metric, name) >= Some(started), "{metric}: {:?}", gauge(&metric, name));
         assert_eq!(gauge(&metric, "Empty"), None, "{metric}");

@@ -82,6 +82,7 @@ fn deliver(store: &Embedded, to: &GatewayMailbox, number: u16) {
         slug: Some(format!("{user}@contoso.example")),
         message: 0,
         once_per_join: true,
+        in_view: None,
         reasons: vec![format!("Recipient {user}")],
     }));
     runtime().block_on(store.deliver(vec![sent])).unwrap();

@@ -13,14 +13,15 @@ mod fetch_client;
 mod fetch_play;
 #[path = "support/fetch_stage.rs"]
 mod fetch_stage;
+#[path = "support/log_lines.rs"]
+mod log_lines;
 #[path = "support/pop3_fake.rs"]
 mod pop3_fake;
 
-use daybook::fetch::auth::Logins;
 use daybook::fetch::pop3::server::{Pop3, Protocol, Waits};
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
-use fetch_client::{Client, SOON, Server, eventually};
+use fetch_client::{Client, SOON, Server, at_once, eventually};
 use fetch_play::{Act, Play, check_received};
 use fetch_stage::Stage;
 use pop3_fake::{Fake, PASSWORD, canonical, size_as_served};
@@ -32,7 +33,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const WILDCARD: char = '*';
 
 async fn serve(fake: Fake, waits: Waits) -> Server {
-    Server::start(|tls, drain| Pop3::new(Arc::new(Logins::new(Arc::new(fake))), tls, drain, waits)).await
+    Server::start(|tls, drain| Pop3::new(at_once(Arc::new(fake)), tls, drain, waits)).await
 }
 
 /// Logs in again and again until nobody holds the maildrop.
@@ -86,7 +87,7 @@ async fn check_fetched(play: &Play, fake: &Fake, expect: &[String]) {
 
 async fn act(play: &Play) {
     let fake = fake_of(play);
-    let server = serve(fake.clone(), Waits { login_refused: Duration::ZERO, ..Pop3::waits() }).await;
+    let server = serve(fake.clone(), Pop3::waits()).await;
     let mut stage = Stage::new(play, server, WILDCARD);
     for act in &play.acts {
         if stage.act(act).await {
@@ -111,9 +112,7 @@ async fn the_server_plays_its_part_in_every_play() {
 }
 
 async fn converse(fake: &Fake, tls: &TlsIdentity, pieces: [&[u8]; 2], piece_octets: usize) -> Vec<u8> {
-    let waits = Waits { login_refused: Duration::ZERO, ..Pop3::waits() };
-    let logins = Arc::new(Logins::new(Arc::new(fake.clone())));
-    let pop3 = Pop3::new(logins, tls.server_config(), Drain::new(), waits);
+    let pop3 = Pop3::new(at_once(Arc::new(fake.clone())), tls.server_config(), Drain::new(), Pop3::waits());
     fetch_stage::converse(pop3, pieces, piece_octets).await
 }
 
@@ -324,7 +323,7 @@ async fn ten_thousand_pipelined_commands_are_all_answered() {
 
 #[tokio::test]
 async fn the_log_tells_each_visit_in_one_line_and_never_a_password() {
-    let log = fetch_client::Log::default();
+    let log = log_lines::Log::default();
     let _guard = log.listen();
     let fake = Fake::with(&[b"one\r\n".to_vec(), b"three\r\n".to_vec()]);
     let (server, mut client) = logged_in(&fake, Pop3::waits()).await;

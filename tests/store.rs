@@ -74,6 +74,7 @@ fn delivery(
         slug: Some(format!("{user}@contoso.example")),
         message: 0,
         once_per_join: true,
+        in_view: None,
         reasons: vec![format!("Recipient {user}")],
     }));
     sent

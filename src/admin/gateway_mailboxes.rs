@@ -6,7 +6,7 @@ use super::ops::blocking;
 use super::request::{
     AddressView, CreatedView, FolderView, GatewayMailboxView, InboxView, OpError, RoleView, ServedView,
 };
-use super::{Context, keeping, trust};
+use super::{Context, keeping, trust, views};
 use crate::config::is_host_name;
 use crate::mail::{
     Address, AddressKey, ENVELOPE_HEADERS_MAX, EnvelopeHeaders, GatewayAddress, GatewayMailbox,
@@ -22,7 +22,7 @@ const NDR_PROFILE: &str = "an NDR mailbox unwraps what it receives: its profile 
 const NAME_CHARACTERS_MAX: usize = 200;
 /// Keys that `set` knows.
 const KEYS: &str = "name, tenant, profile, archive, mode, trusted_networks, pinned_certificates, recipient_headers, sender_headers, \
-                    grace_days, inbox_retention_days, user_retention_days";
+                    grace_days, inbox_retention_days, user_retention_days, maildrop, user_delete";
 /// How long a former address is served when nothing else is said, in days.
 pub const OVERLAP_DAYS_DEFAULT: u32 = 14;
 /// Longest time that it can be told to be served, in days.
@@ -134,7 +134,14 @@ fn with_folders(context: &Context, mailbox: &GatewayMailbox) -> Result<GatewayMa
     let shown = folders.iter().map(folder_view).collect();
     let escrow = Some(context.store.escrow(mailbox.id)?);
     let keys = KeysView::counted(context, mailbox)?;
-    Ok(GatewayMailboxView { folders: Some(shown), escrow, keys, ..view(context, mailbox, &folders) })
+    let fetching = Some(views::fetching(context, mailbox)?);
+    Ok(GatewayMailboxView {
+        folders: Some(shown),
+        escrow,
+        keys,
+        fetching,
+        ..view(context, mailbox, &folders)
+    })
 }
 
 fn with_notes(
@@ -149,6 +156,8 @@ fn with_notes(
                    Journal Incoming gets anything";
         view.notes.push(why.to_owned());
     }
+    let noted = views::notes(&view);
+    view.notes.extend(noted);
     Ok(view)
 }
 
@@ -166,11 +175,15 @@ pub(super) async fn set(
     let mut changes = Vec::new();
     let mut trusted = mailbox.trust.clone();
     let mut kept = mailbox.keeping;
+    let mut fetched = mailbox.fetch;
     for (index, (key, value)) in settings.iter().enumerate() {
         if settings.iter().take(index).any(|(earlier, _)| earlier == key) {
             return Err(OpError::Usage(format!("{key} is given twice")));
         }
-        if !trust::set(&mut trusted, key, value)? && !keeping::set(&mut kept, key, value)? {
+        if !trust::set(&mut trusted, key, value)?
+            && !keeping::set(&mut kept, key, value)?
+            && !views::set(&mut fetched, key, value)?
+        {
             changes.push(change(key, value)?);
         }
         if !mailbox.role.is_journal()
@@ -189,8 +202,12 @@ pub(super) async fn set(
         }
         changes.push(GatewayMailboxChange::Keeping { was: mailbox.keeping, becomes: kept });
     }
+    if fetched != mailbox.fetch {
+        changes.push(GatewayMailboxChange::Fetch { was: mailbox.fetch, becomes: fetched });
+    }
     let changed = context.store.change_gateway_mailbox(mailbox.id, changes, actor).await?;
     log_change("mailbox.changed", &changed, actor);
+    views::follow(context, actor, changed.id).await?;
     Ok(changed.id)
 }
 
@@ -386,6 +403,9 @@ pub(super) fn view(
         inbox_retention_days: mailbox.keeping.inbox_days,
         user_retention_days: mailbox.keeping.user_days,
         holds: mailbox.holds.clone(),
+        maildrop: mailbox.fetch.maildrop,
+        user_delete: mailbox.fetch.user_delete,
+        fetching: None,
         escrow: None,
         keys: KeysView::of(mailbox),
         learned: None,

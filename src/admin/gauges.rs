@@ -40,6 +40,8 @@ struct MailboxState {
     messages: u64,
     octets: u64,
     oldest: Option<Timestamp>,
+    unfetched: Option<u64>,
+    oldest_unfetched: Option<Timestamp>,
     quarantine: u64,
     unassigned: u64,
     last_report: Option<Timestamp>,
@@ -100,6 +102,7 @@ fn ask_mailboxes(context: &Context) -> Result<Vec<MailboxState>, OpError> {
         let count = |name: &FolderName| find(name).map_or(0, |folder| folder.entries);
         let inbox: Option<&FolderStatus> = find(&FolderName::Inbox);
         let activity = context.store.activity(gateway_mailbox.id, now())?;
+        let backlog = context.store.backlog(gateway_mailbox.id)?;
         // No rule asks when something last came to an NDR mailbox, nor whether somebody fetches there.
         let is_journal = gateway_mailbox.role.is_journal();
         states.push(MailboxState {
@@ -109,6 +112,8 @@ fn ask_mailboxes(context: &Context) -> Result<Vec<MailboxState>, OpError> {
             messages: count(&FolderName::Inbox),
             octets: inbox.map_or(0, |inbox| inbox.octets),
             oldest: inbox.and_then(|inbox| inbox.oldest).filter(|_| is_journal),
+            unfetched: backlog.unfetched,
+            oldest_unfetched: backlog.oldest_unfetched.filter(|_| is_journal),
             quarantine: count(&FolderName::Quarantine),
             unassigned: count(&FolderName::Unassigned),
             last_report: activity.last_received.filter(|_| is_journal),
@@ -157,6 +162,9 @@ fn show_mailboxes(registry: &mut Registry, states: &[MailboxState]) {
     add("mailbox_oldest_timestamp_seconds", "When the oldest message in INBOX was received", &|m| {
         seconds(m.oldest)
     });
+    add("mailbox_unfetched_messages", "Messages in INBOX that were not fetched", &|m| m.unfetched.map(whole));
+    let help = "When the oldest message in INBOX that was not fetched was received";
+    add("mailbox_oldest_unfetched_timestamp_seconds", help, &|m| seconds(m.oldest_unfetched));
     add("mailbox_quarantine_messages", "Messages in Quarantine", &|m| Some(whole(m.quarantine)));
     add("mailbox_unassigned_messages", "Messages in Unassigned", &|m| Some(whole(m.unassigned)));
     add("last_report_timestamp_seconds", "When a message last came", &|m| seconds(m.last_report));

@@ -63,6 +63,7 @@ mod trust;
 mod undelete;
 mod users;
 mod verify;
+mod views;
 pub mod watch;
 mod wiped;
 
@@ -93,8 +94,8 @@ pub use reprocess::{
     RereadView,
 };
 pub use request::{
-    AddressView, Check, CreatedView, Examined, FolderView, GatewayMailboxView, InboxView, LogLevelView,
-    MailboxExamined, OpError, Readiness, Request, Response, RoleView, ServedView, UserView,
+    AddressView, Check, CreatedView, Examined, FetchingView, FolderView, GatewayMailboxView, InboxView,
+    LogLevelView, MailboxExamined, OpError, Readiness, Request, Response, RoleView, ServedView, UserView,
 };
 pub use retention::{MailboxRetentionView, PassAsked, RecoverableView, RetentionView, RuleView};
 pub use revised::{LeftView, PlacedView, RevisedView};
@@ -103,3 +104,4 @@ pub use socket::{AdminSocket, SOCKET_FILE};
 pub use transactions::{TRANSACTIONS_MAX, TransactionsAsked};
 pub use undelete::UndeletedView;
 pub use verify::verify;
+pub use views::go_on as show_waiting;

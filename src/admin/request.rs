@@ -24,8 +24,8 @@ use super::transactions::TransactionsAsked;
 use super::undelete::{UNDELETE_WAIT, UndeletedView};
 use super::watch::{StatusMailView, StatusView};
 use crate::mail::{
-    GRACE_DAYS_DEFAULT, GatewayMailboxId, GatewayMailboxState, Hold, Mode, Network, Profile, ReceiptId,
-    Timestamp, Untrusted,
+    GRACE_DAYS_DEFAULT, GatewayMailboxId, GatewayMailboxState, Hold, Maildrop, Mode, Network, Profile,
+    ReceiptId, Timestamp, Untrusted,
 };
 use crate::observe::{Filter, Level};
 use crate::store::{
@@ -505,6 +505,15 @@ pub struct GatewayMailboxView {
     /// Legal holds on it.
     #[serde(default)]
     pub holds: Vec<Hold>,
+    /// What clients find in INBOX, and so in the POP3 maildrop.
+    #[serde(default)]
+    pub maildrop: Maildrop,
+    /// True: clients may delete outside INBOX too.
+    #[serde(default)]
+    pub user_delete: bool,
+    /// How fetching goes; not in a list of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetching: Option<FetchingView>,
     /// Who besides the password opens it; not in a list of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escrow: Option<Escrow>,
@@ -582,6 +591,20 @@ pub struct InboxView {
     pub octets: u64,
     /// When the oldest of them was received.
     pub oldest: Option<Timestamp>,
+}
+
+/// How fetching goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchingView {
+    /// Messages in INBOX that no fetch is on record for; absent where there is too much to look up.
+    pub unfetched: Option<u64>,
+    /// When the oldest of those was received.
+    pub oldest_unfetched: Option<Timestamp>,
+    /// When a client last logged in, fetched or deleted. Logins that fetched nothing are known to a running server alone.
+    pub last: Option<Timestamp>,
+    /// Messages in INBOX that are still shown as before `maildrop` was set; the server goes on with them.
+    #[serde(default)]
+    pub former_view: u64,
 }
 
 /// A gateway mailbox just made, and its password: shown now, kept nowhere.

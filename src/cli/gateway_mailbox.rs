@@ -8,7 +8,7 @@ use crate::admin::{
     CreatedView, FolderView, GatewayMailboxView, OpError, Request, Response, RoleView, ServedView,
 };
 use crate::config::Settings;
-use crate::mail::{GatewayMailboxState, Profile};
+use crate::mail::{GatewayMailboxState, Maildrop, Profile};
 
 pub(super) fn run(command: MailboxCommand, settings: &Settings, json: bool) -> Result<u8, Failure> {
     match command {
@@ -218,6 +218,7 @@ fn show(response: &Response) -> String {
             text.push_str(&format!("  {label:<9} of plain mail is named in {}\n", names.join(", ")));
         }
     }
+    text.push_str(&fetching(mailbox));
     text.push_str(&keeping::keeping(mailbox));
     text.push_str(&trust::trust(mailbox));
     text.push_str(&trust::former(mailbox));
@@ -230,6 +231,38 @@ fn show(response: &Response) -> String {
         }
     }
     text.push_str(&trust::told(mailbox));
+    text
+}
+
+/// What clients find and may do, and how far they came.
+fn fetching(mailbox: &GatewayMailboxView) -> String {
+    let finds = match mailbox.maildrop {
+        Maildrop::Originals if mailbox.role == RoleView::Ndr || mailbox.profile == Profile::Generic => {
+            "originals: but nothing is unwrapped here, a poller finds each message as received"
+        }
+        Maildrop::Originals => {
+            "originals: a poller finds the mail in each journal report, without the report around it"
+        }
+        Maildrop::Reports => {
+            "reports: a poller finds each message as received, the mail inside its journal report"
+        }
+    };
+    let deletes = match mailbox.user_delete {
+        true => "in every folder",
+        false => "in INBOX alone",
+    };
+    let mut text = format!("  maildrop  {finds}\n  deleting  clients may delete {deletes}\n");
+    if let Some(fetching) = &mailbox.fetching {
+        let last = fetching.last.map(time).unwrap_or_else(|| "never".to_owned());
+        let left = match (fetching.unfetched, fetching.oldest_unfetched) {
+            (None, _) => "too much is kept in INBOX to tell what was not fetched".to_owned(),
+            (Some(count), Some(oldest)) => {
+                format!("{} not fetched yet, the oldest received {}", counted(count, "message"), time(oldest))
+            }
+            (Some(_), None) => "nothing waits that was not fetched".to_owned(),
+        };
+        text.push_str(&format!("  fetched   last {last}; {left}\n"));
+    }
     text
 }
 

@@ -131,6 +131,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
     running.serve_fetch([bound.pop3, bound.pop3s], [bound.imap, bound.imaps]);
     running.services.spawn(watch(Arc::clone(&running.directory), running.drain.clone()));
     running.services.spawn(renewal::watch(Arc::clone(&running.tls), running.drain.clone()));
+    running.services.spawn(admin::show_waiting(running.context()));
     let (context, admin_drain) = (running.context(), running.admin_drain.clone());
     running.admin.spawn(admin::http::serve(bound.http, context.clone(), admin_drain.clone()));
     running.admin.spawn(bound.admin.serve(context, admin_drain));

@@ -1,25 +1,34 @@
 //! Logging in: who may have which maildrop, and at what cost to us.
 //!
-//! [`Logins`] is shared by all connections. It checks one password at a time or few, since each costs a
-//! password hash with its memory and a flood of logins must not take the machine from the mail that arrives;
-//! takes the exclusive lock; opens the maildrop; and says in the log who got in and who did not, and why. What
-//! the client is told does not say whether the name or the password was wrong.
+//! One [`Logins`] is shared by all connections of all protocols. An attempt is judged by [`backoff`](super::backoff), waits for
+//! its turn in [`turns`](super::turns), since each check costs a password hash with its memory and a flood of logins must not
+//! take the machine from the mail that arrives, nor keep the poller out; then the password is checked, the lock taken and the
+//! maildrop opened. The log says who got in and who did not, and why.
 //!
-//! A password is wiped after its check and never shown.
+//! What the client is told does not say whether the name or the password was wrong, nor that the password was not even checked:
+//! the words are the same, and the answer comes as late.
+//!
+//! A password is wiped after its check and never shown. What it opened lives in [`LoggedIn`] or [`Entered`] and nowhere else.
 
+use super::backoff::{Attempt, Backoff};
 use super::folders::Folders;
 use super::lock::{CountedSession, MaildropLock, MaildropLocks, SessionCounts};
 use super::maildrop::{Client, LoginError, Maildrop, Maildrops, UnlockedMaildrop};
+use super::turns::Gate;
 use crate::mail::{GatewayMailboxId, Untrusted};
 use crate::observe::metrics;
+use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// Passwords checked at once: each takes about 50 ms of a core and 16 MB.
-pub const PASSWORD_CHECKS_MAX: usize = 2;
+/// Pause before the answer to a login that is refused; more for one that fails again and again.
+pub const LOGIN_REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 /// A password, wiped when dropped and never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,7 +82,25 @@ pub struct Logins {
     maildrops: Arc<dyn Maildrops>,
     locks: MaildropLocks,
     sessions: SessionCounts,
-    checks: Semaphore,
+    gate: Gate,
+    backoff: Mutex<Backoff>,
+    first_wait: Duration,
+    since: Instant,
+    /// Logins are remembered as hashes under a secret of this process.
+    secret: RandomState,
+    /// How long the last check took, in microseconds: a refusal without one comes as late.
+    check_us: AtomicU64,
+    /// Refused since too many waited.
+    busy: AtomicU64,
+}
+
+/// A login that got nowhere.
+struct Refused {
+    refusal: LoginRefusal,
+    /// Why, for the log; it may know more than the client.
+    reason: &'static str,
+    /// How long to wait before it is told.
+    wait: Duration,
 }
 
 /// An open maildrop, locked for as long as this lives.
@@ -101,15 +128,27 @@ pub struct Entered {
 impl Logins {
     /// A door with nobody behind it yet.
     pub fn new(maildrops: Arc<dyn Maildrops>) -> Logins {
+        Logins::with_first_wait(maildrops, LOGIN_REFUSED_WAIT)
+    }
+
+    /// The same with another wait than [`LOGIN_REFUSED_WAIT`].
+    pub fn with_first_wait(maildrops: Arc<dyn Maildrops>, first_wait: Duration) -> Logins {
         Logins {
             maildrops,
             locks: MaildropLocks::default(),
             sessions: SessionCounts::default(),
-            checks: Semaphore::new(PASSWORD_CHECKS_MAX),
+            gate: Gate::default(),
+            backoff: Mutex::new(Backoff::new(first_wait)),
+            first_wait,
+            since: Instant::now(),
+            secret: RandomState::new(),
+            check_us: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
         }
     }
 
-    /// Checks the password, takes the maildrop for this session alone and opens it.
+    /// Checks the password, takes the maildrop for this session alone and opens it. A refusal takes its time: who serves the
+    /// connection need not wait on top.
     ///
     /// # Errors
     /// [`LoginRefusal`]; it has been logged.
@@ -119,13 +158,16 @@ impl Logins {
         password: Password,
         client: &Client,
     ) -> Result<LoggedIn, LoginRefusal> {
-        let result = self.try_exclusive(login, password, client).await;
-        let entered = result.as_ref().map(|entered| (entered.login.as_str(), entered.mailbox));
-        log_login(login, client, entered.map_err(|refusal| *refusal));
-        result
+        match self.try_exclusive(login, password, client).await {
+            Ok(entered) => {
+                log_login(login, client, &entered.login, entered.mailbox);
+                Ok(entered)
+            }
+            Err(refused) => Err(self.refuse(refused, login, client).await),
+        }
     }
 
-    /// Checks the password and gives the folders; others may have them open too.
+    /// Checks the password and gives the folders; others may have them open too. A refusal takes its time.
     ///
     /// # Errors
     /// [`LoginRefusal`]; it has been logged.
@@ -135,10 +177,13 @@ impl Logins {
         password: Password,
         client: &Client,
     ) -> Result<Entered, LoginRefusal> {
-        let result = self.try_folders(login, password, client).await;
-        let entered = result.as_ref().map(|entered| (entered.login.as_str(), entered.mailbox));
-        log_login(login, client, entered.map_err(|refusal| *refusal));
-        result
+        match self.try_folders(login, password, client).await {
+            Ok(entered) => {
+                log_login(login, client, &entered.login, entered.mailbox);
+                Ok(entered)
+            }
+            Err(refused) => Err(self.refuse(refused, login, client).await),
+        }
     }
 
     async fn try_folders(
@@ -146,12 +191,12 @@ impl Logins {
         login: &str,
         password: Password,
         client: &Client,
-    ) -> Result<Entered, LoginRefusal> {
+    ) -> Result<Entered, Refused> {
         let unlocked = self.unlock(login, password, client).await?;
         let (mailbox, own_login) = (unlocked.mailbox(), unlocked.login());
-        let session = self.sessions.enter(mailbox).ok_or(LoginRefusal::TooMany)?;
+        let session = self.sessions.enter(mailbox).ok_or_else(|| self.refused(LoginRefusal::TooMany))?;
         let opened = spawn_blocking(move || unlocked.folders()).await;
-        let folders = flatten(opened, client)?;
+        let folders = flatten(opened, client).map_err(|refusal| self.refused(refusal))?;
         Ok(Entered { mailbox, login: own_login, folders, _session: session })
     }
 
@@ -160,53 +205,123 @@ impl Logins {
         login: &str,
         password: Password,
         client: &Client,
-    ) -> Result<LoggedIn, LoginRefusal> {
+    ) -> Result<LoggedIn, Refused> {
         let unlocked = self.unlock(login, password, client).await?;
         let (mailbox, own_login) = (unlocked.mailbox(), unlocked.login());
         // Before the snapshot is taken, or it could list what the session before is just deleting.
-        let lock = self.locks.acquire(mailbox).ok_or(LoginRefusal::InUse)?;
+        let lock = self.locks.acquire(mailbox).ok_or_else(|| self.refused(LoginRefusal::InUse))?;
         let opened = spawn_blocking(move || unlocked.open()).await;
-        let maildrop = flatten(opened, client)?;
+        let maildrop = flatten(opened, client).map_err(|refusal| self.refused(refusal))?;
         Ok(LoggedIn { mailbox, login: own_login, maildrop, _lock: lock })
     }
 
+    /// Checks the password, if it is to be checked, when it is its turn.
     async fn unlock(
         &self,
         login: &str,
         password: Password,
         client: &Client,
-    ) -> Result<Box<dyn UnlockedMaildrop>, LoginRefusal> {
-        let _permit = self.checks.acquire().await.map_err(|_closed| LoginRefusal::Unavailable)?;
-        let (maildrops, login, by) = (Arc::clone(&self.maildrops), login.to_owned(), client.clone());
-        let unlocked = spawn_blocking(move || maildrops.unlock(&login, password.reveal(), &by)).await;
-        flatten(unlocked, client)
+    ) -> Result<Box<dyn UnlockedMaildrop>, Refused> {
+        let attempt = Attempt::new(self.hash(login), client.peer);
+        let verdict = self.backoff().begin(attempt, self.since.elapsed());
+        if !verdict.check {
+            if verdict.is_first {
+                log_backed_off(&attempt, client);
+            }
+            let as_long = Duration::from_micros(self.check_us.load(Ordering::Relaxed));
+            let wait = verdict.wait.saturating_add(as_long);
+            return Err(Refused { refusal: LoginRefusal::Wrong, reason: BACKED_OFF, wait });
+        }
+        let Some(turn) = self.gate.turn(attempt.network, verdict.is_known).await else {
+            self.backoff().came_to_nothing(attempt);
+            return Err(Refused { reason: BUSY, ..self.refused(LoginRefusal::Unavailable) });
+        };
+        let (maildrops, name, by) = (Arc::clone(&self.maildrops), login.to_owned(), client.clone());
+        let began = Instant::now();
+        // The turn goes along: it is over when the check is, whether or not anybody still waits for it.
+        let unlocked = spawn_blocking(move || {
+            let unlocked = maildrops.unlock(&name, password.reveal(), &by);
+            drop(turn);
+            unlocked
+        });
+        let unlocked = flatten(unlocked.await, client);
+        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or_default();
+        self.check_us.store(took_us, Ordering::Relaxed);
+        match &unlocked {
+            Ok(_) => self.backoff().succeeded(attempt, self.since.elapsed()),
+            Err(LoginRefusal::Wrong) => {}
+            Err(_) => self.backoff().came_to_nothing(attempt),
+        }
+        unlocked.map_err(|refusal| Refused { wait: verdict.wait, ..self.refused(refusal) })
     }
-}
 
-/// Says who got in, as which gateway mailbox, or who did not and why.
-fn log_login(login: &str, client: &Client, result: Result<(&str, GatewayMailboxId), LoginRefusal>) {
-    match result {
-        Ok((mailbox, mailbox_id)) => tracing::info!(
-            event = "auth.ok",
-            session_id = %client.session_id,
-            protocol = client.protocol,
-            peer = %client.peer,
-            login = %Untrusted(login),
-            mailbox,
-            %mailbox_id,
-        ),
-        Err(refusal) => {
-            metrics::login_refused(client.protocol, refusal.as_str());
-            tracing::warn!(
+    fn refused(&self, refusal: LoginRefusal) -> Refused {
+        Refused { refusal, reason: refusal.as_str(), wait: self.first_wait }
+    }
+
+    /// Logs a refusal, and lets its time go by.
+    async fn refuse(&self, refused: Refused, login: &str, client: &Client) -> LoginRefusal {
+        metrics::login_refused(client.protocol, refused.reason);
+        match refused.reason {
+            // Told once for each network that is at it, and of what comes without a check a line each would be a flood.
+            BACKED_OFF => {}
+            BUSY => {
+                let refused = self.busy.fetch_add(1, Ordering::Relaxed) + 1;
+                if refused.is_power_of_two() {
+                    let (session_id, peer) = (client.session_id, client.peer);
+                    tracing::warn!(event = "auth.busy", %session_id, protocol = client.protocol, %peer, refused);
+                }
+            }
+            reason => tracing::warn!(
                 event = "auth.failed",
                 session_id = %client.session_id,
                 protocol = client.protocol,
                 peer = %client.peer,
                 login = %Untrusted(login),
-                reason = refusal.as_str(),
-            );
+                reason,
+            ),
         }
+        tokio::time::sleep(refused.wait).await;
+        refused.refusal
     }
+
+    /// The local part in lower case, which is all that tells gateway mailboxes apart: two names of one are one login.
+    fn hash(&self, login: &str) -> u64 {
+        let local = login.trim().split('@').next().unwrap_or_default();
+        self.secret.hash_one(local.to_ascii_lowercase())
+    }
+
+    fn backoff(&self) -> MutexGuard<'_, Backoff> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refused without a check.
+const BACKED_OFF: &str = "backed-off";
+/// Refused since too many wait.
+const BUSY: &str = "busy";
+
+/// Says who got in, as which gateway mailbox.
+fn log_login(login: &str, client: &Client, mailbox: &str, mailbox_id: GatewayMailboxId) {
+    tracing::info!(
+        event = "auth.ok",
+        session_id = %client.session_id,
+        protocol = client.protocol,
+        peer = %client.peer,
+        login = %Untrusted(login),
+        mailbox,
+        %mailbox_id,
+    );
+}
+
+fn log_backed_off(attempt: &Attempt, client: &Client) {
+    tracing::warn!(
+        event = "auth.backed_off",
+        session_id = %client.session_id,
+        protocol = client.protocol,
+        peer = %client.peer,
+        network = %attempt.network,
+    );
 }
 
 fn flatten<T>(result: Result<Result<T, LoginError>, JoinError>, client: &Client) -> Result<T, LoginRefusal> {

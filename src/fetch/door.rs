@@ -28,8 +28,6 @@ use tokio::net::TcpStream;
 pub const LOGIN_WAIT: Duration = Duration::from_secs(3 * 60);
 /// How long a client may take to read what it asked for, for each piece of it.
 pub const WRITE_WAIT: Duration = Duration::from_secs(2 * 60);
-/// Pause before the answer to a refused login, times the number of refusals on this connection.
-pub const LOGIN_REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a server waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +38,12 @@ pub struct Waits {
     pub idle: Duration,
     /// For the client to read a piece of output.
     pub write: Duration,
-    /// Before a refused login is answered, times the refusals so far.
-    pub login_refused: Duration,
 }
 
 impl Waits {
     /// The usual ones, for a protocol whose clients may be silent for so long once they are logged in.
     pub fn with_idle(idle: Duration) -> Waits {
-        Waits { login: LOGIN_WAIT, idle, write: WRITE_WAIT, login_refused: LOGIN_REFUSED_WAIT }
+        Waits { login: LOGIN_WAIT, idle, write: WRITE_WAIT }
     }
 }
 

@@ -90,7 +90,7 @@ pub trait Folders: Send + Sync {
     /// [`FetchError`].
     fn list(&self) -> Result<Vec<FolderInfo>, FetchError>;
 
-    /// One of them, and nothing when there is none of this path. Blocks.
+    /// One of them, and nothing when there is none of this path. It has a UIDVALIDITY from then on. Blocks.
     ///
     /// # Errors
     /// [`FetchError`].

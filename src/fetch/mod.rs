@@ -3,7 +3,8 @@
 //! A poller logs in with the password of a gateway mailbox, which opens its keyring for that connection only,
 //! reads what is there and deletes what it has taken over. [`auth`] lets it in ([`sasl`] reads what it says there), [`pop3`] speaks the protocol, [`maildrop`] is all
 //! that it asks of whoever keeps the mail, [`canonical`] turns stored bytes into what may go over the wire,
-//! and [`lock`] keeps two clients from emptying one gateway mailbox at once.
+//! [`lock`] keeps two clients from emptying one gateway mailbox at once, and [`backoff`] and [`turns`] keep whoever guesses
+//! passwords from the machine, the poller and its network.
 //!
 //! Invariants:
 //! - No credential is taken in clear.
@@ -16,6 +17,7 @@
 //! This room knows neither journals nor folders' reasons, neither files nor keys.
 
 pub mod auth;
+pub mod backoff;
 pub mod canonical;
 pub mod door;
 pub mod folders;
@@ -27,4 +29,5 @@ pub mod sasl;
 pub mod stored;
 mod stored_folders;
 mod talk;
+pub mod turns;
 mod visit;

@@ -95,7 +95,7 @@ impl UnlockedMaildrop for UnlockedStored {
 
     fn folders(self: Box<Self>) -> Result<Arc<dyn Folders>, LoginError> {
         self.visits.note(self.key.gateway_mailbox.id, now());
-        Ok(Arc::new(StoredFolders::new(self.store, self.key, self.client)))
+        Ok(Arc::new(StoredFolders::new(self.store, self.visits, self.key, self.client)))
     }
 
     fn open(self: Box<Self>) -> Result<Arc<dyn Maildrop>, LoginError> {

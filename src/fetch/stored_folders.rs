@@ -3,7 +3,7 @@
 use super::folders::{Account, Folder, FolderEntry, FolderInfo, FolderMarks, FolderRow, Folders, Rights};
 use super::maildrop::{BoxFuture, FetchError};
 use crate::mail::{FlagChange, Flags, GatewayMailbox, GatewayMailboxId, MessageSummary, Uid, UidValidity};
-use crate::observe::metrics;
+use crate::observe::{Visits, metrics, now};
 use crate::store::{self, FolderName, FolderStatus, MessageKey, Store, StoreError, Unlocked};
 use std::io::Read;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ const ALWAYS: [FolderName; 3] = [FolderName::Inbox, FolderName::Unassigned, Fold
 #[derive(Clone)]
 pub(super) struct StoredFolders {
     store: Arc<dyn Store>,
+    visits: Visits,
     key: Unlocked,
     client: store::Client,
 }
@@ -28,8 +29,18 @@ struct StoredFolder {
 }
 
 impl StoredFolders {
-    pub(super) fn new(store: Arc<dyn Store>, key: Unlocked, client: store::Client) -> StoredFolders {
-        StoredFolders { store, key, client }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        visits: Visits,
+        key: Unlocked,
+        client: store::Client,
+    ) -> StoredFolders {
+        StoredFolders { store, visits, key, client }
+    }
+
+    /// A session may last for weeks: whenever it looks at something it counts as a visit.
+    fn note_visit(&self) {
+        self.visits.note(self.id(), now());
     }
 
     fn id(&self) -> GatewayMailboxId {
@@ -44,6 +55,7 @@ impl StoredFolders {
 
     /// Each folder there is, those that are always there first.
     fn statuses(&self) -> Result<Vec<FolderStatus>, FetchError> {
+        self.note_visit();
         let mut found = self.store.folders(self.id()).map_err(|e| self.failed(e))?;
         found.sort_by(|a, b| a.path.cmp(&b.path));
         let mut all: Vec<FolderStatus> = Vec::with_capacity(found.len() + ALWAYS.len());
@@ -112,7 +124,13 @@ impl Folders for StoredFolders {
     }
 
     fn status(&self, path: &str) -> Result<Option<FolderInfo>, FetchError> {
-        Ok(self.named(path)?.map(info))
+        let Some(mut status) = self.named(path)? else { return Ok(None) };
+        if status.uid_validity == 0 {
+            // A client that is told of a UIDVALIDITY must find the same one later: this makes the folder.
+            let marks = self.store.marks(self.id(), &status.name).map_err(|e| self.failed(e))?;
+            status.uid_validity = marks.uid_validity.value();
+        }
+        Ok(Some(info(status)))
     }
 
     fn open(&self, path: &str) -> Result<Option<Arc<dyn Folder>>, FetchError> {
@@ -160,10 +178,12 @@ impl Folder for StoredFolder {
     }
 
     fn rows(&self, from: Uid) -> Result<(FolderMarks, Vec<FolderRow>), FetchError> {
+        self.of.note_visit();
         self.of.store.rows(self.of.id(), &self.name, from).map_err(|e| self.of.failed(e))
     }
 
     fn marks(&self) -> Result<FolderMarks, FetchError> {
+        self.of.note_visit();
         self.of.store.marks(self.of.id(), &self.name).map_err(|e| self.of.failed(e))
     }
 
@@ -222,5 +242,42 @@ impl Folder for StoredFolder {
 
     fn watch(&self) -> watch::Receiver<u64> {
         self.of.store.changes(self.of.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Profile, Role, SessionId};
+    use crate::store::{Embedded, NewGatewayMailbox, Options};
+
+    #[test]
+    fn a_folder_that_nothing_came_to_keeps_the_uidvalidity_that_a_client_was_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { data_dir: dir.path().to_owned(), reserve_octets: 0 };
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(&options).unwrap().0);
+        let new = NewGatewayMailbox {
+            name: "Contoso".to_owned(),
+            domain: "gw.example".to_owned(),
+            tenant: None,
+            profile: Profile::Generic,
+            role: Role::Journal,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (made, password) = runtime.block_on(store.create_gateway_mailbox(new, "test")).unwrap();
+        let key = store.unlock(made.login(), &password).unwrap();
+        let session_id = SessionId::new(1, [1; 10]);
+        let peer = "192.0.2.7".parse().unwrap();
+        let client = store::Client { protocol: "imap".to_owned(), peer, session_id };
+        let folders = StoredFolders::new(store, Visits::default(), key, client);
+        let listed = folders.list().unwrap();
+        assert!(listed.iter().all(|folder| folder.uid_validity.is_none()), "to list them makes none");
+        assert_eq!(listed.len(), ALWAYS.len());
+        for folder in listed {
+            let told = folders.status(&folder.path).unwrap().unwrap();
+            let opened = folders.open(&folder.path).unwrap().unwrap().marks().unwrap();
+            assert_eq!(told.uid_validity, Some(opened.uid_validity), "{}", folder.path);
+        }
+        assert_eq!(folders.status("Users/nobody").unwrap(), None);
     }
 }

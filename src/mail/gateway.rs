@@ -1,6 +1,6 @@
 //! Gateway mailboxes: the RCPT addresses Daybook serves.
 
-use super::{Address, AddressKey, GatewayMailboxId, Timestamp, Trust};
+use super::{Address, AddressKey, GatewayMailboxId, Timestamp, Trust, Uid};
 use serde::{Deserialize, Serialize};
 
 /// How messages of a gateway mailbox are read.
@@ -265,6 +265,10 @@ pub struct GatewayMailbox {
     /// How it is fetched from.
     #[serde(default, skip_serializing_if = "FetchRules::is_default")]
     pub fetch: FetchRules,
+    /// Entries of INBOX below this UID came while it held something else than `fetch` says now: they leave, and come again behind
+    /// all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view_from: Option<Uid>,
 }
 
 /// Name of the gateway mailbox in which Daybook tries itself out: it holds no customer's mail, and nobody is alarmed about it.

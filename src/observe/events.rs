@@ -56,6 +56,8 @@
 //! | `auth.ok` | info | session_id, protocol, peer, login, mailbox, mailbox_id | A client logged in. |
 //! | `mailbox.former_login_used` | info | session_id, protocol, peer, mailbox, mailbox_id, until | A client logged in by a former address, which is served until then. |
 //! | `auth.failed` | warn | session_id, protocol, peer, login, reason | A client did not get in: `wrong`, `unavailable`, `in-use`, `too-many` (sessions of that gateway mailbox), or `clear` when it spoke of credentials without TLS. |
+//! | `auth.backed_off` | warn | session_id, protocol, peer, network | Passwords from that network are not checked any more for now, after too many wrong ones: for one login, or for all. Told once until nothing was refused for ten minutes; each refusal is counted in `daybook_auth_failures_total`. |
+//! | `auth.busy` | warn | session_id, protocol, peer, refused | So many logins wait for their check that this one was told to come again. `refused` have been so far; told of each power of two. |
 //! | `auth.unavailable` | error | session_id, error | The password could not be checked; it was answered as a wrong one. |
 //! | `auth.keys_changed` | info | session_id | Its keys were changed while a client logged in; it is told to come again. |
 //! | `auth.broken` | error | session_id, error | A bug: checking a password failed. |
@@ -88,6 +90,9 @@
 //! | `mailbox.deleted` | info | mailbox, mailbox_id, address, state, actor | It is served no more. |
 //! | `mailbox.held` | info | mailbox, mailbox_id, address, state, user, actor | A legal hold is on it, or on a user's folders alone: nothing leaves. Why says `daybook mailbox show`. |
 //! | `mailbox.unheld` | info | mailbox, mailbox_id, address, state, user, actor | That hold is over. |
+//! | `mailbox.view_shown` | info | mailbox, mailbox_id, maildrop, shown, kept, seconds, actor | INBOX holds something else since it was set: so many messages that waited came again in the new way, under new UIDs; those `kept` stay as they were. |
+//! | `mailbox.view_waits` | warn | mailbox_id, error | What waits in INBOX could not be shown in the new way just now; the server tries again. |
+//! | `mailbox.view_unread` | warn | receipt_id, mailbox, why | What is on record of a message that waits cannot be read: it stays as it is shown. |
 //! | `mailbox.undeleted` | info | mailbox, mailbox_id, folder, entries, due, actor | So many messages that had been deleted from a folder are there again, under new UIDs; those `due` stayed, since retention would take them out at once. |
 //! | `keys.opened` | info | mailbox, mailbox_id, by, purpose, actor | An admin opened a gateway mailbox, with its `password` or an `escrow identity`. |
 //! | `keys.refused` | warn | mailbox, mailbox_id, by, purpose, actor | An admin tried to, with the wrong one. |

@@ -54,7 +54,7 @@ use in_flight::InFlight;
 pub use in_flight::InFlightLimits;
 use reception::Gathering;
 pub use reprocess::{Difference, Recovered, Reread};
-pub use revise::{reassigned, released};
+pub use revise::{reassigned, released, viewed};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 

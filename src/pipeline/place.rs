@@ -6,7 +6,7 @@ use super::prepare::Read;
 use crate::assign::{self, Policy, assign_one, slug};
 use crate::directory::{Directory, Snapshot};
 use crate::extract::{Destination, Extraction};
-use crate::mail::{Class, GatewayMailbox, Judgement, Mode, ReceiptId, Rendition};
+use crate::mail::{Class, GatewayMailbox, Judgement, Maildrop, Mode, ReceiptId, Rendition};
 use crate::store::{FolderName, ReportRecord, WantedPlacement};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,7 +72,8 @@ pub(super) fn place(
             ..Placed::default()
         };
     }
-    let mut placed = Placed { placements: vec![in_inbox(gateway_mailbox)], ..Placed::default() };
+    let doubtful = is_doubtful(read.extraction.as_ref(), subject);
+    let mut placed = Placed { placements: in_inbox(gateway_mailbox, subject, doubtful), ..Placed::default() };
     if !gateway_mailbox.archive {
         return placed;
     }
@@ -81,7 +82,7 @@ pub(super) fn place(
         placed.placements.push(quarantine(UNREAD.to_owned()));
         return placed;
     };
-    if is_doubtful(Some(extraction), subject) {
+    if doubtful {
         placed.placements.push(quarantine(quarantine_reason(extraction, outermost.len())));
         return placed;
     }
@@ -104,9 +105,54 @@ pub(super) fn is_doubtful(extraction: Option<&Extraction>, subject: Subject<'_>)
         || outermost(&shown_messages(subject)).len() > ORIGINALS_PLACED_MAX
 }
 
-/// The entry in INBOX that every accepted message has.
-pub(super) fn in_inbox(gateway_mailbox: &GatewayMailbox) -> WantedPlacement {
-    wanted(FolderName::Inbox, 0, false, vec![format!("accepted for {}", gateway_mailbox.login())])
+/// The entries in INBOX that every accepted message has: itself, or each original of the outermost report, whichever INBOX holds.
+/// Where an original is in doubt nobody is given it instead of the whole.
+pub(super) fn in_inbox(
+    gateway_mailbox: &GatewayMailbox,
+    subject: Subject<'_>,
+    doubtful: bool,
+) -> Vec<WantedPlacement> {
+    let whole = whole_in_inbox(gateway_mailbox);
+    let originals = if doubtful { Vec::new() } else { originals(subject) };
+    if originals.is_empty() {
+        return vec![whole];
+    }
+    let accepted = accepted_for(gateway_mailbox);
+    let count = originals.len();
+    let shown = |(number, original): (usize, u32)| WantedPlacement {
+        in_view: Some(Maildrop::Originals),
+        message: original,
+        reasons: vec![format!("{accepted}: original {number} of {count}")],
+        ..whole.clone()
+    };
+    let mut placements: Vec<WantedPlacement> = (1..).zip(originals).map(shown).collect();
+    placements.push(WantedPlacement { in_view: Some(Maildrop::Reports), ..whole });
+    placements
+}
+
+/// A received message in INBOX, as it came.
+pub(super) fn whole_in_inbox(gateway_mailbox: &GatewayMailbox) -> WantedPlacement {
+    wanted(FolderName::Inbox, 0, false, vec![accepted_for(gateway_mailbox)])
+}
+
+fn accepted_for(gateway_mailbox: &GatewayMailbox) -> String {
+    format!("accepted for {}", gateway_mailbox.login())
+}
+
+/// The originals of the outermost report, those in clear first; none when the message is no report, or has more than are placed one
+/// by one.
+fn originals(subject: Subject<'_>) -> Vec<u32> {
+    let report = subject.reports.first().filter(|report| !is_of_whole(report));
+    let mut originals = report.map(|report| report.originals.clone()).unwrap_or_default();
+    if originals.len() > ORIGINALS_PLACED_MAX {
+        return Vec::new();
+    }
+    originals.sort_by_key(|original| is_protected(subject, *original));
+    originals
+}
+
+fn is_protected(subject: Subject<'_>, original: u32) -> bool {
+    subject.renditions.get(original as usize).is_some_and(|rendition| *rendition == Rendition::Protected)
 }
 
 /// Gives the messages to those whom the reports name; to Unassigned when none of them is known.
@@ -233,7 +279,7 @@ pub(super) fn wanted(
     once_per_join: bool,
     reasons: Vec<String>,
 ) -> WantedPlacement {
-    WantedPlacement { folder, slug: None, message, once_per_join, reasons }
+    WantedPlacement { folder, slug: None, message, once_per_join, in_view: None, reasons }
 }
 
 pub(super) fn quarantine_reason(extraction: &Extraction, originals: usize) -> String {
@@ -250,9 +296,7 @@ pub(super) fn quarantine_reason(extraction: &Extraction, originals: usize) -> St
 
 /// The messages users see, of each report: all of its originals but protected copies of one that is there in clear.
 fn shown_messages(subject: Subject<'_>) -> Vec<Vec<u32>> {
-    let is_in_clear = |original: &u32| {
-        subject.renditions.get(*original as usize).is_none_or(|rendition| *rendition != Rendition::Protected)
-    };
+    let is_in_clear = |original: &u32| !is_protected(subject, *original);
     let shown_of = |report: &ReportRecord| {
         let shown: Vec<u32> = report.originals.iter().copied().filter(is_in_clear).collect();
         if shown.is_empty() { report.originals.clone() } else { shown }

@@ -10,7 +10,7 @@
 
 use super::Inner;
 use super::objects::{each_chunk, overlap};
-use super::place::{Placed, UNREAD, in_inbox, quarantine_reason, wanted};
+use super::place::{Placed, UNREAD, quarantine_reason, wanted, whole_in_inbox};
 use super::prepare::{Gathered, Read, extract_safely, read as read_all};
 use crate::extract::{DefectKind, Destination, Extraction, Scanned, Scanner};
 use crate::mail::{Class, Extent, GatewayMailbox, GatewayMailboxId, ReceiptId, Role, SessionId, Untrusted};
@@ -117,14 +117,14 @@ fn cut(
     Ok((spooled, scanned))
 }
 
-/// Where mail to an NDR mailbox goes that is not held back: its own INBOX, and besides to Quarantine what a person must look
+/// Where mail to an NDR mailbox goes that is not held back: its own INBOX, whole whatever that holds, and besides to Quarantine what a person must look
 /// at, to Unassigned what is no NDR of a report. Users have nothing here.
 pub(super) fn place_ndr(
     ndr_mailbox: &GatewayMailbox,
     extraction: Option<&Extraction>,
     lost_home: bool,
 ) -> Placed {
-    let mut placements = vec![in_inbox(ndr_mailbox)];
+    let mut placements = vec![whole_in_inbox(ndr_mailbox)];
     let beside = match extraction {
         None => Some((FolderName::Quarantine, UNREAD.to_owned())),
         Some(_) if lost_home => Some((FolderName::Quarantine, LOST_HOME_DETAIL.to_owned())),

@@ -22,9 +22,9 @@ use super::prepare::{
 };
 use super::reception::Taken;
 use super::recover::{self, Recovery};
-use super::revise::{is_in_inbox_alone, is_quarantined, revision};
+use super::revise::{is_in_inbox_alone, is_quarantined, leaves_doubt, revision};
 use super::{Inner, Pipeline};
-use crate::extract::{DefectKind, Scanned};
+use crate::extract::Scanned;
 use crate::mail::{Class, Evidence, GatewayMailbox, Judgement, Mode, Rendition, Timestamp, Verdict};
 use crate::store::{
     Delivered, Delivery, Digest, DigestKey, FolderName, PlacementView, Reading, ReceiptQuery, ReceiptView,
@@ -284,8 +284,7 @@ fn judgement(receipt: &ReceiptView) -> Judgement {
 /// It was cut out of an NDR, and something about that brought it to Quarantine, or would have if there had been one: its own
 /// octets do not tell what. Whatever does leaves a defect.
 fn is_doubtful(receipt: &ReceiptView) -> bool {
-    let tells = |kind: &str| kind == EXTRACTION_FAILED || DefectKind::leaves_doubt(kind);
-    let would_have_been = is_in_inbox_alone(receipt) && receipt.defects.iter().any(|(kind, _)| tells(kind));
+    let would_have_been = is_in_inbox_alone(receipt) && leaves_doubt(receipt);
     receipt.recovered_from.is_some() && (is_quarantined(receipt) || would_have_been)
 }
 

@@ -1,17 +1,20 @@
 //! A stored receipt looked at again, by what the store knows of it: no key is needed, and none is asked for.
 //!
-//! [`released`] lets a message out of Quarantine, [`reassigned`] gives it to users the directory knows now. Both only say what
-//! is to become of it, as a [`Revision`]; the store decides what of that is there already.
+//! [`released`] lets a message out of Quarantine, [`reassigned`] gives it to users the directory knows now, [`viewed`] shows it
+//! otherwise in INBOX. All only say what is to become of it, as a [`Revision`]; the store decides what of that is there already.
 
 use super::place::{
     NOBODY_NAMED, Placed, Subject, has_placeable_originals, in_inbox, place_by_envelope, unassigned, wanted,
+    whole_in_inbox,
 };
-use super::prepare::identity;
+use super::prepare::{EXTRACTION_FAILED, identity};
 use crate::assign::Policy;
 use crate::directory::Directory;
+use crate::extract::DefectKind;
 use crate::mail::{GatewayMailbox, Mode, Rendition, Timestamp};
 use crate::store::{
     Digest, DigestKey, FolderName, PlacementView, ReceiptView, Revision, RevisionKind, StoreError,
+    WantedPlacement,
 };
 
 /// Lets a message out of Quarantine: who releases it vouches for it.
@@ -46,7 +49,7 @@ pub fn released(
     // Who is nobody's stays so, unless somebody is asked for.
     let mut placed = Placed { unmatched: receipt.unmatched.clone(), ..Placed::default() };
     if held_back {
-        placed.placements.push(in_inbox(gateway_mailbox));
+        placed.placements.extend(waiting_in_inbox(receipt, gateway_mailbox, subject));
     }
     if gateway_mailbox.archive {
         if !gateway_mailbox.role.is_journal() || !has_placeable_originals(subject) {
@@ -100,6 +103,43 @@ pub fn reassigned(
         return None;
     }
     Some(revision(receipt, RevisionKind::Reassigned, placed, vec![FolderName::Unassigned], at))
+}
+
+/// Shows what waits in INBOX as its gateway mailbox has it shown now: see [`RevisionKind::Viewed`]. `None` when nothing of the receipt
+/// waits there that came in the view before.
+pub fn viewed(receipt: &ReceiptView, gateway_mailbox: &GatewayMailbox, at: Timestamp) -> Option<Revision> {
+    let below = gateway_mailbox.view_from?;
+    let mut own = receipt.own_entries(&FolderName::Inbox);
+    if !own.any(|entry| entry.uid < below && entry.is_there()) {
+        return None;
+    }
+    let renditions = renditions(receipt);
+    let placements = waiting_in_inbox(receipt, gateway_mailbox, subject(receipt, &renditions));
+    let placed = Placed { placements, unmatched: receipt.unmatched.clone(), ..Placed::default() };
+    Some(revision(receipt, RevisionKind::Viewed, placed, Vec::new(), at))
+}
+
+/// What a stored receipt has in INBOX. What was read with doubts is whole there, unless an admin let it out.
+fn waiting_in_inbox(
+    receipt: &ReceiptView,
+    gateway_mailbox: &GatewayMailbox,
+    subject: Subject<'_>,
+) -> Vec<WantedPlacement> {
+    // Where nothing is beside INBOX, or the verdict brought it to Quarantine, its defects tell.
+    let doubtful = match is_in_inbox_alone(receipt) || receipt.came_held_back() {
+        true => leaves_doubt(receipt),
+        false => is_quarantined(receipt),
+    };
+    match gateway_mailbox.role.is_journal() {
+        true => in_inbox(gateway_mailbox, subject, doubtful),
+        false => vec![whole_in_inbox(gateway_mailbox)],
+    }
+}
+
+/// It has a defect by which it may be in Quarantine.
+pub(super) fn leaves_doubt(receipt: &ReceiptView) -> bool {
+    let tells = |kind: &str| kind == EXTRACTION_FAILED || DefectKind::leaves_doubt(kind);
+    receipt.defects.iter().any(|(kind, _)| tells(kind))
 }
 
 /// The receipt has an entry of its own in Quarantine that no admin let out. What a client deleted there is no more vouched for
@@ -161,7 +201,7 @@ fn names_somebody(receipt: &ReceiptView) -> bool {
     receipt.reports.iter().any(|report| !report.envelope.is_empty())
 }
 
-fn whole_unassigned() -> crate::store::WantedPlacement {
+fn whole_unassigned() -> WantedPlacement {
     wanted(FolderName::Unassigned, 0, true, vec![NOBODY_NAMED.to_owned()])
 }
 
@@ -177,7 +217,7 @@ fn delivered_identity(receipt: &ReceiptView, key: &DigestKey) -> Result<Digest, 
 mod tests {
     use super::*;
     use crate::config::{DirectoryKind, DirectorySource};
-    use crate::mail::{GatewayMailboxId, Profile, Role};
+    use crate::mail::{GatewayMailboxId, Maildrop, Profile, Role};
     use crate::store::{Embedded, GatewayMailboxChange, NewGatewayMailbox, Options, Store};
     use serde_json::{Value, json};
     use std::sync::Arc;
@@ -242,7 +282,8 @@ mod tests {
 
     /// Folder and message of each placement.
     fn placed(revision: &Revision) -> Vec<(String, u32)> {
-        revision.placements.iter().map(|wanted| (wanted.folder.path(None), wanted.message)).collect()
+        let as_received = revision.placements.iter().filter(|w| w.in_view != Some(Maildrop::Originals));
+        as_received.map(|wanted| (wanted.folder.path(None), wanted.message)).collect()
     }
 
     fn are(revision: &Revision, expect: &[(&str, u32)]) {

@@ -43,7 +43,7 @@ use super::{
     Revision, StoreError,
 };
 use crate::mail::{
-    FlagChange, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Timestamp, Uid, UidValidity,
+    FlagChange, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Maildrop, Timestamp, Uid, UidValidity,
 };
 use crate::observe::metrics::{self, Written};
 use placing::{Placed, Placer, Subject};
@@ -616,7 +616,10 @@ impl Committer {
                 self.attempt(group, answer, |this, group| {
                     let deleted_at = group.shared.clock.stamp();
                     let fact = changing::change(group.index, id, &changes, actor, (at, deleted_at))?;
-                    this.gateway_mailbox(fact, group)
+                    let renewed = changing::renewed_inbox(group.index, &fact, at)?;
+                    let made = this.gateway_mailbox(fact, group)?;
+                    renewed.map_or(Ok(()), |inbox| group.push_fact(Fact::Folder(inbox)))?;
+                    Ok(made)
                 })
             }
             Command::Expire { expire, answer } => {
@@ -714,9 +717,11 @@ impl Committer {
             let numbered: Vec<_> = messages.iter().map(|m| (m.message, m.join)).collect();
             let subject = Subject {
                 gateway_mailbox: id,
+                view: self.view_of(id, group.index)?,
                 messages: &numbered,
                 heals: delivery.heals,
                 again: None,
+                taken_counts: true,
                 in_inbox: None,
             };
             let (index, at) = (group.index, delivery.received_at);
@@ -767,6 +772,15 @@ impl Committer {
             spared: placed.spared,
         })))?;
         Ok(delivered)
+    }
+
+    /// What its INBOX holds: as this group says, before the sessions learn of it.
+    fn view_of(&self, id: GatewayMailboxId, index: &Index) -> Result<Maildrop, StoreError> {
+        let known = if self.routes_changed { None } else { self.shared.known(id) };
+        match known {
+            Some(known) => Ok(known.fetch.maildrop),
+            None => Ok(index.gateway_mailbox(id)?.ok_or(StoreError::Gone)?.fetch.maildrop),
+        }
     }
 
     fn store_delivery(

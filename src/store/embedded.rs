@@ -31,11 +31,11 @@ use super::stage::{DigestKey, EmbeddedStage};
 use super::state_file;
 use super::turned_away::Waiting;
 use super::{
-    Activity, Arrivals, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow, EscrowIdentity,
-    FolderMarks, FolderName, FolderRow, FolderStatus, GatewayMailboxChange, KeepingStatus, Keyring, Listing,
-    MessageKey, NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery, ReceiptView, Recoverable, Revised, Revision,
-    Space, Spool, Stage, Standing, Store, StoreError, Tally, TransactionQuery, TransactionView, Transactions,
-    TurnedAway, UndeleteAsked, Undeleted, UnlockError, Unlocked, Walk, Walked,
+    Activity, Arrivals, Backlog, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow,
+    EscrowIdentity, FolderMarks, FolderName, FolderRow, FolderStatus, GatewayMailboxChange, KeepingStatus,
+    Keyring, Listing, MessageKey, NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery, ReceiptView, Recoverable,
+    Revised, Revision, Space, Spool, Stage, Standing, Store, StoreError, Tally, TransactionQuery,
+    TransactionView, Transactions, TurnedAway, UndeleteAsked, Undeleted, UnlockError, Unlocked, Walk, Walked,
 };
 use crate::mail::{
     AddressKey, EnvelopeHeaders, FetchRules, FlagChange, GatewayAddress, GatewayMailbox, GatewayMailboxId,
@@ -926,6 +926,7 @@ impl Store for Embedded {
                 former_keys: Vec::new(),
                 deleted_at: None,
                 fetch: FetchRules::default(),
+                view_from: None,
             };
             let fact = Box::new(GatewayMailboxFact {
                 at,
@@ -1122,6 +1123,10 @@ impl Store for Embedded {
 
     fn activity(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Activity, StoreError> {
         self.shared.read(|index| index.activity(gateway_mailbox, since))
+    }
+
+    fn backlog(&self, gateway_mailbox: GatewayMailboxId) -> Result<Backlog, StoreError> {
+        self.shared.read(|index| index.backlog(gateway_mailbox))
     }
 
     fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError> {

@@ -7,7 +7,7 @@
 //! | fact | payload | says |
 //! |---|---|---|
 //! | `gateway-mailbox` | – | a gateway mailbox was made or changed, by whom; its whole state and digest key |
-//! | `folder` | – | a folder was made: its number, name, UIDVALIDITY |
+//! | `folder` | – | a folder was made: its number, name, UIDVALIDITY; or it has another UIDVALIDITY from here on |
 //! | `object` | sealed octets, unless `file` | an object was stored |
 //! | `received` | – | one message was received for one gateway mailbox: receipt, messages, placements with reasons |
 //! | `fetched` | – | a client fetched these UIDs |
@@ -62,8 +62,8 @@ pub(super) enum Fact {
 }
 
 impl Fact {
-    /// 6 for flags, and for a gateway mailbox that is fetched from in another way: an older program would place in INBOX what does
-    /// not belong there.
+    /// 6 for flags, for another UIDVALIDITY, and for a gateway mailbox that is fetched from in another way: an older program would
+    /// place in INBOX what does not belong there.
     /// 5 for what ends or brings back entries in another way than a client, for content that was freed, for a store that was
     /// restored, and for a gateway mailbox with keeping, holds or former keys: an older program would list, free or drop what
     /// it must not.
@@ -76,7 +76,9 @@ impl Fact {
     pub(super) fn version(&self) -> u32 {
         match self {
             Fact::Flagged(_) => 6,
-            Fact::GatewayMailbox(fact) if !fact.gateway_mailbox.fetch.is_default() => 6,
+            Fact::GatewayMailbox(fact) if fact.is_fetched_otherwise() => 6,
+            Fact::Folder(fact) if fact.again => 6,
+            Fact::Revised(fact) if fact.kind == RevisionKind::Viewed => 6,
             Fact::Expired(_)
             | Fact::Undeleted(_)
             | Fact::Freed(_)
@@ -116,6 +118,11 @@ impl GatewayMailboxFact {
         let GatewayMailbox { keeping, holds, former_keys, deleted_at, .. } = &self.gateway_mailbox;
         !keeping.is_default() || !holds.is_empty() || !former_keys.is_empty() || deleted_at.is_some()
     }
+
+    /// The same of version 6.
+    fn is_fetched_otherwise(&self) -> bool {
+        !self.gateway_mailbox.fetch.is_default() || self.gateway_mailbox.view_from.is_some()
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -127,6 +134,9 @@ pub(super) struct FolderFact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) slug: Option<String>,
     pub(super) uid_validity: UidValidity,
+    /// It was made before, and has this UIDVALIDITY from here on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) again: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -286,6 +296,14 @@ pub(super) struct RevisedFact {
     pub(super) spared: Vec<SparedFact>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) left: Vec<LeftFact>,
+}
+
+impl RevisedFact {
+    /// From when on retention counts its receipt: what waited in Quarantine or Unassigned for longer than retention keeps it is no
+    /// older in its new folder than it is there, else releasing it would lose it. What is only shown otherwise is as old as it was.
+    pub(super) fn kept_from(&self) -> Option<Timestamp> {
+        (!self.placements.is_empty() && self.kind != RevisionKind::Viewed).then_some(self.at)
+    }
 }
 
 /// What reading a receipt's octets anew found: as in [`ReceivedFact`].

@@ -6,6 +6,7 @@
 //! [`Index::apply`], for new mail and for replay alike.
 
 mod apply;
+mod backlog;
 mod examine;
 mod examine_keeping;
 mod flags;

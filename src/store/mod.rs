@@ -58,6 +58,10 @@
 //! placement. A fork gets its own INBOX entry, and a place in a user's folder only where that join is lacking. An original
 //! whose exact octets are held already is referenced, not stored again. Other octets are always kept.
 //!
+//! **A folder that a client has open** (folders.rs): its flags are facts as well, and go with their entry; one row tells whether it
+//! is as it was, and whoever listens hears when it is not ([`Store::changes`]). What is marked `\Deleted` is taken out by a client
+//! that believes it: flags that are damaged are an error, never flags.
+//!
 //! **Without opening it**, beside a server or not, [`Reader`] lists and reads what is stored (reading.rs).
 //!
 //! **Whether it is whole** is told by [`verify`], beside a server or without one, and without any key (check/).
@@ -143,8 +147,8 @@ pub use view::{EventView, MessageView, PlacementView, ReceiptView, RevisionView,
 
 use crate::mail::{
     AddressKey, CanonicalSize, Class, Extent, FetchRules, FlagChange, Flags, GatewayMailbox,
-    GatewayMailboxId, Judgement, Keeping, MessageSummary, Profile, ReceiptId, Rendition, Role, SessionId,
-    Timestamp, TransportEnvelope, Trust, Uid, UidValidity, UserFolder,
+    GatewayMailboxId, Judgement, Keeping, Maildrop, MessageSummary, Profile, ReceiptId, Rendition, Role,
+    SessionId, Timestamp, TransportEnvelope, Trust, Uid, UidValidity, UserFolder,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -425,7 +429,7 @@ pub struct Activity {
 pub struct Tally {
     /// Messages accepted.
     pub received: u64,
-    /// Their octets.
+    /// Their octets, as they are shown in INBOX.
     pub octets: u64,
     /// Entries made in users' folders.
     pub in_user_folders: u64,
@@ -442,6 +446,23 @@ pub struct Tally {
     /// When the oldest of them was received.
     pub oldest_waiting: Option<Timestamp>,
 }
+
+/// What waits in INBOX, and what of it no client has fetched: one that fetches and deletes nothing leaves all of it waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages in INBOX.
+    pub waiting: u64,
+    /// Those of them that no fetch is on record for; absent where that is too much to look up, beyond [`BACKLOG_LOOKED_AT_MAX`].
+    pub unfetched: Option<u64>,
+    /// When the oldest of those was received; absent also when there is none.
+    pub oldest_unfetched: Option<Timestamp>,
+    /// Those that are still shown as before [`GatewayMailboxChange::Fetch`] changed that: see [`RevisionKind::Viewed`].
+    pub former_view: u64,
+}
+
+/// Messages in INBOX, and fetches since the oldest of them was received, that [`Store::backlog`] looks at: an INBOX that a client
+/// reads and never empties would take longer with every day.
+pub const BACKLOG_LOOKED_AT_MAX: usize = 100_000;
 
 /// Room on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -524,6 +545,8 @@ pub struct WantedPlacement {
     pub message: u32,
     /// Not when the folder already has, or had, a message of the same join.
     pub once_per_join: bool,
+    /// Only where INBOX holds this as it is stored; absent is in either case. What was prepared while that changed is right so.
+    pub in_view: Option<Maildrop>,
     /// Why, for `explain`.
     pub reasons: Vec<String>,
 }
@@ -875,6 +898,10 @@ pub trait Store: Send + Sync {
     /// all gateway mailboxes, as this one's messages of them have entries, as events of INBOX came since, and as INBOX ever
     /// held.
     fn tally(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Tally, StoreError>;
+
+    /// What waits in INBOX. Reads a row for each message there, and for each fetch since the oldest of them was received, both
+    /// within [`BACKLOG_LOOKED_AT_MAX`].
+    fn backlog(&self, gateway_mailbox: GatewayMailboxId) -> Result<Backlog, StoreError>;
 
     /// How signed checkpoints are doing.
     fn checkpoints(&self) -> CheckpointStatus;

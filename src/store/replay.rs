@@ -473,14 +473,20 @@ fn open_log_onto(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Role, Timestamp, UserFolder, Verdict};
-    use crate::store::{Digest, Embedded, FolderName, Options, ReceiptQuery, RevisionKind, Store};
+    use crate::mail::{FetchRules, Flags, Maildrop, Role, Timestamp, Uid, UserFolder, Verdict};
+    use crate::store::{
+        Digest, Embedded, FolderName, FolderRow, Keyring, Options, ReceiptQuery, RevisionKind, Store,
+        Unlocked,
+    };
 
     /// Entries as version 1 wrote them, before there were verdicts and trust, and when MAIL FROM could hold what no longer may.
     const VERSION_1: &str = include_str!("../../corpus/store/version-1.jsonl");
 
     /// The same with an NDR mailbox and a receipt that was looked at again, as version 3 writes them.
     const VERSION_3: &str = include_str!("../../corpus/store/version-3.jsonl");
+
+    /// One report with flags of its entries, in a gateway mailbox that is fetched from in another way, as version 6 writes them.
+    const VERSION_6: &str = include_str!("../../corpus/store/version-6.jsonl");
 
     fn open(dir: &Path) -> Result<(Embedded, OpenReport), StoreError> {
         Embedded::open(&Options { data_dir: dir.to_owned(), reserve_octets: 0 })
@@ -631,6 +637,37 @@ mod tests {
         // A program that knows of neither refuses the index, as it would the log.
         let index = rusqlite::Connection::open(dir.path().join("index.sqlite")).unwrap();
         assert_eq!(index.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)), Ok(6));
+    }
+
+    #[test]
+    fn flags_and_ways_to_fetch_are_read_as_they_were_written() {
+        let dir = store_of(VERSION_6);
+        let (store, report) = open(dir.path()).unwrap();
+        assert_eq!((report.damage, report.replayed_groups), (vec![], 1));
+        let mailbox = store.gateway_mailboxes().remove(0);
+        assert_eq!(mailbox.fetch, FetchRules { maildrop: Maildrop::Originals, user_delete: true });
+        let bob = FolderName::User { user: "bob".to_owned(), folder: UserFolder::Incoming };
+        let (seen, none) = (Flags::SEEN | Flags::DELETED, Flags::NONE);
+        for (folder, changes, flags) in [(FolderName::Inbox, 2, seen), (bob, 2, none)] {
+            let (marks, rows) = store.rows(mailbox.id, &folder, Uid::FIRST).unwrap();
+            assert_eq!((marks.flag_changes, rows), (changes, vec![FolderRow { uid: Uid::FIRST, flags }]));
+        }
+        let before = VERSION_6.lines().filter(|line| line.contains("\"v\":6")).count();
+        assert_eq!(before, 5, "what a program of version 5 must refuse says so");
+    }
+
+    #[test]
+    fn a_summary_whose_entry_is_lost_is_damaged_and_the_message_not_gone() {
+        let lost = |line: &&str| !line.contains("\"fact\":\"object\",\"object\":2,");
+        let dir = store_of(&VERSION_6.lines().filter(lost).collect::<Vec<_>>().join("\n"));
+        let (store, _) = open(dir.path()).unwrap();
+        let gateway_mailbox = store.gateway_mailboxes().remove(0);
+        let keyring = Keyring::of(vec![age::x25519::Identity::generate()]);
+        let id = gateway_mailbox.id;
+        let key = Unlocked { gateway_mailbox, keyring, password_file: None };
+        let entry = store.entries(id, &FolderName::Inbox, &[Uid::FIRST]).unwrap().remove(0);
+        let found = store.summary(&key, entry.message);
+        assert!(matches!(&found, Err(StoreError::Damaged(why)) if why.contains("is lost")), "{found:?}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Looking at a receipt again: what an admin releases, reassigns or reads anew becomes an entry of its own beside the first.
 //!
 //! Nothing that was said once is taken back: a [`Revision`] adds placements, may take the receipt's entries out of
-//! Unassigned and Quarantine, and may bring a new reading of the same octets. It keeps the receipt's id.
+//! Unassigned and Quarantine, and may bring a new reading of the same octets. It keeps the receipt's id. What waits in INBOX
+//! leaves it for nothing but its own successor there ([`RevisionKind::Viewed`]).
 
 use super::{DeliveredMessage, Digest, FolderName, ReportRecord, Sealed, WantedPlacement};
 use crate::mail::{Class, GatewayMailboxId, ReceiptId, Timestamp, Uid};
@@ -17,6 +18,8 @@ pub enum RevisionKind {
     Reassigned,
     /// The octets were read anew.
     Reprocessed,
+    /// Its gateway mailbox shows something else in INBOX than when it came: what waits there left, and came again in the new way.
+    Viewed,
 }
 
 impl RevisionKind {
@@ -26,6 +29,7 @@ impl RevisionKind {
             RevisionKind::Released => "released",
             RevisionKind::Reassigned => "reassigned",
             RevisionKind::Reprocessed => "reprocessed",
+            RevisionKind::Viewed => "viewed",
         }
     }
 }
@@ -50,7 +54,8 @@ pub struct Revision {
     /// an entry of the same message there, even one that a client took. Messages are counted as the receipt does, or as the
     /// new reading does.
     pub placements: Vec<WantedPlacement>,
-    /// Its entries in these folders are taken out, but for one that is wanted there again.
+    /// Its entries in these folders are taken out, but for one that is wanted there again. Of [`RevisionKind::Viewed`] none is
+    /// named: what it has in INBOX of the view before leaves, if something comes in its place.
     pub leaves: Vec<FolderName>,
     /// Equal to another's: the same report again. From now on the receipt has this one too. What is released while another
     /// receipt with it has, or had, an entry in INBOX gets none there.

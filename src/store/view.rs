@@ -20,8 +20,8 @@ use std::collections::HashSet;
 pub struct EventView {
     /// When.
     pub at: Timestamp,
-    /// `fetched` or `deleted`; `released`, `reassigned` or `reprocessed` when that took it out; `expired` when retention did,
-    /// `undeleted` when it was brought back as another entry.
+    /// `fetched` or `deleted`; `released`, `reassigned` or `reprocessed` when that took it out; `viewed` when it is shown otherwise
+    /// now; `expired` when retention did, `undeleted` when it was brought back as another entry.
     pub kind: String,
     /// The client that did it.
     pub client: Option<Client>,

@@ -303,6 +303,14 @@ impl Gateway {
         self.port("pop3s")
     }
 
+    pub(crate) fn imap(&self) -> SocketAddr {
+        self.port("imap")
+    }
+
+    pub(crate) fn imaps(&self) -> SocketAddr {
+        self.port("imaps")
+    }
+
     /// A file or directory beside the server's data.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.site.path(name)

@@ -98,7 +98,7 @@ fn who_is_trusted_is_replaced_as_a_whole() {
         assert!(log.windows(entry.len()).any(|octets| octets == entry.as_bytes()), "{entry}");
         let connection = rusqlite::Connection::open(dir.path().join("index.sqlite")).unwrap();
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!(found, 5);
+        assert_eq!(found, 6);
     };
     versions("1");
     set(&store, &Trust::default(), &trust).unwrap();

@@ -238,6 +238,7 @@ fn what_nobody_set_a_rule_for_stays_and_so_does_what_waits_for_an_admin() {
         slug: None,
         message: 0,
         once_per_join: false,
+        in_view: None,
         reasons: vec!["waits".to_owned()],
     };
     for (n, folder) in [(2, FolderName::Unassigned), (3, FolderName::Quarantine)] {
@@ -481,6 +482,7 @@ fn what_left_for_another_folder_does_not_come_back() {
             slug: None,
             message: 0,
             once_per_join: false,
+            in_view: None,
             reasons: vec!["released".to_owned()],
         }],
         leaves: vec![FolderName::Quarantine],
@@ -699,7 +701,14 @@ fn release(kept: &Kept, n: u8, identity: Option<Digest>) -> Revision {
 
 /// The received message, in one folder.
 fn wanted(folder: FolderName, why: &str) -> WantedPlacement {
-    WantedPlacement { folder, slug: None, message: 0, once_per_join: false, reasons: vec![why.to_owned()] }
+    WantedPlacement {
+        folder,
+        slug: None,
+        message: 0,
+        once_per_join: false,
+        in_view: None,
+        reasons: vec![why.to_owned()],
+    }
 }
 
 /// A message received just now in one folder alone.

@@ -3,7 +3,14 @@
 use super::*;
 
 fn wanted(folder: FolderName, once_per_join: bool) -> WantedPlacement {
-    WantedPlacement { folder, slug: None, message: 0, once_per_join, reasons: vec!["revised".to_owned()] }
+    WantedPlacement {
+        folder,
+        slug: None,
+        message: 0,
+        once_per_join,
+        in_view: None,
+        reasons: vec!["revised".to_owned()],
+    }
 }
 
 fn incoming(user: &str) -> WantedPlacement {

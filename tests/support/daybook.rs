@@ -292,6 +292,11 @@ impl Server<'_> {
     pub(crate) fn pop3s(&self, login: &str, password: &str) -> io::Result<Pop3s> {
         Pop3s::login(self.port("pop3s"), self.site.client_config(), login, password)
     }
+
+    /// Logs in over POP3, with TLS begun by STLS.
+    pub(crate) fn pop3_stls(&self, login: &str, password: &str) -> io::Result<Pop3s> {
+        Pop3s::login_by_stls(self.port("pop3"), self.site.client_config(), login, password)
+    }
 }
 
 impl Drop for Server<'_> {
@@ -340,17 +345,33 @@ impl Smtp {
         self.send_to(&[to], message)
     }
 
+    /// Sends any octets to several, by BDAT; gives the first reply that refuses them, or the one to their end.
+    pub(crate) fn send_by_bdat(&mut self, to: &[&str], octets: &[u8]) -> String {
+        if let Err(refused) = self.envelope(to) {
+            return refused;
+        }
+        let mut chunk = format!("BDAT {} LAST\r\n", octets.len()).into_bytes();
+        chunk.extend_from_slice(octets);
+        self.stream.get_mut().write_all(&chunk).unwrap();
+        self.reply()
+    }
+
+    fn envelope(&mut self, to: &[&str]) -> Result<(), String> {
+        self.accepted("MAIL FROM:<>")?;
+        to.iter().try_for_each(|to| self.accepted(&format!("RCPT TO:<{to}>")))
+    }
+
+    /// Sends a command; gives the reply if it refuses it.
+    fn accepted(&mut self, command: &str) -> Result<(), String> {
+        let reply = self.say(command);
+        if reply.starts_with(['2', '3']) { Ok(()) } else { Err(reply) }
+    }
+
     /// The same to several.
     pub(crate) fn send_to(&mut self, to: &[&str], message: &[u8]) -> String {
         assert!(message.ends_with(b"\r\n"), "SMTP messages end in CRLF");
-        let mut commands = vec!["MAIL FROM:<>".to_owned()];
-        commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
-        commands.push("DATA".to_owned());
-        for command in commands {
-            let reply = self.say(&command);
-            if !reply.starts_with(['2', '3']) {
-                return reply;
-            }
+        if let Err(refused) = self.envelope(to).and_then(|()| self.accepted("DATA")) {
+            return refused;
         }
         let mut stuffed = Vec::with_capacity(message.len() + 16);
         for line in message.split_inclusive(|octet| *octet == b'\n') {
@@ -378,15 +399,43 @@ impl Pop3s {
         login: &str,
         password: &str,
     ) -> io::Result<Pop3s> {
+        let mut pop3s = Pop3s::over(TcpStream::connect(address)?, config)?;
+        pop3s.status()?;
+        pop3s.log_in(login, password)
+    }
+
+    /// Connects in clear, begins TLS and logs in.
+    pub(crate) fn login_by_stls(
+        address: SocketAddr,
+        config: Arc<ClientConfig>,
+        login: &str,
+        password: &str,
+    ) -> io::Result<Pop3s> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(SOON))?;
+        for command in ["", "STLS\r\n"] {
+            socket.write_all(command.as_bytes())?;
+            // Octet by octet: what comes behind the line is TLS.
+            let line = (&socket).bytes().take_while(|octet| !matches!(octet, Ok(b'\n')));
+            let line = String::from_utf8_lossy(&line.collect::<io::Result<Vec<u8>>>()?).into_owned();
+            if !line.starts_with("+OK") {
+                return Err(io::Error::other(line));
+            }
+        }
+        Pop3s::over(socket, config)?.log_in(login, password)
+    }
+
+    fn over(socket: TcpStream, config: Arc<ClientConfig>) -> io::Result<Pop3s> {
         let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
         let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        let socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(SOON))?;
-        let mut pop3s = Pop3s { stream: BufReader::new(StreamOwned::new(connection, socket)) };
-        pop3s.status()?;
-        pop3s.say(&format!("USER {login}"))?;
-        pop3s.say(&format!("PASS {password}"))?;
-        Ok(pop3s)
+        Ok(Pop3s { stream: BufReader::new(StreamOwned::new(connection, socket)) })
+    }
+
+    fn log_in(mut self, login: &str, password: &str) -> io::Result<Pop3s> {
+        self.say(&format!("USER {login}"))?;
+        self.say(&format!("PASS {password}"))?;
+        Ok(self)
     }
 
     fn line(&mut self) -> io::Result<Vec<u8>> {
@@ -429,6 +478,14 @@ impl Pop3s {
     /// One message, counted from 1, dot-stuffing undone.
     pub(crate) fn retrieve(&mut self, number: usize) -> Vec<u8> {
         self.several(&format!("RETR {number}")).unwrap()
+    }
+
+    /// Begins to read a message, reads so many lines of it and goes away.
+    pub(crate) fn break_off(mut self, number: usize, lines: usize) {
+        self.say(&format!("RETR {number}")).unwrap();
+        for _ in 0..lines {
+            self.line().unwrap();
+        }
     }
 
     /// What a command answers with on several lines, dot-stuffing undone; or the error it answered.

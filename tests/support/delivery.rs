@@ -68,6 +68,7 @@ pub(crate) fn delivery(
             slug: None,
             message: 0,
             once_per_join: false,
+            in_view: None,
             reasons: vec!["accepted".to_owned()],
         }],
     }

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use daybook::fetch::auth::Logins;
 use daybook::fetch::door::Protocol;
+use daybook::fetch::maildrop::Maildrops;
 use daybook::net::admission::{Admission, AdmissionPolicy};
 use daybook::net::drain::Drain;
 use daybook::net::listen::{bind, serve};
@@ -12,7 +14,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
@@ -23,6 +25,11 @@ use tokio_rustls::TlsConnector;
 
 /// How long anything may take.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A door where refusals are told at once.
+pub(crate) fn at_once(maildrops: Arc<dyn Maildrops>) -> Arc<Logins> {
+    Arc::new(Logins::with_first_wait(maildrops, Duration::ZERO))
+}
 
 pub(crate) struct Server {
     plain: SocketAddr,
@@ -206,44 +213,4 @@ pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
         }
     };
     assert!(timeout(SOON, polling).await.is_ok(), "never came to be: {what}");
-}
-
-/// The log as JSON lines, for the thread that listens.
-#[derive(Clone, Default)]
-pub(crate) struct Log {
-    written: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Log {
-    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    /// Ours only.
-    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
-        let written = self.written.lock().unwrap();
-        let lines = written.split(|&octet| octet == b'\n').filter(|line| !line.is_empty());
-        lines
-            .map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap())
-            .filter(|line| line["target"].as_str().is_some_and(|target| target.starts_with("daybook")))
-            .collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.written.lock().unwrap().extend(octets);
-        Ok(octets.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -250,7 +250,7 @@ mod tests {
     use super::super::Status;
     use super::*;
     use crate::admin::{InboxView, ServedView};
-    use crate::mail::Mode;
+    use crate::mail::{Maildrop, Mode};
     use crate::store::Escrow;
 
     const NOW_MS: i64 = 1_800_000_000_000;
@@ -285,6 +285,9 @@ mod tests {
                 inbox_retention_days: None,
                 user_retention_days: None,
                 holds: vec![],
+                maildrop: Maildrop::default(),
+                user_delete: false,
+                fetching: None,
                 escrow: None,
                 keys: Default::default(),
                 learned: None,

@@ -227,7 +227,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
     }
 
     async fn log_in(&mut self, login: String, password: Password) -> Step {
-        let refusal = match self.imap.logins.folders(&login, password, &self.client).await {
+        let tried = tokio::select! {
+            () = self.door().drain.started() => return Step::Close(self.session.shutdown_reply()),
+            tried = self.imap.logins.folders(&login, password, &self.client) => tried,
+        };
+        let refusal = match tried {
             Ok(entered) => match stay::account(&entered, &self.client).await {
                 Ok(account) => {
                     self.stay = Some(Stay::new(entered, login));
@@ -237,14 +241,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
             },
             Err(refusal) => refusal,
         };
-        let step = self.session.login_refused(refusal);
-        let Door { waits, drain, .. } = self.door();
-        let delay = waits.login_refused.saturating_mul(self.session.login_attempts());
-        tokio::select! {
-            () = drain.started() => {}
-            () = sleep(delay) => {}
-        }
-        step
+        self.session.login_refused(refusal)
     }
 
     /// Fetches and sends what comes of it.

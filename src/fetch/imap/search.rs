@@ -246,3 +246,6 @@ impl ToOpen {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests;

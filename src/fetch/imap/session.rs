@@ -311,8 +311,11 @@ impl Session {
                 return self.bad("*", "a command begins with a tag");
             };
             // Neither is done whatever the literal says: best it is not sent.
-            if parse::is(rest, "APPEND") || !self.encrypted && parse::is(rest, "LOGIN") {
-                return self.command_said(tag, Said::Append, rest);
+            if let Some(step) = self.clear_refused(tag, rest) {
+                return step;
+            }
+            if parse::is(rest, "APPEND") {
+                return self.command_said(tag, Said::Append);
             }
             if is_too_long {
                 return self.bad(tag, "[TOOBIG] literal is too long");
@@ -328,20 +331,25 @@ impl Session {
     }
 
     fn command(&mut self, tag: &str, whole: &[u8], rest: &[u8]) -> Step {
+        if let Some(step) = self.clear_refused(tag, rest) {
+            return step;
+        }
         match parse::command(whole, rest) {
-            Ok(said) => self.command_said(tag, said, rest),
+            Ok(said) => self.command_said(tag, said),
             Err(wrong) => self.bad(tag, wrong),
         }
     }
 
-    fn command_said(&mut self, tag: &str, said: Said<'_>, rest: &[u8]) -> Step {
-        // Credentials in clear are refused by what the command is called, however it goes on.
-        if !self.encrypted && (parse::is(rest, "LOGIN") || parse::is(rest, "AUTHENTICATE")) {
-            return Step::ClearRefused(text::tagged(
-                tag,
-                "NO [PRIVACYREQUIRED] no credentials in clear, begin TLS with STARTTLS first",
-            ));
-        }
+    /// Credentials in clear are refused by what the command is called, however it goes on.
+    fn clear_refused(&self, tag: &str, rest: &[u8]) -> Option<Step> {
+        let has_credentials = parse::is(rest, "LOGIN") || parse::is(rest, "AUTHENTICATE");
+        (!self.encrypted && has_credentials).then(|| {
+            let answer = "NO [PRIVACYREQUIRED] no credentials in clear, begin TLS with STARTTLS first";
+            Step::ClearRefused(text::tagged(tag, answer))
+        })
+    }
+
+    fn command_said(&mut self, tag: &str, said: Said<'_>) -> Step {
         let step = match (said, &self.state) {
             (Said::Other(CommandBody::Capability), _) => {
                 let output = format!("* {}\r\n", self.capability()).into_bytes();

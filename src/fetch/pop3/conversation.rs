@@ -150,7 +150,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     async fn log_in(&mut self, login: String, password: Password) -> Result<Next, End> {
-        match self.pop3.logins.exclusive(&login, password, &self.client).await {
+        let tried = tokio::select! {
+            () = self.pop3.door.drain.started() => None,
+            tried = self.pop3.logins.exclusive(&login, password, &self.client) => Some(tried),
+        };
+        let Some(tried) = tried else {
+            let goodbye = self.session.shutdown_reply();
+            self.say(&goodbye);
+            return Ok(Next::Close(End::Shutdown));
+        };
+        match tried {
             Ok(logged_in) => {
                 let entries = logged_in.maildrop.entries();
                 let (mailbox, mailbox_id) = (logged_in.login.clone(), logged_in.mailbox);
@@ -161,23 +170,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 Ok(Next::Line)
             }
             Err(refusal) => {
-                let step = self.session.login_refused(refusal);
-                let delay = self.pop3.door.waits.login_refused.saturating_mul(self.session.login_attempts());
-                tokio::select! {
-                    () = self.pop3.door.drain.started() => {}
-                    () = tokio::time::sleep(delay) => {}
-                }
-                Ok(match step {
+                match self.session.login_refused(refusal) {
                     Step::Close(reply) => {
                         self.say(&reply);
-                        Next::Close(End::Drop)
+                        return Ok(Next::Close(End::Drop));
                     }
-                    Step::Reply(reply) => {
-                        self.say(&reply);
-                        Next::Line
-                    }
-                    _ => Next::Line,
-                })
+                    Step::Reply(reply) => self.say(&reply),
+                    _ => {}
+                }
+                Ok(Next::Line)
             }
         }
     }

@@ -196,11 +196,6 @@ impl Session {
         Step::Close(reply)
     }
 
-    /// How many logins were refused on this connection.
-    pub fn login_attempts(&self) -> u32 {
-        self.login_attempts
-    }
-
     /// True from login to QUIT.
     pub fn is_logged_in(&self) -> bool {
         matches!(self.state, State::Transaction(_))
@@ -560,7 +555,7 @@ mod tests {
         }
         assert!(matches!(session.line(b"AUTH PLAIN"), Step::Reply(_)));
         assert!(matches!(session.too_long(), Step::Reply(r) if r.contains("1026")));
-        assert_eq!((session.bad_commands, session.login_attempts()), (6, 0));
+        assert_eq!((session.bad_commands, session.login_attempts), (6, 0));
         check(&mut session, &["AUTH CRAM-MD5"], reply("-ERR unknown mechanism"));
         // What USER said before is forgotten with it.
         check(&mut session, &["USER a", "AUTH PLAIN", "*", "PASS b"], reply("-ERR send USER first"));

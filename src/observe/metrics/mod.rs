@@ -33,7 +33,7 @@
 //! | `daybook_fetch_sessions_total` | `protocol`, `result` | sessions with a login that ended: `quit`, `drop`, `timeout`, `shutdown`, `error` |
 //! | `daybook_fetched_messages_total` | – | messages fetched whole and recorded |
 //! | `daybook_deleted_messages_total` | – | messages deleted by clients |
-//! | `daybook_auth_failures_total` | `protocol`, `reason` | logins refused: `wrong` name or password, `clear` (no TLS), `in-use`, `too-many` sessions, `unavailable` (our fault) |
+//! | `daybook_auth_failures_total` | `protocol`, `reason` | logins refused: `wrong` name or password, `backed-off` (not checked after too many wrong ones), `clear` (no TLS), `in-use`, `too-many` sessions, `busy` (too many wait), `unavailable` (our fault) |
 //! | `daybook_store_sync_seconds` | – | time of one write and sync of the log, a histogram |
 //! | `daybook_store_group_size` | – | commands that shared one sync, a histogram |
 //! | `daybook_store_commit_seconds` | `step` | time that commands `wait` for their group, and that a group takes to `build` (deciding, filling the index) and to commit to the `index`; its write and sync between these are above; a histogram |
@@ -74,6 +74,8 @@
 //! | `daybook_mailbox_messages` | `mailbox`, `name` | messages in INBOX: not fetched and deleted yet |
 //! | `daybook_mailbox_bytes` | `mailbox`, `name` | their stored size |
 //! | `daybook_mailbox_oldest_timestamp_seconds` | `mailbox`, `name` | when the oldest of them was received; absent when there is none, and for NDR mailboxes, where nobody has to fetch |
+//! | `daybook_mailbox_unfetched_messages` | `mailbox`, `name` | messages in INBOX that no fetch is on record for; absent where there is too much to look up: more than 100,000 messages, or fetches since the oldest of them came |
+//! | `daybook_mailbox_oldest_unfetched_timestamp_seconds` | `mailbox`, `name` | when the oldest of those was received; absent when there is none, and for NDR mailboxes |
 //! | `daybook_mailbox_quarantine_messages` | `mailbox`, `name` | messages in Quarantine |
 //! | `daybook_mailbox_unassigned_messages` | `mailbox`, `name` | messages in Unassigned |
 //! | `daybook_last_report_timestamp_seconds` | `mailbox`, `name` | when a message last came; absent before the first, and for NDR mailboxes, where none is best |

@@ -39,7 +39,8 @@ const REFUSED_BODIES: [&str; 8] =
 const REVISIONS: [&str; 3] = ["released", "reassigned", "reprocessed"];
 const PROTOCOLS: [&str; 2] = ["pop3", "imap"];
 const FETCH_RESULTS: [&str; 5] = ["quit", "drop", "timeout", "shutdown", "error"];
-const LOGIN_REFUSALS: [&str; 4] = ["wrong", "clear", "in-use", "unavailable"];
+const LOGIN_REFUSALS: [&str; 7] =
+    ["wrong", "backed-off", "clear", "in-use", "too-many", "busy", "unavailable"];
 const CLASSES: [Class; 6] = [
     Class::JournalReport,
     Class::JournalNdr,

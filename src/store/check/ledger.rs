@@ -124,8 +124,9 @@ impl Ledger {
                 self.gateway_mailboxes.insert(fact.gateway_mailbox.id, said);
             }
             Fact::Folder(fact) => {
-                let folder = folder_said(fact.gateway_mailbox, &fact.name, Some(fact.clone()));
-                self.folders.insert(fact.folder, folder);
+                let said = self.folders.entry(fact.folder);
+                let said = said.or_insert_with(|| folder_said(fact.gateway_mailbox, &fact.name, None));
+                said.made = Some(fact.clone());
             }
             Fact::Object(fact) => self.take_object(fact, seen),
             Fact::Received(fact) => self.take_received(fact, seen),
@@ -192,9 +193,7 @@ impl Ledger {
             Fact::Object(fact) if self.objects.get(fact.object).is_some() => {
                 wrong.push(format!("object {} was stored before", fact.object));
             }
-            Fact::Folder(fact) if self.folders.contains_key(&fact.folder) => {
-                wrong.push(format!("folder {} was made before", fact.folder));
-            }
+            Fact::Folder(fact) => wrong.extend(self.told_before(fact)),
             _ => {}
         }
         for message in messages_of(fact).iter().filter(|m| !m.held && self.messages.has(m.message)) {
@@ -206,6 +205,18 @@ impl Ledger {
             }
         }
         wrong
+    }
+
+    /// A folder that was made before is told of again for nothing but a greater UIDVALIDITY.
+    fn told_before(&self, fact: &FolderFact) -> Option<String> {
+        let known = self.folders.get(&fact.folder)?;
+        let rises = known.made.as_ref().is_none_or(|made| made.uid_validity < fact.uid_validity);
+        let is_same = (known.gateway_mailbox, &known.name) == (fact.gateway_mailbox, &fact.name);
+        match fact.again {
+            false => Some(format!("folder {} was made before", fact.folder)),
+            true if !is_same => Some(format!("folder {} was another before", fact.folder)),
+            true => (!rises).then(|| format!("UIDVALIDITY of folder {} does not rise", fact.folder)),
+        }
     }
 
     /// What an entry speaks of that is not there, or is smaller.
@@ -316,8 +327,10 @@ impl Ledger {
             }
             self.names_left_out.insert(name_bucket(fact.receipt_id.as_bytes()));
         }
+        if let Some(from) = fact.kept_from() {
+            self.keep_from(fact.receipt_id, from);
+        }
         if !fact.placements.is_empty() {
-            self.keep_from(fact.receipt_id, fact.at);
             self.kept.placed_later.insert(fact.receipt_id);
         }
         for later in &fact.placements {

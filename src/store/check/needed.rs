@@ -127,7 +127,7 @@ impl<'a> Needed<'a> {
     fn receipt(&mut self, fact: &Fact) {
         let (receipt_id, from) = match fact {
             Fact::Received(fact) => (fact.receipt_id, fact.kept_from),
-            Fact::Revised(fact) => (fact.receipt_id, (!fact.placements.is_empty()).then_some(fact.at)),
+            Fact::Revised(fact) => (fact.receipt_id, fact.kept_from()),
             _ => return,
         };
         if let Fact::Received(fact) = fact

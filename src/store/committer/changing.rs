@@ -2,13 +2,13 @@
 
 use crate::mail::{
     GatewayMailbox, GatewayMailboxId, GatewayMailboxState, HOLD_REASON_CHARACTERS_MAX, HOLDS_MAX, Hold,
-    Keeping, Role, Timestamp,
+    Keeping, Role, Timestamp, UidValidity,
 };
-use crate::store::fact::GatewayMailboxFact;
+use crate::store::fact::{FolderFact, GatewayMailboxFact};
 use crate::store::files::random_name;
 use crate::store::index::Index;
 use crate::store::rotation::rotate;
-use crate::store::{GatewayMailboxChange, StoreError};
+use crate::store::{FolderName, GatewayMailboxChange, StoreError};
 
 /// Refuses an NDR mailbox that serves none that reports are sent to.
 pub(super) fn check_role(index: &Index, made: &GatewayMailbox) -> Result<(), StoreError> {
@@ -114,6 +114,31 @@ fn check_delete(index: &Index, state: &GatewayMailbox, force: bool) -> Result<()
     }
 }
 
+/// INBOX under another UIDVALIDITY, when from this change on it holds something else: whoever knows it looks at it afresh, and no
+/// UIDL is what it was.
+pub(super) fn renewed_inbox(
+    index: &Index,
+    change: &GatewayMailboxFact,
+    at: Timestamp,
+) -> Result<Option<FolderFact>, StoreError> {
+    let becomes = &change.gateway_mailbox;
+    let was = index.gateway_mailbox(becomes.id)?.ok_or(StoreError::Gone)?;
+    if was.fetch.maildrop == becomes.fetch.maildrop {
+        return Ok(None);
+    }
+    let Some(inbox) = index.folder(becomes.id, &FolderName::Inbox)? else { return Ok(None) };
+    let behind = inbox.uid_validity.value().checked_add(1).and_then(UidValidity::new);
+    let behind = behind.ok_or_else(|| StoreError::Refused("INBOX has no UIDVALIDITY left".to_owned()))?;
+    Ok(Some(FolderFact {
+        folder: inbox.id,
+        gateway_mailbox: becomes.id,
+        name: FolderName::Inbox,
+        slug: None,
+        uid_validity: super::uid_validity(at).max(behind),
+        again: true,
+    }))
+}
+
 /// The entry for changes to a gateway mailbox, if its state allows them. Times are that of the change, and that by which what is
 /// deleted leaves.
 pub(super) fn change(
@@ -172,6 +197,10 @@ pub(super) fn change(
                 if state.fetch != *was {
                     let why = "how mail is fetched was changed at the same time: look at it and try again";
                     return Err(StoreError::Refused(why.to_owned()));
+                }
+                if was.maildrop != becomes.maildrop {
+                    // What waits is of the view before. A folder that was never made holds nothing.
+                    state.view_from = index.folder(id, &FolderName::Inbox)?.map(|inbox| inbox.uid_next);
                 }
                 state.fetch = *becomes;
             }

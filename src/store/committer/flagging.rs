@@ -5,7 +5,7 @@ use crate::mail::{FlagChange, Flags, GatewayMailboxId, Timestamp, Uid};
 use crate::store::fact::{Fact, FlaggedFact};
 use crate::store::{FolderName, FolderRow, StoreError};
 
-/// Entries whose flags one command may change: some twenty milliseconds, in which mail waits.
+/// Entries whose flags one command may change: some ten milliseconds, in which mail waits.
 pub(in crate::store) const FLAGS_CHANGED_AT_ONCE_MAX: usize = 5_000;
 
 impl Committer {

@@ -1,6 +1,6 @@
 //! Where messages go: over the index and over what was decided since, for what is being made and for what is only planned.
 
-use crate::mail::{GatewayMailboxId, ReceiptId, Uid};
+use crate::mail::{GatewayMailboxId, Maildrop, ReceiptId, Uid};
 use crate::store::fact::{PlacementFact, SparedFact};
 use crate::store::index::Index;
 use crate::store::{Digest, FolderName, StoreError, WantedPlacement};
@@ -13,14 +13,25 @@ pub(super) type MakeFolder<'a> = dyn FnMut(&FolderName, Option<String>) -> Resul
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub(super) gateway_mailbox: GatewayMailboxId,
+    /// What its INBOX holds.
+    pub(super) view: Maildrop,
     /// Message and join of each, the received one first.
     pub(super) messages: &'a [(u64, Digest)],
     /// A copy held of it is damaged: it is placed whatever is there already.
     pub(super) heals: bool,
     /// The receipt that is looked at again: what it has in a folder by itself is not made twice.
     pub(super) again: Option<ReceiptId>,
+    /// What a client took of it stays taken, as if it were there.
+    pub(super) taken_counts: bool,
     /// The entry in INBOX of another receipt of the same report: there is no second one.
     pub(super) in_inbox: Option<Uid>,
+}
+
+impl Subject<'_> {
+    /// Whether a placement is for what INBOX holds.
+    fn shows(&self, wanted: &WantedPlacement) -> bool {
+        wanted.in_view.is_none_or(|view| view == self.view)
+    }
 }
 
 /// What became of the placements wanted, in their order, each with the path of its folder.
@@ -68,12 +79,32 @@ impl Placer {
         make: &mut MakeFolder<'_>,
     ) -> Result<Placed, StoreError> {
         let mut placed = Placed::default();
-        for (number, wanted) in (0..).zip(wanted) {
+        for (number, wanted) in (0..).zip(wanted).filter(|(_, wanted)| subject.shows(wanted)) {
             let before = placed.placements.len();
             self.place(index, subject, wanted, make, &mut placed)?;
             placed.wanted.extend((placed.placements.len() > before).then_some(number));
         }
         Ok(placed)
+    }
+
+    /// True when there is nothing left of a message that would have to be placed in INBOX.
+    pub(super) fn lacks_any(
+        &self,
+        index: &Index,
+        subject: Subject<'_>,
+        wanted: &[WantedPlacement],
+    ) -> Result<bool, StoreError> {
+        let Some(inbox) = index.folder(subject.gateway_mailbox, &FolderName::Inbox)? else { return Ok(true) };
+        for wanted in wanted.iter().filter(|wanted| subject.shows(wanted)) {
+            let message = subject.messages.get(wanted.message as usize).map(|(message, _)| *message);
+            if let Some(message) = message
+                && is_freed(index, subject, message)?
+                && self.own_entry(index, inbox.id, subject, message)?.is_none()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn place(
@@ -156,7 +187,12 @@ impl Placer {
         let Some(receipt) = subject.again else { return Ok(None) };
         match self.own.get(&(folder, receipt, message)) {
             Some(uid) => Ok(Some(*uid)),
-            None => index.entry_of_receipt(folder, receipt, message),
+            None => index.entry_of_receipt(folder, receipt, message, |uid| {
+                if self.left.contains(&(folder, uid)) {
+                    return Ok(false);
+                }
+                Ok(subject.taken_counts || !index.live_uids(folder, &[uid])?.is_empty())
+            }),
         }
     }
 
@@ -206,6 +242,27 @@ impl Placer {
         if let Some((_, uid)) = entries.find(|(path, _)| *path == inbox) {
             self.let_out.insert((gateway_mailbox, identity), *uid);
         }
+    }
+
+    /// Entries of a receipt in INBOX that are there and came below this UID: they leave.
+    pub(super) fn leave_below(
+        &mut self,
+        index: &Index,
+        gateway_mailbox: GatewayMailboxId,
+        receipt: ReceiptId,
+        below: Uid,
+    ) -> Result<Vec<(u64, Uid)>, StoreError> {
+        let Some(inbox) = index.folder(gateway_mailbox, &FolderName::Inbox)? else { return Ok(Vec::new()) };
+        let live = index.live_entries_of_receipt(inbox.id, receipt)?;
+        let leaving: Vec<(u64, Uid)> =
+            live.into_iter().filter(|uid| *uid < below).map(|uid| (inbox.id, uid)).collect();
+        self.left.extend(&leaving);
+        Ok(leaving)
+    }
+
+    /// They stay after all.
+    pub(super) fn stay(&mut self, leaving: &[(u64, Uid)]) {
+        self.left.retain(|entry| !leaving.contains(entry));
     }
 
     /// Entries of a receipt that leave a folder: those there now, but for what was just decided to stay.

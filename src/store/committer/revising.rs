@@ -3,7 +3,7 @@
 use super::placing::{Placed, Placer, Subject};
 use super::storing::Content;
 use super::{Committer, Group};
-use crate::mail::{GatewayMailboxId, ReceiptId, Timestamp, Uid};
+use crate::mail::{GatewayMailbox, GatewayMailboxId, ReceiptId, Timestamp, Uid};
 use crate::store::embedded::Shared;
 use crate::store::fact::{
     Fact, FolderFact, LaterPlacementFact, LeftFact, MessageFact, ReadingFact, RevisedFact,
@@ -24,6 +24,7 @@ struct Before {
 }
 
 /// What is decided about a revision.
+#[derive(Default)]
 struct Decided {
     placed: Placed,
     left: Vec<LeftFact>,
@@ -146,6 +147,7 @@ impl Committer {
             name: name.clone(),
             slug,
             uid_validity: super::uid_validity(at),
+            again: false,
         }))?;
         Ok(folder)
     }
@@ -194,6 +196,10 @@ fn decide(
     make: &mut super::placing::MakeFolder<'_>,
 ) -> Result<Decided, StoreError> {
     let (id, receipt) = (revision.gateway_mailbox, revision.receipt_id);
+    let gateway_mailbox = index.gateway_mailbox(id)?.ok_or(StoreError::Gone)?;
+    if revision.kind == RevisionKind::Viewed {
+        return show_anew(index, placer, revision, &gateway_mailbox, messages, make);
+    }
     // Of what was held back, each copy is a receipt that nothing repeats. Let out, it is what any later copy is of one that was
     // delivered: the same again, with no second entry in INBOX.
     let identity = revision.identity.filter(|_| revision.kind == RevisionKind::Released);
@@ -201,7 +207,15 @@ fn decide(
         Some(identity) => placer.same_in_inbox(index, id, receipt, identity)?,
         None => None,
     };
-    let subject = Subject { gateway_mailbox: id, messages, heals: false, again: Some(receipt), in_inbox };
+    let subject = Subject {
+        gateway_mailbox: id,
+        view: gateway_mailbox.fetch.maildrop,
+        messages,
+        heals: false,
+        again: Some(receipt),
+        taken_counts: true,
+        in_inbox,
+    };
     let placed = placer.place_all(index, subject, &revision.placements, make)?;
     if let Some(identity) = identity {
         placer.is_let_out(id, identity, &placed);
@@ -215,6 +229,51 @@ fn decide(
             left_paths.push((index.folder_path(folder)?, uid));
         }
     }
+    Ok(Decided { placed, left, left_paths })
+}
+
+/// What a receipt has in INBOX of the view before leaves, and comes again as it is shown now. What a client took of that stays
+/// taken, unless nothing would come then: an entry that an admin brought back is not to be lost so. Where content is freed that
+/// would have to come, all of it stays as it is.
+fn show_anew(
+    index: &Index,
+    placer: &mut Placer,
+    revision: &Revision,
+    gateway_mailbox: &GatewayMailbox,
+    messages: &[(u64, Digest)],
+    make: &mut super::placing::MakeFolder<'_>,
+) -> Result<Decided, StoreError> {
+    let (id, receipt) = (revision.gateway_mailbox, revision.receipt_id);
+    let Some(below) = gateway_mailbox.view_from else { return Ok(Decided::default()) };
+    let leaving = placer.leave_below(index, id, receipt, below)?;
+    if leaving.is_empty() {
+        return Ok(Decided::default());
+    }
+    let mut subject = Subject {
+        gateway_mailbox: id,
+        view: gateway_mailbox.fetch.maildrop,
+        messages,
+        heals: false,
+        again: Some(receipt),
+        taken_counts: true,
+        in_inbox: None,
+    };
+    if placer.lacks_any(index, subject, &revision.placements)? {
+        placer.stay(&leaving);
+        return Ok(Decided::default());
+    }
+    let mut placed = placer.place_all(index, subject, &revision.placements, make)?;
+    if placed.placements.is_empty() {
+        subject.taken_counts = false;
+        placed = placer.place_all(index, subject, &revision.placements, make)?;
+    }
+    if placed.is_short || placed.placements.is_empty() && placed.spared.is_empty() {
+        placer.stay(&leaving);
+        return Ok(Decided { placed, ..Decided::default() });
+    }
+    let left = leaving.into_iter().map(|(folder, uid)| LeftFact { folder, uid }).collect::<Vec<_>>();
+    let path = FolderName::Inbox.path(None);
+    let left_paths = left.iter().map(|left| (path.clone(), left.uid)).collect();
     Ok(Decided { placed, left, left_paths })
 }
 

@@ -84,11 +84,19 @@ impl Committer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Profile, Role};
-    use crate::store::{Embedded, GatewayMailboxChange, NewGatewayMailbox, Options, Store};
+    use crate::mail::{FlagChange, Flags, Profile, Role, SessionId, Timestamp};
+    use crate::store::{
+        Client, Embedded, FolderName, GatewayMailboxChange, NewGatewayMailbox, Options, Store, delivered,
+    };
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     const BALLAST_OCTETS: u64 = 1024 * 1024;
+
+    fn client() -> Client {
+        let session_id = SessionId::new(1, [1; 10]);
+        Client { protocol: "imap".to_owned(), peer: "192.0.2.7".parse().unwrap(), session_id }
+    }
 
     fn wait_until(holds: impl Fn() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -102,7 +110,7 @@ mod tests {
     async fn on_a_full_disk_mail_waits_and_the_rest_goes_on_until_there_is_room_for_the_ballast_again() {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { data_dir: dir.path().to_owned(), reserve_octets: 0 };
-        let store = Embedded::open(&options).unwrap().0;
+        let store = Arc::new(Embedded::open(&options).unwrap().0);
         let new = NewGatewayMailbox {
             name: "Contoso".to_owned(),
             domain: "gw.example".to_owned(),
@@ -111,6 +119,9 @@ mod tests {
             role: Role::Journal,
         };
         let (mailbox, _) = store.create_gateway_mailbox(new, "test").await.unwrap();
+        let at = Timestamp::from_unix_ms(1_800_000_000_000);
+        let sent = delivered::delivery(&*store, &mailbox, at, [1; 10], b"Subject: before\r\n\r\n");
+        store.deliver(vec![sent]).await.unwrap();
         store.set_ballast(BALLAST_OCTETS);
         let ballast = dir.path().join("ballast");
         wait_until(|| ballast.exists());
@@ -125,6 +136,15 @@ mod tests {
         assert!(ballast.exists(), "mail may not have it");
         rename().await.unwrap();
         assert!(!ballast.exists());
+        // Whoever is to make room opens a folder, marks what is to go, and takes it out.
+        let (inbox, by) = (FolderName::Inbox, client());
+        let uids = store.list(mailbox.id, &inbox).unwrap().entries.iter().map(|e| e.uid).collect::<Vec<_>>();
+        let (opened, id) = (Arc::clone(&store), mailbox.id);
+        let opens = tokio::task::spawn_blocking(move || opened.marks(id, &FolderName::Quarantine));
+        opens.await.unwrap().unwrap();
+        let marked = store.set_flags(id, &inbox, &uids, FlagChange::Add(Flags::DELETED), &by).await.unwrap();
+        assert_eq!(marked.len(), 1);
+        assert_eq!(store.expunge(id, &inbox, &uids, &by).await.unwrap(), 1);
         // What was in the ballast is free now, and still not for mail.
         pretend(Some(GROUP_ROOM_OCTETS + BALLAST_OCTETS - 1));
         assert!(matches!(store.deliver(Vec::new()).await, Err(StoreError::Full)));

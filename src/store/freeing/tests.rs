@@ -95,6 +95,7 @@ impl Rig {
             slug: Some((*name).to_owned()),
             message: 1,
             once_per_join: false,
+            in_view: None,
             reasons: vec!["test".to_owned()],
         }));
         sent
@@ -215,6 +216,7 @@ fn what_is_deleted_is_freed_when_its_grace_is_over_and_not_a_moment_before() {
     assert_eq!(files(), 0);
     for entry in &entries[..2] {
         assert!(matches!(rig.read(entry.message), Err(StoreError::Gone)));
+        assert!(matches!(rig.store.summary(&rig.key, entry.message), Err(StoreError::Gone)));
         assert!(rig.objects(entry.message).into_iter().all(|object| rig.is_zero(object)));
         let view = rig.store.receipts(&ReceiptQuery::Id(entry.receipt_id), deleted_at, 1).unwrap();
         assert!(view[0].freed_at.is_some());

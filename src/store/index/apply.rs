@@ -396,6 +396,7 @@ impl Index {
             name: placement.name.clone(),
             slug: None,
             uid_validity: validity.unwrap_or(UidValidity(std::num::NonZeroU32::MIN)),
+            again: false,
         })?;
         self.folder_of(placement.folder)?.ok_or_else(|| damaged("a folder just made is not there"))
     }

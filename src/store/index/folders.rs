@@ -179,6 +179,11 @@ impl Folder {
         Err(damaged(format!("folder {}: {rows} of {} entries found, or others", self.id, self.live)))
     }
 
+    /// What was deleted stays in its place: a folder that is emptied again and again is mostly that.
+    pub(super) fn is_mostly_live(&self) -> bool {
+        self.live >= i64::from(self.uid_next / MOSTLY_DELETED)
+    }
+
     pub(super) fn row(&self) -> FolderRow {
         FolderRow {
             id: unsigned(self.id),
@@ -204,7 +209,28 @@ impl Index {
         answer
     }
 
+    /// Makes a folder, or gives it another UIDVALIDITY when it is told of again. One whose making was lost is made.
     pub(super) fn apply_folder(&self, fact: &FolderFact) -> Result<(), StoreError> {
+        let known = if fact.again { self.folder_of(fact.folder)? } else { None };
+        match known {
+            Some(folder) => self.renew_uid_validity(folder, fact),
+            None => self.insert_folder(fact),
+        }
+    }
+
+    fn renew_uid_validity(&self, mut folder: Folder, fact: &FolderFact) -> Result<(), StoreError> {
+        if (folder.gateway_mailbox, &folder.name) != (*fact.gateway_mailbox.as_bytes(), &fact.name.key()) {
+            return Err(damaged(format!("folder {} is another than its entry says", fact.folder)));
+        }
+        folder.uid_validity = fact.uid_validity.value();
+        let check = folder.check(name_sum(&folder.gateway_mailbox, &folder.name)).end();
+        self.connection
+            .prepare_cached("UPDATE folder SET uid_validity = ?, row_check = ? WHERE id = ?")?
+            .execute(params![folder.uid_validity, check, folder.id])?;
+        Ok(())
+    }
+
+    fn insert_folder(&self, fact: &FolderFact) -> Result<(), StoreError> {
         let folder = Folder {
             id: int(fact.folder),
             gateway_mailbox: *fact.gateway_mailbox.as_bytes(),
@@ -311,9 +337,7 @@ impl Index {
     }
 
     fn placements(&self, folder: &Folder) -> Result<Vec<PlacementRow>, StoreError> {
-        // What was deleted stays in its place: a folder that is emptied again and again is mostly that.
-        let is_mostly_live = folder.live >= i64::from(folder.uid_next / MOSTLY_DELETED);
-        let sql = if is_mostly_live { LIVE_BY_UID } else { LIVE_AMONG_DELETED };
+        let sql = if folder.is_mostly_live() { LIVE_BY_UID } else { LIVE_AMONG_DELETED };
         let rows = self.live_rows(sql, folder.id, (0, u32::MAX))?;
         folder.compare(&rows)?;
         Ok(rows)

@@ -8,7 +8,7 @@ use crate::mail::{GatewayMailboxId, ReceiptId, Uid};
 use crate::store::fact::RevisedFact;
 use crate::store::recall::EntryPlace;
 use crate::store::{Digest, StoreError, Walk};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 /// Receipts of a gateway mailbox behind an id, oldest first.
 const WALK: &str = "SELECT id FROM receipt r
@@ -24,12 +24,14 @@ WHERE r.id > ?1 AND r.gateway_mailbox = ?2 AND r.at >= ?3 AND EXISTS (
     SELECT 1 FROM placement p WHERE p.receipt = r.id AND p.folder = ?5 AND p.deleted_at IS NULL)
 ORDER BY r.id LIMIT ?4";
 /// The entries in a folder of the receipts beside one that have an identity, from the beginning or since they were looked
-/// at again, deleted ones included. Of so many receipts, the oldest: of copies released together, the first has the entry.
+/// at again, deleted ones included, but none that left: another came for it. Of so many receipts, the oldest: of copies
+/// released together, the first has the entry.
 const ALL_OF_SAME: &str = "SELECT p.uid, p.message FROM (
     SELECT id AS receipt FROM receipt WHERE gateway_mailbox = ?1 AND identity = ?2 AND id <> ?3
     UNION SELECT receipt FROM revision WHERE gateway_mailbox = ?1 AND identity = ?2 AND receipt <> ?3
     ORDER BY receipt LIMIT 64) same
-CROSS JOIN placement p ON p.receipt = same.receipt AND p.folder = ?4 ORDER BY p.uid";
+CROSS JOIN placement p ON p.receipt = same.receipt AND p.folder = ?4
+WHERE NOT EXISTS (SELECT 1 FROM departure d WHERE d.folder = p.folder AND d.uid = p.uid) ORDER BY p.uid";
 /// Entries a folder has had, from which on it is a large one.
 const SMALL_FOLDER_UIDS_MAX: u32 = 50_000;
 
@@ -60,10 +62,8 @@ impl Index {
             self.insert_placement(&of, &later.placement, Some(later.join.0))?;
             self.insert_placed_later(&later.placement)?;
         }
-        if !fact.placements.is_empty() {
-            // What waited in Quarantine or Unassigned for longer than retention keeps it is no older in its new folder than
-            // it is there: else releasing it would lose it.
-            self.insert_kept_from(fact.receipt_id, fact.at)?;
+        if let Some(from) = fact.kept_from() {
+            self.insert_kept_from(fact.receipt_id, from)?;
         }
         for left in &fact.left {
             let (folder, uid) = (int(left.folder), left.uid.value());
@@ -104,25 +104,30 @@ impl Index {
         )
     }
 
-    /// The first entry a receipt has of a message in a folder, deleted ones included, but none that left, or that was brought
-    /// back: it is another now.
+    /// The first entry a receipt has of a message in a folder that `counts`, deleted ones included, but none that left, or that
+    /// was brought back: it is another now.
     pub(in crate::store) fn entry_of_receipt(
         &self,
         folder: u64,
         receipt: ReceiptId,
         message: u64,
+        counts: impl Fn(Uid) -> Result<bool, StoreError>,
     ) -> Result<Option<Uid>, StoreError> {
         let mut select = self.connection.prepare_cached(
             "SELECT p.uid FROM placement p WHERE p.receipt = ? AND p.folder = ? AND p.message = ? AND NOT EXISTS (
                  SELECT 1 FROM departure d WHERE d.folder = p.folder AND d.uid = p.uid)
              AND NOT EXISTS (
                  SELECT 1 FROM keeping_event e WHERE e.folder = p.folder AND e.first = p.uid AND e.kind = 'undeleted')
-             ORDER BY p.uid LIMIT 1",
+             ORDER BY p.uid",
         )?;
-        let uid = select
-            .query_row(params![receipt.as_bytes(), int(folder), int(message)], |row| row.get(0))
-            .optional()?;
-        Ok(uid.and_then(Uid::new))
+        let mut rows = select.query(params![receipt.as_bytes(), int(folder), int(message)])?;
+        while let Some(row) = rows.next()? {
+            let Some(uid) = Uid::new(row.get(0)?) else { continue };
+            if counts(uid)? {
+                return Ok(Some(uid));
+            }
+        }
+        Ok(None)
     }
 
     /// The first entry in a folder of the receipts beside `receipt` that have this identity, from the beginning or since they

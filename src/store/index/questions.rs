@@ -31,10 +31,11 @@ WHERE (p.folder, p.uid) > (?1, ?2) AND (p.deleted_at IS NULL OR EXISTS (SELECT 1
     WHERE g.folder = p.folder AND g.deleted_at = p.deleted_at AND g.uid = p.uid)) ORDER BY p.folder, p.uid LIMIT ?3";
 
 /// What became of the receipts since some time. The order of the joins is forced: left to itself, SQLite begins with the
-/// folders of the gateway mailbox and walks every placement ever made. What was brought back was counted when it came.
+/// folders of the gateway mailbox and walks every placement ever made. What was brought back was counted when it came; of what
+/// is shown otherwise than it was, only how it is shown now counts.
 const OUTCOMES: &str = "
 SELECT CASE WHEN f.name IN ('inbox', 'unassigned', 'quarantine') THEN f.name ELSE 'user' END,
-       count(*), sum(p.deleted_at IS NULL), coalesce(sum(m.octets), 0)
+       count(*), sum(p.deleted_at IS NULL), coalesce(sum(m.octets), 0), count(DISTINCT r.id)
 FROM receipt r CROSS JOIN placement p ON p.receipt = r.id
 CROSS JOIN folder f ON f.id = p.folder AND f.gateway_mailbox = r.gateway_mailbox
 LEFT JOIN message m ON m.id = p.message
@@ -42,6 +43,7 @@ WHERE r.id >= ?3 AND r.gateway_mailbox = ?4 AND r.at >= ?5 AND NOT EXISTS (
     SELECT 1 FROM placement o WHERE o.receipt = p.receipt AND o.folder = p.folder AND o.uid < p.uid
     AND o.message = p.message AND NOT EXISTS (
         SELECT 1 FROM departure d WHERE d.folder = o.folder AND d.uid = o.uid))
+AND NOT EXISTS (SELECT 1 FROM departure d WHERE d.folder = p.folder AND d.uid = p.uid AND d.kind = 'viewed')
 AND r.id NOT IN (";
 /// The entries of a folder with a join, and their messages; those that were brought back are others now.
 const WITH_JOIN: &str = "SELECT p.uid, p.message FROM placement p WHERE p.folder = ?1 AND p.join_digest = ?2
@@ -492,14 +494,20 @@ impl Index {
         let mut activity = Activity::default();
         let (first, behind) = notice_ids();
         let mut select = self.connection.prepare_cached(&format!(
-            "SELECT at FROM placement p WHERE folder = ?3 AND receipt NOT IN ({NOTICES}) AND NOT EXISTS (
+            "SELECT at, receipt FROM placement p WHERE folder = ?3 AND receipt NOT IN ({NOTICES}) AND NOT EXISTS (
                  SELECT 1 FROM placed_later l WHERE l.folder = p.folder AND l.uid = p.uid)
              ORDER BY uid DESC"
         ))?;
         let mut rows = select.query(params![first, behind, int(inbox.id)])?;
         let mut spans = BTreeMap::new();
+        let mut counted: Option<ReceiptId> = None;
         while let Some(row) = rows.next()? {
             let at: i64 = row.get(0)?;
+            // The originals of one message have their entries one behind the other.
+            let receipt = receipt_id(row, 1)?;
+            if counted.replace(receipt) == Some(receipt) {
+                continue;
+            }
             let last = activity.last_received.get_or_insert(Timestamp::from_unix_ms(at));
             *last = Timestamp::from_unix_ms(last.unix_ms().max(at));
             // Sessions that end together may be numbered in another order than they began in.
@@ -535,7 +543,7 @@ impl Index {
         while let Some(row) = rows.next()? {
             let (made, there) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
             match row.get_ref(0)?.as_str().unwrap_or_default() {
-                "inbox" => (tally.received, tally.octets) = (made, unsigned(row.get(3)?)),
+                "inbox" => (tally.received, tally.octets) = (unsigned(row.get(4)?), unsigned(row.get(3)?)),
                 "unassigned" => tally.unassigned = there,
                 "quarantine" => tally.quarantined = there,
                 _ => tally.in_user_folders = made,

@@ -119,6 +119,7 @@ mod tests {
             former_keys: Vec::new(),
             deleted_at: None,
             fetch: crate::mail::FetchRules::default(),
+            view_from: None,
         }
     }
 

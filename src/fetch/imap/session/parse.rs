@@ -32,7 +32,9 @@ pub(super) enum Said<'a> {
 
 /// The tag of a command and what is behind it; `None` when it has none that could be answered to.
 pub(super) fn tag(octets: &[u8]) -> Option<(&str, &[u8])> {
-    let ends = octets.iter().position(|octet| matches!(octet, b' ' | b'\r' | b'\n'))?;
+    let line = octets.split(|octet| *octet == b'\n').next()?;
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let ends = line.iter().position(|octet| *octet == b' ').unwrap_or(line.len());
     let (tag, rest) = octets.split_at(ends);
     let is_tag = (1..=TAG_OCTETS_MAX).contains(&tag.len()) && tag.iter().all(|octet| is_tag_octet(*octet));
     if !is_tag {
