@@ -15,13 +15,14 @@ mod fetch_play;
 mod fetch_stage;
 #[path = "support/imap_fake.rs"]
 mod imap_fake;
+#[path = "support/log_lines.rs"]
+mod log_lines;
 
-use daybook::fetch::auth::Logins;
 use daybook::fetch::imap::server::{Imap, Waits};
 use daybook::mail::Flags;
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
-use fetch_client::{Client, Log, SOON, Server, eventually};
+use fetch_client::{Client, SOON, Server, at_once, eventually};
 use fetch_play::{Act, Play, check_received, unescape};
 use fetch_stage::Stage;
 use imap_fake::{Fake, Faults, PASSWORD};
@@ -33,7 +34,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const WILDCARD: char = '…';
 
 async fn serve(fake: Fake, waits: Waits) -> Server {
-    Server::start(|tls, drain| Imap::new(Arc::new(Logins::new(Arc::new(fake))), tls, drain, waits)).await
+    Server::start(|tls, drain| Imap::new(at_once(Arc::new(fake)), tls, drain, waits)).await
 }
 
 fn set_fault(faults: &mut Faults, words: &[&str]) -> Option<()> {
@@ -113,7 +114,7 @@ async fn happen(play: &Play, fake: &Fake, act: &Act) {
 
 async fn act(play: &Play) {
     let fake = fake_of(play);
-    let server = serve(fake.clone(), Waits { login_refused: Duration::ZERO, ..Imap::waits() }).await;
+    let server = serve(fake.clone(), Imap::waits()).await;
     let mut stage = Stage::new(play, server, WILDCARD);
     for act in &play.acts {
         if !stage.act(act).await {
@@ -138,9 +139,7 @@ async fn the_server_plays_its_part_in_every_play() {
 }
 
 async fn converse(fake: &Fake, tls: &TlsIdentity, pieces: [&[u8]; 2], piece_octets: usize) -> Vec<u8> {
-    let waits = Waits { login_refused: Duration::ZERO, ..Imap::waits() };
-    let logins = Arc::new(Logins::new(Arc::new(fake.clone())));
-    let imap = Imap::new(logins, tls.server_config(), Drain::new(), waits);
+    let imap = Imap::new(at_once(Arc::new(fake.clone())), tls.server_config(), Drain::new(), Imap::waits());
     fetch_stage::converse(imap, pieces, piece_octets).await
 }
 
@@ -343,7 +342,7 @@ async fn ten_thousand_pipelined_commands_are_all_answered() {
 
 #[tokio::test]
 async fn the_log_tells_each_visit_in_one_line_and_never_a_password() {
-    let log = Log::default();
+    let log = log_lines::Log::default();
     let _guard = log.listen();
     let fake = Fake::with(&[b"one\r\n".to_vec(), b"three\r\n".to_vec()]);
     let (server, mut client) = with_inbox_open(&fake, Imap::waits()).await;
