@@ -315,7 +315,7 @@ mod tests {
             line: Line::open(dir.path().join("notify").as_os_str()).unwrap(),
             runtime: Handle::current(),
             watchdog: Some(Duration::from_secs(60)),
-            phase: Phase::Serving(Vitals::new(ports, std::sync::Arc::downgrade(&store), services)),
+            phase: Phase::Serving(Box::new(Vitals::new(ports, std::sync::Arc::downgrade(&store), services))),
             stuck: false,
             deaf: false,
         };
