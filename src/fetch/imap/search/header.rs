@@ -105,7 +105,7 @@ fn day_written(value: &[u8]) -> Option<Date> {
     let month = MONTHS.iter().position(|name| *name == month)?;
     let year = words.next()?;
     let digits = year.len();
-    let year: i32 = year.parse().ok()?;
+    let year = i32::from(year.parse::<u16>().ok()?);
     let year = match digits {
         2 if year < 50 => year + 2000,
         2 | 3 => year + 1900,
