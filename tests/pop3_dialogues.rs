@@ -18,7 +18,7 @@ mod log_lines;
 #[path = "support/pop3_fake.rs"]
 mod pop3_fake;
 
-use daybook::fetch::pop3::server::{Pop3, Protocol, Waits};
+use daybook::fetch::pop3::server::{Pop3, Waits};
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
 use fetch_client::{Client, SOON, Server, at_once, eventually};
@@ -111,31 +111,9 @@ async fn the_server_plays_its_part_in_every_play() {
     assert!(plays.len() >= 15, "only {} plays were found", plays.len());
 }
 
-/// Sends the pieces, each after the one before was read, and gives all that comes back.
 async fn converse(fake: &Fake, tls: &TlsIdentity, pieces: [&[u8]; 2], piece_octets: usize) -> Vec<u8> {
     let pop3 = Pop3::new(at_once(Arc::new(fake.clone())), tls.server_config(), Drain::new(), Pop3::waits());
-    let (near, far) = tokio::io::duplex(piece_octets.max(1));
-    let server = tokio::spawn(async move {
-        let peer = "192.0.2.1".parse().unwrap();
-        assert!(pop3.converse(near, true, peer).await.is_none());
-    });
-    let (mut reader, mut writer) = tokio::io::split(far);
-    let pieces = pieces.map(<[u8]>::to_vec);
-    let client = tokio::spawn(async move {
-        for piece in pieces {
-            // The server may close before it has read everything.
-            if writer.write_all(&piece).await.is_err() {
-                return writer;
-            }
-        }
-        writer.shutdown().await.unwrap_or_default();
-        writer
-    });
-    let mut received = Vec::new();
-    tokio::time::timeout(SOON, reader.read_to_end(&mut received)).await.unwrap().unwrap();
-    server.await.unwrap();
-    drop(client.await.unwrap());
-    received
+    fetch_stage::converse(pop3, pieces, piece_octets).await
 }
 
 #[tokio::test]
@@ -144,16 +122,7 @@ async fn what_the_client_says_means_the_same_however_it_is_cut() {
     let tls = TlsIdentity::self_signed(directory.path(), "localhost").unwrap();
     let mut acted = 0;
     for play in Play::all("pop3").iter().filter(|play| play.is_simple()) {
-        let sent: Vec<u8> = play
-            .acts
-            .iter()
-            .filter_map(|act| match act {
-                Act::Send(_, octets) => Some(octets.as_slice()),
-                _ => None,
-            })
-            .flatten()
-            .copied()
-            .collect();
+        let sent = play.sent();
         for at in 0..=sent.len() {
             let fake = fake_of(play);
             let (head, tail) = sent.split_at(at);

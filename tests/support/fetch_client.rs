@@ -121,6 +121,16 @@ impl Client {
         Some(String::from_utf8_lossy(line.strip_suffix(b"\r\n")?).into_owned())
     }
 
+    /// What has come of a line that is long.
+    pub(crate) async fn line_if_part(&mut self) -> String {
+        while self.unread.len() < 1_000 {
+            let mut chunk = [0; 4096];
+            let read = timeout(SOON, self.socket.read(&mut chunk)).await.unwrap().unwrap();
+            self.unread.extend(&chunk[..read]);
+        }
+        String::from_utf8_lossy(&self.unread).into_owned()
+    }
+
     /// The rest of a message up to the final dot, dots unstuffed.
     pub(crate) async fn message(&mut self) -> Vec<u8> {
         let mut message = Vec::new();

@@ -102,6 +102,15 @@ impl Play {
         }
     }
 
+    /// All that the clients send.
+    pub(crate) fn sent(&self) -> Vec<u8> {
+        let sent = self.acts.iter().filter_map(|act| match act {
+            Act::Send(_, octets) => Some(octets.as_slice()),
+            _ => None,
+        });
+        sent.flatten().copied().collect()
+    }
+
     /// True when it is one client's over TLS from the start, so that it can be acted without sockets.
     pub(crate) fn is_simple(&self) -> bool {
         self.acts.first() == Some(&Act::Tls(0))
@@ -125,6 +134,8 @@ pub(crate) fn unescape(text: &str) -> Option<Vec<u8>> {
             b'r' => push(&mut octets, b'\r'),
             b'n' => push(&mut octets, b'\n'),
             b'\\' => push(&mut octets, b'\\'),
+            // A flag.
+            b'A'..=b'Z' => push(&mut octets, b'\\') - 1,
             b'x' => {
                 octets.push(u8::from_str_radix(rest.get(1..3)?, 16).ok()?);
                 3

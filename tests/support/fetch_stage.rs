@@ -1,8 +1,36 @@
 //! Plays acted on real sockets.
 
-use super::fetch_client::{Client, Server};
+use super::fetch_client::{Client, SOON, Server};
 use super::fetch_play::{Act, Play, matches};
+use daybook::fetch::door::Protocol;
 use std::collections::HashMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Sends the pieces over an encrypted connection without sockets, each after the one before was read, and gives all that comes back.
+pub(crate) async fn converse<P: Protocol>(server: P, pieces: [&[u8]; 2], piece_octets: usize) -> Vec<u8> {
+    let (near, far) = tokio::io::duplex(piece_octets.max(1));
+    let server = tokio::spawn(async move {
+        let peer = "192.0.2.1".parse().unwrap();
+        assert!(server.converse(near, true, peer).await.is_none());
+    });
+    let (mut reader, mut writer) = tokio::io::split(far);
+    let pieces = pieces.map(<[u8]>::to_vec);
+    let client = tokio::spawn(async move {
+        for piece in pieces {
+            // The server may close before it has read everything.
+            if writer.write_all(&piece).await.is_err() {
+                return writer;
+            }
+        }
+        writer.shutdown().await.unwrap_or_default();
+        writer
+    });
+    let mut received = Vec::new();
+    tokio::time::timeout(SOON, reader.read_to_end(&mut received)).await.unwrap().unwrap();
+    server.await.unwrap();
+    drop(client.await.unwrap());
+    received
+}
 
 /// A play on real sockets: the server and its clients.
 pub(crate) struct Stage<'p> {

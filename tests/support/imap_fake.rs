@@ -199,6 +199,11 @@ impl Fake {
         self.open(path).unwrap().unwrap()
     }
 
+    /// How many hold on to it: sessions and their folders among them.
+    pub(crate) fn handles(&self) -> usize {
+        Arc::strong_count(&self.state)
+    }
+
     fn in_folder<T>(&self, path: &str, act: impl FnOnce(&mut Held) -> T) -> T {
         act(self.state().folders.iter_mut().find(|folder| folder.path == path).unwrap())
     }

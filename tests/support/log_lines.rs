@@ -10,15 +10,19 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+    /// As long as what it gives lives.
+    pub(crate) fn listen(&self) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
         let log = self.clone();
+        // While there is one subscriber only, a thread that has none and is the first to come to an event turns it off for all.
+        let second = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(io::sink);
+        let second = tracing::Dispatch::new(second.finish());
         let subscriber = tracing_subscriber::fmt()
             .json()
             .flatten_event(true)
             .with_max_level(tracing::Level::TRACE)
             .with_writer(move || log.clone())
             .finish();
-        tracing::subscriber::set_default(subscriber)
+        (tracing::subscriber::set_default(subscriber), second)
     }
 
     /// Ours only.
