@@ -12,7 +12,7 @@ pub(super) struct Fetchmail;
 impl Fetchmail {
     fn poll(visit: &Visit<'_>, keep: bool) -> Vec<Vec<u8>> {
         let into = visit.folder(if keep { "kept" } else { "deleted" });
-        let deliver = visit.delivery(&into);
+        let deliver = visit.delivery(&into, "");
         // Without `ssl` a protocol that must not be auto makes the upgrade mandatory.
         let ssl = if visit.tls == Tls::Implicit { "ssl" } else { "" };
         let uidl = if visit.protocol == Protocol::Pop3 { "uidl" } else { "" };

@@ -89,11 +89,11 @@ impl<'g> Visit<'g> {
         path
     }
 
-    /// A program that stores what it is given, each time in a new file of the folder `into`.
-    pub(super) fn delivery(&self, into: &Path) -> PathBuf {
+    /// A program that does `first` in a shell, then stores what it is given, each time in a new file of the folder `into`.
+    pub(super) fn delivery(&self, into: &Path, first: &str) -> PathBuf {
         let name = format!("deliver-{}", into.file_name().unwrap().display());
-        let script = self
-            .file(&name, &format!("#!/bin/sh\nexec cat > \"$(mktemp -p {} XXXXXXXX)\"\n", into.display()));
+        let store = format!("exec cat > \"$(mktemp -p {} XXXXXXXX)\"", into.display());
+        let script = self.file(&name, &format!("#!/bin/sh\n{first}\n{store}\n"));
         run(Command::new("chmod").arg("700").arg(&script));
         script
     }
