@@ -18,7 +18,7 @@ mod log_lines;
 #[path = "support/pop3_fake.rs"]
 mod pop3_fake;
 
-use daybook::fetch::pop3::server::{Pop3, Protocol, Waits};
+use daybook::fetch::pop3::server::{Pop3, Waits};
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
 use fetch_client::{Client, SOON, Server, at_once, eventually};
