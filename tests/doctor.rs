@@ -75,7 +75,8 @@ fn a_healthy_site_has_no_problem_and_nothing_stays_behind() {
                 "last-report",
                 "last-fetch",
                 "self-delivery",
-                "pop3-login"
+                "pop3-login",
+                "imap-login"
             ]
         );
         // The disk is this machine's: it may be slow, or live in memory.
@@ -358,7 +359,7 @@ fn a_server_that_does_not_run_is_a_problem_until_it_is_started() {
     for name in ["config", "ports", "file-rights", "clock", "directory", "gateway-mailbox", "last-fetch"] {
         found.all(name, "ok");
     }
-    for name in ["self-delivery", "pop3-login"] {
+    for name in ["self-delivery", "pop3-login", "imap-login"] {
         found.all(name, "skipped");
     }
     let mut server = site.serve();
@@ -403,6 +404,7 @@ fn without_pop3_the_report_is_taken_out_all_the_same() {
     let found = doctor(&site, &[OFFLINE]);
     found.all("self-delivery", "ok");
     found.one("pop3-login", "skipped", "POP3 is off");
+    found.one("imap-login", "skipped", "IMAP is off");
     assert_nothing_is_left(&site);
     server.terminate();
     site.write("daybook.toml", &config);

@@ -72,10 +72,12 @@ fn ready_is_told_when_all_that_ports_json_names_answers() {
     let said = manager.hears("READY=1");
     assert!(site.path("data/ports.json").exists());
     let status = format!(
-        "STATUS=serving smtp on {}, pop3 on {}, pop3s on {}; 0 gateway mailboxes\n",
+        "STATUS=serving smtp on {}, pop3 on {}, pop3s on {}, imap on {}, imaps on {}; 0 gateway mailboxes\n",
         server.port("smtp"),
         server.port("pop3"),
-        server.port("pop3s")
+        server.port("pop3s"),
+        server.port("imap"),
+        server.port("imaps")
     );
     assert_eq!(said, format!("READY=1\n{status}"));
     site.run(&["readyz"]).expect(0);

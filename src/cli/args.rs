@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Where name servers answer (RFC 1035 §4.2).
 const NAMESERVER_PORT: u16 = 53;
 
-/// Receives Microsoft 365 journal reports over SMTP, keeps every one durably and sealed, serves them over POP3.
+/// Receives Microsoft 365 journal reports over SMTP, keeps every one durably and sealed, serves them over POP3 and IMAP.
 #[derive(Debug, Parser)]
 #[command(name = "daybook", version, propagate_version = true)]
 #[command(after_help = "Exit codes: 0 done, 1 found a problem, 2 wrong usage or configuration, \

@@ -109,12 +109,16 @@ fn profile(profile: Profile) -> &'static str {
 fn created(response: &Response, settings: &Settings) -> String {
     let Response::Created(created) = response else { return String::new() };
     let CreatedView { gateway_mailbox, password } = created.as_ref();
-    let pop3s = settings.pop3.listen_tls.first().map(std::net::SocketAddr::port);
+    let port = |listen: &[std::net::SocketAddr]| {
+        listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 0)
+    };
+    let (pop3s, imaps) = (port(&settings.pop3.listen_tls), port(&settings.imap_listen().listen_tls));
     let readers = match gateway_mailbox.escrow.as_ref().map_or(0, |escrow| escrow.open_by.len()) {
         0 => "nobody",
         _ => "nobody but the escrow recipients",
     };
-    let pop3s = pop3s.filter(|port| *port != 0).map(|port| format!(", port {port}")).unwrap_or_default();
+    let pop3s = pop3s.map(|port| format!(", port {port}")).unwrap_or_default();
+    let imaps = imaps.map(|port| format!(" (or by IMAP over TLS, port {port})")).unwrap_or_default();
     format!(
         "Gateway mailbox \"{}\" is made.\n\n\
          \x20 address   {}\n\
@@ -127,7 +131,7 @@ fn created(response: &Response, settings: &Settings) -> String {
         safe(&gateway_mailbox.address),
         safe(&gateway_mailbox.login),
         password.as_str(),
-        next_steps(gateway_mailbox, &format!("{}{pop3s}", safe(&settings.hostname))),
+        next_steps(gateway_mailbox, &format!("{}{pop3s}{imaps}", safe(&settings.hostname))),
     )
 }
 

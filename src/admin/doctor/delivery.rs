@@ -1,9 +1,9 @@
-//! `self-delivery` and `pop3-login`: a report goes in by SMTP and comes out by POP3, through the running server's own doors.
+//! `self-delivery`: a report goes in by SMTP, through the running server's own doors; `fetching.rs` gets it out again.
 
 use super::certificate::Pair;
 use super::test_report;
-use super::{Examined, Finding, Scope, Subject, View, ports, quoted};
-use crate::admin::probe::{Begin, Pop3, Smtp};
+use super::{Examined, Finding, Scope, Subject, View, fetching, ports};
+use crate::admin::probe::Smtp;
 use crate::admin::self_test::random;
 use crate::admin::{Request, Response, ask};
 use crate::mail::{Class, GatewayMailboxState, ReceiptId, Timestamp};
@@ -14,32 +14,30 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Instant;
 use zeroize::Zeroizing;
 
 pub(super) const NAME: &str = "self-delivery";
-pub(super) const POP3_LOGIN: &str = "pop3-login";
 /// Address, login and password of the gateway mailbox for self-tests, in `data_dir`.
 pub(super) const FILE: &str = "self-test.json";
 
-const SEE_LOG: &str = "the log says more: `journalctl -u daybook --since -5min`";
+pub(super) const SEE_LOG: &str = "the log says more: `journalctl -u daybook --since -5min`";
 
 /// What [`FILE`] holds.
 #[derive(Serialize, Deserialize)]
-struct Credentials {
+pub(super) struct Credentials {
     address: String,
-    login: String,
-    password: Zeroizing<String>,
+    pub(super) login: String,
+    pub(super) password: Zeroizing<String>,
 }
 
 /// What a round trip needs.
-struct Trial<'a> {
-    subject: &'a Subject,
-    credentials: Credentials,
-    certificate: CertificateDer<'static>,
+pub(super) struct Trial<'a> {
+    pub(super) subject: &'a Subject,
+    pub(super) credentials: Credentials,
+    pub(super) certificate: CertificateDer<'static>,
 }
 
 /// What was sent.
@@ -49,28 +47,29 @@ struct Sent {
 }
 
 pub(super) fn check(subject: &Subject, scope: &Scope, pair: &Pair) -> Vec<Finding> {
-    let both = |why: &str| vec![Finding::skipped(NAME, why), Finding::skipped(POP3_LOGIN, why)];
+    let all =
+        |why: &str| [NAME, fetching::POP3, fetching::IMAP].map(|name| Finding::skipped(name, why)).to_vec();
     if scope.no_delivery {
-        return both("--no-delivery");
+        return all("--no-delivery");
     }
     let View::Server(examined) = &subject.view else {
-        return both(if subject.view.server_runs() {
+        return all(if subject.view.server_runs() {
             "the server cannot be asked: see server"
         } else {
             "no server runs"
         });
     };
     let Some(certificate) = pair.leaf().cloned() else {
-        return both("the certificate cannot be read: see certificate");
+        return all("the certificate cannot be read: see certificate");
     };
     match credentials(subject, examined) {
         Ok(credentials) => match alone(&subject.settings.data_dir) {
             Some(_lock) => Trial { subject, credentials, certificate }.run(),
-            None => both("another doctor is at work: two would take each other's report away"),
+            None => all("another doctor is at work: two would take each other's report away"),
         },
         Err(finding) => {
             let why = "there is no gateway mailbox to try: see self-delivery";
-            vec![finding, Finding::skipped(POP3_LOGIN, why)]
+            vec![finding, Finding::skipped(fetching::POP3, why), Finding::skipped(fetching::IMAP, why)]
         }
     }
 }
@@ -157,7 +156,9 @@ impl Trial<'_> {
                 None
             }
         };
-        let login = self.fetch(sent.as_deref());
+        // IMAP reads, POP3 takes out.
+        let read = fetching::imap(self, sent.as_deref());
+        let login = fetching::pop3(self, sent.as_deref());
         // What a POP3 client did not take out must not stay either; also when sending failed, since the report may be in all
         // the same: its 250 got lost.
         let taken_out = login.iter().any(|finding| finding.status == super::Status::Ok);
@@ -165,6 +166,7 @@ impl Trial<'_> {
             drop(ask(&self.subject.settings.data_dir, &Request::ClearSelfTest));
         }
         findings.extend(login);
+        findings.extend(read);
         findings
     }
 
@@ -211,79 +213,6 @@ impl Trial<'_> {
             Ok(_) => Err("the server gave another answer than asked for".to_owned()),
             Err(error) => Err(error.to_string()),
         }
-    }
-
-    /// Logs in on every POP3 port; the first session fetches and deletes.
-    fn fetch(&self, sent: Option<&[u8]>) -> Vec<Finding> {
-        let services = [("pop3s", Begin::Implicit), ("pop3", Begin::Stls)];
-        let doors: Vec<(&str, Begin, SocketAddr)> = services
-            .into_iter()
-            .filter_map(|(service, begin)| Some((service, begin, ports::first(self.subject, service)?)))
-            .collect();
-        if doors.is_empty() {
-            let why = "POP3 is off: listen and listen_tls under [pop3] are empty";
-            return vec![Finding::skipped(POP3_LOGIN, why)];
-        }
-        let mut findings = Vec::new();
-        let mut good = Vec::new();
-        for (index, (service, begin, address)) in doors.into_iter().enumerate() {
-            let done = self.session(address, begin, index == 0, sent);
-            match done {
-                Ok(done) => good.push(format!("{service} {address}: {done}")),
-                Err(error) => findings.push(self.refused(service, address, &error)),
-            }
-        }
-        super::finding::or_ok(findings, POP3_LOGIN, || good.join("; "))
-    }
-
-    fn session(
-        &self,
-        address: SocketAddr,
-        begin: Begin,
-        fetch: bool,
-        sent: Option<&[u8]>,
-    ) -> io::Result<String> {
-        let certificate = self.certificate.clone();
-        let mut pop3 = Pop3::connect(address, begin, &self.subject.settings.hostname, certificate)?;
-        pop3.login(&self.credentials.login, &self.credentials.password)?;
-        if !fetch {
-            pop3.quit()?;
-            return Ok("logged in".to_owned());
-        }
-        let mut is_there = false;
-        for number in 1..=pop3.count()? {
-            let octets = pop3.retrieve(number)?;
-            is_there |= sent.is_some_and(|sent| Digest::of(sent) == Digest::of(&octets));
-            pop3.delete(number)?;
-        }
-        pop3.quit()?;
-        match (sent, is_there) {
-            (None, _) => Ok("logged in, with nothing to fetch: see self-delivery".to_owned()),
-            (Some(_), true) => {
-                Ok("logged in, fetched the report octet by octet as sent, deleted it".to_owned())
-            }
-            (Some(_), false) => Err(io::Error::other("the report is not there, or came back changed")),
-        }
-    }
-
-    fn refused(&self, service: &str, address: SocketAddr, error: &io::Error) -> Finding {
-        let seen = format!("{service} {address}: {error}");
-        if error.kind() == io::ErrorKind::PermissionDenied {
-            let file = quoted(&self.subject.settings.data_dir.join(FILE));
-            let fix = format!(
-                "the password kept for self-tests is not the right one: `rm {file}`, and the next run makes another gateway \
-                 mailbox for them"
-            );
-            return Finding::problem(POP3_LOGIN, seen, fix);
-        }
-        if error.to_string().contains("[IN-USE]") {
-            return Finding::warning(
-                POP3_LOGIN,
-                seen,
-                "another doctor is at work: try again when it is done",
-            );
-        }
-        Finding::problem(POP3_LOGIN, seen, format!("see the checks ports and certificate first; {SEE_LOG}"))
     }
 }
 

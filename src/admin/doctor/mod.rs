@@ -3,7 +3,7 @@
 //! ```text
 //! config ─ server ─ ports ─ certificate ─ dns ─ disk ─ checkpoint-dir ─ scrub ─ retention ─ file-rights ─ clock ─ directory      here, with or without a server
 //! gateway-mailbox ─ last-report ─ last-fetch                                                asked of the server, else of the store
-//! self-delivery ─ pop3-login                                                                through the running server's own doors
+//! self-delivery ─ pop3-login ─ imap-login                                                   through the running server's own doors
 //! ```
 //! Each file is one group: it looks (files, sockets, the server's answer) and then judges what it saw. Judging is pure, takes
 //! values and the time, and is what the unit tests are about.
@@ -28,6 +28,7 @@ mod delivery;
 mod directory;
 mod disk;
 mod dns;
+mod fetching;
 mod file_rights;
 mod finding;
 mod mailboxes;
@@ -48,7 +49,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Every check, in the order they are made.
-pub const CHECKS: [&str; 17] = [
+pub const CHECKS: [&str; 18] = [
     config::NAME,
     server::NAME,
     ports::NAME,
@@ -65,7 +66,8 @@ pub const CHECKS: [&str; 17] = [
     mailboxes::LAST_REPORT,
     mailboxes::LAST_FETCH,
     delivery::NAME,
-    delivery::POP3_LOGIN,
+    fetching::POP3,
+    fetching::IMAP,
 ];
 
 /// What to look at.
@@ -191,7 +193,7 @@ pub fn examine(subject: &Subject, scope: &Scope) -> Vec<Finding> {
     add(mailboxes::NAME, &mut || mailboxes::check(subject));
     add(mailboxes::LAST_REPORT, &mut || mailboxes::last_report(subject, at));
     add(mailboxes::LAST_FETCH, &mut || mailboxes::last_fetch(subject, at));
-    if scope.wants(delivery::NAME) || scope.wants(delivery::POP3_LOGIN) {
+    if [delivery::NAME, fetching::POP3, fetching::IMAP].iter().any(|name| scope.wants(name)) {
         let tried = delivery::check(subject, scope, &pair);
         findings.extend(tried.into_iter().filter(|finding| scope.wants(finding.name)));
     }

@@ -46,6 +46,10 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut good = Vec::new();
     for wanted in wanted(settings, ports.as_ref()) {
+        if is_lacking(&wanted, settings, ports.as_ref()) {
+            findings.push(lacking(&wanted));
+            continue;
+        }
         let outcome = match &subject.view {
             View::Store(_) | View::Closed(_) | View::Unopened => bind(&wanted),
             View::Server(_) | View::Silent(_) => knock(&wanted, &settings.hostname),
@@ -86,6 +90,28 @@ fn is_unasked(wanted: &Wanted, settings: &Settings) -> bool {
     }
 }
 
+/// Whether the running server does without it. Who answers there is somebody else.
+fn is_lacking(wanted: &Wanted, settings: &Settings, ports: Option<&Ports>) -> bool {
+    let Some(ports) = ports.filter(|_| is_unasked(wanted, settings)) else { return false };
+    match wanted.service {
+        IMAP => ports.imap.is_none(),
+        IMAPS => ports.imaps.is_none(),
+        _ => false,
+    }
+}
+
+fn lacking(wanted: &Wanted) -> Finding {
+    let Wanted { service, address, .. } = wanted;
+    Finding::warning(
+        NAME,
+        format!("{service} is not served: {address} could not be had when the server started"),
+        format!(
+            "if IMAP is wanted, {}, and restart; if not, write `listen = []` and `listen_tls = []` under [imap]",
+            who_listens(address.port())
+        ),
+    )
+}
+
 /// Every configured address; those with port 0 as the server got them, if it is known.
 fn wanted(settings: &Settings, ports: Option<&Ports>) -> Vec<Wanted> {
     let bound = |choose: fn(&Ports) -> Option<SocketAddr>| ports.and_then(choose);
@@ -118,8 +144,10 @@ pub(super) fn smtp(subject: &Subject) -> Option<SocketAddr> {
 
 /// The first address of a service.
 pub(super) fn first(subject: &Subject, service: &str) -> Option<SocketAddr> {
-    let ports = served(&subject.view);
-    wanted(&subject.settings, ports.as_ref()).into_iter().find(|w| w.service == service).map(|w| w.address)
+    let (settings, ports) = (&subject.settings, served(&subject.view));
+    let served = wanted(settings, ports.as_ref());
+    let mut served = served.into_iter().filter(|wanted| !is_lacking(wanted, settings, ports.as_ref()));
+    served.find(|wanted| wanted.service == service).map(|wanted| wanted.address)
 }
 
 fn served(view: &View) -> Option<Ports> {

@@ -5,16 +5,27 @@
 //!
 //! Blocking, with a deadline on every wait.
 
+mod imap;
 mod pop3;
 mod smtp;
 mod tls;
 
-pub(crate) use pop3::{Begin, Pop3};
+pub(crate) use imap::Imap;
+pub(crate) use pop3::Pop3;
 pub(crate) use smtp::Smtp;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+/// How TLS begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// With the first octet.
+    Implicit,
+    /// With a command.
+    InClear,
+}
 
 /// How long a connection may take to be there.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);

@@ -1,19 +1,10 @@
 //! POP3 over TLS: log in, list, retrieve, delete, quit (RFC 1939, 2595, 8314).
 
 use super::tls::{self, TlsSocket};
-use super::{ANSWER_WAIT, connect, line, line_of};
+use super::{ANSWER_WAIT, Begin, connect, line, line_of};
 use rustls::pki_types::CertificateDer;
 use std::io::{self, BufReader, Write};
 use std::net::SocketAddr;
-
-/// How TLS begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Begin {
-    /// With the first octet: POP3S.
-    Implicit,
-    /// With the command STLS.
-    Stls,
-}
 
 /// A session over TLS.
 pub(crate) struct Pop3 {
@@ -32,7 +23,7 @@ impl Pop3 {
         certificate: CertificateDer<'static>,
     ) -> io::Result<Pop3> {
         let mut socket = connect(address, ANSWER_WAIT)?;
-        if begin == Begin::Stls {
+        if begin == Begin::InClear {
             // The reader ends with this block: the server says nothing after its answer until TLS begins.
             let mut reader = BufReader::new(&socket);
             good(line_of(&mut reader)?)?;
