@@ -9,95 +9,18 @@
 mod delivery;
 #[path = "support/dice.rs"]
 mod dice;
+#[path = "support/fetch_gateway.rs"]
+mod fetch_gateway;
 
-use daybook::fetch::auth::Logins;
-use daybook::fetch::pop3::server::{Pop3, Waits};
-use daybook::fetch::stored::StoredMaildrops;
-use daybook::mail::*;
 use daybook::net::drain::Drain;
-use daybook::net::tls::TlsIdentity;
-use daybook::observe::Visits;
-use daybook::store::*;
 use dice::Dice;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use fetch_gateway::Gateway;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 const SOON: Duration = Duration::from_secs(60);
 /// Messages in INBOX before each session.
 const MESSAGES: usize = 4;
-
-/// A gateway with one gateway mailbox and no ports.
-struct Gateway {
-    dir: tempfile::TempDir,
-    store: Arc<Embedded>,
-    mailbox: Arc<GatewayMailbox>,
-    password: String,
-    logins: Arc<Logins>,
-    tls: TlsIdentity,
-    delivered: u64,
-}
-
-impl Gateway {
-    async fn new() -> Gateway {
-        let dir = tempfile::tempdir().unwrap();
-        let options = Options { data_dir: dir.path().to_owned(), reserve_octets: 0 };
-        let store = Arc::new(Embedded::open(&options).unwrap().0);
-        let new = NewGatewayMailbox {
-            name: "Contoso".to_owned(),
-            domain: "gw.example".to_owned(),
-            tenant: None,
-            profile: Profile::Generic,
-            role: Role::default(),
-        };
-        let (mailbox, password) = store.create_gateway_mailbox(new, "test").await.unwrap();
-        let shared = Arc::clone(&store) as Arc<dyn Store>;
-        let maildrops = StoredMaildrops::new(shared, Visits::default());
-        let logins = Arc::new(Logins::with_first_wait(maildrops, Duration::ZERO));
-        let tls = TlsIdentity::self_signed(dir.path(), "localhost").unwrap();
-        Gateway { dir, store, mailbox, password: password.to_string(), logins, tls, delivered: 0 }
-    }
-
-    /// Delivers until there are [`MESSAGES`].
-    async fn fill(&mut self) -> BTreeMap<u32, ReceiptId> {
-        while self.inbox().len() < MESSAGES {
-            self.delivered += 1;
-            let at = Timestamp::from_unix_ms(1_800_000_000_000 + i64::try_from(self.delivered).unwrap());
-            let body = format!("Subject: {}\r\n\r\nbody\r\n", self.delivered);
-            let sent = delivery::delivery(self.store.as_ref(), &self.mailbox, at, [7; 10], body.as_bytes());
-            self.store.deliver(vec![sent]).await.unwrap();
-        }
-        self.inbox()
-    }
-
-    /// UIDs in INBOX, with their receipts.
-    fn inbox(&self) -> BTreeMap<u32, ReceiptId> {
-        let listing = self.store.list(self.mailbox.id, &FolderName::Inbox).unwrap();
-        listing.entries.iter().map(|entry| (entry.uid.value(), entry.receipt_id)).collect()
-    }
-
-    /// A connection that counts as encrypted, and the task that serves it.
-    fn connect(&self, drain: &Drain) -> (DuplexStream, tokio::task::JoinHandle<()>) {
-        let pop3 =
-            Pop3::new(Arc::clone(&self.logins), self.tls.server_config(), drain.clone(), Waits::default());
-        let (near, far) = tokio::io::duplex(4096);
-        let served = tokio::spawn(async move {
-            assert!(pop3.converse(near, true, "192.0.2.1".parse().unwrap()).await.is_none());
-        });
-        (far, served)
-    }
-
-    /// Whether the deletion of this receipt's entry is on record, with who did it.
-    fn is_deletion_on_record(&self, receipt: ReceiptId) -> bool {
-        let views = self.store.receipts(&ReceiptQuery::Id(receipt), Timestamp::from_unix_ms(0), 2).unwrap();
-        views.iter().flat_map(|view| &view.placements).flat_map(|placement| &placement.events).any(|event| {
-            let client = event.client.as_ref();
-            event.kind == "deleted"
-                && client.is_some_and(|by| by.protocol == "pop3" && by.peer.to_string() == "192.0.2.1")
-        })
-    }
-}
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +87,7 @@ async fn sessions_cut_at_random_octets_take_nothing_out_unless_quit_came_whole()
     let mut dice = Dice::new(8);
     let (mut without_quit, mut kept, mut gone) = (0, 0, 0);
     for round in 0..rounds {
-        let before = gateway.fill().await;
+        let before = gateway.fill(MESSAGES).await;
         let script = b"DELE 1\r\nRETR 2\r\nDELE 3\r\nNOOP\r\nQUIT\r\n";
         // From behind the first DELE; the end more often, since that is where it matters.
         let from = b"DELE 1\r\n".len();
@@ -207,7 +130,7 @@ async fn sessions_cut_at_random_octets_take_nothing_out_unless_quit_came_whole()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_sessions_that_race_one_gets_in_and_the_other_is_told_why() {
     let mut gateway = Gateway::new().await;
-    gateway.fill().await;
+    gateway.fill(MESSAGES).await;
     for round in 0..10 {
         let drain = Drain::new();
         let mut racers = Vec::new();

@@ -6,7 +6,7 @@
 //! each.
 //!
 //! `FUZZ_SEEDS=directory cargo test --test fuzz_replay` writes the inputs the fuzzer starts from.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // Tests fail by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::string_slice)] // Tests fail by panicking.
 
 #[path = "support/fuzz/address.rs"]
 mod address;

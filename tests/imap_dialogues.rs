@@ -333,7 +333,7 @@ async fn ten_thousand_pipelined_commands_are_all_answered() {
     });
     let mut received = String::new();
     tokio::time::timeout(SOON, reader.read_to_string(&mut received)).await.unwrap().unwrap();
-    let one = "* 1 FETCH (BODY[] {5}\r\none\r\n)\r\nx OK fetched\r\ny OK told\r\n";
+    let one = "* 1 FETCH (BODY[] {5}\r\none\r\n)\r\nx OK fetched\r\ny OK done\r\n";
     let expect = format!("{}* BYE logging out\r\nz OK bye\r\n", one.repeat(5_000));
     assert!(received == expect, "{} octets", received.len());
     drop(writing.await.unwrap());

@@ -109,6 +109,13 @@ fn the_challenge_of_plain_is_empty() {
     check_end(&mut play, "c AUTHENTICATE CRAM-MD5", "c NO [CANNOT]");
     check_end(&mut play, "d AUTHENTICATE PLAIN =", "d BAD");
     check_end(&mut play, "e AUTHENTICATE PLAIN YgBtYngtMQByaWdodA==", "e NO [AUTHORIZATIONFAILED]");
+    // Whoever begins for ever and never ends is given up.
+    for _ in 3..BAD_COMMANDS_MAX {
+        play.line("f AUTHENTICATE PLAIN");
+        assert!(!play.is_over);
+        play.line("*");
+    }
+    assert!(play.is_over);
 }
 
 #[test]
@@ -199,6 +206,17 @@ fn literals_hold_anything_but_nul_and_are_never_commands() {
 }
 
 #[test]
+fn data_where_none_may_be_is_not_taken_for_a_command() {
+    for line in ["i IDLE", "a AUTHENTICATE PLAIN"] {
+        let mut play =
+            if line.contains("IDLE") { Play::in_inbox(messages(0)) } else { Play::new(true, messages(0)) };
+        play.line(line);
+        let said = play.line("x {8+}");
+        assert!(said.starts_with("* BYE ") && said.contains(" BAD ") && play.is_over, "{said}");
+    }
+}
+
+#[test]
 fn append_is_refused_before_the_message_is_sent() {
     let mut play = Play::logged_in(messages(0));
     check_end(&mut play, "a APPEND INBOX (\\Seen) {310000000}", "a NO [CANNOT]");
@@ -271,7 +289,7 @@ fn folders_are_listed_and_all_subscribed() {
             parent("Users"),
             parent("Users/a"),
             leaf(USER_FOLDER),
-            "a OK listed".to_owned(),
+            "a OK done".to_owned(),
         ];
         let all = all.each_ref().map(String::as_str);
         check(&mut play, &format!("a {verb} \"\" *"), &all);
@@ -293,7 +311,7 @@ fn status_tells_what_is_asked() {
     check(
         &mut play,
         "a STATUS inbox (MESSAGES UNSEEN UIDNEXT UIDVALIDITY RECENT)",
-        &["* STATUS \"INBOX\" (MESSAGES 3 UNSEEN 2 UIDNEXT 4 UIDVALIDITY 1000 RECENT 0)", "a OK told"],
+        &["* STATUS \"INBOX\" (MESSAGES 3 UNSEEN 2 UIDNEXT 4 UIDVALIDITY 1000 RECENT 0)", "a OK done"],
     );
     check_end(&mut play, "a STATUS Nothing (MESSAGES)", "a NO [NONEXISTENT]");
     check_end(&mut play, "a STATUS INBOX (DELETED)", "a BAD");
@@ -334,7 +352,9 @@ fn a_select_that_fails_leaves_none_open() {
     check_end(&mut play, "a FETCH 1 FLAGS", "a BAD");
     play.line("a SELECT INBOX");
     play.fake.state().faults.open = true;
+    play.asked.clear();
     check_end(&mut play, "a SELECT INBOX", "a NO [UNAVAILABLE]");
+    assert_eq!(play.asked, ["Open", "Leave"]);
     assert_eq!(play.session.marks(), None);
 }
 
@@ -383,7 +403,7 @@ fn what_is_fetched_without_peek_becomes_seen_and_is_told() {
     assert!(said.ends_with("* 1 FETCH (FLAGS (\\Seen))\r\na OK fetched\r\n"), "{said}");
     let said = play.line("a UID FETCH 2 RFC822");
     assert!(said.ends_with("* 2 FETCH (UID 2 FLAGS (\\Seen))\r\na OK fetched\r\n"), "{said}");
-    check(&mut play, "a NOOP", &["a OK told"]);
+    check(&mut play, "a NOOP", &["a OK done"]);
     assert_eq!(play.fake.rows("INBOX"), [(1, Flags::SEEN), (2, Flags::SEEN)]);
 }
 
@@ -458,7 +478,7 @@ fn expunge_takes_out_what_is_marked() {
     assert_eq!(play.fake.rows("INBOX"), [(2, Flags::NONE), (5, Flags::NONE)]);
     // What it did itself need not be looked for.
     play.asked.clear();
-    check(&mut play, "a NOOP", &["a OK told"]);
+    check(&mut play, "a NOOP", &["a OK done"]);
     play.line("a STORE 1 +FLAGS (\\Deleted)");
     play.fake.state().faults.commit = true;
     check_end(&mut play, "a EXPUNGE", "a NO [UNAVAILABLE]");
@@ -480,7 +500,7 @@ fn close_takes_out_what_is_marked_without_a_word() {
     play.line("a UID STORE 2 +FLAGS.SILENT (\\Deleted)");
     play.fake.deliver("INBOX", b"x: y\r\n\r\n");
     play.asked.clear();
-    check(&mut play, "a CLOSE", &["a OK closed"]);
+    check(&mut play, "a CLOSE", &["* 4 EXISTS", "a OK closed"]);
     assert_eq!(play.asked, ["Changes", "Expunge", "Leave"]);
     assert_eq!(play.fake.rows("INBOX").iter().map(|row| row.0).collect::<Vec<_>>(), [1, 3, 4]);
     play.line("a SELECT INBOX");
@@ -492,10 +512,13 @@ fn close_takes_out_what_is_marked_without_a_word() {
 
 #[test]
 fn a_close_that_cannot_expunge_closes_nothing() {
-    let mut play = Play::in_inbox(messages(1));
-    play.line("a STORE 1 +FLAGS (\\Deleted)");
+    let mut play = Play::in_inbox(messages(2));
+    play.line("a STORE 2 +FLAGS (\\Deleted)");
+    play.fake.remove("INBOX", 1);
     play.fake.state().faults.commit = true;
     check_end(&mut play, "a CLOSE", "a NO [UNAVAILABLE]");
+    check_end(&mut play, "a FETCH 2 FLAGS", "a OK");
+    check(&mut play, "a NOOP", &["* 1 EXPUNGE", "a OK done"]);
     play.fake.state().faults.commit = false;
     check_end(&mut play, "a CLOSE", "a OK");
     assert!(play.fake.rows("INBOX").is_empty());
@@ -521,7 +544,7 @@ fn what_others_do_is_told_where_it_may_be() {
     );
     check(&mut play, "a UID SEARCH 1:5 UNSEEN", &["* SEARCH 1 3 4 5", "a OK searched"]);
     check(&mut play, "a UID FETCH 2 FLAGS", &["* 2 EXPUNGE", "a OK fetched"]);
-    check(&mut play, "a CHECK", &["a OK told"]);
+    check(&mut play, "a CHECK", &["a OK done"]);
 }
 
 #[test]
@@ -600,10 +623,12 @@ fn idle_tells_what_happens_until_done() {
     play.fake.flag("INBOX", 2, Flags::SEEN);
     assert_eq!(play.push(), "* 1 FETCH (FLAGS (\\Seen))\r\n* 2 EXPUNGE\r\n");
     check(&mut play, "done ", &["i OK idled"]);
-    check(&mut play, "a NOOP", &["a OK told"]);
+    check(&mut play, "a NOOP", &["a OK done"]);
     play.line("i IDLE");
     check(&mut play, "a NOOP", &["i BAD only DONE ends IDLE"]);
     assert!(!play.session.is_idling());
+    play.line("i IDLE");
+    check(&mut play, "DONE {9}", &["i BAD only DONE ends IDLE"]);
     // Without a folder there is nothing to tell.
     play.line("a UNSELECT");
     check(&mut play, "i IDLE", &["+ idling"]);

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 # libnet-ssleay-perl is what gives swaks its TLS; setpriv, unshare and prlimit are in util-linux, which is always there; systemd is for
 # systemd-analyze, systemd-sysusers and systemd-tmpfiles, and need not be running; prometheus brings promtool; the libraries are for Exim.
-packages=(age postfix libidn12 libgnutls-dane0 swaks libnet-ssleay-perl fetchmail getmail6 mpop isync offlineimap3 python3 strace systemd logrotate curl openssl iproute2 prometheus e2fsprogs faketime)
+packages=(age postfix libidn12 libgnutls-dane0 swaks libnet-ssleay-perl fetchmail getmail6 mpop isync offlineimap3 python3 strace dovecot-imapd systemd logrotate curl openssl iproute2 prometheus e2fsprogs faketime)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -23,8 +23,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
-    for service in prometheus postfix; do
-        if [[ " ${missing[*]} " == *" $service "* ]] && command -v systemctl > /dev/null; then
+    for service in prometheus postfix dovecot; do
+        if [[ " ${missing[*]} " == *" $service"* ]] && command -v systemctl > /dev/null; then
             systemctl disable --quiet "$service" || true
         fi
     done
@@ -39,4 +39,4 @@ if [ ! -x "$DAYBOOK_EXIM" ]; then
 fi
 
 # The server under test is the optimised one: crash and load tests should meet it as users do. Their figures are shown.
-cargo test --locked --release --features real --test real --test durability --test memory --test million --test freeing_million --test departures --test logs --test readme --test senders --test slow_clients -- --show-output
+cargo test --locked --release --features real --test real --test dovecot --test durability --test memory --test million --test freeing_million --test departures --test logs --test readme --test senders --test slow_clients -- --show-output

@@ -214,6 +214,7 @@ fn unread(site: &Site, account: &Account, bodies: &[&[u8]], recovered: bool) {
             slug: None,
             message: 0,
             once_per_join: false,
+            in_view: None,
             reasons,
         });
         let mut defects = vec![("extraction-failed".to_owned(), "it could not be read".to_owned())];

@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/imap.rs"]
+mod imap;
 #[path = "support/opened.rs"]
 mod opened;
 #[path = "support/daybook.rs"]
 mod support;
 
+use imap::Imap;
 use opened::{Account, json};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use support::{Server, Site, Smtp, corpus, wait_until};
+use support::{HOST, Server, Site, Smtp, corpus, wait_until};
 
 /// UIDL of each message, and its octets.
 type Found = Vec<(String, Vec<u8>)>;
@@ -35,6 +38,37 @@ fn delete(server: &Server<'_>, account: &Account, numbers: &[usize]) {
 fn crash(site: &Site, server: &mut Server<'_>) {
     server.kill();
     std::fs::remove_file(site.path("data/ports.json")).unwrap();
+}
+
+/// What IMAP says of INBOX: UIDVALIDITY, and the UID and octets of each message.
+fn selected(site: &Site, server: &Server<'_>, account: &Account) -> (u32, Vec<(u32, Vec<u8>)>) {
+    let credentials = (account.login.as_str(), account.password.as_str());
+    let mut client = Imap::login(server.port("imaps"), site.client_config(), HOST, credentials).unwrap();
+    let number = |text: &str, behind: &str| -> Option<u32> {
+        let (_, rest) = text.split_once(behind)?;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    let opened = client.say("EXAMINE INBOX").ok();
+    let validity = opened.texts().iter().find_map(|text| number(text, "[UIDVALIDITY ")).unwrap();
+    let fetched = client.say("UID FETCH 1:* (UID BODY.PEEK[])").ok();
+    let of = |response: imap::Response| {
+        let uid = number(&response.text, "UID ");
+        uid.map(|uid| (uid, response.literals.into_iter().next().unwrap()))
+    };
+    let all = fetched.untagged.into_iter().filter_map(of).collect();
+    client.logout();
+    (validity, all)
+}
+
+/// Both protocols give the same messages, under ids that say so: of a UIDL the last two parts are UIDVALIDITY and UID.
+fn found_by_both(site: &Site, server: &Server<'_>, account: &Account) -> Found {
+    let by_pop3 = found(server, account);
+    let (validity, by_imap) = selected(site, server, account);
+    let places: Vec<String> = by_imap.iter().map(|(uid, _)| format!("{validity:x}.{uid:x}")).collect();
+    let of = |(id, _): &(String, Vec<u8>)| id.split_once('.').unwrap().1.to_owned();
+    assert_eq!(by_pop3.iter().map(of).collect::<Vec<_>>(), places);
+    assert!(by_pop3.iter().zip(&by_imap).all(|((_, a), (_, b))| a == b));
+    by_pop3
 }
 
 /// Of each folder UIDVALIDITY, the next UID, and how many entries it has.
@@ -85,7 +119,7 @@ fn a_restart_and_a_crash_change_no_uid_and_what_was_deleted_gives_its_own_to_nob
     // The last goes: what comes next must not be taken for it.
     delete(&server, &account, &[6]);
     for crashes in [false, true, true, false] {
-        let (before, known) = (found(&server, &account), folders(&site, &account));
+        let (before, known) = (found_by_both(&site, &server, &account), folders(&site, &account));
         seen.note(&before);
         match crashes {
             true => crash(&site, &mut server),
@@ -171,7 +205,7 @@ fn a_store_made_of_a_backup_gives_out_nothing_that_its_original_gave() {
     let elsewhere = Site::new();
     elsewhere.run(&["restore", backup.to_str().unwrap()]).expect(0);
     let mut server = elsewhere.serve();
-    let restored = found(&server, &account);
+    let restored = found_by_both(&elsewhere, &server, &account);
     assert_eq!(restored, kept, "what was there keeps its ids");
     for (path, [validity, next, _]) in folders(&elsewhere, &account) {
         let [original_validity, original_next, _] = given[&path];
@@ -182,7 +216,7 @@ fn a_store_made_of_a_backup_gives_out_nothing_that_its_original_gave() {
     seen.note(&found(&server, &account));
     let before: BTreeSet<String> = seen.0.keys().cloned().collect();
     elsewhere.run(&["mailbox", "set", &account.login, "maildrop=originals"]).expect(0);
-    let switched = found(&server, &account);
+    let switched = found_by_both(&elsewhere, &server, &account);
     assert!(switched.iter().all(|(id, _)| !before.contains(id)), "{switched:?}");
     crash(&elsewhere, &mut server);
     let server = elsewhere.serve();
@@ -200,7 +234,7 @@ fn an_index_made_anew_gives_each_message_the_id_it_had() {
     site.run(&["mailbox", "set", &account.login, "maildrop=originals"]).expect(0);
     send(&server, &account, 4..6);
     delete(&server, &account, &[1]);
-    let (known, places) = (found(&server, &account), folders(&site, &account));
+    let (known, places) = (found_by_both(&site, &server, &account), folders(&site, &account));
     site.run(&["check", "--rebuild"]).expect(0);
     assert_eq!((found(&server, &account), folders(&site, &account)), (known.clone(), places.clone()));
     crash(&site, &mut server);

@@ -4,6 +4,8 @@
 
 #[path = "support/delivery.rs"]
 mod delivery;
+#[path = "support/imap.rs"]
+mod imap;
 #[path = "support/opened.rs"]
 mod opened;
 #[path = "support/daybook.rs"]
@@ -12,10 +14,11 @@ mod support;
 use daybook::mail::{AddressKey, FetchRules, Maildrop, Timestamp};
 use daybook::observe::now;
 use daybook::store::*;
+use imap::Imap;
 use opened::{Account, json};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use support::{Server, Site, corpus, wait_until};
+use support::{HOST, Server, Site, corpus, wait_until};
 
 /// Reports whose originals are 1; and 3, of which the first is protected; and 2, of which the second is.
 const REPORTS: [&str; 3] =
@@ -480,4 +483,74 @@ fn what_nobody_has_fetched_is_told_from_what_only_waits() {
     let page = site.run(&["mailbox", "show", &account.login]).expect(0).stdout;
     assert!(page.contains("nothing waits that was not fetched"), "{page}");
     assert_eq!(show(&site, &account)["inbox"]["entries"], 2, "it waits all the same");
+}
+
+fn imap(site: &Site, server: &Server<'_>, account: &Account) -> Imap {
+    let credentials = (account.login.as_str(), account.password.as_str());
+    Imap::login(server.port("imaps"), site.client_config(), HOST, credentials).unwrap()
+}
+
+#[test]
+fn a_client_that_has_inbox_open_is_told_to_look_at_it_afresh() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    let server = site.serve();
+    account.receives(&server, &report(REPORTS[1]));
+    let (mut selecting, mut idling) = (imap(&site, &server, &account), imap(&site, &server, &account));
+    let selected = selecting.say("SELECT INBOX").ok();
+    let known = uid_validity(&show(&site, &account));
+    assert!(
+        selected.texts().iter().any(|text| text.contains(&format!("[UIDVALIDITY {known}]"))),
+        "{selected:?}"
+    );
+    idling.say("SELECT INBOX").ok();
+    idling.begin("IDLE").unwrap();
+    assert!(idling.next().text.starts_with('+'));
+    set(&site, &account, "maildrop=originals");
+    wait_until_shown(&site, &account);
+    assert!(idling.next().text.starts_with("* BYE "), "whoever waits for mail hears it at once");
+    let tag = selecting.begin("UID STORE 1 +FLAGS (\\Deleted)").unwrap();
+    let ended = loop {
+        let response = selecting.next();
+        if response.text.starts_with("* BYE ") || response.text.starts_with(&tag) {
+            break response.text;
+        }
+    };
+    assert!(ended.starts_with("* BYE ") || ended.contains(" NO "), "{ended}");
+
+    let mut afresh = imap(&site, &server, &account);
+    let selected = afresh.say("SELECT INBOX").ok();
+    let now_is = uid_validity(&show(&site, &account));
+    assert!(now_is > known);
+    assert!(
+        selected.texts().iter().any(|text| text.contains(&format!("[UIDVALIDITY {now_is}]"))),
+        "{selected:?}"
+    );
+    let fetched = afresh.say("FETCH 1:* (BODY.PEEK[])").ok().literals();
+    are_originals(&fetched, &originals(REPORTS[1]));
+    let told = afresh.say("ID NIL").ok();
+    assert!(told.texts().iter().any(|text| text.contains(r#""maildrop" "originals""#)), "{told:?}");
+    afresh.logout();
+    assert_eq!(show(&site, &account)["fetching"]["unfetched"], 0, "what IMAP fetches is on record too");
+}
+
+#[test]
+fn who_may_delete_outside_inbox_is_asked_whenever_a_folder_is_opened() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    let server = site.serve();
+    account.receives(&server, &report(REPORTS[0]));
+    let mut client = imap(&site, &server, &account);
+    let mut may_delete = |folder: &str| {
+        let selected = client.say(&format!("SELECT \"{folder}\"")).ok();
+        let flags =
+            selected.texts().into_iter().find(|text| text.contains("PERMANENTFLAGS")).unwrap().to_owned();
+        flags.contains("\\Deleted")
+    };
+    let archive = "Users/bob@contoso.example/Journal Incoming";
+    assert_eq!([may_delete("INBOX"), may_delete(archive)], [true, false]);
+    set(&site, &account, "user_delete=true");
+    assert_eq!([may_delete("INBOX"), may_delete(archive)], [true, true]);
+    set(&site, &account, "user_delete=false");
+    assert_eq!([may_delete("INBOX"), may_delete(archive)], [true, false]);
 }

@@ -68,7 +68,7 @@ pub(super) fn socket_path(data_dir: &Path, file: &str) -> io::Result<SocketPath>
 /// [`AskError`]; after [`AskError::Broken`] the operation may have been done all the same.
 pub fn ask(data_dir: &Path, request: &Request) -> Result<Response, AskError> {
     match exchange(connect(data_dir)?, request).map_err(AskError::Broken)? {
-        (Answer::Done(response), _) => Ok(response),
+        (Answer::Done(response), _) => Ok(*response),
         (Answer::Failed(error), _) => Err(AskError::Failed(error)),
     }
 }
@@ -99,17 +99,16 @@ pub fn tail(data_dir: &Path, request: &Request) -> Result<TailLines, AskError> {
 /// [`AskError`].
 pub fn export(data_dir: &Path, request: &Request) -> Result<(ExportView, impl Read + use<>), AskError> {
     let answered = exchange(connect(data_dir)?, request).map_err(AskError::Broken)?;
-    match answered {
-        (Answer::Done(Response::Exporting(view)), reader) => {
-            // A chunk that nobody hands on within this time never comes.
-            reader.get_ref().set_read_timeout(Some(CHUNK_WAIT)).map_err(AskError::Broken)?;
-            Ok((view, reader))
-        }
-        (Answer::Done(_), _) => {
-            Err(AskError::Broken(io::Error::other("the server gave another answer than asked for")))
-        }
-        (Answer::Failed(error), _) => Err(AskError::Failed(error)),
-    }
+    let (response, reader) = match answered {
+        (Answer::Done(response), reader) => (*response, reader),
+        (Answer::Failed(error), _) => return Err(AskError::Failed(error)),
+    };
+    let Response::Exporting(view) = response else {
+        return Err(AskError::Broken(io::Error::other("the server gave another answer than asked for")));
+    };
+    // A chunk that nobody hands on within this time never comes.
+    reader.get_ref().set_read_timeout(Some(CHUNK_WAIT)).map_err(AskError::Broken)?;
+    Ok((view, reader))
 }
 
 impl TailLines {

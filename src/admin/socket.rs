@@ -53,7 +53,7 @@ const ACCEPT_FAILED_WAIT: Duration = Duration::from_millis(200);
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Answer {
     /// It was done.
-    Done(Response),
+    Done(Box<Response>),
     /// It was not.
     Failed(OpError),
 }
@@ -191,7 +191,7 @@ async fn answer(
         return Ok(match tail::begin(context, filter, lines, follow) {
             Ok(tail) => {
                 let version = env!("CARGO_PKG_VERSION").to_owned();
-                (Answer::Done(Response::Tailing { version }), Some(Stream::Tail(tail)))
+                (Answer::Done(Box::new(Response::Tailing { version })), Some(Stream::Tail(tail)))
             }
             Err(error) => (Answer::Failed(error), None),
         });
@@ -200,15 +200,16 @@ async fn answer(
         let actor = actor.to_owned();
         let begin = move |c: &Context| export::begin(c, &actor, receipt_id, gateway_mailbox.as_deref(), &key);
         return Ok(match blocking(context, begin).await {
-            Ok(export) => {
-                (Answer::Done(Response::Exporting(export.view.clone())), Some(Stream::Export(export)))
-            }
+            Ok(export) => (
+                Answer::Done(Box::new(Response::Exporting(export.view.clone()))),
+                Some(Stream::Export(export)),
+            ),
             Err(error) => (Answer::Failed(error), None),
         });
     }
     let performed = tokio::time::timeout(request.wait(), perform(context, actor, request)).await;
     Ok(match performed.map_err(io::Error::from)? {
-        Ok(response) => (Answer::Done(response), None),
+        Ok(response) => (Answer::Done(Box::new(response)), None),
         Err(error) => (Answer::Failed(error), None),
     })
 }

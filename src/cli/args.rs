@@ -305,13 +305,16 @@ pub(super) enum MailboxCommand {
         which: Which,
     },
     /// Change what is per gateway mailbox: name, tenant, profile, archive, mode, trusted_networks, pinned_certificates,
-    /// recipient_headers, sender_headers, grace_days, inbox_retention_days, user_retention_days
+    /// recipient_headers, sender_headers, grace_days, inbox_retention_days, user_retention_days, maildrop, user_delete
     #[command(after_help = "mode=observe|enforce|strict; trusted_networks=192.0.2.0/24,2001:db8::/32; \
                             pinned_certificates=SHA256,SHA256; recipient_headers=X-Gm-Original-To,X-Envelope-To and \
                             sender_headers=X-Envelope-From name header fields in which the sender of plain mail, trusted \
                             to write them on every one, says whose it is. So many grace_days what was deleted can be had \
                             back, 0 to 3650, 7 by default; so many inbox_retention_days or user_retention_days after its \
-                            receipt a message leaves INBOX or the users' folders, 1 to 36500, never by default. Nothing \
+                            receipt a message leaves INBOX or the users' folders, 1 to 36500, never by default. With \
+                            maildrop=originals clients find each original in INBOX and not the report around it, with \
+                            maildrop=reports, the default, each message as received; what waits follows under new UIDs. \
+                            user_delete=true lets clients delete outside INBOX too. Nothing \
                             behind the = takes a value away. Exit code 4: it would take mail away, and wants --yes.")]
     Set {
         #[command(flatten)]

@@ -152,7 +152,7 @@ impl Line {
 enum Phase {
     /// Since when.
     Opening(Instant),
-    Serving(Vitals),
+    Serving(Box<Vitals>),
     /// In good order, or since the start failed. The last status told stays.
     Ending,
 }
@@ -202,7 +202,7 @@ impl Teller {
         match news {
             News::Ready(vitals) => {
                 self.send(&[NotifyState::Ready, NotifyState::Status(&vitals.summary())]);
-                self.phase = Phase::Serving(vitals);
+                self.phase = Phase::Serving(Box::new(vitals));
             }
             News::Reloading => {
                 // Whoever waits for the end of a reload compares this with its beginning.
@@ -315,7 +315,7 @@ mod tests {
             line: Line::open(dir.path().join("notify").as_os_str()).unwrap(),
             runtime: Handle::current(),
             watchdog: Some(Duration::from_secs(60)),
-            phase: Phase::Serving(Vitals::new(ports, std::sync::Arc::downgrade(&store), services)),
+            phase: Phase::Serving(Box::new(Vitals::new(ports, std::sync::Arc::downgrade(&store), services))),
             stuck: false,
             deaf: false,
         };

@@ -216,7 +216,7 @@ fn lost_boundary(block: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Drops RFC 5322 comments; an unclosed one runs to the end.
-fn without_comments(value: &[u8]) -> Vec<u8> {
+pub fn without_comments(value: &[u8]) -> Vec<u8> {
     let mut depth = 0_u32;
     value
         .iter()

@@ -1,7 +1,8 @@
-//! Dovecot, serving a Maildir of the caller's on a loopback port to one client, who is logged in already.
+//! Dovecot, serving a Maildir of the caller's to clients on loopback ports, who are logged in already.
 
+use super::imap::Imap;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -46,10 +47,10 @@ impl Dovecot {
         Dovecot { dir, children: Vec::new() }
     }
 
-    /// A port at which it serves the next client.
-    pub(crate) fn serve(&mut self, connect: impl FnOnce(SocketAddr)) {
+    /// A client, logged in.
+    pub(crate) fn client(&mut self) -> Imap {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        connect(listener.local_addr().unwrap());
+        let mut client = Imap::plain(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
         let stream = OwnedFd::from(stream);
         let user = [format!("--reuid={USER}"), format!("--regid={GROUP}"), "--clear-groups".to_owned()];
@@ -66,6 +67,8 @@ impl Dovecot {
             .spawn()
             .unwrap_or_else(|e| panic!("setpriv is needed: {e}"));
         self.children.push(child);
+        assert!(client.next().text.starts_with("* PREAUTH "));
+        client
     }
 }
 
@@ -80,10 +83,9 @@ impl Drop for Dovecot {
 
 fn configuration(dir: &Path) -> String {
     let dir = dir.display();
-    // What it makes of a message is made anew for each answer, and kept nowhere.
     format!(
         "base_dir = {dir}/run\nstate_dir = {dir}/run\nprotocols = imap\nssl = no\n\
-         mail_location = maildir:{dir}/Maildir:INDEX=MEMORY\n\
+         mail_location = maildir:{dir}/Maildir\n\
          mail_uid = {USER}\nmail_gid = {GROUP}\nfirst_valid_uid = 1\nfirst_valid_gid = 1\n"
     )
 }

@@ -416,8 +416,11 @@ impl Pop3s {
         for command in ["", "STLS\r\n"] {
             socket.write_all(command.as_bytes())?;
             // Octet by octet: what comes behind the line is TLS.
-            let line = (&socket).bytes().take_while(|octet| !matches!(octet, Ok(b'\n')));
-            let line = String::from_utf8_lossy(&line.collect::<io::Result<Vec<u8>>>()?).into_owned();
+            let (mut line, mut octet) = (String::new(), [0]);
+            while !line.ends_with('\n') {
+                socket.read_exact(&mut octet)?;
+                line.push(char::from(octet[0]));
+            }
             if !line.starts_with("+OK") {
                 return Err(io::Error::other(line));
             }

@@ -229,7 +229,7 @@ impl Play {
     }
 
     fn open_folder(&self) -> Arc<dyn Folder> {
-        Arc::clone(self.folder.as_ref().expect("a folder is open"))
+        Arc::clone(self.folder.as_ref().unwrap())
     }
 
     fn changes(&self) -> Result<Changes, FetchError> {
@@ -284,13 +284,12 @@ impl Play {
 
     /// Knows UNSEEN and finds everything for all else.
     fn search(&mut self, job: &SearchJob) -> Result<Vec<Numbered>, SearchError> {
-        // What came just now is told together with what is found.
-        let known = self.known.len();
-        assert!(job.largest.0 as usize >= known);
         if matches!(job.key, SearchKey::Body(_)) {
             return Err(SearchError::TooMuch("too much".to_owned()));
         }
         let mut found = job.messages.clone();
+        // What came just now is told together with what is found; so is what went, where numbers are not in use.
+        let known = if self.verb == "SEARCH" { self.known.len() } else { 0 };
         found.iter().filter(|m| m.number as usize <= known).for_each(|message| self.is_known(message));
         if job.key == SearchKey::Unseen {
             found.retain(|message| !message.row.flags.contains(Flags::SEEN));

@@ -166,11 +166,7 @@ impl Reader<'_> {
             address.route = Some(route);
         }
         let words = self.words();
-        let is_empty = words.phrase.is_empty();
         (address.local_part, address.domain) = self.addr_spec(words);
-        if is_empty && address.domain.is_none() {
-            address.domain = Some(b"SYNTAX_ERROR".to_vec());
-        }
         if self.0.skip() == Some(b'>') {
             self.0.advance();
         }
@@ -257,7 +253,7 @@ mod tests {
     #[test]
     fn nothing_broken_is_lost() {
         check("broken <foo bar>, no-at", &["broken|-|foo bar|MISSING_DOMAIN", "-|-|no-at|MISSING_DOMAIN"]);
-        check("N <>, \"only name\"", &["N|-|MISSING_MAILBOX|SYNTAX_ERROR", "-|-|only name|MISSING_DOMAIN"]);
+        check("N <>, \"only name\"", &["N|-|MISSING_MAILBOX|MISSING_DOMAIN", "-|-|only name|MISSING_DOMAIN"]);
         check("\"unclosed <a@b>, c@d", &["-|-|unclosed <a@b>, c@d|MISSING_DOMAIN"]);
         check("<x@y", &["-|-|x|y"]);
         check("<x@y, z@w>", &["-|-|x|y", "-|-|z|w"]);

@@ -3,7 +3,7 @@
 //! The length of each literal is known before its first octet is read, and small messages are read before anything of them is
 //! sent, so that one which cannot be read is left out instead of breaking the connection.
 
-use super::content::{Content, Stop, Stretch};
+use super::content::{Content, Kept, Stop, Stretch};
 use super::envelope;
 use super::items::{Item, Octets, Plan};
 use super::section::{Extent, Wanted};
@@ -100,11 +100,24 @@ impl<'a> Answer<'a> {
         Answer { folder, message, entry, content, tree: None, given: Given::default() }
     }
 
+    /// Writes it, for a client that may go on reading with the next command. Blocks.
+    ///
+    /// # Errors
+    /// [`Stop`]; what was put by then is not a whole answer.
+    pub(super) fn write_on(mut self, plan: &Plan, out: &mut dyn Sink, kept: &Kept) -> Result<Given, Stop> {
+        self.content.take_from(kept);
+        self.write(plan, out)?;
+        if plan.partial && !self.given.whole {
+            self.content.leave_to(kept);
+        }
+        Ok(self.given)
+    }
+
     /// Writes it. Blocks.
     ///
     /// # Errors
     /// [`Stop`]; what was put by then is not a whole answer.
-    pub(super) fn write(mut self, plan: &Plan, out: &mut dyn Sink) -> Result<Given, Stop> {
+    pub(super) fn write(&mut self, plan: &Plan, out: &mut dyn Sink) -> Result<Given, Stop> {
         begin(out.room(), self.message);
         for (number, item) in plan.items.iter().enumerate() {
             separate(out.room(), number);

@@ -2,12 +2,14 @@
 //!
 //! A stretch starts where a header block or a body does, thus behind a line end, so that its canonical form is the same as
 //! within the whole message. Reading goes on where the last stretch was left when the next lies behind it; else the message is
-//! opened anew. In a message without lone line ends nothing before a partial's origin is looked at, only passed.
+//! opened anew. A client that fetches a large message in pieces, one command each, finds it still open ([`Kept`]), or each piece would
+//! cost the octets before it. In a message without lone line ends nothing before a partial's origin is looked at, only passed.
 
 use crate::fetch::canonical::Canonical;
 use crate::fetch::folders::{Folder, FolderEntry};
 use crate::fetch::maildrop::FetchError;
 use std::io::Read;
+use std::sync::{Arc, Mutex};
 
 /// Octets read at once.
 const CHUNK_OCTETS: u64 = 64 * 1024;
@@ -43,6 +45,23 @@ pub(super) struct Content<'a> {
     open: Option<Open>,
 }
 
+/// The message that the last command left open, with the keeper's name of it: at most one for a connection.
+#[derive(Clone, Default)]
+pub struct Kept(Arc<Mutex<Option<(u64, Open)>>>);
+
+impl Kept {
+    fn take(&self, message: u64) -> Option<Open> {
+        let kept = self.0.lock().ok()?.take_if(|(of, _)| *of == message);
+        kept.map(|(_, open)| open)
+    }
+
+    fn put(&self, message: u64, open: Open) {
+        if let Ok(mut kept) = self.0.lock() {
+            *kept = Some((message, open));
+        }
+    }
+}
+
 /// A message open at some octet.
 struct Open {
     reader: Box<dyn Read + Send>,
@@ -61,6 +80,18 @@ impl<'a> Content<'a> {
     /// The content of this message; not opened yet.
     pub(super) fn new(folder: &'a dyn Folder, entry: &'a FolderEntry) -> Content<'a> {
         Content { folder, entry, open: None }
+    }
+
+    /// Takes the message over from the command before, if it left this one open.
+    pub(super) fn take_from(&mut self, kept: &Kept) {
+        self.open = kept.take(self.entry.message);
+    }
+
+    /// Leaves the message open for the next command.
+    pub(super) fn leave_to(self, kept: &Kept) {
+        if let Some(open) = self.open {
+            kept.put(self.entry.message, open);
+        }
     }
 
     /// Gives `octets` canonical octets of a stretch from `origin` on. The last of them are given when nothing can fail any

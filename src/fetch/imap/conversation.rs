@@ -246,9 +246,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
 
     /// Fetches and sends what comes of it.
     async fn fetch(&mut self, job: FetchJob) -> Result<Fetched, End> {
-        let Some(folder) = self.stay.as_ref().and_then(Stay::folder) else { return Err(End::Error) };
+        let Some(stay) = &self.stay else { return Err(End::Error) };
+        let Some(folder) = stay.folder() else { return Err(End::Error) };
+        let pieces = stream::start(folder, job, stay.kept());
         let drain = self.door().drain.clone();
-        let pieces = stream::start(folder, job);
         tokio::select! {
             fetched = self.send(pieces) => fetched,
             () = async { drain.started().await; sleep(DRAIN_FETCH_WAIT).await } => Err(End::Shutdown),

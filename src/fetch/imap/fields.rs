@@ -1,7 +1,7 @@
 //! Header blocks in canonical form: their fields, as they are written and unfolded.
 //!
-//! A line that is no field belongs to none and hides none; empty lines are passed over, since where the block ends was
-//! decided when the message was read.
+//! A line that is no field belongs to none and hides none. The first empty line ends them, as it does for whoever reads what was
+//! sent: in canonical form that may be earlier than where the body begins, when lone line ends stand in the block.
 
 use super::strings::is_blank;
 use memchr::{memchr, memchr_iter};
@@ -28,17 +28,16 @@ impl Field<'_> {
 
 /// The fields of a header block, in order, with the lines between them that are no fields.
 pub(super) fn fields(block: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    all_fields(block).take_while(|field| field.whole != b"\r\n")
+}
+
+/// The same, and those behind an empty line as well: where lone line ends make one, a part was read by what stands behind it too.
+pub(super) fn all_fields(block: &[u8]) -> impl Iterator<Item = Field<'_>> {
     let mut rest = block;
     std::iter::from_fn(move || {
-        loop {
-            let (line, later) = rest.split_at(logical_line(rest));
-            rest = later;
-            match line {
-                b"" => return None,
-                b"\r\n" => {}
-                line => return Some(field(line)),
-            }
-        }
+        let (line, later) = rest.split_at(logical_line(rest));
+        rest = later;
+        (!line.is_empty()).then(|| field(line))
     })
 }
 
@@ -65,9 +64,9 @@ fn field(whole: &[u8]) -> Field<'_> {
     Field { name, whole, value: value.get(1..).unwrap_or_default() }
 }
 
-/// True when the block ends with the empty line that separates it from the body.
-pub(super) fn ends_with_empty_line(block: &[u8]) -> bool {
-    block == b"\r\n" || block.ends_with(b"\r\n\r\n")
+/// True when an empty line ends the fields.
+pub(super) fn has_empty_line(block: &[u8]) -> bool {
+    block.starts_with(b"\r\n") || memchr::memmem::find(block, b"\r\n\r\n").is_some()
 }
 
 #[cfg(test)]
@@ -76,18 +75,18 @@ mod tests {
 
     #[test]
     fn fields_are_found_folded_and_between_rubbish() {
-        let block = b"A: 1\r\n 2\r\nno field\r\nB :\r\n\tx \r\n\r\nC:3\r\n d:e\r\n\r\n";
+        let block = b"A: 1\r\n 2\r\nno field\r\nB :\r\n\tx \r\nC:3\r\n d:e\r\n\r\nD: 4\r\n\r\n";
         let found: Vec<_> = fields(block).map(|f| (f.name, f.unfolded())).collect();
         let expect: [(&[u8], &[u8]); 4] = [(b"A", b"1 2"), (b"", b""), (b"B", b"x "), (b"C", b"3 d:e")];
         assert_eq!(found, expect.map(|(name, value)| (name, value.to_vec())));
         let whole: Vec<u8> = fields(block).flat_map(|f| f.whole.to_vec()).collect();
-        assert_eq!(whole.len(), block.len() - 4);
+        assert_eq!(whole.len(), block.len() - 10);
     }
 
     #[test]
     fn a_block_without_line_ends_is_one_field() {
         assert_eq!(fields(b"A: b").map(|f| f.unfolded()).collect::<Vec<_>>(), [b"b"]);
         assert_eq!(fields(b"").count(), 0);
-        assert!(ends_with_empty_line(b"\r\n") && !ends_with_empty_line(b"A: b\r\n"));
+        assert!(has_empty_line(b"\r\n") && !has_empty_line(b"A: b\r\n"));
     }
 }

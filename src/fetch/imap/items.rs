@@ -59,6 +59,8 @@ pub(super) struct Plan {
     pub(super) need: Need,
     /// How many of them may be as large as the message.
     pub(super) large: usize,
+    /// Some of it is asked for in pieces.
+    pub(super) partial: bool,
 }
 
 impl Plan {
@@ -72,7 +74,9 @@ impl Plan {
         }
         let need = items.iter().map(Item::need).max().unwrap_or(Need::Row);
         let large = items.iter().filter(|item| item.is_large()).count();
-        Plan { items, need, large }
+        let in_pieces = |item: &Item| matches!(item, Item::Octets(Octets { partial: Some(_), .. }));
+        let partial = items.iter().any(in_pieces);
+        Plan { items, need, large, partial }
     }
 }
 

@@ -3,7 +3,7 @@
 //! The first of a repeated field counts, as it does where messages are read. Parameters are given as written, in their order;
 //! those that RFC 2231 cuts or encodes are left so.
 
-use super::fields::fields;
+use super::fields::all_fields;
 use super::lexer::Lexer;
 use super::strings::is_blank;
 
@@ -51,7 +51,7 @@ impl MimeFields {
     /// Reads them from a header block in canonical form.
     pub(super) fn of(block: &[u8]) -> MimeFields {
         let mut found = MimeFields::default();
-        for field in fields(block) {
+        for field in all_fields(block) {
             if !field.name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"Content-")) {
                 continue;
             }

@@ -2,7 +2,7 @@
 //!
 //! A section that names nothing is empty, as Dovecot has it; clients that ask by BODYSTRUCTURE never meet one.
 
-use super::fields::{ends_with_empty_line, fields};
+use super::fields::{fields, has_empty_line};
 use super::tree::{Kind, Node, Tree};
 use crate::mail::Part;
 use imap_codec::imap_types::core::{AString, Vec1};
@@ -106,7 +106,7 @@ impl Chosen {
                 cut.extend_from_slice(field.whole);
             }
         }
-        if ends_with_empty_line(block) {
+        if has_empty_line(block) {
             cut.extend_from_slice(b"\r\n");
         }
         cut

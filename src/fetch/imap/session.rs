@@ -7,7 +7,7 @@
 //!
 //! The caller carries out each step before it gives the next line, and reports back: [`Session::answered`],
 //! [`Session::fetched`], [`Session::searched`], [`Session::logged_in`], [`Session::login_refused`], [`Session::tls_started`].
-//! A command is put together by `assembly` and read by `parse`; `login` has the commands before login, `folders` those about
+//! A command is put together by `assembly`, read by `parse` and begun in `commands`; `login` has the commands before login, `folders` those about
 //! folders and `messages` those about messages; `selected` has the numbers of the open folder.
 //!
 //! Invariants:
@@ -21,13 +21,14 @@
 //!   itself is told with the next.
 //!
 //! Choices where the RFCs leave one: SUBSCRIBE and UNSUBSCRIBE are answered OK and change nothing, as every folder is subscribed;
-//! keywords in STORE are left out, as PERMANENTFLAGS says; a number or `*` that names nothing is answered BAD, also in SEARCH; STATUS
-//! of a folder that nothing ever came to tells UIDVALIDITY 1; a folder whose UIDVALIDITY changes under a client ends the connection.
+//! keywords in STORE are left out, as PERMANENTFLAGS says; a number or `*` that names nothing is answered BAD, also in SEARCH; a
+//! folder whose UIDVALIDITY changes under a client ends the connection.
 //!
 //! It does no I/O, no logging, and knows no clock.
 
 mod arguments;
 mod assembly;
+mod commands;
 mod folders;
 mod list;
 mod login;
@@ -42,11 +43,8 @@ use crate::fetch::auth::LoginRefusal;
 use crate::fetch::folders::{Account, Changes, FolderMarks};
 use crate::fetch::maildrop::FetchError;
 use crate::fetch::sasl::Exchange;
-use assembly::{Assembly, Gathered};
-use imap_codec::imap_types::IntoStatic;
-use imap_codec::imap_types::command::CommandBody;
+use assembly::Assembly;
 use messages::Doing;
-use parse::Said;
 use selected::Selected;
 
 /// Longest line taken before login, its end included.
@@ -140,6 +138,9 @@ impl Session {
         }
         match std::mem::replace(&mut self.expect, Expect::Command) {
             Expect::Command => self.command_line(line),
+            Expect::Response { tag, .. } | Expect::Done { tag } if assembly::is_followed_by_data(line) => {
+                self.give_up(&tag, "BAD no literal may be here", "literal where none may be")
+            }
             Expect::Response { tag, exchange } => self.response(tag, exchange, line),
             Expect::Done { tag } => self.idle_ends(tag, line),
         }
@@ -277,116 +278,6 @@ impl Session {
     /// What to say when the server goes down, between two commands.
     pub fn shutdown_reply(&self) -> Output {
         b"* BYE [UNAVAILABLE] shutting down\r\n".to_vec()
-    }
-
-    fn command_line(&mut self, line: &[u8]) -> Step {
-        let octets_max = if self.is_logged_in() { COMMAND_OCTETS_MAX } else { STRANGER_COMMAND_OCTETS_MAX };
-        match self.assembly.line(line, octets_max) {
-            Gathered::Literal(announced) => self.announced(announced, octets_max),
-            Gathered::Whole => {
-                let whole = std::mem::take(&mut self.assembly);
-                match parse::tag(whole.octets()) {
-                    Some((tag, _)) if whole.holds_nul() => self.bad(tag, "NUL is not allowed in a literal"),
-                    Some((tag, rest)) => self.command(tag, whole.octets(), rest),
-                    None => self.bad("*", "a command begins with a tag"),
-                }
-            }
-            Gathered::TooLong => {
-                let whole = std::mem::take(&mut self.assembly);
-                let tag = parse::tag(whole.octets()).map_or("*", |(tag, _)| tag).to_owned();
-                self.give_up(&tag, "BAD [LIMIT] too long", "command is too long")
-            }
-        }
-    }
-
-    /// A literal is to come: it is asked for, refused before it is sent, or, if it comes unasked and is too long, the end.
-    fn announced(&mut self, announced: assembly::Announced, octets_max: usize) -> Step {
-        let literal_max = if self.is_logged_in() { LITERAL_OCTETS_MAX } else { STRANGER_LITERAL_OCTETS_MAX };
-        let room = octets_max.saturating_sub(self.assembly.len());
-        let octets = usize::try_from(announced.octets).unwrap_or(usize::MAX);
-        let is_too_long = octets > literal_max.min(room);
-        if announced.waits {
-            let so_far = std::mem::take(&mut self.assembly);
-            let Some((tag, rest)) = parse::tag(so_far.octets()) else {
-                return self.bad("*", "a command begins with a tag");
-            };
-            // Neither is done whatever the literal says: best it is not sent.
-            if let Some(step) = self.clear_refused(tag, rest) {
-                return step;
-            }
-            if parse::is(rest, "APPEND") {
-                return self.command_said(tag, Said::Append);
-            }
-            if is_too_long {
-                return self.bad(tag, "[TOOBIG] literal is too long");
-            }
-            self.assembly = so_far;
-        } else if is_too_long {
-            let tag = parse::tag(self.assembly.octets()).map_or("*", |(tag, _)| tag).to_owned();
-            return self.give_up(&tag, "BAD [TOOBIG] too long", "literal is too long to be thrown away");
-        }
-        let send = if announced.waits { b"+ go on\r\n".to_vec() } else { Output::new() };
-        // Nothing is to be read: the command goes on with the next line.
-        if octets == 0 { Step::Reply(send) } else { Step::Literal { send, octets } }
-    }
-
-    fn command(&mut self, tag: &str, whole: &[u8], rest: &[u8]) -> Step {
-        if let Some(step) = self.clear_refused(tag, rest) {
-            return step;
-        }
-        match parse::command(whole, rest) {
-            Ok(said) => self.command_said(tag, said),
-            Err(wrong) => self.bad(tag, wrong),
-        }
-    }
-
-    /// Credentials in clear are refused by what the command is called, however it goes on.
-    fn clear_refused(&self, tag: &str, rest: &[u8]) -> Option<Step> {
-        let has_credentials = parse::is(rest, "LOGIN") || parse::is(rest, "AUTHENTICATE");
-        (!self.encrypted && has_credentials).then(|| {
-            let answer = "NO [PRIVACYREQUIRED] no credentials in clear, begin TLS with STARTTLS first";
-            Step::ClearRefused(text::tagged(tag, answer))
-        })
-    }
-
-    fn command_said(&mut self, tag: &str, said: Said<'_>) -> Step {
-        let step = match (said, &self.state) {
-            (Said::Other(CommandBody::Capability), _) => {
-                let output = format!("* {}\r\n", self.capability()).into_bytes();
-                Ok(Step::Reply(text::ended(output, tag, "OK these it has")))
-            }
-            (Said::Other(CommandBody::Noop), State::Stranger) => {
-                Ok(Step::Reply(text::tagged(tag, "OK nothing to tell")))
-            }
-            (Said::Other(CommandBody::Logout), _) => {
-                self.state = State::Ended { logged_out: self.is_logged_in() };
-                Ok(Step::Close(text::ended(b"* BYE logging out\r\n".to_vec(), tag, "OK bye")))
-            }
-            (Said::Other(CommandBody::Id { parameters }), _) => Ok(self.id(tag, parameters)),
-            (Said::Other(CommandBody::StartTLS), State::Stranger) if !self.encrypted => {
-                Ok(Step::StartTls(text::tagged(tag, "OK begin TLS")))
-            }
-            (Said::Other(CommandBody::StartTLS), _) => Err("TLS is active already"),
-            (Said::Login { login, password }, State::Stranger) => {
-                self.running = Some(Running { tag: tag.to_owned(), doing: Doing::Login });
-                Ok(Step::Login { login, password })
-            }
-            (Said::Authenticate { mechanism, initial }, State::Stranger) => {
-                self.bad_commands = 0;
-                return self.authenticate(tag, mechanism, initial);
-            }
-            (Said::Login { .. } | Said::Authenticate { .. }, _) => Err("logged in already"),
-            (_, State::Stranger) => Err("log in first"),
-            (Said::Append, _) => Ok(refused(tag)),
-            (Said::Other(body), _) => self.when_logged_in(tag, body.into_static()),
-        };
-        match step {
-            Ok(step) => {
-                self.bad_commands = 0;
-                step
-            }
-            Err(wrong) => self.bad(tag, wrong),
-        }
     }
 
     fn selected(&mut self) -> Option<&mut Selected> {

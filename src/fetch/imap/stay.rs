@@ -7,6 +7,7 @@
 //! - When it cannot be recorded it is kept and tried again, and nothing is taken out.
 
 use super::step::{Answer, Ask, Opened};
+use super::stream::Kept;
 use crate::fetch::auth::Entered;
 use crate::fetch::folders::{Account, Changes, Folder, FolderMarks, FolderRow, Folders, changes};
 use crate::fetch::maildrop::{Client, FetchError};
@@ -30,6 +31,8 @@ const RECORD_RETRY_WAIT: Duration = Duration::from_secs(60);
 /// A folder that is open.
 struct Open {
     folder: Arc<dyn Folder>,
+    /// A message that is being fetched in pieces.
+    kept: Kept,
     /// Messages whose end is not sent yet.
     unsent: Vec<Uid>,
     /// What was fetched and is not on record. A message that was fetched twice meanwhile is recorded once.
@@ -42,7 +45,14 @@ struct Open {
 
 impl Open {
     fn new(folder: Arc<dyn Folder>) -> Open {
-        Open { folder, unsent: Vec::new(), fetched: BTreeSet::new(), due: None, failed: false }
+        Open {
+            folder,
+            kept: Kept::default(),
+            unsent: Vec::new(),
+            fetched: BTreeSet::new(),
+            due: None,
+            failed: false,
+        }
     }
 }
 
@@ -82,6 +92,11 @@ impl Stay {
     /// The folder that is open.
     pub(super) fn folder(&self) -> Option<Arc<dyn Folder>> {
         self.open.as_ref().map(|open| Arc::clone(&open.folder))
+    }
+
+    /// What the next FETCH in it goes on with.
+    pub(super) fn kept(&self) -> Kept {
+        self.open.as_ref().map(|open| open.kept.clone()).unwrap_or_default()
     }
 
     /// Wakes when something happens in the gateway mailbox.

@@ -8,6 +8,7 @@
 //! sent already, cuts the connection: half a message never looks like a whole one.
 
 use super::answer::{Answer, Given, Sink, write_row};
+pub use super::content::Kept;
 use super::content::Stop;
 use super::items::{Need, Plan};
 use super::step::{FetchJob, Numbered};
@@ -67,11 +68,12 @@ impl Ended {
     }
 }
 
-/// Starts to fetch. Ends by itself when the receiver is dropped.
-pub fn start(folder: Arc<dyn Folder>, job: FetchJob) -> mpsc::Receiver<Piece> {
+/// Starts to fetch. Ends by itself when the receiver is dropped. What `kept` holds is the connection's, from one job to the next.
+pub fn start(folder: Arc<dyn Folder>, job: FetchJob, kept: Kept) -> mpsc::Receiver<Piece> {
     let (queue, receiver) = mpsc::channel(PIECES_WAITING_MAX);
     tokio::task::spawn_blocking(move || {
-        let run = Run { folder: folder.as_ref(), plan: Plan::of(&job.items), may_set_seen: job.may_set_seen };
+        let plan = Plan::of(&job.items);
+        let run = Run { folder: folder.as_ref(), plan, may_set_seen: job.may_set_seen, kept };
         let last = match run.all(&job.messages, &queue) {
             Ok(ended) => Piece::End(ended),
             Err(Cut::Broken) => Piece::Broken,
@@ -96,6 +98,7 @@ struct Run<'f> {
     folder: &'f dyn Folder,
     plan: Plan,
     may_set_seen: bool,
+    kept: Kept,
 }
 
 impl Run<'_> {
@@ -152,7 +155,7 @@ impl Run<'_> {
             if block.is_empty() {
                 let (_, later) = rest.split_at(1);
                 rest = later;
-                self.message(first, out, ended)?;
+                self.message(first, Some(&self.kept), out, ended)?;
                 continue;
             }
             let (first_half, second_half) = block.split_at(block.len().div_ceil(2));
@@ -187,14 +190,25 @@ impl Run<'_> {
         let (mut out, mut ended) = (Out::new(None), Ended::default());
         for message in messages {
             // Without a queue nothing is sent, so nothing can break.
-            self.message(message, &mut out, &mut ended).unwrap_or_default();
+            self.message(message, None, &mut out, &mut ended).unwrap_or_default();
         }
         (out, ended)
     }
 
-    fn message(&self, (message, entry): &Found<'_>, out: &mut Out<'_>, ended: &mut Ended) -> Result<(), Cut> {
+    fn message(
+        &self,
+        (message, entry): &Found<'_>,
+        kept: Option<&Kept>,
+        out: &mut Out<'_>,
+        ended: &mut Ended,
+    ) -> Result<(), Cut> {
         out.begin();
-        match Answer::new(self.folder, message, entry).write(&self.plan, out) {
+        let mut answer = Answer::new(self.folder, message, entry);
+        let given = match kept {
+            Some(kept) => answer.write_on(&self.plan, out, kept),
+            None => answer.write(&self.plan, out),
+        };
+        match given {
             Ok(given) => {
                 self.mark(message, given, out);
                 Ok(())

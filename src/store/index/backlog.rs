@@ -102,7 +102,7 @@ mod tests {
         let index = Index::create(&dir.path().join("index")).unwrap();
         for sql in [WAITING, BELOW] {
             let plan = plan(&index, sql);
-            position(&plan, "SEARCH placement USING COVERING INDEX placement_live (folder=?");
+            position(&plan, "SEARCH placement USING INDEX placement_live (folder=?");
         }
         position(
             &plan(&index, FETCHED_SINCE),

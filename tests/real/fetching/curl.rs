@@ -62,7 +62,7 @@ impl Client for Curl {
         "curl"
     }
 
-    fn changes(&self) -> &'static str {
+    fn ways(&self) -> &'static str {
         "nothing"
     }
 

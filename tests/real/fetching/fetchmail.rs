@@ -12,7 +12,7 @@ pub(super) struct Fetchmail;
 impl Fetchmail {
     fn poll(visit: &Visit<'_>, keep: bool) -> Vec<Vec<u8>> {
         let into = visit.folder(if keep { "kept" } else { "deleted" });
-        let deliver = visit.delivery(&into);
+        let deliver = visit.delivery(&into, "");
         // Without `ssl` a protocol that must not be auto makes the upgrade mandatory.
         let ssl = if visit.tls == Tls::Implicit { "ssl" } else { "" };
         let uidl = if visit.protocol == Protocol::Pop3 { "uidl" } else { "" };
@@ -42,7 +42,7 @@ impl Client for Fetchmail {
         "fetchmail"
     }
 
-    fn changes(&self) -> &'static str {
+    fn ways(&self) -> &'static str {
         "LF line ends; ends the last line; leaves POP3's second dot in headers; skips mail with a broken header unless `bad-header accept`"
     }
 

@@ -9,9 +9,13 @@ use std::process::Command;
 
 pub(super) struct Getmail;
 
+/// getmail does not notice the end of a delivery that ends before it begins to wait for it; it gives up a minute later.
+const ONCE_IT_WAITS: &str = "while [ \"$(cut -d ' ' -f 3 /proc/$PPID/stat)\" = R ]; do :; done";
+
 impl Getmail {
     fn poll(visit: &Visit<'_>, delete: bool) -> Vec<Vec<u8>> {
-        let maildir = visit.maildir(if delete { "deleted" } else { "kept" });
+        let into = visit.folder(if delete { "deleted" } else { "kept" });
+        let deliver = visit.delivery(&into, ONCE_IT_WAITS);
         let kind = match visit.protocol {
             Protocol::Pop3 => "SimplePOP3SSLRetriever",
             Protocol::Imap => "SimpleIMAPSSLRetriever",
@@ -20,17 +24,17 @@ impl Getmail {
         let configuration = format!(
             "[retriever]\ntype = {kind}\nserver = {HOST}\nport = {port}\nusername = {login}\npassword = {password}\n\
              ca_certs = {certificate}\n\
-             [destination]\ntype = Maildir\npath = {maildir}/\n\
+             [destination]\ntype = MDA_external\npath = {deliver}\n\
              [options]\nreceived = false\ndelivered_to = false\nread_all = true\ndelete = {delete}\nverbose = 2\n",
             certificate = visit.certificate().display(),
-            maildir = maildir.display(),
+            deliver = deliver.display(),
         );
         visit.file("getmailrc", &configuration);
         run(Command::new("chown").args(["-R", "nobody:nogroup"]).arg(visit.home()));
         let mut getmail = visit.command("setpriv");
         getmail.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "getmail", "--getmaildir"]);
         run(getmail.arg(visit.home()));
-        files_in(&maildir.join("new"))
+        files_in(&into)
     }
 }
 
@@ -39,7 +43,7 @@ impl Client for Getmail {
         "getmail6"
     }
 
-    fn changes(&self) -> &'static str {
+    fn ways(&self) -> &'static str {
         "a Return-Path on top, over IMAP the folder below the header; writes anew what Python's `email` reads"
     }
 

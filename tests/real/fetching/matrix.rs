@@ -37,7 +37,7 @@ fn why(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Does `work` with each, some at a time; in the order of `all`.
-fn with_each<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(super) fn with_each<T: Sync, R: Send>(all: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let queue = Mutex::new(all.iter().enumerate());
     let done = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
@@ -98,14 +98,14 @@ fn column(protocol: Protocol, tls: Tls) -> &'static str {
 fn table(ran: &[Cell<'_>]) -> String {
     let ports = PORTS.map(|(protocol, tls)| column(protocol, tls));
     let rule = "|---".repeat(ports.len() + 2);
-    let mut table = format!("| client | {} | what it changes itself |\n{rule}|\n", ports.join(" | "));
+    let mut table = format!("| client | {} | its own ways |\n{rule}|\n", ports.join(" | "));
     for client in CLIENTS {
         write!(table, "| {} |", client.name()).unwrap();
         for port in PORTS {
             let did = |cell: &&Cell<'_>| cell.0.name() == client.name() && (cell.1, cell.2) == port;
             table.push_str(if ran.iter().any(|cell| did(&cell)) { " ✓ |" } else { " – |" });
         }
-        writeln!(table, " {} |", client.changes()).unwrap();
+        writeln!(table, " {} |", client.ways()).unwrap();
     }
     table
 }

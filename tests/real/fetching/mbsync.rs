@@ -56,7 +56,7 @@ impl Client for Mbsync {
         "mbsync"
     }
 
-    fn changes(&self) -> &'static str {
+    fn ways(&self) -> &'static str {
         "LF line ends; an X-TUID behind the header"
     }
 

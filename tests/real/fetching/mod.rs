@@ -5,8 +5,9 @@
 //! the wire, octet for octet, once that is undone which the client itself changes; what each changes stands with it. The
 //! table in the README is made of the cells that ran.
 //!
-//! Every client verifies the server's certificate.
+//! Every client that can verifies the server's certificate.
 
+mod certificates;
 mod curl;
 mod fetchmail;
 mod folders;
@@ -60,11 +61,16 @@ impl Protocol {
 trait Client: Sync {
     fn name(&self) -> &'static str;
 
-    /// What it changes in the messages it hands over, for the README.
-    fn changes(&self) -> &'static str;
+    /// What it changes in the messages it hands over, and where it is careless, for the README.
+    fn ways(&self) -> &'static str;
 
     /// Whether it can come this way at all.
     fn can(&self, protocol: Protocol, tls: Tls) -> bool;
+
+    /// Whether it can be told to verify the server's certificate.
+    fn verifies(&self, _protocol: Protocol, _tls: Tls) -> bool {
+        true
+    }
 
     /// Fetches and leaves everything on the server; gives all that it has, as it handed it over.
     fn keep(&self, visit: &Visit<'_>) -> Vec<Vec<u8>>;

@@ -35,7 +35,7 @@ impl Client for Mpop {
         "mpop"
     }
 
-    fn changes(&self) -> &'static str {
+    fn ways(&self) -> &'static str {
         "LF line ends"
     }
 

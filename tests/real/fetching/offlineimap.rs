@@ -38,12 +38,17 @@ impl Client for OfflineImap {
         "offlineimap3"
     }
 
-    fn changes(&self) -> &'static str {
-        "writes anew what Python's `email` reads"
+    fn ways(&self) -> &'static str {
+        "writes anew what Python's `email` reads; verifies no certificate over STARTTLS"
     }
 
     fn can(&self, protocol: Protocol, _: Tls) -> bool {
         protocol == Protocol::Imap
+    }
+
+    /// Its `starttls()` is called without any certificates.
+    fn verifies(&self, _: Protocol, tls: Tls) -> bool {
+        tls == Tls::Implicit
     }
 
     fn keep(&self, visit: &Visit<'_>) -> Vec<Vec<u8>> {

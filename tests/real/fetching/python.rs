@@ -32,7 +32,7 @@ impl Client for Python {
         "Python's poplib and imaplib"
     }
 
-    fn changes(&self) -> &'static str {
+    fn ways(&self) -> &'static str {
         "nothing; poplib takes long lines only with a larger `_MAXLINE`"
     }
 

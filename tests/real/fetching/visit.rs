@@ -25,9 +25,20 @@ pub(super) struct Visit<'g> {
 
 impl<'g> Visit<'g> {
     pub(super) fn new(gateway: &'g Gateway, account: Account, protocol: Protocol, tls: Tls) -> Visit<'g> {
+        Visit::trusting(gateway, account, protocol, tls, &gateway.certificate())
+    }
+
+    /// One that believes only this certificate.
+    pub(super) fn trusting(
+        gateway: &'g Gateway,
+        account: Account,
+        protocol: Protocol,
+        tls: Tls,
+        certificate: &Path,
+    ) -> Visit<'g> {
         // Not below the server's own directory, where no other user may look.
         let home = tempfile::Builder::new().prefix("daybook-client-").tempdir().unwrap();
-        fs::copy(gateway.certificate(), home.path().join("certificate.pem")).unwrap();
+        fs::copy(certificate, home.path().join("certificate.pem")).unwrap();
         Visit { gateway, account, protocol, tls, home }
     }
 
@@ -78,11 +89,11 @@ impl<'g> Visit<'g> {
         path
     }
 
-    /// A program that stores what it is given, each time in a new file of the folder `into`.
-    pub(super) fn delivery(&self, into: &Path) -> PathBuf {
+    /// A program that does `first` in a shell, then stores what it is given, each time in a new file of the folder `into`.
+    pub(super) fn delivery(&self, into: &Path, first: &str) -> PathBuf {
         let name = format!("deliver-{}", into.file_name().unwrap().display());
-        let script = self
-            .file(&name, &format!("#!/bin/sh\nexec cat > \"$(mktemp -p {} XXXXXXXX)\"\n", into.display()));
+        let store = format!("exec cat > \"$(mktemp -p {} XXXXXXXX)\"", into.display());
+        let script = self.file(&name, &format!("#!/bin/sh\n{first}\n{store}\n"));
         run(Command::new("chmod").arg("700").arg(&script));
         script
     }
@@ -160,19 +171,19 @@ impl<'g> Visit<'g> {
         self.placements(receipts).into_iter().find(|placement| placement["folder"] == "INBOX")
     }
 
-    /// How many placements the server made in each folder for these messages.
+    /// How many messages the server put in each folder of those that came of these.
     pub(super) fn placed(&self, messages: &[Vec<u8>]) -> BTreeMap<String, usize> {
-        let (mut placed, mut counted) = (BTreeMap::new(), BTreeSet::new());
+        // Several receipts may name one placement: an original that was there already is not put there again.
+        let mut placements = BTreeSet::new();
         for message in messages {
-            // A Message-ID also finds receipts of reports that hold it.
-            let mut receipts = self.gateway.ask(&["trace", &id(message)]);
-            receipts
-                .as_array_mut()
-                .unwrap()
-                .retain(|receipt| counted.insert(receipt["receipt_id"].to_string()));
-            for placement in self.placements(&receipts) {
-                *placed.entry(placement["folder"].as_str().unwrap().to_owned()).or_default() += 1;
+            for placement in self.placements(&self.gateway.ask(&["trace", &id(message)])) {
+                let folder = placement["folder"].as_str().unwrap().to_owned();
+                placements.insert((folder, placement["uid"].to_string()));
             }
+        }
+        let mut placed = BTreeMap::new();
+        for (folder, _) in placements {
+            *placed.entry(folder).or_default() += 1;
         }
         placed
     }

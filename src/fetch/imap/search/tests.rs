@@ -183,7 +183,8 @@ fn header_fields_are_found_decoded_and_as_written() {
         ("TO $", "bob@example.org", &[1]),
         ("CC $", "CARL@", &[1]),
         ("BCC $", "dora", &[1]),
-        ("SUBJECT $", "grüße FROM THE\tcoast", &[1]),
+        ("SUBJECT $", "grüße FROM THE coast", &[1]),
+        ("SUBJECT $", "from the\tcoast", &[1]),
         ("SUBJECT $", "", &[1, 2, 3]),
         ("SUBJECT $", "subject", &[]),
         ("HEADER X-Empty $", "", &[1]),
@@ -313,8 +314,8 @@ fn too_many_too_deep_and_too_long_keys_are_refused() {
     assert!(refused(many(1_000)));
     assert!(!refused(key("SUBJECT $", &[&[b'a'; 4_096]])));
     assert!(refused(key("SUBJECT $", &[&[b'a'; 4_097]])));
-    assert!(!refused(key(&"BODY a ".repeat(16).trim_end(), &[])));
-    assert!(refused(key(&"BODY a ".repeat(17).trim_end(), &[])));
+    assert!(!refused(key("BODY a ".repeat(16).trim_end(), &[])));
+    assert!(refused(key("BODY a ".repeat(17).trim_end(), &[])));
 }
 
 /// Content that is made while it is read, a few octets at a time.

@@ -3,6 +3,7 @@
 //! A line that ends in `{n}` or `{n+}` announces a literal whatever stands before it, so that what a client calls data is never
 //! taken for a command. Line ends become CRLF here, one that is a bare LF too, and blanks at the end of a command go.
 
+use std::fmt;
 use zeroize::Zeroizing;
 
 /// What becomes of a command with the line just taken.
@@ -26,10 +27,16 @@ pub(super) struct Announced {
 }
 
 /// A command so far. Wiped when dropped: there may be a password in it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Assembly {
     octets: Zeroizing<Vec<u8>>,
     holds_nul: bool,
+}
+
+impl fmt::Debug for Assembly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Assembly({} octets)", self.octets.len())
+    }
 }
 
 impl Assembly {
@@ -82,6 +89,12 @@ impl Assembly {
         }
         self.octets.extend_from_slice(octets);
     }
+}
+
+/// True when octets that are no line follow a line unasked.
+pub(super) fn is_followed_by_data(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    announced(line.strip_suffix(b"\r").unwrap_or(line)).is_some_and(|announced| !announced.waits)
 }
 
 /// The literal a line announces at its end.

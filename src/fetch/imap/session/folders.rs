@@ -13,6 +13,8 @@ use imap_codec::imap_types::status::StatusDataItemName;
 /// Most data items of one STATUS: there are five.
 const STATUS_ITEMS_MAX: usize = 16;
 
+pub(super) const NO_FOLDER: &str = "NO [NONEXISTENT] no such folder";
+
 impl Session {
     /// A command after login.
     ///
@@ -50,9 +52,7 @@ impl Session {
             CommandBody::Create { .. } | CommandBody::Delete { .. } | CommandBody::Rename { .. } => {
                 Ok(refused(tag))
             }
-            CommandBody::Noop if self.selected().is_none() => {
-                Ok(Step::Reply(text::tagged(tag, "OK nothing to tell")))
-            }
+            CommandBody::Noop if self.selected().is_none() => Ok(Step::Reply(text::tagged(tag, "OK done"))),
             body => self.when_selected(tag, body),
         }
     }
@@ -67,7 +67,7 @@ impl Session {
             Some(path) => {
                 self.ask(tag.to_owned(), Doing::Open { examined, had_one }, Output::new(), Ask::Open(path))
             }
-            None => self.no_folder(tag.to_owned(), had_one),
+            None => self.not_opened(tag.to_owned(), had_one, NO_FOLDER),
         }
     }
 
@@ -80,9 +80,8 @@ impl Session {
         Step::Reply(text::ended(output, tag, answer))
     }
 
-    /// There is none of this name; the one that was open before is closed (RFC 3501 §6.3.1).
-    pub(super) fn no_folder(&mut self, tag: String, had_one: bool) -> Step {
-        let answer = "NO [NONEXISTENT] no such folder";
+    /// It cannot be opened; the one that was open before is closed all the same (RFC 3501 §6.3.1).
+    pub(super) fn not_opened(&mut self, tag: String, had_one: bool, answer: &'static str) -> Step {
         if had_one {
             return self.ask(tag, Doing::Leave { answer }, Output::new(), Ask::Leave);
         }
@@ -124,9 +123,8 @@ impl Session {
         if items.len() > STATUS_ITEMS_MAX || !items.iter().all(known) {
             return Err("these data items are not offered");
         }
-        let Some(path) = path(mailbox) else { return Ok(self.no_folder(tag.to_owned(), false)) };
-        let doing = Doing::Status { path: path.clone(), items };
-        Ok(self.ask(tag.to_owned(), doing, Output::new(), Ask::Status(path)))
+        let Some(path) = path(mailbox) else { return Ok(Step::Reply(text::tagged(tag, NO_FOLDER))) };
+        Ok(self.ask(tag.to_owned(), Doing::Status { items }, Output::new(), Ask::Status(path)))
     }
 
     fn idle(&mut self, tag: &str) -> Step {
@@ -147,13 +145,13 @@ impl Session {
 }
 
 /// What STATUS tells of a folder.
-pub(super) fn status_of(path: &str, folder: &FolderInfo, items: &[StatusDataItemName]) -> Output {
+pub(super) fn status_of(folder: &FolderInfo, items: &[StatusDataItemName]) -> Output {
     let told: Vec<String> = items
         .iter()
         .map(|item| match item {
             StatusDataItemName::Messages => format!("MESSAGES {}", folder.messages),
             StatusDataItemName::UidNext => format!("UIDNEXT {}", folder.uid_next),
-            // One that nothing ever came to has none yet. Nobody can have remembered anything of it.
+            // Who is asked for the status of one folder has made it.
             StatusDataItemName::UidValidity => {
                 format!("UIDVALIDITY {}", folder.uid_validity.map_or(1, |validity| validity.value()))
             }
@@ -161,7 +159,7 @@ pub(super) fn status_of(path: &str, folder: &FolderInfo, items: &[StatusDataItem
             _ => "RECENT 0".to_owned(),
         })
         .collect();
-    format!("* STATUS {} ({})\r\n", text::mailbox(path), told.join(" ")).into_bytes()
+    format!("* STATUS {} ({})\r\n", text::mailbox(&folder.path), told.join(" ")).into_bytes()
 }
 
 fn path(mailbox: &Mailbox<'_>) -> Option<String> {

@@ -28,7 +28,7 @@ pub(super) enum Doing {
     Open { examined: bool, had_one: bool },
     Leave { answer: &'static str },
     List { verb: &'static str, pattern: Pattern },
-    Status { path: String, items: Vec<StatusDataItemName> },
+    Status { items: Vec<StatusDataItemName> },
     Look { then: Then, looks: u8 },
     SetFlags { asked: Vec<Uid>, store: Store, some_gone: bool },
     Expunge { uids: Vec<Uid>, close: bool },
@@ -74,7 +74,9 @@ impl Then {
     /// EXPUNGE may not be told while numbers are in use (RFC 3501 §7.4.1).
     fn may_tell_expunged(&self) -> bool {
         match self {
-            Then::End | Then::Expunge { .. } => true,
+            Then::End => true,
+            // If it fails the folder stays open, and what was not told must not be forgotten.
+            Then::Expunge { close, .. } => !close,
             Then::Search { uid, with_numbers, .. } => *uid && !with_numbers,
             Then::Fetch { .. } | Then::Store { .. } => self.is_by_uid(),
         }
@@ -184,17 +186,22 @@ impl Session {
             (Doing::Open { examined, .. }, Answer::Open(Ok(Some(opened)))) => {
                 Ok(self.opened(&tag, opened, examined))
             }
-            (Doing::Open { had_one, .. }, Answer::Open(Ok(None))) => Ok(self.no_folder(tag.clone(), had_one)),
-            (Doing::Open { .. }, Answer::Open(Err(error))) => Err(error),
+            (Doing::Open { had_one, .. }, Answer::Open(Ok(None))) => {
+                Ok(self.not_opened(tag.clone(), had_one, folders::NO_FOLDER))
+            }
+            (Doing::Open { had_one, .. }, Answer::Open(Err(error))) => match final_text(error) {
+                Some(_) => Err(error),
+                None => Ok(self.not_opened(tag.clone(), had_one, failure(error))),
+            },
             (Doing::Leave { answer }, Answer::Leave) => Ok(Step::Reply(text::tagged(&tag, answer))),
             (Doing::List { verb, pattern }, Answer::List(listed)) => listed.map(|folders| {
-                Step::Reply(text::ended(list::listing(verb, &pattern, &folders), &tag, "OK listed"))
+                Step::Reply(text::ended(list::listing(verb, &pattern, &folders), &tag, "OK done"))
             }),
-            (Doing::Status { path, items }, Answer::Status(status)) => status.map(|folder| match folder {
+            (Doing::Status { items }, Answer::Status(status)) => status.map(|folder| match folder {
                 Some(folder) => {
-                    Step::Reply(text::ended(folders::status_of(&path, &folder, &items), &tag, "OK told"))
+                    Step::Reply(text::ended(folders::status_of(&folder, &items), &tag, "OK done"))
                 }
-                None => Step::Reply(text::tagged(&tag, "NO [NONEXISTENT] no such folder")),
+                None => Step::Reply(text::tagged(&tag, folders::NO_FOLDER)),
             }),
             (Doing::Look { then, looks }, Answer::Changes(changes)) => {
                 changes.map(|changes| self.looked(tag.clone(), then, changes, looks))
@@ -221,7 +228,7 @@ impl Session {
         };
         step.unwrap_or_else(|error| match final_text(error) {
             Some(why) => self.give_up(&tag, "NO [UNAVAILABLE] not done", why),
-            None => self.failed(&tag, Output::new(), error),
+            None => Step::Reply(text::tagged(&tag, failure(error))),
         })
     }
 
@@ -236,7 +243,7 @@ impl Session {
             }
         }
         match then {
-            Then::End => Step::Reply(text::ended(output, &tag, "OK told")),
+            Then::End => Step::Reply(text::ended(output, &tag, "OK done")),
             then @ Then::Fetch { .. } if !output.is_empty() => self.look(tag, then, output, looks + 1),
             Then::Fetch { set, items, uid } => self.fetch(tag, &set, items, uid),
             Then::Search { key, uid, .. } => {
@@ -247,7 +254,6 @@ impl Session {
             Then::Store { set, store } => self.store(tag, &set, store, output),
             Then::Expunge { set, close } => {
                 let uids = selected.deleted(set.as_ref());
-                let output = if close { Output::new() } else { output };
                 match (uids.is_empty(), close) {
                     (false, _) => {
                         let doing = Doing::Expunge { uids: uids.clone(), close };
@@ -287,7 +293,7 @@ impl Session {
         let Some(selected) = self.selected() else { return self.confused() };
         let output = selected.flagged(&fetched.seen, uid);
         match fetched.failed {
-            Some((_, error)) => self.failed(tag, output, error),
+            Some((_, error)) => Step::Reply(text::ended(output, tag, failure(error))),
             None if !uid && (some_gone || fetched.gone > 0) => {
                 Step::Reply(text::ended(output, tag, SOME_GONE))
             }
@@ -335,21 +341,20 @@ impl Session {
             Err(SearchError::TooMuch(why)) => {
                 Step::Reply(text::ended(output, tag, &format!("NO [LIMIT] {why}")))
             }
-            Err(SearchError::Failed(error)) => self.failed(tag, output, error),
+            Err(SearchError::Failed(error)) => Step::Reply(text::ended(output, tag, failure(error))),
         }
     }
+}
 
-    /// It could not be done.
-    fn failed(&mut self, tag: &str, output: Output, error: FetchError) -> Step {
-        let answer = match error {
-            FetchError::Temporary => "NO [UNAVAILABLE] cannot be done now, try again later",
-            FetchError::Damaged => "NO [CORRUPTION] a message is damaged; it is kept and reported",
-            FetchError::LacksKey => {
-                "NO [CONTACTADMIN] a message is sealed to a former key, which this password does not open; it is kept"
-            }
-            FetchError::Gone => "NO [UNAVAILABLE] it is there no more",
-        };
-        Step::Reply(text::ended(output, tag, answer))
+/// Why it could not be done.
+fn failure(error: FetchError) -> &'static str {
+    match error {
+        FetchError::Temporary => "NO [UNAVAILABLE] cannot be done now, try again later",
+        FetchError::Damaged => "NO [CORRUPTION] a message is damaged; it is kept and reported",
+        FetchError::LacksKey => {
+            "NO [CONTACTADMIN] a message is sealed to a former key, which this password does not open; it is kept"
+        }
+        FetchError::Gone => "NO [UNAVAILABLE] it is there no more",
     }
 }
 
