@@ -94,6 +94,7 @@ fn head(event: &str) -> Option<&'static [Part]> {
             Size("octets"),
             Key("deleted"),
             Bare("end"),
+            // What the client says of itself: as long as it likes.
             Key("client"),
         ],
         "mailbox.created" | "mailbox.changed" | "mailbox.suspended" | "mailbox.resumed"

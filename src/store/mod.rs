@@ -78,6 +78,7 @@ mod check;
 mod checkpoint;
 mod committer;
 mod content;
+mod data_lock;
 #[cfg(test)]
 mod delivered;
 mod embedded;
