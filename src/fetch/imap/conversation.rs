@@ -14,7 +14,7 @@ use super::{idle, watched};
 use crate::fetch::auth::{LoginRefusal, Password};
 use crate::fetch::door::Door;
 use crate::fetch::maildrop::{Client, FetchError};
-use crate::fetch::talk::{End, Talk, last_words};
+use crate::fetch::talk::{End, Talk, last_words, line_deadline};
 use crate::fetch::visit::log_clear_refused;
 use crate::net::wire::{Line, Wire};
 use std::future::pending;
@@ -44,6 +44,8 @@ pub(super) struct Conversation<'a, S> {
     pub(super) session: Session,
     pub(super) client: Client,
     pub(super) stay: Option<Stay>,
+    /// When the client must be logged in.
+    login_by: Instant,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
@@ -52,9 +54,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
         wire: Wire<S>,
         session: Session,
         client: Client,
+        login_by: Instant,
     ) -> Conversation<'a, S> {
         let talk = Talk::new(wire, imap.door.waits.write);
-        Conversation { imap, talk, session, client, stay: None }
+        Conversation { imap, talk, session, client, stay: None, login_by }
     }
 
     /// Says the greeting, to be sent with the first flush.
@@ -122,8 +125,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
             self.talk.wire.shrink();
         }
         let Door { waits, drain, .. } = self.door();
-        let wait = if self.session.is_logged_in() { waits.idle } else { waits.login };
-        let line = self.talk.wire.line(self.session.line_octets_max(), Instant::now() + wait);
+        let deadline = line_deadline(self.session.is_logged_in(), waits, self.login_by)?;
+        let line = self.talk.wire.line(self.session.line_octets_max(), deadline);
         tokio::pin!(line);
         loop {
             let due = self.stay.as_ref().and_then(Stay::due);
@@ -147,7 +150,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
         }
         let Door { waits, drain, .. } = self.door();
         // It was announced, so it is on its way: nobody needs half an hour for it.
-        let deadline = Instant::now() + waits.login;
+        let soon = Instant::now() + waits.login;
+        let deadline = if self.session.is_logged_in() { soon } else { self.login_by };
         tokio::select! {
             biased;
             () = drain.started() => Ok(None),
@@ -227,10 +231,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
     }
 
     async fn log_in(&mut self, login: String, password: Password) -> Step {
+        let began = Instant::now();
         let tried = tokio::select! {
             () = self.door().drain.started() => return Step::Close(self.session.shutdown_reply()),
             tried = self.imap.logins.folders(&login, password, &self.client) => tried,
         };
+        self.login_by += began.elapsed();
         let refusal = match tried {
             Ok(entered) => match stay::account(&entered, &self.client).await {
                 Ok(account) => {
