@@ -30,4 +30,5 @@ pub mod stored;
 mod stored_folders;
 mod talk;
 pub mod turns;
+mod unreadable;
 mod visit;
