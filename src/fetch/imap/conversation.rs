@@ -15,6 +15,7 @@ use crate::fetch::auth::{LoginRefusal, Password};
 use crate::fetch::door::Door;
 use crate::fetch::maildrop::{Client, FetchError};
 use crate::fetch::talk::{End, Talk, last_words, line_deadline};
+use crate::fetch::threads::Thread;
 use crate::fetch::visit::log_clear_refused;
 use crate::net::wire::{Line, Wire};
 use std::future::pending;
@@ -250,11 +251,24 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
         self.session.login_refused(refusal)
     }
 
+    /// A thread to read with, when it is this client's turn.
+    async fn thread(&mut self) -> Result<Thread, End> {
+        let imap = self.imap;
+        if let Some(thread) = imap.logins.threads.turn(&imap.door.drain, self.flush()).await? {
+            return Ok(thread);
+        }
+        let goodbye = self.session.shutdown_reply();
+        self.talk.say(&goodbye);
+        last_words(self.flush()).await;
+        Err(End::Shutdown)
+    }
+
     /// Fetches and sends what comes of it.
     async fn fetch(&mut self, job: FetchJob) -> Result<Fetched, End> {
+        let thread = self.thread().await?;
         let Some(stay) = &self.stay else { return Err(End::Error) };
         let Some(folder) = stay.folder() else { return Err(End::Error) };
-        let pieces = stream::start(folder, job, stay.kept());
+        let pieces = stream::start(folder, job, stay.kept(), thread);
         let drain = self.door().drain.clone();
         tokio::select! {
             fetched = self.send(pieces) => fetched,
@@ -294,10 +308,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
     async fn search(&mut self, job: SearchJob) -> Result<Result<Vec<Numbered>, SearchError>, End> {
         // What was said so far must not wait for it.
         self.flush().await?;
+        let thread = self.thread().await?;
         let Some(stay) = &mut self.stay else { return Err(End::Error) };
         stay.searches += 1;
         let Some(folder) = stay.folder() else { return Err(End::Error) };
-        let search = watched::Search::start(folder, job);
+        let search = watched::Search::start(folder, job, thread);
         let found = search.end(&mut self.talk.wire, &self.imap.door).await?;
         Ok(found.unwrap_or_else(|panic| {
             log_broken(&self.client, &panic);

@@ -6,6 +6,7 @@ use crate::fetch::door::Door;
 use crate::fetch::folders::Folder;
 use crate::fetch::imap::conversation::at;
 use crate::fetch::talk::End;
+use crate::fetch::threads::Thread;
 use crate::net::wire::{IDLE_OCTETS, Wire, WireError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,12 +35,15 @@ impl Drop for Search {
 }
 
 impl Search {
-    /// Begins.
-    pub(super) fn start(folder: Arc<dyn Folder>, job: SearchJob) -> Search {
+    /// Begins, on this thread.
+    pub(super) fn start(folder: Arc<dyn Folder>, job: SearchJob, thread: Thread) -> Search {
         let stopped = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stopped);
-        let running =
-            spawn_blocking(move || search::run(folder.as_ref(), &job, &|| !told.load(Ordering::Relaxed)));
+        let running = spawn_blocking(move || {
+            let found = search::run(folder.as_ref(), &job, &|| !told.load(Ordering::Relaxed));
+            drop(thread);
+            found
+        });
         Search { stopped, running }
     }
 

@@ -14,6 +14,7 @@ use crate::fetch::auth::{LoggedIn, Password};
 use crate::fetch::door::Door;
 use crate::fetch::maildrop::{Client, FetchError};
 use crate::fetch::talk::{End, Talk, last_words, line_deadline};
+use crate::fetch::threads::Thread;
 use crate::fetch::visit::{Deeds, Visit, log_clear_refused};
 use crate::net::wire::{Line, Wire};
 use std::sync::Arc;
@@ -188,10 +189,23 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         }
     }
 
+    /// A thread to read with, when it is this client's turn.
+    async fn thread(&mut self) -> Result<Thread, End> {
+        let pop3 = self.pop3;
+        if let Some(thread) = pop3.logins.threads.turn(&pop3.door.drain, self.flush()).await? {
+            return Ok(thread);
+        }
+        let goodbye = self.session.shutdown_reply();
+        self.say(&goodbye);
+        last_words(self.flush()).await;
+        Err(End::Shutdown)
+    }
+
     /// Streams a message. Until its first piece is there an error is a reply; after that, the end.
     async fn message(&mut self, index: usize, lines: Option<u64>) -> Result<(), End> {
+        let thread = self.thread().await?;
         let Some(open) = &self.open else { return Err(End::Error) };
-        let mut pieces = pump::start(Arc::clone(&open.logged_in.maildrop), index, lines);
+        let mut pieces = pump::start(Arc::clone(&open.logged_in.maildrop), index, lines, thread);
         let mut is_begun = false;
         loop {
             let piece = match pieces.recv().await {
