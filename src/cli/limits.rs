@@ -23,6 +23,9 @@ const FETCH_CONNECTIONS_MAX: usize = 256;
 const FETCH_PER_ADDRESS_MAX: usize = 64;
 /// Of those, from one network.
 const FETCH_PER_NETWORK_MAX: usize = 128;
+/// Threads for what blocks. Each connection that fetches may hold one for as long as its client takes to read; mail must find as
+/// many again.
+pub(super) const BLOCKING_THREADS_MAX: usize = 4 * FETCH_CONNECTIONS_MAX;
 
 /// As many descriptors as the system allows: the soft limit is low for programs that use `select`, which we do not.
 pub(super) fn raise_descriptors() {

@@ -19,6 +19,7 @@ use crate::fetch::threads::Thread;
 use crate::fetch::visit::log_clear_refused;
 use crate::net::wire::{Line, Wire};
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::Receiver;
@@ -308,11 +309,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
     async fn search(&mut self, job: SearchJob) -> Result<Result<Vec<Numbered>, SearchError>, End> {
         // What was said so far must not wait for it.
         self.flush().await?;
-        let thread = self.thread().await?;
         let Some(stay) = &mut self.stay else { return Err(End::Error) };
         stay.searches += 1;
+        // It may take long. A failure is logged and tried again.
+        stay.record(&self.client).await.unwrap_or_default();
         let Some(folder) = stay.folder() else { return Err(End::Error) };
-        let search = watched::Search::start(folder, job, thread);
+        let turn = tokio::select! {
+            () = self.imap.door.drain.started() => return Ok(Err(SearchError::Failed(FetchError::Temporary))),
+            turn = Arc::clone(&self.imap.searches).acquire_owned() => turn.map_err(|_closed| End::Error)?,
+        };
+        let held = (turn, self.thread().await?);
+        let search = watched::Search::start(folder, job, held);
         let found = search.end(&mut self.talk.wire, &self.imap.door).await?;
         Ok(found.unwrap_or_else(|panic| {
             log_broken(&self.client, &panic);

@@ -6,7 +6,6 @@ use crate::fetch::door::Door;
 use crate::fetch::folders::Folder;
 use crate::fetch::imap::conversation::at;
 use crate::fetch::talk::End;
-use crate::fetch::threads::Thread;
 use crate::net::wire::{IDLE_OCTETS, Wire, WireError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,13 +34,13 @@ impl Drop for Search {
 }
 
 impl Search {
-    /// Begins, on this thread.
-    pub(super) fn start(folder: Arc<dyn Folder>, job: SearchJob, thread: Thread) -> Search {
+    /// Begins. It is its turn until the thread ends, whoever still waits for it: what it holds is held until then.
+    pub(super) fn start(folder: Arc<dyn Folder>, job: SearchJob, held: impl Send + 'static) -> Search {
         let stopped = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stopped);
         let running = spawn_blocking(move || {
             let found = search::run(folder.as_ref(), &job, &|| !told.load(Ordering::Relaxed));
-            drop(thread);
+            drop(held);
             found
         });
         Search { stopped, running }
