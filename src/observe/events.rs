@@ -66,9 +66,9 @@
 //! | `fetch.session` | info | session_id, login, protocol, peer, mailbox, mailbox_id, listed, fetched, octets, deleted, folders, searches, client, seconds, end | A session after its login, at its end. Of IMAP also: how often it opened a folder (`listed` counts what was in them) and searched, and what the client's program calls itself. |
 //! | `fetch.damaged` | error | receipt_id, session_id, mailbox, uid, uidl, error | A stored message is not what was stored. |
 //! | `fetch.former_key` | warn | receipt_id, session_id, mailbox, uid | A message was asked for that is sealed to a key which the password given does not open; it is kept. |
-//! | `fetch.gone` | error | receipt_id, session_id, uid, error | A message was listed and is no longer there. |
+//! | `fetch.gone` | error | receipt_id, session_id, mailbox, uid, error | A message was listed and is no longer there. |
 //! | `fetch.unreadable` | error | session_id, mailbox, uidl, error | A message could not be read just now. |
-//! | `fetch.failed` | error | receipt_id, session_id, uid, error | The store could not do what a client asked. |
+//! | `fetch.failed` | error | receipt_id, session_id, mailbox, uid, error | The store could not do what a client asked. |
 //! | `fetch.commit_failed` | error | session_id, mailbox, error | What a client fetched and deleted could not be recorded; nothing was deleted. |
 //! | `fetch.unrecorded` | warn | session_id, mailbox, peer, messages | So many messages were fetched, which could not be recorded: the disk is full to the last octet. |
 //! | `fetch.tls_failed` | info, error | session_id, protocol, peer, error, cause | The handshake failed, by the client's fault (info) or ours (error). |

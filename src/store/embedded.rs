@@ -985,6 +985,13 @@ impl Store for Embedded {
         }
     }
 
+    fn is_current(&self, key: &Unlocked) -> Result<bool, StoreError> {
+        let id = key.gateway_mailbox.id;
+        let present = &self.route(id)?.gateway_mailbox.public_key;
+        let password_file = self.shared.read(|index| index.key_file(id, KEYRING_FILE))?;
+        Ok(key.keyring.knows(present) && key.password_file == password_file)
+    }
+
     fn unlock_with_identity(
         &self,
         id: GatewayMailboxId,
@@ -1105,6 +1112,18 @@ impl Store for Embedded {
 
     fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError> {
         self.shared.read(|index| index.folders(gateway_mailbox))
+    }
+
+    fn folders_undated(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError> {
+        self.shared.read(|index| index.folders_undated(gateway_mailbox))
+    }
+
+    fn folder_at(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        path: &str,
+    ) -> Result<Option<FolderStatus>, StoreError> {
+        self.shared.read(|index| index.folder_at(gateway_mailbox, path))
     }
 
     fn activity(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Activity, StoreError> {

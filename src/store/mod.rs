@@ -823,6 +823,13 @@ pub trait Store: Send + Sync {
     /// Takes about 50 ms and 16 MB, for an unknown login too.
     fn unlock(&self, login: &str, password: &str) -> Result<Unlocked, UnlockError>;
 
+    /// True while the password that opened this opens all that comes now: neither it nor the keys were changed since. Reads one
+    /// row.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when the gateway mailbox was deleted.
+    fn is_current(&self, key: &Unlocked) -> Result<bool, StoreError>;
+
     /// Opens the keyring of a gateway mailbox with an escrow identity.
     ///
     /// # Errors
@@ -890,6 +897,16 @@ pub trait Store: Send + Sync {
 
     /// Every folder of a gateway mailbox: those that something came to, or that a client opened.
     fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError>;
+
+    /// The same, without the times of the oldest entries, which are looked for folder by folder.
+    fn folders_undated(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError>;
+
+    /// The one of them with this path, undated. Costs the same however many there are, unless one of a user is not found.
+    fn folder_at(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        path: &str,
+    ) -> Result<Option<FolderStatus>, StoreError>;
 
     /// When mail came and went; arrivals since `since`. Reads as many rows as messages arrived since, or within an hour of
     /// the last, and one for each folder.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 pub use crate::fetch::door::{Protocol, Waits};
 
@@ -58,8 +59,9 @@ impl Protocol for Imap {
         wire: Wire<S>,
         encrypted: bool,
         client: Client,
+        login_by: Instant,
     ) -> Option<(Wire<S>, Session)> {
-        let mut conversation = Conversation::new(self, wire, Session::new(encrypted), client);
+        let mut conversation = Conversation::new(self, wire, Session::new(encrypted), client, login_by);
         conversation.greet();
         conversation.run().await
     }
@@ -69,8 +71,9 @@ impl Protocol for Imap {
         wire: Wire<S>,
         mut session: Session,
         client: Client,
+        login_by: Instant,
     ) {
         session.tls_started();
-        Conversation::new(self, wire, session, client).run().await;
+        Conversation::new(self, wire, session, client, login_by).run().await;
     }
 }

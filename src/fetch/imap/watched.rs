@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
@@ -35,13 +34,13 @@ impl Drop for Search {
 }
 
 impl Search {
-    /// Begins. It is its turn until the thread ends, whoever still waits for it.
-    pub(super) fn start(folder: Arc<dyn Folder>, job: SearchJob, turn: OwnedSemaphorePermit) -> Search {
+    /// Begins. It is its turn until the thread ends, whoever still waits for it: what it holds is held until then.
+    pub(super) fn start(folder: Arc<dyn Folder>, job: SearchJob, held: impl Send + 'static) -> Search {
         let stopped = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stopped);
         let running = spawn_blocking(move || {
             let found = search::run(folder.as_ref(), &job, &|| !told.load(Ordering::Relaxed));
-            drop(turn);
+            drop(held);
             found
         });
         Search { stopped, running }
