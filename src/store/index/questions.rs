@@ -4,13 +4,14 @@
 //! order of its steps is forced, and a test looks at its plan.
 
 use super::apply::{MessageColumns, ObjectColumns, entry_check, gateway_mailbox_check};
+use super::flags::LIVE_UIDS;
 use super::sums::{Census, GATEWAY_MAILBOXES, Kind, damaged};
 use super::{
     EventRow, FLAG_LOST, Index, MessageRow, ObjectPlace, ObjectRow, bytes32, int, json_error, receipt_id,
     unsigned,
 };
 use crate::mail::{GatewayMailboxId, NOTICE_ID_BEGINNING, ReceiptId, Timestamp, Uid};
-use crate::store::fact::StoredExtent;
+use crate::store::fact::{StoredExtent, runs};
 use crate::store::recall::EntryPlace;
 use crate::store::{ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, StoreError, Tally};
 use rusqlite::{OptionalExtension, params};
@@ -384,16 +385,14 @@ impl Index {
         Ok(last)
     }
 
-    /// Those of `uids` that are live in `folder`.
+    /// Those of `uids` that are live in `folder`, rising: found by the runs they make.
     pub(in crate::store) fn live_uids(&self, folder: u64, uids: &[Uid]) -> Result<Vec<Uid>, StoreError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT 1 FROM placement WHERE folder = ? AND uid = ? AND deleted_at IS NULL")?;
-        let mut live = Vec::new();
-        for uid in uids {
-            if select.exists(params![int(folder), uid.value()])? {
-                live.push(*uid);
-            }
+        let mut uids = uids.to_vec();
+        uids.sort_unstable();
+        uids.dedup();
+        let mut live = Vec::with_capacity(uids.len());
+        for (first, last) in runs(&uids) {
+            live.extend(self.uids_of(LIVE_UIDS, int(folder), (first.value(), last.value()))?);
         }
         Ok(live)
     }
