@@ -436,6 +436,28 @@ fn what_lacks_a_close_delimiter_is_shown_alike_when_it_comes_is_let_out_and_come
 }
 
 #[test]
+fn what_was_deleted_before_the_change_comes_back_as_it_was_shown_and_undelete_says_so() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    let server = site.serve();
+    account.receives(&server, &report(REPORTS[0]));
+    let delete = || {
+        let mut poller = server.pop3s(&account.login, &account.password).unwrap();
+        poller.say("DELE 1").unwrap();
+        poller.quit();
+    };
+    delete();
+    let undelete = || json(site.run(&["undelete", &account.login, "--json"]));
+    assert_eq!(undelete()["shown_as_before"], 0);
+    delete();
+    set(&site, &account, "maildrop=originals");
+    let back = undelete();
+    assert_eq!((&back["entries"], &back["shown_as_before"]), (&json!(1), &json!(1)), "{back}");
+    let there = octets(&found(&server, &account));
+    assert!(there.len() == 1 && there[0].starts_with(&report(REPORTS[0])), "a report, as it was");
+}
+
+#[test]
 fn the_index_a_backup_and_a_check_of_the_log_know_of_the_change() {
     let site = Site::new();
     let account = Account::create(&site, &[]);
