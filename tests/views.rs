@@ -522,7 +522,8 @@ fn what_nobody_has_fetched_is_told_from_what_only_waits() {
     let account = Account::create(&site, &[]);
     let server = site.serve();
     let fetching = || show(&site, &account)["fetching"].clone();
-    assert_eq!(fetching(), json!({"unfetched": 0, "oldest_unfetched": null, "last": null, "former_view": 0}));
+    let nothing = json!({"unfetched": 0, "oldest_unfetched": null, "last": null, "former_view": 0, "kept_as_before": 0});
+    assert_eq!(fetching(), nothing);
     account.receives(&server, PLAIN);
     account.receives(&server, &report(REPORTS[0]));
     let before = fetching();

@@ -423,7 +423,7 @@ impl Index {
         Ok(entry_places(Kind::Receipt, rows)?.pop())
     }
 
-    /// The receipts of the first or the last entries of a folder, deleted ones included, with the times of their arrival. An
+    /// The receipts of the first or the last entries of a folder, each once, deleted ones included, with the times of their arrival. An
     /// entry made later than its mail came is not among them.
     pub(in crate::store) fn receipts_of_folder(
         &self,
@@ -435,18 +435,25 @@ impl Index {
             Arrivals::First => {
                 "SELECT at, receipt FROM placement p WHERE folder = ? AND NOT EXISTS (
                      SELECT 1 FROM placed_later l WHERE l.folder = p.folder AND l.uid = p.uid)
-                 ORDER BY uid LIMIT ?"
+                 ORDER BY uid"
             }
             Arrivals::Last => {
                 "SELECT at, receipt FROM placement p WHERE folder = ? AND NOT EXISTS (
                      SELECT 1 FROM placed_later l WHERE l.folder = p.folder AND l.uid = p.uid)
-                 ORDER BY uid DESC LIMIT ?"
+                 ORDER BY uid DESC"
             }
         })?;
-        let rows = select.query_map(params![int(folder), int(most as u64)], |row| {
-            Ok((Timestamp::from_unix_ms(row.get(0)?), receipt_id(row, 1)?))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut rows = select.query([int(folder)])?;
+        let mut came: Vec<(Timestamp, ReceiptId)> = Vec::new();
+        while came.len() < most {
+            let Some(row) = rows.next()? else { break };
+            let arrival = (Timestamp::from_unix_ms(row.get(0)?), receipt_id(row, 1)?);
+            // The originals of one message have their entries one behind the other.
+            if came.last().is_none_or(|(_, receipt)| *receipt != arrival.1) {
+                came.push(arrival);
+            }
+        }
+        Ok(came)
     }
 
     /// Receipts that name `value` (folded address or Message-ID), newest first.
