@@ -90,7 +90,7 @@
 //! | `mailbox.deleted` | info | mailbox, mailbox_id, address, state, actor | It is served no more. |
 //! | `mailbox.held` | info | mailbox, mailbox_id, address, state, user, actor | A legal hold is on it, or on a user's folders alone: nothing leaves. Why says `daybook mailbox show`. |
 //! | `mailbox.unheld` | info | mailbox, mailbox_id, address, state, user, actor | That hold is over. |
-//! | `mailbox.view_shown` | info | mailbox, mailbox_id, maildrop, shown, kept, seconds, actor | INBOX holds something else since it was set: so many messages that waited came again in the new way, under new UIDs; those `kept` stay as they were. |
+//! | `mailbox.view_shown` | info | mailbox, mailbox_id, maildrop, shown, kept, seconds, actor | INBOX holds something else since it was set: of what waited, so many messages (as they were shown before) came again in the new way, under new UIDs, since somebody last went on with it; those `kept` stay as they were. |
 //! | `mailbox.view_waits` | warn | mailbox_id, error | What waits in INBOX could not be shown in the new way just now; the server tries again. |
 //! | `mailbox.view_unread` | warn | receipt_id, mailbox, why | What is on record of a message that waits cannot be read: it stays as it is shown. |
 //! | `mailbox.undeleted` | info | mailbox, mailbox_id, folder, entries, due, actor | So many messages that had been deleted from a folder are there again, under new UIDs; those `due` stayed, since retention would take them out at once. |
