@@ -216,15 +216,9 @@ fn read_some<'a>(content: &mut impl Read, buffer: &'a mut [u8]) -> Result<&'a [u
         match content.read(buffer) {
             Ok(read) => return Ok(buffer.get(..read).unwrap_or_default()),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if is_damage(e.kind()) => return Err(FetchError::Damaged),
-            Err(_) => return Err(FetchError::Temporary),
+            Err(e) => return Err(FetchError::of_read(&e)),
         }
     }
-}
-
-/// How a keeper says that octets are not there or not what they were, and will not be the next time.
-fn is_damage(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound)
 }
 
 /// The text of a part, a window of it at a time: what came last, and before that as much as a string that was not whole yet
