@@ -160,9 +160,16 @@ impl Run<'_> {
             }
             let (first_half, second_half) = block.split_at(block.len().div_ceil(2));
             let halves = std::thread::scope(|scope| {
-                let other = (!second_half.is_empty()).then(|| scope.spawn(|| self.ready(second_half)));
+                let help = || self.ready(second_half);
+                let other =
+                    (!second_half.is_empty()).then(|| std::thread::Builder::new().spawn_scoped(scope, help));
                 let mine = self.ready(first_half);
-                (mine, other.map(|other| other.join()))
+                let other = other.map(|other| match other {
+                    Ok(other) => other.join(),
+                    // No thread is to be had: all of it is done here.
+                    Err(_) => Ok(self.ready(second_half)),
+                });
+                (mine, other)
             });
             out.append(halves.0, ended).map_err(|_| Cut::Unwanted)?;
             match halves.1 {
