@@ -3,7 +3,8 @@
 //! The length of each literal is known before its first octet is read, and small messages are read before anything of them is
 //! sent, so that one which cannot be read is left out instead of breaking the connection.
 
-use super::content::{Content, Kept, Stop, Stretch};
+use super::address::ADDRESSES_MAX;
+use super::content::{Content, Kept, Sink, Stop, Stretch};
 use super::envelope;
 use super::items::{Item, Octets, Plan};
 use super::section::{Extent, Wanted};
@@ -20,18 +21,6 @@ use time::OffsetDateTime;
 
 /// Most octets read of a header block that is not in the summary.
 const HEADER_OCTETS_MAX: usize = 1024 * 1024;
-
-/// Where an answer goes.
-pub(super) trait Sink {
-    /// Room for small things.
-    fn room(&mut self) -> &mut Vec<u8>;
-
-    /// Takes octets of a message.
-    ///
-    /// # Errors
-    /// [`Stop::Unwanted`]
-    fn put(&mut self, octets: &[u8]) -> Result<(), Stop>;
-}
 
 /// Writes what is asked of a message and needs nothing but its row and its entry.
 pub(super) fn write_row(out: &mut Vec<u8>, message: &Numbered, entry: Option<&FolderEntry>, plan: &Plan) {
@@ -126,13 +115,13 @@ impl<'a> Answer<'a> {
                     let tree = self.tree()?;
                     let block = self.block(&tree.root)?;
                     out.room().extend_from_slice(b"ENVELOPE ");
-                    envelope::write(out.room(), &block);
+                    envelope::write(out.room(), &block, &mut { ADDRESSES_MAX });
                     self.tree = Some(tree);
                 }
                 Item::Structure { extended } => {
                     let tree = self.tree()?;
                     out.room().extend_from_slice(if *extended { b"BODYSTRUCTURE " } else { b"BODY " });
-                    structure::write(out.room(), &tree, *extended);
+                    structure::write(out, &tree, *extended)?;
                     self.tree = Some(tree);
                 }
                 Item::Octets(octets) => self.octets(octets, out)?,

@@ -29,6 +29,18 @@ impl From<FetchError> for Stop {
     }
 }
 
+/// Where an answer goes.
+pub(super) trait Sink {
+    /// Room for small things.
+    fn room(&mut self) -> &mut Vec<u8>;
+
+    /// Takes octets of a message. What is gathered by then may be sent, as far as it is much.
+    ///
+    /// # Errors
+    /// [`Stop::Unwanted`]
+    fn put(&mut self, octets: &[u8]) -> Result<(), Stop>;
+}
+
 /// A stretch of stored octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {

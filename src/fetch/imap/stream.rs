@@ -7,9 +7,9 @@
 //! Invariants: a literal is announced with the length it has. What cannot be read is left out as a whole, or when some of it was
 //! sent already, cuts the connection: half a message never looks like a whole one.
 
-use super::answer::{Answer, Given, Sink, write_row};
+use super::answer::{Answer, Given, write_row};
 pub use super::content::Kept;
-use super::content::Stop;
+use super::content::{Sink, Stop};
 use super::items::{Need, Plan};
 use super::step::{FetchJob, Numbered};
 use crate::fetch::folders::{ENTRIES_MAX, Folder, FolderEntry};
