@@ -79,6 +79,8 @@ pub(super) struct Answer<'a> {
     entry: &'a FolderEntry,
     content: Content<'a>,
     tree: Option<Tree>,
+    /// There are parts, but what tells them cannot be read: a whole message and its header are all that can be given.
+    lost_parts: bool,
     given: Given,
 }
 
@@ -86,7 +88,7 @@ impl<'a> Answer<'a> {
     /// The answer for this message.
     pub(super) fn new(folder: &'a dyn Folder, message: &'a Numbered, entry: &'a FolderEntry) -> Answer<'a> {
         let content = Content::new(folder, entry);
-        Answer { folder, message, entry, content, tree: None, given: Given::default() }
+        Answer { folder, message, entry, content, tree: None, lost_parts: false, given: Given::default() }
     }
 
     /// Writes it, for a client that may go on reading with the next command. Blocks.
@@ -107,6 +109,14 @@ impl<'a> Answer<'a> {
     /// # Errors
     /// [`Stop`]; what was put by then is not a whole answer.
     pub(super) fn write(&mut self, plan: &Plan, out: &mut dyn Sink) -> Result<Given, Stop> {
+        if plan.items.iter().any(Item::asks_for_parts) {
+            let tree = self.tree()?;
+            // Numbers and sizes of parts hold for good (RFC 3501 §2.3.1.1): none are made up.
+            if self.lost_parts {
+                return Err(FetchError::Damaged.into());
+            }
+            self.tree = Some(tree);
+        }
         begin(out.room(), self.message);
         for (number, item) in plan.items.iter().enumerate() {
             separate(out.room(), number);
@@ -132,7 +142,7 @@ impl<'a> Answer<'a> {
         Ok(self.given)
     }
 
-    /// The MIME tree: what the summary holds, else what the header block allows.
+    /// The MIME tree: what the summary holds, else one text behind the header block.
     fn tree(&mut self) -> Result<Tree, Stop> {
         if let Some(tree) = self.tree.take() {
             return Ok(tree);
@@ -144,7 +154,7 @@ impl<'a> Answer<'a> {
                 }
             }
             // The message may be whole all the same.
-            Err(FetchError::Damaged) => {}
+            Err(FetchError::Damaged) => self.lost_parts = true,
             Err(error) => return Err(error.into()),
         }
         let header = self.content.header(HEADER_OCTETS_MAX)?;

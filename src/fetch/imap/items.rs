@@ -115,6 +115,15 @@ impl Item {
         }
     }
 
+    /// True for what must not be given while nobody can tell the parts of the message.
+    pub(super) fn asks_for_parts(&self) -> bool {
+        match self {
+            Item::Structure { .. } => true,
+            Item::Octets(octets) => octets.wanted.names_a_part(),
+            _ => false,
+        }
+    }
+
     fn is_large(&self) -> bool {
         // A header block may be all that a message is.
         matches!(self, Item::Octets(_))
