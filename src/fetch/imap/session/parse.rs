@@ -1,11 +1,13 @@
 //! What a whole command says: its tag, and what is to be done.
 //!
 //! LOGIN, AUTHENTICATE and APPEND are read here: the first takes passwords beyond ASCII, which no grammar allows in quotes but
-//! clients send; the last is refused whatever its arguments are. All others are read by `imap-codec`.
+//! clients send; the last is refused whatever its arguments are. All others are read by `imap-codec`,
+//! and a SEARCH that it does not read by `criteria`.
 //!
 //! Quirks, accepted on purpose: a line that ends in LF alone, blanks at its end, and in LOGIN octets beyond ASCII and every
 //! character but `"(){\` and blanks in words without quotes.
 
+use super::criteria;
 use crate::fetch::auth::Password;
 use imap_codec::CommandCodec;
 use imap_codec::decode::Decoder;
@@ -16,6 +18,9 @@ use zeroize::Zeroizing;
 pub(super) const TAG_OCTETS_MAX: usize = 128;
 /// Deepest nesting of parentheses taken. Reading is by recursion, and a search is of no use beyond a few.
 pub(super) const NESTING_MAX: usize = 20;
+
+/// What is said of a command that cannot be read.
+pub(super) const WRONG: &str = "unknown command or wrong arguments";
 
 /// A command.
 #[derive(Debug)]
@@ -73,7 +78,7 @@ pub(super) fn command<'a>(whole: &'a [u8], rest: &'a [u8]) -> Result<Said<'a>, &
     }
     match CommandCodec::default().decode(whole) {
         Ok(([], command)) => Ok(Said::Other(command.body)),
-        _ => Err("unknown command or wrong arguments"),
+        _ => criteria::search(rest).map(Said::Other),
     }
 }
 
@@ -122,21 +127,23 @@ fn authenticate(rest: &[u8]) -> Option<Said<'_>> {
 }
 
 /// Reads words one after the other.
-struct Words<'a> {
-    rest: &'a [u8],
+pub(super) struct Words<'a> {
+    /// What is left of the command.
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Words<'a> {
-    fn space(&mut self) -> Option<&mut Self> {
+    pub(super) fn space(&mut self) -> Option<&mut Self> {
         self.rest = self.rest.strip_prefix(b" ")?;
         Some(self)
     }
 
-    fn end(&self) -> Option<()> {
+    /// Something when nothing is left.
+    pub(super) fn end(&self) -> Option<()> {
         (self.rest == b"\r\n").then_some(())
     }
 
-    fn atom(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn atom(&mut self) -> Option<&'a [u8]> {
         let ends = self.rest.iter().position(|octet| *octet <= b' ' || b"\"(){\\\x7f".contains(octet))?;
         let (atom, rest) = self.rest.split_at(ends);
         self.rest = rest;
@@ -144,7 +151,7 @@ impl<'a> Words<'a> {
     }
 
     /// An astring.
-    fn string(&mut self) -> Option<Zeroizing<Vec<u8>>> {
+    pub(super) fn string(&mut self) -> Option<Zeroizing<Vec<u8>>> {
         match self.rest.first()? {
             b'"' => self.quoted(),
             b'{' => self.literal(),
@@ -272,6 +279,9 @@ mod tests {
             "STORE 1 FLAGS \\Seen $Fwd",
             "SEARCH UNSEEN",
             "UID SEARCH CHARSET UTF-8 OR FROM a (SINCE 1-Jan-2026 NOT DELETED)",
+            "UID SEARCH OR OR OR OR OR OR OR OR OR FROM a FROM b FROM c FROM d FROM e FROM f FROM g FROM h FROM i FROM j",
+            "SEARCH OR FROM a OR FROM b OR FROM c OR FROM d OR FROM e OR FROM f OR FROM g OR FROM h OR FROM i FROM j",
+            "SEARCH ((((((((((((SEEN))))))))))))",
             "EXPUNGE",
             "UID EXPUNGE 1:*",
             "STATUS \"INBOX\" (MESSAGES UNSEEN UIDNEXT)",
