@@ -330,10 +330,10 @@ fn only_what_is_looked_at_becomes_seen_and_only_what_is_whole_counts_as_fetched(
 }
 
 #[test]
-fn a_message_without_summary_is_shown_as_one_text() {
+fn a_message_that_could_not_be_taken_apart_is_shown_as_one_text() {
     let stored = b"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b--\n".to_vec();
     let fake = Fake::with(&[stored.clone(), b"Content-Type: text/html\r\nno end of it".to_vec()]);
-    fake.state().faults = Faults { no_summary: Some(1), ..Faults::default() };
+    fake.state().faults = Faults { no_structure: Some(1), ..Faults::default() };
     let asked = "(BODYSTRUCTURE ENVELOPE BODY.PEEK[1] BODY.PEEK[TEXT] BODY.PEEK[HEADER] BODY.PEEK[2])";
     let answer = fetch(fake.folder("INBOX"), asked);
     let text = canonical(b"--b\n\none\n--b--\n");
@@ -348,13 +348,75 @@ fn a_message_without_summary_is_shown_as_one_text() {
     assert_eq!([literal(&answer.octets, "BODY[HEADER]"), &text].concat(), canonical(&stored));
     assert_eq!(literal(&answer.octets, "BODY[2]"), b"");
 
-    fake.state().faults = Faults { no_summary: Some(2), ..Faults::default() };
+    fake.state().faults = Faults { no_structure: Some(2), ..Faults::default() };
     let answer = fetch(fake.folder("INBOX"), asked);
     assert!(
         answer
             .text()
             .contains("BODYSTRUCTURE (\"text\" \"html\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0 ")
     );
+}
+
+#[test]
+fn no_parts_are_made_up_where_the_summary_cannot_be_read() {
+    let stored = b"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b--\n".to_vec();
+    let fake = Fake::with(&[stored.clone(), large("\r\n")]);
+    for asked in
+        ["BODY", "BODYSTRUCTURE", "BODY.PEEK[1]", "BODY.PEEK[2]", "BODY.PEEK[1.MIME]", "BODY.PEEK[1.TEXT]"]
+    {
+        for message in [1, 2] {
+            fake.state().faults = Faults { no_summary: Some(message), ..Faults::default() };
+            let answer = fetch(fake.folder("INBOX"), &format!("(ENVELOPE BODY.PEEK[] {asked})"));
+            assert!(!answer.text().contains(&format!("* {message} FETCH")), "{asked} of {message}");
+            assert_eq!(answer.ended.unwrap().failed, Some((1, FetchError::Damaged)), "{asked} of {message}");
+        }
+    }
+    fake.state().faults = Faults { no_summary: Some(1), ..Faults::default() };
+    let asked = "(ENVELOPE BODY.PEEK[] BODY.PEEK[HEADER] BODY.PEEK[TEXT] BODY.PEEK[HEADER.FIELDS (SUBJECT)])";
+    let answer = fetch(fake.folder("INBOX"), asked);
+    assert!(answer.text().contains("ENVELOPE (NIL \"x\" "));
+    assert_eq!(literal(&answer.octets, "BODY[]"), canonical(&stored));
+    let (header, text) = (literal(&answer.octets, "BODY[HEADER]"), literal(&answer.octets, "BODY[TEXT]"));
+    assert_eq!([header, text].concat(), canonical(&stored));
+    assert_eq!(literal(&answer.octets, "BODY[HEADER.FIELDS (SUBJECT)]"), b"Subject: x\r\n\r\n");
+    assert_eq!(answer.ended.unwrap().failed, None);
+}
+
+#[test]
+fn a_message_that_cannot_be_read_just_now_is_not_called_damaged() {
+    let fake = three();
+    fake.state().faults = Faults { busy: Some(2), ..Faults::default() };
+    let answer = fetch(fake.folder("INBOX"), "(BODY.PEEK[])");
+    assert_eq!(answer.ended.unwrap().failed, Some((1, FetchError::Temporary)));
+}
+
+#[test]
+fn the_structure_of_many_messages_full_of_addresses_is_bounded_and_sent_in_pieces() {
+    let mut stored = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n".to_vec();
+    for _ in 0..835 {
+        stored.extend(b"--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: ");
+        stored.extend([b'<'; 10_000]);
+        stored.extend(b"\r\n\r\n\r\n");
+    }
+    stored.extend(b"--b--\r\n");
+    let fake = Fake::with(&[stored]);
+    let answer = fetch(fake.folder("INBOX"), "(BODYSTRUCTURE)");
+    assert!(answer.ended.is_some() && answer.text().contains("MORE_ADDRESSES"));
+    assert!(answer.octets.len() < 2 * 1024 * 1024, "{}", answer.octets.len());
+    assert!(answer.pieces.iter().all(|octets| *octets < 1024 * 1024), "{:?}", answer.pieces);
+    let (parts, envelopes) = (answer.text().matches("\"message\" \"rfc822\"").count(), answer.pieces.len());
+    assert!(parts > 100 && envelopes > 1, "{parts} {envelopes}");
+}
+
+#[test]
+fn many_pieces_of_a_large_header_are_never_held_together() {
+    let field = format!("X: {}\r\n", "x".repeat(90));
+    let stored = [field.repeat(8_000), "\r\n".to_owned()].concat().into_bytes();
+    let (octets, fake) = (stored.len(), Fake::with(&[stored]));
+    let asked: Vec<String> = (0..64).map(|at| format!("BODY.PEEK[HEADER]<{at}.4294967295>")).collect();
+    let answer = fetch(fake.folder("INBOX"), &format!("({})", asked.join(" ")));
+    assert!(answer.octets.len() > 60 * octets && answer.ended.is_some());
+    assert!(answer.pieces.iter().all(|piece| *piece <= octets + 64 * 1024), "{:?}", answer.pieces);
 }
 
 #[test]

@@ -9,9 +9,10 @@
 
 use super::folders::Folders;
 use crate::mail::{CanonicalSize, GatewayMailboxId, SessionId};
+use crate::store::StoreError;
 use std::fmt;
 use std::future::Future;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -71,6 +72,23 @@ pub enum FetchError {
     Damaged,
     /// The message is sealed to a former key, which the password given does not open.
     LacksKey,
+}
+
+impl FetchError {
+    /// What it means that the octets of a message, once it was opened, cannot be read on: that they are not what they were or not
+    /// there, for good; that the message was freed meanwhile; or trouble that may pass.
+    pub fn of_read(error: &io::Error) -> FetchError {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        if matches!(inner, Some(StoreError::Gone)) {
+            return FetchError::Gone;
+        }
+        match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => {
+                FetchError::Damaged
+            }
+            _ => FetchError::Temporary,
+        }
+    }
 }
 
 impl fmt::Display for FetchError {
@@ -140,4 +158,23 @@ pub trait Maildrop: Send + Sync {
     /// # Errors
     /// [`FetchError`].
     fn finish(&self, fetched: Vec<usize>, deleted: Vec<usize>) -> BoxFuture<'_, Result<(), FetchError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_there_or_not_the_same_is_damage() {
+        for (error, expect) in [
+            (io::ErrorKind::InvalidData.into(), FetchError::Damaged),
+            (io::ErrorKind::UnexpectedEof.into(), FetchError::Damaged),
+            (io::ErrorKind::NotFound.into(), FetchError::Damaged),
+            (io::ErrorKind::TimedOut.into(), FetchError::Temporary),
+            (io::Error::other("no such luck"), FetchError::Temporary),
+            (io::Error::other(StoreError::Gone), FetchError::Gone),
+        ] {
+            assert_eq!(FetchError::of_read(&error), expect, "{error}");
+        }
+    }
 }

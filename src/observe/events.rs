@@ -67,7 +67,7 @@
 //! | `fetch.damaged` | error | receipt_id, session_id, mailbox, uid, uidl, error | A stored message is not what was stored. |
 //! | `fetch.former_key` | warn | receipt_id, session_id, mailbox, uid | A message was asked for that is sealed to a key which the password given does not open; it is kept. |
 //! | `fetch.gone` | error | receipt_id, session_id, mailbox, uid, error | A message was listed and is no longer there. |
-//! | `fetch.unreadable` | error | session_id, mailbox, uidl, error | A message could not be read just now. |
+//! | `fetch.unreadable` | error | session_id, mailbox, uid, uidl, error | A message could not be read just now. |
 //! | `fetch.failed` | error | receipt_id, session_id, mailbox, uid, error | The store could not do what a client asked. |
 //! | `fetch.commit_failed` | error | session_id, mailbox, error | What a client fetched and deleted could not be recorded; nothing was deleted. |
 //! | `fetch.unrecorded` | warn | session_id, mailbox, peer, messages | So many messages were fetched, which could not be recorded: the disk is full to the last octet. |

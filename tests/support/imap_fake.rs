@@ -68,6 +68,10 @@ pub(crate) struct Faults {
     pub(crate) no_summary: Option<u32>,
     /// Between a look at what is new and one at everything the folder gets another UIDVALIDITY.
     pub(crate) renewed: bool,
+    /// The summary of this message tells no parts: it could not be taken apart.
+    pub(crate) no_structure: Option<u32>,
+    /// Reading on in this message fails just now.
+    pub(crate) busy: Option<u32>,
     /// This message is in the rows, but its entry is gone.
     pub(crate) vanished: Option<u32>,
 }
@@ -399,7 +403,11 @@ impl Folder for Open {
         if self.fake.state().faults.no_summary == Some(entry.uid.value()) {
             return Err(FetchError::Damaged);
         }
-        Ok(MessageSummary::clone(&self.message(entry)?.summary))
+        let mut summary = MessageSummary::clone(&self.message(entry)?.summary);
+        if self.fake.state().faults.no_structure == Some(entry.uid.value()) {
+            summary.structure = None;
+        }
+        Ok(summary)
     }
 
     fn read(&self, entry: &FolderEntry) -> Result<Box<dyn Read + Send>, FetchError> {
@@ -411,9 +419,14 @@ impl Folder for Open {
         };
         let cut = if faults.short == Some(message.uid) { 3 } else { 0 };
         let octets = io::Cursor::new(message.octets.get(..message.octets.len() - cut).unwrap().to_vec());
+        if faults.busy == Some(message.uid) {
+            return Ok(Box::new(Failing(io::ErrorKind::TimedOut)));
+        }
         match faults.damaged {
             Some((uid, 0)) if uid == message.uid => Err(FetchError::Damaged),
-            Some((uid, after)) if uid == message.uid => Ok(Box::new(octets.take(after).chain(BadHash))),
+            Some((uid, after)) if uid == message.uid => {
+                Ok(Box::new(octets.take(after).chain(Failing(io::ErrorKind::InvalidData))))
+            }
             _ => Ok(Box::new(octets)),
         }
     }
@@ -468,10 +481,10 @@ impl Folder for Open {
     }
 }
 
-struct BadHash;
+struct Failing(io::ErrorKind);
 
-impl Read for BadHash {
+impl Read for Failing {
     fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "hash does not match"))
+        Err(self.0.into())
     }
 }

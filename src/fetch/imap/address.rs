@@ -8,8 +8,8 @@
 use super::lexer::Lexer;
 use super::strings::is_blank;
 
-/// Most addresses given of one field; the rest is said to be there.
-const ADDRESSES_MAX: usize = 10_000;
+/// Most addresses given in one answer; the rest is said to be there. Of one field no more are read.
+pub(super) const ADDRESSES_MAX: usize = 10_000;
 
 /// One entry of an address list (RFC 3501 §7.4.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,7 @@ pub(super) fn add_addresses(found: &mut Vec<Address>, value: &[u8]) {
     while let Some(octet) = reader.0.skip() {
         if found.len() >= ADDRESSES_MAX {
             if found.len() == ADDRESSES_MAX {
-                let more = Address { local_part: Some(b"MORE_ADDRESSES".to_vec()), ..Address::default() };
-                found.push(fixed(more));
+                found.push(more_addresses());
             }
             break;
         }
@@ -53,6 +52,11 @@ pub(super) fn add_addresses(found: &mut Vec<Address>, value: &[u8]) {
     if in_group {
         found.push(Address::default());
     }
+}
+
+/// What stands for all addresses that are not given.
+pub(super) fn more_addresses() -> Address {
+    fixed(Address { local_part: Some(b"MORE_ADDRESSES".to_vec()), ..Address::default() })
 }
 
 fn ends_atom(octet: u8) -> bool {

@@ -3,7 +3,8 @@
 //! The length of each literal is known before its first octet is read, and small messages are read before anything of them is
 //! sent, so that one which cannot be read is left out instead of breaking the connection.
 
-use super::content::{Content, Kept, Stop, Stretch};
+use super::address::ADDRESSES_MAX;
+use super::content::{Content, Kept, Sink, Stop, Stretch};
 use super::envelope;
 use super::items::{Item, Octets, Plan};
 use super::section::{Extent, Wanted};
@@ -20,18 +21,6 @@ use time::OffsetDateTime;
 
 /// Most octets read of a header block that is not in the summary.
 const HEADER_OCTETS_MAX: usize = 1024 * 1024;
-
-/// Where an answer goes.
-pub(super) trait Sink {
-    /// Room for small things.
-    fn room(&mut self) -> &mut Vec<u8>;
-
-    /// Takes octets of a message.
-    ///
-    /// # Errors
-    /// [`Stop::Unwanted`]
-    fn put(&mut self, octets: &[u8]) -> Result<(), Stop>;
-}
 
 /// Writes what is asked of a message and needs nothing but its row and its entry.
 pub(super) fn write_row(out: &mut Vec<u8>, message: &Numbered, entry: Option<&FolderEntry>, plan: &Plan) {
@@ -90,6 +79,8 @@ pub(super) struct Answer<'a> {
     entry: &'a FolderEntry,
     content: Content<'a>,
     tree: Option<Tree>,
+    /// There are parts, but what tells them cannot be read: a whole message and its header are all that can be given.
+    lost_parts: bool,
     given: Given,
 }
 
@@ -97,7 +88,7 @@ impl<'a> Answer<'a> {
     /// The answer for this message.
     pub(super) fn new(folder: &'a dyn Folder, message: &'a Numbered, entry: &'a FolderEntry) -> Answer<'a> {
         let content = Content::new(folder, entry);
-        Answer { folder, message, entry, content, tree: None, given: Given::default() }
+        Answer { folder, message, entry, content, tree: None, lost_parts: false, given: Given::default() }
     }
 
     /// Writes it, for a client that may go on reading with the next command. Blocks.
@@ -118,6 +109,14 @@ impl<'a> Answer<'a> {
     /// # Errors
     /// [`Stop`]; what was put by then is not a whole answer.
     pub(super) fn write(&mut self, plan: &Plan, out: &mut dyn Sink) -> Result<Given, Stop> {
+        if plan.items.iter().any(Item::asks_for_parts) {
+            let tree = self.tree()?;
+            // Numbers and sizes of parts hold for good (RFC 3501 §2.3.1.1): none are made up.
+            if self.lost_parts {
+                return Err(FetchError::Damaged.into());
+            }
+            self.tree = Some(tree);
+        }
         begin(out.room(), self.message);
         for (number, item) in plan.items.iter().enumerate() {
             separate(out.room(), number);
@@ -126,13 +125,13 @@ impl<'a> Answer<'a> {
                     let tree = self.tree()?;
                     let block = self.block(&tree.root)?;
                     out.room().extend_from_slice(b"ENVELOPE ");
-                    envelope::write(out.room(), &block);
+                    envelope::write(out.room(), &block, &mut { ADDRESSES_MAX });
                     self.tree = Some(tree);
                 }
                 Item::Structure { extended } => {
                     let tree = self.tree()?;
                     out.room().extend_from_slice(if *extended { b"BODYSTRUCTURE " } else { b"BODY " });
-                    structure::write(out.room(), &tree, *extended);
+                    structure::write(out, &tree, *extended)?;
                     self.tree = Some(tree);
                 }
                 Item::Octets(octets) => self.octets(octets, out)?,
@@ -143,7 +142,7 @@ impl<'a> Answer<'a> {
         Ok(self.given)
     }
 
-    /// The MIME tree: what the summary holds, else what the header block allows.
+    /// The MIME tree: what the summary holds, else one text behind the header block.
     fn tree(&mut self) -> Result<Tree, Stop> {
         if let Some(tree) = self.tree.take() {
             return Ok(tree);
@@ -155,7 +154,7 @@ impl<'a> Answer<'a> {
                 }
             }
             // The message may be whole all the same.
-            Err(FetchError::Damaged) => {}
+            Err(FetchError::Damaged) => self.lost_parts = true,
             Err(error) => return Err(error.into()),
         }
         let header = self.content.header(HEADER_OCTETS_MAX)?;

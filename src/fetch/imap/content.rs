@@ -8,7 +8,7 @@
 use crate::fetch::canonical::Canonical;
 use crate::fetch::folders::{Folder, FolderEntry};
 use crate::fetch::maildrop::FetchError;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 
 /// Octets read at once.
@@ -27,6 +27,18 @@ impl From<FetchError> for Stop {
     fn from(error: FetchError) -> Stop {
         Stop::Failed(error)
     }
+}
+
+/// Where an answer goes.
+pub(super) trait Sink {
+    /// Room for small things.
+    fn room(&mut self) -> &mut Vec<u8>;
+
+    /// Takes octets of a message. What is gathered by then may be sent, as far as it is much.
+    ///
+    /// # Errors
+    /// [`Stop::Unwanted`]
+    fn put(&mut self, octets: &[u8]) -> Result<(), Stop>;
 }
 
 /// A stretch of stored octets.
@@ -191,8 +203,8 @@ impl<'a> Content<'a> {
         }
         let Some(open) = &mut self.open else { return Ok(stretch) };
         if open.start != start || open.given > origin {
-            let passed = std::io::copy(&mut open.reader.by_ref().take(start - open.at), &mut std::io::sink());
-            open.at += passed.map_err(|error| damaged(self.entry, &error.to_string()))?;
+            let passed = io::copy(&mut open.reader.by_ref().take(start - open.at), &mut io::sink());
+            open.at += passed.map_err(|error| unreadable(self.entry, &error))?;
             (open.start, open.form, open.given) = (start, Canonical::new(), 0);
         }
         let mut skip = origin - open.given;
@@ -241,11 +253,11 @@ impl<'a> Content<'a> {
         chunk.clear();
         chunk.reserve(usize::try_from(octets.min(CHUNK_OCTETS)).unwrap_or_default());
         let read = reader.by_ref().take(octets).read_to_end(chunk);
-        Ok(read.map_err(|error| self.damaged(&error.to_string()))? as u64)
+        Ok(read.map_err(|error| unreadable(self.entry, &error))? as u64)
     }
 
     fn damaged(&self, error: &str) -> FetchError {
-        damaged(self.entry, error)
+        unreadable(self.entry, &io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }
 
@@ -263,7 +275,13 @@ pub(super) struct Header {
 }
 
 /// Who keeps the message says itself why it cannot be opened; this is what shows while it is read.
-fn damaged(entry: &FolderEntry, error: &str) -> FetchError {
-    tracing::error!(event = "fetch.damaged", receipt_id = %entry.receipt_id, uid = %entry.uid, error);
-    FetchError::Damaged
+fn unreadable(entry: &FolderEntry, error: &io::Error) -> FetchError {
+    let meaning = FetchError::of_read(error);
+    let event = match meaning {
+        FetchError::Damaged => "fetch.damaged",
+        FetchError::Gone => "fetch.gone",
+        _ => "fetch.unreadable",
+    };
+    tracing::error!(event, receipt_id = %entry.receipt_id, uid = %entry.uid, error = %error);
+    meaning
 }

@@ -115,8 +115,18 @@ impl Item {
         }
     }
 
+    /// True for what must not be given while nobody can tell the parts of the message.
+    pub(super) fn asks_for_parts(&self) -> bool {
+        match self {
+            Item::Structure { .. } => true,
+            Item::Octets(octets) => octets.wanted.names_a_part(),
+            _ => false,
+        }
+    }
+
     fn is_large(&self) -> bool {
-        matches!(self, Item::Octets(Octets { wanted: Wanted::Whole | Wanted::Text(_) | Wanted::Part(_), .. }))
+        // A header block may be all that a message is.
+        matches!(self, Item::Octets(_))
     }
 }
 
@@ -195,6 +205,6 @@ mod tests {
         assert_eq!(plan("(flags uid)").need, Need::Row);
         assert_eq!(plan("(uid rfc822.size internaldate)").need, Need::Entry);
         assert_eq!(plan("(uid envelope body[header])").need, Need::Message);
-        assert_eq!(plan("(body[] body[1] body[1] body[header] body[]<0.5>)").large, 3);
+        assert_eq!(plan("(body[] body[1] body[1] body[header] body[]<0.5>)").large, 4);
     }
 }

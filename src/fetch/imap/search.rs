@@ -27,12 +27,12 @@ mod words;
 use super::step::{Numbered, SearchError, SearchJob};
 use crate::fetch::folders::{ENTRIES_MAX, Folder, FolderEntry};
 use crate::fetch::maildrop::FetchError;
-use content::Outline;
+use content::{HEADER_OCTETS_MAX, Outline};
 use key::{Known, Level, Plan};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-/// Messages opened for BODY and TEXT in one search.
+/// Messages opened in one search: for BODY and TEXT, and for their headers where no summary tells those.
 const OPENED_MAX: usize = 5_000;
 /// Their octets, together.
 const OPENED_OCTETS_MAX: u64 = 1 << 30;
@@ -46,25 +46,29 @@ struct Candidate {
     entry: FolderEntry,
 }
 
+/// Asked often, by each thread; false ends the search.
+type GoOn<'a> = &'a (dyn Fn() -> bool + Sync);
+
 struct Search<'a> {
     folder: &'a dyn Folder,
     job: &'a SearchJob,
     plan: Plan,
-    go_on: &'a dyn Fn() -> bool,
+    opened: Opened,
+    go_on: GoOn<'a>,
 }
 
 /// Looks for messages; gives those found, in their order. Blocks, for long. `go_on` is asked often, and false ends the search.
 ///
 /// # Errors
-/// [`SearchError::TooMuch`] when it would have to open too much, or asks for too much: the client's to narrow down; nothing was
-/// opened. [`SearchError::Failed`] when messages cannot be read now, or it was told not to go on.
+/// [`SearchError::TooMuch`] when it would have to open too much, or asks for too much: the client's to narrow down; no text
+/// was read by then, headers at most. [`SearchError::Failed`] when messages cannot be read now, or it was told not to go on.
 pub(super) fn run(
     folder: &dyn Folder,
     job: &SearchJob,
-    go_on: &dyn Fn() -> bool,
+    go_on: GoOn<'_>,
 ) -> Result<Vec<Numbered>, SearchError> {
     let plan = Plan::new(&job.key, job.largest)?;
-    Search { folder, job, plan, go_on }.run()
+    Search { folder, job, plan, opened: Opened::default(), go_on }.run()
 }
 
 impl Search<'_> {
@@ -80,14 +84,15 @@ impl Search<'_> {
                 None => undecided.push(at),
             }
         }
-        let mut to_open = ToOpen::default();
+        let mut to_open = Vec::new();
         for chunk in undecided.chunks(ENTRIES_MAX) {
             self.check()?;
             for candidate in self.by_header(self.by_entry(chunk, &mut found)?, &mut found)? {
-                to_open.add(candidate)?;
+                self.opened.add(candidate.entry.canonical.octets)?;
+                to_open.push(candidate);
             }
         }
-        for candidate in &to_open.candidates {
+        for candidate in &to_open {
             self.check()?;
             if self.by_content(candidate)? {
                 found.push(candidate.at);
@@ -143,22 +148,15 @@ impl Search<'_> {
         let shared = if candidates.len() < SHARED_MIN { 0 } else { candidates.len() / 2 };
         let (theirs, ours) = candidates.split_at(shared);
         let stop = AtomicBool::new(false);
-        let Search { folder, job, plan, .. } = self;
-        let help = || -> Vec<Result<Option<bool>, FetchError>> {
-            let candidates = theirs.iter().take_while(|_| !stop.load(Ordering::Relaxed));
-            candidates.map(|candidate| header_of(*folder, job, plan, candidate)).collect()
-        };
+        let help = || self.headers_of(theirs, &stop);
         let judged = thread::scope(|scope| {
             let helper = thread::Builder::new().spawn_scoped(scope, help);
-            let here = self.headers_of(ours);
-            stop.store(here.is_err(), Ordering::Relaxed);
+            let here = self.headers_of(ours, &stop);
             let mut judged = match helper.map(|helper| helper.join()) {
-                Ok(Ok(there)) => {
-                    there.into_iter().collect::<Result<Vec<_>, _>>().map_err(SearchError::Failed)?
-                }
+                Ok(Ok(there)) => there?,
                 Ok(Err(panic)) => std::panic::resume_unwind(panic),
                 // No thread is to be had: all of it is done here.
-                Err(_) => self.headers_of(theirs)?,
+                Err(_) => self.headers_of(theirs, &stop)?,
             };
             judged.extend(here?);
             Ok(judged)
@@ -174,75 +172,74 @@ impl Search<'_> {
         Ok(to_open)
     }
 
-    fn headers_of(&self, candidates: &[Candidate]) -> Result<Vec<Option<bool>>, SearchError> {
-        let one = |candidate| {
-            self.check()?;
-            header_of(self.folder, self.job, &self.plan, candidate).map_err(SearchError::Failed)
-        };
-        candidates.iter().map(one).collect()
+    /// What the headers of these decide; of fewer, when whoever does the others has failed.
+    fn headers_of(
+        &self,
+        candidates: &[Candidate],
+        stop: &AtomicBool,
+    ) -> Result<Vec<Option<bool>>, SearchError> {
+        let going = candidates.iter().take_while(|_| !stop.load(Ordering::Relaxed));
+        let judged: Result<Vec<_>, _> = going.map(|candidate| self.header_of(candidate)).collect();
+        if judged.is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        judged
+    }
+
+    /// What the header of a message decides. A message that cannot be read is not found.
+    fn header_of(&self, candidate: &Candidate) -> Result<Option<bool>, SearchError> {
+        self.check()?;
+        let entry = &candidate.entry;
+        let mut outline = unreadable(Outline::of_summary(self.folder, entry))?;
+        if matches!(outline, Some(None)) {
+            self.opened.add(entry.canonical.octets.min(HEADER_OCTETS_MAX))?;
+            outline = unreadable(Outline::of_message(self.folder, entry).map(Some))?;
+        }
+        let Some(outline) = outline.flatten() else { return Ok(Some(false)) };
+        let mut known = self.known(candidate);
+        self.plan.look_at_header(&outline.header(), &mut known);
+        Ok(self.plan.judge(&known))
     }
 
     /// Judges a message by all there is of it.
     fn by_content(&self, candidate: &Candidate) -> Result<bool, SearchError> {
         let mut known = self.known(candidate);
         let looked = Outline::of(self.folder, &candidate.entry).and_then(|outline| {
-            self.plan.look_at_header(outline.header(), &mut known);
+            self.plan.look_at_header(&outline.header(), &mut known);
             let open = || self.folder.read(&candidate.entry);
             content::look(&outline, open, self.go_on, &self.plan, &mut known)
         });
-        match unreadable(looked) {
-            Ok(Some(())) => Ok(self.plan.judge(&known) == Some(true)),
-            Ok(None) => Ok(false),
-            Err(error) => Err(SearchError::Failed(error)),
-        }
+        Ok(unreadable(looked)?.is_some() && self.plan.judge(&known) == Some(true))
     }
-}
-
-/// What the header of a message decides. A message that cannot be read is not found.
-fn header_of(
-    folder: &dyn Folder,
-    job: &SearchJob,
-    plan: &Plan,
-    candidate: &Candidate,
-) -> Result<Option<bool>, FetchError> {
-    let mut known = Known::default();
-    if let Some(message) = job.messages.get(candidate.at) {
-        plan.look_at_row(message, &mut known);
-    }
-    plan.look_at_entry(&candidate.entry, &mut known);
-    let outline = unreadable(Outline::of(folder, &candidate.entry))?;
-    let Some(outline) = outline else { return Ok(Some(false)) };
-    plan.look_at_header(outline.header(), &mut known);
-    Ok(plan.judge(&known))
 }
 
 /// Nothing for a message that cannot be read and will not be the next time.
-fn unreadable<T>(read: Result<T, FetchError>) -> Result<Option<T>, FetchError> {
+fn unreadable<T>(read: Result<T, FetchError>) -> Result<Option<T>, SearchError> {
     match read {
         Ok(read) => Ok(Some(read)),
         Err(FetchError::Gone | FetchError::Damaged | FetchError::LacksKey) => Ok(None),
-        Err(FetchError::Temporary) => Err(FetchError::Temporary),
+        Err(FetchError::Temporary) => Err(SearchError::Failed(FetchError::Temporary)),
     }
 }
 
-/// Messages that must be opened, never more than may be.
+/// What is opened, never more than may be.
 #[derive(Default)]
-struct ToOpen {
-    candidates: Vec<Candidate>,
-    octets: u64,
+struct Opened {
+    messages: AtomicUsize,
+    octets: AtomicU64,
 }
 
-impl ToOpen {
-    fn add(&mut self, candidate: Candidate) -> Result<(), SearchError> {
-        self.octets = self.octets.saturating_add(candidate.entry.canonical.octets);
-        self.candidates.push(candidate);
-        if self.candidates.len() <= OPENED_MAX && self.octets <= OPENED_OCTETS_MAX {
+impl Opened {
+    /// One more message is to be opened, and so many octets of it read.
+    fn add(&self, octets: u64) -> Result<(), SearchError> {
+        let messages = self.messages.fetch_add(1, Ordering::Relaxed) + 1;
+        let octets = self.octets.fetch_add(octets, Ordering::Relaxed).saturating_add(octets);
+        if messages <= OPENED_MAX && octets <= OPENED_OCTETS_MAX {
             return Ok(());
         }
         let mib = OPENED_OCTETS_MAX >> 20;
-        let more = "BODY and TEXT may open";
         Err(SearchError::TooMuch(format!(
-            "{more} {OPENED_MAX} messages of {mib} MiB together; ask for a date, a size or a header field as well"
+            "a search may open {OPENED_MAX} messages of {mib} MiB together; ask for a date, a size or a header field as well"
         )))
     }
 }

@@ -60,6 +60,15 @@ impl Wanted {
         }
     }
 
+    /// True when it is of a part with a number.
+    pub(super) fn names_a_part(&self) -> bool {
+        match self {
+            Wanted::Whole => false,
+            Wanted::Header(numbers) | Wanted::Fields(numbers, _) | Wanted::Text(numbers) => numbers.is_some(),
+            Wanted::Part(_) | Wanted::Mime(_) => true,
+        }
+    }
+
     /// Where it is in a message; the whole message is not asked for here.
     pub(super) fn find<'a>(&'a self, tree: &'a Tree) -> Extent<'a> {
         let message = |numbers: &Option<Numbers>| match numbers {

@@ -29,13 +29,14 @@
 mod arguments;
 mod assembly;
 mod commands;
+mod criteria;
 mod folders;
 mod list;
 mod login;
 mod messages;
 mod parse;
 mod selected;
-mod sets;
+pub(super) mod sets;
 mod text;
 
 use super::step::{Answer, Ask, Fetched, Numbered, Output, SearchError, Step};

@@ -10,9 +10,9 @@
 //! Invariants: a literal is announced with the length it has. What cannot be read is left out as a whole, or when some of it was
 //! sent already, cuts the connection: half a message never looks like a whole one.
 
-use super::answer::{Answer, Given, Sink, write_row};
+use super::answer::{Answer, Given, write_row};
 pub use super::content::Kept;
-use super::content::Stop;
+use super::content::{Sink, Stop};
 use super::items::{Need, Plan};
 use super::step::{FetchJob, Numbered};
 use crate::fetch::folders::{ENTRIES_MAX, Folder, FolderEntry};
@@ -170,9 +170,16 @@ impl Run<'_> {
             }
             let (first_half, second_half) = block.split_at(block.len().div_ceil(2));
             let halves = std::thread::scope(|scope| {
-                let other = (!second_half.is_empty()).then(|| scope.spawn(|| self.ready(second_half)));
+                let help = || self.ready(second_half);
+                let other =
+                    (!second_half.is_empty()).then(|| std::thread::Builder::new().spawn_scoped(scope, help));
                 let mine = self.ready(first_half);
-                (mine, other.map(|other| other.join()))
+                let other = other.map(|other| match other {
+                    Ok(other) => other.join(),
+                    // No thread is to be had: all of it is done here.
+                    Err(_) => Ok(self.ready(second_half)),
+                });
+                (mine, other)
             });
             out.append(halves.0, ended).map_err(|_| Cut::Unwanted)?;
             match halves.1 {

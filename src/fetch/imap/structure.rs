@@ -3,10 +3,12 @@
 //! Sizes are those of the sections with the same numbers: canonical octets and line ends. Where a part must hold something and
 //! nothing was found, an empty text stands, as Dovecot has it: a multipart without parts, a message that is encoded or too deep.
 
+use super::address::ADDRESSES_MAX;
+use super::content::{Sink, Stop};
 use super::envelope;
 use super::mime_fields::MimeFields;
 use super::strings::{nstring, string};
-use super::tree::{Kind, Node, Tree};
+use super::tree::{Children, Kind, Node, Tree};
 
 /// Parts deeper than this are not shown: reading stops earlier, so that only a tree of another make could be so deep.
 const DEPTH_MAX: usize = 128;
@@ -15,72 +17,89 @@ const EMPTY_TEXT: &[u8] = b"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL N
 /// The envelope of no message.
 const EMPTY_ENVELOPE: &[u8] = b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)";
 
-/// Writes the structure; `extended` for BODYSTRUCTURE, without for BODY.
-pub(super) fn write(out: &mut Vec<u8>, tree: &Tree, extended: bool) {
-    Writer { out, extended }.part(&tree.root(), 0);
+/// Writes the structure; `extended` for BODYSTRUCTURE, without for BODY. What is written may be sent between two parts: the tree is
+/// there, and nothing can fail half way.
+///
+/// # Errors
+/// [`Stop::Unwanted`]
+pub(super) fn write(out: &mut dyn Sink, tree: &Tree, extended: bool) -> Result<(), Stop> {
+    Writer { out, extended, addresses_left: ADDRESSES_MAX }.part(&tree.root(), 0)
 }
 
 struct Writer<'o> {
-    out: &'o mut Vec<u8>,
+    out: &'o mut dyn Sink,
     extended: bool,
+    /// For the envelopes of all messages in it.
+    addresses_left: usize,
 }
 
 impl Writer<'_> {
-    fn part(&mut self, node: &Node<'_>, depth: usize) {
+    fn part(&mut self, node: &Node<'_>, depth: usize) -> Result<(), Stop> {
+        // Whether there is enough to be sent.
+        self.out.put(b"")?;
         let fields = node.fields();
         self.text("(");
         match node.kind_by(&fields) {
-            Kind::Multipart(children) => self.multipart(&children, &fields, depth),
-            Kind::Message(message) => self.message(node, message.as_ref(), &fields, depth),
+            Kind::Multipart(children) => self.multipart(children, &fields, depth)?,
+            Kind::Message(message) => self.message(node, message.as_ref(), &fields, depth)?,
             Kind::Leaf => self.leaf(node, &fields),
         }
         self.text(")");
+        Ok(())
     }
 
-    fn multipart(&mut self, children: &[Node<'_>], fields: &MimeFields, depth: usize) {
-        if children.is_empty() || depth >= DEPTH_MAX {
+    fn multipart(&mut self, children: Children<'_>, fields: &MimeFields, depth: usize) -> Result<(), Stop> {
+        let mut shown = children.iter().filter(|_| depth < DEPTH_MAX).peekable();
+        if shown.peek().is_none() {
             self.empty_text();
-        } else {
-            children.iter().for_each(|child| self.part(child, depth + 1));
         }
+        shown.try_for_each(|child| self.part(&child, depth + 1))?;
         self.text(" ");
         let content_type = fields.content_type.as_ref();
         let subtype = content_type.map(|of| of.subtype.as_slice()).filter(|subtype| !subtype.is_empty());
-        string(self.out, subtype.unwrap_or(b"mixed"));
+        string(self.out.room(), subtype.unwrap_or(b"mixed"));
         if self.extended {
             self.text(" ");
             self.parameters(content_type.map_or(&[], |of| &of.parameters));
             self.extension(fields);
         }
+        Ok(())
     }
 
-    fn message(&mut self, node: &Node<'_>, message: Option<&Node<'_>>, fields: &MimeFields, depth: usize) {
+    fn message(
+        &mut self,
+        node: &Node<'_>,
+        message: Option<&Node<'_>>,
+        fields: &MimeFields,
+        depth: usize,
+    ) -> Result<(), Stop> {
         self.text("\"message\" \"rfc822\" ");
         self.parameters(fields.content_type.as_ref().map_or(&[], |of| &of.parameters));
         self.basic(node, fields);
         self.text(" ");
         match message.filter(|_| depth < DEPTH_MAX) {
             Some(message) => {
-                envelope::write(self.out, &message.block());
+                envelope::write(self.out.room(), &message.block(), &mut self.addresses_left);
                 self.text(" ");
-                self.part(message, depth + 1);
+                self.part(message, depth + 1)?;
             }
             None => {
-                self.out.extend_from_slice(EMPTY_ENVELOPE);
+                self.out.room().extend_from_slice(EMPTY_ENVELOPE);
                 self.text(" ");
                 self.empty_text();
             }
         }
         self.lines(node);
         self.md5(fields);
+        Ok(())
     }
 
     fn leaf(&mut self, node: &Node<'_>, fields: &MimeFields) {
         let content_type = fields.content_type.as_ref();
         let kind = content_type.map_or(b"text".as_slice(), |of| &of.kind);
-        string(self.out, kind);
+        string(self.out.room(), kind);
         self.text(" ");
-        string(self.out, content_type.map_or(b"plain".as_slice(), |of| &of.subtype));
+        string(self.out.room(), content_type.map_or(b"plain".as_slice(), |of| &of.subtype));
         self.text(" ");
         let is_text = kind.eq_ignore_ascii_case(b"text");
         let mut parameters = content_type.map(|of| of.parameters.clone()).unwrap_or_default();
@@ -99,10 +118,10 @@ impl Writer<'_> {
     fn basic(&mut self, node: &Node<'_>, fields: &MimeFields) {
         for text in [&fields.id, &fields.description] {
             self.text(" ");
-            nstring(self.out, text.as_deref());
+            nstring(self.out.room(), text.as_deref());
         }
         self.text(" ");
-        string(self.out, fields.encoding.as_deref().unwrap_or(b"7bit"));
+        string(self.out.room(), fields.encoding.as_deref().unwrap_or(b"7bit"));
         self.text(&format!(" {}", node.part.canonical_octets));
     }
 
@@ -113,7 +132,7 @@ impl Writer<'_> {
     fn md5(&mut self, fields: &MimeFields) {
         if self.extended {
             self.text(" ");
-            nstring(self.out, fields.md5.as_deref());
+            nstring(self.out.room(), fields.md5.as_deref());
             self.extension(fields);
         }
     }
@@ -124,7 +143,7 @@ impl Writer<'_> {
         match &fields.disposition {
             Some((kind, parameters)) => {
                 self.text("(");
-                string(self.out, kind);
+                string(self.out.room(), kind);
                 self.text(" ");
                 self.parameters(parameters);
                 self.text(")");
@@ -138,7 +157,7 @@ impl Writer<'_> {
             self.list(fields.languages.iter().map(Vec::as_slice));
         }
         self.text(" ");
-        nstring(self.out, fields.location.as_deref());
+        nstring(self.out.room(), fields.location.as_deref());
     }
 
     fn parameters(&mut self, parameters: &[(Vec<u8>, Vec<u8>)]) {
@@ -151,18 +170,18 @@ impl Writer<'_> {
     fn list<'a>(&mut self, texts: impl Iterator<Item = &'a [u8]>) {
         for (number, text) in texts.enumerate() {
             self.text(if number == 0 { "(" } else { " " });
-            string(self.out, text);
+            string(self.out.room(), text);
         }
         self.text(")");
     }
 
     fn empty_text(&mut self) {
-        self.out.extend_from_slice(EMPTY_TEXT);
+        self.out.room().extend_from_slice(EMPTY_TEXT);
         self.text(if self.extended { " NIL NIL NIL NIL)" } else { ")" });
     }
 
     fn text(&mut self, text: &str) {
-        self.out.extend_from_slice(text.as_bytes());
+        self.out.room().extend_from_slice(text.as_bytes());
     }
 }
 
@@ -171,13 +190,24 @@ mod tests {
     use super::*;
     use crate::mail::Part;
 
+    impl Sink for Vec<u8> {
+        fn room(&mut self) -> &mut Vec<u8> {
+            self
+        }
+
+        fn put(&mut self, octets: &[u8]) -> Result<(), Stop> {
+            self.extend_from_slice(octets);
+            Ok(())
+        }
+    }
+
     fn part(header: &str, canonical_octets: u64, lines: u64) -> Part {
         Part { header: header.into(), canonical_octets, lines, ..Part::default() }
     }
 
     fn check(root: Part, unread: bool, extended: bool, expect: &str) {
         let mut out = Vec::new();
-        write(&mut out, &Tree { root, unread }, extended);
+        write(&mut out, &Tree { root, unread }, extended).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), expect);
     }
 
@@ -255,7 +285,7 @@ mod tests {
             ..part("Content-Type: multipart/mixed; boundary=b\r\n", 1, 0)
         });
         let mut out = Vec::new();
-        write(&mut out, &Tree { root, unread: false }, true);
+        write(&mut out, &Tree { root, unread: false }, true).unwrap();
         assert!(out.len() < 10_000);
         assert_eq!(out.iter().filter(|b| **b == b'(').count(), out.iter().filter(|b| **b == b')').count());
     }

@@ -27,10 +27,18 @@ pub(super) struct Node<'a> {
     unread: bool,
 }
 
+/// The parts of a multipart.
+#[derive(Clone, Copy)]
+pub(super) struct Children<'a> {
+    parts: &'a [Part],
+    in_digest: bool,
+    unread: bool,
+}
+
 /// What a part is.
 pub(super) enum Kind<'a> {
     /// A multipart; without children when none were found.
-    Multipart(Vec<Node<'a>>),
+    Multipart(Children<'a>),
     /// A `message/rfc822`; the message, unless it is encoded or beyond the limits.
     Message(Option<Node<'a>>),
     /// Anything else.
@@ -47,22 +55,41 @@ impl Tree {
     pub(super) fn find(&self, numbers: &[NonZeroU32]) -> Option<Node<'_>> {
         let mut at = self.root();
         for (step, number) in numbers.iter().enumerate() {
+            let mut kind = at.kind();
             if step > 0 {
                 // Only a message is numbered inside; that it has a number of its own counts for nothing.
-                match at.kind() {
-                    Kind::Message(message) => at = message?,
+                match kind {
+                    Kind::Message(message) => {
+                        at = message?;
+                        kind = at.kind();
+                    }
                     Kind::Multipart(_) => {}
                     Kind::Leaf => return None,
                 }
             }
-            if let Kind::Multipart(children) = at.kind() {
-                let index = usize::try_from(number.get() - 1).ok()?;
-                at = *children.get(index)?;
+            if let Kind::Multipart(children) = kind {
+                at = children.get(usize::try_from(number.get() - 1).ok()?)?;
             } else if number.get() != 1 {
                 return None;
             }
         }
         Some(at)
+    }
+}
+
+impl<'a> Children<'a> {
+    fn node(self, part: &'a Part) -> Node<'a> {
+        Node { part, in_digest: self.in_digest, unread: self.unread }
+    }
+
+    /// The one at this place.
+    pub(super) fn get(self, index: usize) -> Option<Node<'a>> {
+        self.parts.get(index).map(|part| self.node(part))
+    }
+
+    /// All, in order.
+    pub(super) fn iter(self) -> impl Iterator<Item = Node<'a>> {
+        self.parts.iter().map(move |part| self.node(part))
     }
 }
 
@@ -91,8 +118,8 @@ impl<'a> Node<'a> {
         let is_multipart = content_type.is_some_and(|of| of.kind.eq_ignore_ascii_case(b"multipart"));
         if is_multipart || !self.part.children.is_empty() {
             let in_digest = fields.is_type(b"multipart", b"digest");
-            let node = |part| Node { part, in_digest, unread: self.unread };
-            return Kind::Multipart(self.part.children.iter().map(node).collect());
+            let parts = &self.part.children;
+            return Kind::Multipart(Children { parts, in_digest, unread: self.unread });
         }
         if fields.is_type(b"message", b"rfc822") || (self.in_digest && content_type.is_none()) {
             let node = |part| Node { part, in_digest: false, unread: self.unread };

@@ -300,7 +300,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     fn log_unreadable(&self, index: usize, failed: Option<PumpError>) -> FetchError {
         let (error, text) = match failed {
             Some(PumpError::Open(error)) => (error, error.to_string()),
-            Some(PumpError::Read(error)) => (FetchError::Damaged, error.to_string()),
+            Some(PumpError::Read(error)) => (FetchError::of_read(&error), error.to_string()),
             None => (FetchError::Temporary, "the reader broke off".to_owned()),
         };
         // Nothing is wrong with it, and who keeps it has said so.
@@ -310,7 +310,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         if let Some(Open { logged_in, visit, .. }) = &self.open {
             let entries = logged_in.maildrop.entries();
             let uidl = entries.get(index).map(|entry| entry.uidl.as_str()).unwrap_or_default();
-            let event = if error == FetchError::Damaged { "fetch.damaged" } else { "fetch.unreadable" };
+            let event = match error {
+                FetchError::Damaged => "fetch.damaged",
+                FetchError::Gone => "fetch.gone",
+                _ => "fetch.unreadable",
+            };
             let session_id = self.client.session_id;
             tracing::error!(event, %session_id, mailbox = visit.mailbox, uidl, error = text);
         }

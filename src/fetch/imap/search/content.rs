@@ -1,20 +1,23 @@
 //! The parts of a message that are searched, read once from its beginning, through a buffer.
 
+use super::GoOn;
 use super::charset::TextDecoder;
 use super::header::Header;
 use super::key::{Known, Plan};
 use super::text::{Needle, fold};
+use crate::fetch::canonical::Canonical;
 use crate::fetch::folders::{Folder, FolderEntry};
 use crate::fetch::maildrop::FetchError;
 use crate::mail::header::{Head, Transfer};
 use crate::mail::transfer::Decoder;
 use crate::mail::{MessageSummary, Part};
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 /// Octets read at once.
 const BUFFER_OCTETS: usize = 64 * 1024;
 /// The longest header that is looked for in a message whose summary does not tell its parts.
-const HEADER_OCTETS_MAX: u64 = 1024 * 1024;
+pub(super) const HEADER_OCTETS_MAX: u64 = 1024 * 1024;
 
 /// What is known of a message without its text.
 pub(super) enum Outline {
@@ -27,20 +30,41 @@ pub(super) enum Outline {
 impl Outline {
     /// Opens the summary, or the message where that does not do.
     pub(super) fn of(folder: &dyn Folder, entry: &FolderEntry) -> Result<Outline, FetchError> {
+        match Outline::of_summary(folder, entry)? {
+            Some(outline) => Ok(outline),
+            None => Outline::of_message(folder, entry),
+        }
+    }
+
+    /// Opens the summary; nothing where that does not do.
+    pub(super) fn of_summary(
+        folder: &dyn Folder,
+        entry: &FolderEntry,
+    ) -> Result<Option<Outline>, FetchError> {
         match folder.summary(entry) {
-            Ok(summary) if summary.structure.is_some() => Ok(Outline::Parts(summary)),
-            Ok(_) | Err(FetchError::Damaged) => read_header(folder.read(entry)?).map(Outline::Header),
+            Ok(summary) if summary.structure.is_some() => Ok(Some(Outline::Parts(summary))),
+            Ok(_) | Err(FetchError::Damaged) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The header block of the message.
-    pub(super) fn header(&self) -> &[u8] {
-        match self {
+    /// Opens the message, and reads no more than its header.
+    pub(super) fn of_message(folder: &dyn Folder, entry: &FolderEntry) -> Result<Outline, FetchError> {
+        read_header(folder.read(entry)?).map(Outline::Header)
+    }
+
+    /// The header block of the message, in canonical form.
+    pub(super) fn header(&self) -> Cow<'_, [u8]> {
+        canonical(match self {
             Outline::Parts(summary) => summary.structure.as_deref().map_or(b"", |root| &root.header),
             Outline::Header(header) => header,
-        }
+        })
     }
+}
+
+/// A header block as FETCH serves it: what looks like one field as it is stored may be two.
+fn canonical(block: &[u8]) -> Cow<'_, [u8]> {
+    Canonical::new().push(block)
 }
 
 /// The header block with its empty line, or the beginning of one that is too long.
@@ -95,7 +119,7 @@ struct Body {
 pub(super) fn look(
     outline: &Outline,
     open: impl FnOnce() -> Result<Box<dyn Read + Send>, FetchError>,
-    go_on: &dyn Fn() -> bool,
+    go_on: GoOn<'_>,
     plan: &Plan,
     known: &mut Known,
 ) -> Result<(), FetchError> {
@@ -134,11 +158,12 @@ fn parts(root: &Part, plan: &Plan, known: &mut Known) -> Vec<Body> {
     let mut todo = vec![(root, false)];
     let mut is_root = true;
     while let Some((part, in_digest)) = todo.pop() {
+        let block = canonical(&part.header);
         if !std::mem::take(&mut is_root) {
-            let header = Header::new(&part.header);
+            let header = Header::new(&block);
             found(plan, known, |needle| header.contains(needle));
         }
-        let head = Head::parse(&part.header);
+        let head = Head::parse(&block);
         let media_type = head.media_type.as_str();
         // RFC 2045 §5.2: what says nothing, or nothing that can be read, is text.
         let says_nothing = !media_type.contains('/');
@@ -173,7 +198,7 @@ struct Reading<'a> {
     content: Box<dyn Read + Send>,
     at: u64,
     buffer: Vec<u8>,
-    go_on: &'a dyn Fn() -> bool,
+    go_on: GoOn<'a>,
 }
 
 impl Reading<'_> {
@@ -216,15 +241,9 @@ fn read_some<'a>(content: &mut impl Read, buffer: &'a mut [u8]) -> Result<&'a [u
         match content.read(buffer) {
             Ok(read) => return Ok(buffer.get(..read).unwrap_or_default()),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if is_damage(e.kind()) => return Err(FetchError::Damaged),
-            Err(_) => return Err(FetchError::Temporary),
+            Err(e) => return Err(FetchError::of_read(&e)),
         }
     }
-}
-
-/// How a keeper says that octets are not there or not what they were, and will not be the next time.
-fn is_damage(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound)
 }
 
 /// The text of a part, a window of it at a time: what came last, and before that as much as a string that was not whole yet

@@ -14,6 +14,7 @@ pub(super) struct Header<'a> {
     fields: Vec<(Field<'a>, OnceCell<Folded>)>,
     block: &'a [u8],
     folded_block: OnceCell<Vec<u8>>,
+    day: OnceCell<Option<i64>>,
 }
 
 /// What a field says.
@@ -56,7 +57,7 @@ fn shown(field: &Field<'_>) -> Vec<u8> {
 impl<'a> Header<'a> {
     pub(super) fn new(block: &'a [u8]) -> Header<'a> {
         let fields = fields(block).map(|field| (field, OnceCell::new())).collect();
-        Header { fields, block, folded_block: OnceCell::new() }
+        Header { fields, block, folded_block: OnceCell::new(), day: OnceCell::new() }
     }
 
     /// True when a field of this name has this in its value; a field without a value has the empty string in it.
@@ -87,6 +88,10 @@ impl<'a> Header<'a> {
 
     /// The day that the Date field says, since 1970, in its own zone.
     pub(super) fn day(&self) -> Option<i64> {
+        *self.day.get_or_init(|| self.read_day())
+    }
+
+    fn read_day(&self) -> Option<i64> {
         let (field, _) = self.fields.iter().find(|(field, _)| field.is("Date"))?;
         let date = day_written(&field.unfolded())?;
         Some(i64::from(date.to_julian_day()) - EPOCH_JULIAN_DAY)

@@ -3,12 +3,13 @@
 use super::header::Header;
 use super::text::Needle;
 use crate::fetch::folders::FolderEntry;
+use crate::fetch::imap::session::sets::{Runs, runs};
 use crate::fetch::imap::step::{Numbered, SearchError};
 use crate::mail::Flags;
 use imap_codec::imap_types::core::AString;
 use imap_codec::imap_types::datetime::NaiveDate;
 use imap_codec::imap_types::search::SearchKey;
-use imap_codec::imap_types::sequence::{SeqOrUid, Sequence, SequenceSet};
+use imap_codec::imap_types::sequence::SequenceSet;
 use std::ops::Range;
 
 /// Keys in one search, those in parentheses counted singly.
@@ -287,35 +288,13 @@ fn day(date: &NaiveDate) -> i64 {
     midnight.map_or(0, |midnight| midnight.and_utc().timestamp().div_euclid(DAY_SECONDS))
 }
 
-/// Numbers in a sequence set: ranges that rise and do not touch.
+/// Numbers in a sequence set.
 #[derive(Debug)]
-pub(super) struct Ranges(Vec<(u32, u32)>);
+pub(super) struct Ranges(Runs);
 
 impl Ranges {
     fn new(set: &SequenceSet, largest: u32) -> Ranges {
-        let value = |number: &SeqOrUid| match number {
-            SeqOrUid::Value(value) => value.get(),
-            SeqOrUid::Asterisk => largest,
-        };
-        let mut ranges: Vec<_> = set
-            .0
-            .as_ref()
-            .iter()
-            .map(|sequence| match sequence {
-                Sequence::Single(one) => (value(one), value(one)),
-                // Either end may be the larger, RFC 3501 §9 `seq-range`.
-                Sequence::Range(one, other) => (value(one).min(value(other)), value(one).max(value(other))),
-            })
-            .collect();
-        ranges.sort_unstable();
-        let mut joined: Vec<(u32, u32)> = Vec::new();
-        for (from, to) in ranges {
-            match joined.last_mut() {
-                Some(last) if from <= last.1.saturating_add(1) => last.1 = last.1.max(to),
-                _ => joined.push((from, to)),
-            }
-        }
-        Ranges(joined)
+        Ranges(runs(set, largest))
     }
 
     fn contain(&self, number: u32) -> bool {

@@ -300,6 +300,40 @@ fn too_much_is_refused_before_anything_is_opened() {
     assert_eq!(fake.state().opened, OPENED_MAX);
 }
 
+#[test]
+fn headers_read_from_messages_count_as_opened() {
+    let fake = Fake::default();
+    let message: std::sync::Arc<[u8]> = BARE.into();
+    let mut summary = imap_fake::summary_of(BARE);
+    summary.structure = None;
+    let summary = std::sync::Arc::new(summary);
+    let stored = |uid| imap_fake::Stored {
+        uid,
+        flags: Flags::NONE,
+        octets: message.clone(),
+        summary: summary.clone(),
+        received_at: crate::mail::Timestamp::from_unix_ms(imap_fake::FIRST_CAME_MS),
+    };
+    let most = OPENED_MAX as u32;
+    fake.state().folders[0].messages = (1..=most + 1).map(stored).collect();
+    check(&fake, "SUBJECT nowhere 2:*", &[], &[]);
+    assert_eq!(fake.state().opened, OPENED_MAX);
+    fake.state().opened = 0;
+    assert!(matches!(search(&fake, key("SUBJECT nowhere", &[])), Err(SearchError::TooMuch(_))));
+    assert!(fake.state().opened <= OPENED_MAX);
+}
+
+#[test]
+fn headers_are_searched_as_they_are_served() {
+    let part = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX-A: 1\rX-B: =?utf-8?q?k=C3=B6y?=\r\n\r\nx\r\n--b--\r\n";
+    let fake = Fake::with(&[b"Subject: x\rFrom: boss@x\r\n\r\nbody".to_vec(), part.as_bytes().to_vec()]);
+    check(&fake, "FROM boss", &[], &[1]);
+    check(&fake, "SUBJECT boss", &[], &[]);
+    check(&fake, "BODY $", &["x-b: k\u{f6}y".as_bytes()], &[2]);
+    fake.state().faults.no_summary = Some(1);
+    check(&fake, "FROM boss", &[], &[1]);
+}
+
 fn refused(key: SearchKey<'static>) -> bool {
     matches!(search(&Fake::default(), key), Err(SearchError::TooMuch(_)))
 }

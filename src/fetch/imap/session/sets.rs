@@ -3,10 +3,10 @@
 use imap_codec::imap_types::sequence::{SeqOrUid, Sequence, SequenceSet};
 
 /// Runs of numbers, rising, apart from each other; first and last of each.
-pub(super) type Runs = Vec<(u32, u32)>;
+pub(in crate::fetch::imap) type Runs = Vec<(u32, u32)>;
 
 /// What a set means where `largest` is the largest number in use: `*`. Nothing when there is none.
-pub(super) fn runs(set: &SequenceSet, largest: u32) -> Runs {
+pub(in crate::fetch::imap) fn runs(set: &SequenceSet, largest: u32) -> Runs {
     if largest == 0 {
         return Vec::new();
     }
@@ -36,7 +36,7 @@ pub(super) fn runs(set: &SequenceSet, largest: u32) -> Runs {
 }
 
 /// True when every number of a set names one of `messages`; of an empty folder none does, nor does `*` (RFC 9051 §9, `seq-number`).
-pub(super) fn are_there(set: &SequenceSet, messages: usize) -> bool {
+pub(in crate::fetch::imap) fn are_there(set: &SequenceSet, messages: usize) -> bool {
     let largest = u32::try_from(messages).unwrap_or(u32::MAX);
     runs(set, largest).last().is_some_and(|(_, last)| *last <= largest)
 }
