@@ -7,10 +7,12 @@
 mod delivery;
 #[path = "support/fetch_gateway.rs"]
 mod fetch_gateway;
+#[path = "support/log_lines.rs"]
+mod log_lines;
 
 use daybook::fetch::auth::{LoginRefusal, Password};
 use daybook::fetch::maildrop::{Client, FetchError};
-use daybook::mail::SessionId;
+use daybook::mail::{FlagChange, Flags, SessionId, Uid};
 use daybook::store::{GatewayMailboxChange, Store, generate_password};
 use fetch_gateway::Gateway;
 use std::io::Read;
@@ -42,7 +44,7 @@ async fn keys_changed_while_a_client_is_in_send_it_to_log_in_anew() {
     assert_eq!(imap.folders.account(), Err(FetchError::LacksKey));
     assert_eq!(imap.folders.open("INBOX").err(), Some(FetchError::LacksKey));
     // What is open, was sealed to the key that the client has.
-    let (_, rows) = folder.rows(daybook::mail::Uid::FIRST).unwrap();
+    let (_, rows) = folder.rows(Uid::FIRST).unwrap();
     let entries = folder.entries(&[rows[0].uid]).unwrap();
     let mut text = String::new();
     folder.read(&entries[0]).unwrap().read_to_string(&mut text).unwrap();
@@ -74,6 +76,28 @@ async fn a_client_in_a_gateway_mailbox_that_is_deleted_ends_its_session_and_gets
     assert!(inbox.values().all(|receipt| gateway.is_deletion_on_record(*receipt)));
     drop((pop3, imap));
     assert_eq!(refused(&gateway, &login, &gateway.password, "192.0.2.1").await, Some(LoginRefusal::Wrong));
+    gateway.store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_took_out_is_not_told_as_deleted_by_a_poller() {
+    let mut gateway = Gateway::new().await;
+    let inbox = gateway.fill(2).await;
+    let login = gateway.mailbox.login().to_owned();
+    let password = || Password::new(&gateway.password);
+    let pop3 = gateway.logins.exclusive(&login, password(), &client("192.0.2.1")).await.ok().unwrap();
+    let imap = gateway.logins.folders(&login, password(), &client("192.0.2.2")).await.ok().unwrap();
+    let folder = imap.folders.open("INBOX").unwrap().unwrap();
+    let first = vec![Uid::FIRST];
+    let (log, deleted) = (log_lines::Log::default(), FlagChange::Add(Flags::DELETED));
+    folder.set_flags(first.clone(), deleted).await.unwrap();
+    assert_eq!(folder.expunge(first.clone()).await, Ok(first));
+    let listening = log.listen();
+    assert_eq!(pop3.maildrop.finish(vec![0, 1], vec![0, 1]).await, Ok(1));
+    drop(listening);
+    let told: Vec<_> = log.lines().into_iter().filter(|line| line["event"] == "fetch.deleted").collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["receipt_id"], inbox[&2].to_string());
     gateway.store.close().await;
 }
 

@@ -221,7 +221,7 @@ fn unreadable<T>(read: Result<T, FetchError>) -> Result<Option<T>, FetchError> {
     match read {
         Ok(read) => Ok(Some(read)),
         Err(FetchError::Gone | FetchError::Damaged | FetchError::LacksKey) => Ok(None),
-        Err(FetchError::Temporary) => Err(FetchError::Temporary),
+        Err(error @ (FetchError::Temporary | FetchError::NotAllowed)) => Err(error),
     }
 }
 

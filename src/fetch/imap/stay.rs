@@ -9,7 +9,7 @@
 use super::step::{Answer, Ask, Opened};
 use super::stream::Kept;
 use crate::fetch::auth::Entered;
-use crate::fetch::folders::{Account, Changes, Folder, FolderMarks, FolderRow, Folders, changes};
+use crate::fetch::folders::{Account, Changes, FlagsSet, Folder, FolderMarks, Folders, changes};
 use crate::fetch::maildrop::{Client, FetchError};
 use crate::fetch::talk::End;
 use crate::fetch::visit::{Deeds, Visit};
@@ -162,7 +162,7 @@ impl Stay {
         }
     }
 
-    /// Does what the session asks for. All output must have been sent before.
+    /// Does what the session asks for. Where that [is after fetches](Ask::is_after_fetches), all output must have been sent before.
     pub(super) async fn answer(&mut self, ask: Ask, client: &Client) -> Answer {
         match ask {
             Ask::List => Answer::List(self.in_account(client, |folders| folders.list()).await),
@@ -190,29 +190,29 @@ impl Stay {
     }
 
     /// Messages whose content was given become `\Seen`; gives the flags they have now.
-    pub(super) async fn see(&self, uids: Vec<Uid>, client: &Client) -> Vec<FolderRow> {
+    pub(super) async fn see(&self, uids: Vec<Uid>, client: &Client) -> FlagsSet {
         if uids.is_empty() {
-            return Vec::new();
+            return FlagsSet::default();
         }
         let seen = self.set_flags(uids, FlagChange::Add(Flags::SEEN)).await;
         // The client has what it asked for: to call that a failure would have it ask again.
         seen.unwrap_or_else(|error| {
             self.visit.log_failed_commit(client, error);
-            Vec::new()
+            FlagsSet::default()
         })
     }
 
-    async fn set_flags(&self, uids: Vec<Uid>, change: FlagChange) -> Result<Vec<FolderRow>, FetchError> {
+    async fn set_flags(&self, uids: Vec<Uid>, change: FlagChange) -> Result<FlagsSet, FetchError> {
         let folder = self.folder().ok_or(FetchError::Gone)?;
         folder.set_flags(uids, change).await
     }
 
-    async fn expunge(&mut self, uids: Vec<Uid>, client: &Client) -> Result<usize, FetchError> {
+    async fn expunge(&mut self, uids: Vec<Uid>, client: &Client) -> Result<Vec<Uid>, FetchError> {
         self.record(client).await?;
         let folder = self.folder().ok_or(FetchError::Gone)?;
-        let gone = folder.expunge(uids).await?;
-        self.deleted += gone;
-        Ok(gone)
+        let taken = folder.expunge(uids).await?;
+        self.deleted += taken.len();
+        Ok(taken)
     }
 
     async fn open(&mut self, path: String, client: &Client) -> Result<Option<Opened>, FetchError> {
