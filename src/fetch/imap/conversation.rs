@@ -220,7 +220,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
         // On record before the client hears that all is done.
         self.flush().await?;
         if let Some(stay) = &mut self.stay {
-            stay.record(&self.client).await.unwrap_or_default();
+            stay.record(&self.client).await;
         }
         self.talk.say(reply);
         Ok(Next::Close(End::Quit))
