@@ -7,6 +7,8 @@
 mod delivery;
 #[path = "support/fetch_gateway.rs"]
 mod fetch_gateway;
+#[path = "support/log_lines.rs"]
+mod log_lines;
 
 use daybook::fetch::auth::{LoginRefusal, Password};
 use daybook::fetch::maildrop::{Client, FetchError, LoginError, Maildrops};
@@ -113,6 +115,28 @@ async fn a_client_in_a_gateway_mailbox_that_is_deleted_ends_its_session_and_gets
     assert!(inbox.values().all(|receipt| gateway.is_deletion_on_record(*receipt)));
     drop((pop3, imap));
     assert_eq!(refused(&gateway, &login, &gateway.password, "192.0.2.1").await, Some(LoginRefusal::Wrong));
+    gateway.store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_took_out_is_not_told_as_deleted_by_a_poller() {
+    let mut gateway = Gateway::new().await;
+    let inbox = gateway.fill(2).await;
+    let login = gateway.mailbox.login().to_owned();
+    let password = || Password::new(&gateway.password);
+    let pop3 = gateway.logins.exclusive(&login, password(), &client("192.0.2.1")).await.ok().unwrap();
+    let imap = gateway.logins.folders(&login, password(), &client("192.0.2.2")).await.ok().unwrap();
+    let folder = imap.folders.open("INBOX").unwrap().unwrap();
+    let first = vec![Uid::FIRST];
+    let (log, deleted) = (log_lines::Log::default(), FlagChange::Add(Flags::DELETED));
+    folder.set_flags(first.clone(), deleted).await.unwrap();
+    assert_eq!(folder.expunge(first.clone()).await, Ok(first));
+    let listening = log.listen();
+    assert_eq!(pop3.maildrop.finish(vec![0, 1], vec![0, 1]).await, Ok(1));
+    drop(listening);
+    let told: Vec<_> = log.lines().into_iter().filter(|line| line["event"] == "fetch.deleted").collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["receipt_id"], inbox[&2].to_string());
     gateway.store.close().await;
 }
 

@@ -233,6 +233,31 @@ async fn a_client_that_goes_away_amid_a_fetch_has_fetched_what_it_was_given_whol
 }
 
 #[tokio::test]
+async fn what_could_not_be_recorded_when_a_folder_was_left_is_recorded_before_anything_is_taken_out_of_it() {
+    let fake = Fake::with(&[b"one\r\n".to_vec(), b"two\r\n".to_vec()]);
+    let (server, mut client) = with_inbox_open(&fake, Imap::waits()).await;
+    fake.state().faults.commit = true;
+    client
+        .send(b"c UID FETCH 1:2 BODY.PEEK[]\r\nd UNSELECT\r\ne SELECT Unassigned\r\nf SELECT INBOX\r\n")
+        .await;
+    until(&mut client, "f OK").await;
+    assert_eq!(fetched(&fake), Vec::<u32>::new());
+    fake.state().faults.commit = false;
+    client.send(b"g STORE 1 +FLAGS (\\Deleted)\r\nh EXPUNGE\r\n").await;
+    until(&mut client, "h OK").await;
+    assert_eq!(fetched(&fake), [1, 2]);
+    // And what was left for good, at the end.
+    fake.state().faults.commit = true;
+    client.send(b"i UID FETCH 2 BODY.PEEK[]\r\nj UNSELECT\r\n").await;
+    until(&mut client, "j OK").await;
+    fake.state().faults.commit = false;
+    client.send(b"k LOGOUT\r\n").await;
+    until(&mut client, "k OK").await;
+    assert_eq!(fetched(&fake), [1, 2, 2]);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_silent_client_hears_bye_and_loses_nothing() {
     let fake = Fake::with(&[b"one\r\n".to_vec()]);
     let waits = Waits { idle: Duration::from_millis(100), ..Imap::waits() };

@@ -470,7 +470,7 @@ fn expunge_takes_out_what_is_marked() {
     let mut play = Play::in_inbox(messages(5));
     // Some clients send it all the time.
     check(&mut play, "a EXPUNGE", &["a OK nothing to expunge"]);
-    assert!(play.asked.is_empty());
+    assert_eq!(play.asked, ["Changes"]);
     play.line("a STORE 1,3,4 +FLAGS.SILENT (\\Deleted)");
     check(&mut play, "a UID EXPUNGE 2:3", &["* 3 EXPUNGE", "a OK expunged"]);
     check(&mut play, "a UID EXPUNGE 2:3", &["a OK nothing to expunge"]);
@@ -492,6 +492,56 @@ fn expunge_spares_what_another_unmarked() {
     play.line("a STORE 1:2 +FLAGS.SILENT (\\Deleted)");
     play.fake.flag("INBOX", 1, Flags::NONE);
     check(&mut play, "a EXPUNGE", &["* 1 FETCH (FLAGS ())", "* 2 EXPUNGE", "a OK expunged"]);
+}
+
+#[test]
+fn expunge_spares_what_another_unmarks_meanwhile() {
+    let mut play = Play::in_inbox(messages(3));
+    play.line("a STORE 1:3 +FLAGS.SILENT (\\Deleted)");
+    play.meanwhile = Some(Box::new(|fake, asked| {
+        if asked == "Expunge" {
+            fake.flag("INBOX", 2, Flags::NONE);
+        }
+    }));
+    check(&mut play, "a EXPUNGE", &["* 3 EXPUNGE", "* 1 EXPUNGE", "a OK expunged"]);
+    play.meanwhile = None;
+    assert_eq!(play.fake.rows("INBOX"), [(2, Flags::NONE)]);
+    check(&mut play, "a NOOP", &["* 1 FETCH (FLAGS ())", "a OK done"]);
+}
+
+#[test]
+fn a_change_that_was_none_hides_nothing_of_what_another_changed() {
+    let mut play = Play::in_inbox(messages(2));
+    play.line("a STORE 1:2 +FLAGS.SILENT (\\Deleted)");
+    play.meanwhile = Some(Box::new(|fake, asked| {
+        if asked == "SetFlags" {
+            fake.flag_at_once("INBOX", &[1, 2], Flags::SEEN);
+        }
+    }));
+    check(&mut play, "a STORE 1 +FLAGS (\\Seen)", &["* 1 FETCH (FLAGS (\\Seen))", "a OK stored"]);
+    play.meanwhile = None;
+    check(&mut play, "a EXPUNGE", &["* 2 FETCH (FLAGS (\\Seen))", "a OK nothing to expunge"]);
+    assert_eq!(play.fake.rows("INBOX").len(), 2);
+}
+
+#[test]
+fn what_another_connection_marked_is_taken_out() {
+    for command in ["a EXPUNGE", "a UID EXPUNGE 1:*", "a CLOSE"] {
+        let mut play = Play::in_inbox(messages(2));
+        play.fake.flag("INBOX", 2, Flags::DELETED);
+        check_end(&mut play, command, "a OK");
+        assert_eq!(play.fake.rows("INBOX"), [(1, Flags::NONE)], "{command}");
+    }
+}
+
+#[test]
+fn a_right_to_delete_that_was_taken_away_is_gone_for_who_has_the_folder_open() {
+    let mut play = Play::in_inbox(messages(1));
+    play.line("a STORE 1 +FLAGS (\\Deleted)");
+    play.fake.state().folders[0].changeable = Flags::ALL - Flags::DELETED;
+    check_end(&mut play, "a EXPUNGE", "a NO [NOPERM]");
+    check_end(&mut play, "a CLOSE", "a OK");
+    assert_eq!(play.fake.rows("INBOX").len(), 1);
 }
 
 #[test]

@@ -115,7 +115,9 @@ fn filled(dir: &Path, messages: u16) -> (GatewayMailboxId, Unlocked) {
     let uids: Vec<Uid> = (6..9).map(|uid| Uid::new(uid).unwrap()).collect();
     for (uids, flags) in [(&uids[..], Flags::SEEN), (&uids[2..], Flags::ALL - Flags::DELETED)] {
         let change = FlagChange::Replace(flags);
-        runtime().block_on(store.set_flags(mailbox.id, &FolderName::Inbox, uids, change, &client)).unwrap();
+        runtime()
+            .block_on(store.set_flags(mailbox.id, &FolderName::Inbox, uids, change, Flags::ALL, &client))
+            .unwrap();
     }
     let key = store.unlock(mailbox.login(), &password).unwrap();
     close(store);

@@ -801,7 +801,7 @@ impl From<StoreError> for OpError {
         match error {
             StoreError::Refused(why) => OpError::Refused(why),
             StoreError::Gone => OpError::NotFound("it is not there any more".to_owned()),
-            StoreError::LacksKey => OpError::Refused(error.to_string()),
+            StoreError::LacksKey | StoreError::NotAllowed => OpError::Refused(error.to_string()),
             StoreError::Full
             | StoreError::Io(..)
             | StoreError::Damaged(_)

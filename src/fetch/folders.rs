@@ -15,7 +15,7 @@ use std::io::Read;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-pub use crate::store::{ENTRIES_MAX, FolderMarks, FolderRow};
+pub use crate::store::{ENTRIES_MAX, FlagsSet, FolderMarks, FolderRow};
 
 /// What a client may know of the gateway mailbox it is logged in to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,15 +143,12 @@ pub trait Folder: Send + Sync {
     /// [`FetchError`].
     fn read(&self, entry: &FolderEntry) -> Result<Box<dyn Read + Send>, FetchError>;
 
-    /// Changes flags, durably; tells what each of them has now. What is not in [`Rights::flags`] stays.
+    /// Changes flags, durably; tells what each of them has now. What is not in [`Rights::flags`] stays, and `\Deleted` also where
+    /// the right to delete was taken away since. Of very many a part after the other is changed.
     ///
     /// # Errors
-    /// [`FetchError`]; then nothing was changed.
-    fn set_flags(
-        &self,
-        uids: Vec<Uid>,
-        change: FlagChange,
-    ) -> BoxFuture<'_, Result<Vec<FolderRow>, FetchError>>;
+    /// [`FetchError`]; then some of very many may be changed, and asking once more is right.
+    fn set_flags(&self, uids: Vec<Uid>, change: FlagChange) -> BoxFuture<'_, Result<FlagsSet, FetchError>>;
 
     /// Records that the client fetched messages whole: durable when it returns.
     ///
@@ -159,12 +156,12 @@ pub trait Folder: Send + Sync {
     /// [`FetchError`].
     fn record_fetched(&self, uids: Vec<Uid>) -> BoxFuture<'_, Result<(), FetchError>>;
 
-    /// Takes messages out, all or none, durably; tells how many were there. What was fetched must be recorded before, or it
-    /// would look like a loss.
+    /// Takes those messages out that are there and marked `\Deleted` at that moment, all or none, durably; tells which. What was
+    /// fetched must be recorded before, or it would look like a loss.
     ///
     /// # Errors
-    /// [`FetchError`]; then nothing was taken out.
-    fn expunge(&self, uids: Vec<Uid>) -> BoxFuture<'_, Result<usize, FetchError>>;
+    /// [`FetchError`]; then nothing was taken out. [`FetchError::NotAllowed`] where clients may not delete, or may no more.
+    fn expunge(&self, uids: Vec<Uid>) -> BoxFuture<'_, Result<Vec<Uid>, FetchError>>;
 
     /// Tells when something came, went or was flagged in this gateway mailbox: the number rises.
     fn watch(&self) -> watch::Receiver<u64>;

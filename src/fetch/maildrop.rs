@@ -72,6 +72,8 @@ pub enum FetchError {
     Damaged,
     /// The message is sealed to a former key, which the password given does not open.
     LacksKey,
+    /// Clients may not do that here, or may no more.
+    NotAllowed,
 }
 
 impl FetchError {
@@ -98,6 +100,7 @@ impl fmt::Display for FetchError {
             FetchError::Gone => "message is no longer in the store",
             FetchError::Damaged => "stored message is damaged",
             FetchError::LacksKey => "message is sealed to a former key",
+            FetchError::NotAllowed => "clients may not do that here",
         })
     }
 }
@@ -152,12 +155,12 @@ pub trait Maildrop: Send + Sync {
     /// [`FetchError`].
     fn read(&self, index: usize) -> Result<Box<dyn Read + Send>, FetchError>;
 
-    /// Records what the client fetched, and takes out what it deleted: all of it or, on an error, none.
-    /// Durable when it returns.
+    /// Records what the client fetched, and takes out what it deleted: all of it or, on an error, none. Tells how much was still
+    /// there to be taken out. Durable when it returns.
     ///
     /// # Errors
     /// [`FetchError`].
-    fn finish(&self, fetched: Vec<usize>, deleted: Vec<usize>) -> BoxFuture<'_, Result<(), FetchError>>;
+    fn finish(&self, fetched: Vec<usize>, deleted: Vec<usize>) -> BoxFuture<'_, Result<usize, FetchError>>;
 }
 
 #[cfg(test)]

@@ -180,28 +180,30 @@ impl Maildrop for StoredMaildrop {
         })
     }
 
-    fn finish(&self, fetched: Vec<usize>, deleted: Vec<usize>) -> BoxFuture<'_, Result<(), FetchError>> {
+    fn finish(&self, fetched: Vec<usize>, deleted: Vec<usize>) -> BoxFuture<'_, Result<usize, FetchError>> {
         Box::pin(async move {
             let id = self.key.gateway_mailbox.id;
             let failed = |error: StoreError| {
                 tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
                 FetchError::Temporary
             };
-            let (fetched, deleted) = (self.uids(&fetched), self.uids(&deleted));
+            let (fetched, mut deleted) = (self.uids(&fetched), self.uids(&deleted));
             // Fetched first: a delete whose fetch is not on record would look like a loss.
             match self.store.record_fetched(id, &FolderName::Inbox, &fetched, &self.client).await {
                 // Fetching goes on when the disk is full to the last octet.
                 Err(StoreError::Full) if deleted.is_empty() => {
                     self.log_unrecorded(fetched.len());
-                    return Ok(());
+                    return Ok(0);
                 }
                 recorded => recorded.map_err(failed)?,
             }
             metrics::fetched(fetched.len(), 0);
             // Nothing to delete is nothing that can fail.
             if !deleted.is_empty() {
-                let gone = self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await;
-                metrics::fetched(0, gone.map_err(failed)?);
+                let taken = self.store.expunge(id, &FolderName::Inbox, &deleted, &self.client).await;
+                // Others may have taken some out since the login: those are not this client's.
+                deleted = taken.map_err(failed)?;
+                metrics::fetched(0, deleted.len());
             }
             for (event, uids) in [("fetch.fetched", &fetched), ("fetch.deleted", &deleted)] {
                 for entry in self.stored.iter().filter(|e| uids.binary_search(&e.uid).is_ok()) {
@@ -217,7 +219,7 @@ impl Maildrop for StoredMaildrop {
                     );
                 }
             }
-            Ok(())
+            Ok(deleted.len())
         })
     }
 }

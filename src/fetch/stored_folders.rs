@@ -1,6 +1,8 @@
 //! The folders of the store, as IMAP sees them.
 
-use super::folders::{Account, Folder, FolderEntry, FolderInfo, FolderMarks, FolderRow, Folders, Rights};
+use super::folders::{
+    Account, FlagsSet, Folder, FolderEntry, FolderInfo, FolderMarks, FolderRow, Folders, Rights,
+};
 use super::maildrop::{BoxFuture, FetchError};
 use super::unreadable::Unreadable;
 use crate::mail::{FlagChange, Flags, GatewayMailbox, GatewayMailboxId, MessageSummary, Uid, UidValidity};
@@ -10,6 +12,7 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 /// Folders that are there before anything came to them, in the order in which they are listed.
 const ALWAYS: [FolderName; 3] = [FolderName::Inbox, FolderName::Unassigned, FolderName::Quarantine];
@@ -27,8 +30,9 @@ pub(super) struct StoredFolders {
     told: Told,
 }
 
+#[derive(Clone)]
 struct StoredFolder {
-    of: StoredFolders,
+    of: Arc<StoredFolders>,
     name: FolderName,
     path: String,
     rights: Rights,
@@ -177,14 +181,27 @@ impl Folders for StoredFolders {
     fn open(&self, path: &str) -> Result<Option<Arc<dyn Folder>>, FetchError> {
         let now = self.now()?;
         let Some(status) = self.named(path)? else { return Ok(None) };
-        // Users' folders are an archive: clients may mark what they read, and delete only where the admin says so.
-        let may_delete = status.name == FolderName::Inbox || now.fetch.user_delete;
+        // In an archive clients may mark what they read.
+        let may_delete = status.name.may_delete(now.fetch);
         let rights = Rights { flags: if may_delete { Flags::ALL } else { Flags::ALL - Flags::DELETED } };
-        Ok(Some(Arc::new(StoredFolder { of: self.clone(), name: status.name, path: status.path, rights })))
+        let of = Arc::new(self.clone());
+        Ok(Some(Arc::new(StoredFolder { of, name: status.name, path: status.path, rights })))
     }
 }
 
 impl StoredFolder {
+    /// Does on a thread that may block what reads the index or writes many lines.
+    async fn aside<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&StoredFolder) -> T + Send + 'static,
+    ) -> Result<T, FetchError> {
+        let folder = self.clone();
+        spawn_blocking(move || act(&folder)).await.map_err(|error| {
+            tracing::error!(event = "fetch.broken", session_id = %self.of.client.session_id, %error);
+            FetchError::Temporary
+        })
+    }
+
     fn log_each(&self, event: &'static str, entries: &[store::Entry]) {
         for entry in entries {
             tracing::info!(
@@ -253,14 +270,12 @@ impl Folder for StoredFolder {
         self.of.store.open(&self.of.key, MessageKey(entry.message)).map_err(|e| self.of.unreadable(e, entry))
     }
 
-    fn set_flags(
-        &self,
-        uids: Vec<Uid>,
-        change: FlagChange,
-    ) -> BoxFuture<'_, Result<Vec<FolderRow>, FetchError>> {
+    fn set_flags(&self, uids: Vec<Uid>, change: FlagChange) -> BoxFuture<'_, Result<FlagsSet, FetchError>> {
         Box::pin(async move {
             self.of.still_in()?;
-            let set = self.of.store.set_flags(self.of.id(), &self.name, &uids, change, &self.of.client).await;
+            let (id, changeable) = (self.of.id(), self.rights.flags);
+            let set =
+                self.of.store.set_flags(id, &self.name, &uids, change, changeable, &self.of.client).await;
             set.map_err(|e| self.of.failed(e))
         })
     }
@@ -271,20 +286,27 @@ impl Folder for StoredFolder {
                 self.of.store.record_fetched(self.of.id(), &self.name, &uids, &self.of.client).await;
             recorded.map_err(|e| self.of.failed(e))?;
             metrics::fetched(uids.len(), 0);
-            self.log_each("fetch.fetched", &self.for_log(&uids));
+            // It is on record, whatever becomes of the lines.
+            self.aside(move |folder| folder.log_each("fetch.fetched", &folder.for_log(&uids)))
+                .await
+                .unwrap_or_default();
             Ok(())
         })
     }
 
-    fn expunge(&self, uids: Vec<Uid>) -> BoxFuture<'_, Result<usize, FetchError>> {
+    fn expunge(&self, uids: Vec<Uid>) -> BoxFuture<'_, Result<Vec<Uid>, FetchError>> {
         Box::pin(async move {
             self.of.still_in()?;
-            let entries = self.for_log(&uids);
-            let gone = self.of.store.expunge(self.of.id(), &self.name, &uids, &self.of.client).await;
-            let gone = gone.map_err(|e| self.of.failed(e))?;
-            metrics::fetched(0, gone);
-            self.log_each("fetch.deleted", &entries);
-            Ok(gone)
+            let (mut gone, uids) = self.aside(move |folder| (folder.for_log(&uids), uids)).await?;
+            let taken = self.of.store.expunge_marked(self.of.id(), &self.name, &uids, &self.of.client).await;
+            let taken = taken.map_err(|error| match error {
+                StoreError::NotAllowed => FetchError::NotAllowed,
+                error => self.of.failed(error),
+            })?;
+            metrics::fetched(0, taken.len());
+            gone.retain(|entry| taken.binary_search(&entry.uid).is_ok());
+            self.aside(move |folder| folder.log_each("fetch.deleted", &gone)).await.unwrap_or_default();
+            Ok(taken)
         })
     }
 

@@ -70,7 +70,7 @@
 //! | `fetch.unreadable` | error | session_id, mailbox, uid, uidl, error | A message could not be read just now. |
 //! | `fetch.failed` | error | receipt_id, session_id, mailbox, uid, error | The store could not do what a client asked. |
 //! | `fetch.commit_failed` | error | session_id, mailbox, error | What a client fetched and deleted could not be recorded; nothing was deleted. |
-//! | `fetch.unrecorded` | warn | session_id, mailbox, peer, messages | So many messages were fetched, which could not be recorded: the disk is full to the last octet. |
+//! | `fetch.unrecorded` | warn | session_id, mailbox, peer, messages | So many messages were fetched, which could not be recorded: the disk is full to the last octet, or a client left more folders in that state than are kept. |
 //! | `fetch.tls_failed` | info, error | session_id, protocol, peer, error, cause | The handshake failed, by the client's fault (info) or ours (error). |
 //! | `fetch.tls_injection` | warn | session_id, protocol, peer, error | A client, or somebody between, sent commands before TLS to be taken for later ones. |
 //! | `fetch.over_cap` | warn | protocol, peer, limit, refused | Too many connections, as `smtp.over_cap`; logged at 1, 2, 4, 8, … refusals. |

@@ -258,7 +258,7 @@ fn fault(error: &StoreError) -> Fault {
         // next attempt brings its own.
         StoreError::Gone => Fault::Busy,
         StoreError::Refused(_) => Fault::Internal,
-        StoreError::LacksKey => Fault::Internal,
+        StoreError::LacksKey | StoreError::NotAllowed => Fault::Internal,
         StoreError::Io(..)
         | StoreError::Damaged(_)
         | StoreError::IndexDamaged(_)

@@ -39,11 +39,12 @@ use super::keep::Undeleted;
 use super::log::Log;
 use super::plant::{Plant, is_planted};
 use super::{
-    Client, Delivered, Delivery, Digest, FolderName, FolderRow, GatewayMailboxChange, Relation, Revised,
+    Client, Delivered, Delivery, Digest, FlagsSet, FolderName, GatewayMailboxChange, Relation, Revised,
     Revision, StoreError,
 };
 use crate::mail::{
-    FlagChange, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Maildrop, Timestamp, Uid, UidValidity,
+    FetchRules, FlagChange, Flags, GatewayMailbox, GatewayMailboxId, GatewayMailboxState, Maildrop,
+    Timestamp, Uid, UidValidity,
 };
 use crate::observe::metrics::{self, Written};
 use placing::{Placed, Placer, Subject};
@@ -70,7 +71,9 @@ pub(super) enum Command {
     },
     Expunge {
         event: FolderEvent,
-        answer: Answer<usize>,
+        /// Those alone that are marked `\Deleted`, where clients may delete.
+        marked_only: bool,
+        answer: Answer<Vec<Uid>>,
     },
     Fetched {
         event: FolderEvent,
@@ -80,7 +83,8 @@ pub(super) enum Command {
     SetFlags {
         event: FolderEvent,
         change: FlagChange,
-        answer: Answer<Vec<FolderRow>>,
+        changeable: Flags,
+        answer: Answer<FlagsSet>,
     },
     /// Makes a folder that nothing came to yet.
     MakeFolder {
@@ -582,14 +586,14 @@ impl Committer {
                     .map(|delivery| this.deliver(delivery, group))
                     .collect::<Result<Vec<_>, _>>()
             }),
-            Command::Expunge { event, answer } => {
-                self.attempt(group, answer, |this, group| this.expunge(event, group))
+            Command::Expunge { event, marked_only, answer } => {
+                self.attempt(group, answer, |this, group| this.expunge(event, marked_only, group))
             }
             Command::Fetched { event, answer } => {
                 self.attempt(group, answer, |this, group| this.fetched(event, group))
             }
-            Command::SetFlags { event, change, answer } => {
-                self.attempt(group, answer, |this, group| this.set_flags(event, change, group))
+            Command::SetFlags { event, change, changeable, answer } => {
+                self.attempt(group, answer, |this, group| this.set_flags(event, change, changeable, group))
             }
             Command::MakeFolder { gateway_mailbox, folder, at, answer } => {
                 self.attempt(group, answer, |this, group| {
@@ -776,10 +780,14 @@ impl Committer {
 
     /// What its INBOX holds: as this group says, before the sessions learn of it.
     fn view_of(&self, id: GatewayMailboxId, index: &Index) -> Result<Maildrop, StoreError> {
+        Ok(self.fetch_rules(id, index)?.maildrop)
+    }
+
+    fn fetch_rules(&self, id: GatewayMailboxId, index: &Index) -> Result<FetchRules, StoreError> {
         let known = if self.routes_changed { None } else { self.shared.known(id) };
         match known {
-            Some(known) => Ok(known.fetch.maildrop),
-            None => Ok(index.gateway_mailbox(id)?.ok_or(StoreError::Gone)?.fetch.maildrop),
+            Some(known) => Ok(known.fetch),
+            None => Ok(index.gateway_mailbox(id)?.ok_or(StoreError::Gone)?.fetch),
         }
     }
 
@@ -798,17 +806,27 @@ impl Committer {
         self.store_messages(&content, group)
     }
 
-    fn expunge(&mut self, mut event: FolderEvent, group: &mut Group<'_>) -> Result<usize, StoreError> {
+    fn expunge(
+        &mut self,
+        mut event: FolderEvent,
+        marked_only: bool,
+        group: &mut Group<'_>,
+    ) -> Result<Vec<Uid>, StoreError> {
         // From then on its grace counts: a clock that was put back must not shorten it.
         event.at = group.shared.clock.stamp().max(event.at);
-        let Some(folder) = group.index.folder(event.gateway_mailbox, &event.folder)? else { return Ok(0) };
-        let live = group.index.live_uids(folder.id, &event.uids)?;
-        if live.is_empty() {
-            return Ok(0);
+        event.uids.sort_unstable();
+        event.uids.dedup();
+        let id = event.gateway_mailbox;
+        let Some(folder) = group.index.folder(id, &event.folder)? else { return Ok(Vec::new()) };
+        let taken = if marked_only {
+            self.marked(&event, folder.id, group.index)?
+        } else {
+            group.index.live_uids(folder.id, &event.uids)?
+        };
+        if !taken.is_empty() {
+            group.push_fact(Fact::Deleted(event.into_fact(folder.id, taken.clone())))?;
         }
-        let count = live.len();
-        group.push_fact(Fact::Deleted(event.into_fact(folder.id, live)))?;
-        Ok(count)
+        Ok(taken)
     }
 
     fn fetched(&mut self, event: FolderEvent, group: &mut Group<'_>) -> Result<(), StoreError> {
@@ -844,7 +862,8 @@ impl Conclusion for () {}
 impl Conclusion for usize {}
 impl Conclusion for GatewayMailbox {}
 impl Conclusion for Vec<Revised> {}
-impl Conclusion for Vec<FolderRow> {}
+impl Conclusion for Vec<Uid> {}
+impl Conclusion for FlagsSet {}
 impl Conclusion for Vec<Delivered> {
     fn conclude(&mut self, committed: &Committed) {
         for delivered in self {

@@ -33,14 +33,15 @@ use super::state_file;
 use super::turned_away::Waiting;
 use super::{
     Activity, Arrivals, Backlog, BoxFuture, Came, Client, Delivered, Delivery, Digest, Entry, Escrow,
-    EscrowIdentity, FolderMarks, FolderName, FolderRow, FolderStatus, GatewayMailboxChange, KeepingStatus,
-    Keyring, Listing, MessageKey, NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery, ReceiptView, Recoverable,
-    Revised, Revision, Space, Spool, Stage, Standing, Store, StoreError, Tally, TransactionQuery,
-    TransactionView, Transactions, TurnedAway, UndeleteAsked, Undeleted, UnlockError, Unlocked, Walk, Walked,
+    EscrowIdentity, FlagsSet, FolderMarks, FolderName, FolderRow, FolderStatus, GatewayMailboxChange,
+    KeepingStatus, Keyring, Listing, MessageKey, NewGatewayMailbox, REVISIONS_MAX, ReceiptQuery, ReceiptView,
+    Recoverable, Revised, Revision, Space, Spool, Stage, Standing, Store, StoreError, Tally,
+    TransactionQuery, TransactionView, Transactions, TurnedAway, UndeleteAsked, Undeleted, UnlockError,
+    Unlocked, Walk, Walked,
 };
 use crate::mail::{
-    AddressKey, EnvelopeHeaders, FetchRules, FlagChange, GatewayAddress, GatewayMailbox, GatewayMailboxId,
-    GatewayMailboxState, Keeping, MessageSummary, Timestamp, Trust, Uid,
+    AddressKey, EnvelopeHeaders, FetchRules, FlagChange, Flags, GatewayAddress, GatewayMailbox,
+    GatewayMailboxId, GatewayMailboxState, Keeping, MessageSummary, Timestamp, Trust, Uid,
 };
 use crate::observe::now;
 use age::x25519::Recipient;
@@ -1177,9 +1178,20 @@ impl Store for Embedded {
         folder: &'a FolderName,
         uids: &'a [Uid],
         by: &'a Client,
-    ) -> BoxFuture<'a, Result<usize, StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<Uid>, StoreError>> {
         let event = folder_event(gateway_mailbox, folder, uids, by);
-        Box::pin(self.ask(|answer| Command::Expunge { event, answer }))
+        Box::pin(self.ask(|answer| Command::Expunge { event, marked_only: false, answer }))
+    }
+
+    fn expunge_marked<'a>(
+        &'a self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &'a FolderName,
+        uids: &'a [Uid],
+        by: &'a Client,
+    ) -> BoxFuture<'a, Result<Vec<Uid>, StoreError>> {
+        let event = folder_event(gateway_mailbox, folder, uids, by);
+        Box::pin(self.ask(|answer| Command::Expunge { event, marked_only: true, answer }))
     }
 
     fn record_fetched<'a>(
@@ -1232,10 +1244,11 @@ impl Store for Embedded {
         folder: &'a FolderName,
         uids: &'a [Uid],
         change: FlagChange,
+        changeable: Flags,
         by: &'a Client,
-    ) -> BoxFuture<'a, Result<Vec<FolderRow>, StoreError>> {
+    ) -> BoxFuture<'a, Result<FlagsSet, StoreError>> {
         let event = folder_event(gateway_mailbox, folder, uids, by);
-        Box::pin(super::folders::set_flags(self, event, change))
+        Box::pin(super::folders::set_flags(self, event, change, changeable))
     }
 
     fn changes(&self, gateway_mailbox: GatewayMailboxId) -> tokio::sync::watch::Receiver<u64> {

@@ -5,9 +5,10 @@ use super::embedded::{Embedded, Shared};
 use super::index::Index;
 use super::read::MessageReader;
 use super::{
-    ENTRIES_MAX, Entry, FolderMarks, FolderName, FolderRow, MessageKey, StoreError, StoredExtent, Unlocked,
+    ENTRIES_MAX, Entry, FlagsSet, FolderMarks, FolderName, FolderRow, MessageKey, StoreError, StoredExtent,
+    Unlocked,
 };
-use crate::mail::{FlagChange, GatewayMailboxId, MessageSummary, Uid};
+use crate::mail::{FlagChange, Flags, GatewayMailboxId, MessageSummary, Uid};
 use crate::observe::now;
 use std::io::Read;
 use std::sync::Arc;
@@ -68,16 +69,17 @@ pub(super) async fn set_flags(
     store: &Embedded,
     mut event: FolderEvent,
     change: FlagChange,
-) -> Result<Vec<FolderRow>, StoreError> {
+    changeable: Flags,
+) -> Result<FlagsSet, StoreError> {
     event.uids.sort_unstable();
     event.uids.dedup();
-    let mut rows = Vec::with_capacity(event.uids.len());
+    let mut set = FlagsSet::default();
     for uids in event.uids.chunks(FLAGS_CHANGED_AT_ONCE_MAX) {
         let (folder, client) = (event.folder.clone(), event.client.clone());
         let part = FolderEvent { uids: uids.to_vec(), folder, client, ..event };
-        rows.extend(store.ask(|answer| Command::SetFlags { event: part, change, answer }).await?);
+        set.join(store.ask(|answer| Command::SetFlags { event: part, change, changeable, answer }).await?);
     }
-    Ok(rows)
+    Ok(set)
 }
 
 pub(super) fn summary(

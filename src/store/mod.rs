@@ -182,6 +182,8 @@ pub enum StoreError {
     LacksKey,
     /// What was asked cannot be done in this state; says why. The asker's fault.
     Refused(String),
+    /// Clients may not do that in this folder. The asker's fault.
+    NotAllowed,
 }
 
 impl StoreError {
@@ -209,6 +211,7 @@ impl fmt::Display for StoreError {
             StoreError::Newer(what) => write!(f, "written by a newer version: {what}"),
             StoreError::LacksKey => f.write_str("sealed to a former key, which this does not open"),
             StoreError::Refused(why) => f.write_str(why),
+            StoreError::NotAllowed => f.write_str("clients may not do that in this folder"),
         }
     }
 }
@@ -286,6 +289,11 @@ pub enum FolderName {
 }
 
 impl FolderName {
+    /// Whether clients may delete in it. What is not INBOX is an archive: there only where the admin says so.
+    pub fn may_delete(&self, rules: FetchRules) -> bool {
+        *self == FolderName::Inbox || rules.user_delete
+    }
+
     /// A text that names this folder within its gateway mailbox, for the index.
     fn key(&self) -> String {
         match self {
@@ -380,6 +388,28 @@ pub struct FolderMarks {
     pub live: u64,
     /// How often flags were changed in it, ever.
     pub flag_changes: u64,
+}
+
+/// What came of changing flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlagsSet {
+    /// What each of those that are there has now, in UID order.
+    pub rows: Vec<FolderRow>,
+    /// [`FolderMarks::flag_changes`] before and after: whoever knew the folder as of the first count knows all that is behind the
+    /// second. `None` when others changed flags in between, or nothing was looked at.
+    pub counted: Option<(u64, u64)>,
+}
+
+impl FlagsSet {
+    /// Adds what came of the next part.
+    fn join(&mut self, next: FlagsSet) {
+        self.counted = match (self.counted, next.counted) {
+            _ if self.rows.is_empty() => next.counted,
+            (Some((before, known)), Some((unchanged, after))) if known == unchanged => Some((before, after)),
+            _ => None,
+        };
+        self.rows.extend(next.rows);
+    }
 }
 
 /// How full a folder is.
@@ -936,14 +966,26 @@ pub trait Store: Send + Sync {
     /// [`StoreError::LacksKey`] when part of it is sealed to a key that is not in the keyring.
     fn open(&self, key: &Unlocked, message: MessageKey) -> Result<Box<dyn std::io::Read + Send>, StoreError>;
 
-    /// Takes entries out of a folder, all or none, durably; returns how many were there.
+    /// Takes entries out of a folder, all or none, durably; returns those that were there, in UID order.
     fn expunge<'a>(
         &'a self,
         gateway_mailbox: GatewayMailboxId,
         folder: &'a FolderName,
         uids: &'a [Uid],
         by: &'a Client,
-    ) -> BoxFuture<'a, Result<usize, StoreError>>;
+    ) -> BoxFuture<'a, Result<Vec<Uid>, StoreError>>;
+
+    /// The same for those alone that are marked `\Deleted` at that moment, where clients may delete at that moment.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAllowed`] where they may not.
+    fn expunge_marked<'a>(
+        &'a self,
+        gateway_mailbox: GatewayMailboxId,
+        folder: &'a FolderName,
+        uids: &'a [Uid],
+        by: &'a Client,
+    ) -> BoxFuture<'a, Result<Vec<Uid>, StoreError>>;
 
     /// Records that a client fetched entries.
     fn record_fetched<'a>(
@@ -994,7 +1036,8 @@ pub trait Store: Send + Sync {
     /// As [`Store::open`]; [`StoreError::Damaged`] also when it is no summary.
     fn summary(&self, key: &Unlocked, message: MessageKey) -> Result<MessageSummary<'static>, StoreError>;
 
-    /// Changes flags of entries, those that are still there, durably; tells what each of them has now, in UID order. What would
+    /// Changes flags of entries, those that are still there, durably; tells what each of them has now, in UID order. Flags that
+    /// are not `changeable` stay, as does `\Deleted` where clients may not delete at that moment. What would
     /// change nothing is not recorded. Of very many a part after the other is changed: after an error some may be, and asking
     /// once more is right.
     ///
@@ -1006,8 +1049,9 @@ pub trait Store: Send + Sync {
         folder: &'a FolderName,
         uids: &'a [Uid],
         change: FlagChange,
+        changeable: Flags,
         by: &'a Client,
-    ) -> BoxFuture<'a, Result<Vec<FolderRow>, StoreError>>;
+    ) -> BoxFuture<'a, Result<FlagsSet, StoreError>>;
 
     /// Tells whenever anything came, went or was flagged in some folder of a gateway mailbox, or its settings changed, or it was
     /// deleted: the number rises, once that is seen by whoever looks. It may rise for nothing. Its end is that of the store. Never

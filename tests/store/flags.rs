@@ -50,13 +50,13 @@ impl Flagged {
 
     fn set(&self, numbers: impl IntoIterator<Item = u32>, change: FlagChange) -> Vec<(u32, Flags)> {
         let (uids, by) = (uids(numbers), client());
-        let asked = self.store().set_flags(self.mailbox.id, &INBOX, &uids, change, &by);
-        pairs(&runtime().block_on(asked).unwrap())
+        let asked = self.store().set_flags(self.mailbox.id, &INBOX, &uids, change, Flags::ALL, &by);
+        pairs(&runtime().block_on(asked).unwrap().rows)
     }
 
     fn expunge(&self, numbers: impl IntoIterator<Item = u32>) -> usize {
         let uids = uids(numbers);
-        runtime().block_on(self.store().expunge(self.mailbox.id, &INBOX, &uids, &client())).unwrap()
+        runtime().block_on(self.store().expunge(self.mailbox.id, &INBOX, &uids, &client())).unwrap().len()
     }
 
     /// Brings all back that was deleted; gives the UIDs it had, and those it has.
@@ -189,6 +189,59 @@ fn flags_go_with_the_entry_and_what_comes_back_has_none() {
 }
 
 #[test]
+fn what_another_unmarked_is_not_taken_out_by_who_saw_it_marked() {
+    let mut flagged = Flagged::new(4);
+    flagged.set([1, 2, 3], FlagChange::Add(Flags::DELETED));
+    let (asked, by) = (uids([3, 2, 1, 4, 9]), client());
+    flagged.set([2], FlagChange::Remove(Flags::DELETED));
+    let taken = flagged.store().expunge_marked(flagged.mailbox.id, &INBOX, &asked, &by);
+    assert_eq!(runtime().block_on(taken).unwrap(), uids([1, 3]));
+    let again = flagged.store().expunge_marked(flagged.mailbox.id, &INBOX, &asked, &by);
+    assert_eq!(runtime().block_on(again).unwrap(), []);
+    assert_eq!(flagged.flags(), [(2, Flags::NONE), (4, Flags::NONE)]);
+    flagged.assert_whole();
+}
+
+#[test]
+fn whoever_changes_flags_learns_which_changes_are_behind_it() {
+    let flagged = Flagged::new(2);
+    let set = |change| {
+        let (uids, by) = (uids([1]), client());
+        let asked = flagged.store().set_flags(flagged.mailbox.id, &INBOX, &uids, change, Flags::ALL, &by);
+        runtime().block_on(asked).unwrap().counted
+    };
+    assert_eq!(set(FlagChange::Add(Flags::SEEN)), Some((0, 1)));
+    assert_eq!(set(FlagChange::Add(Flags::SEEN)), Some((1, 1)), "nothing was written");
+    assert_eq!(set(FlagChange::Remove(Flags::SEEN)), Some((1, 2)));
+}
+
+#[test]
+fn a_client_that_may_delete_no_more_changes_no_mark_and_takes_nothing_out() {
+    let flagged = Flagged::new(1);
+    let bob = FolderName::User { user: "bob".to_owned(), folder: UserFolder::Incoming };
+    let (id, one, by) = (flagged.mailbox.id, uids([1]), client());
+    let rule = |user_delete: bool| {
+        let was = FetchRules { user_delete: !user_delete, ..FetchRules::default() };
+        let change = vec![GatewayMailboxChange::Fetch { was, becomes: FetchRules { user_delete, ..was } }];
+        runtime().block_on(flagged.store().change_gateway_mailbox(id, change, "test")).unwrap();
+    };
+    let set = |change, changeable| {
+        let set = flagged.store().set_flags(id, &bob, &one, change, changeable, &by);
+        runtime().block_on(set).unwrap().rows[0].flags
+    };
+    let expunge = || runtime().block_on(flagged.store().expunge_marked(id, &bob, &one, &by));
+    assert_eq!(set(FlagChange::Add(Flags::ALL), Flags::ALL), Flags::ALL - Flags::DELETED);
+    rule(true);
+    assert_eq!(set(FlagChange::Add(Flags::ALL), Flags::ALL - Flags::DELETED), Flags::ALL - Flags::DELETED);
+    assert_eq!(set(FlagChange::Add(Flags::DELETED), Flags::ALL), Flags::ALL);
+    rule(false);
+    assert_eq!(set(FlagChange::Replace(Flags::NONE), Flags::ALL), Flags::DELETED);
+    assert!(matches!(expunge(), Err(StoreError::NotAllowed)));
+    rule(true);
+    assert_eq!(expunge().unwrap(), one);
+}
+
+#[test]
 fn a_part_of_a_folder_is_what_comes_behind_a_uid() {
     let mut flagged = Flagged::new(5);
     flagged.expunge([4]);
@@ -230,7 +283,7 @@ fn a_folder_that_nothing_came_to_is_made_by_who_opens_it_and_stays_that_folder()
     for folder in [INBOX, FolderName::Quarantine] {
         assert!(matches!(flagged.store().marks(id, &folder), Err(StoreError::Gone)));
         let (one, by) = (uids([1]), client());
-        let set = flagged.store().set_flags(id, &folder, &one, FlagChange::Add(Flags::SEEN), &by);
+        let set = flagged.store().set_flags(id, &folder, &one, FlagChange::Add(Flags::SEEN), Flags::ALL, &by);
         assert!(matches!(runtime().block_on(set), Err(StoreError::Gone)));
     }
 }

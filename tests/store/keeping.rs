@@ -144,7 +144,7 @@ impl Kept {
             session_id: SessionId::new(1, [1; 10]),
         };
         let gone = self.store().expunge(self.mailbox.id, &FolderName::Inbox, &uids, &by);
-        assert_eq!(runtime().block_on(gone).unwrap(), uids.len());
+        assert_eq!(runtime().block_on(gone).unwrap().len(), uids.len());
     }
 
     fn undelete_in(&self, folder: FolderName, since: Timestamp, most: usize) -> Undeleted {

@@ -7,7 +7,7 @@
 
 use daybook::extract::{Scanner, extract};
 use daybook::fetch::folders::{
-    Account, ENTRIES_MAX, Folder, FolderEntry, FolderInfo, FolderMarks, FolderRow, Folders, Rights,
+    Account, ENTRIES_MAX, FlagsSet, Folder, FolderEntry, FolderInfo, FolderMarks, FolderRow, Folders, Rights,
 };
 use daybook::fetch::maildrop::{
     BoxFuture, Client, FetchError, LoginError, Maildrop, Maildrops, UnlockedMaildrop,
@@ -179,8 +179,13 @@ impl Fake {
 
     /// Sets the flags of a message, as another client would.
     pub(crate) fn flag(&self, path: &str, uid: u32, flags: Flags) {
+        self.flag_at_once(path, &[uid], flags);
+    }
+
+    /// Sets the flags of several messages with one command, as another client would.
+    pub(crate) fn flag_at_once(&self, path: &str, uids: &[u32], flags: Flags) {
         self.in_folder(path, |folder| {
-            folder.messages.iter_mut().filter(|m| m.uid == uid).for_each(|m| m.flags = flags);
+            folder.messages.iter_mut().filter(|m| uids.contains(&m.uid)).for_each(|m| m.flags = flags);
             folder.flag_changes += 1;
         });
         self.tell();
@@ -431,16 +436,13 @@ impl Folder for Open {
         }
     }
 
-    fn set_flags(
-        &self,
-        uids: Vec<Uid>,
-        change: FlagChange,
-    ) -> BoxFuture<'_, Result<Vec<FolderRow>, FetchError>> {
+    fn set_flags(&self, uids: Vec<Uid>, change: FlagChange) -> BoxFuture<'_, Result<FlagsSet, FetchError>> {
         Box::pin(self.commit(move |folder| {
             let before = folder.messages.iter().map(|message| message.flags).collect::<Vec<_>>();
+            let counted_before = folder.flag_changes;
             let changeable = folder.changeable;
             let named = folder.messages.iter_mut().filter(|m| uids.iter().any(|uid| uid.value() == m.uid));
-            let now: Vec<FolderRow> = named
+            let rows: Vec<FolderRow> = named
                 .map(|message| {
                     message.flags = change.applied(message.flags, changeable);
                     row(message)
@@ -449,7 +451,7 @@ impl Folder for Open {
             if folder.messages.iter().map(|message| message.flags).ne(before) {
                 folder.flag_changes += 1;
             }
-            now
+            FlagsSet { rows, counted: Some((counted_before, folder.flag_changes)) }
         }))
     }
 
@@ -461,18 +463,24 @@ impl Folder for Open {
         })
     }
 
-    fn expunge(&self, uids: Vec<Uid>) -> BoxFuture<'_, Result<usize, FetchError>> {
+    fn expunge(&self, uids: Vec<Uid>) -> BoxFuture<'_, Result<Vec<Uid>, FetchError>> {
         Box::pin(async move {
             let gone = self
                 .commit(|folder| {
-                    let named = |message: &Stored| uids.iter().any(|uid| uid.value() == message.uid);
+                    if !folder.changeable.contains(Flags::DELETED) {
+                        return Err(FetchError::NotAllowed);
+                    }
+                    let named = |message: &Stored| {
+                        message.flags.contains(Flags::DELETED)
+                            && uids.iter().any(|uid| uid.value() == message.uid)
+                    };
                     let gone: Vec<u32> = folder.messages.iter().filter(|m| named(m)).map(|m| m.uid).collect();
                     folder.messages.retain(|message| !named(message));
-                    gone
+                    Ok(gone)
                 })
-                .await?;
+                .await??;
             self.fake.state().expunged.extend(gone.iter().map(|uid| (self.path.clone(), *uid)));
-            Ok(gone.len())
+            Ok(gone.into_iter().filter_map(Uid::new).collect())
         })
     }
 

@@ -160,7 +160,7 @@ impl Maildrop for Snapshot {
         }
     }
 
-    fn finish(&self, fetched: Vec<usize>, deleted: Vec<usize>) -> BoxFuture<'_, Result<(), FetchError>> {
+    fn finish(&self, fetched: Vec<usize>, deleted: Vec<usize>) -> BoxFuture<'_, Result<usize, FetchError>> {
         Box::pin(async move {
             // A store takes its time: whoever does not wait for it is found out.
             for _ in 0..20 {
@@ -173,9 +173,10 @@ impl Maildrop for Snapshot {
             let uidl = |index: usize| self.entries[index].uidl.clone();
             state.fetched.extend(fetched.into_iter().map(uidl));
             let deleted: Vec<String> = deleted.into_iter().map(uidl).collect();
+            let before = state.mails.len();
             state.mails.retain(|mail| !deleted.contains(&mail.uidl));
             state.finishes += 1;
-            Ok(())
+            Ok(before - state.mails.len())
         })
     }
 }

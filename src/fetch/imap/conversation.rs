@@ -226,7 +226,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
         // On record before the client hears that all is done.
         self.flush().await?;
         if let Some(stay) = &mut self.stay {
-            stay.record(&self.client).await.unwrap_or_default();
+            stay.record(&self.client).await;
         }
         self.talk.say(reply);
         Ok(Next::Close(End::Quit))
@@ -312,7 +312,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
         let Some(stay) = &mut self.stay else { return Err(End::Error) };
         stay.searches += 1;
         // It may take long. A failure is logged and tried again.
-        stay.record(&self.client).await.unwrap_or_default();
+        stay.record(&self.client).await;
         let Some(folder) = stay.folder() else { return Err(End::Error) };
         let turn = tokio::select! {
             () = self.imap.door.drain.started() => return Ok(Err(SearchError::Failed(FetchError::Temporary))),

@@ -14,6 +14,7 @@ mod answer;
 mod content;
 mod conversation;
 mod envelope;
+mod fetches;
 mod fields;
 mod idle;
 mod items;

@@ -218,7 +218,7 @@ fn unreadable<T>(read: Result<T, FetchError>) -> Result<Option<T>, SearchError> 
     match read {
         Ok(read) => Ok(Some(read)),
         Err(FetchError::Gone | FetchError::Damaged | FetchError::LacksKey) => Ok(None),
-        Err(FetchError::Temporary) => Err(SearchError::Failed(FetchError::Temporary)),
+        Err(error @ (FetchError::Temporary | FetchError::NotAllowed)) => Err(SearchError::Failed(error)),
     }
 }
 

@@ -2,31 +2,23 @@
 //!
 //! Invariants:
 //! - A message counts as fetched once its last octet was given to the connection.
-//! - What was fetched from a folder is on record before anything is taken out of it and before it is left; else every
-//!   [`FETCHED_WAIT`], or when it is [`FETCHED_MAX`] messages; in every ending at the end.
-//! - When it cannot be recorded it is kept and tried again, and nothing is taken out.
+//! - What was fetched from a folder is on record before anything is taken out of it and before it is left; else soon
+//!   ([`fetches`](super::fetches)); in every ending at the end.
+//! - When it cannot be recorded it is kept and tried again, also when the folder is left, and nothing is taken out of that folder.
 
+use super::fetches::{Fetches, Left, RECORD_RETRY_WAIT};
 use super::step::{Answer, Ask, Opened};
 use super::stream::Kept;
 use crate::fetch::auth::Entered;
-use crate::fetch::folders::{Account, Changes, Folder, FolderMarks, FolderRow, Folders, changes};
+use crate::fetch::folders::{Account, Changes, FlagsSet, Folder, FolderMarks, Folders, changes};
 use crate::fetch::maildrop::{Client, FetchError};
 use crate::fetch::talk::End;
 use crate::fetch::visit::{Deeds, Visit};
 use crate::mail::{FlagChange, Flags, Uid};
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-
-/// Messages whose fetch is recorded at once.
-const FETCHED_MAX: usize = 1_000;
-/// How long a fetch waits for others to be recorded with it.
-const FETCHED_WAIT: Duration = Duration::from_secs(5);
-/// How long after a failure recording is tried again.
-const RECORD_RETRY_WAIT: Duration = Duration::from_secs(60);
 
 /// A folder that is open.
 struct Open {
@@ -35,25 +27,7 @@ struct Open {
     kept: Kept,
     /// Messages whose end is not sent yet.
     unsent: Vec<Uid>,
-    /// What was fetched and is not on record. A message that was fetched twice meanwhile is recorded once.
-    fetched: BTreeSet<Uid>,
-    /// When that is to be recorded.
-    due: Option<Instant>,
-    /// It could not be the last time.
-    failed: bool,
-}
-
-impl Open {
-    fn new(folder: Arc<dyn Folder>) -> Open {
-        Open {
-            folder,
-            kept: Kept::default(),
-            unsent: Vec::new(),
-            fetched: BTreeSet::new(),
-            due: None,
-            failed: false,
-        }
-    }
+    fetches: Fetches,
 }
 
 /// One client's stay.
@@ -62,6 +36,7 @@ pub(super) struct Stay {
     entered: Entered,
     visit: Visit,
     open: Option<Open>,
+    left: Left,
     listed: usize,
     fetched: usize,
     deleted: usize,
@@ -80,6 +55,7 @@ impl Stay {
             entered,
             visit,
             open: None,
+            left: Left::default(),
             listed: 0,
             fetched: 0,
             deleted: 0,
@@ -115,54 +91,53 @@ impl Stay {
     pub(super) fn note_sent(&mut self) {
         let Some(open) = &mut self.open else { return };
         if !open.unsent.is_empty() {
-            open.fetched.extend(open.unsent.drain(..));
-            let now = Instant::now();
-            open.due.get_or_insert(now + FETCHED_WAIT);
-            if open.fetched.len() >= FETCHED_MAX && !open.failed {
-                open.due = Some(now);
-            }
+            open.fetches.add(open.unsent.drain(..));
         }
     }
 
     /// When what was fetched is to be recorded; `None` while there is nothing.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.open.as_ref().and_then(|open| open.due)
+        let open = self.open.as_ref().and_then(|open| open.fetches.due());
+        open.into_iter().chain(self.left.due()).min()
     }
 
-    /// Records what was fetched when it is time.
+    /// Records what was fetched when it is time. A failure is logged and changes nothing for the client: it is tried again.
     pub(super) async fn record_when_due(&mut self, client: &Client) {
-        if self.due().is_some_and(|due| due <= Instant::now()) {
-            // A failure is logged and changes nothing for the client: it is tried again.
-            self.record(client).await.unwrap_or_default();
+        let now = Instant::now();
+        if self.open.as_ref().and_then(|open| open.fetches.due()).is_some_and(|due| due <= now) {
+            self.record_open(client).await.unwrap_or_default();
+        }
+        if self.left.due().is_some_and(|due| due <= now) {
+            self.record_left(now, client).await;
+        }
+    }
+
+    /// Records all that was fetched, as far as it can be.
+    pub(super) async fn record(&mut self, client: &Client) {
+        // A due time is never further away than this.
+        let any = Instant::now() + RECORD_RETRY_WAIT;
+        self.record_left(any, client).await;
+        self.record_open(client).await.unwrap_or_default();
+    }
+
+    async fn record_left(&mut self, by: Instant, client: &Client) {
+        let (recorded, failed) = self.left.record(by).await;
+        self.fetched += recorded;
+        if let Some(error) = failed {
+            self.visit.log_failed_commit(client, error);
         }
     }
 
     /// Records what was fetched from the open folder.
-    pub(super) async fn record(&mut self, client: &Client) -> Result<(), FetchError> {
+    async fn record_open(&mut self, client: &Client) -> Result<(), FetchError> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        if open.fetched.is_empty() {
-            return Ok(());
-        }
-        let uids: Vec<Uid> = open.fetched.iter().copied().collect();
-        let count = uids.len();
-        match open.folder.record_fetched(uids).await {
-            Ok(()) => {
-                open.fetched.clear();
-                open.due = None;
-                open.failed = false;
-                self.fetched += count;
-                Ok(())
-            }
-            Err(error) => {
-                open.due = Some(Instant::now() + RECORD_RETRY_WAIT);
-                open.failed = true;
-                self.visit.log_failed_commit(client, error);
-                Err(error)
-            }
-        }
+        let recorded = open.fetches.record().await;
+        recorded.map(|count| self.fetched += count).inspect_err(|error| {
+            self.visit.log_failed_commit(client, *error);
+        })
     }
 
-    /// Does what the session asks for. All output must have been sent before.
+    /// Does what the session asks for. Where that [is after fetches](Ask::is_after_fetches), all output must have been sent before.
     pub(super) async fn answer(&mut self, ask: Ask, client: &Client) -> Answer {
         match ask {
             Ask::List => Answer::List(self.in_account(client, |folders| folders.list()).await),
@@ -190,29 +165,32 @@ impl Stay {
     }
 
     /// Messages whose content was given become `\Seen`; gives the flags they have now.
-    pub(super) async fn see(&self, uids: Vec<Uid>, client: &Client) -> Vec<FolderRow> {
+    pub(super) async fn see(&self, uids: Vec<Uid>, client: &Client) -> FlagsSet {
         if uids.is_empty() {
-            return Vec::new();
+            return FlagsSet::default();
         }
         let seen = self.set_flags(uids, FlagChange::Add(Flags::SEEN)).await;
         // The client has what it asked for: to call that a failure would have it ask again.
         seen.unwrap_or_else(|error| {
             self.visit.log_failed_commit(client, error);
-            Vec::new()
+            FlagsSet::default()
         })
     }
 
-    async fn set_flags(&self, uids: Vec<Uid>, change: FlagChange) -> Result<Vec<FolderRow>, FetchError> {
+    async fn set_flags(&self, uids: Vec<Uid>, change: FlagChange) -> Result<FlagsSet, FetchError> {
         let folder = self.folder().ok_or(FetchError::Gone)?;
         folder.set_flags(uids, change).await
     }
 
-    async fn expunge(&mut self, uids: Vec<Uid>, client: &Client) -> Result<usize, FetchError> {
-        self.record(client).await?;
+    async fn expunge(&mut self, uids: Vec<Uid>, client: &Client) -> Result<Vec<Uid>, FetchError> {
+        self.record_open(client).await?;
+        if self.left.is_incomplete() {
+            return Err(FetchError::Temporary);
+        }
         let folder = self.folder().ok_or(FetchError::Gone)?;
-        let gone = folder.expunge(uids).await?;
-        self.deleted += gone;
-        Ok(gone)
+        let taken = folder.expunge(uids).await?;
+        self.deleted += taken.len();
+        Ok(taken)
     }
 
     async fn open(&mut self, path: String, client: &Client) -> Result<Option<Opened>, FetchError> {
@@ -225,22 +203,29 @@ impl Stay {
         let opened = opened.await?;
         if let Some(opened) = &opened {
             let folder = Arc::clone(&opened.folder);
-            self.open = Some(Open::new(folder));
+            let fetches = self.left.reopened(Arc::clone(&folder));
+            self.open = Some(Open { folder, kept: Kept::default(), unsent: Vec::new(), fetches });
             self.folders += 1;
             self.listed += opened.rows.len();
         }
         Ok(opened)
     }
 
+    /// What cannot be recorded is kept: whoever opens the folder again must not take out what looks as if nobody had it.
     async fn leave_folder(&mut self, client: &Client) {
-        // Logged; there is no later for it.
-        self.record(client).await.unwrap_or_default();
-        self.open = None;
+        let recorded = self.record_open(client).await;
+        let Some(open) = self.open.take() else { return };
+        if recorded.is_err()
+            && let Some(messages) = self.left.keep(open.fetches)
+        {
+            let (session_id, peer) = (client.session_id, client.peer);
+            tracing::warn!(event = "fetch.unrecorded", %session_id, mailbox = self.visit.mailbox, %peer, messages);
+        }
     }
 
     /// Its end: what was fetched is recorded, and the log says how it was.
     pub(super) async fn end(mut self, client: &Client, program: Option<&str>, end: End) {
-        self.leave_folder(client).await;
+        self.record(client).await;
         let deeds = Deeds {
             listed: self.listed,
             fetched: self.fetched,

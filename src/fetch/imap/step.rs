@@ -5,7 +5,7 @@
 //! names the messages it is about, so that whoever does it needs nothing of the session.
 
 use crate::fetch::auth::Password;
-use crate::fetch::folders::{Account, Changes, Folder, FolderInfo, FolderMarks, FolderRow};
+use crate::fetch::folders::{Account, Changes, FlagsSet, Folder, FolderInfo, FolderMarks, FolderRow};
 use crate::fetch::maildrop::FetchError;
 use crate::mail::{FlagChange, Uid};
 use imap_codec::imap_types::fetch::MessageDataItemName;
@@ -69,7 +69,7 @@ pub enum Ask {
     Changes(FolderMarks),
     /// Change flags in the open folder.
     SetFlags(Vec<Uid>, FlagChange),
-    /// Put on record what was fetched, then take these out of the open folder.
+    /// Put on record what was fetched, then take those of these out of the open folder that are marked `\Deleted`.
     Expunge(Vec<Uid>),
 }
 
@@ -93,9 +93,9 @@ pub enum Answer {
     /// What happened.
     Changes(Result<Changes, FetchError>),
     /// The flags each of them has now.
-    SetFlags(Result<Vec<FolderRow>, FetchError>),
-    /// How many were taken out.
-    Expunge(Result<usize, FetchError>),
+    SetFlags(Result<FlagsSet, FetchError>),
+    /// Those that were taken out.
+    Expunge(Result<Vec<Uid>, FetchError>),
 }
 
 /// A folder just opened.
@@ -134,7 +134,7 @@ pub struct FetchJob {
 #[derive(Debug, Default)]
 pub struct Fetched {
     /// Messages that became `\Seen` by it, with the flags they have now, durably: not told to the client yet.
-    pub seen: Vec<FolderRow>,
+    pub seen: FlagsSet,
     /// Messages that were there when it was asked, but are no more: expunged by others. RFC 2180 §4.1.
     pub gone: u64,
     /// Messages that could not be read; logged. Why the first could not.

@@ -247,21 +247,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         self.flush().await?;
         let Some(open) = self.open.take() else { return Err(End::Error) };
         let fetched = self.session.fetched();
-        let counts = (fetched.len(), deleted.len());
-        let done = open.logged_in.maildrop.finish(fetched, deleted.clone()).await;
+        let recorded = fetched.len();
+        let done = open.logged_in.maildrop.finish(fetched, deleted).await;
         let end = match done {
-            Ok(()) => {
-                self.log_visit(&open, counts, End::Quit);
+            Ok(gone) => {
+                self.log_visit(&open, (recorded, gone), End::Quit);
                 End::Quit
             }
             Err(error) => {
                 open.visit.log_failed_commit(&self.client, error);
-                self.log_visit(&open, (counts.0, 0), End::Error);
+                self.log_visit(&open, (recorded, 0), End::Error);
                 End::Error
             }
         };
         drop(open);
-        let reply = self.session.committed(done.map(|()| counts.1));
+        let reply = self.session.committed(done);
         self.say(&reply);
         Ok(Next::Close(end))
     }

@@ -215,6 +215,7 @@ impl Session {
         match error {
             FetchError::Temporary => "-ERR [SYS/TEMP] message cannot be read now, try again later".into(),
             FetchError::Gone => "-ERR message is gone from the store".into(),
+            FetchError::NotAllowed => "-ERR [SYS/PERM] not allowed".into(),
             FetchError::Damaged => "-ERR [SYS/PERM] message is damaged, it is kept and reported".into(),
             FetchError::LacksKey => {
                 "-ERR [SYS/PERM] message is sealed to a former key, which this password does not open; it is kept".into()

@@ -3,7 +3,8 @@
 use super::{Committer, FolderEvent, Group};
 use crate::mail::{FlagChange, Flags, GatewayMailboxId, Timestamp, Uid};
 use crate::store::fact::{Fact, FlaggedFact};
-use crate::store::{FolderName, FolderRow, StoreError};
+use crate::store::index::Index;
+use crate::store::{FlagsSet, FolderName, FolderRow, StoreError};
 
 /// Entries whose flags one command may change: some ten milliseconds, in which mail waits.
 pub(in crate::store) const FLAGS_CHANGED_AT_ONCE_MAX: usize = 5_000;
@@ -14,15 +15,22 @@ impl Committer {
         &mut self,
         event: FolderEvent,
         change: FlagChange,
+        mut changeable: Flags,
         group: &mut Group<'_>,
-    ) -> Result<Vec<FolderRow>, StoreError> {
+    ) -> Result<FlagsSet, StoreError> {
         let id = event.gateway_mailbox;
         self.refuse_deleted(id)?;
-        let Some(folder) = group.index.folder(id, &event.folder)? else { return Ok(Vec::new()) };
+        let Some(folder) = group.index.folder(id, &event.folder)? else { return Ok(FlagsSet::default()) };
+        if !self.may_delete(id, &event.folder, group.index)? {
+            changeable = changeable - Flags::DELETED;
+        }
+        let count =
+            |index: &Index| Ok::<_, StoreError>(index.marks(id, &event.folder)?.map(|m| m.flag_changes));
+        let before = count(group.index)?;
         let mut rows = group.index.flags_of(folder.id, &event.uids)?;
         let mut changed = Vec::new();
         for row in &mut rows {
-            let flags = change.applied(row.flags, Flags::ALL);
+            let flags = change.applied(row.flags, changeable);
             if flags != row.flags {
                 row.flags = flags;
                 changed.push(*row);
@@ -34,10 +42,34 @@ impl Committer {
                 gateway_mailbox: id,
                 folder: folder.id,
                 uids: flag_runs(&changed),
-                client: event.client,
+                client: event.client.clone(),
             }))?;
         }
-        Ok(rows)
+        Ok(FlagsSet { rows, counted: before.zip(count(group.index)?) })
+    }
+
+    /// Which of these clients may take out: those that are marked now, whatever they were when it was asked.
+    pub(super) fn marked(
+        &self,
+        event: &FolderEvent,
+        folder: u64,
+        index: &Index,
+    ) -> Result<Vec<Uid>, StoreError> {
+        if !self.may_delete(event.gateway_mailbox, &event.folder, index)? {
+            return Err(StoreError::NotAllowed);
+        }
+        let rows = index.flags_of(folder, &event.uids)?;
+        Ok(rows.iter().filter(|row| row.flags.contains(Flags::DELETED)).map(|row| row.uid).collect())
+    }
+
+    fn may_delete(
+        &self,
+        id: GatewayMailboxId,
+        folder: &FolderName,
+        index: &Index,
+    ) -> Result<bool, StoreError> {
+        // A client in INBOX needs no rule, also where the gateway mailbox was deleted meanwhile.
+        Ok(*folder == FolderName::Inbox || folder.may_delete(self.fetch_rules(id, index)?))
     }
 
     /// Makes a folder that is always there, unless somebody did meanwhile: its UIDVALIDITY is told now, and must stay.

@@ -164,9 +164,9 @@ mod tests {
         let (opened, id) = (Arc::clone(&store), mailbox.id);
         let opens = tokio::task::spawn_blocking(move || opened.marks(id, &FolderName::Quarantine));
         opens.await.unwrap().unwrap();
-        let marked = store.set_flags(id, &inbox, &uids, FlagChange::Add(Flags::DELETED), &by).await.unwrap();
-        assert_eq!(marked.len(), 1);
-        assert_eq!(store.expunge(id, &inbox, &uids, &by).await.unwrap(), 1);
+        let marked = store.set_flags(id, &inbox, &uids, FlagChange::Add(Flags::DELETED), Flags::ALL, &by);
+        assert_eq!(marked.await.unwrap().rows.len(), 1);
+        assert_eq!(store.expunge_marked(id, &inbox, &uids, &by).await.unwrap(), uids);
         // What was in the ballast is free now, and still not for mail.
         pretend(Some(GROUP_ROOM_OCTETS + BALLAST_OCTETS - 1));
         assert!(matches!(store.deliver(Vec::new()).await, Err(StoreError::Full)));

@@ -148,15 +148,15 @@ impl Session {
 pub(super) fn status_of(folder: &FolderInfo, items: &[StatusDataItemName]) -> Output {
     let told: Vec<String> = items
         .iter()
-        .map(|item| match item {
-            StatusDataItemName::Messages => format!("MESSAGES {}", folder.messages),
-            StatusDataItemName::UidNext => format!("UIDNEXT {}", folder.uid_next),
+        .filter_map(|item| match item {
+            StatusDataItemName::Messages => Some(format!("MESSAGES {}", folder.messages)),
+            StatusDataItemName::UidNext => Some(format!("UIDNEXT {}", folder.uid_next)),
             // Who is asked for the status of one folder has made it.
             StatusDataItemName::UidValidity => {
-                format!("UIDVALIDITY {}", folder.uid_validity.map_or(1, |validity| validity.value()))
+                folder.uid_validity.map(|validity| format!("UIDVALIDITY {}", validity.value()))
             }
-            StatusDataItemName::Unseen => format!("UNSEEN {}", folder.unseen),
-            _ => "RECENT 0".to_owned(),
+            StatusDataItemName::Unseen => Some(format!("UNSEEN {}", folder.unseen)),
+            _ => Some("RECENT 0".to_owned()),
         })
         .collect();
     format!("* STATUS {} ({})\r\n", text::mailbox(&folder.path), told.join(" ")).into_bytes()

@@ -31,7 +31,7 @@ pub(super) enum Doing {
     Status { items: Vec<StatusDataItemName> },
     Look { then: Then, looks: u8 },
     SetFlags { asked: Vec<Uid>, store: Store, some_gone: bool },
-    Expunge { uids: Vec<Uid>, close: bool },
+    Expunge { close: bool },
     Fetch { uid: bool, some_gone: bool },
     Search { uid: bool, held: Output },
 }
@@ -148,18 +148,12 @@ impl Session {
         self.ask(tag, Doing::Look { then, looks }, output, Ask::Changes(marks))
     }
 
-    /// Asks nothing of the store when nothing is marked: some clients expunge all the time.
+    /// Looks first, whatever the session knows: another may have marked something. When nothing is marked nothing more is asked of
+    /// the store: some clients expunge all the time.
     fn expunge(&mut self, tag: &str, set: Option<SequenceSet>) -> Step {
         let Some(selected) = self.selected() else { return self.confused() };
         if selected.is_read_only() {
             return Step::Reply(text::tagged(tag, "NO [READ-ONLY] folder is open for reading only"));
-        }
-        if selected.deleted(set.as_ref()).is_empty() {
-            let output = selected.tell_expunged();
-            return Step::Reply(text::ended(output, tag, "OK nothing to expunge"));
-        }
-        if !selected.changeable().contains(Flags::DELETED) {
-            return Step::Reply(text::tagged(tag, "NO [NOPERM] nothing may be deleted in this folder"));
         }
         self.look(tag.to_owned(), Then::Expunge { set, close: false }, Output::new(), 1)
     }
@@ -167,7 +161,7 @@ impl Session {
     /// Expunges without a word, where that is allowed.
     fn close(&mut self, tag: &str) -> Step {
         let Some(selected) = self.selected() else { return self.confused() };
-        if selected.changeable().contains(Flags::DELETED) && !selected.deleted(None).is_empty() {
+        if selected.changeable().contains(Flags::DELETED) {
             return self.look(tag.to_owned(), Then::Expunge { set: None, close: true }, Output::new(), 1);
         }
         self.leave(tag.to_owned())
@@ -206,16 +200,20 @@ impl Session {
             (Doing::Look { then, looks }, Answer::Changes(changes)) => {
                 changes.map(|changes| self.looked(tag.clone(), then, changes, looks))
             }
-            (Doing::SetFlags { asked, store, some_gone }, Answer::SetFlags(rows)) => rows.map(|rows| {
+            (Doing::SetFlags { asked, store, some_gone }, Answer::SetFlags(set)) => set.map(|set| {
                 let Some(selected) = self.selected() else { return self.confused() };
                 let (output, all_there) =
-                    selected.stored(&asked, &rows, store.change, store.silent, store.uid);
+                    selected.stored(&asked, &set, store.change, store.silent, store.uid);
                 let is_whole = store.uid || all_there && !some_gone;
                 Step::Reply(text::ended(output, &tag, if is_whole { "OK stored" } else { SOME_GONE }))
             }),
-            (Doing::Expunge { uids, close }, Answer::Expunge(gone)) => gone.map(|_| {
+            // The right was taken away since it was opened: nothing is left to do there.
+            (Doing::Expunge { close: true }, Answer::Expunge(Err(FetchError::NotAllowed))) => {
+                Ok(self.leave(tag.clone()))
+            }
+            (Doing::Expunge { close }, Answer::Expunge(taken)) => taken.map(|taken| {
                 let Some(selected) = self.selected() else { return self.confused() };
-                let output = selected.expunged(&uids);
+                let output = selected.expunged(&taken);
                 if close {
                     return self.leave(tag.clone());
                 }
@@ -255,10 +253,10 @@ impl Session {
             Then::Expunge { set, close } => {
                 let uids = selected.deleted(set.as_ref());
                 match (uids.is_empty(), close) {
-                    (false, _) => {
-                        let doing = Doing::Expunge { uids: uids.clone(), close };
-                        self.ask(tag, doing, output, Ask::Expunge(uids))
+                    (false, _) if !selected.changeable().contains(Flags::DELETED) => {
+                        Step::Reply(text::ended(output, &tag, failure(FetchError::NotAllowed)))
                     }
+                    (false, _) => self.ask(tag, Doing::Expunge { close }, output, Ask::Expunge(uids)),
                     (true, true) => self.leave(tag),
                     (true, false) => Step::Reply(text::ended(output, &tag, "OK nothing to expunge")),
                 }
@@ -309,9 +307,8 @@ impl Session {
         let is_nothing =
             matches!(store.change, FlagChange::Add(Flags::NONE) | FlagChange::Remove(Flags::NONE));
         if is_nothing || found.messages.is_empty() {
-            let rows: Vec<_> = found.messages.iter().map(|message| message.row).collect();
             if !store.silent {
-                output.extend(selected.flagged(&rows, store.uid));
+                output.extend(selected.tell_all_flags(&found.messages, store.uid));
             }
             let answer = if found.some_gone && !store.uid { SOME_GONE } else { "OK stored" };
             return Step::Reply(text::ended(output, &tag, answer));
@@ -355,6 +352,7 @@ fn failure(error: FetchError) -> &'static str {
             "NO [CONTACTADMIN] a message is sealed to a former key, which this password does not open; it is kept"
         }
         FetchError::Gone => "NO [UNAVAILABLE] it is there no more",
+        FetchError::NotAllowed => "NO [NOPERM] nothing may be deleted in this folder",
     }
 }
 
@@ -364,6 +362,6 @@ pub(super) fn final_text(error: FetchError) -> Option<&'static str> {
     match error {
         FetchError::Gone => Some("[UNAVAILABLE] folder is not what it was, connect again"),
         FetchError::LacksKey => Some("[UNAVAILABLE] keys were changed, log in again"),
-        FetchError::Temporary | FetchError::Damaged => None,
+        FetchError::Temporary | FetchError::Damaged | FetchError::NotAllowed => None,
     }
 }

@@ -8,7 +8,7 @@
 use super::super::step::{Numbered, Opened, Output};
 use super::sets;
 use super::text::say;
-use crate::fetch::folders::{Changes, FolderMarks, FolderRow, Rights};
+use crate::fetch::folders::{Changes, FlagsSet, FolderMarks, FolderRow, Rights};
 use crate::mail::{FlagChange, Flags, Uid};
 use imap_codec::imap_types::sequence::SequenceSet;
 use std::collections::BTreeSet;
@@ -155,7 +155,7 @@ impl Selected {
         self.remove(&gone)
     }
 
-    /// The client's own expunge: what was asked for is gone, be it by this or by another, and so told with all else that is.
+    /// The client's own expunge: these were taken out, which is told with all else that is gone.
     pub(super) fn expunged(&mut self, uids: &[Uid]) -> Output {
         let gone: BTreeSet<Uid> = uids.iter().copied().collect();
         self.marks.live = self.marks.live.saturating_sub(gone.len() as u64);
@@ -250,21 +250,28 @@ impl Selected {
         }
     }
 
+    /// Tells the flags of these messages.
+    pub(super) fn tell_all_flags(&self, messages: &[Numbered], uid: bool) -> Output {
+        let mut output = Output::new();
+        messages.iter().for_each(|message| self.tell_flags(message.row.uid, uid, &mut output));
+        output
+    }
+
     /// Takes over the flags these messages have now, and tells them.
-    pub(super) fn flagged(&mut self, rows: &[FolderRow], uid: bool) -> Output {
-        self.take_over(rows, |_, _| true, uid)
+    pub(super) fn flagged(&mut self, set: &FlagsSet, uid: bool) -> Output {
+        self.take_over(set, |_, _| true, uid)
     }
 
     /// Takes over what STORE came to, of these messages. Those that are not among the rows are gone, which is told by `false`.
     pub(super) fn stored(
         &mut self,
         asked: &[Uid],
-        rows: &[FolderRow],
+        set: &FlagsSet,
         change: FlagChange,
         silent: bool,
         uid: bool,
     ) -> (Output, bool) {
-        let there: BTreeSet<Uid> = rows.iter().map(|row| row.uid).collect();
+        let there: BTreeSet<Uid> = set.rows.iter().map(|row| row.uid).collect();
         let missing: Vec<Uid> = asked.iter().filter(|uid| !there.contains(uid)).copied().collect();
         let all_there = missing.is_empty();
         self.gone.extend(
@@ -273,24 +280,25 @@ impl Selected {
         let changeable = self.changeable();
         // Silence is about what the client asked for, not about what others did (RFC 3501 §6.4.6).
         let is_told = |before: Flags, after: Flags| !silent || change.applied(before, changeable) != after;
-        (self.take_over(rows, is_told, uid), all_there)
+        (self.take_over(set, is_told, uid), all_there)
     }
 
-    fn take_over(&mut self, rows: &[FolderRow], is_told: impl Fn(Flags, Flags) -> bool, uid: bool) -> Output {
+    fn take_over(&mut self, set: &FlagsSet, is_told: impl Fn(Flags, Flags) -> bool, uid: bool) -> Output {
         let mut output = Output::new();
-        let mut changed = false;
-        for now in rows {
+        for now in &set.rows {
             let Ok(index) = self.rows.binary_search_by_key(&now.uid, |row| row.uid) else { continue };
             let Some(row) = self.rows.get_mut(index) else { continue };
             let before = std::mem::replace(&mut row.flags, now.flags);
-            changed |= before != now.flags;
             if is_told(before, now.flags) {
                 self.tell_flags(now.uid, uid, &mut output);
             }
         }
-        // What this client did need not be looked for. If another changed flags too, the count is another one yet, and all is
-        // read again.
-        self.marks.flag_changes += u64::from(changed);
+        // What this client did need not be looked for, unless another changed flags too: then all is read again.
+        if let Some((before, after)) = set.counted
+            && before == self.marks.flag_changes
+        {
+            self.marks.flag_changes = after;
+        }
         output
     }
 }
