@@ -8,7 +8,6 @@
 #![allow(clippy::string_slice, reason = "every index comes from a search in the same text")]
 
 #[path = "support/daybook.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
 #[path = "support/corpus.rs"]

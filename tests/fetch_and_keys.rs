@@ -11,9 +11,11 @@ mod fetch_gateway;
 mod log_lines;
 
 use daybook::fetch::auth::{LoginRefusal, Password};
-use daybook::fetch::maildrop::{Client, FetchError};
+use daybook::fetch::maildrop::{Client, FetchError, LoginError, Maildrops};
+use daybook::fetch::stored::StoredMaildrops;
 use daybook::mail::{FlagChange, Flags, SessionId, Uid};
-use daybook::store::{GatewayMailboxChange, Store, generate_password};
+use daybook::observe::Visits;
+use daybook::store::{GatewayMailboxChange, KeyringSecret, Store, generate_password};
 use fetch_gateway::Gateway;
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -36,6 +38,7 @@ async fn keys_changed_while_a_client_is_in_send_it_to_log_in_anew() {
     let pop3 = gateway.logins.exclusive(&login, password(), &client("192.0.2.1")).await.ok().unwrap();
     let imap = gateway.logins.folders(&login, password(), &client("192.0.2.1")).await.ok().unwrap();
     let folder = imap.folders.open("INBOX").unwrap().unwrap();
+    let (_, rows) = folder.rows(Uid::FIRST).unwrap();
     // The password is lost: another keyring takes the place of this one.
     let new = generate_password().unwrap();
     tokio::task::block_in_place(|| gateway.store.set_password(gateway.mailbox.id, None, &new, "test"))
@@ -43,8 +46,8 @@ async fn keys_changed_while_a_client_is_in_send_it_to_log_in_anew() {
 
     assert_eq!(imap.folders.account(), Err(FetchError::LacksKey));
     assert_eq!(imap.folders.open("INBOX").err(), Some(FetchError::LacksKey));
+    assert_eq!(folder.marks(), Err(FetchError::LacksKey));
     // What is open, was sealed to the key that the client has.
-    let (_, rows) = folder.rows(Uid::FIRST).unwrap();
     let entries = folder.entries(&[rows[0].uid]).unwrap();
     let mut text = String::new();
     folder.read(&entries[0]).unwrap().read_to_string(&mut text).unwrap();
@@ -53,6 +56,42 @@ async fn keys_changed_while_a_client_is_in_send_it_to_log_in_anew() {
     assert_eq!(gateway.inbox().len(), 1);
     drop((pop3, imap, folder));
     assert_eq!(refused(&gateway, &login, &gateway.password, "192.0.2.1").await, Some(LoginRefusal::Wrong));
+    assert_eq!(refused(&gateway, &login, &new, "192.0.2.1").await, None);
+    gateway.store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_reset_ends_what_the_one_before_began() {
+    let mut gateway = Gateway::new().await;
+    gateway.fill(1).await;
+    let login = gateway.mailbox.login().to_owned();
+    let password = || Password::new(&gateway.password);
+    let imap = gateway.logins.folders(&login, password(), &client("192.0.2.1")).await.ok().unwrap();
+    let folder = imap.folders.open("INBOX").unwrap().unwrap();
+    let maildrops = StoredMaildrops::new(gateway.store.clone(), Visits::default());
+    let unlocked = || maildrops.unlock(&login, &gateway.password, &client("192.0.2.1")).ok().unwrap();
+    let (for_imap, for_pop3) = (unlocked(), unlocked());
+    // The keys stay, so that what is there can be read on.
+    let new = generate_password().unwrap();
+    let opened = [KeyringSecret::Password(&gateway.password)];
+    tokio::task::block_in_place(|| {
+        let opened = gateway.store.open_keyrings(gateway.mailbox.id, &opened).unwrap();
+        gateway.store.set_password(gateway.mailbox.id, Some(&opened), &new, "test")
+    })
+    .unwrap();
+
+    let uids = vec![Uid::FIRST];
+    assert_eq!(imap.folders.account(), Err(FetchError::LacksKey));
+    assert_eq!(imap.folders.list(), Err(FetchError::LacksKey));
+    assert_eq!(imap.folders.status("INBOX"), Err(FetchError::LacksKey));
+    assert_eq!(folder.marks(), Err(FetchError::LacksKey));
+    assert_eq!(folder.rows(Uid::FIRST), Err(FetchError::LacksKey));
+    assert_eq!(folder.expunge(uids.clone()).await, Err(FetchError::LacksKey));
+    let seen = folder.set_flags(uids, FlagChange::Add(Flags::SEEN)).await;
+    assert_eq!(seen, Err(FetchError::LacksKey));
+    // Whoever was just coming in is told to come again.
+    assert_eq!(for_imap.folders().err(), Some(LoginError::Unavailable));
+    assert_eq!(for_pop3.open().err(), Some(LoginError::Unavailable));
     assert_eq!(refused(&gateway, &login, &new, "192.0.2.1").await, None);
     gateway.store.close().await;
 }

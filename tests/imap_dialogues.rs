@@ -18,7 +18,9 @@ mod imap_fake;
 #[path = "support/log_lines.rs"]
 mod log_lines;
 
+use daybook::fetch::folders::{Changes, changes};
 use daybook::fetch::imap::server::{Imap, Waits};
+use daybook::fetch::maildrop::FetchError;
 use daybook::mail::Flags;
 use daybook::net::drain::Drain;
 use daybook::net::tls::TlsIdentity;
@@ -27,7 +29,7 @@ use fetch_play::{Act, Play, check_received, unescape};
 use fetch_stage::Stage;
 use imap_fake::{Fake, Faults, PASSWORD};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Stands for anything.
@@ -268,6 +270,53 @@ async fn a_silent_client_hears_bye_and_loses_nothing() {
         drop(client);
         server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_stranger_has_so_long_to_log_in_whatever_it_says_meanwhile() {
+    let waits = Waits { login: Duration::from_secs(2), ..Imap::waits() };
+    let server = serve(Fake::default(), waits).await;
+    for is_implicit_tls in [false, true] {
+        let mut client = server.connect(is_implicit_tls).await;
+        client.say_until_the_end(b"a NOOP\r\n").await;
+    }
+    // Who got in has all the time there is.
+    let mut client = server.connect(true).await;
+    let connected = Instant::now();
+    client.send(format!("a LOGIN mbx-1 {PASSWORD}\r\n").as_bytes()).await;
+    until(&mut client, "a OK").await;
+    while connected.elapsed() < 2 * waits.login {
+        client.send(b"b NOOP\r\n").await;
+        until(&mut client, "b OK").await;
+    }
+    drop(client);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn news_that_could_not_be_looked_at_are_told_later() {
+    let fake = Fake::default();
+    let (server, mut client) = with_inbox_open(&fake, Imap::waits()).await;
+    client.send(b"c IDLE\r\n").await;
+    until(&mut client, "+ ").await;
+    fake.state().faults.open = true;
+    fake.deliver("INBOX", b"one\r\n");
+    eventually("a look failed", || fake.state().failed > 0).await;
+    fake.state().faults.open = false;
+    until(&mut client, "* 1 EXISTS").await;
+    drop(client);
+    server.stop().await;
+}
+
+#[test]
+fn another_uidvalidity_is_seen_however_late_it_comes() {
+    let fake = Fake::with(&[b"one\r\n".to_vec()]);
+    let folder = fake.folder("INBOX");
+    let known = folder.marks().unwrap();
+    fake.flag("INBOX", 1, Flags::SEEN);
+    assert!(matches!(changes(folder.as_ref(), known), Ok(Changes::All(..))));
+    fake.state().faults.renewed = true;
+    assert_eq!(changes(folder.as_ref(), known), Err(FetchError::Gone));
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ fn flags_stay_and_what_was_taken_out_is_gone_for_good_and_on_the_trail() {
     }
     let told = site.run(&["trace", &receipts[1]]).expect(0).stdout;
     assert!(!told.contains("fetched") && !told.contains("deleted by"), "{told}");
-    site.run(&["undelete", &receipts[0]]).expect(0);
+    site.run(&["undelete", &account.login]).expect(0);
     let mut client = login(&site, &server, &account);
     assert!(client.say("SELECT INBOX").ok().texts().contains(&"* 3 EXISTS"));
     assert_eq!(client.fetch(4), b"Subject: 1\r\n\r\nbody\r\n");

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures are to be read")]
 
+#[path = "support/imap.rs"]
+mod imap;
 #[path = "support/daybook.rs"]
 mod support;
 
@@ -26,6 +28,7 @@ mod maildrop;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use gateway::{Account, Gateway};
+use imap::Imap;
 use load::{Dice, Reply, Sha256, Smtp, awkward_text, finish};
 use process_memory::{forget_peak, memory_kib};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -121,6 +124,48 @@ fn a_200_mb_report_takes_64_mb_of_memory_at_most_and_comes_back_identical() {
         assert!(receive_peak.saturating_sub(idle) <= GROWTH_KIB_MAX, "receiving took too much memory");
         assert!(fetch_peak.saturating_sub(fetching) <= GROWTH_KIB_MAX, "fetching took too much memory");
     }
+}
+
+#[test]
+fn a_150_mb_message_fetched_by_imap_takes_16_mb_of_memory_at_most() {
+    const OCTETS: u64 = 150_000_000;
+    const GROWTH_KIB_MAX: u64 = 16 * 1024;
+    let mut gateway = Gateway::start();
+    let account = gateway.create_account();
+    let (sent, octets) = send_large("large", OCTETS, By::Bdat, &gateway, &account);
+    // What receiving left allocated would hide what fetching needs.
+    gateway.terminate();
+    gateway.start_again();
+    let credentials = (account.login.as_str(), account.password.as_str());
+    let mut client = Imap::login(gateway.imaps(), gateway.client_config(), HOST, credentials).unwrap();
+    // What the login takes is the password's, not the message's.
+    client.say("SELECT INBOX").ok();
+    let pid = gateway.pid();
+    for (how, command) in [
+        ("whole", "UID FETCH 1 BODY[]".to_owned()),
+        ("its text", "UID FETCH 1 BODY.PEEK[TEXT]".to_owned()),
+        ("a piece of its end", format!("UID FETCH 1 BODY.PEEK[]<{}.1000000>", octets - 1_000_000)),
+        ("a search in it", "UID SEARCH BODY nowhere-to-be-found".to_owned()),
+    ] {
+        let before = memory_kib(pid, "VmRSS");
+        forget_peak(pid);
+        let clock = Instant::now();
+        let literals = client.say(&command).ok().literals();
+        let (seconds, peak) = (clock.elapsed().as_secs_f64(), memory_kib(pid, "VmHWM"));
+        let growth = peak.saturating_sub(before);
+        println!("IMAP, {octets} octets, {how}: {before} KiB, peak +{growth} KiB in {seconds:.2} s");
+        assert!(growth <= GROWTH_KIB_MAX, "{how} took too much memory");
+        if how == "whole" {
+            assert_eq!(finish(sha256_of(&literals[0])), sent);
+        }
+    }
+    client.logout();
+}
+
+fn sha256_of(octets: &[u8]) -> Context {
+    let mut context = Context::new(&SHA256);
+    context.update(octets);
+    context
 }
 
 /// What becomes of the session after the answer.

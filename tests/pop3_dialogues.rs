@@ -252,6 +252,17 @@ async fn a_silent_client_is_let_go_without_a_word_and_without_a_delete() {
 }
 
 #[tokio::test]
+async fn a_stranger_has_so_long_to_log_in_whatever_it_says_meanwhile() {
+    let waits = Waits { login: Duration::from_secs(2), ..Pop3::waits() };
+    let server = serve(Fake::with(&[]), waits).await;
+    for is_implicit_tls in [false, true] {
+        let mut client = server.connect(is_implicit_tls).await;
+        client.say_until_the_end(b"CAPA\r\n").await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_is_let_go() {
     let fake = Fake::with(&[vec![b'x'; 64 << 20]]);
     let waits = Waits { write: Duration::from_millis(100), ..Pop3::waits() };

@@ -403,6 +403,61 @@ fn what_is_released_and_what_is_read_with_doubts_is_shown_by_the_same_rule() {
 }
 
 #[test]
+fn what_lacks_a_close_delimiter_is_shown_alike_when_it_comes_is_let_out_and_comes_again() {
+    // An NDR that ends behind the report it returns: the report is all there, so it is assigned.
+    let whole = corpus("journal-ndr/cut-behind-the-report.eml");
+    let site = Site::new();
+    let accounts: Vec<(Account, &str)> =
+        [("true", "observe"), ("false", "observe"), ("true", "enforce"), ("false", "enforce")]
+            .into_iter()
+            .map(|(archive, mode)| {
+                let account = Account::create(&site, &[]);
+                let (archive, mode_is) = (format!("archive={archive}"), format!("mode={mode}"));
+                let set = ["mailbox", "set", &account.login, "maildrop=originals", &archive, &mode_is];
+                site.run(&set).expect(0);
+                (account, mode)
+            })
+            .collect();
+    let server = site.serve();
+    for (account, mode) in &accounts {
+        let id = account.receives(&server, &whole);
+        if *mode == "enforce" {
+            site.run(&["quarantine", "release", &id, "--yes"]).expect(0);
+        }
+        let came = octets(&found(&server, account));
+        assert_eq!(came.len(), 1);
+        assert!(came[0].starts_with(&whole), "it is shown whole");
+        for maildrop in ["reports", "originals"] {
+            set(&site, account, &format!("maildrop={maildrop}"));
+            wait_until_shown(&site, account);
+            assert_eq!(octets(&found(&server, account)), came, "{maildrop}");
+        }
+    }
+}
+
+#[test]
+fn what_was_deleted_before_the_change_comes_back_as_it_was_shown_and_undelete_says_so() {
+    let site = Site::new();
+    let account = Account::create(&site, &[]);
+    let server = site.serve();
+    account.receives(&server, &report(REPORTS[0]));
+    let delete = || {
+        let mut poller = server.pop3s(&account.login, &account.password).unwrap();
+        poller.say("DELE 1").unwrap();
+        poller.quit();
+    };
+    delete();
+    let undelete = || json(site.run(&["undelete", &account.login, "--json"]));
+    assert_eq!(undelete()["shown_as_before"], 0);
+    delete();
+    set(&site, &account, "maildrop=originals");
+    let back = undelete();
+    assert_eq!((&back["entries"], &back["shown_as_before"]), (&json!(1), &json!(1)), "{back}");
+    let there = octets(&found(&server, &account));
+    assert!(there.len() == 1 && there[0].starts_with(&report(REPORTS[0])), "a report, as it was");
+}
+
+#[test]
 fn the_index_a_backup_and_a_check_of_the_log_know_of_the_change() {
     let site = Site::new();
     let account = Account::create(&site, &[]);
@@ -467,7 +522,8 @@ fn what_nobody_has_fetched_is_told_from_what_only_waits() {
     let account = Account::create(&site, &[]);
     let server = site.serve();
     let fetching = || show(&site, &account)["fetching"].clone();
-    assert_eq!(fetching(), json!({"unfetched": 0, "oldest_unfetched": null, "last": null, "former_view": 0}));
+    let nothing = json!({"unfetched": 0, "oldest_unfetched": null, "last": null, "former_view": 0, "kept_as_before": 0});
+    assert_eq!(fetching(), nothing);
     account.receives(&server, PLAIN);
     account.receives(&server, &report(REPORTS[0]));
     let before = fetching();

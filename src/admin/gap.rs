@@ -239,5 +239,5 @@ pub(super) fn is_doubtful(receipt: &ReceiptView) -> bool {
         return !own().all(|placement| placement.left_by(RevisionKind::Reprocessed));
     }
     receipt.placements.iter().all(|placement| placement.folder == "INBOX")
-        && receipt.defects.iter().any(|(kind, _)| DefectKind::leaves_doubt(kind))
+        && receipt.defects.iter().any(|(kind, _)| DefectKind::name_leaves_doubt(kind))
 }

@@ -605,6 +605,9 @@ pub struct FetchingView {
     /// Messages in INBOX that are still shown as before `maildrop` was set; the server goes on with them.
     #[serde(default)]
     pub former_view: u64,
+    /// Those of them that stay so, as the last pass over all of them found: they cannot be read, or what would come is freed.
+    #[serde(default)]
+    pub kept_as_before: u64,
 }
 
 /// A gateway mailbox just made, and its password: shown now, kept nowhere.

@@ -36,6 +36,9 @@ pub struct UndeletedView {
     pub uids: Vec<(u32, u32)>,
     /// Entries left where they are, since retention would take them out at once.
     pub skipped_due: u64,
+    /// Entries of those that came back that were deleted before what INBOX holds was last changed: they are shown as they were then.
+    #[serde(default)]
+    pub shown_as_before: u64,
     /// What else can be had back now, in any folder.
     pub left: Vec<RecoverableView>,
     /// What was deleted later is not meant: to be said with the next request.
@@ -97,6 +100,8 @@ async fn pages(
     there: u64,
     view: &mut UndeletedView,
 ) -> Result<(), OpError> {
+    let now_is = context.store.gateway_mailbox_now(asked.gateway_mailbox)?;
+    let view_from = now_is.view_from.filter(|_| asked.folder == FolderName::Inbox);
     let began = Instant::now();
     loop {
         let page = match context.store.undelete(asked.clone(), actor).await {
@@ -112,6 +117,7 @@ async fn pages(
         view.entries += came;
         for entry in &page.entries {
             add(&mut view.uids, entry.uid.value());
+            view.shown_as_before += u64::from(view_from.is_some_and(|from| entry.of < from));
         }
         if !page.more || came == 0 || view.entries >= there {
             return Ok(());
@@ -137,6 +143,7 @@ impl UndeletedView {
         let before = std::mem::replace(self, next);
         self.entries += before.entries;
         self.uids.splice(..0, before.uids);
+        self.shown_as_before += before.shown_as_before;
         self.skipped_due = self.skipped_due.max(before.skipped_due);
     }
 }
@@ -177,8 +184,14 @@ mod tests {
         let mut runs = Vec::new();
         [4, 5, 6, 9, 10, 12].into_iter().for_each(|uid| add(&mut runs, uid));
         assert_eq!(runs, [(4, 6), (9, 10), (12, 12)]);
-        let mut all =
-            UndeletedView { entries: 6, uids: runs, skipped_due: 2, more: true, ..Default::default() };
+        let mut all = UndeletedView {
+            entries: 6,
+            uids: runs,
+            skipped_due: 2,
+            shown_as_before: 4,
+            more: true,
+            ..Default::default()
+        };
         all.go_on(UndeletedView { entries: 1, uids: vec![(13, 13)], skipped_due: 2, ..Default::default() });
         assert_eq!((all.entries, all.skipped_due, all.more), (7, 2, false));
         assert_eq!(all.uids, [(4, 6), (9, 10), (12, 12), (13, 13)]);

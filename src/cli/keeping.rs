@@ -55,6 +55,12 @@ fn undeleted(response: &Response) -> String {
             )
         }
     };
+    if view.shown_as_before > 0 {
+        text.push_str(&format!(
+            "{} of them deleted before maildrop was last set: shown as then, not as INBOX holds mail now.\n",
+            view.shown_as_before
+        ));
+    }
     if view.skipped_due > 0 {
         text.push_str(&format!(
             "{} stayed deleted: retention would take them out at once (daybook mailbox show).\n",
@@ -321,6 +327,7 @@ mod tests {
             entries: 4,
             uids: vec![(7, 9), (12, 12)],
             skipped_due: 1,
+            shown_as_before: 2,
             left: vec![RecoverableView {
                 path: "Users/a/Journal Incoming".to_owned(),
                 entries: 2,
@@ -331,9 +338,12 @@ mod tests {
             ..UndeletedView::default()
         };
         let text = undeleted(&Response::Undeleted(Box::new(view)));
-        for part in
-            ["4 messages came back to INBOX, as UID 7-9, 12.", "1 message stayed deleted", "a hold ends"]
-        {
+        for part in [
+            "4 messages came back to INBOX, as UID 7-9, 12.",
+            "\n2 of them deleted before maildrop was last set",
+            "1 message stayed deleted",
+            "a hold ends",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
     }

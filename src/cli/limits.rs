@@ -6,8 +6,8 @@
 //!
 //! | share of the limit | for |
 //! |---|---|
-//! | [`OWN_DESCRIPTORS`], or half if the limit is lower than twice that | a third of it POP3, a third IMAP, the rest the store, its index, the log, HTTP, `admin.sock` |
-//! | two thirds of the rest | SMTP |
+//! | [`OWN_DESCRIPTORS`], or half if the limit is lower than twice that | a fifth of it connections of POP3, a fifth of IMAP, two fifths the files whose messages they are given, the rest the store, its index, the log, HTTP, `admin.sock` |
+//! | two thirds of the rest, whoever fetches | SMTP |
 //! | one third of the rest | messages on their way in that are too large for memory |
 
 use crate::config::Settings;
@@ -16,13 +16,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 
 /// Descriptors that SMTP never gets.
-const OWN_DESCRIPTORS: usize = 768;
+const OWN_DESCRIPTORS: usize = FETCH_CONNECTIONS_MAX * FETCH_PARTS;
+/// Parts of those of which POP3 gets one and IMAP one: each of their connections holds a descriptor, and one more while it is
+/// given a message that has a file of its own.
+const FETCH_PARTS: usize = 5;
 /// POP3 connections open at once, over all its ports; as many of IMAP.
 const FETCH_CONNECTIONS_MAX: usize = 256;
 /// Of those, from one address. An archive needs one or two; who guesses passwords must leave it some.
 const FETCH_PER_ADDRESS_MAX: usize = 64;
 /// Of those, from one network.
 const FETCH_PER_NETWORK_MAX: usize = 128;
+/// Threads for what blocks. Each connection that fetches may hold one for as long as its client takes to read; mail must find as
+/// many again.
+pub(super) const BLOCKING_THREADS_MAX: usize = 4 * FETCH_CONNECTIONS_MAX;
 
 /// As many descriptors as the system allows: the soft limit is low for programs that use `select`, which we do not.
 pub(super) fn raise_descriptors() {
@@ -99,7 +105,7 @@ fn fetch(descriptors: usize) -> AdmissionPolicy {
     AdmissionPolicy {
         per_address_max: FETCH_PER_ADDRESS_MAX,
         per_network_max: FETCH_PER_NETWORK_MAX,
-        ..AdmissionPolicy::in_all(FETCH_CONNECTIONS_MAX.min(own(descriptors) / 3))
+        ..AdmissionPolicy::in_all(FETCH_CONNECTIONS_MAX.min(own(descriptors) / FETCH_PARTS))
     }
 }
 
@@ -137,9 +143,14 @@ mod tests {
             let connections = smtp_descriptors(descriptors) + fetching;
             assert!(connections < descriptors, "{descriptors}");
             assert!(descriptors < 128 || descriptors - connections >= descriptors / 4, "{descriptors}");
+            // Each is given a message that has a file of its own, and neither the store nor SMTP lacks any for it.
+            let own = own(descriptors);
+            assert!(fetching * 2 <= own - own / FETCH_PARTS, "{descriptors}");
+            assert!(smtp_descriptors(descriptors) >= descriptors / 3, "{descriptors}");
         }
-        assert_eq!(smtp_descriptors(65_535), 43_178);
-        assert_eq!(pop3(2_048).connections_max, FETCH_CONNECTIONS_MAX);
+        assert_eq!(smtp_descriptors(65_535), 42_837);
+        assert_eq!(pop3(2 * OWN_DESCRIPTORS).connections_max, FETCH_CONNECTIONS_MAX);
+        assert_eq!(imap(2 * OWN_DESCRIPTORS).connections_max, FETCH_CONNECTIONS_MAX);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(super) fn run(settings: Settings, file: PathBuf, no_dumps: io::Result<()>) -
     limits::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
         .build()
         .map_err(|error| Failure::from(format!("start: {error}")))?;
     let code = runtime.block_on(serve(settings, file));

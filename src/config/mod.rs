@@ -16,7 +16,6 @@
 //! Gateway mailboxes, users' state and keys are not configuration: they live in the store, and no secret has a
 //! key here (at most the name of the file it is in), so [`Settings`] may be shown and logged in full.
 //!
-//!
 //! This room opens no socket and checks nothing outside the file's text: whether a certificate can be read or a
 //! port be bound is for those who do it. The reader of sections is lent to the `directory` room, whose
 //! `users.toml` follows the same rules.

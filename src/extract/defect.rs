@@ -147,11 +147,15 @@ impl DefectKind {
         )
     }
 
-    /// True when a stored entry with a fault of this name may not hold all there was: what would go to quarantine, and what may
-    /// be cut.
-    pub fn leaves_doubt(name: &str) -> bool {
+    /// True when a message with this fault may not hold all there was: what goes to quarantine, and what may be cut.
+    pub fn leaves_doubt(self) -> bool {
+        self.quarantines() || self == DefectKind::MissingCloseDelimiter
+    }
+
+    /// The same of a stored entry with a fault of this name.
+    pub fn name_leaves_doubt(name: &str) -> bool {
         let kind = serde_json::from_value::<DefectKind>(serde_json::Value::from(name));
-        kind.is_ok_and(|kind| kind.quarantines() || kind == DefectKind::MissingCloseDelimiter)
+        kind.is_ok_and(DefectKind::leaves_doubt)
     }
 }
 

@@ -14,6 +14,7 @@ use super::backoff::{Attempt, Backoff};
 use super::folders::Folders;
 use super::lock::{CountedSession, MaildropLock, MaildropLocks, SessionCounts};
 use super::maildrop::{Client, LoginError, Maildrop, Maildrops, UnlockedMaildrop};
+use super::threads::Threads;
 use super::turns::Gate;
 use crate::mail::{GatewayMailboxId, Untrusted};
 use crate::observe::metrics;
@@ -92,6 +93,8 @@ pub struct Logins {
     check_us: AtomicU64,
     /// Refused since too many waited.
     busy: AtomicU64,
+    /// For those who got in.
+    pub(super) threads: Threads,
 }
 
 /// A login that got nowhere.
@@ -144,6 +147,7 @@ impl Logins {
             secret: RandomState::new(),
             check_us: AtomicU64::new(0),
             busy: AtomicU64::new(0),
+            threads: Threads::default(),
         }
     }
 

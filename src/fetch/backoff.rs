@@ -320,8 +320,8 @@ mod tests {
         };
         assert!(!told(&mut backoff, 1) && !told(&mut backoff, 500) && !told(&mut backoff, 1_000));
         let mut quiet = Backoff::new(SECOND);
-        assert!((0..=LOGIN_FAILURES_MAX).map(|_| quiet.begin(guesser, at(0)).is_first).any(|told| told));
-        assert!((0..=LOGIN_FAILURES_MAX).map(|_| quiet.begin(guesser, at(5_000)).is_first).any(|told| told));
+        assert!((0..=LOGIN_FAILURES_MAX).any(|_| quiet.begin(guesser, at(0)).is_first));
+        assert!((0..=LOGIN_FAILURES_MAX).any(|_| quiet.begin(guesser, at(5_000)).is_first));
     }
 
     #[test]

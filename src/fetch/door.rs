@@ -22,9 +22,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-/// How long a client that is not logged in may be silent. Short, on purpose: connections are scarce, anybody can open them,
-/// and a client has nothing to think about here.
+/// How long a client may take to log in, the TLS handshake included and the checks of its passwords not. Short, on purpose:
+/// connections are scarce, anybody can open them, and a client has nothing to think about here.
 pub const LOGIN_WAIT: Duration = Duration::from_secs(3 * 60);
 /// How long a client may take to read what it asked for, for each piece of it.
 pub const WRITE_WAIT: Duration = Duration::from_secs(2 * 60);
@@ -32,7 +33,7 @@ pub const WRITE_WAIT: Duration = Duration::from_secs(2 * 60);
 /// How long a server waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waits {
-    /// For a command line, before login.
+    /// For a client to log in, from the start of its connection; for a literal.
     pub login: Duration,
     /// For a command line, after login.
     pub idle: Duration,
@@ -61,8 +62,14 @@ impl Door {
         Door { drain, waits, tls, over_cap: AtomicU64::new(0) }
     }
 
-    async fn upgrade(&self, wire: Wire<Stream>, client: &Client) -> Option<Wire<Stream>> {
-        let handshake = wire.upgrade(Arc::clone(&self.tls), TLS_HANDSHAKE_DEADLINE);
+    /// When a client that connects now must be logged in.
+    fn login_by(&self) -> Instant {
+        Instant::now() + self.waits.login
+    }
+
+    async fn upgrade(&self, wire: Wire<Stream>, client: &Client, login_by: Instant) -> Option<Wire<Stream>> {
+        let wait = TLS_HANDSHAKE_DEADLINE.min(login_by.saturating_duration_since(Instant::now()));
+        let handshake = wire.upgrade(Arc::clone(&self.tls), wait);
         let upgraded = tokio::select! {
             () = self.drain.started() => return None,
             upgraded = handshake => upgraded,
@@ -90,12 +97,13 @@ pub trait Protocol: Send + Sync + Sized + 'static {
     fn door(&self) -> &Door;
 
     /// A conversation that starts: serves it to its end, or until the client was told to begin TLS, which gives the connection
-    /// back.
+    /// back. Whoever is not logged in by `login_by` is let go.
     fn begin<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &self,
         wire: Wire<S>,
         encrypted: bool,
         client: Client,
+        login_by: Instant,
     ) -> impl Future<Output = Option<(Wire<S>, Self::Session)>> + Send;
 
     /// The same conversation, encrypted now: it can only end.
@@ -104,6 +112,7 @@ pub trait Protocol: Send + Sync + Sized + 'static {
         wire: Wire<S>,
         session: Self::Session,
         client: Client,
+        login_by: Instant,
     ) -> impl Future<Output = ()> + Send;
 
     /// Serves a connection whose encryption, if any, is somebody else's affair. Gives it back, with its session, when the
@@ -114,7 +123,7 @@ pub trait Protocol: Send + Sync + Sized + 'static {
         encrypted: bool,
         peer: IpAddr,
     ) -> impl Future<Output = Option<(Wire<S>, Self::Session)>> + Send {
-        self.begin(Wire::new(stream), encrypted, client(Self::NAME, peer))
+        self.begin(Wire::new(stream), encrypted, client(Self::NAME, peer), self.door().login_by())
     }
 
     /// The service for ports where TLS begins when the client asks for it.
@@ -137,18 +146,19 @@ pub struct Port<P> {
 impl<P: Protocol> Port<P> {
     async fn serve(&self, stream: TcpStream, peer: IpAddr) {
         let (server, door) = (&self.server, self.server.door());
-        let client = client(P::NAME, peer);
+        let (client, login_by) = (client(P::NAME, peer), door.login_by());
         let mut wire = Wire::new(Stream::Plain(stream));
         if self.implicit_tls {
-            match door.upgrade(wire, &client).await {
+            match door.upgrade(wire, &client, login_by).await {
                 Some(upgraded) => wire = upgraded,
                 None => return,
             }
         }
-        let begun = server.begin(wire, self.implicit_tls, client.clone()).await;
+        let begun = server.begin(wire, self.implicit_tls, client.clone(), login_by).await;
         let Some((wire, session)) = begun else { return };
-        let Some(wire) = door.upgrade(wire, &client).await else { return };
-        server.go_on(wire, session, client).await;
+        // In clear no password was checked: nothing was added to its time.
+        let Some(wire) = door.upgrade(wire, &client, login_by).await else { return };
+        server.go_on(wire, session, client, login_by).await;
     }
 }
 

@@ -200,5 +200,8 @@ pub fn changes(folder: &dyn Folder, known: FolderMarks) -> Result<Changes, Fetch
         return Ok(Changes::Came(marks, came));
     }
     let (marks, all) = folder.rows(Uid::FIRST)?;
+    if marks.uid_validity != known.uid_validity {
+        return Err(FetchError::Gone);
+    }
     Ok(Changes::All(marks, all))
 }

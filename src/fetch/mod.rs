@@ -29,5 +29,7 @@ pub mod sasl;
 pub mod stored;
 mod stored_folders;
 mod talk;
+pub mod threads;
 pub mod turns;
+mod unreadable;
 mod visit;

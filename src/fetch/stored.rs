@@ -8,6 +8,7 @@ use super::maildrop::{
     BoxFuture, Client, FetchError, LoginError, Maildrop, MaildropEntry, Maildrops, UnlockedMaildrop,
 };
 use super::stored_folders::StoredFolders;
+use super::unreadable::Unreadable;
 use crate::mail::{GatewayMailbox, GatewayMailboxId, Uid};
 use crate::observe::{Visits, metrics, now};
 use crate::store::{self, Entry, FolderName, Listing, Store, StoreError, UnlockError, Unlocked};
@@ -84,6 +85,22 @@ fn note_former(gateway_mailbox: &GatewayMailbox, login: &str, client: &Client) {
     }
 }
 
+impl UnlockedStored {
+    /// Keys that were changed since the password was given may lock what is listed: the next login opens it.
+    fn check_keys(&self) -> Result<(), LoginError> {
+        if self.store.is_current(&self.key).map_err(|error| self.failed(&error))? {
+            return Ok(());
+        }
+        tracing::info!(event = "auth.keys_changed", session_id = %self.client.session_id);
+        Err(LoginError::Unavailable)
+    }
+
+    fn failed(&self, error: &StoreError) -> LoginError {
+        tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
+        LoginError::Unavailable
+    }
+}
+
 impl UnlockedMaildrop for UnlockedStored {
     fn mailbox(&self) -> GatewayMailboxId {
         self.key.gateway_mailbox.id
@@ -94,21 +111,17 @@ impl UnlockedMaildrop for UnlockedStored {
     }
 
     fn folders(self: Box<Self>) -> Result<Arc<dyn Folders>, LoginError> {
+        self.check_keys()?;
         self.visits.note(self.key.gateway_mailbox.id, now());
         Ok(Arc::new(StoredFolders::new(self.store, self.visits, self.key, self.client)))
     }
 
     fn open(self: Box<Self>) -> Result<Arc<dyn Maildrop>, LoginError> {
-        let listing = self.store.list(self.key.gateway_mailbox.id, &FolderName::Inbox).map_err(|error| {
-            tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
-            LoginError::Unavailable
-        })?;
-        // Keys that were changed since the password was given may lock what is listed: the next login opens it.
-        let now_is = self.store.gateway_mailbox_now(self.key.gateway_mailbox.id);
-        if now_is.is_ok_and(|mailbox| !self.key.keyring.knows(&mailbox.public_key)) {
-            tracing::info!(event = "auth.keys_changed", session_id = %self.client.session_id);
-            return Err(LoginError::Unavailable);
-        }
+        let listing = self
+            .store
+            .list(self.key.gateway_mailbox.id, &FolderName::Inbox)
+            .map_err(|error| self.failed(&error))?;
+        self.check_keys()?;
         self.visits.note(self.key.gateway_mailbox.id, now());
         let entries = maildrop_entries(&listing);
         Ok(Arc::new(StoredMaildrop {
@@ -157,29 +170,13 @@ impl Maildrop for StoredMaildrop {
     fn read(&self, index: usize) -> Result<Box<dyn Read + Send>, FetchError> {
         let entry = self.stored.get(index).ok_or(FetchError::Gone)?;
         self.store.open(&self.key, entry.message).map_err(|error| {
-            if let StoreError::LacksKey = error {
-                tracing::warn!(
-                    event = "fetch.former_key",
-                    receipt_id = %entry.receipt_id,
-                    session_id = %self.client.session_id,
-                    mailbox = self.key.gateway_mailbox.login(),
-                    uid = %entry.uid,
-                );
-                return FetchError::LacksKey;
-            }
-            let (event, answer) = match error {
-                StoreError::Damaged(_) => ("fetch.damaged", FetchError::Damaged),
-                StoreError::Gone => ("fetch.gone", FetchError::Gone),
-                _ => ("fetch.failed", FetchError::Temporary),
+            let of = Unreadable {
+                receipt_id: entry.receipt_id,
+                uid: entry.uid,
+                mailbox: self.key.gateway_mailbox.login(),
+                client: &self.client,
             };
-            tracing::error!(
-                event,
-                receipt_id = %entry.receipt_id,
-                session_id = %self.client.session_id,
-                uid = %entry.uid,
-                %error
-            );
-            answer
+            of.answer(&error, |_event| true)
         })
     }
 

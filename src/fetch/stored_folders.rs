@@ -4,16 +4,21 @@ use super::folders::{
     Account, FlagsSet, Folder, FolderEntry, FolderInfo, FolderMarks, FolderRow, Folders, Rights,
 };
 use super::maildrop::{BoxFuture, FetchError};
+use super::unreadable::Unreadable;
 use crate::mail::{FlagChange, Flags, GatewayMailbox, GatewayMailboxId, MessageSummary, Uid, UidValidity};
 use crate::observe::{Visits, metrics, now};
 use crate::store::{self, FolderName, FolderStatus, MessageKey, Store, StoreError, Unlocked};
+use std::collections::HashSet;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 /// Folders that are there before anything came to them, in the order in which they are listed.
 const ALWAYS: [FolderName; 3] = [FolderName::Inbox, FolderName::Unassigned, FolderName::Quarantine];
+
+/// Messages that a session remembers to have told of; when they are more, it forgets them.
+const TOLD_MAX: usize = 10_000;
 
 /// [`Folders`] of a gateway mailbox whose password was given.
 #[derive(Clone)]
@@ -22,6 +27,7 @@ pub(super) struct StoredFolders {
     visits: Visits,
     key: Unlocked,
     client: store::Client,
+    told: Told,
 }
 
 #[derive(Clone)]
@@ -39,7 +45,7 @@ impl StoredFolders {
         key: Unlocked,
         client: store::Client,
     ) -> StoredFolders {
-        StoredFolders { store, visits, key, client }
+        StoredFolders { store, visits, key, client, told: Told::default() }
     }
 
     /// A session may last for weeks: whenever it looks at something it counts as a visit.
@@ -53,14 +59,21 @@ impl StoredFolders {
 
     fn now(&self) -> Result<Arc<GatewayMailbox>, FetchError> {
         let now = self.store.gateway_mailbox_now(self.id()).map_err(|e| self.failed(e))?;
-        // Keys that were changed since the password was given lock what comes from now on.
-        if self.key.keyring.knows(&now.public_key) { Ok(now) } else { Err(FetchError::LacksKey) }
+        self.still_in().map(|()| now)
+    }
+
+    /// Whoever changes a password wants nobody to go on with the one before, and keys that were changed since it was given lock
+    /// what comes from now on.
+    fn still_in(&self) -> Result<(), FetchError> {
+        let is_current = self.store.is_current(&self.key).map_err(|e| self.failed(e))?;
+        if is_current { Ok(()) } else { Err(FetchError::LacksKey) }
     }
 
     /// Each folder there is, those that are always there first.
     fn statuses(&self) -> Result<Vec<FolderStatus>, FetchError> {
         self.note_visit();
-        let mut found = self.store.folders(self.id()).map_err(|e| self.failed(e))?;
+        self.still_in()?;
+        let mut found = self.store.folders_undated(self.id()).map_err(|e| self.failed(e))?;
         found.sort_by(|a, b| a.path.cmp(&b.path));
         let mut all: Vec<FolderStatus> = Vec::with_capacity(found.len() + ALWAYS.len());
         for name in ALWAYS {
@@ -72,7 +85,21 @@ impl StoredFolders {
     }
 
     fn named(&self, path: &str) -> Result<Option<FolderStatus>, FetchError> {
-        Ok(self.statuses()?.into_iter().find(|status| status.path == path))
+        self.note_visit();
+        self.still_in()?;
+        let found = self.store.folder_at(self.id(), path).map_err(|e| self.failed(e))?;
+        Ok(found.or_else(|| ALWAYS.into_iter().map(not_yet).find(|status| status.path == path)))
+    }
+
+    /// A message could not be read.
+    fn unreadable(&self, error: StoreError, entry: &FolderEntry) -> FetchError {
+        let of = Unreadable {
+            receipt_id: entry.receipt_id,
+            uid: entry.uid,
+            mailbox: self.key.gateway_mailbox.login(),
+            client: &self.client,
+        };
+        of.answer(&error, |event| self.told.is_first(entry.message, event))
     }
 
     fn failed(&self, error: StoreError) -> FetchError {
@@ -84,6 +111,20 @@ impl StoredFolders {
         };
         tracing::error!(event = "fetch.failed", session_id = %self.client.session_id, %error);
         answer
+    }
+}
+
+/// What the log was told of messages that cannot be read: clients that look at each again and again would flood it.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<HashSet<(u64, &'static str)>>>);
+
+impl Told {
+    fn is_first(&self, message: u64, event: &'static str) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= TOLD_MAX {
+            told.clear();
+        }
+        told.insert((message, event))
     }
 }
 
@@ -196,11 +237,13 @@ impl Folder for StoredFolder {
 
     fn rows(&self, from: Uid) -> Result<(FolderMarks, Vec<FolderRow>), FetchError> {
         self.of.note_visit();
+        self.of.still_in()?;
         self.of.store.rows(self.of.id(), &self.name, from).map_err(|e| self.of.failed(e))
     }
 
     fn marks(&self) -> Result<FolderMarks, FetchError> {
         self.of.note_visit();
+        self.of.still_in()?;
         self.of.store.marks(self.of.id(), &self.name).map_err(|e| self.of.failed(e))
     }
 
@@ -217,15 +260,19 @@ impl Folder for StoredFolder {
     }
 
     fn summary(&self, entry: &FolderEntry) -> Result<MessageSummary<'static>, FetchError> {
-        self.of.store.summary(&self.of.key, MessageKey(entry.message)).map_err(|e| self.of.failed(e))
+        self.of
+            .store
+            .summary(&self.of.key, MessageKey(entry.message))
+            .map_err(|e| self.of.unreadable(e, entry))
     }
 
     fn read(&self, entry: &FolderEntry) -> Result<Box<dyn Read + Send>, FetchError> {
-        self.of.store.open(&self.of.key, MessageKey(entry.message)).map_err(|e| self.of.failed(e))
+        self.of.store.open(&self.of.key, MessageKey(entry.message)).map_err(|e| self.of.unreadable(e, entry))
     }
 
     fn set_flags(&self, uids: Vec<Uid>, change: FlagChange) -> BoxFuture<'_, Result<FlagsSet, FetchError>> {
         Box::pin(async move {
+            self.of.still_in()?;
             let (id, changeable) = (self.of.id(), self.rights.flags);
             let set =
                 self.of.store.set_flags(id, &self.name, &uids, change, changeable, &self.of.client).await;
@@ -249,6 +296,7 @@ impl Folder for StoredFolder {
 
     fn expunge(&self, uids: Vec<Uid>) -> BoxFuture<'_, Result<Vec<Uid>, FetchError>> {
         Box::pin(async move {
+            self.of.still_in()?;
             let (mut gone, uids) = self.aside(move |folder| (folder.for_log(&uids), uids)).await?;
             let taken = self.of.store.expunge_marked(self.of.id(), &self.name, &uids, &self.of.client).await;
             let taken = taken.map_err(|error| match error {

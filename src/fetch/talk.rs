@@ -3,6 +3,7 @@
 //! Output is gathered and sent when no complete command is waiting, or when there is much to send: that is what pipelining
 //! promises, and without it each pipelined command would cost a packet.
 
+use super::door::Waits;
 use crate::net::wire::{Wire, WireError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -97,6 +98,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     /// Closes the connection, giving the client a moment to read what was sent.
     pub(super) async fn close(self) {
         self.wire.close(LINGER).await;
+    }
+}
+
+/// By when the next line must have come.
+///
+/// # Errors
+/// [`End::Timeout`] for a client that should be logged in by now, whatever it goes on sending.
+pub(super) fn line_deadline(is_logged_in: bool, waits: &Waits, login_by: Instant) -> Result<Instant, End> {
+    let now = Instant::now();
+    match is_logged_in {
+        true => Ok(now + waits.idle),
+        false if now < login_by => Ok(login_by),
+        false => Err(End::Timeout),
     }
 }
 

@@ -109,6 +109,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// Forgets them, and leaves nothing of them in memory.
+    fn wipe(&mut self, octets: usize) {
+        let end = self.start.saturating_add(octets).min(self.end);
+        if let Some(taken) = self.buffer.get_mut(self.start..end) {
+            taken.zeroize();
+        }
+        self.consume(octets);
+    }
+
     /// Gives back the memory of a large buffer that is empty.
     pub fn shrink(&mut self) {
         if self.start == self.end && self.buffer.len() > FIRST_OCTETS {
@@ -168,17 +177,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             let unseen = buffered.get(seen..).unwrap_or_default();
             if let Some(at) = memchr::memchr(b'\n', unseen) {
                 let octets = seen + at + 1;
-                let line = buffered.get(..octets).unwrap_or_default().to_vec();
+                let line = buffered.get(..octets).filter(|_| octets <= octets_max).map(<[u8]>::to_vec);
                 // It may be a password; whoever takes it wipes the copy.
-                if let Some(taken) = self.buffer.get_mut(self.start..self.start + octets) {
-                    taken.zeroize();
-                }
-                self.consume(octets);
-                return Ok(if octets > octets_max { Line::TooLong } else { Line::Complete(line) });
+                self.wipe(octets);
+                return Ok(line.map_or(Line::TooLong, Line::Complete));
             }
             seen = buffered.len();
             if seen >= octets_max {
-                self.consume(seen);
+                self.wipe(seen);
                 return self.drain_line(octets_max, deadline).await;
             }
             // Whoever may send long lines seldom does: room for them is made when one comes.
@@ -196,11 +202,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut taken = Vec::with_capacity(wanted);
         loop {
             let here = self.buffered().len().min(wanted - taken.len());
-            if let Some(octets) = self.buffer.get_mut(self.start..self.start + here) {
-                taken.extend_from_slice(octets);
-                octets.zeroize();
-            }
-            self.consume(here);
+            taken.extend_from_slice(self.buffered().get(..here).unwrap_or_default());
+            self.wipe(here);
             if taken.len() == wanted {
                 return Ok(taken);
             }
@@ -214,11 +217,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.fill(octets_max.max(IDLE_OCTETS), deadline).await?;
             let buffered = self.buffered();
             if let Some(at) = memchr::memchr(b'\n', buffered) {
-                self.consume(at + 1);
+                self.wipe(at + 1);
                 return Ok(Line::TooLong);
             }
-            drained += buffered.len();
-            self.consume(usize::MAX);
+            let octets = buffered.len();
+            drained += octets;
+            self.wipe(octets);
         }
         Err(WireError::Endless)
     }
@@ -326,6 +330,17 @@ mod tests {
         let long = format!("{}\r\nQUIT\r\n", "x".repeat(9_000));
         check(&[&long], 512, &["TOO LONG", "QUIT\r\n"]).await;
         check(&["123456\r\n1234567\r\nQUIT\r\n"], 8, &["123456\r\n", "TOO LONG", "QUIT\r\n"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_thrown_away_leaves_nothing_behind() {
+        for octets in [20, 600, 9_000] {
+            let (near, mut far) = tokio::io::duplex(1 << 20);
+            let mut wire = Wire::new(near);
+            far.write_all(&[vec![b'x'; octets], b"\n".to_vec()].concat()).await.unwrap();
+            assert_eq!(wire.line(16, soon()).await.unwrap(), Line::TooLong);
+            assert!(!wire.buffer.is_empty() && !wire.buffer.contains(&b'x'), "{octets}");
+        }
     }
 
     #[tokio::test]

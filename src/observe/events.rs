@@ -66,9 +66,9 @@
 //! | `fetch.session` | info | session_id, login, protocol, peer, mailbox, mailbox_id, listed, fetched, octets, deleted, folders, searches, client, seconds, end | A session after its login, at its end. Of IMAP also: how often it opened a folder (`listed` counts what was in them) and searched, and what the client's program calls itself. |
 //! | `fetch.damaged` | error | receipt_id, session_id, mailbox, uid, uidl, error | A stored message is not what was stored. |
 //! | `fetch.former_key` | warn | receipt_id, session_id, mailbox, uid | A message was asked for that is sealed to a key which the password given does not open; it is kept. |
-//! | `fetch.gone` | error | receipt_id, session_id, uid, error | A message was listed and is no longer there. |
+//! | `fetch.gone` | error | receipt_id, session_id, mailbox, uid, error | A message was listed and is no longer there. |
 //! | `fetch.unreadable` | error | session_id, mailbox, uidl, error | A message could not be read just now. |
-//! | `fetch.failed` | error | receipt_id, session_id, uid, error | The store could not do what a client asked. |
+//! | `fetch.failed` | error | receipt_id, session_id, mailbox, uid, error | The store could not do what a client asked. |
 //! | `fetch.commit_failed` | error | session_id, mailbox, error | What a client fetched and deleted could not be recorded; nothing was deleted. |
 //! | `fetch.unrecorded` | warn | session_id, mailbox, peer, messages | So many messages were fetched, which could not be recorded: the disk is full to the last octet, or a client left more folders in that state than are kept. |
 //! | `fetch.tls_failed` | info, error | session_id, protocol, peer, error, cause | The handshake failed, by the client's fault (info) or ours (error). |
@@ -90,7 +90,7 @@
 //! | `mailbox.deleted` | info | mailbox, mailbox_id, address, state, actor | It is served no more. |
 //! | `mailbox.held` | info | mailbox, mailbox_id, address, state, user, actor | A legal hold is on it, or on a user's folders alone: nothing leaves. Why says `daybook mailbox show`. |
 //! | `mailbox.unheld` | info | mailbox, mailbox_id, address, state, user, actor | That hold is over. |
-//! | `mailbox.view_shown` | info | mailbox, mailbox_id, maildrop, shown, kept, seconds, actor | INBOX holds something else since it was set: so many messages that waited came again in the new way, under new UIDs; those `kept` stay as they were. |
+//! | `mailbox.view_shown` | info | mailbox, mailbox_id, maildrop, shown, kept, seconds, actor | INBOX holds something else since it was set: of what waited, so many messages (as they were shown before) came again in the new way, under new UIDs, since somebody last went on with it; those `kept` stay as they were. |
 //! | `mailbox.view_waits` | warn | mailbox_id, error | What waits in INBOX could not be shown in the new way just now; the server tries again. |
 //! | `mailbox.view_unread` | warn | receipt_id, mailbox, why | What is on record of a message that waits cannot be read: it stays as it is shown. |
 //! | `mailbox.undeleted` | info | mailbox, mailbox_id, folder, entries, due, actor | So many messages that had been deleted from a folder are there again, under new UIDs; those `due` stayed, since retention would take them out at once. |

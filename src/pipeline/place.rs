@@ -73,7 +73,10 @@ pub(super) fn place(
         };
     }
     let doubtful = is_doubtful(read.extraction.as_ref(), subject);
-    let mut placed = Placed { placements: in_inbox(gateway_mailbox, subject, doubtful), ..Placed::default() };
+    let shown_whole =
+        doubtful || read.extraction.as_ref().is_none_or(|e| e.defects.iter().any(|d| d.kind.leaves_doubt()));
+    let in_inbox = in_inbox(gateway_mailbox, subject, shown_whole);
+    let mut placed = Placed { placements: in_inbox, ..Placed::default() };
     if !gateway_mailbox.archive {
         return placed;
     }
@@ -106,7 +109,8 @@ pub(super) fn is_doubtful(extraction: Option<&Extraction>, subject: Subject<'_>)
 }
 
 /// The entries in INBOX that every accepted message has: itself, or each original of the outermost report, whichever INBOX holds.
-/// Where an original is in doubt nobody is given it instead of the whole.
+/// Where an original is in doubt nobody is given it instead of the whole; by what the receipt has on record, so that a later look
+/// decides the same: a missing close delimiter counts wherever it is, though only around an original it leads to Quarantine.
 pub(super) fn in_inbox(
     gateway_mailbox: &GatewayMailbox,
     subject: Subject<'_>,

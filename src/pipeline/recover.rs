@@ -167,7 +167,7 @@ impl Returned {
             recovered_from: delivery.recovered_from,
             report: report.or_else(|| delivery.returned_message_id.clone()),
             held_back: delivery.judgement.as_ref().is_some_and(|judgement| judgement.held_back),
-            may_be_cut: delivery.defects.iter().any(|(kind, _)| DefectKind::leaves_doubt(kind)),
+            may_be_cut: delivery.defects.iter().any(|(kind, _)| DefectKind::name_leaves_doubt(kind)),
             is_held: !originals.is_empty() && originals.iter().all(|original| original.held.is_some()),
         }
     }

@@ -125,11 +125,11 @@ fn waiting_in_inbox(
     gateway_mailbox: &GatewayMailbox,
     subject: Subject<'_>,
 ) -> Vec<WantedPlacement> {
-    // Where nothing is beside INBOX, or the verdict brought it to Quarantine, its defects tell.
-    let doubtful = match is_in_inbox_alone(receipt) || receipt.came_held_back() {
-        true => leaves_doubt(receipt),
-        false => is_quarantined(receipt),
-    };
+    // Its defects tell, as when it came; and its entry in Quarantine, if what brought it there left no defect. Who let out what was
+    // there for its defects knew of them.
+    let let_out = receipt.is_released() && !receipt.came_held_back();
+    let by_place = !receipt.came_held_back() && is_quarantined(receipt);
+    let doubtful = by_place || !let_out && leaves_doubt(receipt);
     match gateway_mailbox.role.is_journal() {
         true => in_inbox(gateway_mailbox, subject, doubtful),
         false => vec![whole_in_inbox(gateway_mailbox)],
@@ -138,7 +138,7 @@ fn waiting_in_inbox(
 
 /// It has a defect by which it may be in Quarantine.
 pub(super) fn leaves_doubt(receipt: &ReceiptView) -> bool {
-    let tells = |kind: &str| kind == EXTRACTION_FAILED || DefectKind::leaves_doubt(kind);
+    let tells = |kind: &str| kind == EXTRACTION_FAILED || DefectKind::name_leaves_doubt(kind);
     receipt.defects.iter().any(|(kind, _)| tells(kind))
 }
 

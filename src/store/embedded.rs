@@ -8,6 +8,7 @@ use super::committer::{
     QUEUE_COMMANDS_MAX, Queued, ask_blocking, room_kept_from_mail,
 };
 use super::content::make_shards;
+use super::data_lock::{DataLock, lock};
 use super::escrow;
 use super::fact::GatewayMailboxFact;
 use super::files::{create_dir_durably, random_name, sync_dir};
@@ -46,9 +47,7 @@ use crate::observe::now;
 use age::x25519::Recipient;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -160,7 +159,7 @@ pub struct Embedded {
     witness: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Puts content files of a crash aside.
     tidier: Mutex<Option<std::thread::JoinHandle<()>>>,
-    _lock: File,
+    _lock: DataLock,
 }
 
 impl Shared {
@@ -751,21 +750,8 @@ fn drop_and_remake(shared: &Shared, index: Index, end: Position) -> Result<(Inde
     Ok((index, damage))
 }
 
-/// Holds `data_dir/lock` until dropped.
-pub(super) fn lock(data_dir: &Path) -> Result<File, StoreError> {
-    let fail = |e| StoreError::io("locking the data directory", e);
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true).mode(0o600);
-    let file = options.open(data_dir.join("lock")).map_err(fail)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked),
-        Err(e) => Err(fail(e.into())),
-    }
-}
-
 /// Makes what a store consists of and locks it; refuses one that a newer version wrote to.
-fn prepare(data_dir: &Path) -> Result<File, StoreError> {
+fn prepare(data_dir: &Path) -> Result<DataLock, StoreError> {
     let fail = |e| StoreError::io("making the data directory", e);
     create_dir_durably(data_dir).and_then(|()| sync_dir(data_dir)).map_err(fail)?;
     let lock = lock(data_dir)?;
@@ -1000,6 +986,13 @@ impl Store for Embedded {
         }
     }
 
+    fn is_current(&self, key: &Unlocked) -> Result<bool, StoreError> {
+        let id = key.gateway_mailbox.id;
+        let present = &self.route(id)?.gateway_mailbox.public_key;
+        let password_file = self.shared.read(|index| index.key_file(id, KEYRING_FILE))?;
+        Ok(key.keyring.knows(present) && key.password_file == password_file)
+    }
+
     fn unlock_with_identity(
         &self,
         id: GatewayMailboxId,
@@ -1120,6 +1113,18 @@ impl Store for Embedded {
 
     fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError> {
         self.shared.read(|index| index.folders(gateway_mailbox))
+    }
+
+    fn folders_undated(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError> {
+        self.shared.read(|index| index.folders_undated(gateway_mailbox))
+    }
+
+    fn folder_at(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        path: &str,
+    ) -> Result<Option<FolderStatus>, StoreError> {
+        self.shared.read(|index| index.folder_at(gateway_mailbox, path))
     }
 
     fn activity(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Activity, StoreError> {

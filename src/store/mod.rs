@@ -78,6 +78,7 @@ mod check;
 mod checkpoint;
 mod committer;
 mod content;
+mod data_lock;
 #[cfg(test)]
 mod delivered;
 mod embedded;
@@ -457,7 +458,7 @@ pub struct Activity {
 /// counts for nothing here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Messages accepted.
+    /// Messages accepted: each counts once, also where its originals have an entry each ([`crate::mail::Maildrop::Originals`]).
     pub received: u64,
     /// Their octets, as they are shown in INBOX.
     pub octets: u64,
@@ -467,9 +468,9 @@ pub struct Tally {
     pub unassigned: u64,
     /// Entries made in Quarantine and still there.
     pub quarantined: u64,
-    /// Messages clients fetched, each time counted.
+    /// Entries clients fetched, each time counted: of a message that is shown as its originals, each of those.
     pub fetched: u64,
-    /// Messages in INBOX, however old: what no client has taken away.
+    /// Entries in INBOX, however old: what no client has taken away. Counted as those fetched.
     pub waiting: u64,
     /// Their octets.
     pub waiting_octets: u64,
@@ -482,7 +483,8 @@ pub struct Tally {
 pub struct Backlog {
     /// Messages in INBOX.
     pub waiting: u64,
-    /// Those of them that no fetch is on record for; absent where that is too much to look up, beyond [`BACKLOG_LOOKED_AT_MAX`].
+    /// Those of them that no fetch is on record for; absent where that is too much to look up, beyond [`BACKLOG_LOOKED_AT_MAX`]. Where
+    /// no fetch came since the oldest, it is all of them, however many.
     pub unfetched: Option<u64>,
     /// When the oldest of those was received; absent also when there is none.
     pub oldest_unfetched: Option<Timestamp>,
@@ -852,6 +854,13 @@ pub trait Store: Send + Sync {
     /// Takes about 50 ms and 16 MB, for an unknown login too.
     fn unlock(&self, login: &str, password: &str) -> Result<Unlocked, UnlockError>;
 
+    /// True while the password that opened this opens all that comes now: neither it nor the keys were changed since. Reads one
+    /// row.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when the gateway mailbox was deleted.
+    fn is_current(&self, key: &Unlocked) -> Result<bool, StoreError>;
+
     /// Opens the keyring of a gateway mailbox with an escrow identity.
     ///
     /// # Errors
@@ -920,8 +929,19 @@ pub trait Store: Send + Sync {
     /// Every folder of a gateway mailbox: those that something came to, or that a client opened.
     fn folders(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError>;
 
+    /// The same, without the times of the oldest entries, which are looked for folder by folder.
+    fn folders_undated(&self, gateway_mailbox: GatewayMailboxId) -> Result<Vec<FolderStatus>, StoreError>;
+
+    /// The one of them with this path, undated. Costs the same however many there are, unless one of a user is not found.
+    fn folder_at(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        path: &str,
+    ) -> Result<Option<FolderStatus>, StoreError>;
+
     /// When mail came and went; arrivals since `since`. Reads as many rows as messages arrived since, or within an hour of
-    /// the last, and one for each folder.
+    /// the last, and one for each folder; and one for each entry of INBOX made later behind those: after
+    /// [`GatewayMailboxChange::Fetch`] as many as were shown anew.
     fn activity(&self, gateway_mailbox: GatewayMailboxId, since: Timestamp) -> Result<Activity, StoreError>;
 
     /// What became of the mail received since `since`, and what waits. Reads as many rows as transactions ended since, in

@@ -407,7 +407,7 @@ fn finish(shared: &Shared, index: &Index, end: Position) -> Result<(Vec<String>,
 /// [`StoreError::Locked`] when another process has the store open; [`StoreError::Newer`]; the log cannot be read.
 pub fn check_index(data_dir: &Path) -> Result<IndexOutcome, StoreError> {
     let began = Instant::now();
-    let _lock = super::embedded::lock(data_dir)?;
+    let _lock = super::data_lock::lock(data_dir)?;
     let path = data_dir.join(super::embedded::INDEX_FILE);
     let examined = if path.exists() {
         match Index::open_reader(&path) {

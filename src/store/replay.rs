@@ -648,12 +648,25 @@ mod tests {
         assert_eq!(mailbox.fetch, FetchRules { maildrop: Maildrop::Originals, user_delete: true });
         let bob = FolderName::User { user: "bob".to_owned(), folder: UserFolder::Incoming };
         let (seen, none) = (Flags::SEEN | Flags::DELETED, Flags::NONE);
-        for (folder, changes, flags) in [(FolderName::Inbox, 2, seen), (bob, 2, none)] {
+        let second = Uid::new(2).unwrap();
+        for (folder, uid, flags) in [(FolderName::Inbox, second, seen), (bob, Uid::FIRST, none)] {
             let (marks, rows) = store.rows(mailbox.id, &folder, Uid::FIRST).unwrap();
-            assert_eq!((marks.flag_changes, rows), (changes, vec![FolderRow { uid: Uid::FIRST, flags }]));
+            assert_eq!((marks.flag_changes, rows), (2, vec![FolderRow { uid, flags }]));
         }
-        let before = VERSION_6.lines().filter(|line| line.contains("\"v\":6")).count();
-        assert_eq!(before, 5, "what a program of version 5 must refuse says so");
+        // With what it holds, INBOX got another UIDVALIDITY, and what waited there came again.
+        assert_eq!(mailbox.view_from, Some(second));
+        let inbox = store.list(mailbox.id, &FolderName::Inbox).unwrap();
+        assert_eq!(inbox.uid_validity.map(|validity| validity.0.get()), Some(1_795_261_800));
+        assert_eq!(store.backlog(mailbox.id).unwrap().former_view, 0);
+        let all = store.receipts(&ReceiptQuery::All, Timestamp::from_unix_ms(0), 9).unwrap();
+        let [revision] = &all[0].revisions[..] else { panic!("{:?}", all[0].revisions) };
+        assert_eq!(revision.kind, RevisionKind::Viewed);
+        for said in ["\"view_from\":2", "\"again\":true", "\"kind\":\"viewed\"", "\"fact\":\"flagged\""] {
+            let lines: Vec<&str> = VERSION_6.lines().filter(|line| line.contains(said)).collect();
+            assert!(!lines.is_empty(), "no sample has {said}");
+            let refused = lines.iter().all(|line| line.starts_with("{\"v\":6"));
+            assert!(refused, "{said}: what a program of version 5 must refuse says so");
+        }
     }
 
     #[test]
@@ -665,7 +678,7 @@ mod tests {
         let keyring = Keyring::of(vec![age::x25519::Identity::generate()]);
         let id = gateway_mailbox.id;
         let key = Unlocked { gateway_mailbox, keyring, password_file: None };
-        let entry = store.entries(id, &FolderName::Inbox, &[Uid::FIRST]).unwrap().remove(0);
+        let entry = store.entries(id, &FolderName::Inbox, &[Uid::new(2).unwrap()]).unwrap().remove(0);
         let found = store.summary(&key, entry.message);
         assert!(matches!(&found, Err(StoreError::Damaged(why)) if why.contains("is lost")), "{found:?}");
     }

@@ -102,6 +102,19 @@ impl Client {
         self.socket.flush().await.unwrap();
     }
 
+    /// The same over a connection that may have ended.
+    pub(crate) async fn send_if_open(&mut self, octets: &[u8]) {
+        self.socket.write_all(octets).await.unwrap_or_default();
+        self.socket.flush().await.unwrap_or_default();
+    }
+
+    /// Says this until the connection ends.
+    pub(crate) async fn say_until_the_end(&mut self, octets: &[u8]) {
+        while self.line_if_whole().await.is_some() {
+            self.send_if_open(octets).await;
+        }
+    }
+
     /// A line without its CRLF; `None` when the server has closed in good order.
     pub(crate) async fn line(&mut self) -> Option<String> {
         match self.octets_of_line().await {

@@ -66,6 +66,8 @@ pub(crate) struct Faults {
     pub(crate) short: Option<u32>,
     /// The summary of this message cannot be read.
     pub(crate) no_summary: Option<u32>,
+    /// Between a look at what is new and one at everything the folder gets another UIDVALIDITY.
+    pub(crate) renewed: bool,
     /// This message is in the rows, but its entry is gone.
     pub(crate) vanished: Option<u32>,
 }
@@ -81,6 +83,8 @@ pub(crate) struct State {
     pub(crate) expunged: Vec<(String, u32)>,
     /// How often messages were opened.
     pub(crate) opened: usize,
+    /// How often something failed as it was asked to.
+    pub(crate) failed: usize,
     /// How often summaries were opened.
     pub(crate) summaries: usize,
 }
@@ -218,7 +222,12 @@ impl Fake {
     }
 
     fn failing(&self, fails: impl Fn(&Faults) -> bool) -> Result<(), FetchError> {
-        if fails(&self.state().faults) { Err(FetchError::Temporary) } else { Ok(()) }
+        let mut state = self.state();
+        if fails(&state.faults) {
+            state.failed += 1;
+            return Err(FetchError::Temporary);
+        }
+        Ok(())
     }
 }
 
@@ -359,7 +368,9 @@ impl Folder for Open {
 
     fn rows(&self, from: Uid) -> Result<(FolderMarks, Vec<FolderRow>), FetchError> {
         self.fake.failing(|faults| faults.open)?;
+        let is_renewed = self.fake.state().faults.renewed && from == Uid::FIRST;
         self.fake.in_folder(&self.path, |folder| {
+            folder.uid_validity += u32::from(is_renewed);
             let rows =
                 folder.messages.iter().filter(|message| message.uid >= from.value()).map(row).collect();
             Ok((marks(folder), rows))

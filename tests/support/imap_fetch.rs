@@ -80,7 +80,7 @@ pub(crate) fn fetch_next(folder: Arc<dyn Folder>, asked: &str, kept: &Kept) -> A
 fn run(folder: Arc<dyn Folder>, job: FetchJob, kept: Kept) -> Answered {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let mut pieces = stream::start(folder, job, kept);
+        let mut pieces = stream::start(folder, job, kept, ());
         let mut answered = Answered::default();
         while let Some(piece) = pieces.recv().await {
             match piece {

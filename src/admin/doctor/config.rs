@@ -80,7 +80,10 @@ mod tests {
         };
         assert_eq!(statuses(0o100_644, &[]), [Status::Ok]);
         assert_eq!(statuses(0o100_666, &[]), [Status::Problem]);
-        assert_eq!(statuses(0o100_640, &["[imap] is not served".to_owned()]), [Status::Warning]);
+        assert_eq!(
+            statuses(0o100_640, &["[alerts] mail goes to relay.example:25 in clear".to_owned()]),
+            [Status::Warning]
+        );
     }
 
     #[test]

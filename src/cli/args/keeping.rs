@@ -37,7 +37,8 @@ pub(in crate::cli) struct UnholdArguments {
 #[command(
     after_help = "What was deleted can be had back for grace_days (daybook mailbox set), under a legal hold for as long as that \
                         lasts. It comes back under new UIDs, so that whoever polls fetches it again: also what the archive has \
-                        already. What retention would take out at once is left where it is."
+                        already. What retention would take out at once is left where it is. What was deleted from INBOX before its \
+                        maildrop was last set comes back as it was shown then."
 )]
 pub(in crate::cli) struct UndeleteArguments {
     #[command(flatten)]

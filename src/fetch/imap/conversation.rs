@@ -14,10 +14,12 @@ use super::{idle, watched};
 use crate::fetch::auth::{LoginRefusal, Password};
 use crate::fetch::door::Door;
 use crate::fetch::maildrop::{Client, FetchError};
-use crate::fetch::talk::{End, Talk, last_words};
+use crate::fetch::talk::{End, Talk, last_words, line_deadline};
+use crate::fetch::threads::Thread;
 use crate::fetch::visit::log_clear_refused;
 use crate::net::wire::{Line, Wire};
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::Receiver;
@@ -44,6 +46,8 @@ pub(super) struct Conversation<'a, S> {
     pub(super) session: Session,
     pub(super) client: Client,
     pub(super) stay: Option<Stay>,
+    /// When the client must be logged in.
+    login_by: Instant,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
@@ -52,9 +56,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
         wire: Wire<S>,
         session: Session,
         client: Client,
+        login_by: Instant,
     ) -> Conversation<'a, S> {
         let talk = Talk::new(wire, imap.door.waits.write);
-        Conversation { imap, talk, session, client, stay: None }
+        Conversation { imap, talk, session, client, stay: None, login_by }
     }
 
     /// Says the greeting, to be sent with the first flush.
@@ -122,8 +127,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
             self.talk.wire.shrink();
         }
         let Door { waits, drain, .. } = self.door();
-        let wait = if self.session.is_logged_in() { waits.idle } else { waits.login };
-        let line = self.talk.wire.line(self.session.line_octets_max(), Instant::now() + wait);
+        let deadline = line_deadline(self.session.is_logged_in(), waits, self.login_by)?;
+        let line = self.talk.wire.line(self.session.line_octets_max(), deadline);
         tokio::pin!(line);
         loop {
             let due = self.stay.as_ref().and_then(Stay::due);
@@ -147,7 +152,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
         }
         let Door { waits, drain, .. } = self.door();
         // It was announced, so it is on its way: nobody needs half an hour for it.
-        let deadline = Instant::now() + waits.login;
+        let soon = Instant::now() + waits.login;
+        let deadline = if self.session.is_logged_in() { soon } else { self.login_by };
         tokio::select! {
             biased;
             () = drain.started() => Ok(None),
@@ -227,10 +233,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
     }
 
     async fn log_in(&mut self, login: String, password: Password) -> Step {
+        let began = Instant::now();
         let tried = tokio::select! {
             () = self.door().drain.started() => return Step::Close(self.session.shutdown_reply()),
             tried = self.imap.logins.folders(&login, password, &self.client) => tried,
         };
+        self.login_by += began.elapsed();
         let refusal = match tried {
             Ok(entered) => match stay::account(&entered, &self.client).await {
                 Ok(account) => {
@@ -244,11 +252,24 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
         self.session.login_refused(refusal)
     }
 
+    /// A thread to read with, when it is this client's turn.
+    async fn thread(&mut self) -> Result<Thread, End> {
+        let imap = self.imap;
+        if let Some(thread) = imap.logins.threads.turn(&imap.door.drain, self.flush()).await? {
+            return Ok(thread);
+        }
+        let goodbye = self.session.shutdown_reply();
+        self.talk.say(&goodbye);
+        last_words(self.flush()).await;
+        Err(End::Shutdown)
+    }
+
     /// Fetches and sends what comes of it.
     async fn fetch(&mut self, job: FetchJob) -> Result<Fetched, End> {
+        let thread = self.thread().await?;
         let Some(stay) = &self.stay else { return Err(End::Error) };
         let Some(folder) = stay.folder() else { return Err(End::Error) };
-        let pieces = stream::start(folder, job, stay.kept());
+        let pieces = stream::start(folder, job, stay.kept(), thread);
         let drain = self.door().drain.clone();
         tokio::select! {
             fetched = self.send(pieces) => fetched,
@@ -290,8 +311,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
         self.flush().await?;
         let Some(stay) = &mut self.stay else { return Err(End::Error) };
         stay.searches += 1;
+        // It may take long. A failure is logged and tried again.
+        stay.record(&self.client).await;
         let Some(folder) = stay.folder() else { return Err(End::Error) };
-        let search = watched::Search::start(folder, job);
+        let turn = tokio::select! {
+            () = self.imap.door.drain.started() => return Ok(Err(SearchError::Failed(FetchError::Temporary))),
+            turn = Arc::clone(&self.imap.searches).acquire_owned() => turn.map_err(|_closed| End::Error)?,
+        };
+        let held = (turn, self.thread().await?);
+        let search = watched::Search::start(folder, job, held);
         let found = search.end(&mut self.talk.wire, &self.imap.door).await?;
         Ok(found.unwrap_or_else(|panic| {
             log_broken(&self.client, &panic);

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 /// A folder is looked at no more often than this: in a burst of mail one look tells of all that came.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// When a look could not be had it is tried again after so long.
+const LOOK_RETRY_WAIT: Duration = Duration::from_secs(5);
 /// How often a client to which nothing else was said hears that it is still served: a connection over which nothing passes is
 /// forgotten on the way.
 const STILL_HERE_INTERVAL: Duration = Duration::from_secs(2 * 60);
@@ -62,8 +64,11 @@ pub(super) async fn wait<S: AsyncRead + AsyncWrite + Unpin + Send>(
             () = at(look_at) => {
                 look_at = None;
                 looked_at = Instant::now();
-                if let Some(step) = look(conversation).await {
-                    return Ok(Some(step));
+                match look(conversation).await {
+                    Looked::Told => {}
+                    // Whatever woke us is still untold, and nobody will say it again.
+                    Looked::Failed => look_at = Some(looked_at + LOOK_RETRY_WAIT),
+                    Looked::Next(step) => return Ok(Some(step)),
                 }
             }
             () = at(Some(still_here_at)) => {
@@ -75,18 +80,29 @@ pub(super) async fn wait<S: AsyncRead + AsyncWrite + Unpin + Send>(
     }
 }
 
-/// Says what is new; gives a step that is more than words.
-async fn look<S: AsyncRead + AsyncWrite + Unpin + Send>(
-    conversation: &mut Conversation<'_, S>,
-) -> Option<Step> {
-    let (Some(stay), Some(known)) = (&conversation.stay, conversation.session.marks()) else { return None };
+/// What came of a look.
+enum Looked {
+    /// What is new has been said.
+    Told,
+    /// Nobody could tell what is new.
+    Failed,
+    /// Something else is to be done.
+    Next(Step),
+}
+
+/// Says what is new.
+async fn look<S: AsyncRead + AsyncWrite + Unpin + Send>(conversation: &mut Conversation<'_, S>) -> Looked {
+    let (Some(stay), Some(known)) = (&conversation.stay, conversation.session.marks()) else {
+        return Looked::Told;
+    };
     let changes = stay.changes(known, &conversation.client).await;
+    let has_failed = changes.is_err();
     match conversation.session.pushed(changes) {
         Step::Reply(news) => {
             conversation.talk.say(&news);
-            None
+            if has_failed { Looked::Failed } else { Looked::Told }
         }
-        step => Some(step),
+        step => Looked::Next(step),
     }
 }
 

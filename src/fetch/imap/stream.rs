@@ -4,6 +4,9 @@
 //! the client is slow. Small answers are gathered; small messages are made ready by two threads, a few at a time and in their
 //! order, since opening a sealed object costs more time than sending it; large ones pass through in pieces.
 //!
+//! The thread is one of [`threads`](crate::fetch::threads), which bound how many there are: it is held, with the second that helps
+//! it out, for as long as its client takes.
+//!
 //! Invariants: a literal is announced with the length it has. What cannot be read is left out as a whole, or when some of it was
 //! sent already, cuts the connection: half a message never looks like a whole one.
 
@@ -68,8 +71,14 @@ impl Ended {
     }
 }
 
-/// Starts to fetch. Ends by itself when the receiver is dropped. What `kept` holds is the connection's, from one job to the next.
-pub fn start(folder: Arc<dyn Folder>, job: FetchJob, kept: Kept) -> mpsc::Receiver<Piece> {
+/// Starts to fetch. Ends by itself when the receiver is dropped. What `kept` holds is the connection's, from one job to the next;
+/// `right` is what the thread holds on to until its end.
+pub fn start(
+    folder: Arc<dyn Folder>,
+    job: FetchJob,
+    kept: Kept,
+    right: impl Send + 'static,
+) -> mpsc::Receiver<Piece> {
     let (queue, receiver) = mpsc::channel(PIECES_WAITING_MAX);
     tokio::task::spawn_blocking(move || {
         let plan = Plan::of(&job.items);
@@ -81,6 +90,7 @@ pub fn start(folder: Arc<dyn Folder>, job: FetchJob, kept: Kept) -> mpsc::Receiv
         };
         // The client may be gone by now; then nobody wants to know.
         queue.blocking_send(last).unwrap_or_default();
+        drop(right);
     });
     receiver
 }

@@ -34,12 +34,15 @@ impl Drop for Search {
 }
 
 impl Search {
-    /// Begins.
-    pub(super) fn start(folder: Arc<dyn Folder>, job: SearchJob) -> Search {
+    /// Begins. It is its turn until the thread ends, whoever still waits for it: what it holds is held until then.
+    pub(super) fn start(folder: Arc<dyn Folder>, job: SearchJob, held: impl Send + 'static) -> Search {
         let stopped = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stopped);
-        let running =
-            spawn_blocking(move || search::run(folder.as_ref(), &job, &|| !told.load(Ordering::Relaxed)));
+        let running = spawn_blocking(move || {
+            let found = search::run(folder.as_ref(), &job, &|| !told.load(Ordering::Relaxed));
+            drop(held);
+            found
+        });
         Search { stopped, running }
     }
 

@@ -13,7 +13,8 @@ use super::session::{Session, Step};
 use crate::fetch::auth::{LoggedIn, Password};
 use crate::fetch::door::Door;
 use crate::fetch::maildrop::{Client, FetchError};
-use crate::fetch::talk::{End, Talk, last_words};
+use crate::fetch::talk::{End, Talk, last_words, line_deadline};
+use crate::fetch::threads::Thread;
 use crate::fetch::visit::{Deeds, Visit, log_clear_refused};
 use crate::net::wire::{Line, Wire};
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(super) struct Conversation<'a, S> {
     unsent: Vec<usize>,
     open: Option<Open>,
     octets: u64,
+    /// When the client must be logged in.
+    login_by: Instant,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
@@ -54,9 +57,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         wire: Wire<S>,
         session: Session,
         client: Client,
+        login_by: Instant,
     ) -> Conversation<'a, S> {
         let talk = Talk::new(wire, pop3.door.waits.write);
-        Conversation { pop3, talk, session, client, unsent: Vec::new(), open: None, octets: 0 }
+        Conversation { pop3, talk, session, client, unsent: Vec::new(), open: None, octets: 0, login_by }
     }
 
     /// Says the greeting, to be sent with the first flush.
@@ -111,11 +115,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             self.flush().await?;
         }
         let Door { waits, drain, .. } = &self.pop3.door;
-        let wait = if self.session.is_logged_in() { waits.idle } else { waits.login };
+        let deadline = line_deadline(self.session.is_logged_in(), waits, self.login_by)?;
         tokio::select! {
             biased;
             () = drain.started() => Ok(None),
-            line = self.talk.wire.line(self.session.line_octets_max(), Instant::now() + wait) => Ok(Some(line?)),
+            line = self.talk.wire.line(self.session.line_octets_max(), deadline) => Ok(Some(line?)),
         }
     }
 
@@ -150,6 +154,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     async fn log_in(&mut self, login: String, password: Password) -> Result<Next, End> {
+        let began = Instant::now();
         let tried = tokio::select! {
             () = self.pop3.door.drain.started() => None,
             tried = self.pop3.logins.exclusive(&login, password, &self.client) => Some(tried),
@@ -159,6 +164,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             self.say(&goodbye);
             return Ok(Next::Close(End::Shutdown));
         };
+        self.login_by += began.elapsed();
         match tried {
             Ok(logged_in) => {
                 let entries = logged_in.maildrop.entries();
@@ -183,10 +189,23 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         }
     }
 
+    /// A thread to read with, when it is this client's turn.
+    async fn thread(&mut self) -> Result<Thread, End> {
+        let pop3 = self.pop3;
+        if let Some(thread) = pop3.logins.threads.turn(&pop3.door.drain, self.flush()).await? {
+            return Ok(thread);
+        }
+        let goodbye = self.session.shutdown_reply();
+        self.say(&goodbye);
+        last_words(self.flush()).await;
+        Err(End::Shutdown)
+    }
+
     /// Streams a message. Until its first piece is there an error is a reply; after that, the end.
     async fn message(&mut self, index: usize, lines: Option<u64>) -> Result<(), End> {
+        let thread = self.thread().await?;
         let Some(open) = &self.open else { return Err(End::Error) };
-        let mut pieces = pump::start(Arc::clone(&open.logged_in.maildrop), index, lines);
+        let mut pieces = pump::start(Arc::clone(&open.logged_in.maildrop), index, lines, thread);
         let mut is_begun = false;
         loop {
             let piece = match pieces.recv().await {

@@ -1,15 +1,16 @@
 //! From a message's stored bytes to pieces ready for the socket, on a thread that may block.
 //!
 //! The thread reads, decrypts, makes canonical, stuffs dots and cuts for TOP; a short queue holds the next
-//! pieces while the socket takes the last one, and stops the thread when the client is slow. The thread is
-//! held for as long as the message takes: one session per maildrop and a deadline on each write bound how many
-//! and how long. Dropping the receiver ends it.
+//! pieces while the socket takes the last one, and stops the thread when the client is slow. The thread is one of
+//! [`threads`](crate::fetch::threads), which bound how many there are; it is held for as long as the message takes, and a
+//! deadline on each write bounds how long that is. Dropping the receiver ends it.
 //!
 //! Invariant: [`Piece::End`] is sent only when every octet was read and the size is the one announced. What
 //! comes short is damage, whoever's fault it is, and must not look like mail.
 
 use crate::fetch::canonical::{Canonical, Top, served_octets};
 use crate::fetch::maildrop::{FetchError, Maildrop};
+use crate::fetch::threads::Thread;
 use std::borrow::Cow;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub(super) fn start(
     maildrop: Arc<dyn Maildrop>,
     index: usize,
     lines: Option<u64>,
+    thread: Thread,
 ) -> mpsc::Receiver<Result<Piece, PumpError>> {
     let (pieces, receiver) = mpsc::channel(PIECES_WAITING_MAX);
     tokio::task::spawn_blocking(move || {
@@ -56,6 +58,7 @@ pub(super) fn start(
         };
         // The client may be gone by now; then nobody wants to know.
         pieces.blocking_send(last).unwrap_or_default();
+        drop(thread);
     });
     receiver
 }

@@ -14,6 +14,7 @@ use rustls::ServerConfig;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 pub use crate::fetch::door::{Protocol, Waits};
 
@@ -52,8 +53,9 @@ impl Protocol for Pop3 {
         wire: Wire<S>,
         encrypted: bool,
         client: Client,
+        login_by: Instant,
     ) -> Option<(Wire<S>, Session)> {
-        let mut conversation = Conversation::new(self, wire, Session::new(encrypted), client);
+        let mut conversation = Conversation::new(self, wire, Session::new(encrypted), client, login_by);
         conversation.greet();
         conversation.run().await
     }
@@ -63,8 +65,9 @@ impl Protocol for Pop3 {
         wire: Wire<S>,
         mut session: Session,
         client: Client,
+        login_by: Instant,
     ) {
         session.tls_started();
-        Conversation::new(self, wire, session, client).run().await;
+        Conversation::new(self, wire, session, client, login_by).run().await;
     }
 }

@@ -74,7 +74,7 @@
 //! | `daybook_mailbox_messages` | `mailbox`, `name` | messages in INBOX: not fetched and deleted yet |
 //! | `daybook_mailbox_bytes` | `mailbox`, `name` | their stored size |
 //! | `daybook_mailbox_oldest_timestamp_seconds` | `mailbox`, `name` | when the oldest of them was received; absent when there is none, and for NDR mailboxes, where nobody has to fetch |
-//! | `daybook_mailbox_unfetched_messages` | `mailbox`, `name` | messages in INBOX that no fetch is on record for; absent where there is too much to look up: more than 100,000 messages, or fetches since the oldest of them came |
+//! | `daybook_mailbox_unfetched_messages` | `mailbox`, `name` | messages in INBOX that no fetch is on record for; absent where there is too much to look up: more than 100,000 messages of which some were fetched, or as many fetches since the oldest of them came |
 //! | `daybook_mailbox_oldest_unfetched_timestamp_seconds` | `mailbox`, `name` | when the oldest of those was received; absent when there is none, and for NDR mailboxes |
 //! | `daybook_mailbox_quarantine_messages` | `mailbox`, `name` | messages in Quarantine |
 //! | `daybook_mailbox_unassigned_messages` | `mailbox`, `name` | messages in Unassigned |

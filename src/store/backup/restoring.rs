@@ -15,7 +15,8 @@ use crate::store::checkpoint::{
     Checkpoint, Checkpoints, carry_over, checkpoints, checkpoints_at, note_missing_end, sign_anew,
 };
 use crate::store::content::make_shards;
-use crate::store::embedded::{INDEX_FILE, lock};
+use crate::store::data_lock::lock;
+use crate::store::embedded::INDEX_FILE;
 use crate::store::fact::{Entry, Fact, RestoredFact};
 use crate::store::files::{create_dir_durably, random_octets, remove_file_durably, sync_dir};
 use crate::store::index::{Index, Place};

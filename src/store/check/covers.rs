@@ -243,7 +243,7 @@ mod tests {
         assert!(!holds("", 7, None));
 
         let dir = tempfile::tempdir().unwrap();
-        let lock = crate::store::embedded::lock(dir.path()).unwrap();
+        let lock = crate::store::data_lock::lock(dir.path()).unwrap();
         assert!(device_of(&dir.path().join("lock")).is_some());
         assert!(is_open(dir.path()));
         drop(lock);

@@ -1,8 +1,8 @@
 //! What goes on when the disk is full: mail waits, the rest is written into the room that the ballast gives up.
 
 use super::{Command, Committer, inline_octets};
-use crate::store::StoreError;
 use crate::store::ballast::Ballast;
+use crate::store::{RevisionKind, StoreError};
 
 /// Room that a group needs besides its content: entries, the index, a new segment.
 pub(in crate::store) const GROUP_ROOM_OCTETS: u64 = 4 * 1024 * 1024;
@@ -37,7 +37,10 @@ fn may_use_ballast(command: &Command) -> bool {
         | Command::Change { .. }
         | Command::KeyFiles { .. }
         | Command::Keyring { .. } => true,
-        Command::Revise { .. } => inline_octets(command) == 0,
+        // Showing INBOX in another way is neither, and may be all that waits there: it is tried again when there is room.
+        Command::Revise { revisions, .. } => {
+            inline_octets(command) == 0 && revisions.iter().all(|r| r.kind != RevisionKind::Viewed)
+        }
         Command::Probe | Command::Stop { .. } => true,
         _ => false,
     }
@@ -86,7 +89,8 @@ mod tests {
     use super::*;
     use crate::mail::{FlagChange, Flags, Profile, Role, SessionId, Timestamp};
     use crate::store::{
-        Client, Embedded, FolderName, GatewayMailboxChange, NewGatewayMailbox, Options, Store, delivered,
+        Client, Embedded, FolderName, GatewayMailboxChange, NewGatewayMailbox, Options, Revision, Store,
+        delivered,
     };
     use std::sync::Arc;
     use std::time::{Duration, Instant};
@@ -121,6 +125,7 @@ mod tests {
         let (mailbox, _) = store.create_gateway_mailbox(new, "test").await.unwrap();
         let at = Timestamp::from_unix_ms(1_800_000_000_000);
         let sent = delivered::delivery(&*store, &mailbox, at, [1; 10], b"Subject: before\r\n\r\n");
+        let receipt_id = sent.receipt_id;
         store.deliver(vec![sent]).await.unwrap();
         store.set_ballast(BALLAST_OCTETS);
         let ballast = dir.path().join("ballast");
@@ -134,8 +139,25 @@ mod tests {
         pretend(Some(GROUP_ROOM_OCTETS - 1));
         assert!(matches!(store.deliver(Vec::new()).await, Err(StoreError::Full)));
         assert!(ballast.exists(), "mail may not have it");
+        let revise = |kind| {
+            let looked_again = Revision {
+                gateway_mailbox: mailbox.id,
+                receipt_id,
+                kind,
+                known: 0,
+                reading: None,
+                unmatched: Vec::new(),
+                placements: Vec::new(),
+                leaves: vec![FolderName::Quarantine],
+                identity: None,
+            };
+            store.revise(vec![looked_again], "test")
+        };
+        assert!(matches!(revise(RevisionKind::Viewed).await, Err(StoreError::Full)));
+        assert!(ballast.exists(), "nor may showing INBOX in another way");
         rename().await.unwrap();
         assert!(!ballast.exists());
+        revise(RevisionKind::Released).await.unwrap();
         // Whoever is to make room opens a folder, marks what is to go, and takes it out.
         let (inbox, by) = (FolderName::Inbox, client());
         let uids = store.list(mailbox.id, &inbox).unwrap().entries.iter().map(|e| e.uid).collect::<Vec<_>>();

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+const MINUTE_MS: i64 = 60 * 1000;
 /// A few messages fill a segment.
 const SEGMENT_OCTETS: u64 = 16 * 1024;
 
@@ -544,7 +545,8 @@ impl Model {
             }
             Act::Undelete { folder } => self.undelete(*folder),
             Act::Free { days } => {
-                self.rig.later(days * DAY_MS);
+                // Never seven days to the moment: the model knows the times of deletions no better than the machine is fast.
+                self.rig.later(days * DAY_MS + MINUTE_MS);
                 self.rig.pass().unwrap();
                 self.forget();
             }

@@ -3,7 +3,7 @@
 //! An entry may refer to what only an entry that the log has lost would have made. While the index is made anew, such a message
 //! or object gets a row that says so; at any other time the row must be there, and the index is damaged.
 
-use super::folders::{canonical, entry_sum};
+use super::folders::{Folder, canonical, entry_sum};
 use super::sums::{GATEWAY_MAILBOXES, Kind, RowSum, damaged};
 use super::{Came, FLAG_BARE_LINE_ENDS, FLAG_ENDS_WITH_LINE_END, FLAG_LOST, Index, Place, PlacementRow, int};
 use crate::mail::{CanonicalSize, GatewayMailboxId, ReceiptId, Timestamp, Uid, UidValidity};
@@ -381,11 +381,7 @@ impl Index {
     }
 
     /// Makes a folder's row anew when its own entry was lost. Its UIDVALIDITY changes, so clients look at it afresh.
-    fn lost_folder(
-        &self,
-        of: &Came,
-        placement: &PlacementFact,
-    ) -> Result<super::folders::Folder, StoreError> {
+    fn lost_folder(&self, of: &Came, placement: &PlacementFact) -> Result<Folder, StoreError> {
         if !self.is_made_anew() {
             return Err(damaged(format!("folder {} is not there", placement.folder)));
         }
@@ -475,10 +471,11 @@ impl Index {
         self.apply_event(fact, "deleted")
     }
 
-    /// Ends the live entries of a folder in these runs.
+    /// Ends the live entries of a folder in these runs. The folder's row is read and saved once, however many runs there are.
     pub(super) fn end_runs(&self, folder: u64, uids: &[(Uid, Uid)], at: Timestamp) -> Result<(), StoreError> {
+        let mut left = None;
         for (first, last) in uids {
-            self.end_placements(folder, (first.value(), last.value()), at, |index| {
+            self.end_stretch(folder, (first.value(), last.value()), at, &mut left, |index| {
                 index
                     .connection
                     .prepare_cached(
@@ -488,7 +485,7 @@ impl Index {
                     .execute(params![at.unix_ms(), int(folder), first.value(), last.value()])
             })?;
         }
-        Ok(())
+        left.map_or(Ok(()), |left| self.save_folder(&left))
     }
 
     /// Has `end` end the live entries of a folder from one UID to another at this time, and gives how many there were. Until
@@ -498,6 +495,22 @@ impl Index {
         folder: u64,
         uids: (u32, u32),
         at: Timestamp,
+        end: impl FnOnce(&Index) -> rusqlite::Result<usize>,
+    ) -> Result<usize, StoreError> {
+        let mut left = None;
+        let ended = self.end_stretch(folder, uids, at, &mut left, end)?;
+        left.map_or(Ok(()), |left| self.save_folder(&left))?;
+        Ok(ended)
+    }
+
+    /// The same, and takes the entries from `left`: the folder's row, read when the first entry is to leave it. Whoever asks
+    /// for it saves it.
+    fn end_stretch(
+        &self,
+        folder: u64,
+        uids: (u32, u32),
+        at: Timestamp,
+        left: &mut Option<Folder>,
         end: impl FnOnce(&Index) -> rusqlite::Result<usize>,
     ) -> Result<usize, StoreError> {
         let live = self.live_between(folder, uids)?;
@@ -510,11 +523,12 @@ impl Index {
         }
         if ended > 0 {
             self.insert_in_grace(folder, at, live.iter().map(|row| row.uid))?;
-            let folder = self.folder_of(folder)?;
-            let mut folder = folder.ok_or_else(|| damaged("entries of a folder that is not there"))?;
-            live.iter().for_each(|row| folder.lose(row));
-            self.drop_flags(&mut folder, uids)?;
-            self.save_folder(&folder)?;
+            if left.is_none() {
+                *left = self.folder_of(folder)?;
+            }
+            let left = left.as_mut().ok_or_else(|| damaged("entries of a folder that is not there"))?;
+            live.iter().for_each(|row| left.lose(row));
+            self.drop_flags(left, uids)?;
         }
         Ok(ended)
     }

@@ -13,6 +13,8 @@ WHERE folder = ?1 AND deleted_at IS NULL LIMIT ?2";
 /// What was fetched from a folder since some time.
 const FETCHED_SINCE: &str = "SELECT first, last FROM folder_event INDEXED BY folder_event_at
 WHERE folder = ?1 AND at >= ?2 AND kind = 'fetched' LIMIT ?3";
+/// When the first of what is in a folder came, from the end of the same index.
+const OLDEST: &str = "SELECT min(at) FROM placement WHERE folder = ? AND deleted_at IS NULL";
 /// Live entries of a folder below a UID.
 const BELOW: &str = "SELECT count(*) FROM placement INDEXED BY placement_live
 WHERE folder = ?1 AND deleted_at IS NULL AND uid < ?2";
@@ -31,7 +33,7 @@ impl Index {
                     unsigned(count.query_row(params![inbox.id, below.value()], |row| row.get(0))?)
                 }
             };
-            let unfetched = index.unfetched(&inbox)?;
+            let unfetched = index.unfetched(&inbox, BACKLOG_LOOKED_AT_MAX)?;
             Ok(Backlog {
                 waiting: unsigned(inbox.live),
                 unfetched: unfetched.map(|(count, _)| count),
@@ -41,22 +43,31 @@ impl Index {
         })
     }
 
-    /// How many live entries no fetch is on record for, and the time of the oldest.
-    fn unfetched(&self, folder: &Folder) -> Result<Option<(u64, Option<Timestamp>)>, StoreError> {
-        let most = int(BACKLOG_LOOKED_AT_MAX as u64 + 1);
-        let mut select = self.connection.prepare_cached(WAITING)?;
-        let rows = select.query_map(params![folder.id, most], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let waiting: Vec<(u32, i64)> = rows.collect::<Result<_, _>>()?;
-        let Some(oldest) = waiting.iter().map(|(_, at)| *at).min() else { return Ok(Some((0, None))) };
+    /// How many live entries no fetch is on record for, and the time of the oldest. Absent where there are more entries, and fetches
+    /// too, or more fetches than are looked at: without a fetch, nothing of what waits was fetched.
+    fn unfetched(
+        &self,
+        folder: &Folder,
+        looked_at_max: usize,
+    ) -> Result<Option<(u64, Option<Timestamp>)>, StoreError> {
+        let mut select = self.connection.prepare_cached(OLDEST)?;
+        let oldest: Option<i64> = select.query_row([folder.id], |row| row.get(0))?;
+        let Some(oldest) = oldest else { return Ok(Some((0, None))) };
         // The clock may have been put back in between.
         let since = oldest.saturating_sub(ARRIVAL_ORDER_SLACK_MS);
+        let most = int(looked_at_max as u64 + 1);
         let mut select = self.connection.prepare_cached(FETCHED_SINCE)?;
         let rows = select.query_map(params![folder.id, since, most], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let fetched: Vec<(u32, u32)> = rows.collect::<Result<_, _>>()?;
-        if waiting.len() > BACKLOG_LOOKED_AT_MAX || fetched.len() > BACKLOG_LOOKED_AT_MAX {
+        if fetched.is_empty() {
+            return Ok(Some((unsigned(folder.live), Some(Timestamp::from_unix_ms(oldest)))));
+        }
+        if unsigned(folder.live) > looked_at_max as u64 || fetched.len() > looked_at_max {
             return Ok(None);
         }
-        let unfetched = left_over(waiting, fetched);
+        let mut select = self.connection.prepare_cached(WAITING)?;
+        let rows = select.query_map(params![folder.id, most], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let unfetched = left_over(rows.collect::<Result<_, _>>()?, fetched);
         let oldest = unfetched.iter().map(|(_, at)| *at).min().map(Timestamp::from_unix_ms);
         Ok(Some((unfetched.len() as u64, oldest)))
     }
@@ -82,6 +93,9 @@ fn left_over(mut waiting: Vec<(u32, i64)>, mut fetched: Vec<(u32, u32)>) -> Vec<
 mod tests {
     use super::super::questions::tests::{plan, position};
     use super::*;
+    use crate::mail::{Profile, Role, SessionId, Uid};
+    use crate::store::delivered::delivery;
+    use crate::store::{Client, Embedded, NewGatewayMailbox, Options, Store};
 
     #[test]
     fn what_no_run_covers_is_left_over() {
@@ -96,11 +110,42 @@ mod tests {
         assert_eq!(uids(&[], &[(1, 2)]), [0; 0]);
     }
 
+    #[tokio::test]
+    async fn what_nobody_has_ever_fetched_is_counted_however_much_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { data_dir: dir.path().to_owned(), reserve_octets: 0 };
+        let store = Embedded::open(&options).unwrap().0;
+        let (name, domain) = ("Contoso".to_owned(), "gw.example".to_owned());
+        let (profile, role) = (Profile::Generic, Role::Journal);
+        let new = NewGatewayMailbox { name, domain, tenant: None, profile, role };
+        let (mailbox, _) = store.create_gateway_mailbox(new, "test").await.unwrap();
+        let at = |second: u8| Timestamp::from_unix_ms(1_700_000_000_000 + i64::from(second) * 1_000);
+        for second in 1..=3 {
+            let text = format!("Subject: {second}\r\n\r\n");
+            let sent = delivery(&store, &mailbox, at(second), [second; 10], text.as_bytes());
+            store.deliver(vec![sent]).await.unwrap();
+        }
+        let unfetched = |looked_at_max| {
+            let inbox = FolderName::Inbox;
+            let of = |index: &Index| {
+                index.unfetched(&index.folder_named(mailbox.id, &inbox)?.unwrap(), looked_at_max)
+            };
+            store.shared.read(of).unwrap()
+        };
+        assert_eq!(unfetched(2), Some((3, Some(at(1)))), "too many to look at, and none was fetched");
+        let session_id = SessionId::new(1, [1; 10]);
+        let by = Client { protocol: "pop3".to_owned(), peer: "192.0.2.7".parse().unwrap(), session_id };
+        store.record_fetched(mailbox.id, &FolderName::Inbox, &[Uid::FIRST], &by).await.unwrap();
+        assert_eq!(unfetched(3), Some((2, Some(at(2)))));
+        assert_eq!(unfetched(2), None);
+        store.close().await;
+    }
+
     #[test]
     fn a_backlog_is_read_from_what_is_there_and_what_happened_since() {
         let dir = tempfile::tempdir().unwrap();
         let index = Index::create(&dir.path().join("index")).unwrap();
-        for sql in [WAITING, BELOW] {
+        for sql in [WAITING, BELOW, OLDEST] {
             let plan = plan(&index, sql);
             position(&plan, "SEARCH placement USING INDEX placement_live (folder=?");
         }

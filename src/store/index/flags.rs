@@ -12,7 +12,7 @@ use crate::store::{FolderMarks, FolderName, FolderRow, StoreError};
 use rusqlite::params;
 
 /// Live UIDs from one to another: passes over those deleted among them.
-const LIVE_UIDS: &str =
+pub(super) const LIVE_UIDS: &str =
     "SELECT uid FROM placement WHERE folder = ? AND uid BETWEEN ? AND ? AND deleted_at IS NULL ORDER BY uid";
 /// The same where most were deleted: goes by the index of those that were not.
 const LIVE_UIDS_AMONG_DELETED: &str = "SELECT uid FROM placement INDEXED BY placement_live
@@ -154,7 +154,12 @@ impl Index {
         Ok(joined(uids, &self.flags_between(folder, (first, last))?))
     }
 
-    fn uids_of(&self, sql: &str, folder: i64, (first, last): (u32, u32)) -> Result<Vec<Uid>, StoreError> {
+    pub(super) fn uids_of(
+        &self,
+        sql: &str,
+        folder: i64,
+        (first, last): (u32, u32),
+    ) -> Result<Vec<Uid>, StoreError> {
         let mut select = self.connection.prepare_cached(sql)?;
         let mut rows = select.query(params![folder, first, last])?;
         let mut uids = Vec::new();

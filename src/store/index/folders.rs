@@ -25,6 +25,8 @@ FROM placement p INDEXED BY placement_live CROSS JOIN message m ON m.id = p.mess
 WHERE p.folder = ? AND p.uid BETWEEN ? AND ? AND p.deleted_at IS NULL ORDER BY p.uid";
 /// From one live entry in so many, the index of live ones costs less than passing over the deleted.
 const MOSTLY_DELETED: u32 = 8;
+/// The folders of the user with this slug.
+const BY_SLUG: &str = "slug = ? AND gateway_mailbox = ?";
 /// The time of the oldest live entry, from the end of an index.
 const OLDEST: &str = "SELECT min(at) FROM placement WHERE folder = ? AND deleted_at IS NULL";
 
@@ -373,6 +375,62 @@ impl Index {
         rows.map(verified).collect()
     }
 
+    /// What is known of a folder without a look at its entries.
+    fn status(folder: &Folder) -> Result<FolderStatus, StoreError> {
+        let name = FolderName::from_key(&folder.name).ok_or_else(|| damaged("a folder's name"))?;
+        Ok(FolderStatus {
+            path: name.path(folder.slug.as_deref()),
+            name,
+            uid_validity: folder.uid_validity,
+            uid_next: folder.uid_next,
+            entries: unsigned(folder.live),
+            octets: unsigned(folder.live_octets),
+            oldest: None,
+            unseen: unsigned(folder.live - folder.flags.seen),
+            marked_deleted: unsigned(folder.flags.marked_deleted),
+        })
+    }
+
+    /// As [`Index::folders`], without the oldest entries.
+    pub(in crate::store) fn folders_undated(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+    ) -> Result<Vec<FolderStatus>, StoreError> {
+        let folders = self.at_once(|index| index.folders_of(gateway_mailbox.as_bytes()))?;
+        folders.iter().map(Index::status).collect()
+    }
+
+    /// The folder with this path. One of a user that is not found by its slug is looked for among all.
+    pub(in crate::store) fn folder_at(
+        &self,
+        gateway_mailbox: GatewayMailboxId,
+        path: &str,
+    ) -> Result<Option<FolderStatus>, StoreError> {
+        let always = [FolderName::Inbox, FolderName::Unassigned, FolderName::Quarantine];
+        if let Some(name) = always.into_iter().find(|name| name.path(None) == path) {
+            let folder = self.at_once(|index| index.folder_named(gateway_mailbox, &name))?;
+            return folder.as_ref().map(Index::status).transpose();
+        }
+        let Some((slug, _)) = path.strip_prefix("Users/").and_then(|path| path.rsplit_once('/')) else {
+            return Ok(None);
+        };
+        let own = self.at_once(|index| index.folders_with_slug(gateway_mailbox.as_bytes(), slug))?;
+        for folder in &own {
+            let status = Index::status(folder)?;
+            if status.path == path {
+                return Ok(Some(status));
+            }
+        }
+        Ok(self.folders_undated(gateway_mailbox)?.into_iter().find(|status| status.path == path))
+    }
+
+    fn folders_with_slug(&self, gateway_mailbox: &[u8; 16], slug: &str) -> Result<Vec<Folder>, StoreError> {
+        let mut select =
+            self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM folder WHERE {BY_SLUG}"))?;
+        let rows = select.query_map(params![slug, gateway_mailbox], read)?;
+        rows.map(|row| Folder::verified(row?)).collect()
+    }
+
     /// Every folder of a gateway mailbox: its name, slug, and how many entries of how many octets it holds, the oldest
     /// entry's time. Costs the same however many entries there are.
     pub(in crate::store) fn folders(
@@ -383,19 +441,8 @@ impl Index {
             let mut oldest = index.connection.prepare_cached(OLDEST)?;
             let folders = index.folders_of(gateway_mailbox.as_bytes())?;
             let status = |folder: Folder| {
-                let name = FolderName::from_key(&folder.name).ok_or_else(|| damaged("a folder's name"))?;
                 let oldest: Option<i64> = oldest.query_row([folder.id], |row| row.get(0))?;
-                Ok(FolderStatus {
-                    path: name.path(folder.slug.as_deref()),
-                    name,
-                    uid_validity: folder.uid_validity,
-                    uid_next: folder.uid_next,
-                    entries: unsigned(folder.live),
-                    octets: unsigned(folder.live_octets),
-                    oldest: oldest.map(Timestamp::from_unix_ms),
-                    unseen: unsigned(folder.live - folder.flags.seen),
-                    marked_deleted: unsigned(folder.flags.marked_deleted),
-                })
+                Ok(FolderStatus { oldest: oldest.map(Timestamp::from_unix_ms), ..Index::status(&folder)? })
             };
             folders.into_iter().map(status).collect()
         })
@@ -510,6 +557,8 @@ mod tests {
         let oldest = plan(&index, OLDEST);
         position(&oldest, "SEARCH placement USING INDEX placement_live (folder=?)");
         assert_eq!(oldest.len(), 1, "{oldest:#?}");
+        let of_user = plan(&index, &format!("SELECT {COLUMNS} FROM folder WHERE {BY_SLUG}"));
+        position(&of_user, "SEARCH folder USING INDEX folder_slug (slug=? AND gateway_mailbox=?)");
         let few = plan(&index, LIVE_AMONG_DELETED);
         position(&few, "SEARCH p USING INDEX placement_live (folder=?)");
         let all = plan(&index, LIVE_BY_UID);

@@ -4,13 +4,14 @@
 //! order of its steps is forced, and a test looks at its plan.
 
 use super::apply::{MessageColumns, ObjectColumns, entry_check, gateway_mailbox_check};
+use super::flags::LIVE_UIDS;
 use super::sums::{Census, GATEWAY_MAILBOXES, Kind, damaged};
 use super::{
     EventRow, FLAG_LOST, Index, MessageRow, ObjectPlace, ObjectRow, bytes32, int, json_error, receipt_id,
     unsigned,
 };
 use crate::mail::{GatewayMailboxId, NOTICE_ID_BEGINNING, ReceiptId, Timestamp, Uid};
-use crate::store::fact::StoredExtent;
+use crate::store::fact::{StoredExtent, runs};
 use crate::store::recall::EntryPlace;
 use crate::store::{ARRIVALS_SPAN_MS, Activity, Arrivals, Digest, FolderName, StoreError, Tally};
 use rusqlite::{OptionalExtension, params};
@@ -384,16 +385,14 @@ impl Index {
         Ok(last)
     }
 
-    /// Those of `uids` that are live in `folder`.
+    /// Those of `uids` that are live in `folder`, rising: found by the runs they make.
     pub(in crate::store) fn live_uids(&self, folder: u64, uids: &[Uid]) -> Result<Vec<Uid>, StoreError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT 1 FROM placement WHERE folder = ? AND uid = ? AND deleted_at IS NULL")?;
-        let mut live = Vec::new();
-        for uid in uids {
-            if select.exists(params![int(folder), uid.value()])? {
-                live.push(*uid);
-            }
+        let mut uids = uids.to_vec();
+        uids.sort_unstable();
+        uids.dedup();
+        let mut live = Vec::with_capacity(uids.len());
+        for (first, last) in runs(&uids) {
+            live.extend(self.uids_of(LIVE_UIDS, int(folder), (first.value(), last.value()))?);
         }
         Ok(live)
     }
@@ -424,7 +423,7 @@ impl Index {
         Ok(entry_places(Kind::Receipt, rows)?.pop())
     }
 
-    /// The receipts of the first or the last entries of a folder, deleted ones included, with the times of their arrival. An
+    /// The receipts of the first or the last entries of a folder, each once, deleted ones included, with the times of their arrival. An
     /// entry made later than its mail came is not among them.
     pub(in crate::store) fn receipts_of_folder(
         &self,
@@ -436,18 +435,25 @@ impl Index {
             Arrivals::First => {
                 "SELECT at, receipt FROM placement p WHERE folder = ? AND NOT EXISTS (
                      SELECT 1 FROM placed_later l WHERE l.folder = p.folder AND l.uid = p.uid)
-                 ORDER BY uid LIMIT ?"
+                 ORDER BY uid"
             }
             Arrivals::Last => {
                 "SELECT at, receipt FROM placement p WHERE folder = ? AND NOT EXISTS (
                      SELECT 1 FROM placed_later l WHERE l.folder = p.folder AND l.uid = p.uid)
-                 ORDER BY uid DESC LIMIT ?"
+                 ORDER BY uid DESC"
             }
         })?;
-        let rows = select.query_map(params![int(folder), int(most as u64)], |row| {
-            Ok((Timestamp::from_unix_ms(row.get(0)?), receipt_id(row, 1)?))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut rows = select.query([int(folder)])?;
+        let mut came: Vec<(Timestamp, ReceiptId)> = Vec::new();
+        while came.len() < most {
+            let Some(row) = rows.next()? else { break };
+            let arrival = (Timestamp::from_unix_ms(row.get(0)?), receipt_id(row, 1)?);
+            // The originals of one message have their entries one behind the other.
+            if came.last().is_none_or(|(_, receipt)| *receipt != arrival.1) {
+                came.push(arrival);
+            }
+        }
+        Ok(came)
     }
 
     /// Receipts that name `value` (folded address or Message-ID), newest first.

@@ -37,6 +37,7 @@ CREATE TABLE folder (
     flag_sum INTEGER NOT NULL, seen INTEGER NOT NULL, marked_deleted INTEGER NOT NULL, name_sum INTEGER NOT NULL,
     row_check INTEGER NOT NULL, UNIQUE (gateway_mailbox, name));
 CREATE INDEX folder_name_sum ON folder (name_sum);
+CREATE INDEX folder_slug ON folder (slug, gateway_mailbox) WHERE slug IS NOT NULL;
 CREATE TABLE object (
     id INTEGER PRIMARY KEY, octets INTEGER NOT NULL, sealed_octets INTEGER NOT NULL, sealed_sha256 BLOB NOT NULL,
     segment INTEGER, place INTEGER, file TEXT, row_check INTEGER NOT NULL);

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 /// Longest tag taken.
 pub(super) const TAG_OCTETS_MAX: usize = 128;
-/// Deepest nesting of parentheses taken. Reading is by recursion, and a search is of no use beyond a few.
-pub(super) const NESTING_MAX: usize = 20;
+/// Deepest nesting of search keys that `imap-codec` reads, the innermost counted: it reads them by recursion.
+pub(super) const NESTING_MAX: usize = 9;
 
 /// A command.
 #[derive(Debug)]
@@ -68,32 +68,39 @@ pub(super) fn command<'a>(whole: &'a [u8], rest: &'a [u8]) -> Result<Said<'a>, &
     if is(rest, "APPEND") {
         return Ok(Said::Append);
     }
-    if nesting(whole) > NESTING_MAX {
-        return Err("parentheses are nested too deeply");
-    }
     match CommandCodec::default().decode(whole) {
         Ok(([], command)) => Ok(Said::Other(command.body)),
+        _ if is_search(rest) && nesting(rest) > NESTING_MAX => {
+            Err("search keys are nested too deep, or not what they should be")
+        }
         _ => Err("unknown command or wrong arguments"),
     }
 }
 
-/// How deep parentheses are nested outside quotes. What is in a literal counts too: no harm is in a search for `((((`.
+fn is_search(rest: &[u8]) -> bool {
+    let of_uids = rest.get(..4).filter(|verb| verb.eq_ignore_ascii_case(b"UID "));
+    is(rest, "SEARCH") || of_uids.is_some() && rest.get(4..).is_some_and(|rest| is(rest, "SEARCH"))
+}
+
+/// How deep search keys are nested at most: as if whatever is behind NOT and OR belonged to them. What is in quotes does not
+/// count; what is in a literal does, which matters to a search that cannot be read anyway.
 fn nesting(octets: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
-    let (mut quoted, mut escaped) = (false, false);
-    for octet in octets {
-        match octet {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'(' if !quoted => depth += 1,
-            b')' if !quoted => depth = depth.saturating_sub(1),
-            b'\n' => quoted = false,
-            _ => {}
+    let mut operators = 0;
+    let unquoted = octets.split(|octet| *octet == b'"').step_by(2);
+    for word in unquoted.flat_map(|text| text.split(|octet| b" \r\n".contains(octet))) {
+        for octet in word {
+            match octet {
+                b'(' => depth += 1,
+                b')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            deepest = deepest.max(depth);
         }
-        deepest = deepest.max(depth);
+        let key = word.rsplit(|octet| *octet == b'(').next().unwrap_or_default();
+        operators += usize::from(key.eq_ignore_ascii_case(b"NOT") || key.eq_ignore_ascii_case(b"OR"));
     }
-    deepest
+    deepest + operators + 1
 }
 
 fn login(rest: &[u8]) -> Option<Said<'_>> {
@@ -249,10 +256,27 @@ mod tests {
     }
 
     #[test]
-    fn parentheses_count_outside_quotes() {
-        assert_eq!(nesting(b"a SEARCH ((NOT (1)) \"((((\\\"((\" (2))\r\n"), 3);
-        let deep = format!("a SEARCH {}1{}\r\n", "(".repeat(NESTING_MAX + 1), ")".repeat(NESTING_MAX + 1));
-        assert!(command(deep.as_bytes(), tag(deep.as_bytes()).unwrap().1).is_err());
+    fn a_search_that_is_nested_too_deep_is_told_so() {
+        let check = |line: &str, expect: Option<&str>| {
+            let whole = format!("a {line}\r\n");
+            let said = command(whole.as_bytes(), tag(whole.as_bytes()).unwrap().1).err();
+            assert_eq!(said.map(|why| why.split(',').next().unwrap()), expect, "{line}");
+        };
+        let deep = |depth: usize| format!("{}1{}", "(".repeat(depth), ")".repeat(depth));
+        let too_deep = Some("search keys are nested too deep");
+        let wrong = Some("unknown command or wrong arguments");
+        for verb in ["SEARCH", "uid search"] {
+            // The key within counts.
+            check(&format!("{verb} {}", deep(NESTING_MAX - 1)), None);
+            check(&format!("{verb} {}", deep(NESTING_MAX)), too_deep);
+            check(&format!("{verb} {}", deep(10_000)), too_deep);
+            check(&format!("{verb} {}1", "NOT ".repeat(NESTING_MAX - 1)), None);
+            check(&format!("{verb} {}1", "not ".repeat(NESTING_MAX)), too_deep);
+            check(&format!("{verb} {}1", "OR 1 ".repeat(NESTING_MAX - 1)), None);
+            check(&format!("{verb} {}1", "(OR 1 ".repeat(NESTING_MAX)), too_deep);
+            check(&format!("{verb} SUBJECT \"((((((((((\" X"), wrong);
+        }
+        check(&format!("FETCH 1 {}", deep(NESTING_MAX)), wrong);
     }
 
     #[test]
