@@ -85,10 +85,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         memchr::memchr(b'\n', self.wire.buffered()).is_some()
     }
 
-    /// Sends everything.
-    pub(super) async fn flush(&mut self) -> Result<(), End> {
+    /// Sends everything; to a client that is not logged in, by the time that it must be, but for last words.
+    pub(super) async fn flush(&mut self, login_by: Option<Instant>) -> Result<(), End> {
         if !self.output.is_empty() {
-            self.wire.send(&self.output, Instant::now() + self.write_wait).await?;
+            let now = Instant::now();
+            let deadline = now + self.write_wait;
+            let deadline = login_by.map_or(deadline, |by| deadline.min(by.max(now + LINGER)));
+            self.wire.send(&self.output, deadline).await?;
             self.output.clear();
             self.output.shrink_to(OUTPUT_IDLE_OCTETS);
         }

@@ -339,7 +339,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<'a, S> {
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), End> {
-        self.talk.flush().await?;
+        let login_by = (!self.session.is_logged_in()).then_some(self.login_by);
+        self.talk.flush(login_by).await?;
         if let Some(stay) = &mut self.stay {
             stay.note_sent();
             stay.record_when_due(&self.client).await;

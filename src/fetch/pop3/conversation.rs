@@ -289,7 +289,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     async fn flush(&mut self) -> Result<(), End> {
-        self.talk.flush().await?;
+        let login_by = (!self.session.is_logged_in()).then_some(self.login_by);
+        self.talk.flush(login_by).await?;
         for index in self.unsent.drain(..) {
             self.session.mark_fetched(index);
         }
