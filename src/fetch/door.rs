@@ -1,6 +1,6 @@
 //! A fetch protocol on its ports: what there is before a conversation and around it, whichever protocol it speaks.
 //!
-//! One server serves all ports of its protocol: [`Door::plain`] and [`Door::implicit_tls`] give the services for the accept
+//! One server serves all ports of its protocol: [`Protocol::plain`] and [`Protocol::implicit_tls`] give the services for the accept
 //! loops of `net`.
 //!
 //! What a client sends after asking for TLS and before the handshake ends the connection: it came in clear, from anybody (NO

@@ -3,9 +3,9 @@
 //! A check costs time and memory on purpose, so few run at a time and the others wait. A flood of guesses from one network must
 //! not make the poller wait behind all of them: networks take turns, as in start-time fair queueing. Each that waits has a
 //! number, one more than that before it from the same network, and the smallest goes first; one from a network from which
-//! somebody got in lately begins where the queue is, the others [`STRANGERS_WAIT`] numbers behind. A network of which no check
+//! somebody got in lately begins where the queue is, the others `STRANGERS_WAIT` numbers behind. A network of which no check
 //! runs goes before one of which some do, so that with two at a time none has both while another waits. Whoever was passed over
-//! [`PASSED_OVER_MAX`] times goes first, whatever else: known networks that ask without end keep no stranger out.
+//! `PASSED_OVER_MAX` times goes first, whatever else: known networks that ask without end keep no stranger out.
 //!
 //! The queue is bounded, in all and for each network. When it is full, whoever comes from a network that takes up less of it
 //! takes the place of the last of the network that takes up most.
