@@ -135,10 +135,14 @@ impl TlsIdentity {
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(TlsError::Pair)?;
-        let config = builder
+        let mut config = builder
             .clone()
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
+        // A client whose one thread reads while another writes (imaplib2) hangs over a ticket that comes before any answer; and
+        // a poller that comes every few minutes gains nothing by one.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         let authorities = ArcSwap::from_pointee(Authorities::public());
         let followed = Mutex::new(Followed { files, renewal });
         Ok(TlsIdentity { current, config: Arc::new(config), asking: builder, authorities, followed })
