@@ -9,7 +9,7 @@
 mod mixed;
 
 use daybook::admin::{Context, Reassigned, Request, Response, Serving, perform};
-use daybook::config::{DirectoryKind, DirectorySource, Exchange, Live, Settings};
+use daybook::config::{DirectorySource, Exchange, Live, Settings};
 use daybook::directory::Directory;
 use daybook::mail::*;
 use daybook::observe::{RefusedMail, Visits};
@@ -42,7 +42,7 @@ impl Gateway {
         std::fs::write(&file, Users::toml(users)).unwrap();
         let (store, _) = Embedded::open(&Options { data_dir: data_dir.clone(), reserve_octets: 0 }).unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
-        let source = DirectorySource { kind: DirectoryKind::File { path: file.clone() }, mailboxes: None };
+        let source = DirectorySource::file("users", file.clone());
         let (directory, report) = Directory::open(&[source]);
         assert!(report.is_good());
         let directory = Arc::new(directory);

@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use daybook::assign::{Assignment, Policy, Unmatched, assign};
-use daybook::directory::{Snapshot, User, file};
+use daybook::directory::source::file;
+use daybook::directory::{Snapshot, User};
 use daybook::mail::{JournaledEnvelope, UserFolder};
 use serde::Deserialize;
 use std::collections::BTreeMap;

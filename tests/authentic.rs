@@ -9,7 +9,7 @@ use cases::{
     Case, EXCHANGE, PIN, RELAY, STRANGER, TENANT, exchange_tls, feigned, feigned_original, forged, genuine,
     ndr, ndr_of_many_parts, ndr_of_our_header, report, report_of, self_made,
 };
-use daybook::config::{DirectoryKind, DirectorySource, Exchange};
+use daybook::config::{DirectorySource, Exchange};
 use daybook::directory::Directory;
 use daybook::mail::*;
 use daybook::pipeline::Pipeline;
@@ -40,7 +40,7 @@ impl Gateway {
         let (store, _) =
             Embedded::open(&Options { data_dir: dir.path().to_owned(), reserve_octets: 0 }).unwrap();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/demo/users.toml");
-        let source = DirectorySource { kind: DirectoryKind::File { path }, mailboxes: None };
+        let source = DirectorySource::file("users", path);
         let (directory, report) = Directory::open(&[source]);
         assert!(report.is_good());
         let store = Arc::new(store);

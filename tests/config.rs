@@ -5,8 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use daybook::config::{self, DirectoryKind, DirectorySource, Http, Imap, Settings};
-use daybook::directory::file;
+use daybook::config::{self, DirectorySource, Http, Imap, Settings};
+use daybook::directory::source::file;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -85,8 +85,7 @@ fn the_example_holds_the_defaults() {
     );
     expect.imap = Some(Imap::default());
     expect.http = Some(Http::default());
-    let kind = DirectoryKind::File { path: folder.join("users.toml") };
-    expect.directories = vec![DirectorySource { kind, mailboxes: None }];
+    expect.directories = vec![DirectorySource::file("file", folder.join("users.toml"))];
     assert_eq!(settings, expect);
     assert_eq!(settings.notices(), Vec::<String>::new());
 }
@@ -130,7 +129,7 @@ fn the_development_files_read() {
     }
     assert_eq!(settings.notices(), Vec::<String>::new());
     for source in &settings.directories {
-        let DirectoryKind::File { path } = &source.kind;
+        let path = source.kind.path().unwrap();
         assert!(!file::read(path).unwrap().is_empty());
     }
 }
@@ -145,7 +144,7 @@ proptest! {
     fn paths_and_names_survive_being_printed(path in "[^\\x00]{1,20}", second in "[a-z]{1,8}") {
         let mut settings = Settings::with_defaults("gw.example", &["gw.example", &second], &Path::new("/").join(&path));
         settings.directories =
-            vec![DirectorySource { kind: DirectoryKind::File { path: Path::new("/d").join(&path) }, mailboxes: None }];
+            vec![DirectorySource::file("file", Path::new("/d").join(&path))];
         let printed = settings.to_toml();
         prop_assert_eq!(config::parse(&printed, Path::new("/elsewhere")), Ok(settings), "{}", printed);
     }

@@ -1,5 +1,6 @@
 //! From the text of the file to [`Settings`]: each key once, with its type, its bounds and what it must agree with.
 
+use super::directory::{DIRECTORY_SOURCES_MAX, DirectorySource};
 use super::error::ConfigErrors;
 use super::section::{At, Problems, Section, parse_document};
 use super::settings::*;
@@ -104,6 +105,7 @@ impl Reader<'_> {
             store: store.map(|section| self.store(section)).unwrap_or_default(),
             alerts: alerts.unwrap_or_default(),
             directories: self.directories(sources),
+            pullers: Vec::new(),
         };
         Some(settings)
     }
@@ -249,7 +251,7 @@ impl Reader<'_> {
         let mailboxes = mailboxes.map(|mailboxes| self.mailboxes(&section, mailboxes));
         let path = path.and_then(|path| self.path(&section, "path", path));
         self.choice(&section, "kind", &kind?, &[("file", ())])?;
-        Some(DirectorySource { kind: DirectoryKind::File { path: path? }, mailboxes })
+        Some(DirectorySource { mailboxes, ..DirectorySource::file("file", path?) })
     }
 
     fn mailboxes(&mut self, section: &Section<'_, '_>, mailboxes: At<Vec<At<String>>>) -> Vec<String> {

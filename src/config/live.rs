@@ -104,7 +104,7 @@ fn keys_and_values(printed: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DirectoryKind, DirectorySource, Http, TlsFiles};
+    use crate::config::{DirectorySource, Http, TlsFiles};
     use std::path::Path;
 
     fn settings() -> Settings {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn directory(path: &str) -> DirectorySource {
-        DirectorySource { kind: DirectoryKind::File { path: path.into() }, mailboxes: None }
+        DirectorySource::file(path, path)
     }
 
     #[test]

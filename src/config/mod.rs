@@ -23,11 +23,15 @@
 mod alerts;
 mod assign;
 mod check;
+mod directory;
+mod entra;
 mod error;
 mod exchange;
 mod keys;
 mod live;
 mod nearest;
+mod puller;
+mod secret;
 mod section;
 mod settings;
 mod smtp;
@@ -37,15 +41,21 @@ pub use alerts::{ALERT_RECIPIENTS_MAX, AlertMail, Alerts, RelayLogin, RelaySecur
 pub use assign::{Assign, DOMAIN_ALIASES_MAX};
 pub(crate) use check::is_host_name;
 pub use check::{load, parse};
+pub use directory::{
+    CsvColumns, CsvPreset, CsvSource, DIRECTORY_SOURCES_MAX, DirectoryKind, DirectorySource, EVERY_MINUTES,
+    Filters, GRACE_DAYS, GraphSource, Guard, LdapFlavour, LdapSecurity, LdapSource, MAX_REMOVED,
+    MAX_REMOVED_PERCENT,
+};
+pub use entra::{Assertion, Cloud, EntraApp, EntraCredential};
 pub use error::{ConfigError, ConfigErrors};
 pub use exchange::Exchange;
 pub use keys::{ESCROW_RECIPIENTS_MAX, Keys};
 pub use live::Live;
+pub use puller::{PULL_EVERY_MINUTES, PULLERS_MAX, PullAfter, PullCredential, PullProtocol, Puller};
+pub use secret::SecretSource;
 pub(crate) use section::{Problems, Section, parse_document};
-pub use settings::{DIRECTORY_SOURCES_MAX, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN};
-pub use settings::{
-    DirectoryKind, DirectorySource, Http, Imap, Log, LogFormat, LogLevel, Pop3, Settings, TlsFiles,
-};
+pub use settings::{Http, Imap, Log, LogFormat, LogLevel, Pop3, Settings, TlsFiles};
 pub use settings::{LOG_KEEP_MAX, LOG_ROTATE_BYTES_MAX, LOG_ROTATE_BYTES_MIN, LOG_ROTATE_DAYS_MAX};
+pub use settings::{MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN};
 pub use smtp::Smtp;
 pub use store::Store;

@@ -2,8 +2,10 @@
 
 use super::alerts::{Alerts, RelaySecurity};
 use super::assign::Assign;
+use super::directory::{DirectoryKind, DirectorySource};
 use super::exchange::Exchange;
 use super::keys::Keys;
+use super::puller::Puller;
 use super::smtp::Smtp;
 use super::store::Store;
 use serde::Serialize;
@@ -18,9 +20,6 @@ pub const MESSAGE_BYTES_MIN: u64 = 64 * 1024;
 /// Largest `max_message_bytes`: seven times the largest message Exchange Online sends, and below the 31 bits that
 /// old POP3 clients keep sizes in.
 pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-
-/// Most `[[directory]]` sections: the sources serving one gateway mailbox are kept as bits of one word.
-pub const DIRECTORY_SOURCES_MAX: usize = 64;
 
 const POP3_LISTEN: &str = "[::]:110";
 const POP3_LISTEN_TLS: &str = "[::]:995";
@@ -71,6 +70,8 @@ pub struct Settings {
     /// `[[directory]]`, in the order of the file. Default: none, and nobody is known, so that every message is
     /// kept under Unassigned.
     pub directories: Vec<DirectorySource>,
+    /// `[[puller]]`. Default: none.
+    pub pullers: Vec<Puller>,
 }
 
 /// The certificate to show in TLS. Both keys or neither.
@@ -166,26 +167,6 @@ pub enum LogLevel {
     Trace,
 }
 
-/// One `[[directory]]`: where users and their addresses come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectorySource {
-    /// `kind`, with the keys that go with it. Required.
-    pub kind: DirectoryKind,
-    /// `mailboxes`: the gateway mailboxes it serves, each by login (the local part) or whole address, ASCII
-    /// case-folded. Default: absent, all of them.
-    pub mailboxes: Option<Vec<String>>,
-}
-
-/// The kinds of directory source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DirectoryKind {
-    /// `kind = "file"`
-    File {
-        /// `path`: a `users.toml`. Required.
-        path: PathBuf,
-    },
-}
-
 impl LogFormat {
     /// Every value, as the file writes it.
     pub(crate) const ALL: [LogFormat; 2] = [LogFormat::Json, LogFormat::Text];
@@ -271,6 +252,7 @@ impl Settings {
             store: Store::default(),
             alerts: Alerts::default(),
             directories: Vec::new(),
+            pullers: Vec::new(),
         }
     }
 
@@ -346,9 +328,11 @@ impl Settings {
         self.alerts_to_toml(&mut out);
         for source in &self.directories {
             out.section("[[directory]]");
-            let DirectoryKind::File { path: file } = &source.kind;
-            out.key("kind", text("file"));
-            out.key("path", path(file));
+            out.key("name", text(&source.name));
+            out.key("kind", text(source.kind.as_str()));
+            if let DirectoryKind::File { path: file } = &source.kind {
+                out.key("path", path(file));
+            }
             if let Some(mailboxes) = &source.mailboxes {
                 out.key("mailboxes", array(mailboxes));
             }

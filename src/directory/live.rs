@@ -1,8 +1,9 @@
 //! The directory in force: what every source last said, and the snapshots made of it.
 
-use super::file::{self, Fingerprint, SourceError};
 use super::snapshot::{Conflict, Snapshot, User};
-use crate::config::{DIRECTORY_SOURCES_MAX, DirectoryKind, DirectorySource};
+use super::source::SourceError;
+use super::source::file::{self, Fingerprint};
+use crate::config::{DIRECTORY_SOURCES_MAX, DirectorySource};
 use crate::mail::{AddressKey, GatewayMailbox, Timestamp};
 use crate::observe::now;
 use arc_swap::ArcSwap;
@@ -34,12 +35,9 @@ struct Source {
 
 impl Source {
     fn of(configured: &DirectorySource) -> Source {
-        let DirectoryKind::File { path } = &configured.kind;
+        let path = PathBuf::from(configured.kind.place());
         let names = configured.mailboxes.as_ref();
-        Source {
-            path: path.clone(),
-            mailboxes: names.map(|names| names.iter().map(|name| AddressKey::of(name)).collect()),
-        }
+        Source { path, mailboxes: names.map(|names| names.iter().map(|name| AddressKey::of(name)).collect()) }
     }
 
     fn serves(&self, names: &[AddressKey]) -> bool {
@@ -332,8 +330,8 @@ mod tests {
 
     fn source(path: &Path, mailboxes: Option<&[&str]>) -> DirectorySource {
         DirectorySource {
-            kind: DirectoryKind::File { path: path.to_owned() },
             mailboxes: mailboxes.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+            ..DirectorySource::file(path.display().to_string(), path)
         }
     }
 

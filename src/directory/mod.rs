@@ -17,14 +17,17 @@
 //! - The file is read twice as often as needed rather than half: a change counts only when two looks in a row
 //!   see the same time, size and inode.
 //!
-//! [`mod@snapshot`] is pure; [`mod@file`] alone touches the disk. This room knows no messages, and logs nothing: reports
+//! [`mod@snapshot`] is pure; [`source`] alone touches the disk. This room knows no messages, and logs nothing: reports
 //! are returned to whoever asked for the reload.
 
-pub mod file;
 mod live;
+mod roll;
 pub mod snapshot;
+pub mod source;
 mod x500;
 
 pub use live::{Directory, ReloadReport, SourceReport, SourceStatus};
+pub use roll::{FORMER_MAX, Roll, Tenure};
 pub use snapshot::{Conflict, Contested, Form, Found, ProxyAddress, Snapshot, User};
+pub use source::{Candidate, CandidateKind, Listing, Skipped, Source, SourceError};
 pub use x500::{is_encapsulated, is_x500};

@@ -24,6 +24,7 @@ pub mod drain;
 pub mod listen;
 pub mod private_file;
 pub mod renewal;
+pub mod secret;
 mod self_signed;
 pub mod stream;
 pub mod tls;

@@ -216,7 +216,7 @@ fn delivered_identity(receipt: &ReceiptView, key: &DigestKey) -> Result<Digest, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DirectoryKind, DirectorySource};
+    use crate::config::DirectorySource;
     use crate::mail::{GatewayMailboxId, Maildrop, Profile, Role};
     use crate::store::{Embedded, GatewayMailboxChange, NewGatewayMailbox, Options, Store};
     use serde_json::{Value, json};
@@ -239,7 +239,7 @@ mod tests {
             "[[user]]\nid = \"bob\"\nname = \"B\"\naddresses = [\"bob@contoso.example\"]\n",
         )
         .unwrap();
-        let source = DirectorySource { kind: DirectoryKind::File { path }, mailboxes: None };
+        let source = DirectorySource::file("users", path);
         let options = Options { data_dir: dir.path().join("data"), reserve_octets: 0 };
         let store = Embedded::open(&options).unwrap().0;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use daybook::config::{DirectoryKind, DirectorySource, Exchange};
+use daybook::config::{DirectorySource, Exchange};
 use daybook::directory::Directory;
 use daybook::mail::*;
 use daybook::pipeline::Pipeline;
@@ -35,10 +35,7 @@ impl Gateway {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) =
             Embedded::open(&Options { data_dir: dir.path().to_owned(), reserve_octets: 0 }).unwrap();
-        let source = DirectorySource {
-            kind: DirectoryKind::File { path: corpus("demo/users.toml") },
-            mailboxes: None,
-        };
+        let source = DirectorySource::file("users", corpus("demo/users.toml"));
         let (directory, report) = Directory::open(&[source]);
         assert!(report.is_good());
         let store = Arc::new(store);

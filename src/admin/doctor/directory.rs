@@ -69,14 +69,13 @@ fn judge(source: &SourceReport) -> Vec<Finding> {
 mod tests {
     use super::super::Status;
     use super::*;
-    use crate::config::{DirectoryKind, DirectorySource};
+    use crate::config::DirectorySource;
 
     fn check(list: &str, expect: &[(Status, &str)]) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.toml");
         fs::write(&path, list).unwrap();
-        let (_, report) =
-            Directory::open(&[DirectorySource { kind: DirectoryKind::File { path }, mailboxes: None }]);
+        let (_, report) = Directory::open(&[DirectorySource::file("users", path)]);
         let found = judge(&report.sources[0]);
         assert_eq!(found.len(), expect.len(), "{found:?}");
         for (found, (status, word)) in found.iter().zip(expect) {

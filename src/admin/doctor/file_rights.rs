@@ -3,7 +3,6 @@
 use super::reader::{READ, Reader, Rights, is_certbots};
 use super::{Finding, Subject, View, certificate, finding::or_ok, quoted};
 use crate::admin::SOCKET_FILE;
-use crate::config::DirectoryKind;
 use crate::net::private_file;
 use std::io;
 use std::path::PathBuf;
@@ -86,8 +85,7 @@ fn check_for(subject: &Subject, server: Option<&Reader>) -> Vec<Finding> {
         None => files.push((data_dir.join("tls/key.pem"), Role::Secret)),
     }
     for source in &settings.directories {
-        let DirectoryKind::File { path } = &source.kind;
-        files.push((path.clone(), Role::List));
+        files.extend(source.kind.path().map(|path| (path.to_owned(), Role::List)));
     }
     files.extend(settings.exchange.ca_file.clone().map(|file| (file, Role::Readable)));
     let login = settings.alerts.mail.as_ref().and_then(|mail| mail.login.as_ref());

@@ -6,7 +6,7 @@
 
 use super::{Daybook, Running, limits, output};
 use crate::admin::probe::{Begin, Pop3, Smtp};
-use crate::config::{DirectoryKind, DirectorySource, Http, Imap, LogLevel, Settings};
+use crate::config::{DirectorySource, Http, Imap, LogLevel, Settings};
 use crate::mail::{Class, GatewayMailbox, Profile, ReceiptId, Role, Timestamp, Untrusted};
 use crate::store::{NewGatewayMailbox, ReceiptQuery, ReceiptView};
 use rustls::pki_types::CertificateDer;
@@ -124,10 +124,7 @@ fn settings(place: &Place) -> Settings {
     settings.imap = Some(Imap { listen: loopback(), listen_tls: loopback() });
     settings.http = Some(Http { listen: None });
     settings.log.level = LogLevel::Error;
-    settings.directories = vec![DirectorySource {
-        kind: DirectoryKind::File { path: place.dir.join("users.toml") },
-        mailboxes: None,
-    }];
+    settings.directories = vec![DirectorySource::file("users", place.dir.join("users.toml"))];
     settings
 }
 

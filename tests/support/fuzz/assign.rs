@@ -6,7 +6,8 @@
 //! address it came through, and how the lines are turned. An address is one of a list, or made of the octet itself.
 
 use daybook::assign::{Assignment, Policy, Reason, assign};
-use daybook::directory::{Snapshot, file};
+use daybook::directory::Snapshot;
+use daybook::directory::source::file;
 use daybook::mail::{
     JournaledEnvelope, JournaledRecipient, RecipientField, Redirection, UserFolder, WrittenAddress,
 };

@@ -10,15 +10,15 @@
 //! Unknown keys are refused by line and nearest known key, as in the configuration: a misspelt `adresses` must
 //! not quietly leave a user without mail. So are a list without users, an id used twice, and an address that is
 //! none. An address claimed by two users is no fault of the file (people leave, addresses are handed on): the
-//! first keeps it and [`Snapshot::conflicts`](super::Snapshot::conflicts) lists the other.
+//! first keeps it and [`Snapshot::conflicts`](crate::directory::Snapshot::conflicts) lists the other.
 //!
 //! All reading of directory files is here; everything else in this room is pure or keeps what was read.
 
-use super::snapshot::{ProxyAddress, User};
+use super::SourceError;
 use crate::config::{ConfigErrors, Problems, Section, parse_document};
+use crate::directory::snapshot::{ProxyAddress, User};
 use crate::mail::{Address, Untrusted};
 use std::collections::HashMap;
-use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -30,46 +30,11 @@ const ID_OCTETS_MAX: usize = 255;
 /// Longest name, in octets.
 const NAME_OCTETS_MAX: usize = 1_024;
 
-/// Why a list was not taken. What was in force stays. Always an operator's to mend, except
-/// [`SourceError::Changing`], which mends itself.
-#[derive(Debug)]
-pub enum SourceError {
-    /// The file could not be opened or read.
-    Unreadable(io::Error),
-    /// The file is too large, is not text, or has faults; every one is listed.
-    Invalid(ConfigErrors),
-    /// The file has no users. An export that failed looks like this.
-    Empty,
-    /// The file was written to while it was read. The next look will see it done.
-    Changing,
-}
-
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SourceError::Unreadable(error) => write!(f, "cannot be read: {error}"),
-            SourceError::Invalid(errors) => errors.fmt(f),
-            SourceError::Empty => f.write_str("names no user"),
-            SourceError::Changing => f.write_str("was written to while it was read"),
-        }
-    }
-}
-
-impl std::error::Error for SourceError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            SourceError::Unreadable(error) => Some(error),
-            SourceError::Invalid(errors) => Some(errors),
-            SourceError::Empty | SourceError::Changing => None,
-        }
-    }
-}
-
 /// Tells one state of a file from another without reading it.
 ///
 /// The change time is there for files replaced with their modification time kept (`rsync -t`, `cp -p`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint {
+pub(in crate::directory) struct Fingerprint {
     inode: u64,
     size_octets: u64,
     modified_ns: (i64, i64),
@@ -87,7 +52,7 @@ impl Fingerprint {
     }
 
     /// How the file looks now; `None` when there is none.
-    pub(super) fn look(path: &Path) -> Option<Fingerprint> {
+    pub(in crate::directory) fn look(path: &Path) -> Option<Fingerprint> {
         std::fs::metadata(path).ok().map(|metadata| Fingerprint::of(&metadata))
     }
 }
