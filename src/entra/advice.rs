@@ -84,14 +84,14 @@ pub fn on_code(code: u32, around: &Circumstances) -> Option<String> {
              with the one the tenant is in: global, gcc-high, dod or 21vianet.",
             around.cloud.as_str()
         ),
-        500_011 | 650_057 | 50_001 => format!(
+        500_011 | 650_057 | 50_001 | 70_011 | 1_002_012 => format!(
             "The tenant does not have what scope \"{}\" is for. Graph's host follows from cloud (now \"{}\"): does it \
              fit the tenant? For an NDR mailbox, has the application the permission IMAP.AccessAsApp of Office 365 \
              Exchange Online?",
             around.scope,
             around.cloud.as_str()
         ),
-        65_001 | 650_056 | 90_094 => no_consent(&around.scope),
+        65_001 | 650_056 | 90_094 | 7_000_229 => no_consent(&around.scope),
         53_003 | 530_035 => "Conditional Access for workload identities stops the application, mostly by the address it \
                              comes from: ask who looks after it to exclude the application or to allow this address."
             .to_owned(),

@@ -92,6 +92,14 @@ impl Http {
     /// # Errors
     /// [`HttpError::Setup`].
     pub fn new(app: &EntraApp) -> Result<Http, HttpError> {
+        Http::with_timeout(app, ANSWER_TIMEOUT)
+    }
+
+    /// The same with less patience for a request and the whole of its answer.
+    ///
+    /// # Errors
+    /// [`HttpError::Setup`].
+    pub fn with_timeout(app: &EntraApp, timeout: Duration) -> Result<Http, HttpError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let roots = app.ca_file.as_deref().map_or(Ok(RootCerts::WebPki), read_authorities)?;
         let tls = TlsConfig::builder()
@@ -108,8 +116,8 @@ impl Http {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(USER_AGENT)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(ANSWER_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT.min(timeout)))
+            .timeout_global(Some(timeout))
             .max_response_header_size(HEADER_OCTETS_MAX)
             .max_idle_age(IDLE_MAX)
             .build()

@@ -19,6 +19,7 @@
 
 pub mod advice;
 pub mod assertion;
+pub mod credential;
 pub mod http;
 pub mod refusal;
 pub mod token;

@@ -131,7 +131,12 @@ impl Tokens {
     /// [`TokenError::Credential`] when `ca_file` or the proxy is no good.
     pub fn new(app: EntraApp, scope: String) -> Result<Tokens, TokenError> {
         let http = Http::new(&app)?;
-        Ok(Tokens { app, scope, http, held: Mutex::default() })
+        Ok(Tokens::over(http, app, scope))
+    }
+
+    /// The same by way of a client that was made before, for the same application.
+    pub fn over(http: Http, app: EntraApp, scope: String) -> Tokens {
+        Tokens { app, scope, http, held: Mutex::default() }
     }
 
     /// A token that is good for some minutes at least: the one that is held, or a new one. Blocks, for a minute or two at worst.
