@@ -23,7 +23,7 @@ mod shape;
 
 use super::{CANDIDATES_MAX, Candidate, Listing, Source, SourceError};
 use crate::config::{self, Filters};
-use crate::entra::Tokens;
+use crate::entra::{Http, Tokens};
 use crate::mail::Untrusted;
 use ask::{Asker, Wanted, no_token, refused};
 use link::Links;
@@ -52,6 +52,8 @@ pub struct Patience {
     pub waits: Duration,
     /// Further tries for one page. Default 5.
     pub retries: u32,
+    /// One request and the whole of its answer. Default a minute.
+    pub answer: Duration,
     /// The whole reading. Default an hour.
     pub reading: Duration,
 }
@@ -63,6 +65,7 @@ impl Default for Patience {
             wait: Duration::from_secs(5 * 60),
             waits: Duration::from_secs(15 * 60),
             retries: 5,
+            answer: Duration::from_secs(60),
             reading: Duration::from_secs(60 * 60),
         }
     }
@@ -106,7 +109,9 @@ impl Source for GraphSource {
         let links = Links { host: self.config.app.cloud.graph_host() };
         // New each time: a secret that was replaced, or a permission that was granted, counts at once.
         let scope = format!("https://{}/.default", links.host);
-        let tokens = Tokens::new(self.config.app.clone(), scope).map_err(no_token)?;
+        let app = &self.config.app;
+        let http = Http::with_timeout(app, self.patience.answer).map_err(|error| no_token(error.into()))?;
+        let tokens = Tokens::over(http, app.clone(), scope);
         let mut asker = Asker::new(links, &tokens, &self.patience, go_on);
         let memberships = self.memberships(&mut asker)?;
         let mut found = Found::default();
