@@ -42,7 +42,7 @@ pub(crate) struct Login {
     /// Every token given.
     pub(crate) tokens: Mutex<Vec<String>>,
     /// Statements seen before.
-    seen: Mutex<BTreeSet<String>>,
+    pub(crate) seen: Mutex<BTreeSet<String>>,
 }
 
 impl Default for Login {
