@@ -124,10 +124,8 @@ impl Default for Graph {
 impl Graph {
     /// A tenant of this cloud, with nobody in it.
     pub(crate) fn of(cloud: Cloud) -> Graph {
-        let mut login = Login::default();
-        login.host = cloud.login_host().to_owned();
         Graph {
-            login,
+            login: Login { host: cloud.login_host().to_owned(), ..Login::default() },
             host: cloud.graph_host().to_owned(),
             people: Mutex::new(People::Listed(Vec::new())),
             groups: Mutex::default(),
