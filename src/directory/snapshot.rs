@@ -6,8 +6,10 @@
 //!
 //! Looking up is one hash; making a snapshot is linear in the number of addresses.
 
+use super::roll::Roll;
 use super::x500::{self, X500_PREFIX};
 use crate::mail::{Address, AddressError, AddressKey};
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -58,7 +60,7 @@ impl ProxyAddress {
 }
 
 /// What an address of the list is compared by.
-fn listed_key(text: &str) -> AddressKey {
+pub(super) fn listed_key(text: &str) -> AddressKey {
     let key = AddressKey::of(text);
     x500::read(&key).map_or(key, |name| name.key)
 }
@@ -95,7 +97,7 @@ impl User {
     }
 
     /// The domains of its SMTP addresses.
-    fn domains(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn domains(&self) -> impl Iterator<Item = &str> {
         let aliases = self.aliases.iter().filter_map(|alias| match alias {
             ProxyAddress::Smtp(address) => Some(address.domain()),
             ProxyAddress::X500(_) => None,
@@ -105,7 +107,8 @@ impl User {
 }
 
 /// What two users both claim.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Contested {
     /// An address. The later user goes without it.
     Address(AddressKey),
@@ -115,15 +118,16 @@ pub enum Contested {
 }
 
 /// A claim that was not granted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conflict {
     /// What was claimed.
     pub contested: Contested,
-    /// Id of the user who keeps it, the first in the order of the sources.
+    /// Id of the user who keeps it: whoever has had it in the earliest source, else the first there.
     pub kept_by: String,
     /// Id of the user who claimed it later.
     pub refused_to: String,
     /// Which of the merged lists the refused user stands in, counted from 0.
+    #[serde(skip)]
     pub list: usize,
 }
 
@@ -182,30 +186,31 @@ pub struct Snapshot {
 impl Snapshot {
     /// A snapshot of one list.
     pub fn of(users: Vec<User>) -> Snapshot {
-        let users: Vec<Arc<User>> = users.into_iter().map(Arc::new).collect();
-        Snapshot::merge([users.as_slice()])
+        let users = users.into_iter().map(Arc::new).collect();
+        Snapshot::of_rolls([&Roll { users, ..Roll::default() }])
     }
 
-    /// A snapshot of several lists; in what they both claim, the earlier list and the earlier user win.
-    pub fn merge<'a>(lists: impl IntoIterator<Item = &'a [Arc<User>]>) -> Snapshot {
+    /// A snapshot of what is in force of several sources. Of what users of several claim, the earlier source's user has it; of
+    /// what several users of one claim, whoever [`Roll::contested`] names, else the first.
+    pub fn of_rolls<'a>(rolls: impl IntoIterator<Item = &'a Roll>) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        for (list, users) in lists.into_iter().enumerate() {
-            for user in users {
-                snapshot.add(user, list);
+        for (list, roll) in rolls.into_iter().enumerate() {
+            for user in &roll.users {
+                snapshot.add(user, list, roll);
             }
         }
         snapshot
     }
 
-    fn add(&mut self, user: &Arc<User>, list: usize) {
-        let conflict = |contested, kept_by: &User| Conflict {
+    fn add(&mut self, user: &Arc<User>, list: usize, roll: &Roll) {
+        let conflict = |contested, kept_by: &str| Conflict {
             contested,
-            kept_by: kept_by.id.clone(),
+            kept_by: kept_by.to_owned(),
             refused_to: user.id.clone(),
             list,
         };
         if let Some(first) = self.user(&user.id) {
-            let conflict = conflict(Contested::Id(user.id.clone()), first);
+            let conflict = conflict(Contested::Id(user.id.clone()), &first.id);
             self.conflicts.push(conflict);
             return;
         }
@@ -213,14 +218,20 @@ impl Snapshot {
         self.domains.extend(user.domains().map(str::to_ascii_lowercase));
         for (address, text) in user.addresses().enumerate() {
             let key = listed_key(text);
+            let other = roll.contested.get(&key).filter(|holder| **holder != user.id);
             match self.by_address.get(&key).map(|owner| owner.user) {
+                None if other.is_some() => {
+                    let kept = other.map(|holder| conflict(Contested::Address(key), holder));
+                    self.conflicts.extend(kept);
+                }
                 None => {
                     self.by_address.insert(key, Owner { user: index, address });
                 }
                 // The same user wrote it twice: no harm.
                 Some(owner) if owner == index => {}
                 Some(owner) => {
-                    let kept = self.users.get(owner).map(|first| conflict(Contested::Address(key), first));
+                    let kept =
+                        self.users.get(owner).map(|first| conflict(Contested::Address(key), &first.id));
                     self.conflicts.extend(kept);
                 }
             }
@@ -279,6 +290,10 @@ mod tests {
         }
     }
 
+    fn roll(users: Vec<User>) -> Roll {
+        Roll { users: users.into_iter().map(Arc::new).collect(), ..Roll::default() }
+    }
+
     fn check(users: &[(&str, &[&str])], address: &str, expect: Option<(&str, &str)>) {
         let snapshot = Snapshot::of(users.iter().map(|(id, addresses)| user(id, addresses)).collect());
         let found = snapshot.find_proxy(&AddressKey::of(address));
@@ -313,10 +328,9 @@ mod tests {
 
     #[test]
     fn the_first_claim_of_an_address_or_id_wins_and_the_others_are_listed() {
-        let first = [Arc::new(user("a", &["al@x.example", "info@x.example", "INFO@x.example"]))];
-        let second =
-            [Arc::new(user("b", &["bo@x.example", "Info@x.example"])), Arc::new(user("a", &["z@x.example"]))];
-        let snapshot = Snapshot::merge([first.as_slice(), second.as_slice()]);
+        let first = roll(vec![user("a", &["al@x.example", "info@x.example", "INFO@x.example"])]);
+        let second = roll(vec![user("b", &["bo@x.example", "Info@x.example"]), user("a", &["z@x.example"])]);
+        let snapshot = Snapshot::of_rolls([&first, &second]);
         assert_eq!(snapshot.find(&AddressKey::of("info@x.example")).unwrap().id, "a");
         assert!(snapshot.find(&AddressKey::of("z@x.example")).is_none());
         assert_eq!(snapshot.users().len(), 2);
@@ -329,6 +343,18 @@ mod tests {
             ]
         );
         assert!(snapshot.conflicts().iter().all(|conflict| conflict.list == 1));
+    }
+
+    #[test]
+    fn an_address_that_several_of_one_source_claim_is_whoevers_its_roll_says() {
+        let info = AddressKey::of("info@x.example");
+        let users = || ["a", "b", "c"].map(|id| user(id, &[&format!("{id}@x.example"), "info@x.example"]));
+        let contested = [(info.clone(), "b".to_owned())].into();
+        let snapshot = Snapshot::of_rolls([&Roll { contested, ..roll(users().into()) }]);
+        assert_eq!(snapshot.find(&info).unwrap().id, "b");
+        let refused: Vec<(&str, &str)> =
+            snapshot.conflicts().iter().map(|c| (c.kept_by.as_str(), c.refused_to.as_str())).collect();
+        assert_eq!(refused, [("b", "a"), ("b", "c")]);
     }
 
     #[test]
