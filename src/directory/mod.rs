@@ -21,12 +21,14 @@
 //! are returned to whoever asked for the reload.
 
 mod live;
+mod past;
 mod roll;
 pub mod snapshot;
 pub mod source;
 mod x500;
 
 pub use live::{Directory, ReloadReport, SourceReport, SourceStatus};
+pub use past::Held;
 pub use roll::{FORMER_MAX, Roll, Tenure};
 pub use snapshot::{Conflict, Contested, Form, Found, ProxyAddress, Snapshot, User};
 pub use source::{Candidate, CandidateKind, Listing, Skipped, Source, SourceError};

@@ -35,6 +35,8 @@ pub struct Tenure {
     pub user: Arc<User>,
     /// From then on; `None` is as long as the source is known.
     pub from: Option<Timestamp>,
+    /// When the source ceased to name the user; what is after that is grace. `None` when it only lost the address.
+    pub gone: Option<Timestamp>,
     /// Up to and without this moment.
     pub until: Timestamp,
 }
