@@ -4,6 +4,7 @@
 //! become users, not what is too large a change. Those are judged once, for all of them, by `filter.rs` and `plan.rs`.
 
 pub mod file;
+pub mod ldap;
 
 use super::snapshot::ProxyAddress;
 use crate::config::{ConfigErrors, DirectoryKind, DirectorySource};
