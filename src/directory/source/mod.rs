@@ -4,6 +4,8 @@
 //! become users, not what is too large a change. Those are judged once, for all of them, by `filter.rs` and `plan.rs`.
 
 pub mod file;
+pub mod graph;
+mod proxies;
 
 use super::snapshot::ProxyAddress;
 use crate::config::ConfigErrors;
