@@ -27,6 +27,7 @@ mod filter;
 mod holders;
 mod live;
 mod merged;
+mod past;
 mod plan;
 mod report;
 mod roll;
@@ -40,6 +41,7 @@ mod x500;
 pub use diff::{AddressChange, AddressMove, CHANGES_LISTED_MAX, Changes, Diff, Renamed, UserChange};
 pub use filter::{FILTERED_LISTED_MAX, FilteredOut};
 pub use live::{Directory, STATE_FOLDER};
+pub use past::Held;
 pub use plan::Alarm;
 pub use report::{
     Claim, FoundAddress, Outcome, PlanSummary, ReloadReport, SnapshotSummary, SourceFault, SourceReport,

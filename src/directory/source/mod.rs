@@ -4,11 +4,16 @@
 //! become users, not what is too large a change. Those are judged once, for all of them, by `filter.rs` and `plan.rs`.
 
 pub mod file;
+pub mod graph;
+pub mod ldap;
+mod proxies;
 
 use super::snapshot::ProxyAddress;
 use crate::config::{ConfigErrors, DirectoryKind, DirectorySource};
 use crate::mail::Address;
 use file::{FileSource, Fingerprint};
+use graph::GraphSource;
+use ldap::LdapSource;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
@@ -34,6 +39,8 @@ pub trait Source: Send + Sync {
 pub fn open(configured: &DirectorySource) -> Box<dyn Source> {
     match &configured.kind {
         DirectoryKind::File { path } => Box::new(FileSource::new(path)),
+        DirectoryKind::Ldap(ldap) => Box::new(LdapSource::new(ldap, &configured.filters)),
+        DirectoryKind::Graph(graph) => Box::new(GraphSource::new(graph, &configured.filters)),
         other => Box::new(NotYet(other.as_str())),
     }
 }
