@@ -13,6 +13,7 @@ use super::past::{self, Held, Stretch};
 use super::roll::{Roll, Tenure};
 use super::x500::{self, X500_PREFIX};
 use crate::mail::{Address, AddressError, AddressKey, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl ProxyAddress {
 }
 
 /// What an address of the list is compared by.
-fn listed_key(text: &str) -> AddressKey {
+pub(super) fn listed_key(text: &str) -> AddressKey {
     let key = AddressKey::of(text);
     x500::read(&key).map_or(key, |name| name.key)
 }
@@ -100,7 +101,7 @@ impl User {
     }
 
     /// The domains of its SMTP addresses.
-    fn domains(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn domains(&self) -> impl Iterator<Item = &str> {
         let aliases = self.aliases.iter().filter_map(|alias| match alias {
             ProxyAddress::Smtp(address) => Some(address.domain()),
             ProxyAddress::X500(_) => None,
@@ -110,7 +111,8 @@ impl User {
 }
 
 /// What two users both claim.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Contested {
     /// An address. The later user goes without it.
     Address(AddressKey),
@@ -120,15 +122,16 @@ pub enum Contested {
 }
 
 /// A claim that was not granted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conflict {
     /// What was claimed.
     pub contested: Contested,
-    /// Id of the user who keeps it, the first in the order of the sources.
+    /// Id of the user who keeps it: whoever has had it in the earliest source, else the first there.
     pub kept_by: String,
     /// Id of the user who claimed it later.
     pub refused_to: String,
     /// Which of the merged lists the refused user stands in, counted from 0.
+    #[serde(skip)]
     pub list: usize,
 }
 
@@ -197,24 +200,12 @@ pub struct Snapshot {
 impl Snapshot {
     /// A snapshot of one list.
     pub fn of(users: Vec<User>) -> Snapshot {
-        let users: Vec<Arc<User>> = users.into_iter().map(Arc::new).collect();
-        Snapshot::merge([users.as_slice()])
+        let users = users.into_iter().map(Arc::new).collect();
+        Snapshot::of_rolls([&Roll { users, ..Roll::default() }])
     }
 
-    /// A snapshot of several lists without a past; in what they both claim, the earlier list and the earlier user win.
-    pub fn merge<'a>(lists: impl IntoIterator<Item = &'a [Arc<User>]>) -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        let always = HashMap::new();
-        for (list, users) in lists.into_iter().enumerate() {
-            for user in users {
-                snapshot.add(user, list, &always);
-            }
-        }
-        snapshot
-    }
-
-    /// A snapshot of what is in force of several sources. In what users both claim at a time, the earlier source and the earlier
-    /// user win; and any user it names over one who is gone.
+    /// A snapshot of what is in force of several sources. In what users both claim at a time, the earlier source wins, and within
+    /// one whoever [`Roll::contested`] names, else the earlier user; and any user it names wins over one who is gone.
     pub fn of_rolls<'a>(rolls: impl IntoIterator<Item = &'a Roll>) -> Snapshot {
         let rolls: Vec<&Roll> = rolls.into_iter().collect();
         let mut snapshot = Snapshot::default();
@@ -223,7 +214,7 @@ impl Snapshot {
         for (list, roll) in rolls.iter().enumerate() {
             for user in &roll.users {
                 list_of.entry(&user.id).or_insert(list);
-                snapshot.add(user, list, &roll.began);
+                snapshot.add(user, list, roll);
             }
         }
         for (list, roll) in rolls.iter().enumerate() {
@@ -237,16 +228,15 @@ impl Snapshot {
         snapshot
     }
 
-    /// `began` says since when it has which address, of those it did not have always.
-    fn add(&mut self, user: &Arc<User>, list: usize, began: &HashMap<AddressKey, Timestamp>) {
-        let conflict = |contested, kept_by: &User| Conflict {
+    fn add(&mut self, user: &Arc<User>, list: usize, roll: &Roll) {
+        let conflict = |contested, kept_by: &str| Conflict {
             contested,
-            kept_by: kept_by.id.clone(),
+            kept_by: kept_by.to_owned(),
             refused_to: user.id.clone(),
             list,
         };
         if let Some(first) = self.user(&user.id) {
-            let conflict = conflict(Contested::Id(user.id.clone()), first);
+            let conflict = conflict(Contested::Id(user.id.clone()), &first.id);
             self.conflicts.push(conflict);
             return;
         }
@@ -256,8 +246,13 @@ impl Snapshot {
         self.domains.extend(user.domains().map(str::to_ascii_lowercase));
         for (address, text) in (0..).zip(user.addresses()) {
             let key = listed_key(text);
-            let from = began.get(&key).copied();
+            let from = roll.began.get(&key).copied();
+            let other = roll.contested.get(&key).filter(|holder| **holder != user.id);
             match self.by_address.get(&key).copied() {
+                None if other.is_some() => {
+                    let kept = other.map(|holder| conflict(Contested::Address(key), holder));
+                    self.conflicts.extend(kept);
+                }
                 None => {
                     let owner = Owner { user: number, address, list: list_number, dated: from.is_some() };
                     if owner.dated {
@@ -270,9 +265,11 @@ impl Snapshot {
                 Some(owner) => {
                     let first = self.users.get(owner.user as usize);
                     self.conflicts
-                        .extend(first.map(|first| conflict(Contested::Address(key.clone()), first)));
+                        .extend(first.map(|first| conflict(Contested::Address(key.clone()), &first.id)));
                     // By this source it was this one's before the other came. Within one source it never was.
-                    if self.past.get(&key).is_some_and(|had| had.iter().all(|had| had.list != list)) {
+                    if other.is_none()
+                        && self.past.get(&key).is_some_and(|had| had.iter().all(|had| had.list != list))
+                    {
                         self.stretch(key, Stretch::present(user, text, from, list));
                     }
                 }
@@ -388,6 +385,10 @@ mod tests {
         }
     }
 
+    fn list(users: Vec<User>) -> Roll {
+        Roll { users: users.into_iter().map(Arc::new).collect(), ..Roll::default() }
+    }
+
     fn check(users: &[(&str, &[&str])], address: &str, expect: Option<(&str, &str)>) {
         let snapshot = Snapshot::of(users.iter().map(|(id, addresses)| user(id, addresses)).collect());
         let found = snapshot.find_proxy(&AddressKey::of(address));
@@ -422,10 +423,9 @@ mod tests {
 
     #[test]
     fn the_first_claim_of_an_address_or_id_wins_and_the_others_are_listed() {
-        let first = [Arc::new(user("a", &["al@x.example", "info@x.example", "INFO@x.example"]))];
-        let second =
-            [Arc::new(user("b", &["bo@x.example", "Info@x.example"])), Arc::new(user("a", &["z@x.example"]))];
-        let snapshot = Snapshot::merge([first.as_slice(), second.as_slice()]);
+        let first = list(vec![user("a", &["al@x.example", "info@x.example", "INFO@x.example"])]);
+        let second = list(vec![user("b", &["bo@x.example", "Info@x.example"]), user("a", &["z@x.example"])]);
+        let snapshot = Snapshot::of_rolls([&first, &second]);
         assert_eq!(snapshot.find(&AddressKey::of("info@x.example")).unwrap().id, "a");
         assert!(snapshot.find(&AddressKey::of("z@x.example")).is_none());
         assert_eq!(snapshot.users().len(), 2);
@@ -453,7 +453,7 @@ mod tests {
     /// A source that names these users, who had what is listed only since then, and those who had what before.
     fn roll(users: Vec<User>, began: &[(&str, i64)], former: Vec<Tenure>) -> Roll {
         let began = began.iter().map(|(text, at)| (AddressKey::of(text), Timestamp::from_unix_ms(*at)));
-        Roll { users: users.into_iter().map(Arc::new).collect(), began: began.collect(), former }
+        Roll { began: began.collect(), former, ..list(users) }
     }
 
     fn whose(snapshot: &Snapshot, address: &str, moments: &[(i64, Option<&str>)]) {
@@ -524,6 +524,18 @@ mod tests {
         assert_eq!(snapshot.find_at(&key, Timestamp::from_unix_ms(9)).unwrap().user.name, "Ann Today");
         let both = [&roll(Vec::new(), &[], vec![before("x")]), &roll(Vec::new(), &[], vec![before("x")])];
         whose(&Snapshot::of_rolls(both), "ann@x.example", &[(9, Some("x"))]);
+    }
+
+    #[test]
+    fn an_address_that_several_of_one_source_claim_is_whoevers_its_roll_says() {
+        let info = AddressKey::of("info@x.example");
+        let users = || ["a", "b", "c"].map(|id| user(id, &[&format!("{id}@x.example"), "info@x.example"]));
+        let contested = [(info.clone(), "b".to_owned())].into();
+        let snapshot = Snapshot::of_rolls([&Roll { contested, ..list(users().into()) }]);
+        assert_eq!(snapshot.find(&info).unwrap().id, "b");
+        let refused: Vec<(&str, &str)> =
+            snapshot.conflicts().iter().map(|c| (c.kept_by.as_str(), c.refused_to.as_str())).collect();
+        assert_eq!(refused, [("b", "a"), ("b", "c")]);
     }
 
     #[test]
