@@ -110,7 +110,10 @@ pub(super) fn check_secrets(settings: &Settings) -> Result<(), StartError> {
     let [_, key] = TlsIdentity::self_signed_files(&settings.data_dir);
     own.push(key);
     let login = settings.alerts.mail.as_ref().and_then(|mail| mail.login.as_ref());
-    let lent = login.map(|login| private_file::check(&login.password_file, Secret::Lent));
+    let files = settings.lent_files();
+    let lent =
+        login.map(|login| login.password_file.as_path()).into_iter().chain(files.secrets).chain(files.keys);
+    let lent = lent.map(|path| private_file::check(path, Secret::Lent));
     let looked = own.iter().map(|path| private_file::check(path, Secret::Own)).chain(lent);
     let exposed: Vec<Exposed> = looked.filter_map(Result::err).take(EXPOSED_TOLD_MAX).collect();
     if exposed.is_empty() { Ok(()) } else { Err(StartError::Exposed(exposed)) }

@@ -28,6 +28,7 @@ mod entra;
 mod error;
 mod exchange;
 mod keys;
+mod lent;
 mod live;
 mod nearest;
 mod puller;
@@ -42,14 +43,15 @@ pub use assign::{Assign, DOMAIN_ALIASES_MAX};
 pub(crate) use check::is_host_name;
 pub use check::{load, parse};
 pub use directory::{
-    CsvColumns, CsvPreset, CsvSource, DIRECTORY_SOURCES_MAX, DirectoryKind, DirectorySource, EVERY_MINUTES,
-    Filters, GRACE_DAYS, GraphSource, Guard, LdapFlavour, LdapSecurity, LdapSource, MAX_REMOVED,
-    MAX_REMOVED_PERCENT,
+    CsvColumns, CsvPreset, CsvSource, DIRECTORY_GROUPS_MAX, DIRECTORY_SOURCES_MAX, DirectoryKind,
+    DirectorySource, EVERY_MINUTES, Filters, GRACE_DAYS, GraphSource, Guard, LdapFlavour, LdapSecurity,
+    LdapSource, MAX_REMOVED, MAX_REMOVED_PERCENT,
 };
 pub use entra::{Assertion, Cloud, EntraApp, EntraCredential};
 pub use error::{ConfigError, ConfigErrors};
 pub use exchange::Exchange;
 pub use keys::{ESCROW_RECIPIENTS_MAX, Keys};
+pub use lent::LentFiles;
 pub use live::Live;
 pub use puller::{PULL_EVERY_MINUTES, PULLERS_MAX, PullAfter, PullCredential, PullProtocol, Puller};
 pub use secret::SecretSource;

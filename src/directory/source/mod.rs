@@ -4,7 +4,9 @@
 //! become users, not what is too large a change. Those are judged once, for all of them, by `filter.rs` and `plan.rs`.
 
 pub mod file;
+pub mod graph;
 pub mod ldap;
+mod proxies;
 
 use super::snapshot::ProxyAddress;
 use crate::config::ConfigErrors;
