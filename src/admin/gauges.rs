@@ -240,8 +240,8 @@ fn show_directory(registry: &mut Registry, context: &Context) {
     let sources: Vec<_> = (1..).zip(context.directory.sources()).collect();
     let mut add = |name, help, value: &dyn Fn(&(i32, crate::directory::SourceStatus)) -> Option<i64>| {
         let labels = |(number, source): &(i32, crate::directory::SourceStatus)| {
-            let file = source.path.file_name().unwrap_or_default().to_string_lossy();
-            [("source", number.to_string()), ("file", file.into_owned())]
+            let file = source.place.rsplit('/').next().unwrap_or_default();
+            [("source", number.to_string()), ("file", file.to_owned())]
         };
         show(registry, (name, help), &sources, labels, value);
     };

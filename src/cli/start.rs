@@ -3,7 +3,7 @@
 
 use super::service::{log_directory, log_open_report};
 use crate::admin::{AdminSocket, Ports};
-use crate::config::{DirectorySource, Settings};
+use crate::config::Settings;
 use crate::directory::Directory;
 use crate::net::listen::{self, BindError, Listener};
 use crate::net::private_file::{self, Exposed, Secret};
@@ -185,8 +185,9 @@ fn pair(settings: &Settings) -> Result<TlsIdentity, StartError> {
     }
 }
 
-pub(super) async fn open_directory(sources: Vec<DirectorySource>) -> Result<Directory, StartError> {
-    let opened = tokio::task::spawn_blocking(move || Directory::open(&sources)).await;
+pub(super) async fn open_directory(settings: &Settings) -> Result<Directory, StartError> {
+    let (sources, data_dir) = (settings.directories.clone(), settings.data_dir.clone());
+    let opened = tokio::task::spawn_blocking(move || Directory::open_kept(&sources, &data_dir)).await;
     let (directory, report) = opened.map_err(|_| StartError::Panicked)?;
     log_directory(&report, true);
     Ok(directory)
