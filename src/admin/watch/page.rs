@@ -1,5 +1,6 @@
 //! The status on one page: what `daybook status` prints and the status mail says. Lines are short, for telephones.
 
+use super::sources;
 use super::status::{CertificateView, MailboxStatus, StatusView};
 use super::words::{ago, headline, messages, minute, size};
 use crate::mail::{GatewayMailboxState, Timestamp, Untrusted};
@@ -61,6 +62,9 @@ pub fn page(status: &StatusView) -> String {
     }
     if let Some(keeping) = &status.keeping {
         out.push_str(&crate::admin::retention::line(keeping, now));
+    }
+    for source in &status.directory {
+        out.push_str(&sources::lines(source, now));
     }
     out.push_str(&certificate_line(status.certificate, now));
     match &status.mail {
@@ -142,6 +146,7 @@ mod tests {
             certificate: None,
             mail: None,
             counted_at,
+            directory: Vec::new(),
             gateway_mailboxes: Vec::new(),
         };
         assert!(page(&status(None)).contains("Gateway mailboxes: not counted yet."));
