@@ -150,6 +150,7 @@ async fn receive(pipeline: &Pipeline, to: &Address, message: &Mixed) {
         reverse_path: ReversePath::Null,
         recipients: vec![to.clone()],
         smtputf8: false,
+        pulled: None,
     };
     let mut reception = pipeline.begin(pipeline.receipt_id(), envelope).unwrap();
     reception.write(&message.octets).await.unwrap();

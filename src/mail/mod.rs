@@ -28,7 +28,7 @@ mod verdict;
 pub use address::{Address, AddressError, AddressKey};
 pub use envelope::{
     ChainVerdict, ClientCertificate, HeaderSource, JournaledEnvelope, JournaledRecipient, RecipientField,
-    Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
+    Pulled, Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
 };
 pub use flags::{FlagChange, Flags};
 pub use gateway::{
