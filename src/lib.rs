@@ -106,6 +106,7 @@ pub mod authentic;
 pub mod cli;
 pub mod config;
 pub mod directory;
+pub mod entra;
 pub mod extract;
 pub mod fetch;
 pub mod mail;

@@ -316,7 +316,7 @@ fn read_pair(files: &Files, provider: &CryptoProvider) -> Result<CertifiedKey, T
     parse_pair(&read_file(&files.certificate)?, &Zeroizing::new(read_file(&files.key)?), provider)
 }
 
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
     let at = |source| TlsError::File { path: path.to_owned(), source };
     let file = File::open(path).map_err(at)?;
     let mut octets = Vec::new();
