@@ -1,10 +1,9 @@
 //! From the text of the file to [`Settings`]: each key once, with its type, its bounds and what it must agree with.
 
-use super::directory::{DIRECTORY_SOURCES_MAX, DirectorySource};
 use super::error::ConfigErrors;
 use super::section::{At, Problems, Section, parse_document};
 use super::settings::*;
-use crate::mail::{Address, Untrusted};
+use crate::mail::Untrusted;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::net::SocketAddr;
@@ -88,6 +87,7 @@ impl Reader<'_> {
         let alerts = root.section("alerts", "[alerts]", self.problems);
         let alerts = alerts.map(|section| self.alerts(section, hostname.as_deref(), domains.as_deref()));
         let sources = root.sections("directory", "[[directory]]", self.problems);
+        let pullers = root.sections("puller", "[[puller]]", self.problems);
         let settings = Settings {
             hostname: hostname.unwrap_or_default(),
             domains: domains.unwrap_or_default(),
@@ -105,7 +105,7 @@ impl Reader<'_> {
             store: store.map(|section| self.store(section)).unwrap_or_default(),
             alerts: alerts.unwrap_or_default(),
             directories: self.directories(sources),
-            pullers: Vec::new(),
+            pullers: self.pullers(pullers),
         };
         Some(settings)
     }
@@ -235,42 +235,6 @@ impl Reader<'_> {
         log
     }
 
-    fn directories(&mut self, sections: Vec<Section<'_, '_>>) -> Vec<DirectorySource> {
-        if let Some(first_too_many) = sections.get(DIRECTORY_SOURCES_MAX) {
-            let message = format!("more than {DIRECTORY_SOURCES_MAX} [[directory]] sections");
-            self.problems.add(first_too_many.line(), message);
-        }
-        sections.into_iter().filter_map(|section| self.directory(section)).collect()
-    }
-
-    fn directory(&mut self, mut section: Section<'_, '_>) -> Option<DirectorySource> {
-        let kind = section.required("kind", "\"file\" is the only one so far", self.problems);
-        let path = section.required("path", "the users.toml to read", self.problems);
-        let mailboxes = section.strings("mailboxes", self.problems);
-        section.finish(self.problems);
-        let mailboxes = mailboxes.map(|mailboxes| self.mailboxes(&section, mailboxes));
-        let path = path.and_then(|path| self.path(&section, "path", path));
-        self.choice(&section, "kind", &kind?, &[("file", ())])?;
-        Some(DirectorySource { mailboxes, ..DirectorySource::file("file", path?) })
-    }
-
-    fn mailboxes(&mut self, section: &Section<'_, '_>, mailboxes: At<Vec<At<String>>>) -> Vec<String> {
-        if mailboxes.value.is_empty() {
-            let why = "names no gateway mailbox; leave it out to serve all";
-            section.bad_value("mailboxes", mailboxes.line, why, self.problems);
-        }
-        for name in &mailboxes.value {
-            // A login is a local part, so it is good when it makes an address with any domain.
-            let whole =
-                if name.value.contains('@') { name.value.clone() } else { format!("{}@x", name.value) };
-            if let Err(error) = Address::parse(&whole) {
-                let why = format!("\"{}\" is neither login nor address: {error}", Untrusted(&name.value));
-                section.bad_value("mailboxes", name.line, &why, self.problems);
-            }
-        }
-        mailboxes.value.into_iter().map(|name| name.value.to_ascii_lowercase()).collect()
-    }
-
     pub(super) fn path(&mut self, section: &Section<'_, '_>, key: &str, path: At<String>) -> Option<PathBuf> {
         if path.value.is_empty() || path.value.contains('\0') {
             section.bad_value(key, path.line, "must be a path", self.problems);
@@ -287,7 +251,12 @@ impl Reader<'_> {
         }
     }
 
-    fn address(&mut self, section: &Section<'_, '_>, key: &str, text: &At<String>) -> Option<SocketAddr> {
+    pub(super) fn address(
+        &mut self,
+        section: &Section<'_, '_>,
+        key: &str,
+        text: &At<String>,
+    ) -> Option<SocketAddr> {
         let address = text.value.parse().ok();
         if address.is_none() {
             let text_shown = Untrusted(&text.value);

@@ -1,11 +1,25 @@
 //! `[[directory]]`: where users and their addresses come from, which of them count, and when a change is too large to be believed.
 
+mod kinds;
+mod print;
+mod read;
+
+pub(super) use read::Names;
+
 use super::entra::EntraApp;
 use super::secret::SecretSource;
 use std::path::PathBuf;
 
 /// Most `[[directory]]` sections: the sources serving one gateway mailbox are kept as bits of one word.
 pub const DIRECTORY_SOURCES_MAX: usize = 64;
+/// Most `groups` of one source: each is asked for by itself, with those in it.
+pub const DIRECTORY_GROUPS_MAX: usize = 100;
+/// Largest `every_minutes`: a week.
+const EVERY_MINUTES_MAX: u32 = 10_080;
+/// Largest `grace_days`: ten years.
+const GRACE_DAYS_MAX: u16 = 3_650;
+/// Largest `max_removed`: as many as a source may name.
+const MAX_REMOVED_MAX: u32 = 1_000_000;
 /// `every_minutes` of a source that is asked over the network, unless told otherwise.
 pub const EVERY_MINUTES: u32 = 60;
 /// `grace_days` of a source that a system writes, unless told otherwise. A users.toml is the admin's own word: 0.
@@ -18,8 +32,9 @@ pub const MAX_REMOVED_PERCENT: u8 = 10;
 /// One `[[directory]]`: where users and their addresses come from. Sections come in the order of precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectorySource {
-    /// `name`: what logs, commands and the files of its state call it: letters, digits, `-`, `_`, `.`; at most 64. No two
-    /// sources have the same. Default: the kind, with `-2`, `-3` … for further ones of it.
+    /// `name`: what logs, commands and the files of its state call it: letters, digits, `-`, `_`, `.`, the first a letter or
+    /// digit; at most 64. No two sources have the same, whatever the case. Default: the kind, with `-2`, `-3` … for the second and
+    /// third source of it, whether the others have names of their own or not.
     pub name: String,
     /// `kind`, with the keys that go with it. Required.
     pub kind: DirectoryKind,
@@ -49,6 +64,20 @@ impl DirectorySource {
             guard: Guard::default(),
             grace_days: 0,
             every_minutes: 0,
+        }
+    }
+}
+
+impl DirectorySource {
+    /// What an operator should know about it.
+    pub(super) fn notice(&self) -> Option<String> {
+        let place = format!("[[directory]] {}", self.name);
+        match &self.kind {
+            DirectoryKind::Ldap(ldap) if ldap.security == LdapSecurity::None => {
+                Some(format!("{place} asks {} in clear", ldap.host))
+            }
+            DirectoryKind::Graph(graph) => graph.app.notice(&place),
+            _ => None,
         }
     }
 }
@@ -103,22 +132,23 @@ impl DirectoryKind {
     }
 }
 
-/// Which of those that a source names become users. What a source cannot tell is not filtered by.
+/// Which of those that a source names become users. A users.toml names users and nothing else, so there are no such keys with
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filters {
     /// `licensed_only`: only who has an Exchange Online plan in force. `kind = "graph"` alone. Default false.
     pub licensed_only: bool,
     /// `enabled_only`: only whose account is enabled. Default false.
     pub enabled_only: bool,
-    /// `groups`: only members of one of these, also by way of groups in groups. Graph: object ids; LDAP: distinguished names.
-    /// Default: absent, everybody.
+    /// `groups`: only members of one of these, also by way of groups in groups. Graph: object ids; LDAP: distinguished names;
+    /// others do not know any. Up to [`DIRECTORY_GROUPS_MAX`]. Default: absent, everybody.
     pub groups: Option<Vec<String>>,
     /// `include_groups`: groups that have a mailbox of their own (Microsoft 365 groups) become users, too. Default false.
     pub include_groups: bool,
     /// `include_shared`: shared mailboxes stay, whatever `licensed_only` and `enabled_only` say: they are disabled and without
     /// licence by nature. Default true.
     pub include_shared: bool,
-    /// `include_guests`. Default false.
+    /// `include_guests`: people of other tenants are users, too. `kind = "csv"` and `"graph"`. Default false.
     pub include_guests: bool,
     /// `other_mails`: private addresses that the directory knows count, too. `kind = "graph"` alone. Default false.
     pub other_mails: bool,
@@ -192,6 +222,20 @@ impl CsvPreset {
     }
 }
 
+impl CsvSource {
+    /// A list at this place, with the defaults.
+    pub fn of(path: impl Into<PathBuf>) -> CsvSource {
+        CsvSource {
+            path: path.into(),
+            users_file: "exchangeuser.csv".to_owned(),
+            groups_file: "exchangegroups.csv".to_owned(),
+            preset: CsvPreset::default(),
+            columns: CsvColumns::default(),
+            done_file: None,
+        }
+    }
+}
+
 /// Names of columns that differ from the preset's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CsvColumns {
@@ -207,6 +251,31 @@ pub struct CsvColumns {
     pub enabled: Option<String>,
     /// `column_kind`: `RecipientTypeDetails` of Exchange, or user, shared, guest, group.
     pub kind: Option<String>,
+}
+
+impl CsvColumns {
+    /// Every key and what it says, in the order of the file.
+    fn fields(&self) -> [(&'static str, &Option<String>); 6] {
+        [
+            ("column_id", &self.id),
+            ("column_name", &self.name),
+            ("column_primary", &self.primary),
+            ("column_aliases", &self.aliases),
+            ("column_enabled", &self.enabled),
+            ("column_kind", &self.kind),
+        ]
+    }
+
+    fn fields_mut(&mut self) -> [(&'static str, &mut Option<String>); 6] {
+        [
+            ("column_id", &mut self.id),
+            ("column_name", &mut self.name),
+            ("column_primary", &mut self.primary),
+            ("column_aliases", &mut self.aliases),
+            ("column_enabled", &mut self.enabled),
+            ("column_kind", &mut self.kind),
+        ]
+    }
 }
 
 /// `kind = "ldap"`: Active Directory or another LDAP server.
@@ -247,6 +316,8 @@ pub enum LdapSecurity {
 }
 
 impl LdapSecurity {
+    const ALL: [LdapSecurity; 3] = [LdapSecurity::Ldaps, LdapSecurity::StartTls, LdapSecurity::None];
+
     /// As the file writes it.
     pub fn as_str(self) -> &'static str {
         match self {

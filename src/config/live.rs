@@ -85,12 +85,12 @@ impl Settings {
 fn keys_and_values(printed: &str) -> Vec<(String, String)> {
     let mut section = String::new();
     let mut found = Vec::new();
-    let mut repeated = 0_usize;
+    let mut repeated = std::collections::HashMap::new();
     for line in printed.lines() {
         if line.starts_with("[[") {
             // Which of them a value stands in is half of what it says.
-            repeated += 1;
-            section = format!("{line} {repeated}:");
+            let nth = repeated.entry(line).and_modify(|nth| *nth += 1).or_insert(1_usize);
+            section = format!("{line} {nth}:");
         } else if line.starts_with('[') {
             section = line.to_owned();
         } else if let Some((key, value)) = line.split_once(" = ") {

@@ -42,9 +42,9 @@ pub use assign::{Assign, DOMAIN_ALIASES_MAX};
 pub(crate) use check::is_host_name;
 pub use check::{load, parse};
 pub use directory::{
-    CsvColumns, CsvPreset, CsvSource, DIRECTORY_SOURCES_MAX, DirectoryKind, DirectorySource, EVERY_MINUTES,
-    Filters, GRACE_DAYS, GraphSource, Guard, LdapFlavour, LdapSecurity, LdapSource, MAX_REMOVED,
-    MAX_REMOVED_PERCENT,
+    CsvColumns, CsvPreset, CsvSource, DIRECTORY_GROUPS_MAX, DIRECTORY_SOURCES_MAX, DirectoryKind,
+    DirectorySource, EVERY_MINUTES, Filters, GRACE_DAYS, GraphSource, Guard, LdapFlavour, LdapSecurity,
+    LdapSource, MAX_REMOVED, MAX_REMOVED_PERCENT,
 };
 pub use entra::{Assertion, Cloud, EntraApp, EntraCredential};
 pub use error::{ConfigError, ConfigErrors};

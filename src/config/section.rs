@@ -73,7 +73,8 @@ pub(crate) fn parse_document<T>(
     let mut read_value = None;
     // What a broken file seems to say is guesswork: its faults would hide the real one.
     if faults.is_empty() {
-        let mut root = Section { table: table.get_ref(), name: None, line: None, known: Vec::new() };
+        let mut root =
+            Section { table: table.get_ref(), name: None, line: None, known: Vec::new(), hints: Vec::new() };
         read_value = read(&mut root, &mut problems);
         root.finish(&mut problems);
     }
@@ -89,9 +90,25 @@ pub(crate) struct Section<'t, 'i> {
     name: Option<&'static str>,
     line: Option<usize>,
     known: Vec<&'static str>,
+    /// What to say of keys that are not known here, and why somebody may think so.
+    hints: Vec<(&'static str, String)>,
 }
 
 impl<'t, 'i> Section<'t, 'i> {
+    fn new(table: &'t DeTable<'i>, name: &'static str, line: usize) -> Section<'t, 'i> {
+        Section { table, name: Some(name), line: Some(line), known: Vec::new(), hints: Vec::new() }
+    }
+
+    /// Calls the section so from now on, when something in it has told which kind it is of.
+    pub(crate) fn rename(&mut self, name: &'static str) {
+        self.name = Some(name);
+    }
+
+    /// Says this of `key`, if it is there and nobody asks for it.
+    pub(crate) fn hint(&mut self, key: &'static str, why: String) {
+        self.hints.push((key, why));
+    }
+
     /// Where the section starts; `None` for the file itself.
     pub(crate) fn line(&self) -> Option<usize> {
         self.line
@@ -139,6 +156,19 @@ impl<'t, 'i> Section<'t, 'i> {
                 None
             }
         }
+    }
+
+    /// A day, as a string or as TOML writes dates, if the key is there.
+    pub(crate) fn day(&mut self, key: &'static str, problems: &mut Problems) -> Option<At<String>> {
+        let found = self.value(key, problems)?;
+        let text = match found.value {
+            DeValue::Datetime(date) => Some(date.to_string()),
+            other => other.as_str().map(str::to_owned),
+        };
+        if text.is_none() {
+            self.wrong_type(key, &found, "a day", problems);
+        }
+        Some(At { value: text?, line: found.line })
     }
 
     /// A string that must be there.
@@ -262,9 +292,7 @@ impl<'t, 'i> Section<'t, 'i> {
     ) -> Option<Section<'t, 'i>> {
         let found = self.value(key, problems)?;
         match found.value.as_table() {
-            Some(table) => {
-                Some(Section { table, name: Some(name), line: Some(found.line), known: Vec::new() })
-            }
+            Some(table) => Some(Section::new(table, name, found.line)),
             None => {
                 self.wrong_type(key, &found, &format!("a section, {name}"), problems);
                 None
@@ -288,14 +316,7 @@ impl<'t, 'i> Section<'t, 'i> {
         for item in array.iter() {
             let item = At { line: problems.line(&item.span()), value: item.get_ref() };
             match item.value.as_table() {
-                Some(table) => {
-                    sections.push(Section {
-                        table,
-                        name: Some(name),
-                        line: Some(item.line),
-                        known: Vec::new(),
-                    });
-                }
+                Some(table) => sections.push(Section::new(table, name, item.line)),
                 None => self.wrong_type(key, &item, &format!("written {name}, once for each"), problems),
             }
         }
@@ -309,9 +330,11 @@ impl<'t, 'i> Section<'t, 'i> {
             if self.known.contains(&name) {
                 continue;
             }
-            let hint = match nearest(name, &self.known) {
-                Some(known) => format!("; did you mean \"{known}\"?"),
-                None => format!("; known here: {}", self.known.join(", ")),
+            let given = self.hints.iter().find(|(key, _)| *key == name);
+            let hint = match (given, nearest(name, &self.known)) {
+                (Some((_, why)), _) => format!("; {why}"),
+                (None, Some(known)) => format!("; did you mean \"{known}\"?"),
+                (None, None) => format!("; known here: {}", self.known.join(", ")),
             };
             let line = problems.line(&key.span());
             problems.add(line, format!("unknown key \"{}\"{}{hint}", Untrusted(name), self.place()));

@@ -2,7 +2,7 @@
 
 use super::alerts::{Alerts, RelaySecurity};
 use super::assign::Assign;
-use super::directory::{DirectoryKind, DirectorySource};
+use super::directory::DirectorySource;
 use super::exchange::Exchange;
 use super::keys::Keys;
 use super::puller::Puller;
@@ -269,6 +269,8 @@ impl Settings {
         if let Some(mail) = self.alerts.mail.as_ref().filter(|mail| mail.security == RelaySecurity::None) {
             notices.push(format!("[alerts] mail goes to {} in clear", mail.relay));
         }
+        notices.extend(self.directories.iter().filter_map(DirectorySource::notice));
+        notices.extend(self.pullers.iter().flat_map(Puller::notices));
         notices
     }
 
@@ -327,15 +329,10 @@ impl Settings {
         self.store.to_toml(&mut out);
         self.alerts_to_toml(&mut out);
         for source in &self.directories {
-            out.section("[[directory]]");
-            out.key("name", text(&source.name));
-            out.key("kind", text(source.kind.as_str()));
-            if let DirectoryKind::File { path: file } = &source.kind {
-                out.key("path", path(file));
-            }
-            if let Some(mailboxes) = &source.mailboxes {
-                out.key("mailboxes", array(mailboxes));
-            }
+            source.to_toml(&mut out);
+        }
+        for puller in &self.pullers {
+            puller.to_toml(&mut out);
         }
         out.0
     }
@@ -378,7 +375,7 @@ impl Toml {
     }
 }
 
-fn text(value: impl fmt::Display) -> toml::Value {
+pub(super) fn text(value: impl fmt::Display) -> toml::Value {
     toml::Value::String(value.to_string())
 }
 
