@@ -246,7 +246,11 @@ fn what_a_puller_fetched_is_authentic_by_the_wrapper_it_returns_and_by_nothing_e
     check(pulled().with(|c| c.returned = vec![orgs(&[])]), Verdict::Unverified, "returns no report");
     check(pulled().with(|c| c.tenant = None), Verdict::Unverified, "no tenant is pinned");
     check(pulled().with(|c| c.returned.push(orgs(&[TENANT]))), Verdict::Unverified, "returns an NDR");
-    check(pulled().with(|c| c.returned = vec![unclear(orgs(&[TENANT]))]), Verdict::Unverified, "more than one");
+    check(
+        pulled().with(|c| c.returned = vec![unclear(orgs(&[TENANT]))]),
+        Verdict::Unverified,
+        "more than one",
+    );
     // A contradiction stays one.
     check(pulled().with(|c| c.returned = vec![orgs(&["evil.example"])]), Verdict::Suspect, "evil.example");
     check(pulled().with(|c| c.returned = vec![orgs(&[TENANT, TENANT])]), Verdict::Suspect, "2 times");

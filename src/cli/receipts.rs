@@ -4,8 +4,8 @@ use super::output::{counted, grouped, safe};
 use super::transactions;
 use crate::admin::Response;
 use crate::mail::{
-    Address, CertificateWorth, JournaledRecipient, OriginMarks, Pulled, ReceiptId, RecipientField, Redirection,
-    ReversePath,
+    Address, CertificateWorth, JournaledRecipient, OriginMarks, Pulled, ReceiptId, RecipientField,
+    Redirection, ReversePath,
 };
 use crate::store::{EventView, PlacementView, ReceiptView, Relation, ReportRecord};
 use std::collections::HashSet;

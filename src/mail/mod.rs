@@ -27,8 +27,8 @@ mod verdict;
 
 pub use address::{Address, AddressError, AddressKey};
 pub use envelope::{
-    ChainVerdict, ClientCertificate, HeaderSource, JournaledEnvelope, JournaledRecipient, RecipientField,
-    Pulled, Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
+    ChainVerdict, ClientCertificate, HeaderSource, JournaledEnvelope, JournaledRecipient, Pulled,
+    RecipientField, Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
 };
 pub use flags::{FlagChange, Flags};
 pub use gateway::{
