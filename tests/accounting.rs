@@ -55,6 +55,7 @@ impl Gateway {
             visits: Visits::default(),
             refused_mail: RefusedMail::default(),
             watch: None,
+            pullers: None,
         };
         let pipeline = Pipeline::new(store, directory, &Exchange::default());
         Gateway { context, pipeline, users: file, runtime: Runtime::new().unwrap(), _dir: dir }
