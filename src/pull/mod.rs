@@ -28,6 +28,8 @@ mod run;
 mod sets;
 mod state;
 mod talk;
+#[cfg(test)]
+mod tests;
 mod unstuff;
 
 pub use fault::{Fault, FaultKind};
