@@ -113,5 +113,6 @@ pub mod mail;
 pub mod net;
 pub mod observe;
 pub mod pipeline;
+pub mod pull;
 pub mod smtp;
 pub mod store;
