@@ -76,6 +76,7 @@
 //! | `daybook_directory_last_success_timestamp_seconds` | `source`, `kind` | when it was last read well; absent before the first time. Files are read when they change |
 //! | `daybook_directory_last_try_timestamp_seconds` | `source`, `kind` | when it was last tried; absent before the first time |
 //! | `daybook_tls_cert_expiry_timestamp_seconds` | – | when the certificate shown to peers ends |
+//! | `daybook_credential_expiry_timestamp_seconds` | name, used_by | when the credential of an application in Entra ID ends, where that is known; `used_by` is `directory` or `puller` |
 //! | `daybook_tls_cert_files_good` | – | 0 when certificate and key in their files cannot be used and an older pair is shown |
 //! | `daybook_mailbox_active` | `mailbox`, `name` | 1 active, 0 suspended |
 //! | `daybook_mailbox_messages` | `mailbox`, `name` | messages in INBOX: not fetched and deleted yet |
