@@ -3,6 +3,7 @@
 //! A source knows the ways of one kind of directory and nothing else: not what was in force before, not which of those it found
 //! become users, not what is too large a change. Those are judged once, for all of them, by `filter.rs` and `plan.rs`.
 
+pub mod csv;
 pub mod file;
 
 use super::snapshot::ProxyAddress;
