@@ -12,6 +12,7 @@ mod proxies;
 use super::snapshot::ProxyAddress;
 use crate::config::{ConfigErrors, DirectoryKind, DirectorySource};
 use crate::mail::Address;
+use csv::CsvSource;
 use file::{FileSource, Fingerprint};
 use graph::GraphSource;
 use ldap::LdapSource;
@@ -40,21 +41,9 @@ pub trait Source: Send + Sync {
 pub fn open(configured: &DirectorySource) -> Box<dyn Source> {
     match &configured.kind {
         DirectoryKind::File { path } => Box::new(FileSource::new(path)),
+        DirectoryKind::Csv(csv) => Box::new(CsvSource::new(csv.clone(), &configured.filters)),
         DirectoryKind::Ldap(ldap) => Box::new(LdapSource::new(ldap, &configured.filters)),
         DirectoryKind::Graph(graph) => Box::new(GraphSource::new(graph, &configured.filters)),
-        other => Box::new(NotYet(other.as_str())),
-    }
-}
-
-/// A kind that this build cannot ask.
-struct NotYet(&'static str);
-
-impl Source for NotYet {
-    fn read(&self, _: &dyn Fn() -> bool) -> Result<Listing, SourceError> {
-        Err(SourceError::Refused {
-            said: format!("kind = \"{}\" is not part of this build", self.0),
-            advice: "use a build that has it".to_owned(),
-        })
     }
 }
 
