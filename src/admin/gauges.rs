@@ -7,6 +7,7 @@
 use super::health::readiness;
 use super::ops::{Context, blocking};
 use super::request::OpError;
+use super::watch::CredentialEnd;
 use crate::directory::SourceStatus;
 use crate::mail::{GatewayMailboxState, Timestamp};
 use crate::observe::alarm::ALARMS;
@@ -60,6 +61,7 @@ impl Gauges {
             show_health(&mut registry, context);
             show_alarms(&mut registry, context);
             show_directory(&mut registry, context);
+            show_credentials(&mut registry, context);
             Ok(registry)
         });
         match looked.await {
@@ -260,4 +262,13 @@ fn show_directory(registry: &mut Registry, context: &Context) {
     add("directory_last_try_timestamp_seconds", "When the source was last tried", &|s| {
         s.last_try.map(Timestamp::unix_seconds)
     });
+}
+
+/// Those whose end is known.
+fn show_credentials(registry: &mut Registry, context: &Context) {
+    let credentials = context.watch.as_ref().map(|watch| watch.credentials()).unwrap_or_default();
+    let labels = |end: &CredentialEnd| [("name", end.name.clone()), ("used_by", end.used_by.clone())];
+    let about =
+        ("credential_expiry_timestamp_seconds", "When the credential of an application in Entra ID ends");
+    show(registry, about, &credentials, labels, |end| end.ends.map(Timestamp::unix_seconds));
 }

@@ -1,11 +1,13 @@
 //! The arguments, as `daybook --help` shows them.
 
 mod backup;
+mod credential;
 mod keeping;
 mod keys;
 mod users;
 
 pub(super) use backup::{BackupArguments, RestoreArguments};
+pub(super) use credential::CredentialCommand;
 pub(super) use keeping::{HoldArguments, RetentionCommand, UndeleteArguments, UnholdArguments};
 pub(super) use keys::{KeyCommand, ResetArguments};
 pub(super) use users::{FindArguments, RollbackArguments, SyncArguments};
@@ -59,6 +61,9 @@ pub(super) enum Command {
     /// Show users and their folders
     #[command(subcommand)]
     User(UserCommand),
+    /// Make, list and try the credentials of applications in Microsoft Entra ID
+    #[command(subcommand)]
+    Credential(CredentialCommand),
     /// Say what a message file is and what would be cut out of it
     Inspect(InspectArguments),
     /// Show the whole life of messages: how received, where placed, who fetched them
@@ -162,6 +167,18 @@ pub(super) enum Command {
         /// Set the configured level again after so long, such as 10m
         #[arg(long = "for", value_name = "SPAN", requires = "level", value_parser = parse_span)]
         span: Option<Duration>,
+    },
+    /// Fetch NDRs from accounts elsewhere now, as every [[puller]] does by itself
+    #[command(
+        after_help = "Exit code 0: all that was to be fetched is; 1: something failed, and it is said what."
+    )]
+    Pull {
+        /// One of them; all without
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+        /// Only say how they are
+        #[arg(long)]
+        status: bool,
     },
     /// Show the running server on one page: alarms, each gateway mailbox, disk, certificate
     #[command(after_help = "Exit code 0: no alarm is raised; 1: one is.")]

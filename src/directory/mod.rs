@@ -31,6 +31,8 @@ mod past;
 mod plan;
 mod report;
 mod roll;
+#[cfg(test)]
+mod sample;
 mod schedule;
 pub mod snapshot;
 pub mod source;

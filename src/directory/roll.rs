@@ -144,3 +144,6 @@ fn forget(former: &mut Vec<Tenure>) {
         former.drain(..too_many);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,11 +88,13 @@ fn refused(error: io::Error, host: &str, remembering: &Remembering) -> TlsRefuse
     let names =
         if told.is_empty() { "no host name".to_owned() } else { format!("{}{more}", told.join(", ")) };
     let issuer = shown.and_then(certificate::issuer).unwrap_or_else(|| "nobody it names".to_owned());
+    // An authority that was renewed with the name it had signs with another key.
+    let unknown_issuer = matches!(fault, CertificateError::UnknownIssuer | CertificateError::BadSignature);
     let why = match fault {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("its certificate is for {names}, not for {host}")
         }
-        CertificateError::UnknownIssuer => {
+        _ if unknown_issuer => {
             format!("nobody trusted vouches for its certificate: it is for {names}, issued by {issuer}")
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
@@ -101,7 +103,7 @@ fn refused(error: io::Error, host: &str, remembering: &Remembering) -> TlsRefuse
         }
         other => format!("its certificate, for {names}, issued by {issuer}, is not taken: {other}"),
     };
-    TlsRefused::Certificate { why, unknown_issuer: matches!(fault, CertificateError::UnknownIssuer) }
+    TlsRefused::Certificate { why, unknown_issuer }
 }
 
 /// Verifies as ever, and keeps the certificate that was shown, to tell of it.

@@ -130,6 +130,7 @@
 //! | `directory.address_moved` | info | source, address, from, to, unlogged | An address leads to another user from now on, or so many more do. Both are ids. |
 //! | `directory.conflict` | warn | source, path, conflict, unlogged | Two users claim an address, or so many more do. |
 //! | `directory.snapshot_damaged` | error | source, what | A list kept on disk is damaged; the newest good one is in force. |
+//! | `directory.credential_expiring` | warn | name, ends, days_left, stage | The credential of the application that a source of users or a puller uses ends soon, or has ended: told once at each `stage` of 60, 28, 14, 7, 1 and 0 days. |
 //! | `tls.self_signed` | warn | hostname, advice | No certificate is configured. |
 //! | `tls.reloaded` | info | not_after | The certificate was read again, being told to or having changed, and is shown from now on. |
 //! | `tls.kept` | error | error | Certificate or key is bad; the pair before stays in force. Logged once for each state of the files. |

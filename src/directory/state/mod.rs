@@ -15,6 +15,8 @@
 
 mod files;
 mod format;
+#[cfg(test)]
+mod tests;
 
 use super::plan::Wanted;
 use super::report::{PlanSummary, SourceFault};
@@ -270,4 +272,12 @@ fn prune(folder: &Path) {
             files::remove(&path).ok();
         }
     }
+}
+
+/// A roll written and read again.
+#[cfg(test)]
+pub(super) fn through_a_file(roll: &Roll) -> Roll {
+    let mut octets = Vec::new();
+    format::write_roll(&mut octets, &tests::header(1), roll).unwrap();
+    format::read::<Header>(octets.as_slice()).unwrap().1
 }
