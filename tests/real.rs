@@ -48,6 +48,8 @@ mod entra;
 mod export;
 #[path = "real/fetching/mod.rs"]
 mod fetching;
+#[path = "real/ldap/mod.rs"]
+mod ldap;
 
 #[path = "real/packaging.rs"]
 mod packaging;

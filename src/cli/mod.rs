@@ -43,6 +43,7 @@ mod key;
 mod limits;
 mod notify;
 mod output;
+mod pull;
 mod quarantine;
 mod reach;
 mod reassign;
@@ -57,10 +58,12 @@ mod service;
 mod signals;
 mod start;
 mod status;
+mod syncing;
 mod tail;
 mod transactions;
 mod trust;
 mod user;
+mod user_sync;
 mod verify;
 mod vitals;
 
@@ -152,6 +155,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Doctor(arguments) => doctor::run(config, arguments, json),
         Command::Tail(arguments) => tail::run(&arguments, config, json),
         Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
+        Command::Pull { name, status } => pull::run(&configuration::load(config)?, name, status, json),
         Command::Status => status::status(&configuration::load(config)?, json),
         Command::Scrub { now, close } => scrub::run(&configuration::load(config)?, now, close, json),
         Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
@@ -184,6 +188,10 @@ fn user(command: UserCommand, settings: &Settings, json: bool) -> Result<u8, Fai
         UserCommand::Show { user, mailbox } => {
             ask(settings, Request::ShowUser { user, gateway_mailbox: mailbox }, json, user::show)
         }
+        UserCommand::Sync(arguments) => user_sync::sync(settings, arguments, json),
+        UserCommand::Plans => user_sync::plans(settings, json),
+        UserCommand::Rollback(arguments) => user_sync::rollback(settings, arguments, json),
+        UserCommand::Find(arguments) => user_sync::find(settings, arguments, json),
     }
 }
 

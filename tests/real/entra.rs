@@ -25,7 +25,8 @@ fn openssl(dir: &Path, arguments: &str) -> String {
 
 fn python(certificate: &Path, assertion: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/entra.py");
-    let mut python = Command::new("python3");
+    // The one that Debian's modules are for.
+    let mut python = Command::new("/usr/bin/python3");
     python.arg(script).arg(certificate).args([AUDIENCE, CLIENT]);
     let mut child =
         python.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
