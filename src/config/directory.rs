@@ -148,7 +148,7 @@ pub struct Filters {
     /// `include_shared`: shared mailboxes stay, whatever `licensed_only` and `enabled_only` say: they are disabled and without
     /// licence by nature. Default true.
     pub include_shared: bool,
-    /// `include_guests`: people of other tenants are users, too. `kind = "csv"` and `"graph"`. Default false.
+    /// `include_guests`: people of other tenants are users, too. Default false.
     pub include_guests: bool,
     /// `other_mails`: private addresses that the directory knows count, too. `kind = "graph"` alone. Default false.
     pub other_mails: bool,
