@@ -8,6 +8,7 @@
 use daybook::config::{self, DirectorySource, Http, Imap, Settings};
 use daybook::directory::source::file;
 use proptest::prelude::*;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Tests are run in the crate's folder, so that relative names in messages are the same everywhere.
@@ -26,14 +27,39 @@ fn read(path: &Path) -> Settings {
     config::load(path).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
+/// A section of the example that is not there unless somebody wants it.
+fn is_commented_section(line: &str) -> bool {
+    line.starts_with("# [[") && line.ends_with("]]")
+}
+
+/// What stands there, each once.
+fn once(keys: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    keys.into_iter().filter(|key| seen.insert(key.clone())).collect()
+}
+
+/// The example with everything taken that it offers.
+fn uncommented_example() -> String {
+    let example = std::fs::read_to_string("config/daybook.toml").unwrap();
+    let uncommented: Vec<&str> = example
+        .lines()
+        .map(|line| {
+            let is_key = |rest: &&str| rest.contains(" = ") && !rest.contains(": ");
+            let offered = |rest: &&str| is_commented_section(line) || is_key(rest);
+            line.strip_prefix("# ").filter(offered).unwrap_or(line)
+        })
+        .collect();
+    uncommented.join("\n")
+}
+
 /// The keys of a file that may be there, commented out or not: `[section] key`.
 fn keys_written_in(text: &str) -> Vec<String> {
     let mut section = String::new();
     let mut keys = Vec::new();
     for line in text.lines() {
         let bare = line.trim_start_matches("# ");
-        if line.starts_with('[') {
-            section = line.trim().to_owned();
+        if line.starts_with('[') || is_commented_section(line) {
+            section = bare.trim().to_owned();
         } else if let Some((key, _)) = bare.split_once(" = ")
             && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         {
@@ -93,30 +119,106 @@ fn the_example_holds_the_defaults() {
 #[test]
 fn the_example_shows_every_key_in_the_order_of_config_show() {
     let everything = read(Path::new("corpus/config/ok/everything.toml"));
-    let mut shown = keys_written_in(&everything.to_toml());
-    // Two sources stand in the case: the one with every key counts.
-    shown.dedup();
-    let first_source = shown.iter().position(|key| key == "[[directory]] kind").unwrap();
-    shown.drain(first_source..first_source + 2);
+    let shown = once(keys_written_in(&everything.to_toml()));
     let example = std::fs::read_to_string("config/daybook.toml").unwrap();
-    assert_eq!(keys_written_in(&example), shown);
+    assert_eq!(once(keys_written_in(&example)), shown);
+    // Only one of them can be given, so that the others stand in the text.
+    for other in ["password_env", "password_credential", "secret_env", "secret_credential"] {
+        assert!(example.contains(other), "{other}");
+    }
 }
 
 #[test]
 fn every_commented_key_of_the_example_is_taken() {
-    let example = std::fs::read_to_string("config/daybook.toml").unwrap();
-    let uncommented: Vec<&str> = example
-        .lines()
-        .map(|line| {
-            line.strip_prefix("# ")
-                .filter(|rest| rest.contains(" = ") && !rest.contains(": "))
-                .unwrap_or(line)
-        })
-        .collect();
-    let settings = config::parse(&uncommented.join("\n"), Path::new("/etc/daybook")).unwrap();
+    let settings = config::parse(&uncommented_example(), Path::new("/etc/daybook")).unwrap();
     assert!(settings.tls.is_some());
     assert!(settings.alerts.mail.is_some_and(|mail| mail.login.is_some() && mail.ca_file.is_some()));
-    assert!(settings.directories.iter().all(|source| source.mailboxes.is_some()));
+    let kinds: Vec<&str> = settings.directories.iter().map(|source| source.kind.as_str()).collect();
+    assert_eq!(kinds, ["file", "csv", "ldap", "graph"]);
+    assert!(settings.directories[0].mailboxes.is_some());
+    assert!(settings.directories[2].filters.groups.is_some());
+    assert_eq!(settings.pullers.len(), 2);
+}
+
+#[test]
+fn the_commented_sections_of_the_example_show_the_defaults() {
+    // What has no default may stand there with any value.
+    let defaulted = [
+        "users_file",
+        "groups_file",
+        "preset",
+        "enabled_only",
+        "include_groups",
+        "include_shared",
+        "include_guests",
+        "port",
+        "security",
+        "flavour",
+        "page_entries",
+        "cloud",
+        "assertion",
+        "licensed_only",
+        "other_mails",
+        "protocol",
+        "folder",
+        "after",
+        "every_minutes",
+        "scope",
+        "max_removed",
+        "max_removed_percent",
+        "grace_days",
+    ];
+    let text = uncommented_example();
+    let (before, sections) = text.split_at(text.find("[[directory]]").unwrap());
+    let kept = sections.lines().filter(|line| {
+        let key = line.split_once(" = ").map(|(key, _)| key).unwrap_or_default();
+        !defaulted.contains(&key) && *line != "auth = \"password\""
+    });
+    let bare = format!("{before}{}", kept.collect::<Vec<_>>().join("\n"));
+    let parse = |text: &str| config::parse(text, Path::new("/etc/daybook")).unwrap();
+    assert!(bare.lines().count() + defaulted.len() <= text.lines().count());
+    assert_eq!(parse(&bare), parse(&text));
+}
+
+#[test]
+fn sources_are_named_by_their_kind_unless_they_are_given_a_name() {
+    let settings = read(Path::new("corpus/config/ok/directories.toml"));
+    let names: Vec<&str> = settings.directories.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["corp", "ldap-2", "graph", "graph-2", "graph-3", "csv", "file", "file-2"]);
+    let times: Vec<(u16, u32)> =
+        settings.directories.iter().map(|source| (source.grace_days, source.every_minutes)).collect();
+    assert_eq!(times, [(30, 60), (30, 60), (30, 60), (30, 60), (30, 60), (30, 0), (0, 0), (0, 0)]);
+    let ports: Vec<u16> = settings.pullers.iter().map(|puller| puller.port).collect();
+    assert_eq!(ports, [993, 995]);
+}
+
+#[test]
+fn what_will_cause_trouble_later_is_told_now() {
+    let settings = read(Path::new("corpus/config/ok/directories.toml"));
+    let notices = settings.notices();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(
+        notices[0].starts_with("[[directory]] graph-2 has a secret without secret_expires"),
+        "{notices:?}"
+    );
+    let everything = read(Path::new("corpus/config/ok/everything.toml")).notices();
+    assert!(everything.contains(&"[[directory]] ldap asks 127.0.0.1 in clear".to_owned()), "{everything:?}");
+    for (host, told) in [
+        ("outlook.office365.com", 1),
+        ("Outlook.com", 1),
+        ("eur05.prod.outlook.com", 1),
+        ("outlook.office365.us", 1),
+        ("partner.outlook.cn", 1),
+        ("mail.example.net", 0),
+        ("notoutlook.com", 0),
+        ("outlook.com.example", 0),
+    ] {
+        let mut settings = settings.clone();
+        settings.pullers[0].host = host.to_owned();
+        let notices = settings.notices();
+        let about = notices.iter().filter(|notice| notice.starts_with("[[puller]] a fetches from")).count();
+        assert_eq!(about, told, "{host}: {notices:?}");
+    }
 }
 
 #[test]

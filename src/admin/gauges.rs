@@ -7,6 +7,7 @@
 use super::health::readiness;
 use super::ops::{Context, blocking};
 use super::request::OpError;
+use super::watch::CredentialEnd;
 use crate::mail::{GatewayMailboxState, Timestamp};
 use crate::observe::alarm::ALARMS;
 use crate::observe::{metrics, now};
@@ -59,6 +60,7 @@ impl Gauges {
             show_health(&mut registry, context);
             show_alarms(&mut registry, context);
             show_directory(&mut registry, context);
+            show_credentials(&mut registry, context);
             Ok(registry)
         });
         match looked.await {
@@ -240,8 +242,8 @@ fn show_directory(registry: &mut Registry, context: &Context) {
     let sources: Vec<_> = (1..).zip(context.directory.sources()).collect();
     let mut add = |name, help, value: &dyn Fn(&(i32, crate::directory::SourceStatus)) -> Option<i64>| {
         let labels = |(number, source): &(i32, crate::directory::SourceStatus)| {
-            let file = source.path.file_name().unwrap_or_default().to_string_lossy();
-            [("source", number.to_string()), ("file", file.into_owned())]
+            let file = source.place.rsplit('/').next().unwrap_or_default();
+            [("source", number.to_string()), ("file", file.to_owned())]
         };
         show(registry, (name, help), &sources, labels, value);
     };
@@ -252,4 +254,13 @@ fn show_directory(registry: &mut Registry, context: &Context) {
     add("directory_last_success_timestamp_seconds", "When the list was last read well", &|(_, s)| {
         s.last_good.map(Timestamp::unix_seconds)
     });
+}
+
+/// Those whose end is known.
+fn show_credentials(registry: &mut Registry, context: &Context) {
+    let credentials = context.watch.as_ref().map(|watch| watch.credentials()).unwrap_or_default();
+    let labels = |end: &CredentialEnd| [("name", end.name.clone()), ("used_by", end.used_by.clone())];
+    let about =
+        ("credential_expiry_timestamp_seconds", "When the credential of an application in Entra ID ends");
+    show(registry, about, &credentials, labels, |end| end.ends.map(Timestamp::unix_seconds));
 }

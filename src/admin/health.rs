@@ -11,6 +11,7 @@ use crate::net::drain::Drain;
 use crate::net::tls::TlsIdentity;
 use crate::observe::now;
 use crate::store::StoreError;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::task::AbortHandle;
 
@@ -91,7 +92,7 @@ fn directory(context: &Context) -> Option<String> {
     let bad: Vec<String> = sources
         .iter()
         .filter(|source| !source.is_good)
-        .filter_map(|source| source.path.file_name())
+        .filter_map(|source| Path::new(&source.place).file_name())
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
     (!bad.is_empty())

@@ -29,6 +29,7 @@ mod backup;
 mod check;
 mod client;
 mod closed_gaps;
+pub mod credential;
 pub mod doctor;
 mod examine;
 mod export;

@@ -1,10 +1,12 @@
 //! The arguments, as `daybook --help` shows them.
 
 mod backup;
+mod credential;
 mod keeping;
 mod keys;
 
 pub(super) use backup::{BackupArguments, RestoreArguments};
+pub(super) use credential::CredentialCommand;
 pub(super) use keeping::{HoldArguments, RetentionCommand, UndeleteArguments, UnholdArguments};
 pub(super) use keys::{KeyCommand, ResetArguments};
 
@@ -57,6 +59,9 @@ pub(super) enum Command {
     /// Show users and their folders
     #[command(subcommand)]
     User(UserCommand),
+    /// Make, list and try the credentials of applications in Microsoft Entra ID
+    #[command(subcommand)]
+    Credential(CredentialCommand),
     /// Say what a message file is and what would be cut out of it
     Inspect(InspectArguments),
     /// Show the whole life of messages: how received, where placed, who fetched them

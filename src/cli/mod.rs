@@ -29,6 +29,7 @@ mod args;
 mod backup;
 mod check;
 mod configuration;
+mod credential;
 mod demo;
 mod doctor;
 mod export;
@@ -70,7 +71,7 @@ pub use start::StartError;
 use crate::admin::{OpError, Request, Response};
 use crate::config::Settings;
 use crate::observe::{self, Format, Level};
-use args::{Arguments, Command, ConfigCommand, Since, UserCommand};
+use args::{Arguments, Command, ConfigCommand, CredentialCommand, Since, UserCommand};
 use clap::Parser;
 use output::Failure;
 use std::process::ExitCode;
@@ -141,6 +142,13 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Check { rebuild } => check::run(&configuration::load(config)?, rebuild, json),
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
+        Command::Credential(CredentialCommand::Create { out, name, days }) => {
+            credential::make(&out, &name, days, json)
+        }
+        Command::Credential(CredentialCommand::List) => credential::list(&configuration::load(config)?, json),
+        Command::Credential(CredentialCommand::Test { name }) => {
+            credential::test(&configuration::load(config)?, name.as_deref(), json)
+        }
         Command::Demo { keep } => demonstrate(keep, json),
         Command::Doctor(arguments) => doctor::run(config, arguments, json),
         Command::Tail(arguments) => tail::run(&arguments, config, json),

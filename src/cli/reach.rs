@@ -169,7 +169,7 @@ fn with_store<T>(
         .enable_all()
         .build()
         .map_err(|error| Failure::from(format!("start: {error}")))?;
-    let (directory, report) = Directory::open(&settings.directories);
+    let (directory, report) = Directory::open_kept(&settings.directories, &settings.data_dir);
     log_directory(&report, true);
     let store = Arc::new(store);
     let context = Context {

@@ -110,7 +110,7 @@ impl Running {
         log_directory(&report, false);
         if !report.taken {
             let bad = report.sources.iter().filter(|source| source.error.is_some());
-            let bad: Vec<String> = bad.map(|source| source.path.display().to_string()).collect();
+            let bad: Vec<String> = bad.map(|source| source.place.clone()).collect();
             let error = format!("[[directory]] cannot be read: {}", bad.join(", "));
             tracing::error!(event = "config.kept", error);
             self.settings.note_fault(Some(error));

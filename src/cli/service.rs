@@ -101,7 +101,7 @@ impl Daybook {
 
 async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running, StartError> {
     let tls = Arc::new(identity(&settings)?);
-    let directory = Arc::new(open_directory(settings.directories.clone()).await?);
+    let directory = Arc::new(open_directory(&settings).await?);
     let bound = bind(&settings).await?;
     let store = Arc::clone(&embedded) as Arc<dyn Store>;
     let pipeline = Pipeline::new(Arc::clone(&store), Arc::clone(&directory), &settings.exchange);
@@ -340,7 +340,7 @@ pub(super) fn log_open_report(report: &OpenReport) {
 /// Logs what reading the directory brought, source by source.
 pub(super) fn log_directory(report: &ReloadReport, first: bool) {
     for source in &report.sources {
-        let path = source.path.display();
+        let path = &source.place;
         let (users, changed) = (source.users, source.changed);
         match &source.error {
             None if first => tracing::info!(event = "directory.loaded", %path, users),

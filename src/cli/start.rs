@@ -3,7 +3,7 @@
 
 use super::service::{log_directory, log_open_report};
 use crate::admin::{AdminSocket, Ports};
-use crate::config::{DirectorySource, Settings};
+use crate::config::Settings;
 use crate::directory::Directory;
 use crate::net::listen::{self, BindError, Listener};
 use crate::net::private_file::{self, Exposed, Secret};
@@ -110,7 +110,10 @@ pub(super) fn check_secrets(settings: &Settings) -> Result<(), StartError> {
     let [_, key] = TlsIdentity::self_signed_files(&settings.data_dir);
     own.push(key);
     let login = settings.alerts.mail.as_ref().and_then(|mail| mail.login.as_ref());
-    let lent = login.map(|login| private_file::check(&login.password_file, Secret::Lent));
+    let files = settings.lent_files();
+    let lent =
+        login.map(|login| login.password_file.as_path()).into_iter().chain(files.secrets).chain(files.keys);
+    let lent = lent.map(|path| private_file::check(path, Secret::Lent));
     let looked = own.iter().map(|path| private_file::check(path, Secret::Own)).chain(lent);
     let exposed: Vec<Exposed> = looked.filter_map(Result::err).take(EXPOSED_TOLD_MAX).collect();
     if exposed.is_empty() { Ok(()) } else { Err(StartError::Exposed(exposed)) }
@@ -185,8 +188,9 @@ fn pair(settings: &Settings) -> Result<TlsIdentity, StartError> {
     }
 }
 
-pub(super) async fn open_directory(sources: Vec<DirectorySource>) -> Result<Directory, StartError> {
-    let opened = tokio::task::spawn_blocking(move || Directory::open(&sources)).await;
+pub(super) async fn open_directory(settings: &Settings) -> Result<Directory, StartError> {
+    let (sources, data_dir) = (settings.directories.clone(), settings.data_dir.clone());
+    let opened = tokio::task::spawn_blocking(move || Directory::open_kept(&sources, &data_dir)).await;
     let (directory, report) = opened.map_err(|_| StartError::Panicked)?;
     log_directory(&report, true);
     Ok(directory)

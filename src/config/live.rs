@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn directory(path: &str) -> DirectorySource {
-        DirectorySource::file(path, path)
+        DirectorySource::file("users", path)
     }
 
     #[test]
@@ -124,16 +124,11 @@ mod tests {
         new.alerts.remind_hours = 1;
         new.http = Some(Http { listen: None });
         new.directories = vec![directory("/one"), directory("/two")];
-        let expect = [
-            "hostname",
-            "[smtp] max_errors",
-            "[alerts] remind_hours",
-            "[http] listen",
-            "[[directory]] 1: kind",
-            "[[directory]] 1: path",
-            "[[directory]] 2: kind",
-            "[[directory]] 2: path",
-        ];
+        let expect = ["hostname", "[smtp] max_errors", "[alerts] remind_hours", "[http] listen"];
+        let of_a_source =
+            ["name", "kind", "path", "max_removed", "max_removed_percent", "grace_days", "every_minutes"];
+        let of_sources = ["1", "2"].map(|nth| of_a_source.map(|key| format!("[[directory]] {nth}: {key}")));
+        let expect = [expect.map(str::to_owned).to_vec(), of_sources.concat()].concat();
         assert_eq!(settings().differences(&new), expect);
         let mut other = new.clone();
         other.directories.reverse();

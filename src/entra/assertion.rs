@@ -4,7 +4,7 @@ use crate::config::Assertion;
 use crate::mail::Timestamp;
 use crate::net::certificate;
 use crate::net::private_file::{self, Secret};
-use crate::net::tls::{self, TlsError};
+use crate::net::tls;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair};
@@ -142,7 +142,7 @@ pub fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, String> 
 }
 
 fn read_key(path: &Path) -> Result<RsaKeyPair, String> {
-    private_file::check(path, Secret::Lent).map_err(|error| TlsError::Exposed(error).to_string())?;
+    private_file::check(path, Secret::Lent).map_err(|error| error.to_string())?;
     let pem = Zeroizing::new(tls::read_file(path).map_err(|error| error.to_string())?);
     let key = PrivateKeyDer::from_pem_slice(&pem);
     let key = key.map_err(|_| format!("{} holds no PEM private key without a password", path.display()))?;

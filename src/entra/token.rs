@@ -6,8 +6,11 @@ use super::assertion::Signer;
 use super::http::{Answer, Http, HttpError};
 use super::refusal::Refusal;
 use crate::config::{EntraApp, EntraCredential};
+use crate::mail::Untrusted;
 use crate::net::secret;
 use crate::observe;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,6 +29,8 @@ const REQUESTS_MAX: u32 = 3;
 const WAIT_MAX: Duration = Duration::from_secs(20);
 /// How long nothing is asked after a longer one, at most.
 const SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
+/// Permissions of a token that are named.
+const ROLES_MAX: usize = 50;
 /// RFC 7523 section 2.2.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// Between looks whether to go on.
@@ -270,6 +275,19 @@ impl Tokens {
         let life = Duration::from_secs(seconds).min(LIFE_MAX);
         Ok((token, life - BEFORE_END.min(life / 2)))
     }
+}
+
+/// The permissions a token names, as information for people alone: a token is its receiver's, and its form is nobody's promise.
+pub fn roles(token: &str) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        #[serde(default)]
+        roles: Vec<String>,
+    }
+    let claims = token.split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = claims.and_then(|claims| serde_json::from_slice::<Claims>(&claims).ok());
+    let roles = claims.map(|claims| claims.roles).unwrap_or_default();
+    roles.iter().take(ROLES_MAX).map(|role| Untrusted(role).to_string()).collect()
 }
 
 fn patience(wait: Duration) -> TokenError {

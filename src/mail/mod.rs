@@ -24,6 +24,7 @@ mod timestamp;
 pub mod transfer;
 mod untrusted;
 mod verdict;
+mod written_time;
 
 pub use address::{Address, AddressError, AddressKey};
 pub use envelope::{
@@ -46,3 +47,4 @@ pub use untrusted::Untrusted;
 pub use verdict::{
     CertificateWorth, Evidence, Judgement, MARK_CHARACTERS_MAX, MARKS_MAX, Mode, OriginMarks, Trust, Verdict,
 };
+pub use written_time::written_times;

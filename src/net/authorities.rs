@@ -45,9 +45,9 @@ impl Authorities {
         if anchors.is_empty() { Err(bad()) } else { Ok(Authorities { anchors }) }
     }
 
-    /// They as what a client trusts.
-    pub fn into_roots(self) -> rustls::RootCertStore {
-        rustls::RootCertStore { roots: self.anchors }
+    /// All of them.
+    pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.anchors
     }
 
     /// Whether one of them vouches for `leaf` at this time, for use by a client or by a server, by way of what the peer

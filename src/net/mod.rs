@@ -29,4 +29,5 @@ pub mod secret;
 mod self_signed;
 pub mod stream;
 pub mod tls;
+pub mod tls_client;
 pub mod wire;

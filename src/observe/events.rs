@@ -122,6 +122,7 @@
 //! | `directory.loaded` | info | path, users | A list of users was read at start. |
 //! | `directory.reloaded` | info | path, users, changed | It was read again. |
 //! | `directory.kept` | error | path, users, reason | It is bad; the one before stays in force. |
+//! | `directory.credential_expiring` | warn | name, ends, days_left, stage | The credential of the application that a source of users or a puller uses ends soon, or has ended: told once at each `stage` of 60, 28, 14, 7, 1 and 0 days. |
 //! | `directory.conflict` | warn | path, conflict, unlogged | Two users claim an address, or so many more do. |
 //! | `tls.self_signed` | warn | hostname, advice | No certificate is configured. |
 //! | `tls.reloaded` | info | not_after | The certificate was read again, being told to or having changed, and is shown from now on. |

@@ -286,6 +286,7 @@ pub(super) fn deliver_to(
     let renditions: Vec<Rendition> = read.messages.iter().map(|message| message.rendition).collect();
     let subject = Subject {
         receipt_id: receipt.receipt_id,
+        received_at: receipt.received_at,
         reports: &reports,
         renditions: &renditions,
         mode: judgement.mode,

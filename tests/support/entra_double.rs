@@ -42,7 +42,7 @@ pub(crate) struct Login {
     /// Every token given.
     pub(crate) tokens: Mutex<Vec<String>>,
     /// Statements seen before.
-    seen: Mutex<BTreeSet<String>>,
+    pub(crate) seen: Mutex<BTreeSet<String>>,
 }
 
 impl Default for Login {
@@ -129,10 +129,7 @@ impl Login {
                 Err((401, "invalid_client", 7_000_215, text))
             };
         }
-        assert_eq!(
-            field("client_assertion_type"),
-            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-        );
+        assert_eq!(field("client_assertion_type"), "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
         self.verify(&field("client_assertion"))
     }
 
@@ -199,7 +196,8 @@ pub(crate) const CORRELATION: &str = "aaaa0000-bb11-2222-33cc-444444dddddd";
 
 /// An error as Microsoft Graph words it.
 pub(crate) fn graph_refusal(status: u16, code: &str, message: &str) -> Reply {
-    let inner = json!({ "date": "2026-11-22T02:02:12", "request-id": TRACE, "client-request-id": CORRELATION });
+    let inner =
+        json!({ "date": "2026-11-22T02:02:12", "request-id": TRACE, "client-request-id": CORRELATION });
     let body = json!({ "error": { "code": code, "message": message, "innerError": inner } });
     Reply::json(status, body.to_string())
 }

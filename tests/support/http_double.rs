@@ -162,7 +162,7 @@ fn write<S: Read + Write>(stream: &mut BufReader<S>, reply: &Reply) -> bool {
     match reply.flaw {
         Flaw::Mute => return false,
         Flaw::Never => {
-            stream.read(&mut [0]).ok();
+            stream.read_exact(&mut [0]).ok();
             return false;
         }
         _ => {}

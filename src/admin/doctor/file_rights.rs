@@ -3,9 +3,10 @@
 use super::reader::{READ, Reader, Rights, is_certbots};
 use super::{Finding, Subject, View, certificate, finding::or_ok, quoted};
 use crate::admin::SOCKET_FILE;
+use crate::config::DirectoryKind;
 use crate::net::private_file;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(super) const NAME: &str = "file-rights";
 
@@ -85,13 +86,38 @@ fn check_for(subject: &Subject, server: Option<&Reader>) -> Vec<Finding> {
         None => files.push((data_dir.join("tls/key.pem"), Role::Secret)),
     }
     for source in &settings.directories {
-        files.extend(source.kind.path().map(|path| (path.to_owned(), Role::List)));
+        files.extend(lists(&source.kind).into_iter().map(|path| (path, Role::List)));
+    }
+    let lent = settings.lent_files();
+    for (paths, role) in [
+        (lent.secrets, Role::OperatorsSecret),
+        (lent.keys, Role::OperatorsKey),
+        (lent.readable, Role::Readable),
+    ] {
+        for path in paths {
+            // One authority may stand for several of them.
+            if files.iter().all(|(known, _)| known != path) {
+                files.push((path.to_owned(), role));
+            }
+        }
     }
     files.extend(settings.exchange.ca_file.clone().map(|file| (file, Role::Readable)));
     let login = settings.alerts.mail.as_ref().and_then(|mail| mail.login.as_ref());
     files.extend(login.map(|login| (login.password_file.clone(), Role::OperatorsSecret)));
     let seen: Vec<Seen> = files.into_iter().map(|(path, role)| look(path, role, server)).collect();
     judge(&seen, server, rustix::process::geteuid().as_raw(), &certificate::from_certbot(subject))
+}
+
+/// The files a source reads, and the folder they are in.
+fn lists(kind: &DirectoryKind) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = kind.path().map(Path::to_owned).into_iter().collect();
+    if let DirectoryKind::Csv(csv) = kind
+        && csv.path.is_dir()
+    {
+        paths.push(csv.path.join(&csv.users_file));
+        paths.push(csv.path.join(&csv.groups_file));
+    }
+    paths
 }
 
 fn look(path: PathBuf, role: Role, server: Option<&Reader>) -> Seen {
@@ -168,7 +194,7 @@ fn judge_privacy(file: &Seen, rights: &Rights, server: Option<&Reader>) -> Vec<F
             Some(lent("with this key others on this machine can pose as the server"))
         }
         Role::OperatorsSecret if is_open => {
-            Some(lent("with this password others on this machine can send mail as the server"))
+            Some(lent("with this password others on this machine can log in as the server does"))
         }
         Role::List if mode & OTHERS_WRITE != 0 => {
             Some(too_open("everyone on this machine can change whose mail is whose", "o-w"))
@@ -322,7 +348,18 @@ mod tests {
     fn a_configuration_users_and_files_behind_a_shut_folder_are_seen_by_whoever_looks() {
         let dir = tempfile::tempdir().unwrap();
         let mut subject = super::super::tests::subject(&dir.path().join("data"));
-        let files = ["daybook.toml", "chain.pem", "key.pem", "users.toml", "password"];
+        let files = [
+            "daybook.toml",
+            "chain.pem",
+            "key.pem",
+            "users.toml",
+            "password",
+            "ldap-password",
+            "entra.pem",
+            "entra-key.pem",
+            "corp-ca.pem",
+            "ndr-password",
+        ];
         subject.config_file = dir.path().join("daybook.toml");
         subject.settings.tls = Some(crate::config::TlsFiles {
             certificate: dir.path().join("chain.pem"),
@@ -330,9 +367,14 @@ mod tests {
         });
         let text = "hostname = 'gw.example'\ndomains = ['gw.example']\ndata_dir = 'data'\n[[directory]]\nkind = 'file'\n\
              path = 'users.toml'\n[alerts]\nto = ['a@b.example']\nfrom = 'c@b.example'\nrelay = 'r.example'\n\
-             username = 'u'\npassword_file = 'password'\n";
+             username = 'u'\npassword_file = 'password'\n[[directory]]\nkind = 'ldap'\nhost = 'dc.example'\nbind_dn = 'a@b'\n\
+             password_file = 'ldap-password'\nca_file = 'corp-ca.pem'\nbase = 'dc=a'\n[[directory]]\nkind = 'graph'\n\
+             tenant = 'a.example'\nclient_id = '66666666-7777-8888-9999-000000000000'\ncertificate = 'entra.pem'\n\
+             private_key = 'entra-key.pem'\n[[puller]]\nname = 'a'\nmailbox = 'ndr'\nhost = 'c.example'\nlogin = 'd'\n\
+             password_file = 'ndr-password'\n";
         let read = crate::config::parse(text, dir.path()).unwrap();
         (subject.settings.directories, subject.settings.alerts) = (read.directories, read.alerts);
+        subject.settings.pullers = read.pullers;
         let set = |path: PathBuf, mode| {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
             std::fs::set_permissions(path, mode).unwrap();

@@ -1,5 +1,6 @@
 //! The status on one page: what `daybook status` prints and the status mail says. Lines are short, for telephones.
 
+use super::credentials;
 use super::status::{CertificateView, MailboxStatus, StatusView};
 use super::words::{ago, headline, messages, minute, size};
 use crate::mail::{GatewayMailboxState, Timestamp, Untrusted};
@@ -63,6 +64,9 @@ pub fn page(status: &StatusView) -> String {
         out.push_str(&crate::admin::retention::line(keeping, now));
     }
     out.push_str(&certificate_line(status.certificate, now));
+    for end in &status.credentials {
+        out.push_str(&credentials::line(end, now));
+    }
     match &status.mail {
         None => out.push_str("mail: alerts are not mailed, see [alerts]\n"),
         Some(mail) => {
@@ -140,6 +144,7 @@ mod tests {
             scrub: None,
             keeping: None,
             certificate: None,
+            credentials: Vec::new(),
             mail: None,
             counted_at,
             gateway_mailboxes: Vec::new(),

@@ -1,5 +1,6 @@
 //! What `daybook status` and the status mail show, as plain data.
 
+use super::credentials::CredentialEnd;
 use crate::mail::{GatewayMailboxId, GatewayMailboxState, Timestamp};
 use crate::observe::alarm::Raised;
 use crate::store::{CheckpointStatus, KeepingStatus, ScrubStatus, Space, Tally};
@@ -33,6 +34,9 @@ pub struct StatusView {
     pub keeping: Option<KeepingStatus>,
     /// The certificate shown to peers; `None` when it cannot be read.
     pub certificate: Option<CertificateView>,
+    /// When the credentials of applications in Entra ID end.
+    #[serde(default)]
+    pub credentials: Vec<CredentialEnd>,
     /// How alerts leave; `None` when they are not mailed.
     pub mail: Option<MailView>,
     /// When all gateway mailboxes were last counted; `None` when they are not yet.

@@ -4,7 +4,7 @@
 //! Nothing here comes from a message, and a gateway mailbox goes by its name: its address is a secret.
 
 use crate::mail::{Timestamp, Untrusted};
-use crate::observe::alarm::{Cause, Change, Raised};
+use crate::observe::alarm::{Cause, Change, CredentialEnding, Raised};
 
 const MINUTE_MS: i64 = 60 * 1000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -78,6 +78,21 @@ fn named(alarm: &Raised) -> String {
     format!("\"{}\"", Untrusted(name))
 }
 
+/// The first to end, and how many do.
+fn ending(credentials: &[CredentialEnding], now: Timestamp) -> String {
+    let Some(first) = credentials.first() else { return "A credential ends".to_owned() };
+    let name = Untrusted(&first.name);
+    let more = match credentials.len() {
+        0 | 1 => String::new(),
+        all => format!(", and {} more", all - 1),
+    };
+    if first.ends <= now {
+        format!("The credential of {name} ended at {}{more}", minute(first.ends))
+    } else {
+        format!("The credential of {name} ends in {}{more}", span(first.ends.unix_ms() - now.unix_ms()))
+    }
+}
+
 /// One line: what is wrong.
 pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
     let name = named(alarm);
@@ -107,6 +122,7 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
             format!("The certificate ends in {}", span(ends.unix_ms() - now.unix_ms()))
         }
         Cause::CertificateNotLoaded { .. } => "The new certificate cannot be used".to_owned(),
+        Cause::CredentialExpiring { credentials } => ending(credentials, now),
         Cause::MailRefused { in_a_day, .. } => {
             format!("{} refused for good, maybe journal reports", messages(*in_a_day))
         }
@@ -184,6 +200,11 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
                 Untrusted(why)
             )
         }
+        Cause::CredentialExpiring { credentials } => credentials
+            .iter()
+            .map(|one| format!("The credential of {} ends at {}.", Untrusted(&one.name), minute(one.ends)))
+            .collect::<Vec<_>>()
+            .join(" "),
         Cause::MailRefused { in_a_day, forbidden, retired, last } => format!(
             "Refused with 5xx in 24 hours: {}, the last at {}. {} of them named a served address, or came from Exchange Online or \
              a relay of yours, and were too large or broke SMTP; {forbidden} by strict mode; {retired} for former addresses.",
@@ -256,6 +277,10 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
         }
         Cause::CertificateNotLoaded { .. } => {
             "No. Everything goes on with the certificate shown before, until that ends."
+        }
+        Cause::CredentialExpiring { .. } => {
+            "No. But once it has ended, users are not read any more (those known stay, new ones' mail goes to Unassigned), and an \
+             NDR mailbox elsewhere is not emptied."
         }
         Cause::MailRefused { .. } => {
             "Perhaps. The sender will not try again: Exchange Online returns a refused report to the address for \
@@ -331,6 +356,11 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "daybook doctor: it reads the same files and says what to do",
             "after a renewal both must be replaced, by files that the server's user can read: config/certbot-hook.sh does that",
             "the files are read again by themselves until they are good",
+        ],
+        Cause::CredentialExpiring { .. } => &[
+            "a secret: make a new one in the app registration, put its Value where the configuration reads it, set secret_expires",
+            "a certificate: daybook credential create, upload it beside the old one, then change certificate and private_key",
+            "systemctl reload daybook; then daybook credential test",
         ],
         Cause::MailRefused { .. } => &[
             "in the log smtp.body_refused names each: receipt, peer, reason, octets",

@@ -14,14 +14,14 @@
 //!
 //! All reading of directory files is here; everything else in this room is pure or keeps what was read.
 
-use super::SourceError;
+use super::{Candidate, CandidateKind, Listing, Source, SourceError};
 use crate::config::{ConfigErrors, Problems, Section, parse_document};
 use crate::directory::snapshot::{ProxyAddress, User};
 use crate::mail::{Address, Untrusted};
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Largest list read, in octets: some 200,000 users.
 const FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
@@ -55,6 +55,36 @@ impl Fingerprint {
     pub(in crate::directory) fn look(path: &Path) -> Option<Fingerprint> {
         std::fs::metadata(path).ok().map(|metadata| Fingerprint::of(&metadata))
     }
+}
+
+/// A `users.toml`. It tells neither licences nor groups: everybody in it is a user.
+#[derive(Debug)]
+pub struct FileSource {
+    path: PathBuf,
+}
+
+impl FileSource {
+    /// The list in `path`.
+    pub fn new(path: impl Into<PathBuf>) -> FileSource {
+        FileSource { path: path.into() }
+    }
+}
+
+impl Source for FileSource {
+    fn read(&self, _: &dyn Fn() -> bool) -> Result<Listing, SourceError> {
+        let users = read(&self.path)?;
+        Ok(Listing {
+            candidates: users.into_iter().map(candidate).collect(),
+            requests: 1,
+            ..Listing::default()
+        })
+    }
+}
+
+fn candidate(user: User) -> Candidate {
+    let User { id, name, primary, aliases } = user;
+    let (primary, kind) = (Some(primary), CandidateKind::User);
+    Candidate { id, name, primary, aliases, kind, enabled: None, licensed: None, groups: Vec::new() }
 }
 
 /// Reads the list in `path`.

@@ -14,6 +14,7 @@
 //! | `retention-failed` | the gateway | the last pass of retention and freeing failed | one comes to its end |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
+//! | `credential-expiring` | the gateway | a credential of an application in Entra ID has 60 days left; told again at 28, 14, 7 and 1, and when it has ended | another is used |
 //! | `mail-refused` | the gateway | mail that may have been a report was refused for good: a message as broken or too large (critical), by strict mode, or for a former address (warnings) | none was for a day |
 //! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
 //! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
@@ -29,6 +30,9 @@
 //! alarms.
 
 mod check;
+mod credential;
+
+pub use credential::{CREDENTIAL_STAGES_DAYS, CredentialEnding, CredentialFacts};
 
 use super::rhythm::Rhythm;
 use crate::mail::{GatewayMailboxId, Timestamp};
@@ -37,7 +41,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 15] = [
+pub const ALARMS: [&str; 16] = [
     "store-not-acknowledging",
     "disk-low",
     "log-end-missing",
@@ -47,6 +51,7 @@ pub const ALARMS: [&str; 15] = [
     "retention-failed",
     "certificate-expiring",
     "certificate-not-loaded",
+    "credential-expiring",
     "mail-refused",
     "no-report",
     "nobody-fetched",
@@ -229,6 +234,8 @@ pub struct Facts {
     pub retention_pause: Option<PauseFacts>,
     /// Why its last pass failed; `None` when it did not, or none was made.
     pub retention_failure: Option<String>,
+    /// Every credential of an application.
+    pub credentials: Vec<CredentialFacts>,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -326,6 +333,11 @@ pub enum Cause {
         /// What is wrong with the files.
         why: String,
     },
+    /// Credentials end soon, or have ended.
+    CredentialExpiring {
+        /// Which, the first to end first.
+        credentials: Vec<CredentialEnding>,
+    },
     /// Mail was refused for good that may have been reports.
     MailRefused {
         /// How many in a day, the most since the alarm was raised: messages, and recipients of the two kinds below.
@@ -389,6 +401,7 @@ impl Cause {
             Cause::RetentionFailed { .. } => "retention-failed",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
             Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
+            Cause::CredentialExpiring { .. } => "credential-expiring",
             Cause::MailRefused { .. } => "mail-refused",
             Cause::NoReport { .. } => "no-report",
             Cause::NobodyFetched { .. } => "nobody-fetched",
@@ -409,6 +422,10 @@ impl Cause {
             (Cause::StoreDamaged { damaged, .. }, Cause::StoreDamaged { damaged: before, .. }) => {
                 damaged > before
             }
+            (
+                Cause::CredentialExpiring { credentials },
+                Cause::CredentialExpiring { credentials: before },
+            ) => credential::is_nearer(credentials, before),
             _ => false,
         }
     }
@@ -519,6 +536,9 @@ impl Alarms {
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);
         self.settle("certificate-not-loaded", None, files, now, &mut changes);
+        let before = self.find("credential-expiring", None).map(|raised| &raised.cause);
+        let credentials = credential::expiring(facts, before, now);
+        self.settle("credential-expiring", None, credentials, now, &mut changes);
         let refused = check::refused(&facts.refused_mail, self.find("mail-refused", None), now);
         self.settle("mail-refused", None, refused, now, &mut changes);
         for MailboxFacts { subject, watched_since, numbers } in &facts.gateway_mailboxes {

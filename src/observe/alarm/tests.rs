@@ -44,6 +44,7 @@ fn healthy() -> Facts {
         damage: DamageFacts::default(),
         retention_pause: None,
         retention_failure: None,
+        credentials: Vec::new(),
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -666,4 +667,28 @@ fn a_report_that_did_not_come_back_is_critical_until_it_turns_up() {
         (25, "report-missing cleared"),
     ];
     check(&expect, 30, facts);
+}
+
+#[test]
+fn a_credential_is_told_of_at_each_stage_and_no_more_when_another_is_used() {
+    let day = 24 * 60;
+    let facts = |minute: i64| {
+        let one = |name: &str, ends: Option<Timestamp>| CredentialFacts { name: name.to_owned(), ends };
+        // Graph cannot be asked for a while; another credential comes; in the end a new one is used.
+        let ends = at(if minute >= 63 * day { 400 * DAY_MS } else { 61 * DAY_MS });
+        let is_known = !(5 * day..6 * day).contains(&minute);
+        let mut credentials = vec![one("entra", is_known.then_some(ends)), one("unknown", None)];
+        if (40 * day..50 * day).contains(&minute) {
+            credentials.push(one("ndr", Some(at(70 * DAY_MS))));
+        }
+        Facts { credentials, ..healthy() }
+    };
+    let mut alarms = Alarms::new(limits(), Vec::new());
+    let told = course(&mut alarms, 0..65 * day, facts);
+    let told: Vec<_> = told.iter().map(|(minute, what)| (minute / day, what.as_str())).collect();
+    let raised = "credential-expiring raised warning";
+    let days = [1, 33, 40, 42, 47, 54, 60, 61];
+    let mut expect: Vec<_> = days.into_iter().map(|day| (day, raised)).collect();
+    expect.push((63, "credential-expiring cleared"));
+    assert_eq!(told, expect);
 }

@@ -72,6 +72,7 @@
 //! | `daybook_directory_users` | `source`, `file` | users in force |
 //! | `daybook_directory_last_success_timestamp_seconds` | `source`, `file` | when the list was last read well; it is read when the file changes |
 //! | `daybook_tls_cert_expiry_timestamp_seconds` | – | when the certificate shown to peers ends |
+//! | `daybook_credential_expiry_timestamp_seconds` | name, used_by | when the credential of an application in Entra ID ends, where that is known; `used_by` is `directory` or `puller` |
 //! | `daybook_tls_cert_files_good` | – | 0 when certificate and key in their files cannot be used and an older pair is shown |
 //! | `daybook_mailbox_active` | `mailbox`, `name` | 1 active, 0 suspended |
 //! | `daybook_mailbox_messages` | `mailbox`, `name` | messages in INBOX: not fetched and deleted yet |
