@@ -5,7 +5,9 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use daybook::assign::{Policy, assign};
 use daybook::directory::{ProxyAddress, Snapshot, User};
-use daybook::mail::{Address, JournaledEnvelope, JournaledRecipient, RecipientField, WrittenAddress};
+use daybook::mail::{
+    Address, JournaledEnvelope, JournaledRecipient, RecipientField, Timestamp, WrittenAddress,
+};
 use std::hint::black_box;
 
 const USERS: usize = 10_000;
@@ -53,16 +55,17 @@ fn envelope(recipients: usize) -> JournaledEnvelope {
 fn reports(criterion: &mut Criterion) {
     let snapshot = Snapshot::of(users());
     let policy = Policy::default();
+    let received_at = Timestamp::from_unix_ms(1_795_000_000_000);
     let mut group = criterion.benchmark_group("assign, 10,000 users");
     // The last two show that the time a recipient takes does not grow.
     for recipients in [5, 1_000, 6_000, 12_000] {
         let envelopes = [envelope(recipients)];
-        let assignment = assign(&envelopes, &snapshot, &policy);
+        let assignment = assign(&envelopes, received_at, &snapshot, &policy);
         let named: usize = assignment.placements.iter().map(|placement| placement.reasons.len()).sum();
         assert_eq!(named + assignment.unmatched.len(), recipients + 1);
         group.throughput(Throughput::Elements(recipients as u64));
         group.bench_function(format!("{recipients} recipients"), |bencher| {
-            bencher.iter(|| assign(black_box(&envelopes), &snapshot, &policy));
+            bencher.iter(|| assign(black_box(&envelopes), received_at, &snapshot, &policy));
         });
     }
     group.finish();

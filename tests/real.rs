@@ -46,6 +46,8 @@ mod clock;
 mod export;
 #[path = "real/fetching/mod.rs"]
 mod fetching;
+#[path = "real/ldap/mod.rs"]
+mod ldap;
 
 #[path = "real/packaging.rs"]
 mod packaging;

@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("net", &["mail", "config", "observe"]),
     ("smtp", &["mail", "net", "observe", "config"]),
     ("fetch", &["mail", "store", "net", "observe", "config"]),
-    ("pull", &["mail", "config", "net", "entra", "smtp", "observe"]),
+    ("pull", &["mail", "config", "net", "entra", "smtp", "store", "observe"]),
     (
         "pipeline",
         &["mail", "config", "smtp", "extract", "authentic", "assign", "directory", "store", "observe"],
@@ -143,6 +143,7 @@ fn is_sans_io(path: &str) -> bool {
     match room_of(path) {
         "smtp" => part_starts("session") || part_starts("data") || part_starts("reply"),
         "fetch" => path.split('/').skip(1).any(|part| part.contains("session")),
+        "pull" => part_starts("parse") || part_starts("sets") || part_starts("unstuff"),
         _ => false,
     }
 }

@@ -7,6 +7,8 @@
 use super::health::readiness;
 use super::ops::{Context, blocking};
 use super::request::OpError;
+use super::watch::CredentialEnd;
+use crate::directory::SourceStatus;
 use crate::mail::{GatewayMailboxState, Timestamp};
 use crate::observe::alarm::ALARMS;
 use crate::observe::{metrics, now};
@@ -59,6 +61,7 @@ impl Gauges {
             show_health(&mut registry, context);
             show_alarms(&mut registry, context);
             show_directory(&mut registry, context);
+            show_credentials(&mut registry, context);
             Ok(registry)
         });
         match looked.await {
@@ -237,19 +240,35 @@ fn show_alarms(registry: &mut Registry, context: &Context) {
 }
 
 fn show_directory(registry: &mut Registry, context: &Context) {
-    let sources: Vec<_> = (1..).zip(context.directory.sources()).collect();
-    let mut add = |name, help, value: &dyn Fn(&(i32, crate::directory::SourceStatus)) -> Option<i64>| {
-        let labels = |(number, source): &(i32, crate::directory::SourceStatus)| {
-            let file = source.path.file_name().unwrap_or_default().to_string_lossy();
-            [("source", number.to_string()), ("file", file.into_owned())]
-        };
+    let sources = context.directory.sources();
+    let mut add = |name, help, value: &dyn Fn(&SourceStatus) -> Option<i64>| {
+        let labels = |source: &SourceStatus| [("source", source.name.clone()), ("kind", source.kind.clone())];
         show(registry, (name, help), &sources, labels, value);
     };
-    add("directory_good", "Whether the list was taken at its last reading", &|(_, s)| {
-        Some(i64::from(s.is_good))
-    });
-    add("directory_users", "Users in force", &|(_, s)| i64::try_from(s.users).ok());
-    add("directory_last_success_timestamp_seconds", "When the list was last read well", &|(_, s)| {
+    let count = |number: usize| i64::try_from(number).ok();
+    let is_good = |s: &SourceStatus| s.error.is_none() && s.last_try.is_some();
+    let help = "Whether the source was read well at the last try";
+    add("directory_good", help, &|s| Some(i64::from(is_good(s))));
+    add("directory_users", "Users in force", &|s| count(s.users));
+    let help = "Users who are gone, and whose addresses still lead to them";
+    add("directory_gone_users", help, &|s| count(s.gone));
+    let help = "Whether a change waits for an approval";
+    add("directory_plan_waiting", help, &|s| Some(i64::from(s.pending.is_some())));
+    let help = "Whether somebody went back to a former list, and what the source says waits";
+    add("directory_held", help, &|s| Some(i64::from(s.held)));
+    add("directory_last_success_timestamp_seconds", "When the source was last read well", &|s| {
         s.last_good.map(Timestamp::unix_seconds)
     });
+    add("directory_last_try_timestamp_seconds", "When the source was last tried", &|s| {
+        s.last_try.map(Timestamp::unix_seconds)
+    });
+}
+
+/// Those whose end is known.
+fn show_credentials(registry: &mut Registry, context: &Context) {
+    let credentials = context.watch.as_ref().map(|watch| watch.credentials()).unwrap_or_default();
+    let labels = |end: &CredentialEnd| [("name", end.name.clone()), ("used_by", end.used_by.clone())];
+    let about =
+        ("credential_expiry_timestamp_seconds", "When the credential of an application in Entra ID ends");
+    show(registry, about, &credentials, labels, |end| end.ends.map(Timestamp::unix_seconds));
 }

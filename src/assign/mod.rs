@@ -1,7 +1,7 @@
 //! Decides whose folders a journaled message belongs in, and says why.
 //!
 //! Takes what the reports say about a message ([`JournaledEnvelope`]s, united when a report holds a report), the
-//! users known now ([`Snapshot`]) and a [`Policy`]; returns an [`Assignment`]. Pure: the same arguments give the
+//! users known now and before ([`Snapshot`]), when it was received and a [`Policy`]; returns an [`Assignment`]. Pure: the same arguments give the
 //! same answer, in the same order, so `explain` can be trusted and a re-run over stored envelopes shows exactly
 //! what a changed directory changes.
 //!
@@ -14,22 +14,26 @@
 //! - One placement for each user and folder, however many lines name the user, with a [`Reason`] for each line: which one,
 //!   of which report, what of the user's it matched, and how. The same line again is no further reason, and of more than
 //!   [`REASONS_MAX`] the rest is only counted.
+//! - An address is whose it was when the mail occurred ([`occurred_at`]), each report for itself: it may have been another's, or
+//!   nobody's before; the reason says so ([`Held`](crate::directory::Held)). A later run over stored envelopes decides by the same moment.
 //! - An address that is nobody's is recorded as [`Unmatched`]. When there is no placement at all, the caller keeps
 //!   the message under Unassigned: nothing is ever dropped for want of a user.
 //!
-//! Linear in the number of recipients, which reaches 12,000. Knows no bytes, no store, no network and no time.
+//! Linear in the number of recipients, which reaches 12,000. Knows no bytes, no store, no network and no clock.
 
+mod occurred;
 mod policy;
 mod reason;
 mod slug;
 
+pub use occurred::occurred_at;
 pub use policy::Policy;
 pub use reason::{By, Matched, Reason, Role, Via};
 pub use slug::slug;
 
 use crate::directory::{Snapshot, User};
 use crate::mail::{Address, AddressKey, JournaledEnvelope, JournaledRecipient, Redirection, UserFolder};
-use crate::mail::{RecipientField, Untrusted, WrittenAddress};
+use crate::mail::{RecipientField, Timestamp, Untrusted, WrittenAddress};
 use policy::Match;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -109,37 +113,46 @@ impl fmt::Display for Unmatched {
     }
 }
 
-/// Assigns one message by everything its reports say about it, the outermost first.
-pub fn assign(envelopes: &[JournaledEnvelope], snapshot: &Snapshot, policy: &Policy) -> Assignment {
+/// Assigns one message, received then, by everything its reports say about it, the outermost first.
+pub fn assign(
+    envelopes: &[JournaledEnvelope],
+    received_at: Timestamp,
+    snapshot: &Snapshot,
+    policy: &Policy,
+) -> Assignment {
     let numbered = (0..).zip(envelopes);
-    assign_numbered(numbered, snapshot, policy)
+    assign_numbered(numbered, received_at, snapshot, policy)
 }
 
-/// Assigns what one report holds by that report alone. `report` is its number, counted from 0 and the outermost one: the
+/// Assigns what one report, received then, holds by that report alone. `report` is its number, counted from 0 and the outermost one: the
 /// reasons name it.
 pub fn assign_one(
     envelope: &JournaledEnvelope,
     report: u32,
+    received_at: Timestamp,
     snapshot: &Snapshot,
     policy: &Policy,
 ) -> Assignment {
-    assign_numbered([(report, envelope)], snapshot, policy)
+    assign_numbered([(report, envelope)], received_at, snapshot, policy)
 }
 
 fn assign_numbered<'e>(
     envelopes: impl IntoIterator<Item = (u32, &'e JournaledEnvelope)>,
+    received_at: Timestamp,
     snapshot: &Snapshot,
     policy: &Policy,
 ) -> Assignment {
     let mut matcher = Matcher {
         snapshot,
         policy,
+        occurred_at: received_at,
         found: Assignment::default(),
         placement_of: HashMap::new(),
         reasons_seen: HashSet::new(),
         unmatched_seen: HashSet::new(),
     };
     for (report, envelope) in envelopes {
+        matcher.occurred_at = occurred_at(envelope, received_at);
         let header = envelope.headers.as_ref().and_then(|headers| headers.sender.as_deref());
         let line = |role| Line { role, field: None, via: None, header, report };
         if let Some(sender) = &envelope.sender {
@@ -176,6 +189,8 @@ type Seen = (usize, Role, Option<RecipientField>, AddressKey, Option<Via>);
 struct Matcher<'a> {
     snapshot: &'a Snapshot,
     policy: &'a Policy,
+    /// Of the report that is looked at.
+    occurred_at: Timestamp,
     found: Assignment,
     placement_of: HashMap<(&'a str, UserFolder), usize>,
     /// Lists repeat members.
@@ -211,9 +226,8 @@ impl Matcher<'_> {
     /// Adds a reason to the placement of the user who has `address`; false when nobody has.
     fn place(&mut self, address: &WrittenAddress, folder: UserFolder, line: Line<'_>) -> bool {
         let key = address.key();
-        let Some(Match { user, proxy, by }) = self.policy.find(self.snapshot, &key, line.role) else {
-            return false;
-        };
+        let found = self.policy.find(self.snapshot, &key, line.role, self.occurred_at);
+        let Some(Match { user, proxy, by, held }) = found else { return false };
         let placements = &mut self.found.placements;
         let index = *self.placement_of.entry((&user.id, folder)).or_insert_with(|| {
             placements.push(placement(user, folder));
@@ -232,7 +246,7 @@ impl Matcher<'_> {
             placement.reasons.push(Reason {
                 role,
                 address: address.clone(),
-                matched: Matched { user, name, address: proxy.to_owned(), by },
+                matched: Matched { user, name, address: proxy.to_owned(), by, held },
                 via,
                 field,
                 header: header.map(str::to_owned),
@@ -248,7 +262,7 @@ impl Matcher<'_> {
         if key.as_str().is_empty() || self.unmatched_seen.contains(&(role, key.clone())) {
             return;
         }
-        let ours = self.policy.is_ours(self.snapshot, &key);
+        let ours = self.policy.is_ours(self.snapshot, &key, self.occurred_at);
         let kind = if ours { UnmatchedKind::Unknown } else { UnmatchedKind::External };
         self.found.unmatched.push(Unmatched { address: address.clone(), role, kind });
         self.unmatched_seen.insert((role, key));
@@ -269,8 +283,14 @@ fn placement(user: &User, folder: UserFolder) -> Placement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::{Roll, Tenure};
     use crate::mail::RecipientField;
     use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn received() -> Timestamp {
+        Timestamp::parse("2026-11-22T10:00:00Z").unwrap()
+    }
 
     fn snapshot() -> Snapshot {
         let user = |n: usize| User {
@@ -324,7 +344,7 @@ mod tests {
         fn every_placement_has_a_reason_and_no_folder_comes_twice(
             envelopes in proptest::collection::vec(envelope(), 0..4)
         ) {
-            let assignment = assign(&envelopes, &snapshot(), &Policy::default());
+            let assignment = assign(&envelopes, received(), &snapshot(), &Policy::default());
             prop_assert_eq!(places(&assignment).len(), assignment.placements.len());
             for placement in &assignment.placements {
                 prop_assert!(!placement.reasons.is_empty());
@@ -340,8 +360,8 @@ mod tests {
             })
         ) {
             let other = JournaledEnvelope { recipients: shuffled, ..envelope.clone() };
-            let one = assign(&[envelope], &snapshot(), &Policy::default());
-            let two = assign(&[other], &snapshot(), &Policy::default());
+            let one = assign(&[envelope], received(), &snapshot(), &Policy::default());
+            let two = assign(&[other], received(), &snapshot(), &Policy::default());
             prop_assert_eq!(places(&one), places(&two));
             let count = |assignment: &Assignment| -> usize {
                 assignment.placements.iter().map(|placement| placement.reasons.len()).sum()
@@ -353,17 +373,17 @@ mod tests {
         #[test]
         fn choosing_to_match_more_takes_nothing_from_anybody(envelopes in proptest::collection::vec(envelope(), 0..4)) {
             let policy = Policy::new([("x.example".to_owned(), "y.example".to_owned())], true);
-            let before = assign(&envelopes, &snapshot(), &Policy::default());
-            let after = assign(&envelopes, &snapshot(), &policy);
+            let before = assign(&envelopes, received(), &snapshot(), &Policy::default());
+            let after = assign(&envelopes, received(), &snapshot(), &policy);
             prop_assert!(places(&before).is_subset(&places(&after)));
             prop_assert!(after.unmatched.iter().all(|unmatched| before.unmatched.iter().any(|b| b.address == unmatched.address)));
         }
 
         #[test]
         fn uniting_envelopes_gives_what_each_gives(one in envelope(), two in envelope()) {
-            let both = places(&assign(&[one.clone(), two.clone()], &snapshot(), &Policy::default()));
-            let mut each = places(&assign(&[one], &snapshot(), &Policy::default()));
-            each.extend(places(&assign(&[two], &snapshot(), &Policy::default())));
+            let both = places(&assign(&[one.clone(), two.clone()], received(), &snapshot(), &Policy::default()));
+            let mut each = places(&assign(&[one], received(), &snapshot(), &Policy::default()));
+            each.extend(places(&assign(&[two], received(), &snapshot(), &Policy::default())));
             prop_assert_eq!(both, each);
         }
     }
@@ -382,7 +402,7 @@ mod tests {
             })
             .collect();
         let envelope = JournaledEnvelope { recipients, ..JournaledEnvelope::default() };
-        let assignment = assign(&[envelope], &snapshot(), &Policy::default());
+        let assignment = assign(&[envelope], received(), &snapshot(), &Policy::default());
         assert_eq!((assignment.placements.len(), assignment.unmatched.len()), (1, 8_000));
         assert_eq!(assignment.placements[0].reasons.len(), 1);
     }
@@ -396,9 +416,121 @@ mod tests {
         };
         let recipients = (0..REASONS_MAX + 7).map(line).collect();
         let envelope = JournaledEnvelope { recipients, ..JournaledEnvelope::default() };
-        let placements = assign(&[envelope], &snapshot(), &Policy::default()).placements;
+        let placements = assign(&[envelope], received(), &snapshot(), &Policy::default()).placements;
         let [placement] = placements.as_slice() else { panic!("{placements:?}") };
         assert_eq!((placement.reasons.len(), placement.more_reasons), (REASONS_MAX, 7));
+    }
+
+    /// Ann had the address up to 09:00, nobody for an hour, then Bob.
+    fn handed_on() -> Snapshot {
+        let user = |id: &str, address: &str| User {
+            id: id.to_owned(),
+            name: id.to_uppercase(),
+            primary: Address::parse(address).unwrap(),
+            aliases: Vec::new(),
+        };
+        let at = |text: &str| Timestamp::parse(text).unwrap();
+        let former = Tenure {
+            address: "info@x.example".to_owned(),
+            user: Arc::new(user("ann", "info@x.example")),
+            from: None,
+            gone: None,
+            until: at("2026-11-22T09:00:00Z"),
+        };
+        let roll = Roll {
+            users: vec![Arc::new(user("bob", "info@x.example"))],
+            began: [(AddressKey::of("info@x.example"), received())].into(),
+            former: vec![former],
+            ..Roll::default()
+        };
+        Snapshot::of_rolls([&roll])
+    }
+
+    fn to_info(received: Option<&str>) -> JournaledEnvelope {
+        JournaledEnvelope {
+            received: received.map(str::to_owned),
+            recipients: vec![JournaledRecipient {
+                field: RecipientField::To,
+                address: WrittenAddress("Info@x.example".to_owned()),
+                redirection: None,
+            }],
+            ..JournaledEnvelope::default()
+        }
+    }
+
+    #[test]
+    fn each_report_is_by_its_own_moment_and_the_reason_says_what_was_not_plain() {
+        let envelopes = [
+            to_info(Some("11/22/2026 8:59:59 AM")),
+            to_info(Some("11/22/2026 9:00:00 AM")),
+            to_info(None),
+            to_info(Some("11/22/2026 11:00:00 AM")),
+        ];
+        let reasons = |envelope: &JournaledEnvelope| -> Vec<String> {
+            let assignment =
+                assign(std::slice::from_ref(envelope), received(), &handed_on(), &Policy::default());
+            let placements = assignment.placements.iter();
+            placements.flat_map(|placed| placed.reasons.iter().map(ToString::to_string)).collect()
+        };
+        let ann = "To Info@x.example matched proxy address of user ann (ANN)";
+        let bob = "To Info@x.example matched proxy address of user bob (BOB)";
+        let until = format!("{ann}; ANN had this address until 2026-11-22T09:00:00.000Z");
+        let since = format!(
+            "{bob}; nobody had this address when the mail was sent, BOB has had it since 2026-11-22T10:00:00.000Z"
+        );
+        let told: Vec<Vec<String>> = envelopes.iter().map(reasons).collect();
+        assert_eq!(told, [[until], [since], [bob.to_owned()], [bob.to_owned()]]);
+        let united = assign(&envelopes, received(), &handed_on(), &Policy::default());
+        assert_eq!(places(&united).len(), 2, "both, each by the report that names him");
+    }
+
+    #[test]
+    fn what_was_somebodys_comes_before_what_was_somebodys_only_later() {
+        let mut envelope = to_info(Some("11/22/2026 9:30:00 AM"));
+        let alias = |to: &str| Policy::new([("x.example".to_owned(), to.to_owned())], false);
+        let owner = |envelope: &JournaledEnvelope, policy: &Policy| {
+            let user = User {
+                id: "eve".to_owned(),
+                name: "EVE".to_owned(),
+                primary: Address::parse("info@y.example").unwrap(),
+                aliases: Vec::new(),
+            };
+            let eve = Roll { users: vec![Arc::new(user)], ..Roll::default() };
+            let former = Roll {
+                users: vec![Arc::new(User {
+                    id: "bob".to_owned(),
+                    name: "BOB".to_owned(),
+                    primary: Address::parse("info@x.example").unwrap(),
+                    aliases: Vec::new(),
+                })],
+                began: [(AddressKey::of("info@x.example"), received())].into(),
+                ..Roll::default()
+            };
+            let snapshot = Snapshot::of_rolls([&former, &eve]);
+            let found = assign(std::slice::from_ref(envelope), received(), &snapshot, policy);
+            found.placements.first().map(|placed| placed.user_id.clone())
+        };
+        assert_eq!(owner(&envelope, &alias("y.example")).as_deref(), Some("eve"), "bob had it only later");
+        assert_eq!(owner(&envelope, &alias("z.example")).as_deref(), Some("bob"), "nobody else had it");
+        envelope.received = None;
+        assert_eq!(owner(&envelope, &alias("y.example")).as_deref(), Some("bob"));
+    }
+
+    #[test]
+    fn a_reason_that_is_not_plain_says_so_in_json() {
+        let placed = |at: &str| {
+            let assignment = assign(&[to_info(Some(at))], received(), &handed_on(), &Policy::default());
+            serde_json::to_value(&assignment.placements[0].reasons[0].matched).unwrap()["held"].clone()
+        };
+        assert_eq!(
+            placed("11/22/2026 8:00:00 AM"),
+            serde_json::json!({ "until": "2026-11-22T09:00:00.000Z" })
+        );
+        assert_eq!(
+            placed("11/22/2026 9:00:00 AM"),
+            serde_json::json!({ "since": "2026-11-22T10:00:00.000Z" })
+        );
+        assert_eq!(placed("11/22/2026 10:00:00 AM"), serde_json::Value::Null);
     }
 
     #[test]
@@ -412,7 +544,7 @@ mod tests {
             sender: Some(WrittenAddress("u1@x.example".into())),
             ..JournaledEnvelope::default()
         };
-        let assignment = assign(&[envelope], &snapshot(), &Policy::default());
+        let assignment = assign(&[envelope], received(), &snapshot(), &Policy::default());
         let json = serde_json::to_string(&assignment.placements).unwrap();
         let expect = concat!(
             r#"[{"user_id":"u1","user_name":"User 1","primary_address":"u1@x.example","folder":"outgoing","reasons":["#,

@@ -1,8 +1,8 @@
 //! What may be chosen about matching, and the search for an address under that choice.
 
 use super::reason::{By, Role};
-use crate::directory::{Form, Found, Snapshot, User, is_encapsulated, is_x500};
-use crate::mail::AddressKey;
+use crate::directory::{Form, Found, Held, Snapshot, User, is_encapsulated, is_x500};
+use crate::mail::{AddressKey, Timestamp};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -19,6 +19,14 @@ pub(super) struct Match<'a> {
     pub(super) user: &'a Arc<User>,
     pub(super) proxy: &'a str,
     pub(super) by: Option<By>,
+    pub(super) held: Held,
+}
+
+impl Match<'_> {
+    /// It was nobody's then.
+    fn is_later(&self) -> bool {
+        matches!(self.held, Held::Since(_))
+    }
 }
 
 impl Policy {
@@ -31,8 +39,9 @@ impl Policy {
         Policy { domain_aliases: domain_aliases.into_iter().map(folded).collect(), plus_tags }
     }
 
-    /// The user an address belongs to: as it is written, else in the domain that its own stands for, else without its
-    /// plus-tag, else both. The first that is somebody's counts, so that nobody's address ever becomes another's.
+    /// The user an address belonged to at that moment: as it is written, else in the domain that its own stands for, else without
+    /// its plus-tag, else both. The first that was somebody's counts, so that nobody's address ever becomes another's; when none
+    /// was, the first that somebody had later.
     ///
     /// What encapsulates an X.500 name counts only in a domain where the organisation's own Exchange writes it, see
     /// [`may_encapsulate`](Policy::may_encapsulate).
@@ -41,10 +50,13 @@ impl Policy {
         snapshot: &'a Snapshot,
         address: &AddressKey,
         role: Role,
+        at: Timestamp,
     ) -> Option<Match<'a>> {
-        let matched = |found: Found<'a>, by| Match { user: found.user, proxy: found.proxy, by };
-        if let Some(found) = snapshot.find_proxy(address) {
-            if found.form == Form::Encapsulated && !self.may_encapsulate(snapshot, address, role) {
+        let matched =
+            |found: Found<'a>, by| Match { user: found.user, proxy: found.proxy, by, held: found.held };
+        let mut later = None;
+        if let Some(found) = snapshot.find_at(address, at) {
+            if found.form == Form::Encapsulated && !self.may_encapsulate(snapshot, address, role, at) {
                 return None;
             }
             let by = match found.form {
@@ -52,13 +64,17 @@ impl Policy {
                 Form::X500 => Some(By::X500Name),
                 Form::Encapsulated => Some(By::Imceaex),
             };
-            return Some(matched(found, by));
+            let found = matched(found, by);
+            if !found.is_later() {
+                return Some(found);
+            }
+            later = Some(found);
         }
         // What looks like a domain or a plus-tag in these is none.
-        if is_x500(address) || is_encapsulated(address) {
-            return None;
-        }
-        let (local, domain) = address.as_str().rsplit_once('@')?;
+        let (local, domain) = match address.as_str().rsplit_once('@') {
+            Some(parts) if !is_x500(address) && !is_encapsulated(address) => parts,
+            _ => return later,
+        };
         let other = self.domain_aliases.get(domain).map(String::as_str);
         let bare = without_tag(local).filter(|_| self.plus_tags);
         let tries = [
@@ -66,31 +82,37 @@ impl Policy {
             (bare.map(|local| (local, domain)), By::PlusTag),
             (bare.zip(other), By::DomainAliasAndPlusTag),
         ];
-        tries.into_iter().find_map(|(meant, by)| {
-            let (local, domain) = meant?;
-            let found = snapshot.find_proxy(&AddressKey::of(&format!("{local}@{domain}")))?;
-            Some(matched(found, Some(by)))
-        })
+        for (meant, by) in tries {
+            let Some((local, domain)) = meant else { continue };
+            let key = AddressKey::of(&format!("{local}@{domain}"));
+            let Some(found) = snapshot.find_at(&key, at) else { continue };
+            let found = matched(found, Some(by));
+            if !found.is_later() {
+                return Some(found);
+            }
+            later = later.or(Some(found));
+        }
+        later
     }
 
-    /// True when a user should have had this address: users have addresses in its domain, or in the one it stands for; or it
+    /// True when a user should have had this address at that moment: users have addresses in its domain, or in the one it stands for; or it
     /// is an X.500 name, which only one's own Exchange writes.
-    pub(super) fn is_ours(&self, snapshot: &Snapshot, address: &AddressKey) -> bool {
-        is_x500(address) || domain_of(address).is_some_and(|domain| self.owns_domain(snapshot, domain))
+    pub(super) fn is_ours(&self, snapshot: &Snapshot, address: &AddressKey, at: Timestamp) -> bool {
+        is_x500(address) || domain_of(address).is_some_and(|domain| self.owned_domain(snapshot, domain, at))
     }
 
-    fn owns_domain(&self, snapshot: &Snapshot, domain: &str) -> bool {
+    fn owned_domain(&self, snapshot: &Snapshot, domain: &str, at: Timestamp) -> bool {
         let other = self.domain_aliases.get(domain);
-        snapshot.owns_domain(domain) || other.is_some_and(|other| snapshot.owns_domain(other))
+        snapshot.owned_domain(domain, at) || other.is_some_and(|other| snapshot.owned_domain(other, at))
     }
 
     /// Whether `IMCEAEX-…@domain` may stand for one of our users. Anybody can send from an address in a domain of his own that
     /// encapsulates somebody else's name, so it must be one of ours; a recipient may be one that Exchange Online made, too, whose
     /// servers put their own domain there.
-    fn may_encapsulate(&self, snapshot: &Snapshot, address: &AddressKey, role: Role) -> bool {
+    fn may_encapsulate(&self, snapshot: &Snapshot, address: &AddressKey, role: Role, at: Timestamp) -> bool {
         let is_sender = matches!(role, Role::Sender | Role::OnBehalfOf);
         domain_of(address).is_some_and(|domain| {
-            self.owns_domain(snapshot, domain) || !is_sender && domain.ends_with(EXCHANGE_ONLINE)
+            self.owned_domain(snapshot, domain, at) || !is_sender && domain.ends_with(EXCHANGE_ONLINE)
         })
     }
 }
@@ -114,6 +136,10 @@ mod tests {
     use crate::directory::ProxyAddress;
     use crate::mail::Address;
 
+    fn at() -> Timestamp {
+        Timestamp::from_unix_ms(0)
+    }
+
     fn snapshot() -> Snapshot {
         let user = |id: &str, aliases: &[&str]| User {
             id: id.to_owned(),
@@ -133,7 +159,7 @@ mod tests {
         let policy = Policy::new(aliases.map(|(a, b)| (a.to_owned(), b.to_owned())), plus_tags);
         let snapshot = snapshot();
         let found = policy
-            .find(&snapshot, &AddressKey::of(address), Role::Recipient)
+            .find(&snapshot, &AddressKey::of(address), Role::Recipient, at())
             .map(|found| (found.user.id.clone(), found.by));
         assert_eq!(found.as_ref().map(|(id, by)| (id.as_str(), *by)), expect, "{address}");
     }
@@ -186,7 +212,7 @@ mod tests {
                 (Role::Recipient, recipient),
                 (Role::ForwardingUser, recipient),
             ] {
-                assert_eq!(policy.find(&snapshot, &key, role).is_some(), expect, "{role} {key}");
+                assert_eq!(policy.find(&snapshot, &key, role, at()).is_some(), expect, "{role} {key}");
             }
         }
     }
@@ -204,6 +230,7 @@ mod tests {
             policy.is_ours(
                 &Snapshot::of(vec![snapshot().users()[0].as_ref().clone()]),
                 &AddressKey::of(address),
+                at(),
             )
         };
         assert!(ours("gone@contoso.de") && ours("gone@contoso.com") && ours("IMCEAEX-_O=X@else.example"));

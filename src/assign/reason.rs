@@ -2,8 +2,9 @@
 //!
 //! Stored with the placement and printed by `explain`. The JSON shape is kept for ever, keys are only added:
 //! `{"role": "recipient", "address": s, "matched": {"user": s, "name": s, "address": s}, "via": {"list": s}|null}`, and where
-//! there is something to say, `"by"` in `matched`, and `"field"`, `"header"` and `"report"` in the reason.
+//! there is something to say, `"by"` and `"held"` in `matched`, and `"field"`, `"header"` and `"report"` in the reason.
 
+use crate::directory::Held;
 use crate::mail::{RecipientField, Untrusted, WrittenAddress};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -67,6 +68,14 @@ pub struct Matched {
     /// How it matched, unless it was written just so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
+    /// By what right, unless the user had it when the mail was sent and has it still.
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub held: Held,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+fn is_plain(held: &Held) -> bool {
+    *held == Held::Plainly
 }
 
 /// How an address matched that is not written as the directory writes it.
@@ -132,7 +141,7 @@ impl fmt::Display for Reason {
             Some(RecipientField::Unspecified) | None => self.role.fmt(f)?,
         }
         write!(f, " {} matched proxy address ", Untrusted(self.address.as_str()))?;
-        let Matched { user, name, address, by } = &self.matched;
+        let Matched { user, name, address, by, held } = &self.matched;
         if by.is_some() {
             write!(f, "{} ", Untrusted(address))?;
         }
@@ -146,9 +155,20 @@ impl fmt::Display for Reason {
         if let Some(header) = &self.header {
             write!(f, ", named in {}", Untrusted(header))?;
         }
-        match self.report {
-            None => Ok(()),
-            Some(report) => write!(f, ", in report {} from the outside", report.saturating_add(1)),
+        if let Some(report) = self.report {
+            write!(f, ", in report {} from the outside", report.saturating_add(1))?;
+        }
+        match held {
+            Held::Plainly => Ok(()),
+            Held::Until(until) => write!(f, "; {} had this address until {until}", Untrusted(name)),
+            Held::Grace { gone, until } => {
+                write!(f, "; {} is gone from the directory since {gone}", Untrusted(name))?;
+                write!(f, " and keeps this address until {until}")
+            }
+            Held::Since(since) => {
+                f.write_str("; nobody had this address when the mail was sent, ")?;
+                write!(f, "{} has had it since {since}", Untrusted(name))
+            }
         }
     }
 }

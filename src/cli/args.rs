@@ -1,12 +1,16 @@
 //! The arguments, as `daybook --help` shows them.
 
 mod backup;
+mod credential;
 mod keeping;
 mod keys;
+mod users;
 
 pub(super) use backup::{BackupArguments, RestoreArguments};
+pub(super) use credential::CredentialCommand;
 pub(super) use keeping::{HoldArguments, RetentionCommand, UndeleteArguments, UnholdArguments};
 pub(super) use keys::{KeyCommand, ResetArguments};
+pub(super) use users::{FindArguments, RollbackArguments, SyncArguments};
 
 use crate::admin::doctor::CHECKS;
 use crate::admin::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX, RECEIPTS_MAX};
@@ -57,6 +61,9 @@ pub(super) enum Command {
     /// Show users and their folders
     #[command(subcommand)]
     User(UserCommand),
+    /// Make, list and try the credentials of applications in Microsoft Entra ID
+    #[command(subcommand)]
+    Credential(CredentialCommand),
     /// Say what a message file is and what would be cut out of it
     Inspect(InspectArguments),
     /// Show the whole life of messages: how received, where placed, who fetched them
@@ -160,6 +167,18 @@ pub(super) enum Command {
         /// Set the configured level again after so long, such as 10m
         #[arg(long = "for", value_name = "SPAN", requires = "level", value_parser = parse_span)]
         span: Option<Duration>,
+    },
+    /// Fetch NDRs from accounts elsewhere now, as every [[puller]] does by itself
+    #[command(
+        after_help = "Exit code 0: all that was to be fetched is; 1: something failed, and it is said what."
+    )]
+    Pull {
+        /// One of them; all without
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+        /// Only say how they are
+        #[arg(long)]
+        status: bool,
     },
     /// Show the running server on one page: alarms, each gateway mailbox, disk, certificate
     #[command(after_help = "Exit code 0: no alarm is raised; 1: one is.")]
@@ -426,6 +445,21 @@ pub(super) enum UserCommand {
         #[arg(long, value_name = "ADDRESS")]
         mailbox: Option<String>,
     },
+    /// Read users from where they come from, and put what changed in force
+    #[command(
+        after_help = "What could not be read whole is never applied. A list that is empty, much smaller than before, \
+                            or without a domain that was there becomes a plan: it waits for --apply PLAN, and until then those \
+                            before stay. Nothing that is stored is touched. What the running server has begun goes on when \
+                            this is interrupted. Exit codes: 0 done; 3 a source could not be read, its users stay; 4 a plan \
+                            waits, or would."
+    )]
+    Sync(SyncArguments),
+    /// Show the changes that wait for an approval
+    Plans,
+    /// Put users of a source in force as they were; what the source says then becomes a plan until one is applied
+    Rollback(RollbackArguments),
+    /// Show whose an address is, was, and who wanted it
+    Find(FindArguments),
 }
 
 #[derive(Debug, Subcommand)]

@@ -29,6 +29,7 @@ mod args;
 mod backup;
 mod check;
 mod configuration;
+mod credential;
 mod demo;
 mod doctor;
 mod export;
@@ -42,6 +43,7 @@ mod key;
 mod limits;
 mod notify;
 mod output;
+mod pull;
 mod quarantine;
 mod reach;
 mod reassign;
@@ -56,10 +58,12 @@ mod service;
 mod signals;
 mod start;
 mod status;
+mod syncing;
 mod tail;
 mod transactions;
 mod trust;
 mod user;
+mod user_sync;
 mod verify;
 mod vitals;
 
@@ -69,7 +73,7 @@ pub use start::StartError;
 use crate::admin::{OpError, Request, Response};
 use crate::config::Settings;
 use crate::observe::{self, Format, Level};
-use args::{Arguments, Command, ConfigCommand, Since, UserCommand};
+use args::{Arguments, Command, ConfigCommand, CredentialCommand, Since, UserCommand};
 use clap::Parser;
 use output::Failure;
 use std::process::ExitCode;
@@ -140,10 +144,18 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Check { rebuild } => check::run(&configuration::load(config)?, rebuild, json),
         Command::Config(ConfigCommand::Check) => configuration::check(config, json),
         Command::Config(ConfigCommand::Show) => configuration::show(config, json),
+        Command::Credential(CredentialCommand::Create { out, name, days }) => {
+            credential::make(&out, &name, days, json)
+        }
+        Command::Credential(CredentialCommand::List) => credential::list(&configuration::load(config)?, json),
+        Command::Credential(CredentialCommand::Test { name }) => {
+            credential::test(&configuration::load(config)?, name.as_deref(), json)
+        }
         Command::Demo { keep } => demonstrate(keep, json),
         Command::Doctor(arguments) => doctor::run(config, arguments, json),
         Command::Tail(arguments) => tail::run(&arguments, config, json),
         Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
+        Command::Pull { name, status } => pull::run(&configuration::load(config)?, name, status, json),
         Command::Status => status::status(&configuration::load(config)?, json),
         Command::Scrub { now, close } => scrub::run(&configuration::load(config)?, now, close, json),
         Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),
@@ -176,6 +188,10 @@ fn user(command: UserCommand, settings: &Settings, json: bool) -> Result<u8, Fai
         UserCommand::Show { user, mailbox } => {
             ask(settings, Request::ShowUser { user, gateway_mailbox: mailbox }, json, user::show)
         }
+        UserCommand::Sync(arguments) => user_sync::sync(settings, arguments, json),
+        UserCommand::Plans => user_sync::plans(settings, json),
+        UserCommand::Rollback(arguments) => user_sync::rollback(settings, arguments, json),
+        UserCommand::Find(arguments) => user_sync::find(settings, arguments, json),
     }
 }
 

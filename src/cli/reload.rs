@@ -9,9 +9,9 @@
 use super::configuration::notices;
 use super::limits;
 use super::renewal;
-use super::service::{Running, in_flight_limits, log_directory, smtp_settings};
+use super::service::{Running, in_flight_limits, smtp_settings};
 use super::start::reserve_octets;
-use crate::admin::configured_level;
+use crate::admin::{configured_level, log_reload};
 use crate::config::{self, Settings};
 use crate::observe;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ impl Running {
         let settings = self.settings.current();
         let reloaded = tokio::task::spawn_blocking(move || {
             if !read_again {
-                log_directory(&directory.reload(), false);
+                log_reload(&directory.reload(), false);
+                directory.ask_soon();
             }
             renewal::reload(&tls, &settings)
         });
@@ -83,6 +84,7 @@ impl Running {
         self.pipeline.replace_exchange(&settings.exchange);
         self.pipeline.replace_assign(&settings.assign, &settings.domains);
         self.pipeline.limit_in_flight(in_flight_limits(&settings));
+        self.pullers.configure(&settings.pullers);
         self.embedded.set_reserve(reserve_octets(&settings));
         self.embedded.set_ballast(settings.store.ballast_bytes);
         self.embedded.set_scrub(settings.store.scrub_bytes_per_second);
@@ -106,10 +108,10 @@ impl Running {
         let (directory, sources) = (Arc::clone(&self.directory), settings.directories.clone());
         let read = tokio::task::spawn_blocking(move || directory.reconfigure(&sources)).await;
         let Ok(report) = read else { return false };
-        log_directory(&report, false);
+        log_reload(&report, false);
         if !report.taken {
             let bad = report.sources.iter().filter(|source| source.error.is_some());
-            let bad: Vec<String> = bad.map(|source| source.path.display().to_string()).collect();
+            let bad: Vec<String> = bad.map(|source| source.place.clone()).collect();
             let error = format!("[[directory]] cannot be read: {}", bad.join(", "));
             tracing::error!(event = "config.kept", error);
             self.settings.note_fault(Some(error));

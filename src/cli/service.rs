@@ -14,23 +14,24 @@ use super::notify::Notify;
 use super::renewal;
 use super::signals::Signals;
 use super::start::{StartError, bind, check_secrets, identity, open_directory, open_store};
+use super::syncing;
 use super::vitals::Vitals;
 use crate::admin::watch::Watch;
 use crate::admin::{self, Context, PORTS_FILE, Ports, Serving};
 use crate::config::{Live, Settings};
-use crate::directory::{Directory, ReloadReport};
+use crate::directory::Directory;
 use crate::fetch::auth::Logins;
 use crate::fetch::door::Protocol;
 use crate::fetch::imap::server::Imap;
 use crate::fetch::pop3::server::Pop3;
 use crate::fetch::stored::StoredMaildrops;
-use crate::mail::Untrusted;
 use crate::net::admission::{Admission, AdmissionPolicy};
 use crate::net::drain::Drain;
 use crate::net::listen::{self, Listener};
 use crate::net::tls::TlsIdentity;
 use crate::observe::{Visits, metrics, now};
 use crate::pipeline::{InFlightLimits, Pipeline};
+use crate::pull::{self, Pullers};
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Store};
 use rustls::pki_types::CertificateDer;
@@ -41,10 +42,6 @@ use tokio::task::{AbortHandle, JoinSet};
 
 /// How long POP3 and IMAP connections may go on once the server ends: a message being fetched may be finished.
 const FETCH_DRAIN_WAIT: Duration = Duration::from_secs(30);
-/// How often the files of the directory are looked at.
-const DIRECTORY_LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// Conflicts logged of one source; the rest is counted.
-const CONFLICTS_LOGGED_MAX: usize = 20;
 
 /// Starts gateways.
 #[derive(Debug)]
@@ -68,6 +65,8 @@ pub struct Running {
     /// Who may be connected to SMTP.
     pub(super) admission: Admission,
     visits: Visits,
+    /// Fetch from accounts elsewhere.
+    pub(super) pullers: Arc<Pullers>,
     /// None until it has begun.
     pub(super) alarms: Option<Arc<Watch>>,
     pub(super) tls: Arc<TlsIdentity>,
@@ -98,12 +97,16 @@ impl Daybook {
 
 async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running, StartError> {
     let tls = Arc::new(identity(&settings)?);
-    let directory = Arc::new(open_directory(settings.directories.clone()).await?);
+    let directory = Arc::new(open_directory(&settings).await?);
     let bound = bind(&settings).await?;
     let store = Arc::clone(&embedded) as Arc<dyn Store>;
     let pipeline = Pipeline::new(Arc::clone(&store), Arc::clone(&directory), &settings.exchange);
     pipeline.replace_assign(&settings.assign, &settings.domains);
     pipeline.limit_in_flight(in_flight_limits(&settings));
+    let (live, drain) = (Live::new(settings), Drain::new());
+    let settings = live.current();
+    let receiver = Arc::clone(&pipeline) as Arc<dyn smtp::Receiver>;
+    let pulling = pull::Gateway { store: Arc::clone(&store), receiver, settings: live.clone() };
 
     let mut running = Running {
         ports: bound.ports,
@@ -111,14 +114,15 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
         directory,
         smtp: Arc::new(smtp_settings(&settings)).into(),
         admission: Admission::new(limits::smtp(&settings, limits::descriptors())),
-        settings: Live::new(settings),
+        settings: live,
         config_file: None,
         embedded,
         visits: Visits::default(),
         pipeline,
+        pullers: Pullers::new(pulling, drain.clone()),
         alarms: None,
         tls,
-        drain: Drain::new(),
+        drain,
         services: JoinSet::new(),
         vital: Vec::new(),
         admin_drain: Drain::new(),
@@ -129,9 +133,11 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
     // No waiting from here on: whoever is told to end while starting ends at once, and must not leave connections behind.
     running.serve_smtp(bound.smtp);
     running.serve_fetch([bound.pop3, bound.pop3s], [bound.imap, bound.imaps]);
-    running.services.spawn(watch(Arc::clone(&running.directory), running.drain.clone()));
+    running.services.spawn(syncing::watch(Arc::clone(&running.directory), running.drain.clone()));
     running.services.spawn(renewal::watch(Arc::clone(&running.tls), running.drain.clone()));
     running.services.spawn(admin::show_waiting(running.context()));
+    running.pullers.configure(&settings.pullers);
+    running.services.spawn(Arc::clone(&running.pullers).serve());
     let (context, admin_drain) = (running.context(), running.admin_drain.clone());
     running.admin.spawn(admin::http::serve(bound.http, context.clone(), admin_drain.clone()));
     running.admin.spawn(bound.admin.serve(context, admin_drain));
@@ -170,21 +176,6 @@ pub(super) fn in_flight_limits(settings: &Settings) -> InFlightLimits {
         octets_max: settings.smtp.max_in_flight_bytes,
         message_octets_max: settings.smtp.max_message_bytes,
         wait: Duration::from_secs(settings.smtp.in_flight_seconds),
-    }
-}
-
-/// Puts changes of the directory's files in force as they come.
-async fn watch(directory: Arc<Directory>, drain: Drain) {
-    loop {
-        tokio::select! {
-            () = drain.started() => return,
-            () = tokio::time::sleep(DIRECTORY_LOOK_INTERVAL) => {}
-        }
-        let directory = Arc::clone(&directory);
-        let looked = tokio::task::spawn_blocking(move || directory.changed().then(|| directory.reload()));
-        if let Ok(Some(report)) = looked.await {
-            log_directory(&report, false);
-        }
     }
 }
 
@@ -286,6 +277,7 @@ impl Running {
             visits: self.visits.clone(),
             refused_mail: self.pipeline.refused_mail(),
             watch: self.alarms.clone(),
+            pullers: Some(Arc::clone(&self.pullers)),
         }
     }
 
@@ -323,25 +315,5 @@ pub(super) fn log_open_report(report: &OpenReport) {
     }
     if report.replayed_groups > 0 {
         tracing::info!(event = "store.replayed", groups = report.replayed_groups);
-    }
-}
-
-/// Logs what reading the directory brought, source by source.
-pub(super) fn log_directory(report: &ReloadReport, first: bool) {
-    for source in &report.sources {
-        let path = source.path.display();
-        let (users, changed) = (source.users, source.changed);
-        match &source.error {
-            None if first => tracing::info!(event = "directory.loaded", %path, users),
-            None => tracing::info!(event = "directory.reloaded", %path, users, changed),
-            Some(reason) => tracing::error!(event = "directory.kept", %path, users, %reason),
-        }
-        for conflict in source.conflicts.iter().take(CONFLICTS_LOGGED_MAX) {
-            tracing::warn!(event = "directory.conflict", %path, conflict = %Untrusted(&conflict.to_string()));
-        }
-        let unlogged = source.conflicts.len().saturating_sub(CONFLICTS_LOGGED_MAX);
-        if unlogged > 0 {
-            tracing::warn!(event = "directory.conflict", %path, unlogged);
-        }
     }
 }

@@ -112,6 +112,11 @@ impl Cloud {
         }
     }
 
+    /// What a token for Microsoft Graph is asked for.
+    pub fn graph_scope(self) -> String {
+        format!("https://{}/.default", self.graph_host())
+    }
+
     /// The host of Microsoft Graph.
     pub fn graph_host(self) -> &'static str {
         match self {

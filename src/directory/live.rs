@@ -1,178 +1,167 @@
 //! The directory in force: what every source last said, and the snapshots made of it.
 
-use super::snapshot::{Conflict, Snapshot, User};
-use super::source::SourceError;
-use super::source::file::{self, Fingerprint};
+use super::entry::{Entry, Work};
+use super::merged::{State, lock};
+use super::report::{ReloadReport, SourceFault, SourceReport, SourceStatus, SyncMode, SyncRefusal, Trigger};
+use super::roll::Roll;
+use super::snapshot::Snapshot;
+use super::source::{self, Source};
 use crate::config::{DIRECTORY_SOURCES_MAX, DirectorySource};
 use crate::mail::{AddressKey, GatewayMailbox, Timestamp};
 use crate::observe::now;
 use arc_swap::ArcSwap;
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-/// Which sources serve a gateway mailbox: bit n stands for source n.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct SourceSet(u64);
+/// Folder in `data_dir` in which every source has one of its own.
+pub const STATE_FOLDER: &str = "directory";
 
-impl SourceSet {
-    fn with(self, source: usize) -> SourceSet {
-        SourceSet(self.0 | 1u64.checked_shl(source as u32).unwrap_or(0))
-    }
-
-    fn holds(self, source: usize) -> bool {
-        self.0 & 1u64.checked_shl(source as u32).unwrap_or(0) != 0
-    }
-}
-
-/// One `[[directory]]` and the gateway mailboxes it serves.
-#[derive(Debug)]
-struct Source {
-    path: PathBuf,
-    /// Logins and addresses; `None` is all.
-    mailboxes: Option<HashSet<AddressKey>>,
-}
-
-impl Source {
-    fn of(configured: &DirectorySource) -> Source {
-        let path = PathBuf::from(configured.kind.place());
-        let names = configured.mailboxes.as_ref();
-        Source { path, mailboxes: names.map(|names| names.iter().map(|name| AddressKey::of(name)).collect()) }
-    }
-
-    fn serves(&self, names: &[AddressKey]) -> bool {
-        match &self.mailboxes {
-            None => true,
-            Some(served) => names.iter().any(|name| served.contains(name)),
-        }
-    }
-}
-
-/// What the sources said last, merged for every set of them that serves some gateway mailbox.
-struct State {
-    sources: Arc<[Source]>,
-    lists: Vec<List>,
-    readings: Vec<Reading>,
-    /// Grows when a gateway mailbox turns up that two names in different sources both mean.
-    snapshots: Mutex<HashMap<SourceSet, Arc<Snapshot>>>,
-}
-
-impl State {
-    /// What was last read of each of these sources; nothing of those it did not have.
-    fn carried_over(&self, sources: &[Source]) -> (Vec<List>, Vec<Reading>) {
-        let had = |source: &Source| {
-            let place = self.sources.iter().position(|had| had.path == source.path)?;
-            Some((Arc::clone(self.lists.get(place)?), *self.readings.get(place)?))
-        };
-        let none = || (Arc::from(Vec::new()), Reading::default());
-        sources.iter().map(|source| had(source).unwrap_or_else(none)).unzip()
-    }
-
-    fn snapshot(&self, set: SourceSet) -> Arc<Snapshot> {
-        let mut snapshots = lock(&self.snapshots);
-        Arc::clone(snapshots.entry(set).or_insert_with(|| Arc::new(merge(&self.lists, set))))
-    }
-}
-
-/// The users of one source.
-type List = Arc<[Arc<User>]>;
-
-/// How reading a source went.
-#[derive(Clone, Copy, Debug, Default)]
-struct Reading {
-    last_good: Option<Timestamp>,
-    is_good: bool,
-}
-
-/// What was last seen of the files.
-#[derive(Default)]
-struct Watch {
-    /// When last read, well or badly: a bad file is not read again until it changes.
-    read: Vec<Option<Fingerprint>>,
-    /// At the last look.
-    looked: Vec<Option<Fingerprint>>,
-}
+/// Makes the source that a `[[directory]]` asks for.
+type Make = dyn Fn(&DirectorySource) -> Box<dyn Source> + Send + Sync;
 
 /// All sources and what is in force of them. Shared between the tasks of a server; every method takes `&self`.
 pub struct Directory {
-    current: ArcSwap<State>,
-    watch: Mutex<Watch>,
-    /// Held while reloading: two reloads at once could put the older list in force.
-    reloading: Mutex<()>,
-}
-
-/// What a reload did, source by source, in the order of the configuration.
-#[derive(Debug)]
-pub struct ReloadReport {
-    /// One for each source.
-    pub sources: Vec<SourceReport>,
-    /// They are in force. If not, other sources are, as before.
-    pub taken: bool,
-}
-
-impl ReloadReport {
-    /// True when every source was read.
-    pub fn is_good(&self) -> bool {
-        self.sources.iter().all(|source| source.error.is_none())
-    }
-}
-
-/// How a source stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceStatus {
-    /// Its file.
-    pub path: PathBuf,
-    /// Users of it in force.
-    pub users: usize,
-    /// Whether its last reading was taken. If not, an older list is in force, or none.
-    pub is_good: bool,
-    /// When it was last read well. It is read when it changes, not regularly.
-    pub last_good: Option<Timestamp>,
-}
-
-/// What a reload did to one source.
-#[derive(Debug)]
-pub struct SourceReport {
-    /// Its file.
-    pub path: PathBuf,
-    /// Users of it now in force. With an error: those of the last good list, 0 when there was none yet.
-    pub users: usize,
-    /// True when the list in force is another than before.
-    pub changed: bool,
-    /// Claims of its users that were not granted, because of an earlier user here or in an earlier source.
-    pub conflicts: Vec<Conflict>,
-    /// Why the file was not taken. The list in force before it stays.
-    pub error: Option<SourceError>,
+    pub(super) current: ArcSwap<State>,
+    /// Held while something else comes in force: two at once could put the older one there.
+    pub(super) changing: Mutex<()>,
+    make: Box<Make>,
+    /// Where lists are kept; `None`: in memory.
+    state_dir: Option<PathBuf>,
 }
 
 impl Directory {
-    /// Reads all sources for the first time. Never fails: a source that cannot be read has no users, and the
-    /// report says so.
+    /// Opens all sources with nothing kept on disk, and reads those that are files. Never fails: a source that cannot be read has
+    /// no users, and the report says so. Blocks on the disk.
     pub fn open(sources: &[DirectorySource]) -> (Directory, ReloadReport) {
-        let nothing = State {
-            sources: Arc::from(Vec::new()),
-            lists: Vec::new(),
-            readings: Vec::new(),
-            snapshots: Mutex::default(),
-        };
-        let directory = Directory {
-            current: ArcSwap::from_pointee(nothing),
-            watch: Mutex::default(),
-            reloading: Mutex::default(),
-        };
-        let all = sources.iter().take(DIRECTORY_SOURCES_MAX).map(Source::of).collect();
-        let report = directory.read_all(all, false);
+        Directory::open_with(sources, None, source::open)
+    }
+
+    /// Opens all sources. What was in force when the program ended is at once; then those that are files are read. Those that are
+    /// asked over the network are due at once, and are not waited for. Never fails. Blocks on the disk.
+    pub fn open_kept(sources: &[DirectorySource], data_dir: &Path) -> (Directory, ReloadReport) {
+        Directory::open_with(sources, Some(data_dir), source::open)
+    }
+
+    /// Opens all sources with what was in force when the last program ended, and reads none: for whoever is about to ask one.
+    /// Never fails. Blocks on the disk.
+    pub fn open_unread(sources: &[DirectorySource], data_dir: &Path) -> Directory {
+        let directory = Directory::nothing(Some(data_dir), source::open);
+        directory.take(sources);
+        directory
+    }
+
+    /// As [`open_kept`](Directory::open_kept), with sources made otherwise, and kept in memory without a `data_dir`.
+    pub fn open_with(
+        sources: &[DirectorySource],
+        data_dir: Option<&Path>,
+        make: impl Fn(&DirectorySource) -> Box<dyn Source> + Send + Sync + 'static,
+    ) -> (Directory, ReloadReport) {
+        let directory = Directory::nothing(data_dir, make);
+        directory.take(sources);
+        let report = directory.reload();
         (directory, report)
     }
 
-    /// Reads these sources in place of those it had. One that it had too keeps its list when it cannot be read now.
-    /// Blocks on the disk.
+    /// Without any source yet.
+    fn nothing(
+        data_dir: Option<&Path>,
+        make: impl Fn(&DirectorySource) -> Box<dyn Source> + Send + Sync + 'static,
+    ) -> Directory {
+        Directory {
+            current: ArcSwap::from_pointee(State::of(Vec::new(), Vec::new())),
+            changing: Mutex::default(),
+            make: Box::new(make),
+            state_dir: data_dir.map(|data_dir| data_dir.join(STATE_FOLDER)),
+        }
+    }
+
+    /// Has every source that is asked over the network at regular times be due now.
+    pub fn ask_soon(&self) {
+        for entry in &self.current.load().entries {
+            entry.ask_soon();
+        }
+    }
+
+    /// Puts these sources in place of those it had. One that it had too, by name, keeps what is in force of it. Those that are files
+    /// are read; others are due at once where their settings changed. Blocks on the disk.
     ///
-    /// When one that it did not have cannot be read, everything stays as it was, and [`ReloadReport::taken`] is false: a
+    /// When a file that it did not have cannot be read, everything stays as it was, and [`ReloadReport::taken`] is false: a
     /// mistyped path must not make nobody of all users.
     pub fn reconfigure(&self, sources: &[DirectorySource]) -> ReloadReport {
-        let _one_at_a_time = lock(&self.reloading);
-        self.read_all(sources.iter().take(DIRECTORY_SOURCES_MAX).map(Source::of).collect(), true)
+        let before = self.current.load_full();
+        let had = |new: &DirectorySource| {
+            let mut entries = before.entries.iter();
+            entries.any(|entry| entry.name() == new.name && entry.configured.kind.place() == new.kind.place())
+        };
+        let new = sources.iter().filter(|new| new.kind.path().is_some() && !had(new));
+        let unread = new.filter_map(|new| {
+            let error = (self.make)(new).read(&|| true).err()?;
+            Some(SourceReport { error: Some(SourceFault::from(&error)), ..SourceReport::of(new) })
+        });
+        let unread: Vec<SourceReport> = unread.collect();
+        if !unread.is_empty() {
+            return ReloadReport { sources: unread, taken: false };
+        }
+        self.take(sources);
+        self.reload()
+    }
+
+    /// Goes on with these sources and what was in force of them. Reads none.
+    fn take(&self, sources: &[DirectorySource]) {
+        let _one_at_a_time = lock(&self.changing);
+        let before = self.current.load_full();
+        let mut entries = Vec::with_capacity(sources.len());
+        let mut rolls = Vec::with_capacity(sources.len());
+        for new in sources.iter().take(DIRECTORY_SOURCES_MAX) {
+            let had = before.entries.iter().position(|entry| entry.name() == new.name);
+            let (entry, roll) =
+                match had.and_then(|place| Some((before.entries.get(place)?, before.rolls.get(place)?))) {
+                    Some((entry, roll)) if entry.configured == *new => (Arc::clone(entry), roll.clone()),
+                    Some((entry, roll)) => {
+                        let work = Arc::clone(&entry.work);
+                        work.expect_anew();
+                        (Arc::new(Entry::new(new, (self.make)(new), work)), roll.clone())
+                    }
+                    None => {
+                        let (work, roll) = Work::open(self.state_dir.as_deref(), &new.name);
+                        (Arc::new(Entry::new(new, (self.make)(new), Arc::new(work))), roll)
+                    }
+                };
+            entry.ask_at_once();
+            entries.push(entry);
+            rolls.push(roll);
+        }
+        self.current.store(Arc::new(State::of(entries, rolls)));
+    }
+
+    /// Reads the sources that are files again and puts in force those that are good. Blocks on the disk.
+    pub fn reload(&self) -> ReloadReport {
+        let state = self.current.load_full();
+        let read =
+            |entry: &Arc<Entry>| self.reread(entry).unwrap_or_else(|| SourceReport::of(&entry.configured));
+        let mut sources: Vec<SourceReport> = state.entries.iter().map(read).collect();
+        // What came in force of one can refuse a claim of another.
+        let state = self.current.load();
+        for (source, report) in sources.iter_mut().enumerate() {
+            report.users = state.roll(source).map_or(0, |roll| roll.users.len());
+            report.conflicts = state.conflicts(source);
+            if let Some(entry) = state.entries.get(source) {
+                report.state_faults.clone_from(&lock(&entry.work.standing).faults);
+            }
+        }
+        ReloadReport { sources, taken: true }
+    }
+
+    /// `None` of a source that is no file, or is being read already.
+    fn reread(&self, entry: &Arc<Entry>) -> Option<SourceReport> {
+        if !entry.is_watched() {
+            return None;
+        }
+        let _busy = entry.work.begin(entry.name()).ok()?;
+        let sync = self.sync_entry(entry, SyncMode::Apply, Trigger::Change, &|| true).ok()?;
+        let changed = matches!(sync.outcome, super::report::Outcome::Applied { .. });
+        let error = sync.outcome.fault().cloned();
+        Some(SourceReport { changed, error, sync: Some(sync), ..SourceReport::of(&entry.configured) })
     }
 
     /// The users of a gateway mailbox. A source may name it by any of its addresses on record, current or former, or
@@ -181,334 +170,67 @@ impl Directory {
         let addresses = gateway_mailbox.addresses.iter().map(|served| &served.address);
         let names: Vec<AddressKey> =
             addresses.flat_map(|address| [address.key(), AddressKey::of(address.local())]).collect();
-        let state = self.current.load();
-        state.snapshot(serving(&state.sources, &names))
-    }
-
-    /// Reads all sources again and puts in force those that are good. Blocks on the disk.
-    pub fn reload(&self) -> ReloadReport {
-        let _one_at_a_time = lock(&self.reloading);
-        self.read_all(Arc::clone(&self.current.load().sources), false)
-    }
-
-    /// Only while `reloading` is held. With `all_or_none`, what is new and bad is not taken, nor is anything else then.
-    fn read_all(&self, sources: Arc<[Source]>, all_or_none: bool) -> ReloadReport {
-        // Looked at before reading: a write in between makes the next look differ, so it is not missed.
-        let looks = look(&sources);
-        let before = self.current.load_full();
-        let (mut lists, mut readings) = before.carried_over(&sources);
-        let mut report = ReloadReport { sources: Vec::with_capacity(sources.len()), taken: true };
-        for ((source, list), reading) in sources.iter().zip(&mut lists).zip(&mut readings) {
-            let read = reload_source(&source.path, list);
-            reading.is_good = read.error.is_none();
-            if reading.is_good {
-                reading.last_good = Some(now());
-            }
-            report.sources.push(read);
-        }
-        let is_known = |source: &Source| before.sources.iter().any(|had| had.path == source.path);
-        let bad =
-            sources.iter().zip(&readings).any(|(source, reading)| !reading.is_good && !is_known(source));
-        if all_or_none && bad {
-            report.taken = false;
-            return report;
-        }
-        let mut known: Vec<SourceSet> = Vec::new();
-        if Arc::ptr_eq(&before.sources, &sources) {
-            known.extend(lock(&before.snapshots).keys());
-        }
-        known.extend(named_sets(&sources));
-        known.sort_unstable();
-        known.dedup();
-        let snapshots: HashMap<SourceSet, Arc<Snapshot>> =
-            known.into_iter().map(|set| (set, Arc::new(merge(&lists, set)))).collect();
-        report_conflicts(&mut report, &snapshots);
-        self.current.store(Arc::new(State { sources, lists, readings, snapshots: Mutex::new(snapshots) }));
-        let mut watch = lock(&self.watch);
-        watch.read.clone_from(&looks);
-        watch.looked = looks;
-        report
+        self.current.load().snapshot_for(&names)
     }
 
     /// How every source stands, in the order of the configuration.
     pub fn sources(&self) -> Vec<SourceStatus> {
         let state = self.current.load();
-        let sources = state.sources.iter().zip(&state.lists).zip(&state.readings);
-        sources
-            .map(|((source, list), reading)| SourceStatus {
-                path: source.path.clone(),
-                users: list.len(),
-                is_good: reading.is_good,
-                last_good: reading.last_good,
-            })
-            .collect()
+        let now = now();
+        let both = state.entries.iter().zip(&state.rolls);
+        both.map(|(entry, roll)| entry.status(roll.as_ref(), now)).collect()
     }
 
-    /// True when some file differs from what was last read and has stopped changing: it looked the same at the
-    /// call before. To be polled every few seconds; cheap, no file is read.
+    /// What is in force of a source; `None` when there is no such source, or it was never read.
+    pub fn roll(&self, source: &str) -> Option<Arc<Roll>> {
+        let state = self.current.load();
+        let place = state.entries.iter().position(|entry| entry.name() == source)?;
+        state.roll(place).map(Arc::clone)
+    }
+
+    /// Names of the sources that are to be asked now: their time has come, or a file of theirs differs from what was last read
+    /// and has stopped changing: it looked the same at the call before. To be polled every few seconds; cheap, no file is read.
+    /// One that is being read already is not named.
+    pub fn due(&self, now: Timestamp) -> Vec<String> {
+        let state = self.current.load();
+        let is_due = |entry: &&Arc<Entry>| {
+            // Looked at in any case: two looks in a row must be the same.
+            let has_changed = entry.has_changed();
+            let has_come = lock(&entry.work.standing).next_due.is_some_and(|due| due <= now);
+            (has_changed || has_come) && entry.work.begin(entry.name()).is_ok()
+        };
+        state.entries.iter().filter(is_due).map(|entry| entry.name().to_owned()).collect()
+    }
+
+    /// True when a file differs from what was last read and has stopped changing, as [`due`](Directory::due) says it.
     pub fn changed(&self) -> bool {
-        let looks = look(&self.current.load().sources);
-        let mut watch = lock(&self.watch);
-        let settled = watch.looked.iter().zip(&looks).all(|(last, now)| last == now);
-        let differs = watch.read != looks;
-        watch.looked = looks;
-        differs && settled
+        let state = self.current.load();
+        state.entries.iter().filter(|entry| entry.has_changed()).count() > 0
+    }
+
+    pub(super) fn entry(&self, source: &str) -> Result<Arc<Entry>, SyncRefusal> {
+        let state = self.current.load();
+        let entry = state.entries.iter().find(|entry| entry.name() == source);
+        entry.map(Arc::clone).ok_or_else(|| SyncRefusal::NoSuchSource(source.to_owned()))
     }
 }
 
-fn look(sources: &[Source]) -> Vec<Option<Fingerprint>> {
-    sources.iter().map(|source| Fingerprint::look(&source.path)).collect()
-}
-
-fn serving(sources: &[Source], names: &[AddressKey]) -> SourceSet {
-    let serving = sources.iter().enumerate().filter(|(_, source)| source.serves(names));
-    serving.fold(SourceSet::default(), |set, (index, _)| set.with(index))
-}
-
-/// The sets of sources that the configuration lets one expect: one for each name in it, and one for all
-/// gateway mailboxes it does not name.
-fn named_sets(sources: &[Source]) -> HashSet<SourceSet> {
-    let names = sources.iter().filter_map(|source| source.mailboxes.as_ref()).flatten();
-    let mut sets: HashSet<SourceSet> =
-        names.map(|name| serving(sources, std::slice::from_ref(name))).collect();
-    sets.insert(serving(sources, &[]));
-    sets
-}
-
-fn reload_source(path: &Path, list: &mut List) -> SourceReport {
-    let mut changed = false;
-    let error = match file::read(path) {
-        Ok(users) => {
-            changed =
-                users.len() != list.len() || users.iter().zip(list.iter()).any(|(new, old)| *new != **old);
-            if changed {
-                *list = users.into_iter().map(Arc::new).collect();
-            }
-            None
-        }
-        Err(error) => Some(error),
-    };
-    SourceReport { path: path.to_owned(), users: list.len(), changed, conflicts: Vec::new(), error }
-}
-
-fn merge(lists: &[List], set: SourceSet) -> Snapshot {
-    // Sources left out are merged as empty lists, so that a conflict's list is the number of its source.
-    let lists = lists.iter().enumerate();
-    Snapshot::merge(lists.map(|(index, list)| if set.holds(index) { &**list } else { &[] }))
-}
-
-/// Gives each conflict of any snapshot to the source of the user who went without, once.
-fn report_conflicts(report: &mut ReloadReport, snapshots: &HashMap<SourceSet, Arc<Snapshot>>) {
-    let mut sets: Vec<_> = snapshots.iter().collect();
-    sets.sort_unstable_by_key(|(set, _)| **set);
-    let mut seen = HashSet::new();
-    for conflict in sets.into_iter().flat_map(|(_, snapshot)| snapshot.conflicts()) {
-        if let Some(source) = report.sources.get_mut(conflict.list)
-            && seen.insert(conflict)
-        {
-            source.conflicts.push(conflict.clone());
+impl SourceReport {
+    /// Of one that was not read now.
+    fn of(configured: &DirectorySource) -> SourceReport {
+        SourceReport {
+            name: configured.name.clone(),
+            kind: configured.kind.as_str(),
+            place: configured.kind.place(),
+            users: 0,
+            changed: false,
+            conflicts: Vec::new(),
+            error: None,
+            sync: None,
+            state_faults: Vec::new(),
         }
     }
-}
-
-/// A panic elsewhere must not stop mail: what these locks guard is whole after every statement.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mail::{
-        EnvelopeHeaders, GatewayAddress, GatewayMailboxId, GatewayMailboxState, Keeping, Profile, Role, Trust,
-    };
-    use std::fmt::Write as _;
-
-    fn user(id: &str, addresses: &[&str]) -> String {
-        format!("[[user]]\nid = '{id}'\nname = '{id}'\naddresses = {addresses:?}\n")
-    }
-
-    fn source(path: &Path, mailboxes: Option<&[&str]>) -> DirectorySource {
-        DirectorySource {
-            mailboxes: mailboxes.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
-            ..DirectorySource::file(path.display().to_string(), path)
-        }
-    }
-
-    /// One with these local parts, the current one first.
-    fn gateway_mailbox(logins: &[&str]) -> GatewayMailbox {
-        let address = |login: &&str| GatewayAddress {
-            address: format!("{login}@gw.example").parse().unwrap(),
-            until: None,
-        };
-        GatewayMailbox {
-            id: GatewayMailboxId::new(1, [0; 10]),
-            name: "one".to_owned(),
-            addresses: logins.iter().map(address).collect(),
-            tenant: None,
-            profile: Profile::default(),
-            state: GatewayMailboxState::default(),
-            archive: true,
-            created_at: Timestamp::from_unix_ms(0),
-            public_key: String::new(),
-            trust: Trust::default(),
-            role: Role::default(),
-            envelope_headers: EnvelopeHeaders::default(),
-            keeping: Keeping::default(),
-            holds: Vec::new(),
-            former_keys: Vec::new(),
-            deleted_at: None,
-            fetch: crate::mail::FetchRules::default(),
-            view_from: None,
-        }
-    }
-
-    fn ids(directory: &Directory, login: &str) -> Vec<String> {
-        let snapshot = directory.snapshot_of(&gateway_mailbox(&[login]));
-        snapshot.users().iter().map(|user| user.id.clone()).collect()
-    }
-
-    /// Polls as the server does until a change is reported.
-    fn looks_until_changed(directory: &Directory) -> usize {
-        (1..=10).find(|_| directory.changed()).unwrap_or(usize::MAX)
-    }
-
-    #[test]
-    fn each_gateway_mailbox_sees_the_sources_that_serve_it_in_order() {
-        let dir = tempfile::tempdir().unwrap();
-        let [all, named] = ["all.toml", "named.toml"].map(|name| dir.path().join(name));
-        std::fs::write(&all, user("a", &["al@x.example", "info@x.example"])).unwrap();
-        std::fs::write(&named, user("n", &["nora@x.example", "info@x.example"])).unwrap();
-        let served: &[&str] = &["MBX-1", "mbx-2@gw.example"];
-        let (directory, report) = Directory::open(&[source(&all, None), source(&named, Some(served))]);
-        assert!(report.is_good());
-        assert_eq!(ids(&directory, "mbx-1"), ["a", "n"]);
-        assert_eq!(ids(&directory, "Mbx-2"), ["a", "n"]);
-        assert_eq!(ids(&directory, "mbx-3"), ["a"]);
-        let snapshot_of = |logins: &[&str]| directory.snapshot_of(&gateway_mailbox(logins));
-        assert!(Arc::ptr_eq(&snapshot_of(&["mbx-1"]), &snapshot_of(&["mbx-2"])));
-        assert!(Arc::ptr_eq(&snapshot_of(&["mbx-new", "mbx-2"]), &snapshot_of(&["mbx-2"])), "a new address");
-        let counts: Vec<usize> = report.sources.iter().map(|source| source.conflicts.len()).collect();
-        assert_eq!(counts, [0, 1]);
-    }
-
-    #[test]
-    fn other_sources_take_the_place_of_the_old_and_known_ones_keep_their_lists() {
-        let dir = tempfile::tempdir().unwrap();
-        let [one, two] = ["one.toml", "two.toml"].map(|name| dir.path().join(name));
-        std::fs::write(&one, user("a", &["a@x.example"])).unwrap();
-        std::fs::write(&two, user("b", &["b@x.example"])).unwrap();
-        let (directory, _) = Directory::open(&[source(&one, None)]);
-        assert_eq!(ids(&directory, "mbx-1"), ["a"]);
-        std::fs::write(&one, "not a list").unwrap();
-        let report = directory.reconfigure(&[source(&two, Some(&["mbx-1"])), source(&one, None)]);
-        assert!(!report.is_good());
-        assert_eq!(ids(&directory, "mbx-1"), ["b", "a"], "a bad file never replaces a good list");
-        assert_eq!(ids(&directory, "mbx-2"), ["a"]);
-        let none = dir.path().join("none.toml");
-        let report = directory.reconfigure(&[source(&two, None), source(&none, None)]);
-        assert!(!report.taken && !report.is_good());
-        assert_eq!(ids(&directory, "mbx-2"), ["a"], "a mistyped path changes nothing");
-        assert!(directory.reconfigure(&[]).is_good());
-        assert_eq!(ids(&directory, "mbx-1"), Vec::<String>::new());
-        assert!(!directory.changed());
-    }
-
-    #[test]
-    fn a_bad_empty_or_missing_file_keeps_the_list_in_force() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("users.toml");
-        let (directory, report) = Directory::open(&[source(&path, None)]);
-        assert!(matches!(report.sources[0].error, Some(SourceError::Unreadable(_))));
-        assert_eq!(ids(&directory, "m"), Vec::<String>::new());
-
-        std::fs::write(&path, user("a", &["al@x.example"])).unwrap();
-        let report = directory.reload();
-        assert!(report.is_good() && report.sources[0].changed);
-        let kept = directory.snapshot_of(&gateway_mailbox(&["m"]));
-        let good = directory.sources();
-        assert!(good[0].is_good && good[0].users == 1 && good[0].last_good.is_some(), "{good:?}");
-        for bad in ["", "[[user]]\nid = 3", "[[user"] {
-            std::fs::write(&path, bad).unwrap();
-            let report = directory.reload();
-            let source = &report.sources[0];
-            assert!(source.error.is_some() && !source.changed && source.users == 1, "{bad}");
-            assert_eq!(ids(&directory, "m"), ["a"], "{bad}");
-            let status = directory.sources();
-            assert!(!status[0].is_good && status[0].last_good == good[0].last_good, "{status:?}");
-        }
-        std::fs::remove_file(&path).unwrap();
-        assert!(!directory.reload().is_good());
-        assert_eq!(ids(&directory, "m"), ["a"]);
-
-        std::fs::write(&path, user("b", &["bo@x.example"])).unwrap();
-        assert!(directory.reload().is_good());
-        assert_eq!(ids(&directory, "m"), ["b"]);
-        assert_eq!(kept.users()[0].id, "a", "a snapshot in use never changes");
-    }
-
-    #[test]
-    fn a_change_counts_when_two_looks_see_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("users.toml");
-        std::fs::write(&path, user("a", &["al@x.example"])).unwrap();
-        let (directory, _) = Directory::open(&[source(&path, None)]);
-        assert!(!directory.changed() && !directory.changed());
-
-        std::fs::write(&path, "[[us").unwrap();
-        assert!(!directory.changed(), "it may still be being written");
-        std::fs::write(&path, "[[user]] # one more").unwrap();
-        assert!(!directory.changed(), "it was");
-        assert!(directory.changed());
-        assert!(!directory.reload().is_good());
-        assert!(!directory.changed() && !directory.changed(), "a bad file is reported once");
-
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(looks_until_changed(&directory), 2);
-        assert!(!directory.reload().is_good());
-        std::fs::write(&path, user("b", &["bo@x.example"])).unwrap();
-        assert_eq!(looks_until_changed(&directory), 2);
-    }
-
-    #[test]
-    fn reports_an_unchanged_list_as_unchanged() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("users.toml");
-        std::fs::write(&path, user("a", &["al@x.example"])).unwrap();
-        let (directory, report) = Directory::open(&[source(&path, None)]);
-        assert!(report.sources[0].changed);
-        assert!(!directory.reload().sources[0].changed);
-    }
-
-    #[test]
-    fn takes_ten_thousand_users() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("users.toml");
-        let mut text = String::new();
-        for n in 0..10_000 {
-            writeln!(
-                text,
-                "{}",
-                user(&n.to_string(), &[&format!("u{n}@x.example"), &format!("a{n}@x.example")])
-            )
-            .unwrap();
-        }
-        std::fs::write(&path, text).unwrap();
-        let (directory, report) = Directory::open(&[source(&path, None)]);
-        assert_eq!((report.sources[0].users, report.is_good()), (10_000, true));
-        let found = directory
-            .snapshot_of(&gateway_mailbox(&["m"]))
-            .find(&AddressKey::of("A9999@x.example"))
-            .unwrap()
-            .id
-            .clone();
-        assert_eq!(found, "9999");
-    }
-
-    #[test]
-    fn without_sources_nobody_is_known() {
-        let (directory, report) = Directory::open(&[]);
-        assert!(report.is_good() && !directory.changed());
-        assert!(directory.snapshot_of(&gateway_mailbox(&["m"])).users().is_empty());
-    }
-}
+mod tests;

@@ -20,14 +20,38 @@
 //! [`mod@snapshot`] is pure; [`source`] alone touches the disk. This room knows no messages, and logs nothing: reports
 //! are returned to whoever asked for the reload.
 
+mod choose;
+mod diff;
+mod entry;
+mod filter;
+mod holders;
 mod live;
+mod merged;
+mod past;
+mod plan;
+mod report;
 mod roll;
+#[cfg(test)]
+mod sample;
+mod schedule;
 pub mod snapshot;
 pub mod source;
+mod state;
+mod sync;
 mod x500;
 
-pub use live::{Directory, ReloadReport, SourceReport, SourceStatus};
+pub use diff::{AddressChange, AddressMove, CHANGES_LISTED_MAX, Changes, Diff, Renamed, UserChange};
+pub use filter::{FILTERED_LISTED_MAX, FilteredOut};
+pub use live::{Directory, STATE_FOLDER};
+pub use past::Held;
+pub use plan::Alarm;
+pub use report::{
+    Claim, FoundAddress, Outcome, PlanSummary, ReloadReport, SnapshotSummary, SourceFault, SourceReport,
+    SourceStatus, SyncMode, SyncRefusal, SyncReport, Trigger,
+};
 pub use roll::{FORMER_MAX, Roll, Tenure};
 pub use snapshot::{Conflict, Contested, Form, Found, ProxyAddress, Snapshot, User};
 pub use source::{Candidate, CandidateKind, Listing, Skipped, Source, SourceError};
+pub use state::SNAPSHOTS_KEPT;
+pub use sync::CONFLICTS_LISTED_MAX;
 pub use x500::{is_encapsulated, is_x500};

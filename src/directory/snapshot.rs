@@ -4,10 +4,16 @@
 //! name stands in the list as `x500:/o=…` (as Exchange's `proxyAddresses` write it) and matches what journal
 //! reports write as `[EX:/o=…]` or encapsulated as `IMCEAEX-_o=…@domain` (`x500.rs`).
 //!
-//! Looking up is one hash; making a snapshot is linear in the number of addresses.
+//! Of what is known to have changed ([`Roll`]) it holds whose an address was before, so that a message is given to who had it
+//! when it was sent (`past.rs`). Most addresses never changed: they have one entry, as if there were no past.
+//!
+//! Looking up is one hash, two for what changed; making a snapshot is linear in the number of addresses.
 
+use super::past::{self, Held, Stretch};
+use super::roll::{Roll, Tenure};
 use super::x500::{self, X500_PREFIX};
-use crate::mail::{Address, AddressError, AddressKey};
+use crate::mail::{Address, AddressError, AddressKey, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -58,7 +64,7 @@ impl ProxyAddress {
 }
 
 /// What an address of the list is compared by.
-fn listed_key(text: &str) -> AddressKey {
+pub(super) fn listed_key(text: &str) -> AddressKey {
     let key = AddressKey::of(text);
     x500::read(&key).map_or(key, |name| name.key)
 }
@@ -95,7 +101,7 @@ impl User {
     }
 
     /// The domains of its SMTP addresses.
-    fn domains(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn domains(&self) -> impl Iterator<Item = &str> {
         let aliases = self.aliases.iter().filter_map(|alias| match alias {
             ProxyAddress::Smtp(address) => Some(address.domain()),
             ProxyAddress::X500(_) => None,
@@ -105,7 +111,8 @@ impl User {
 }
 
 /// What two users both claim.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Contested {
     /// An address. The later user goes without it.
     Address(AddressKey),
@@ -115,15 +122,16 @@ pub enum Contested {
 }
 
 /// A claim that was not granted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conflict {
     /// What was claimed.
     pub contested: Contested,
-    /// Id of the user who keeps it, the first in the order of the sources.
+    /// Id of the user who keeps it: whoever has had it in the earliest source, else the first there.
     pub kept_by: String,
     /// Id of the user who claimed it later.
     pub refused_to: String,
     /// Which of the merged lists the refused user stands in, counted from 0.
+    #[serde(skip)]
     pub list: usize,
 }
 
@@ -142,9 +150,13 @@ impl fmt::Display for Conflict {
 /// Where an address leads.
 #[derive(Clone, Copy, Debug)]
 struct Owner {
-    user: usize,
+    user: u32,
     /// Index into [`User::addresses`].
-    address: usize,
+    address: u32,
+    /// Number of the source.
+    list: u16,
+    /// It was not always so: `past` says more.
+    dated: bool,
 }
 
 /// How a report wrote an address that was found.
@@ -158,7 +170,7 @@ pub enum Form {
     Encapsulated,
 }
 
-/// Whose an address is.
+/// Whose an address is, or was.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
     /// The user's.
@@ -167,6 +179,8 @@ pub struct Found<'a> {
     pub proxy: &'a str,
     /// How it was written where it was looked up from.
     pub form: Form,
+    /// By what right, at the moment that was asked for.
+    pub held: Held,
 }
 
 /// Users by address. Immutable; share it in an [`Arc`].
@@ -177,51 +191,87 @@ pub struct Snapshot {
     by_id: HashMap<String, usize>,
     domains: HashSet<String>,
     conflicts: Vec<Conflict>,
+    /// Of each address that is known to have changed hands: who had it when, in the order of precedence.
+    past: HashMap<AddressKey, Vec<Stretch>>,
+    /// Domains of addresses that ended or will, and when the last of each does.
+    past_domains: HashMap<String, Timestamp>,
 }
 
 impl Snapshot {
     /// A snapshot of one list.
     pub fn of(users: Vec<User>) -> Snapshot {
-        let users: Vec<Arc<User>> = users.into_iter().map(Arc::new).collect();
-        Snapshot::merge([users.as_slice()])
+        let users = users.into_iter().map(Arc::new).collect();
+        Snapshot::of_rolls([&Roll { users, ..Roll::default() }])
     }
 
-    /// A snapshot of several lists; in what they both claim, the earlier list and the earlier user win.
-    pub fn merge<'a>(lists: impl IntoIterator<Item = &'a [Arc<User>]>) -> Snapshot {
+    /// A snapshot of what is in force of several sources. In what users both claim at a time, the earlier source wins, and within
+    /// one whoever [`Roll::contested`] names, else the earlier user; and any user it names wins over one who is gone.
+    pub fn of_rolls<'a>(rolls: impl IntoIterator<Item = &'a Roll>) -> Snapshot {
+        let rolls: Vec<&Roll> = rolls.into_iter().collect();
         let mut snapshot = Snapshot::default();
-        for (list, users) in lists.into_iter().enumerate() {
-            for user in users {
-                snapshot.add(user, list);
+        // Which list a user is of; whoever an earlier list names by the same id is the one who counts.
+        let mut list_of: HashMap<&str, usize> = HashMap::new();
+        for (list, roll) in rolls.iter().enumerate() {
+            for user in &roll.users {
+                list_of.entry(&user.id).or_insert(list);
+                snapshot.add(user, list, roll);
             }
         }
+        for (list, roll) in rolls.iter().enumerate() {
+            for tenure in &roll.former {
+                if *list_of.entry(&tenure.user.id).or_insert(list) >= list {
+                    snapshot.add_former(tenure, list);
+                }
+            }
+        }
+        snapshot.past.values_mut().for_each(past::settle);
         snapshot
     }
 
-    fn add(&mut self, user: &Arc<User>, list: usize) {
-        let conflict = |contested, kept_by: &User| Conflict {
+    fn add(&mut self, user: &Arc<User>, list: usize, roll: &Roll) {
+        let conflict = |contested, kept_by: &str| Conflict {
             contested,
-            kept_by: kept_by.id.clone(),
+            kept_by: kept_by.to_owned(),
             refused_to: user.id.clone(),
             list,
         };
         if let Some(first) = self.user(&user.id) {
-            let conflict = conflict(Contested::Id(user.id.clone()), first);
+            let conflict = conflict(Contested::Id(user.id.clone()), &first.id);
             self.conflicts.push(conflict);
             return;
         }
         let index = self.users.len();
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        let list_number = u16::try_from(list).unwrap_or(u16::MAX);
         self.domains.extend(user.domains().map(str::to_ascii_lowercase));
-        for (address, text) in user.addresses().enumerate() {
+        for (address, text) in (0..).zip(user.addresses()) {
             let key = listed_key(text);
-            match self.by_address.get(&key).map(|owner| owner.user) {
+            let from = roll.began.get(&key).copied();
+            let other = roll.contested.get(&key).filter(|holder| **holder != user.id);
+            match self.by_address.get(&key).copied() {
+                None if other.is_some() => {
+                    let kept = other.map(|holder| conflict(Contested::Address(key), holder));
+                    self.conflicts.extend(kept);
+                }
                 None => {
-                    self.by_address.insert(key, Owner { user: index, address });
+                    let owner = Owner { user: number, address, list: list_number, dated: from.is_some() };
+                    if owner.dated {
+                        self.stretch(key.clone(), Stretch::present(user, text, from, list));
+                    }
+                    self.by_address.insert(key, owner);
                 }
                 // The same user wrote it twice: no harm.
-                Some(owner) if owner == index => {}
+                Some(owner) if owner.user == number => {}
                 Some(owner) => {
-                    let kept = self.users.get(owner).map(|first| conflict(Contested::Address(key), first));
-                    self.conflicts.extend(kept);
+                    let first = self.users.get(owner.user as usize);
+                    self.conflicts
+                        .extend(first.map(|first| conflict(Contested::Address(key.clone()), &first.id)));
+                    // By this source it was this one's before the other came. Within one source it never was.
+                    if other.is_none()
+                        && self.past.get(&key).is_some_and(|had| had.iter().all(|had| had.list != list))
+                    {
+                        self.stretch(key, Stretch::present(user, text, from, list));
+                    }
                 }
             }
         }
@@ -229,7 +279,41 @@ impl Snapshot {
         self.users.push(Arc::clone(user));
     }
 
-    /// The user an address belongs to. An X.500 name may be given in any of its forms.
+    fn stretch(&mut self, key: AddressKey, stretch: Stretch) {
+        self.past.entry(key).or_default().push(stretch);
+    }
+
+    fn add_former(&mut self, tenure: &Tenure, list: usize) {
+        let key = listed_key(&tenure.address);
+        // By today's name, if there is one.
+        let user = Arc::clone(self.user(&tenure.user.id).unwrap_or(&tenure.user));
+        if let Ok(ProxyAddress::Smtp(address)) = ProxyAddress::parse(&tenure.address) {
+            let last = self.past_domains.entry(address.domain().to_ascii_lowercase()).or_insert(tenure.until);
+            *last = tenure.until.max(*last);
+        }
+        if let Some(owner) = self.by_address.get_mut(&key)
+            && !owner.dated
+        {
+            owner.dated = true;
+            let owner = *owner;
+            if let Some(user) = self.users.get(owner.user as usize).map(Arc::clone)
+                && let Some(text) = user.addresses().nth(owner.address as usize)
+            {
+                self.stretch(key.clone(), Stretch::present(&user, text, None, usize::from(owner.list)));
+            }
+        }
+        let former = Stretch {
+            user,
+            proxy: tenure.address.clone(),
+            from: tenure.from,
+            gone: tenure.gone,
+            until: Some(tenure.until),
+            list,
+        };
+        self.stretch(key, former);
+    }
+
+    /// The user an address belongs to now. An X.500 name may be given in any of its forms.
     pub fn find(&self, address: &AddressKey) -> Option<&Arc<User>> {
         self.find_proxy(address).map(|found| found.user)
     }
@@ -238,10 +322,26 @@ impl Snapshot {
     pub fn find_proxy(&self, address: &AddressKey) -> Option<Found<'_>> {
         let name = x500::read(address);
         let owner = self.by_address.get(name.as_ref().map_or(address, |name| &name.key))?;
-        let user = self.users.get(owner.user)?;
-        let proxy = user.addresses().nth(owner.address)?;
-        let form = name.map_or(Form::Smtp, |name| name.form);
-        Some(Found { user, proxy, form })
+        self.found(owner, name.map_or(Form::Smtp, |name| name.form))
+    }
+
+    fn found(&self, owner: &Owner, form: Form) -> Option<Found<'_>> {
+        let user = self.users.get(owner.user as usize)?;
+        let proxy = user.addresses().nth(owner.address as usize)?;
+        Some(Found { user, proxy, form, held: Held::Plainly })
+    }
+
+    /// The user to whom a message of this moment belongs: who had the address then, of the sources in their order; else who was
+    /// gone and still kept it; else the first who had it later. [`Found::held`] says which.
+    pub fn find_at(&self, address: &AddressKey, at: Timestamp) -> Option<Found<'_>> {
+        let name = x500::read(address);
+        let key = name.as_ref().map_or(address, |name| &name.key);
+        let form = name.as_ref().map_or(Form::Smtp, |name| name.form);
+        if let Some(owner) = self.by_address.get(key).filter(|owner| !owner.dated) {
+            return self.found(owner, form);
+        }
+        let (stretch, held) = past::held_at(self.past.get(key)?, at)?;
+        Some(Found { user: &stretch.user, proxy: &stretch.proxy, form, held })
     }
 
     /// Every user, in the order of the sources.
@@ -257,6 +357,12 @@ impl Snapshot {
     /// True when any user has an address in `domain`.
     pub fn owns_domain(&self, domain: &str) -> bool {
         self.domains.contains(&domain.to_ascii_lowercase())
+    }
+
+    /// The same of a message of this moment: a domain of addresses that had not ended by then counts as well.
+    pub fn owned_domain(&self, domain: &str, at: Timestamp) -> bool {
+        let domain = domain.to_ascii_lowercase();
+        self.domains.contains(&domain) || self.past_domains.get(&domain).is_some_and(|until| at < *until)
     }
 
     /// Every claim that was not granted, in the order of the sources.
@@ -277,6 +383,10 @@ mod tests {
             primary: Address::parse(primary).unwrap(),
             aliases: aliases.iter().map(|text| ProxyAddress::parse(text).unwrap()).collect(),
         }
+    }
+
+    fn list(users: Vec<User>) -> Roll {
+        Roll { users: users.into_iter().map(Arc::new).collect(), ..Roll::default() }
     }
 
     fn check(users: &[(&str, &[&str])], address: &str, expect: Option<(&str, &str)>) {
@@ -313,10 +423,9 @@ mod tests {
 
     #[test]
     fn the_first_claim_of_an_address_or_id_wins_and_the_others_are_listed() {
-        let first = [Arc::new(user("a", &["al@x.example", "info@x.example", "INFO@x.example"]))];
-        let second =
-            [Arc::new(user("b", &["bo@x.example", "Info@x.example"])), Arc::new(user("a", &["z@x.example"]))];
-        let snapshot = Snapshot::merge([first.as_slice(), second.as_slice()]);
+        let first = list(vec![user("a", &["al@x.example", "info@x.example", "INFO@x.example"])]);
+        let second = list(vec![user("b", &["bo@x.example", "Info@x.example"]), user("a", &["z@x.example"])]);
+        let snapshot = Snapshot::of_rolls([&first, &second]);
         assert_eq!(snapshot.find(&AddressKey::of("info@x.example")).unwrap().id, "a");
         assert!(snapshot.find(&AddressKey::of("z@x.example")).is_none());
         assert_eq!(snapshot.users().len(), 2);
@@ -329,6 +438,104 @@ mod tests {
             ]
         );
         assert!(snapshot.conflicts().iter().all(|conflict| conflict.list == 1));
+    }
+
+    fn tenure(user: User, address: &str, from: Option<i64>, gone: Option<i64>, until: i64) -> Tenure {
+        Tenure {
+            address: address.to_owned(),
+            user: Arc::new(user),
+            from: from.map(Timestamp::from_unix_ms),
+            gone: gone.map(Timestamp::from_unix_ms),
+            until: Timestamp::from_unix_ms(until),
+        }
+    }
+
+    /// A source that names these users, who had what is listed only since then, and those who had what before.
+    fn roll(users: Vec<User>, began: &[(&str, i64)], former: Vec<Tenure>) -> Roll {
+        let began = began.iter().map(|(text, at)| (AddressKey::of(text), Timestamp::from_unix_ms(*at)));
+        Roll { began: began.collect(), former, ..list(users) }
+    }
+
+    fn whose(snapshot: &Snapshot, address: &str, moments: &[(i64, Option<&str>)]) {
+        for (moment, expect) in moments {
+            let found = snapshot.find_at(&AddressKey::of(address), Timestamp::from_unix_ms(*moment));
+            assert_eq!(found.map(|found| found.user.id.as_str()), *expect, "{address} at {moment}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_of_who_had_it_at_the_moment() {
+        let ann = || user("ann", &["ann@x.example"]);
+        let info = tenure(ann(), "Info@x.example", None, None, 10);
+        let gone = tenure(user("gone", &["gone@y.example"]), "gone@y.example", Some(3), Some(10), 40);
+        let bob = user("bob", &["bob@x.example", "info@x.example"]);
+        let began = [("info@x.example", 10), ("bob@x.example", 5)];
+        let snapshot = Snapshot::of_rolls([&roll(vec![ann(), bob], &began, vec![info, gone])]);
+        whose(&snapshot, "info@x.example", &[(0, Some("ann")), (9, Some("ann")), (10, Some("bob"))]);
+        whose(&snapshot, "ann@x.example", &[(0, Some("ann")), (99, Some("ann"))]);
+        whose(&snapshot, "bob@x.example", &[(0, Some("bob")), (5, Some("bob"))]);
+        whose(&snapshot, "gone@y.example", &[(0, Some("gone")), (39, Some("gone")), (40, None)]);
+        whose(&snapshot, "nobody@x.example", &[(0, None)]);
+        let held = |address: &str, at: i64| {
+            snapshot.find_at(&AddressKey::of(address), Timestamp::from_unix_ms(at)).unwrap().held
+        };
+        let ms = Timestamp::from_unix_ms;
+        assert_eq!(held("INFO@x.example", 9), Held::Until(ms(10)));
+        assert_eq!(held("bob@x.example", 4), Held::Since(ms(5)));
+        assert_eq!(held("gone@y.example", 10), Held::Grace { gone: ms(10), until: ms(40) });
+        assert_eq!(held("info@x.example", 10), Held::Plainly);
+        assert!(snapshot.find(&AddressKey::of("gone@y.example")).is_none(), "nobody's now");
+        assert!(snapshot.conflicts().is_empty());
+        let owned = |at: i64| snapshot.owned_domain("Y.example", ms(at));
+        assert!(owned(39) && !owned(40) && !snapshot.owns_domain("y.example"));
+    }
+
+    #[test]
+    fn sources_have_precedence_in_every_moment_and_those_gone_in_none() {
+        // The first source knew Ann once, and Eve since 20; the second always knew Bob.
+        let ann = tenure(user("ann", &["a@x.example"]), "info@x.example", None, Some(10), 15);
+        let eve = user("eve", &["info@x.example"]);
+        let first = roll(vec![eve], &[("info@x.example", 20)], vec![ann]);
+        let second = roll(vec![user("bob", &["info@x.example"])], &[], Vec::new());
+        let moments = [(9, Some("ann")), (10, Some("bob")), (19, Some("bob")), (20, Some("eve"))];
+        whose(&Snapshot::of_rolls([&first, &second]), "info@x.example", &moments);
+        let turned = Snapshot::of_rolls([&second, &first]);
+        whose(&turned, "info@x.example", &[(9, Some("bob")), (99, Some("bob"))]);
+        assert_eq!(turned.conflicts().len(), 1);
+    }
+
+    #[test]
+    fn a_claim_refused_within_a_source_never_counted() {
+        let users = vec![user("a", &["info@x.example"]), user("b", &["b@x.example", "info@x.example"])];
+        let snapshot = Snapshot::of_rolls([&roll(users, &[("info@x.example", 10)], Vec::new())]);
+        whose(&snapshot, "info@x.example", &[(0, Some("a")), (10, Some("a"))]);
+    }
+
+    #[test]
+    fn who_was_somebody_is_shown_by_the_name_of_today_and_never_taken_for_another_sources_user() {
+        let renamed = User { name: "Ann Today".to_owned(), ..user("ann", &["ann.today@x.example"]) };
+        let before = |id: &str| tenure(user(id, &["ann@x.example"]), "ann@x.example", None, None, 10);
+        let first = roll(vec![renamed], &[], Vec::new());
+        let same = roll(Vec::new(), &[], vec![before("ann")]);
+        whose(&Snapshot::of_rolls([&first, &same]), "ann@x.example", &[(9, None)]);
+        let merged = Roll { former: same.former, ..first };
+        let snapshot = Snapshot::of_rolls([&merged]);
+        let key = AddressKey::of("ann@x.example");
+        assert_eq!(snapshot.find_at(&key, Timestamp::from_unix_ms(9)).unwrap().user.name, "Ann Today");
+        let both = [&roll(Vec::new(), &[], vec![before("x")]), &roll(Vec::new(), &[], vec![before("x")])];
+        whose(&Snapshot::of_rolls(both), "ann@x.example", &[(9, Some("x"))]);
+    }
+
+    #[test]
+    fn an_address_that_several_of_one_source_claim_is_whoevers_its_roll_says() {
+        let info = AddressKey::of("info@x.example");
+        let users = || ["a", "b", "c"].map(|id| user(id, &[&format!("{id}@x.example"), "info@x.example"]));
+        let contested = [(info.clone(), "b".to_owned())].into();
+        let snapshot = Snapshot::of_rolls([&Roll { contested, ..list(users().into()) }]);
+        assert_eq!(snapshot.find(&info).unwrap().id, "b");
+        let refused: Vec<(&str, &str)> =
+            snapshot.conflicts().iter().map(|c| (c.kept_by.as_str(), c.refused_to.as_str())).collect();
+        assert_eq!(refused, [("b", "a"), ("b", "c")]);
     }
 
     #[test]

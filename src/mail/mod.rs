@@ -24,11 +24,12 @@ mod timestamp;
 pub mod transfer;
 mod untrusted;
 mod verdict;
+mod written_time;
 
 pub use address::{Address, AddressError, AddressKey};
 pub use envelope::{
-    ChainVerdict, ClientCertificate, HeaderSource, JournaledEnvelope, JournaledRecipient, RecipientField,
-    Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
+    ChainVerdict, ClientCertificate, HeaderSource, JournaledEnvelope, JournaledRecipient, Pulled,
+    RecipientField, Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
 };
 pub use flags::{FlagChange, Flags};
 pub use gateway::{
@@ -46,3 +47,4 @@ pub use untrusted::Untrusted;
 pub use verdict::{
     CertificateWorth, Evidence, Judgement, MARK_CHARACTERS_MAX, MARKS_MAX, Mode, OriginMarks, Trust, Verdict,
 };
+pub use written_time::written_times;

@@ -41,6 +41,12 @@ pub fn facts(certificate: &CertificateDer<'_>) -> Option<CertificateFacts> {
     })
 }
 
+/// Who signed a certificate, as a distinguished name for people. `None` when it is not one that can be read.
+pub fn issuer(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate.as_ref()).ok()?;
+    Some(certificate.issuer().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +79,7 @@ mod tests {
         let issuer = rcgen::Issuer::new(authority, authority_key);
         let made = parameters(&["mx.example"]).signed_by(&key, &issuer).unwrap();
         assert!(!facts(made.der()).unwrap().self_signed);
+        assert_eq!(super::issuer(made.der()).unwrap(), "CN=an authority");
     }
 
     #[test]

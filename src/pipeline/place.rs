@@ -6,7 +6,7 @@ use super::prepare::Read;
 use crate::assign::{self, Policy, assign_one, slug};
 use crate::directory::{Directory, Snapshot};
 use crate::extract::{Destination, Extraction};
-use crate::mail::{Class, GatewayMailbox, Judgement, Maildrop, Mode, ReceiptId, Rendition};
+use crate::mail::{Class, GatewayMailbox, Judgement, Maildrop, Mode, ReceiptId, Rendition, Timestamp};
 use crate::store::{FolderName, ReportRecord, WantedPlacement};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,6 +48,8 @@ pub(super) struct Placed {
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub(super) receipt_id: ReceiptId,
+    /// When it came. However late it is looked at again, whose an address was is asked of the same moment.
+    pub(super) received_at: Timestamp,
     /// Originals by their number among the messages.
     pub(super) reports: &'a [ReportRecord],
     /// Of each message, the received one first.
@@ -213,7 +215,7 @@ fn assign_each(
     let mut told: HashSet<String> = HashSet::new();
     let mut reasons_told = 0;
     for ((number, report), shown) in (0..).zip(subject.reports).zip(shown) {
-        let assign = || assign_one(&report.envelope, number, snapshot, policy);
+        let assign = || assign_one(&report.envelope, number, subject.received_at, snapshot, policy);
         // It must not fail; if a bug makes it, nobody is assigned and the message is kept under Unassigned.
         let assignment = catch_unwind(AssertUnwindSafe(assign)).unwrap_or_else(|_| {
             tracing::error!(event = "journal.assignment_failed", %receipt_id, mailbox = gateway_mailbox.login());
@@ -372,6 +374,7 @@ pub(super) mod tests {
                 reverse_path: ReversePath::Null,
                 recipients: vec![address.clone()],
                 smtputf8: false,
+                pulled: None,
             },
             gateway_mailboxes: vec![gateway_mailbox.clone()],
             spooled: Arc::new(spool.finish().unwrap()),
@@ -426,6 +429,7 @@ pub(super) mod tests {
             let renditions: Vec<Rendition> = [&[Original], renditions].concat();
             let subject = Subject {
                 receipt_id: ReceiptId::new(0, [0; 10]),
+                received_at: Timestamp::from_unix_ms(0),
                 reports: &[report],
                 renditions: &renditions,
                 mode: Mode::Enforce,

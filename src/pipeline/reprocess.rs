@@ -211,6 +211,7 @@ fn compare(
     let judgement = judgement(receipt);
     let subject = Subject {
         receipt_id: receipt.receipt_id,
+        received_at: receipt.at,
         reports: &reports,
         renditions: &renditions,
         mode: judgement.mode,

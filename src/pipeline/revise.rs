@@ -186,6 +186,7 @@ pub(super) fn revision(
 fn subject<'a>(receipt: &'a ReceiptView, renditions: &'a [Rendition]) -> Subject<'a> {
     Subject {
         receipt_id: receipt.receipt_id,
+        received_at: receipt.at,
         reports: &receipt.reports,
         renditions,
         // Before there were verdicts, all was delivered.

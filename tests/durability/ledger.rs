@@ -65,6 +65,13 @@ impl Verdict {
         self.names().is_empty()
     }
 
+    /// Nothing is wrong, but that the end of the log is bad and nobody knows any more whether it was acknowledged.
+    pub(crate) fn is_good_but_for_the_end(&self) -> bool {
+        let is_the_end = |line: &String| line.contains("of log segment") && line.contains("cut short");
+        self.names() == ["damaged"]
+            && self.damaged.iter().filter(|line| is_the_end(line)).count() == self.damaged.len()
+    }
+
     /// What kinds of things are wrong.
     pub(crate) fn names(&self) -> Vec<&'static str> {
         let wrong = self.kinds().into_iter().filter(|(_, wrong)| !wrong.is_empty());

@@ -14,11 +14,12 @@ pub(crate) struct Postfix {
     master: Child,
 }
 
-/// Services besides smtpd, as the Debian package has them, none in a chroot.
+/// Services besides smtpd, as the Debian package has them, none in a chroot. But the queue manager is woken every second and not every
+/// 300: on a busy machine the word that a message is there can be lost, and it would lie in `incoming` until then.
 const SERVICES: &str = "\
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
+qmgr unix n - n 1 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
 rewrite unix - - n - - trivial-rewrite
 bounce unix - - n - 0 bounce

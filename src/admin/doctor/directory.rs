@@ -23,7 +23,7 @@ pub(super) fn check(subject: &Subject, now: Timestamp) -> Vec<Finding> {
     for source in &report.sources {
         let faults = judge(source);
         if faults.is_empty() {
-            good.push(format!("{}: {} users{}", source.path.display(), source.users, age(source, now)));
+            good.push(format!("{}: {} users{}", source.place, source.users, age(source, now)));
         }
         findings.extend(faults);
     }
@@ -31,14 +31,14 @@ pub(super) fn check(subject: &Subject, now: Timestamp) -> Vec<Finding> {
 }
 
 fn age(source: &SourceReport, now: Timestamp) -> String {
-    let modified = fs::metadata(&source.path).and_then(|metadata| metadata.modified()).ok();
+    let modified = fs::metadata(&source.place).and_then(|metadata| metadata.modified()).ok();
     let since = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let ms = since.and_then(|since| i64::try_from(since.as_millis()).ok());
     ms.map(|ms| format!(", changed {} ago", span((now.unix_ms() - ms).max(0)))).unwrap_or_default()
 }
 
 fn judge(source: &SourceReport) -> Vec<Finding> {
-    let path = source.path.display();
+    let path = &source.place;
     if let Some(error) = &source.error {
         let fix = format!(
             "mend {path}: a server that runs keeps the last good list, one that starts now knows nobody and keeps every \

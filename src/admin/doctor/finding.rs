@@ -43,19 +43,27 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn ok(name: &'static str, seen: impl Into<String>) -> Finding {
+    pub(in crate::admin) fn ok(name: &'static str, seen: impl Into<String>) -> Finding {
         Finding { name, status: Status::Ok, seen: seen.into(), fix: None }
     }
 
-    pub(super) fn skipped(name: &'static str, why: impl Into<String>) -> Finding {
+    pub(in crate::admin) fn skipped(name: &'static str, why: impl Into<String>) -> Finding {
         Finding { name, status: Status::Skipped, seen: why.into(), fix: None }
     }
 
-    pub(super) fn warning(name: &'static str, seen: impl Into<String>, fix: impl Into<String>) -> Finding {
+    pub(in crate::admin) fn warning(
+        name: &'static str,
+        seen: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Finding {
         Finding { name, status: Status::Warning, seen: seen.into(), fix: Some(fix.into()) }
     }
 
-    pub(super) fn problem(name: &'static str, seen: impl Into<String>, fix: impl Into<String>) -> Finding {
+    pub(in crate::admin) fn problem(
+        name: &'static str,
+        seen: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Finding {
         Finding { name, status: Status::Problem, seen: seen.into(), fix: Some(fix.into()) }
     }
 }

@@ -1,7 +1,7 @@
 //! `daybook doctor`: named checks of everything around the gateway that can be wrong, each with what was seen and how to mend it.
 //!
 //! ```text
-//! config ─ server ─ ports ─ certificate ─ dns ─ disk ─ checkpoint-dir ─ scrub ─ retention ─ file-rights ─ clock ─ directory      here, with or without a server
+//! config ─ server ─ ports ─ certificate ─ dns ─ disk ─ checkpoint-dir ─ scrub ─ retention ─ file-rights ─ clock ─ directory ─ credential      here, with or without a server
 //! gateway-mailbox ─ last-report ─ last-fetch                                                asked of the server, else of the store
 //! self-delivery ─ pop3-login ─ imap-login                                                   through the running server's own doors
 //! ```
@@ -24,6 +24,7 @@ mod certificate;
 mod checkpoint_dir;
 mod clock;
 mod config;
+mod credential;
 mod delivery;
 mod directory;
 mod disk;
@@ -49,7 +50,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Every check, in the order they are made.
-pub const CHECKS: [&str; 18] = [
+pub const CHECKS: [&str; 19] = [
     config::NAME,
     server::NAME,
     ports::NAME,
@@ -62,6 +63,7 @@ pub const CHECKS: [&str; 18] = [
     file_rights::NAME,
     clock::NAME,
     directory::NAME,
+    credential::NAME,
     mailboxes::NAME,
     mailboxes::LAST_REPORT,
     mailboxes::LAST_FETCH,
@@ -190,6 +192,7 @@ pub fn examine(subject: &Subject, scope: &Scope) -> Vec<Finding> {
     add(file_rights::NAME, &mut || file_rights::check(subject));
     add(clock::NAME, &mut || clock::check(Some((subject, &pair)), scope, at));
     add(directory::NAME, &mut || directory::check(subject, at));
+    add(credential::NAME, &mut || credential::check(subject, scope, at));
     add(mailboxes::NAME, &mut || mailboxes::check(subject));
     add(mailboxes::LAST_REPORT, &mut || mailboxes::last_report(subject, at));
     add(mailboxes::LAST_FETCH, &mut || mailboxes::last_fetch(subject, at));

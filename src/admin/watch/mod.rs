@@ -18,6 +18,7 @@
 //!
 //! Suspended gateway mailboxes, and the one Daybook tries itself out in, have no alarms.
 
+mod credentials;
 mod facts;
 mod mailer;
 mod missing;
@@ -25,11 +26,14 @@ mod outbox;
 mod page;
 mod presence;
 mod sending;
+mod sources;
 mod state;
 mod status;
 mod words;
 
+pub use credentials::CredentialEnd;
 pub use page::page;
+pub use sources::SourceView;
 pub use state::WATCH_FILE;
 pub use status::{
     CertificateView, CheckpointView, DayView, DiskView, MailView, MailboxStatus, SentView, StatusMailView,
@@ -43,16 +47,18 @@ use crate::mail::{AddressKey, Timestamp};
 use crate::net::drain::Drain;
 use crate::net::tls::TlsIdentity;
 use crate::observe::alarm::{
-    AHEAD_MS, Alarms, Change, Facts, Limits, Raised, Severity, SpaceFacts, StoreState, Validity,
+    AHEAD_MS, Alarms, Cause, Change, Facts, Limits, Raised, Severity, SpaceFacts, StoreState, Validity,
 };
 use crate::observe::now;
 use crate::store::Space;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use credentials::Ends;
 use facts::{Counter, Health};
 use mailer::Mailer;
 use outbox::{Kind, Outbox};
 use presence::{Counting, RESTART_MS_MAX, WatchedSince, note_watched, was_away};
 use sending::{letter, report};
+use sources::Failing;
 use state::{NoState, State};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
@@ -77,6 +83,7 @@ pub struct Watch {
     counter: Arc<Mutex<Counter>>,
     /// Held by a writing that has not ended yet.
     saving: Arc<Mutex<()>>,
+    credentials: Ends,
     outbox: Mutex<Outbox>,
     /// Something was put into the outbox.
     posted: Notify,
@@ -91,6 +98,7 @@ struct Memory {
     shown: Vec<MailboxStatus>,
     /// Every gateway mailbox is among it.
     is_known: bool,
+    failing: Failing,
     counting: Counting,
     watching_since: Timestamp,
     watched_since: WatchedSince,
@@ -181,6 +189,7 @@ impl Watch {
             tls,
             asking: Arc::default(),
             saving: Arc::default(),
+            credentials: Ends::default(),
             counter: Arc::new(Mutex::new(Counter::new(context.clone()))),
             outbox: Mutex::new(Outbox::new(state.letters, &recipients, now)),
             posted: Notify::new(),
@@ -189,6 +198,7 @@ impl Watch {
                 alarms: Alarms::new(limits, state.raised),
                 shown: Vec::new(),
                 is_known: false,
+                failing: Failing::default(),
                 counting: Counting::new(now),
                 watching_since: if was_there { state.watching_since.min(now) } else { now },
                 watched_since: state.watched_since,
@@ -205,6 +215,11 @@ impl Watch {
     /// The alarms that are raised now. Never blocks.
     pub fn raised(&self) -> Arc<Vec<Raised>> {
         self.raised.load_full()
+    }
+
+    /// When the credentials of applications end, as last seen. Never blocks for long.
+    pub fn credentials(&self) -> Vec<CredentialEnd> {
+        self.credentials.shown()
     }
 
     /// Looks and sends until the drain starts; what waits then is kept for the next start.
@@ -306,7 +321,12 @@ impl Watch {
 
     async fn gather(&self, memory: &mut Memory, now: Timestamp, fresh: bool) -> (Facts, Health) {
         let (context, tls) = (self.context.clone(), Arc::clone(&self.tls));
-        let health = limited(&self.asking, move |_| facts::health(&context, &tls)).await;
+        let (ends, settings) = (self.credentials.clone(), self.context.settings.current());
+        let ask = move |_: &mut ()| {
+            ends.look(&settings, now);
+            facts::health(&context, &tls)
+        };
+        let health = limited(&self.asking, ask).await;
         let health = health.unwrap_or_else(facts::no_answer);
         // Much takes long to count. That is no trouble: it is known at a later look.
         let counts = limited(&self.counter, move |counter| counter.count_all(now, fresh)).await;
@@ -347,6 +367,8 @@ impl Watch {
             damage: facts::damage(&self.context),
             retention_pause: facts::retention_pause(&self.context),
             retention_failure: self.context.store.keeping().last.and_then(|last| last.error),
+            credentials: self.credentials.facts(),
+            directory: memory.failing.note(&self.context.directory.sources(), now),
             gateway_mailboxes,
         };
         (facts, health)
@@ -377,6 +399,7 @@ impl Watch {
                 ends: certificate.not_after,
                 self_signed: certificate.self_signed,
             }),
+            credentials: self.credentials.shown(),
             mail: self.mailer.load().as_deref().map(|mailer| MailView {
                 to: mailer.recipients(),
                 relay: mailer.relay().to_owned(),
@@ -384,6 +407,13 @@ impl Watch {
                 failure: outbox.failure().map(str::to_owned),
             }),
             counted_at: memory.counting.last,
+            directory: self
+                .context
+                .directory
+                .sources()
+                .into_iter()
+                .map(|source| memory.failing.view(source))
+                .collect(),
             gateway_mailboxes: memory.shown.clone(),
         }
     }
@@ -446,6 +476,9 @@ fn log(change: &Change, context: &Context, now: Timestamp) {
     let login = known.map(|known| known.login());
     let (since, severity) = (alarm.since, alarm.severity);
     let what = words::headline(alarm, now);
+    if let (Change::Raised(_), Cause::CredentialExpiring { credentials }) = (change, &alarm.cause) {
+        credentials::log(credentials, now);
+    }
     match change {
         Change::Raised(_) if severity == Severity::Critical => {
             tracing::error!(event = "alarm.raised", alarm = name, mailbox = login, mailbox_id = id, name = called, %severity, %since, what);

@@ -1,5 +1,7 @@
 //! The status on one page: what `daybook status` prints and the status mail says. Lines are short, for telephones.
 
+use super::credentials;
+use super::sources;
 use super::status::{CertificateView, MailboxStatus, StatusView};
 use super::words::{ago, headline, messages, minute, size};
 use crate::mail::{GatewayMailboxState, Timestamp, Untrusted};
@@ -62,7 +64,13 @@ pub fn page(status: &StatusView) -> String {
     if let Some(keeping) = &status.keeping {
         out.push_str(&crate::admin::retention::line(keeping, now));
     }
+    for source in &status.directory {
+        out.push_str(&sources::lines(source, now));
+    }
     out.push_str(&certificate_line(status.certificate, now));
+    for end in &status.credentials {
+        out.push_str(&credentials::line(end, now));
+    }
     match &status.mail {
         None => out.push_str("mail: alerts are not mailed, see [alerts]\n"),
         Some(mail) => {
@@ -140,8 +148,10 @@ mod tests {
             scrub: None,
             keeping: None,
             certificate: None,
+            credentials: Vec::new(),
             mail: None,
             counted_at,
+            directory: Vec::new(),
             gateway_mailboxes: Vec::new(),
         };
         assert!(page(&status(None)).contains("Gateway mailboxes: not counted yet."));

@@ -1,5 +1,7 @@
 //! What `daybook status` and the status mail show, as plain data.
 
+use super::credentials::CredentialEnd;
+use super::sources::SourceView;
 use crate::mail::{GatewayMailboxId, GatewayMailboxState, Timestamp};
 use crate::observe::alarm::Raised;
 use crate::store::{CheckpointStatus, KeepingStatus, ScrubStatus, Space, Tally};
@@ -33,11 +35,17 @@ pub struct StatusView {
     pub keeping: Option<KeepingStatus>,
     /// The certificate shown to peers; `None` when it cannot be read.
     pub certificate: Option<CertificateView>,
+    /// When the credentials of applications in Entra ID end.
+    #[serde(default)]
+    pub credentials: Vec<CredentialEnd>,
     /// How alerts leave; `None` when they are not mailed.
     pub mail: Option<MailView>,
     /// When all gateway mailboxes were last counted; `None` when they are not yet.
     #[serde(default)]
     pub counted_at: Option<Timestamp>,
+    /// Every source of users, in the order of the configuration.
+    #[serde(default)]
+    pub directory: Vec<SourceView>,
     /// Every gateway mailbox but the one for self-tests, oldest first.
     pub gateway_mailboxes: Vec<MailboxStatus>,
 }

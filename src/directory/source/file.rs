@@ -14,7 +14,7 @@
 //!
 //! All reading of directory files is here; everything else in this room is pure or keeps what was read.
 
-use super::SourceError;
+use super::{Candidate, CandidateKind, Listing, Source, SourceError};
 use crate::config::{ConfigErrors, Problems, Section, parse_document};
 use crate::directory::snapshot::{ProxyAddress, User};
 use crate::mail::{Address, Untrusted};
@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Largest list read, in octets: some 200,000 users.
 const FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
@@ -72,6 +72,36 @@ pub(super) fn open(path: &Path) -> Result<(File, Fingerprint), SourceError> {
         return Err(SourceError::Unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file")));
     }
     Ok((file, Fingerprint::of(&metadata)))
+}
+
+/// A `users.toml`. It tells neither licences nor groups: everybody in it is a user.
+#[derive(Debug)]
+pub struct FileSource {
+    path: PathBuf,
+}
+
+impl FileSource {
+    /// The list in `path`.
+    pub fn new(path: impl Into<PathBuf>) -> FileSource {
+        FileSource { path: path.into() }
+    }
+}
+
+impl Source for FileSource {
+    fn read(&self, _: &dyn Fn() -> bool) -> Result<Listing, SourceError> {
+        let users = read(&self.path)?;
+        Ok(Listing {
+            candidates: users.into_iter().map(candidate).collect(),
+            requests: 1,
+            ..Listing::default()
+        })
+    }
+}
+
+fn candidate(user: User) -> Candidate {
+    let User { id, name, primary, aliases } = user;
+    let (primary, kind) = (Some(primary), CandidateKind::User);
+    Candidate { id, name, primary, aliases, kind, enabled: None, licensed: None, groups: Vec::new() }
 }
 
 /// Reads the list in `path`.

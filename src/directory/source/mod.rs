@@ -5,10 +5,18 @@
 
 pub mod csv;
 pub mod file;
+pub mod graph;
+pub mod ldap;
+mod proxies;
 
 use super::snapshot::ProxyAddress;
-use crate::config::ConfigErrors;
+use crate::config::{ConfigErrors, DirectoryKind, DirectorySource};
 use crate::mail::Address;
+use csv::CsvSource;
+use file::{FileSource, Fingerprint};
+use graph::GraphSource;
+use ldap::LdapSource;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 
@@ -27,6 +35,35 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`SourceError`]. A reading that is not complete is always an error: nothing of it is to be used.
     fn read(&self, go_on: &dyn Fn() -> bool) -> Result<Listing, SourceError>;
+}
+
+/// The source that a `[[directory]]` asks for.
+pub fn open(configured: &DirectorySource) -> Box<dyn Source> {
+    match &configured.kind {
+        DirectoryKind::File { path } => Box::new(FileSource::new(path)),
+        DirectoryKind::Ldap(ldap) => Box::new(LdapSource::new(ldap, &configured.filters)),
+        DirectoryKind::Graph(graph) => Box::new(GraphSource::new(graph, &configured.filters)),
+        DirectoryKind::Csv(csv) => Box::new(CsvSource::new(csv, &configured.filters)),
+    }
+}
+
+/// How the files of a source look: tells one state of them from another without reading them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Look(Vec<Option<Fingerprint>>);
+
+/// How they look now. Nothing of what is asked over the network.
+pub(super) fn look(kind: &DirectoryKind) -> Look {
+    let mut files = Vec::new();
+    if let Some(path) = kind.path() {
+        files.push(path.to_owned());
+        if let DirectoryKind::Csv(csv) = kind {
+            let folder = if path.is_dir() { Some(path) } else { path.parent() };
+            let names = [&csv.users_file, &csv.groups_file].into_iter().filter(|_| path.is_dir());
+            let names = names.chain(&csv.done_file);
+            files.extend(names.filter_map(|name| Some(folder?.join(name))));
+        }
+    }
+    Look(files.iter().map(|file| Fingerprint::look(file)).collect())
 }
 
 /// Everything a directory said, complete.
@@ -54,7 +91,7 @@ impl Listing {
 }
 
 /// An entry of the directory that names nobody whom mail could be kept for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// Its id, or where it stands.
     pub entry: String,

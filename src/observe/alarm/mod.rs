@@ -12,8 +12,11 @@
 //! | `store-damaged` | the gateway | something stored was found not to be what was stored | it is found whole, nobody can ask for it any more, or `daybook scrub --close` |
 //! | `retention-paused` | the gateway | the clock jumped more than seven days ahead, or the store was restored, and nothing leaves by it | `daybook retention confirm`, or the clock is back |
 //! | `retention-failed` | the gateway | the last pass of retention and freeing failed | one comes to its end |
+//! | `directory-plan-waiting` | the gateway | a source of users says so much less than before that nothing of it is applied without a person's word | it is applied, or the source says what can be |
+//! | `directory-failing` | the gateway | a source of users could not be read for ten minutes where a person must mend it (a list with faults, credentials), for three hours where it may mend itself (a server out of reach, an answer that is cut) | all are read |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
+//! | `credential-expiring` | the gateway | a credential of an application in Entra ID has 60 days left; told again at 28, 14, 7 and 1, and when it has ended | another is used |
 //! | `mail-refused` | the gateway | mail that may have been a report was refused for good: a message as broken or too large (critical), by strict mode, or for a former address (warnings) | none was for a day |
 //! | `no-report` | a gateway mailbox | it is silent for longer than usual ([`rhythm`](super::rhythm)) | a report comes |
 //! | `nobody-fetched` | a gateway mailbox | mail waits and nobody logged in for the configured hours | somebody logs in, or nothing waits |
@@ -29,6 +32,11 @@
 //! alarms.
 
 mod check;
+mod credential;
+mod directory;
+
+pub use credential::{CREDENTIAL_STAGES_DAYS, CredentialEnding, CredentialFacts};
+pub use directory::{FailureFacts, PlanFacts, PlanWaiting, SourceFacts, SourceFailing};
 
 use super::rhythm::Rhythm;
 use crate::mail::{GatewayMailboxId, Timestamp};
@@ -37,7 +45,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 15] = [
+pub const ALARMS: [&str; 18] = [
     "store-not-acknowledging",
     "disk-low",
     "log-end-missing",
@@ -45,8 +53,11 @@ pub const ALARMS: [&str; 15] = [
     "store-damaged",
     "retention-paused",
     "retention-failed",
+    "directory-plan-waiting",
+    "directory-failing",
     "certificate-expiring",
     "certificate-not-loaded",
+    "credential-expiring",
     "mail-refused",
     "no-report",
     "nobody-fetched",
@@ -229,6 +240,10 @@ pub struct Facts {
     pub retention_pause: Option<PauseFacts>,
     /// Why its last pass failed; `None` when it did not, or none was made.
     pub retention_failure: Option<String>,
+    /// Every credential of an application.
+    pub credentials: Vec<CredentialFacts>,
+    /// Every source of users.
+    pub directory: Vec<SourceFacts>,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -313,6 +328,16 @@ pub enum Cause {
         /// Why.
         why: String,
     },
+    /// Changes of sources of users wait for a person.
+    DirectoryPlanWaiting {
+        /// Which ones.
+        plans: Vec<PlanWaiting>,
+    },
+    /// Sources of users cannot be read.
+    DirectoryFailing {
+        /// Which ones.
+        sources: Vec<SourceFailing>,
+    },
     /// The certificate ends soon, or has ended.
     CertificateExpiring {
         /// When.
@@ -325,6 +350,11 @@ pub enum Cause {
     CertificateNotLoaded {
         /// What is wrong with the files.
         why: String,
+    },
+    /// Credentials end soon, or have ended.
+    CredentialExpiring {
+        /// Which, the first to end first.
+        credentials: Vec<CredentialEnding>,
     },
     /// Mail was refused for good that may have been reports.
     MailRefused {
@@ -387,8 +417,11 @@ impl Cause {
             Cause::StoreDamaged { .. } => "store-damaged",
             Cause::RetentionPaused { .. } => "retention-paused",
             Cause::RetentionFailed { .. } => "retention-failed",
+            Cause::DirectoryPlanWaiting { .. } => "directory-plan-waiting",
+            Cause::DirectoryFailing { .. } => "directory-failing",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
             Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
+            Cause::CredentialExpiring { .. } => "credential-expiring",
             Cause::MailRefused { .. } => "mail-refused",
             Cause::NoReport { .. } => "no-report",
             Cause::NobodyFetched { .. } => "nobody-fetched",
@@ -408,6 +441,16 @@ impl Cause {
             // Told again for each thing more, as far as each is named.
             (Cause::StoreDamaged { damaged, .. }, Cause::StoreDamaged { damaged: before, .. }) => {
                 damaged > before
+            }
+            (
+                Cause::CredentialExpiring { credentials },
+                Cause::CredentialExpiring { credentials: before },
+            ) => credential::is_nearer(credentials, before),
+            (Cause::DirectoryPlanWaiting { plans }, Cause::DirectoryPlanWaiting { plans: before }) => {
+                directory::more_wait(plans, before)
+            }
+            (Cause::DirectoryFailing { sources }, Cause::DirectoryFailing { sources: before }) => {
+                directory::more_fail(sources, before)
             }
             _ => false,
         }
@@ -515,10 +558,16 @@ impl Alarms {
         self.settle("store-damaged", None, check::damage(&facts.damage, now), now, &mut changes);
         self.settle("retention-paused", None, check::retention(facts, now), now, &mut changes);
         self.settle("retention-failed", None, check::retention_passes(facts, now), now, &mut changes);
+        self.settle("directory-plan-waiting", None, directory::plans(facts, now), now, &mut changes);
+        let failures = directory::failures(facts, self.find("directory-failing", None).is_some(), now);
+        self.settle("directory-failing", None, failures, now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);
         self.settle("certificate-not-loaded", None, files, now, &mut changes);
+        let before = self.find("credential-expiring", None).map(|raised| &raised.cause);
+        let credentials = credential::expiring(facts, before, now);
+        self.settle("credential-expiring", None, credentials, now, &mut changes);
         let refused = check::refused(&facts.refused_mail, self.find("mail-refused", None), now);
         self.settle("mail-refused", None, refused, now, &mut changes);
         for MailboxFacts { subject, watched_since, numbers } in &facts.gateway_mailboxes {

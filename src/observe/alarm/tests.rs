@@ -44,6 +44,8 @@ fn healthy() -> Facts {
         damage: DamageFacts::default(),
         retention_pause: None,
         retention_failure: None,
+        credentials: Vec::new(),
+        directory: Vec::new(),
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -133,6 +135,65 @@ fn passes_of_retention_that_fail_are_told_of_once_and_over_with_one_that_does_no
         Facts { retention_failure: why, ..healthy() }
     };
     check(&[(10, "retention-failed raised warning"), (200, "retention-failed cleared")], 240, facts);
+}
+
+fn source(name: &str, plan: Option<i64>, failure: Option<(i64, bool)>) -> SourceFacts {
+    let since = |minute: i64| at(minute * MINUTE_MS);
+    let plan =
+        plan.map(|minute| PlanFacts { plan: "p".to_owned(), since: since(minute), why: "empty".to_owned() });
+    let failure = failure.map(|(minute, mends_itself)| FailureFacts {
+        since: since(minute),
+        why: "refused".to_owned(),
+        advice: None,
+        mends_itself,
+    });
+    SourceFacts { name: name.to_owned(), plan, failure }
+}
+
+#[test]
+fn a_plan_that_waits_is_told_of_at_once_again_with_another_source_and_over_with_the_last() {
+    let waits = |minute: i64, times: std::ops::Range<i64>| times.contains(&minute).then_some(times.start);
+    let facts = |minute: i64| Facts {
+        directory: vec![
+            source("ad", waits(minute, 10..30), None),
+            source("entra", waits(minute, 20..40), None),
+            source("users", None, None),
+        ],
+        ..healthy()
+    };
+    let expect = [
+        (10, "directory-plan-waiting raised warning"),
+        (20, "directory-plan-waiting raised warning"),
+        (40, "directory-plan-waiting cleared"),
+    ];
+    check(&expect, 60, facts);
+}
+
+#[test]
+fn a_source_that_fails_calls_after_ten_minutes_or_three_hours_by_what_is_wrong() {
+    let expect = [(20, "directory-failing raised warning"), (50, "directory-failing cleared")];
+    check(&expect, 90, |minute| {
+        let fails = (10..50).contains(&minute).then_some((10, false));
+        Facts { directory: vec![source("ad", None, fails)], ..healthy() }
+    });
+    // A server that is away for two hours is nobody's business, one that is for longer is.
+    let expect = [(380, "directory-failing raised warning"), (500, "directory-failing cleared")];
+    check(&expect, 600, |minute| {
+        let fails = match minute {
+            10..130 => Some((10, true)),
+            200..400 => Some((200, true)),
+            // After a restart, which forgot since when.
+            400..500 => Some((400, true)),
+            _ => None,
+        };
+        Facts { directory: vec![source("ad", None, fails), source("users", None, None)], ..healthy() }
+    });
+    let mut alarms = Alarms::new(limits(), Vec::new());
+    let both = vec![source("ad", None, Some((0, true))), source("entra", None, Some((230, false)))];
+    alarms.step(&Facts { directory: both, ..healthy() }, at(4 * HOUR_MS));
+    let Cause::DirectoryFailing { sources } = &alarms.raised()[0].cause else { panic!() };
+    assert_eq!(sources.iter().map(|source| &*source.source).collect::<Vec<_>>(), ["ad", "entra"]);
+    assert_eq!(alarms.raised()[0].since, at(0));
 }
 
 #[test]
@@ -573,6 +634,8 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::StoreDamaged { damaged: 1, places: Vec::new() },
         Cause::RetentionPaused { trusted: at(0), clock: at(1), restored: false },
         Cause::RetentionFailed { why: String::new() },
+        Cause::DirectoryPlanWaiting { plans: Vec::new() },
+        Cause::DirectoryFailing { sources: Vec::new() },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },
@@ -666,4 +729,28 @@ fn a_report_that_did_not_come_back_is_critical_until_it_turns_up() {
         (25, "report-missing cleared"),
     ];
     check(&expect, 30, facts);
+}
+
+#[test]
+fn a_credential_is_told_of_at_each_stage_and_no_more_when_another_is_used() {
+    let day = 24 * 60;
+    let facts = |minute: i64| {
+        let one = |name: &str, ends: Option<Timestamp>| CredentialFacts { name: name.to_owned(), ends };
+        // Graph cannot be asked for a while; another credential comes; in the end a new one is used.
+        let ends = at(if minute >= 63 * day { 400 * DAY_MS } else { 61 * DAY_MS });
+        let is_known = !(5 * day..6 * day).contains(&minute);
+        let mut credentials = vec![one("entra", is_known.then_some(ends)), one("unknown", None)];
+        if (40 * day..50 * day).contains(&minute) {
+            credentials.push(one("ndr", Some(at(70 * DAY_MS))));
+        }
+        Facts { credentials, ..healthy() }
+    };
+    let mut alarms = Alarms::new(limits(), Vec::new());
+    let told = course(&mut alarms, 0..65 * day, facts);
+    let told: Vec<_> = told.iter().map(|(minute, what)| (minute / day, what.as_str())).collect();
+    let raised = "credential-expiring raised warning";
+    let days = [1, 33, 40, 42, 47, 54, 60, 61];
+    let mut expect: Vec<_> = days.into_iter().map(|day| (day, raised)).collect();
+    expect.push((63, "credential-expiring cleared"));
+    assert_eq!(told, expect);
 }

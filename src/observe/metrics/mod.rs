@@ -34,6 +34,9 @@
 //! | `daybook_fetched_messages_total` | – | messages fetched whole and recorded |
 //! | `daybook_deleted_messages_total` | – | messages deleted by clients |
 //! | `daybook_auth_failures_total` | `protocol`, `reason` | logins refused: `wrong` name or password, `backed-off` (not checked after too many wrong ones), `clear` (no TLS), `in-use`, `too-many` sessions, `busy` (too many wait), `unavailable` (our fault) |
+//! | `daybook_pull_visits_total` | `result` | visits of pullers at their accounts: `good`, or why one ended before its work was done: `unreachable`, `tls`, `login`, `not-connected` (Exchange Online lets the application in, and not to this mailbox), `credential`, `protocol`, `mailbox` (the gateway mailbox cannot take it), `store`, `state` |
+//! | `daybook_pull_messages_total` | – | messages that pullers fetched and that are stored, repetitions too |
+//! | `daybook_pull_bytes_total` | – | their octets |
 //! | `daybook_store_sync_seconds` | – | time of one write and sync of the log, a histogram |
 //! | `daybook_store_group_size` | – | commands that shared one sync, a histogram |
 //! | `daybook_store_commit_seconds` | `step` | time that commands `wait` for their group, and that a group takes to `build` (deciding, filling the index) and to commit to the `index`; its write and sync between these are above; a histogram |
@@ -49,6 +52,8 @@
 //! | `daybook_store_freed_octets_total` | – | octets of that content |
 //! | `daybook_store_returned_octets_total` | – | octets that the file system has back of it: whole blocks, removed files, segments in which nothing else was left |
 //! | `daybook_store_unpunched_objects` | – | freed objects whose octets may still be there: those in the segment of the log that is appended to, and what the next pass gives back |
+//! | `daybook_directory_sync_seconds` | `source` | time of one reading of all users of a source, well or badly, a histogram |
+//! | `daybook_directory_failures_total` | `source`, `error` | readings that failed, and what was in force stayed: `unreadable`, `invalid`, `empty`, `changing`, `unreachable`, `incomplete`, `refused`, `too-large`, and `storage` when what was read cannot be kept |
 //! | `daybook_log_dropped_lines_total` | – | log lines lost because the log could not be written fast enough |
 //! | `daybook_panics_total` | – | bugs that a task or thread died of |
 //! | `daybook_process_start_time_seconds` | – | when the process started, since 1970 |
@@ -65,10 +70,16 @@
 //! | `daybook_store_free_bytes` | – | free on the file system of `data_dir` |
 //! | `daybook_store_reserve_bytes` | – | with less free than this no mail is taken |
 //! | `daybook_store_last_checkpoint_timestamp_seconds` | – | when the newest signed checkpoint was made; none is made while nothing is stored; absent before the first |
-//! | `daybook_directory_good` | `source`, `file` | 1 when the list was taken at the last reading, 0 when an older one is in force; sources are numbered from 1 |
-//! | `daybook_directory_users` | `source`, `file` | users in force |
-//! | `daybook_directory_last_success_timestamp_seconds` | `source`, `file` | when the list was last read well; it is read when the file changes |
+//! | `daybook_directory_good` | `source`, `kind` | 1 when the source was read well at the last try, 0 when an older list is in force; named as in `[[directory]]` |
+//! | `daybook_directory_users` | `source`, `kind` | users in force |
+//! | `daybook_directory_gone_users` | `source`, `kind` | users who are gone from the source, and whose addresses still lead to them |
+//! | `daybook_directory_filtered_users` | `source` | entries that the filters left out when it was last read well |
+//! | `daybook_directory_plan_waiting` | `source`, `kind` | 1 while a change of it waits for an approval |
+//! | `daybook_directory_held` | `source`, `kind` | 1 after a rollback, until a change of it is approved |
+//! | `daybook_directory_last_success_timestamp_seconds` | `source`, `kind` | when it was last read well; absent before the first time. Files are read when they change |
+//! | `daybook_directory_last_try_timestamp_seconds` | `source`, `kind` | when it was last tried; absent before the first time |
 //! | `daybook_tls_cert_expiry_timestamp_seconds` | – | when the certificate shown to peers ends |
+//! | `daybook_credential_expiry_timestamp_seconds` | name, used_by | when the credential of an application in Entra ID ends, where that is known; `used_by` is `directory` or `puller` |
 //! | `daybook_tls_cert_files_good` | – | 0 when certificate and key in their files cannot be used and an older pair is shown |
 //! | `daybook_mailbox_active` | `mailbox`, `name` | 1 active, 0 suspended |
 //! | `daybook_mailbox_messages` | `mailbox`, `name` | messages in INBOX: not fetched and deleted yet |
@@ -202,6 +213,17 @@ pub fn report_forbidden() {
     METRICS.forbidden.inc();
 }
 
+/// A puller visited its account: `good`, or the kind of what went wrong.
+pub fn pull_visit(result: &'static str) {
+    METRICS.pull_visits.get_or_create(&[("result", result)]).inc();
+}
+
+/// A puller fetched a message of so many octets, and it is stored.
+pub fn pull_message(octets: u64) {
+    METRICS.pull_messages.inc();
+    METRICS.pull_octets.inc_by(octets);
+}
+
 /// So many transactions were turned away, and are on record in this way.
 pub fn turned_away(record: Recorded, count: u64) {
     METRICS.turned_away_transactions.get_or_create(&[("record", record.as_str())]).inc_by(count);
@@ -306,6 +328,21 @@ pub fn store_freed(objects: u64, octets: u64, returned: u64) {
 /// So many freed objects are still to be given back.
 pub fn store_unpunched(objects: u64) {
     METRICS.store_unpunched_objects.set(i64::try_from(objects).unwrap_or(i64::MAX));
+}
+
+/// A source of users was read, which took so long; `error` is what was wrong, by the names of the table above.
+pub fn directory_read(source: &str, error: Option<&str>, seconds: f64) {
+    METRICS.directory_sync_seconds.get_or_create(&[("source", source.to_owned())]).observe(seconds);
+    if let Some(error) = error {
+        let labels = [("source", source.to_owned()), ("error", error.to_owned())];
+        METRICS.directory_failures.get_or_create(&labels).inc();
+    }
+}
+
+/// A source of users was read well, and its filters left so many entries out.
+pub fn directory_filtered(source: &str, filtered: u64) {
+    let gauge = METRICS.directory_filtered_users.get_or_create(&[("source", source.to_owned())]);
+    gauge.set(i64::try_from(filtered).unwrap_or(i64::MAX));
 }
 
 /// A log line was lost.

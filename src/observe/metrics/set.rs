@@ -36,6 +36,18 @@ const SMTP_CODES: [u32; 20] =
     [214, 220, 221, 250, 252, 354, 421, 450, 451, 452, 500, 501, 502, 503, 530, 550, 552, 553, 554, 555];
 const REFUSED_BODIES: [&str; 8] =
     ["bare-cr", "bare-lf", "nul", "too-large", "declared-size", "pipelined", "chunk-size", "parameter"];
+const PULL_RESULTS: [&str; 10] = [
+    "good",
+    "unreachable",
+    "tls",
+    "login",
+    "not-connected",
+    "credential",
+    "protocol",
+    "mailbox",
+    "store",
+    "state",
+];
 const REVISIONS: [&str; 3] = ["released", "reassigned", "reprocessed"];
 const PROTOCOLS: [&str; 2] = ["pop3", "imap"];
 const FETCH_RESULTS: [&str; 5] = ["quit", "drop", "timeout", "shutdown", "error"];
@@ -262,6 +274,9 @@ pub(super) struct Metrics {
     pub(super) verdicts: Family<Labels<2>, Counter>,
     pub(super) returned: Family<Labels<1>, Counter>,
     pub(super) forbidden: Counter,
+    pub(super) pull_visits: Family<Labels<1>, Counter>,
+    pub(super) pull_messages: Counter,
+    pub(super) pull_octets: Counter,
     pub(super) turned_away_transactions: Family<Labels<1>, Counter>,
     pub(super) report_bytes: Histogram,
     pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
@@ -289,6 +304,9 @@ pub(super) struct Metrics {
     pub(super) store_freed_octets: Counter,
     pub(super) store_returned_octets: Counter,
     pub(super) store_unpunched_objects: Gauge,
+    pub(super) directory_sync_seconds: Family<[(&'static str, String); 1], Histogram>,
+    pub(super) directory_failures: Family<[(&'static str, String); 2], Counter>,
+    pub(super) directory_filtered_users: Family<[(&'static str, String); 1], Gauge>,
     pub(super) log_dropped_lines: Counter,
     pub(super) panics: Counter,
 }
@@ -346,6 +364,9 @@ impl Metrics {
                 "RCPT refused since nothing from that peer could be authentic",
                 Counter::default(),
             ),
+            pull_visits: add(r, "pull_visits", "Visits of pullers at their accounts", Family::default()),
+            pull_messages: add(r, "pull_messages", "Messages that pullers fetched", Counter::default()),
+            pull_octets: add(r, "pull_bytes", "Octets of those", Counter::default()),
             turned_away_transactions: add(
                 r,
                 "turned_away_transactions",
@@ -468,6 +489,24 @@ impl Metrics {
                 "Objects freed whose octets may still be there",
                 Gauge::default(),
             ),
+            directory_sync_seconds: add(
+                r,
+                "directory_sync_seconds",
+                "Time of one reading of all users of a source",
+                Family::new_with_constructor(seconds as fn() -> Histogram),
+            ),
+            directory_failures: add(
+                r,
+                "directory_failures",
+                "Readings of users that failed, by source and what was wrong",
+                Family::default(),
+            ),
+            directory_filtered_users: add(
+                r,
+                "directory_filtered_users",
+                "Entries of a source that its filters left out",
+                Family::default(),
+            ),
             log_dropped_lines: add(r, "log_dropped_lines", "Log lines lost", Counter::default()),
             panics: add(r, "panics", "Bugs that a task or thread died of", Counter::default()),
             registry,
@@ -489,6 +528,9 @@ impl Metrics {
         }
         for reason in REFUSED_BODIES {
             drop(self.smtp_refused_bodies.get_or_create(&[("reason", reason)]));
+        }
+        for result in PULL_RESULTS {
+            drop(self.pull_visits.get_or_create(&[("result", result)]));
         }
         for record in Recorded::ALL.map(Recorded::as_str) {
             drop(self.turned_away_transactions.get_or_create(&[("record", record)]));

@@ -9,7 +9,7 @@ use daybook::assign::{Assignment, Policy, Reason, assign};
 use daybook::directory::Snapshot;
 use daybook::directory::source::file;
 use daybook::mail::{
-    JournaledEnvelope, JournaledRecipient, RecipientField, Redirection, UserFolder, WrittenAddress,
+    JournaledEnvelope, JournaledRecipient, RecipientField, Redirection, Timestamp, UserFolder, WrittenAddress,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -72,7 +72,7 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 fn place(envelopes: &[JournaledEnvelope]) -> Assignment {
-    assign(envelopes, &SNAPSHOT, &Policy::default())
+    assign(envelopes, Timestamp::from_unix_ms(0), &SNAPSHOT, &Policy::default())
 }
 
 /// Without blanks around it, as the reader of reports gives it: keys leave them away.

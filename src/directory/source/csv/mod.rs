@@ -40,8 +40,8 @@ pub struct CsvSource {
 
 impl CsvSource {
     /// The list that is configured, as far as these filters want it.
-    pub fn new(configured: config::CsvSource, filters: &Filters) -> CsvSource {
-        CsvSource { configured, with_groups: filters.include_groups }
+    pub fn new(configured: &config::CsvSource, filters: &Filters) -> CsvSource {
+        CsvSource { configured: configured.clone(), with_groups: filters.include_groups }
     }
 
     /// The lists to read, that of users first, and the file that says they are finished.

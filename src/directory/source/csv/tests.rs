@@ -246,7 +246,7 @@ fn source(folder: &Path, with_groups: bool) -> CsvSource {
         ..CsvColumns::default()
     };
     let filters = Filters { include_groups: with_groups, ..Filters::default() };
-    CsvSource::new(Configured { columns, ..Configured::of(folder) }, &filters)
+    CsvSource::new(&Configured { columns, ..Configured::of(folder) }, &filters)
 }
 
 fn outcome(source: &CsvSource) -> String {
@@ -286,7 +286,7 @@ fn nothing_is_read_before_the_writer_says_that_it_is_done() {
     let done = dir.path().join("list.done");
     fs::write(&list, "id,name,primary,aliases\n1,A,a@x.example,\n").unwrap();
     let configured = Configured { done_file: Some("list.done".to_owned()), ..Configured::of(&list) };
-    let source = CsvSource::new(configured, &Filters::default());
+    let source = CsvSource::new(&configured, &Filters::default());
     assert_eq!(outcome(&source), "changing");
     fs::write(&done, "").unwrap();
     assert_eq!(outcome(&source), "1 of 1");
@@ -301,7 +301,7 @@ fn a_list_that_is_replaced_while_it_is_read_is_not_taken() {
     let list = dir.path().join("list.csv");
     let rows = |users: usize| -> String { (0..users).map(|n| format!("{n},N,n{n}@x.example,\n")).collect() };
     fs::write(&list, format!("id,name,primary,aliases\n{}", rows(2_000))).unwrap();
-    let source = CsvSource::new(Configured::of(&list), &Filters::default());
+    let source = CsvSource::new(&Configured::of(&list), &Filters::default());
     let replaced = || {
         let other = dir.path().join("other");
         fs::write(&other, "id,name,primary,aliases\n1,A,a@x.example,\n").unwrap();
