@@ -55,6 +55,7 @@ impl Gateway {
             visits: Visits::default(),
             refused_mail: RefusedMail::default(),
             watch: None,
+            pullers: None,
         };
         let pipeline = Pipeline::new(store, directory, &Exchange::default());
         Gateway { context, pipeline, users: file, runtime: Runtime::new().unwrap(), _dir: dir }
@@ -150,6 +151,7 @@ async fn receive(pipeline: &Pipeline, to: &Address, message: &Mixed) {
         reverse_path: ReversePath::Null,
         recipients: vec![to.clone()],
         smtputf8: false,
+        pulled: None,
     };
     let mut reception = pipeline.begin(pipeline.receipt_id(), envelope).unwrap();
     reception.write(&message.octets).await.unwrap();

@@ -86,6 +86,7 @@ impl Gateway {
             reverse_path: ReversePath::Null,
             recipients: to.iter().map(|m| m.address().unwrap().clone()).collect(),
             smtputf8: false,
+            pulled: None,
         };
         self.runtime.block_on(async {
             let mut reception = self.pipeline.begin(receipt_id, envelope).unwrap();
@@ -404,6 +405,7 @@ fn the_mode_at_the_end_of_a_message_counts_not_the_one_at_its_beginning() {
         reverse_path: ReversePath::Null,
         recipients: vec![mailbox.address().unwrap().clone()],
         smtputf8: false,
+        pulled: None,
     };
     gateway.runtime.block_on(async {
         let mut reception = gateway.pipeline.begin(gateway.pipeline.receipt_id(), envelope).unwrap();

@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("net", &["mail", "config", "observe"]),
     ("smtp", &["mail", "net", "observe", "config"]),
     ("fetch", &["mail", "store", "net", "observe", "config"]),
-    ("pull", &["mail", "config", "net", "entra", "smtp", "observe"]),
+    ("pull", &["mail", "config", "net", "entra", "smtp", "store", "observe"]),
     (
         "pipeline",
         &["mail", "config", "smtp", "extract", "authentic", "assign", "directory", "store", "observe"],
@@ -143,6 +143,7 @@ fn is_sans_io(path: &str) -> bool {
     match room_of(path) {
         "smtp" => part_starts("session") || part_starts("data") || part_starts("reply"),
         "fetch" => path.split('/').skip(1).any(|part| part.contains("session")),
+        "pull" => part_starts("parse") || part_starts("sets") || part_starts("unstuff"),
         _ => false,
     }
 }
@@ -150,9 +151,16 @@ fn is_sans_io(path: &str) -> bool {
 fn is_pure(path: &str) -> bool {
     matches!(room_of(path), "mail" | "extract" | "assign" | "authentic")
         || is_sans_io(path)
-        || path.starts_with("directory/snapshot")
+        || is_pure_of_directory(path)
         || path.starts_with("observe/alarm")
         || path.starts_with("observe/rhythm")
+}
+
+/// What judges and remembers between a source and what is in force; reading and keeping stand beside it.
+fn is_pure_of_directory(path: &str) -> bool {
+    let pure = ["snapshot", "filter", "plan", "diff", "holders", "roll", "schedule", "past"];
+    let rest = path.strip_prefix("directory/").unwrap_or_default();
+    pure.iter().any(|name| rest.starts_with(name))
 }
 
 /// The rooms `path` may import; `None` for `lib.rs`, which names them all.

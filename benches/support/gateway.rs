@@ -48,6 +48,7 @@ impl Gateway {
             reverse_path: ReversePath::Null,
             recipients: self.to.address().cloned().into_iter().collect(),
             smtputf8: false,
+            pulled: None,
         };
         let mut reception = self.pipeline.begin(self.pipeline.receipt_id(), envelope).expect("reception");
         for chunk in message.chunks(CHUNK_OCTETS) {

@@ -48,6 +48,7 @@ mod log_level;
 mod ops;
 mod ports;
 pub(crate) mod probe;
+mod pulling;
 mod quarantine;
 mod reassign;
 mod receipts;
@@ -89,6 +90,7 @@ pub use learned::{Counted, CountedCertificate, LEARNED_REPORTS_MAX, LearnedView,
 pub use log_level::{LOG_LEVEL_SECONDS_MAX, configured_level};
 pub use ops::{Context, perform};
 pub use ports::{PORTS_FILE, Ports};
+pub use pulling::PullerView;
 pub use quarantine::{QuarantineView, QuarantinedDetail, QuarantinedView};
 pub use reassign::{REASSIGNED_MAX, ReassignPage, ReassignPlace, Reassigned, UnreadReceipt};
 pub use receipts::{RECEIPTS_MAX, TracedView};

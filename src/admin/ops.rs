@@ -5,12 +5,14 @@ use super::key::NewPassword;
 use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
-    Ports, check, examine, gaps, gateway_mailboxes, keeping, key, key_changes, log_level, quarantine,
-    reassign, receipts, reprocess, retention, scrub, self_test, syncs, transactions, trust, undelete, users,
+    Ports, check, examine, gaps, gateway_mailboxes, keeping, key, key_changes, log_level, pulling,
+    quarantine, reassign, receipts, reprocess, retention, scrub, self_test, syncs, transactions, trust,
+    undelete, users,
 };
 use crate::config::Live;
 use crate::directory::Directory;
 use crate::observe::{RefusedMail, Visits, now};
+use crate::pull::Pullers;
 use crate::store::{ReceiptQuery, Store};
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ pub struct Context {
     pub refused_mail: RefusedMail,
     /// Watches over the gateway; `None` where none runs.
     pub watch: Option<Arc<Watch>>,
+    /// Fetches from accounts elsewhere; `None` where no server runs.
+    pub pullers: Option<Arc<Pullers>>,
 }
 
 /// Carries out `request` for `actor`, who is named in the store's log.
@@ -220,6 +224,12 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         Request::Index { begin } => {
             let state = move |c: &Context| check::index_state(c, begin);
             blocking(context, state).await.map(|state| Response::Index(Box::new(state)))
+        }
+        Request::Pull { name, status: true } => {
+            pulling::status(context, name.as_deref()).map(Response::Pullers)
+        }
+        Request::Pull { name, status: false } => {
+            pulling::pull(context, name.as_deref()).await.map(Response::Pullers)
         }
         Request::RenewSelfTest => {
             self_test::renew(context, actor).await.map(|made| Response::Created(Box::new(made)))

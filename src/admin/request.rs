@@ -13,6 +13,7 @@ use super::gaps::GapsView;
 use super::key::{Key, NewPassword};
 use super::key_changes::{KeyExportView, KeysView, PasswordResetView};
 use super::learned::{LearnedView, RecentView};
+use super::pulling::PULL_WAIT;
 use super::quarantine::{QuarantineView, QuarantinedDetail};
 use super::reassign::{ReassignPage, ReassignPlace};
 use super::receipts::TracedView;
@@ -361,6 +362,13 @@ pub enum Request {
     RenewSelfTest,
     /// Takes everything out of the gateway mailbox for self-tests.
     ClearSelfTest,
+    /// Has pullers look now, and waits for what comes of it.
+    Pull {
+        /// One of them; all without.
+        name: Option<String>,
+        /// Only says how they are.
+        status: bool,
+    },
 }
 
 /// What an operation answers.
@@ -432,6 +440,8 @@ pub enum Response {
     PasswordReset(Box<PasswordResetView>),
     /// Keys, handed out.
     KeyExport(Box<KeyExportView>),
+    /// How pullers are, and what they brought.
+    Pullers(Vec<super::PullerView>),
 }
 
 impl Request {
@@ -442,6 +452,7 @@ impl Request {
             Request::Undelete { .. } => UNDELETE_WAIT,
             Request::Retention { .. } => RETENTION_WAIT,
             Request::SyncUsers { .. } => SYNC_WAIT,
+            Request::Pull { .. } => PULL_WAIT,
             _ => CONNECTION_WAIT,
         }
     }
@@ -483,6 +494,7 @@ impl Response {
             Response::Ready(readiness) => serde_json::to_value(readiness),
             Response::Examined(examined) => serde_json::to_value(examined),
             Response::Index(state) => serde_json::to_value(state),
+            Response::Pullers(views) => serde_json::to_value(views),
             Response::PasswordReset(reset) => serde_json::to_value(reset),
             Response::KeyExport(keys) => Ok(serde_json::json!({
                 "gateway_mailbox": keys.gateway_mailbox, "public_keys": keys.public_keys, "lacking": keys.lacking,

@@ -267,6 +267,7 @@ mod tests {
             visits: crate::observe::Visits::default(),
             refused_mail: crate::observe::RefusedMail::default(),
             watch: None,
+            pullers: None,
         };
         fs::write(data_dir.join(SOCKET_FILE), "left by a crash").unwrap();
         let socket = AdminSocket::bind(&data_dir).unwrap();

@@ -13,6 +13,8 @@
 //! - So does an NDR's peer, and the wrapper that it returns, or the wrapper's header block alone, names the tenant.
 //! - The peer is in a network that the gateway mailbox trusts.
 //! - The peer proves to hold a certificate that it pinned.
+//! - A configured puller fetched an NDR over verified TLS, and the wrapper that it returns, or the wrapper's header block alone,
+//!   names the tenant. The outermost header block proves nothing then: anybody can write to such an account.
 //!
 //! Invariants:
 //! - Networks and certificate say "Exchange Online", which every tenant in the world can send from; only the tenant's mark says
@@ -49,6 +51,9 @@ pub struct Peer<'a> {
     pub address: IpAddr,
     /// What the handshake agreed on; `None` in clear.
     pub tls: Option<&'a TlsFacts>,
+    /// The puller that fetched the message from an account elsewhere for an NDR mailbox, over verified TLS. Then the peer is
+    /// whoever keeps that account, and neither its address nor a certificate says who sent the message.
+    pub pulled: Option<&'a str>,
 }
 
 /// What a gateway mailbox was told about who may deliver to it.
@@ -73,10 +78,13 @@ pub struct Said<'a> {
 
 /// The verdict on one message for one gateway mailbox.
 pub fn judge(exchange: &Exchange, peer: Peer<'_>, pins: Pins<'_>, said: Said<'_>) -> Judgement {
+    // Who keeps an account is not who sent what lies there.
+    let sender = peer.pulled.is_none();
     let evidence = Evidence {
-        exchange_network: network_of(&exchange.networks, peer.address),
-        trusted_network: network_of(&pins.trust.networks, peer.address),
-        certificate: worth(exchange, pins.trust, peer.tls),
+        exchange_network: network_of(&exchange.networks, peer.address).filter(|_| sender),
+        trusted_network: network_of(&pins.trust.networks, peer.address).filter(|_| sender),
+        certificate: worth(exchange, pins.trust, peer.tls.filter(|_| sender)),
+        puller: peer.pulled.map(str::to_owned),
         outer: said.outer.clone(),
         returned: said.returned.last().cloned(),
     };
@@ -88,9 +96,10 @@ pub fn judge(exchange: &Exchange, peer: Peer<'_>, pins: Pins<'_>, said: Said<'_>
 }
 
 /// Whether anything this peer sends could be authentic, as far as is known before it sends it: it is in Exchange Online's
-/// networks or a trusted one, or proves to hold a pinned certificate.
+/// networks or a trusted one, proves to hold a pinned certificate, or keeps the account of a puller.
 pub fn may_deliver(exchange: &Exchange, peer: Peer<'_>, trust: &Trust) -> bool {
-    network_of(&exchange.networks, peer.address).is_some()
+    peer.pulled.is_some()
+        || network_of(&exchange.networks, peer.address).is_some()
         || network_of(&trust.networks, peer.address).is_some()
         || worth(exchange, trust, peer.tls) == CertificateWorth::Pinned
 }
@@ -141,18 +150,21 @@ fn weigh(
     if !contradictions.is_empty() {
         return (Verdict::Suspect, contradictions);
     }
-    let missing = missing(evidence, tenant);
+    let missing = missing(evidence, peer, tenant);
     if !missing.is_empty() {
         return (Verdict::Unverified, missing);
     }
     if let Some(tenant) = tenant
-        && let Some(place) = proof(tenant, said)
+        && let Some(place) = proof(tenant, peer, said)
     {
-        let who = "the peer is Exchange Online, by network and certificate".to_owned();
+        let who = match peer.pulled {
+            Some(puller) => format!("puller {} fetched it over verified TLS", Untrusted(puller)),
+            None => "the peer is Exchange Online, by network and certificate".to_owned(),
+        };
         let which = format!("X-OriginatorOrg of {place} is the pinned tenant, {}", Untrusted(tenant));
         return (Verdict::Authentic, vec![who, which]);
     }
-    (Verdict::Unverified, vec![why_no_proof(said).to_owned()])
+    (Verdict::Unverified, vec![why_no_proof(peer, said).to_owned()])
 }
 
 /// What speaks against the message. Nothing here depends on what speaks for it.
@@ -168,7 +180,8 @@ fn contradictions(evidence: &Evidence, peer: Peer<'_>, tenant: Option<&str>, sai
             "the peer's certificate bears Exchange Online's name, but is not in order: {fault}"
         ));
     }
-    if !said.outer.originator_orgs.is_empty() && evidence.exchange_network.is_none() {
+    let may_be_exchange = evidence.exchange_network.is_some() || peer.pulled.is_some();
+    if !said.outer.originator_orgs.is_empty() && !may_be_exchange {
         found.push("X-OriginatorOrg comes from a peer that is not in Exchange Online's networks".to_owned());
     }
     found.extend(contradiction(said.outer, tenant, "the message"));
@@ -191,15 +204,16 @@ fn contradiction(marks: &OriginMarks, tenant: Option<&str>, of: &str) -> Option<
 }
 
 /// What of "Exchange Online, for the pinned tenant" cannot be shown whatever the message says.
-fn missing(evidence: &Evidence, tenant: Option<&str>) -> Vec<String> {
+fn missing(evidence: &Evidence, peer: Peer<'_>, tenant: Option<&str>) -> Vec<String> {
     let mut missing = Vec::new();
-    if evidence.exchange_network.is_none() {
+    let was_brought = peer.pulled.is_none();
+    if was_brought && evidence.exchange_network.is_none() {
         missing.push("the peer is in no network of Exchange Online, and in none that is trusted".to_owned());
     }
     match evidence.certificate {
-        CertificateWorth::None => missing.push("the peer showed no certificate".to_owned()),
+        CertificateWorth::None if was_brought => missing.push("the peer showed no certificate".to_owned()),
         CertificateWorth::Other => missing.push("the peer's certificate is not Exchange Online's".to_owned()),
-        CertificateWorth::False | CertificateWorth::Exchange | CertificateWorth::Pinned => {}
+        _ => {}
     }
     if tenant.is_none() {
         missing.push("no tenant is pinned for this gateway mailbox".to_owned());
@@ -208,12 +222,12 @@ fn missing(evidence: &Evidence, tenant: Option<&str>) -> Vec<String> {
 }
 
 /// Where the pinned tenant is named, by a peer that may name it.
-fn proof(tenant: &str, said: Said<'_>) -> Option<&'static str> {
+fn proof(tenant: &str, peer: Peer<'_>, said: Said<'_>) -> Option<&'static str> {
     let is_ours = |marks: &OriginMarks| {
         !marks.unclear
             && matches!(marks.originator_orgs.as_slice(), [one] if one.eq_ignore_ascii_case(tenant))
     };
-    if is_ours(said.outer) {
+    if peer.pulled.is_none() && is_ours(said.outer) {
         return Some("the message");
     }
     match said.returned {
@@ -222,11 +236,13 @@ fn proof(tenant: &str, said: Said<'_>) -> Option<&'static str> {
     }
 }
 
-fn why_no_proof(said: Said<'_>) -> &'static str {
+fn why_no_proof(peer: Peer<'_>, said: Said<'_>) -> &'static str {
     if said.outer.unclear || said.returned.iter().any(|marks| marks.unclear) {
         "the header can be read in more than one way, so its X-OriginatorOrg proves nothing"
     } else if said.returned.len() > 1 {
         "it returns an NDR, which no mail system makes of itself"
+    } else if peer.pulled.is_some() {
+        "it returns no report whose X-OriginatorOrg names a tenant"
     } else {
         "no X-OriginatorOrg names a tenant"
     }

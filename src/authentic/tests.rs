@@ -11,6 +11,7 @@ const PIN: &str = "aa11";
 struct Case {
     peer: &'static str,
     tls: Option<TlsFacts>,
+    pulled: Option<&'static str>,
     trust: Trust,
     tenant: Option<&'static str>,
     outer: OriginMarks,
@@ -21,6 +22,7 @@ fn genuine() -> Case {
     Case {
         peer: INSIDE,
         tls: Some(tls(certificate())),
+        pulled: None,
         trust: Trust { mode: Mode::Enforce, ..Trust::default() },
         tenant: Some(TENANT),
         outer: orgs(&[TENANT]),
@@ -69,7 +71,7 @@ fn unclear(marks: OriginMarks) -> OriginMarks {
 
 impl Case {
     fn judge(&self) -> Judgement {
-        let peer = Peer { address: self.peer.parse().unwrap(), tls: self.tls.as_ref() };
+        let peer = Peer { address: self.peer.parse().unwrap(), tls: self.tls.as_ref(), pulled: self.pulled };
         let said = Said { outer: &self.outer, returned: &self.returned };
         judge(&exchange(), peer, Pins { trust: &self.trust, tenant: self.tenant }, said)
     }
@@ -230,6 +232,34 @@ fn the_evidence_holds_what_was_looked_at() {
 }
 
 #[test]
+fn what_a_puller_fetched_is_authentic_by_the_wrapper_it_returns_and_by_nothing_else() {
+    let pulled = || genuine_ndr().with(|c| (c.pulled, c.peer, c.tls) = (Some("outside"), OUTSIDE, None));
+    check(pulled(), Verdict::Authentic, "puller outside fetched it over verified TLS");
+    check(pulled().with(|c| c.outer = orgs(&[TENANT])), Verdict::Authentic, "the report it returns");
+    assert_eq!(pulled().judge().evidence.puller.as_deref(), Some("outside"));
+    // Anybody can write to the account: its outermost header is no proof, and who keeps the account is nobody's proof.
+    let bare = || pulled().with(|c| (c.outer, c.returned) = (orgs(&[TENANT]), vec![]));
+    check(bare(), Verdict::Unverified, "returns no report");
+    check(bare().with(|c| (c.peer, c.tls) = (INSIDE, Some(tls(certificate())))), Verdict::Unverified, "");
+    let trusting = || bare().with(|c| c.trust.networks = vec!["192.0.2.0/24".parse().unwrap()]);
+    check(trusting(), Verdict::Unverified, "returns no report");
+    check(pulled().with(|c| c.returned = vec![orgs(&[])]), Verdict::Unverified, "returns no report");
+    check(pulled().with(|c| c.tenant = None), Verdict::Unverified, "no tenant is pinned");
+    check(pulled().with(|c| c.returned.push(orgs(&[TENANT]))), Verdict::Unverified, "returns an NDR");
+    check(
+        pulled().with(|c| c.returned = vec![unclear(orgs(&[TENANT]))]),
+        Verdict::Unverified,
+        "more than one",
+    );
+    // A contradiction stays one.
+    check(pulled().with(|c| c.returned = vec![orgs(&["evil.example"])]), Verdict::Suspect, "evil.example");
+    check(pulled().with(|c| c.returned = vec![orgs(&[TENANT, TENANT])]), Verdict::Suspect, "2 times");
+    check(pulled().with(|c| c.outer = orgs(&["evil.example"])), Verdict::Suspect, "of the message");
+    // The same without a puller is nothing.
+    check(pulled().with(|c| c.pulled = None), Verdict::Unverified, "no network");
+}
+
+#[test]
 fn values_of_strangers_are_escaped_in_reasons() {
     let case = genuine().with(|c| c.outer = orgs(&["evil\u{1b}[2J\u{202e}\n.example"]));
     let reasons = case.judge().reasons.join(" ");
@@ -244,7 +274,7 @@ fn strict_hears_networks_and_pinned_certificates_only() {
         certificates: vec![PIN.to_owned()],
     };
     let may = |peer: &str, tls: Option<&TlsFacts>| {
-        may_deliver(&exchange(), Peer { address: peer.parse().unwrap(), tls }, &trust)
+        may_deliver(&exchange(), Peer { address: peer.parse().unwrap(), tls, pulled: None }, &trust)
     };
     assert!(may(INSIDE, None) && may("198.51.100.7", None) && may("::ffff:198.51.100.7", None));
     assert!(!may(OUTSIDE, None) && !may(OUTSIDE, Some(&tls(certificate()))));

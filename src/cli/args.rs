@@ -168,6 +168,18 @@ pub(super) enum Command {
         #[arg(long = "for", value_name = "SPAN", requires = "level", value_parser = parse_span)]
         span: Option<Duration>,
     },
+    /// Fetch NDRs from accounts elsewhere now, as every [[puller]] does by itself
+    #[command(
+        after_help = "Exit code 0: all that was to be fetched is; 1: something failed, and it is said what."
+    )]
+    Pull {
+        /// One of them; all without
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+        /// Only say how they are
+        #[arg(long)]
+        status: bool,
+    },
     /// Show the running server on one page: alarms, each gateway mailbox, disk, certificate
     #[command(after_help = "Exit code 0: no alarm is raised; 1: one is.")]
     Status,

@@ -43,6 +43,7 @@ mod key;
 mod limits;
 mod notify;
 mod output;
+mod pull;
 mod quarantine;
 mod reach;
 mod reassign;
@@ -154,6 +155,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Doctor(arguments) => doctor::run(config, arguments, json),
         Command::Tail(arguments) => tail::run(&arguments, config, json),
         Command::LogLevel { level, span } => log_level(&configuration::load(config)?, level, span, json),
+        Command::Pull { name, status } => pull::run(&configuration::load(config)?, name, status, json),
         Command::Status => status::status(&configuration::load(config)?, json),
         Command::Scrub { now, close } => scrub::run(&configuration::load(config)?, now, close, json),
         Command::StatusMail { now } => status::status_mail(&configuration::load(config)?, now, json),

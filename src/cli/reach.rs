@@ -216,6 +216,7 @@ fn with_store<T>(
         visits: Visits::default(),
         refused_mail: RefusedMail::default(),
         watch: None,
+        pullers: None,
     };
     let outcome = work(&context, &actor(), &runtime);
     runtime.block_on(store.close());

@@ -4,8 +4,8 @@ use super::output::{counted, grouped, safe};
 use super::transactions;
 use crate::admin::Response;
 use crate::mail::{
-    Address, CertificateWorth, JournaledRecipient, OriginMarks, ReceiptId, RecipientField, Redirection,
-    ReversePath,
+    Address, CertificateWorth, JournaledRecipient, OriginMarks, Pulled, ReceiptId, RecipientField,
+    Redirection, ReversePath,
 };
 use crate::store::{EventView, PlacementView, ReceiptView, Relation, ReportRecord};
 use std::collections::HashSet;
@@ -114,7 +114,16 @@ fn transport(out: &mut Lines, receipt: &ReceiptView) {
         Some(tls) => format!("{} {}", safe(&tls.version), safe(&tls.cipher)),
         None => "no TLS".to_owned(),
     };
-    out.add("from peer", &format!("{}, who said it was {}; {tls}", transport.peer, safe(&transport.helo)));
+    match &transport.pulled {
+        None => {
+            let (peer, helo) = (transport.peer, safe(&transport.helo));
+            out.add("from peer", &format!("{peer}, who said it was {helo}; {tls}"));
+        }
+        Some(Pulled { by, host, protocol }) => {
+            let (by, host, protocol) = (safe(by), safe(host), safe(protocol));
+            out.add("pulled", &format!("by {by} from {host} at {} over {protocol}; {tls}", transport.peer));
+        }
+    }
     let sender = match &transport.reverse_path {
         ReversePath::Null => "<>, the null sender of NDRs".to_owned(),
         ReversePath::Address(address) => format!("<{}>", safe(address.as_str())),
@@ -143,8 +152,13 @@ fn authenticity(out: &mut Lines, receipt: &ReceiptView) {
         }
         (None, None) => format!("peer {} in no known network", receipt.transport.peer.ip()),
     };
-    out.add("evidence", &networks);
-    certificate(out, receipt, evidence.certificate);
+    match &evidence.puller {
+        Some(puller) => out.add("evidence", &format!("fetched by puller {}", safe(puller))),
+        None => {
+            out.add("evidence", &networks);
+            certificate(out, receipt, evidence.certificate);
+        }
+    }
     marks(out, "outermost header", &evidence.outer);
     if let Some(returned) = &evidence.returned {
         marks(out, "returned report", returned);

@@ -84,6 +84,7 @@ impl Running {
         self.pipeline.replace_exchange(&settings.exchange);
         self.pipeline.replace_assign(&settings.assign, &settings.domains);
         self.pipeline.limit_in_flight(in_flight_limits(&settings));
+        self.pullers.configure(&settings.pullers);
         self.embedded.set_reserve(reserve_octets(&settings));
         self.embedded.set_ballast(settings.store.ballast_bytes);
         self.embedded.set_scrub(settings.store.scrub_bytes_per_second);

@@ -31,6 +31,7 @@ use crate::net::listen::{self, Listener};
 use crate::net::tls::TlsIdentity;
 use crate::observe::{Visits, metrics, now};
 use crate::pipeline::{InFlightLimits, Pipeline};
+use crate::pull::{self, Pullers};
 use crate::smtp;
 use crate::store::{Embedded, OpenReport, Store};
 use rustls::pki_types::CertificateDer;
@@ -64,6 +65,8 @@ pub struct Running {
     /// Who may be connected to SMTP.
     pub(super) admission: Admission,
     visits: Visits,
+    /// Fetch from accounts elsewhere.
+    pub(super) pullers: Arc<Pullers>,
     /// None until it has begun.
     pub(super) alarms: Option<Arc<Watch>>,
     pub(super) tls: Arc<TlsIdentity>,
@@ -100,6 +103,10 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
     let pipeline = Pipeline::new(Arc::clone(&store), Arc::clone(&directory), &settings.exchange);
     pipeline.replace_assign(&settings.assign, &settings.domains);
     pipeline.limit_in_flight(in_flight_limits(&settings));
+    let (live, drain) = (Live::new(settings), Drain::new());
+    let settings = live.current();
+    let receiver = Arc::clone(&pipeline) as Arc<dyn smtp::Receiver>;
+    let pulling = pull::Gateway { store: Arc::clone(&store), receiver, settings: live.clone() };
 
     let mut running = Running {
         ports: bound.ports,
@@ -107,14 +114,15 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
         directory,
         smtp: Arc::new(smtp_settings(&settings)).into(),
         admission: Admission::new(limits::smtp(&settings, limits::descriptors())),
-        settings: Live::new(settings),
+        settings: live,
         config_file: None,
         embedded,
         visits: Visits::default(),
         pipeline,
+        pullers: Pullers::new(pulling, drain.clone()),
         alarms: None,
         tls,
-        drain: Drain::new(),
+        drain,
         services: JoinSet::new(),
         vital: Vec::new(),
         admin_drain: Drain::new(),
@@ -128,6 +136,8 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
     running.services.spawn(syncing::watch(Arc::clone(&running.directory), running.drain.clone()));
     running.services.spawn(renewal::watch(Arc::clone(&running.tls), running.drain.clone()));
     running.services.spawn(admin::show_waiting(running.context()));
+    running.pullers.configure(&settings.pullers);
+    running.services.spawn(Arc::clone(&running.pullers).serve());
     let (context, admin_drain) = (running.context(), running.admin_drain.clone());
     running.admin.spawn(admin::http::serve(bound.http, context.clone(), admin_drain.clone()));
     running.admin.spawn(bound.admin.serve(context, admin_drain));
@@ -267,6 +277,7 @@ impl Running {
             visits: self.visits.clone(),
             refused_mail: self.pipeline.refused_mail(),
             watch: self.alarms.clone(),
+            pullers: Some(Arc::clone(&self.pullers)),
         }
     }
 

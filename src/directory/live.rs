@@ -209,12 +209,6 @@ impl Directory {
         state.entries.iter().filter(is_due).map(|entry| entry.name().to_owned()).collect()
     }
 
-    /// True when a file differs from what was last read and has stopped changing, as [`due`](Directory::due) says it.
-    pub fn changed(&self) -> bool {
-        let state = self.current.load();
-        state.entries.iter().filter(|entry| entry.has_changed()).count() > 0
-    }
-
     pub(super) fn entry(&self, source: &str) -> Result<Arc<Entry>, SyncRefusal> {
         let state = self.current.load();
         let entry = state.entries.iter().find(|entry| entry.name() == source);

@@ -97,14 +97,25 @@ impl ChainVerdict {
     }
 }
 
+/// How a message was fetched from an account elsewhere. The server was the one configured: its certificate was verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    /// Name of the puller.
+    pub by: String,
+    /// Name of the server, as in its certificate.
+    pub host: String,
+    /// `imaps` or `pop3s`.
+    pub protocol: String,
+}
+
 /// How a message reached us: peer, greeting, TLS and the paths of the SMTP transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransportEnvelope {
-    /// The SMTP session the transaction belongs to.
+    /// The SMTP session the transaction belongs to; of a message that was pulled, the session that fetched it.
     pub session_id: SessionId,
     /// Address and port of the peer.
     pub peer: SocketAddr,
-    /// The name the peer gave in EHLO or HELO. Unverified.
+    /// The name the peer gave in EHLO or HELO. Unverified. Of a message that was pulled, the name of the server.
     pub helo: String,
     /// `None` when the session was not encrypted.
     pub tls: Option<TlsFacts>,
@@ -114,6 +125,9 @@ pub struct TransportEnvelope {
     pub recipients: Vec<Address>,
     /// SMTPUTF8 was asked for (RFC 6531).
     pub smtputf8: bool,
+    /// It was fetched from an account elsewhere: no SMTP peer brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<Pulled>,
 }
 
 /// An address as a journal report wrote it, without angle brackets: SMTP, `[EX:…]`, or empty for the null path.

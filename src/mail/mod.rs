@@ -28,8 +28,8 @@ mod written_time;
 
 pub use address::{Address, AddressError, AddressKey};
 pub use envelope::{
-    ChainVerdict, ClientCertificate, HeaderSource, JournaledEnvelope, JournaledRecipient, RecipientField,
-    Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
+    ChainVerdict, ClientCertificate, HeaderSource, JournaledEnvelope, JournaledRecipient, Pulled,
+    RecipientField, Redirection, ReversePath, TlsFacts, TransportEnvelope, WrittenAddress,
 };
 pub use flags::{FlagChange, Flags};
 pub use gateway::{

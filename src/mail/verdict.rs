@@ -132,6 +132,9 @@ pub struct Evidence {
     pub trusted_network: Option<Network>,
     /// What its certificate is worth; the certificate itself is in the transport envelope.
     pub certificate: CertificateWorth,
+    /// The puller that fetched it; then the three above say nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub puller: Option<String>,
     /// What the outermost header block says.
     pub outer: OriginMarks,
     /// What the wrapper says that an NDR returns, when the message is one.

@@ -20,6 +20,7 @@ pub mod admission;
 pub mod authorities;
 pub mod certificate;
 pub mod client_certificate;
+pub mod dial;
 pub mod drain;
 pub mod listen;
 pub mod private_file;

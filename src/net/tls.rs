@@ -21,9 +21,9 @@ use super::self_signed;
 use crate::mail::{Timestamp, TlsFacts};
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConnection};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ConfigBuilder, ProtocolVersion, ServerConfig, WantsVerifier};
+use rustls::{CommonState, ConfigBuilder, ProtocolVersion, ServerConfig, WantsVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
@@ -301,7 +301,7 @@ fn in_words(error: &TlsError) -> String {
 }
 
 /// The one provider, reduced to suites this page allows.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.retain(|suite| {
         let name = suite.suite().as_str().unwrap_or_default();
@@ -340,7 +340,7 @@ fn parse_pair(
 }
 
 /// What the handshake of this connection agreed on.
-pub fn facts_of(connection: &ServerConnection) -> TlsFacts {
+pub fn facts_of(connection: &CommonState) -> TlsFacts {
     let version = match connection.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",

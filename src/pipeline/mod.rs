@@ -175,7 +175,7 @@ impl Inner {
     /// Online send it from where nobody expects: the log says so, and a person is told.
     fn forbids(&self, gateway_mailbox: &GatewayMailbox, peer: &Peer<'_>) -> bool {
         let trust = &gateway_mailbox.trust;
-        let who = authentic::Peer { address: peer.address, tls: peer.tls };
+        let who = authentic::Peer { address: peer.address, tls: peer.tls, pulled: None };
         if trust.mode != Mode::Strict || authentic::may_deliver(&self.exchange.load(), who, trust) {
             return false;
         }

@@ -374,6 +374,7 @@ pub(super) mod tests {
                 reverse_path: ReversePath::Null,
                 recipients: vec![address.clone()],
                 smtputf8: false,
+                pulled: None,
             },
             gateway_mailboxes: vec![gateway_mailbox.clone()],
             spooled: Arc::new(spool.finish().unwrap()),

@@ -280,7 +280,9 @@ pub(super) fn deliver_to(
     reports.extend(header_named::record(&by_header));
     // Who sent a report that was returned is shown by the NDR: the peer speaks for that, not for what is inside.
     let told = receipt.came_by.map_or(extraction, |came_by| came_by.ndr.extraction.as_ref());
-    let judgement = judge(inner, gateway_mailbox, told, receipt.envelope);
+    // A puller counts for NDR mailboxes alone, and for what was recovered there.
+    let for_ndr = receipt.came_by.is_some() || !gateway_mailbox.role.is_journal();
+    let judgement = judge(inner, gateway_mailbox, told, receipt.envelope, for_ndr);
     let renditions: Vec<Rendition> = read.messages.iter().map(|message| message.rendition).collect();
     let subject = Subject {
         receipt_id: receipt.receipt_id,
@@ -398,13 +400,15 @@ fn judge(
     gateway_mailbox: &GatewayMailbox,
     extraction: Option<&Extraction>,
     envelope: &TransportEnvelope,
+    for_ndr: bool,
 ) -> Judgement {
     let nothing = OriginMarks::default();
     let said = Said {
         outer: extraction.map_or(&nothing, |e| &e.outer),
         returned: extraction.map(|e| e.returned.as_slice()).unwrap_or_default(),
     };
-    let peer = Peer { address: envelope.peer.ip(), tls: envelope.tls.as_ref() };
+    let pulled = envelope.pulled.as_ref().filter(|_| for_ndr).map(|pulled| pulled.by.as_str());
+    let peer = Peer { address: envelope.peer.ip(), tls: envelope.tls.as_ref(), pulled };
     let pins = Pins { trust: &gateway_mailbox.trust, tenant: gateway_mailbox.tenant.as_deref() };
     authentic::judge(&inner.exchange.load(), peer, pins, said)
 }

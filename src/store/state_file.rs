@@ -9,7 +9,7 @@
 //! never taken for a newer program's file. Files as they were before (the content alone, no version) are read as well.
 
 use super::Digest;
-use super::files::write_file_durably;
+use super::files::{create_dir_durably, write_file_durably};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -124,6 +124,14 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
 /// The disk's.
 pub fn write<T: Serialize>(path: &Path, content: &T) -> io::Result<()> {
     write_file_durably(path, &encode(content)?)
+}
+
+/// Makes a folder of state files and its missing parents, owner-only, durably.
+///
+/// # Errors
+/// The disk's.
+pub fn make_dir(dir: &Path) -> io::Result<()> {
+    create_dir_durably(dir)
 }
 
 /// Replaces a state file, owner-only, without a sync: for what may be lost in a power cut. One writer at a time.

@@ -37,6 +37,7 @@ pub(crate) fn delivery(
             reverse_path: ReversePath::Null,
             recipients: vec![to.address().unwrap().clone()],
             smtputf8: false,
+            pulled: None,
         },
         class: Class::Plain,
         octets,

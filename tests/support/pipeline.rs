@@ -69,6 +69,7 @@ impl Gateway {
             reverse_path: ReversePath::Null,
             recipients: to.iter().map(|m| m.address().unwrap().clone()).collect(),
             smtputf8: false,
+            pulled: None,
         }
     }
 

@@ -34,6 +34,9 @@
 //! | `daybook_fetched_messages_total` | – | messages fetched whole and recorded |
 //! | `daybook_deleted_messages_total` | – | messages deleted by clients |
 //! | `daybook_auth_failures_total` | `protocol`, `reason` | logins refused: `wrong` name or password, `backed-off` (not checked after too many wrong ones), `clear` (no TLS), `in-use`, `too-many` sessions, `busy` (too many wait), `unavailable` (our fault) |
+//! | `daybook_pull_visits_total` | `result` | visits of pullers at their accounts: `good`, or why one ended before its work was done: `unreachable`, `tls`, `login`, `not-connected` (Exchange Online lets the application in, and not to this mailbox), `credential`, `protocol`, `mailbox` (the gateway mailbox cannot take it), `store`, `state` |
+//! | `daybook_pull_messages_total` | – | messages that pullers fetched and that are stored, repetitions too |
+//! | `daybook_pull_bytes_total` | – | their octets |
 //! | `daybook_store_sync_seconds` | – | time of one write and sync of the log, a histogram |
 //! | `daybook_store_group_size` | – | commands that shared one sync, a histogram |
 //! | `daybook_store_commit_seconds` | `step` | time that commands `wait` for their group, and that a group takes to `build` (deciding, filling the index) and to commit to the `index`; its write and sync between these are above; a histogram |
@@ -208,6 +211,17 @@ pub fn returned(result: Return) {
 /// A recipient was refused to a peer from which nothing could be authentic.
 pub fn report_forbidden() {
     METRICS.forbidden.inc();
+}
+
+/// A puller visited its account: `good`, or the kind of what went wrong.
+pub fn pull_visit(result: &'static str) {
+    METRICS.pull_visits.get_or_create(&[("result", result)]).inc();
+}
+
+/// A puller fetched a message of so many octets, and it is stored.
+pub fn pull_message(octets: u64) {
+    METRICS.pull_messages.inc();
+    METRICS.pull_octets.inc_by(octets);
 }
 
 /// So many transactions were turned away, and are on record in this way.

@@ -36,6 +36,18 @@ const SMTP_CODES: [u32; 20] =
     [214, 220, 221, 250, 252, 354, 421, 450, 451, 452, 500, 501, 502, 503, 530, 550, 552, 553, 554, 555];
 const REFUSED_BODIES: [&str; 8] =
     ["bare-cr", "bare-lf", "nul", "too-large", "declared-size", "pipelined", "chunk-size", "parameter"];
+const PULL_RESULTS: [&str; 10] = [
+    "good",
+    "unreachable",
+    "tls",
+    "login",
+    "not-connected",
+    "credential",
+    "protocol",
+    "mailbox",
+    "store",
+    "state",
+];
 const REVISIONS: [&str; 3] = ["released", "reassigned", "reprocessed"];
 const PROTOCOLS: [&str; 2] = ["pop3", "imap"];
 const FETCH_RESULTS: [&str; 5] = ["quit", "drop", "timeout", "shutdown", "error"];
@@ -262,6 +274,9 @@ pub(super) struct Metrics {
     pub(super) verdicts: Family<Labels<2>, Counter>,
     pub(super) returned: Family<Labels<1>, Counter>,
     pub(super) forbidden: Counter,
+    pub(super) pull_visits: Family<Labels<1>, Counter>,
+    pub(super) pull_messages: Counter,
+    pub(super) pull_octets: Counter,
     pub(super) turned_away_transactions: Family<Labels<1>, Counter>,
     pub(super) report_bytes: Histogram,
     pub(super) ingest_seconds: Family<Labels<1>, Histogram>,
@@ -349,6 +364,9 @@ impl Metrics {
                 "RCPT refused since nothing from that peer could be authentic",
                 Counter::default(),
             ),
+            pull_visits: add(r, "pull_visits", "Visits of pullers at their accounts", Family::default()),
+            pull_messages: add(r, "pull_messages", "Messages that pullers fetched", Counter::default()),
+            pull_octets: add(r, "pull_bytes", "Octets of those", Counter::default()),
             turned_away_transactions: add(
                 r,
                 "turned_away_transactions",
@@ -510,6 +528,9 @@ impl Metrics {
         }
         for reason in REFUSED_BODIES {
             drop(self.smtp_refused_bodies.get_or_create(&[("reason", reason)]));
+        }
+        for result in PULL_RESULTS {
+            drop(self.pull_visits.get_or_create(&[("result", result)]));
         }
         for record in Recorded::ALL.map(Recorded::as_str) {
             drop(self.turned_away_transactions.get_or_create(&[("record", record)]));

@@ -278,6 +278,7 @@ impl Session {
             reverse_path: transaction.reverse_path.clone(),
             recipients: transaction.recipients.clone(),
             smtputf8: transaction.smtputf8,
+            pulled: None,
         };
         self.phase = Phase::Asked(question);
         Effect::Begin(envelope)
