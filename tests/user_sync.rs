@@ -201,9 +201,10 @@ fn whatever_becomes_of_a_list_those_who_were_there_stay() {
         assert_eq!(site.run(&["readyz"]).code, 0, "mail is taken: {}", sabotage.name);
 
         assert_eq!(server.terminate(), 0);
-        let server = site.serve();
+        let mut server = site.serve();
         assert_eq!(source(&site)["users"], sabotage.users, "after a restart: {}", sabotage.name);
         assert_assigned(&server, &address, 2 * n + 1);
+        assert_eq!(server.terminate(), 0);
     }
 }
 
