@@ -116,7 +116,10 @@ fn a_list_of_ones_own_is_read_by_its_column_names() {
 #[test]
 fn a_cut_list_is_never_a_shorter_one() {
     let octets = corpus("exchange-online-powershell-7.csv");
-    let whole = parse(&octets, &exchange(), Path::new("l")).unwrap();
+    // Three of them, the second over several lines.
+    let end = memchr::memmem::find_iter(&octets, "\"EURPR05").nth(3).unwrap();
+    let octets = octets.get(..end).unwrap();
+    let whole = parse(octets, &exchange(), Path::new("l")).unwrap();
     let mut row_ends = 0;
     for cut in 0..octets.len() {
         let Some(part) = octets.get(..cut) else { continue };
@@ -130,7 +133,7 @@ fn a_cut_list_is_never_a_shorter_one() {
         assert!(whole.candidates.starts_with(&listing.candidates), "cut at {cut}");
         row_ends += 1;
     }
-    assert!((12..=18).contains(&row_ends), "{row_ends}");
+    assert_eq!(row_ends, 8, "behind the last quote, CR and LF of each but the last LF");
     let unquoted = "id,name,primary,aliases\n1,A,a@x.example,aa@x.example\n2,B,b@x.example,bb@x.example\n";
     for cut in 25..unquoted.len() {
         let found = told(unquoted.get(..cut).unwrap().as_bytes(), &generic());
