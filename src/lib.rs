@@ -12,8 +12,8 @@
 //!    never rebuilt. It never fails; what it cannot read it names as defects.
 //!    Beside it, [`authentic`] judges who really sent it, from the peer and the outermost header; what a gateway mailbox in enforce
 //!    or strict mode cannot prove goes to `Quarantine` alone, read all the same.
-//! 5. [`assign`] matches the recorded envelope with the users of the [`directory`] and says, with reasons, whose `Journal
-//!    Outgoing` and `Journal Incoming` the message belongs in. Nobody known: `Unassigned`. Unreadable: `Quarantine`. Plain copies
+//! 5. [`assign`] matches the recorded envelope with those whom the [`directory`] knows to have had the addresses when it was sent,
+//!    and says, with reasons, whose `Journal Outgoing` and `Journal Incoming` the message belongs in. Nobody known: `Unassigned`. Unreadable: `Quarantine`. Plain copies
 //!    go by the header fields that the admin trusts; the report in an NDR that comes to an NDR mailbox, to the gateway mailbox
 //!    which that one serves (`pipeline/recover.rs`).
 //! 6. The [`store`] seals the content to the gateway mailbox's key. One committer groups what all sessions deliver, decides what
@@ -23,6 +23,16 @@
 //!    lists and searches them by the sealed summaries, and opens a message only to send it.
 //! 8. [`admin`] answers "where is it and why" from the same receipt; [`cli`] is its face; [`observe`] writes the log in which the
 //!    receipt id greps the whole story.
+//!
+//! # Where users come from
+//!
+//! Assignment is as good as the list of addresses, and lists arrive broken. So [`directory`] asks every source ([`directory::source`]:
+//! Microsoft Graph, LDAP, CSV, users.toml) for everything, whole or not at all; filters, compares with what is in force, and lets a
+//! person decide where too much would go. What is in force lies on disk with its past, so that mail is assigned by who had an
+//! address *then*, and never waits for a server far away. [`entra`] gets the tokens that Microsoft's services ask for.
+//!
+//! Journal reports that could not be delivered come back as NDRs. Where their mailbox is elsewhere, [`pull`] fetches it, message by
+//! message: stored here first, then deleted there. It hands them to the pipeline as an SMTP session does.
 //!
 //! # Who looks after it
 //!
@@ -55,7 +65,7 @@
 //! # Who may know whom
 //!
 //! ```text
-//! mail ◀─ config, extract, authentic, assign, directory, store ◀─ net, smtp, fetch, pipeline ◀─ admin ◀─ cli
+//! mail ◀─ config, extract, authentic, assign, store ◀─ net, entra, directory, smtp, fetch, pull, pipeline ◀─ admin ◀─ cli
 //! ```
 //!
 //! | room | holds | never knows |
@@ -65,11 +75,13 @@
 //! | [`smtp`] | receiving | journals, users, folders |
 //! | [`extract`] | reading reports | files, users, transport, clocks |
 //! | [`authentic`] | the verdict on who sent a report | store, users |
-//! | [`directory`] | who the users are | messages |
+//! | [`directory`] | who the users are, and were | messages |
 //! | [`assign`] | whose a message is | octets, store, network, time |
 //! | [`pipeline`] | the order of the steps, failure → answer | protocol syntax |
 //! | [`store`] | durability, duplicates, UIDs, sealing | SMTP, MIME, why a folder was chosen |
+//! | [`entra`] | tokens of Microsoft Entra ID | users, messages |
 //! | [`fetch`] | serving | journals, directory sources |
+//! | [`pull`] | fetching an NDR mailbox elsewhere | journals, users, store |
 //! | [`admin`] | every operation, as a function; HTTP, alarms to mail, self-examination | storage layout |
 //! | [`cli`] | arguments, output, exit codes | what `admin` does not offer |
 //! | [`observe`] | log, metrics, judgement of alarms | message content |

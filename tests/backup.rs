@@ -24,9 +24,10 @@ const PLAIN_COPY: &str = r#"
 install -d -m 0700 "$B"
 exec 9< "$D/freeing.lock" && flock --shared 9
 cp -a "$D"/checkpoints*.jsonl "$B"
+if [ -e "$D/pull" ]; then cp -a "$D/pull" "$B"; fi
 cp -a --sparse=always "$D/log" "$B"
 cp -a --sparse=always "$D/content" "$D/keys" "$B"
-for name in tls closed-gaps.json log-loss.json retention-clock.json; do
+for name in directory tls closed-gaps.json log-loss.json retention-clock.json; do
     if [ -e "$D/$name" ]; then cp -a "$D/$name" "$B"; fi
 done
 "#;

@@ -140,9 +140,9 @@ fn a_page_that_does_not_come_whole_ends_the_reading_and_nothing_is_taken() {
         ("incomplete", 3, graph_refusal(500, "generalException", "An unspecified error has occurred.")),
         ("incomplete", 3, throttled.clone()),
         ("incomplete", 1, throttled.with("Retry-After", "3600")),
-        ("incomplete", 1, gone),
+        ("incomplete", 7, gone),
         ("incomplete", 1, graph_refusal(404, "Request_ResourceNotFound", "Resource not found.")),
-        ("incomplete", 1, expired),
+        ("incomplete", 7, expired),
         ("incomplete", 1, Reply { body: page().body[..900].to_vec(), ..page() }),
         ("incomplete", 3, page().flawed(Flaw::Cut(900))),
         ("incomplete", 3, page().flawed(Flaw::CutChunks(900))),
@@ -162,7 +162,7 @@ fn a_page_that_does_not_come_whole_ends_the_reading_and_nothing_is_taken() {
         assert_eq!(error.kind(), kind, "{error}: {reply:?}");
         assert!(error.to_string().contains("users"), "{error}");
         let asked = stage.graph.asked();
-        assert_eq!(asked.len(), 2 + tries, "{error}: pages 1 and 2, then page 3");
+        assert_eq!(asked.len(), 2 + tries, "{error}: pages 1 and 2, then page 3, or all that thrice");
         let secrets = asked.iter().map(|asked| asked.bearer().to_owned()).chain([SECRET.to_owned()]);
         for secret in secrets {
             assert!(!error.to_string().contains(&secret), "{error}");
@@ -244,6 +244,16 @@ fn what_passes_is_waited_for() {
         let listing = stage.everybody().unwrap_or_else(|error| panic!("{error}: {reply:?}"));
         assert_eq!((listing.candidates.len(), listing.requests), (50, 5 + times as u64), "{reply:?}");
     }
+}
+
+#[test]
+fn a_reading_whose_place_is_lost_begins_anew() {
+    let stage = Stage::new(Graph::with_people(50));
+    let forgotten =
+        graph_refusal(400, "Directory_ExpiredPageToken", "The specified page token value has expired.");
+    stage.graph.fault(3, 1, forgotten);
+    let listing = stage.everybody().unwrap();
+    assert_eq!((listing.candidates.len(), listing.requests), (50, 3 + 5));
 }
 
 #[test]

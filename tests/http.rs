@@ -253,7 +253,7 @@ fn each_gateway_mailbox_has_its_gauges_and_one_for_self_tests_has_none() {
     assert!(scrape.value("daybook_tls_cert_expiry_timestamp_seconds") > started + year);
     assert!(scrape.value("daybook_store_free_bytes") > 0.0);
     assert_eq!(scrape.value("daybook_store_reserve_bytes"), 2.0 * 419_430_400.0);
-    assert_eq!(scrape.value("daybook_directory_users{source=\"1\",file=\"users.toml\"}"), 2.0);
+    assert_eq!(scrape.value("daybook_directory_users{source=\"file\",kind=\"file\"}"), 2.0);
 }
 
 #[test]
@@ -290,12 +290,12 @@ fn a_directory_that_cannot_be_read_is_told_and_does_not_make_it_unready() {
     let server = site.serve();
     let answer = get(port(&server), "/readyz");
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert!(answer.body.starts_with("ready\ndirectory (note): users.toml "), "{}", answer.body);
+    assert!(answer.body.starts_with("ready\ndirectory (note): file "), "{}", answer.body);
     let directory = check(&server, "directory");
     assert_eq!((&directory["good"], &directory["advisory"]), (&Value::Bool(false), &Value::Bool(true)));
     let scrape = Scrape::of(port(&server));
     assert!(!answer.body.contains('@') && !directory.to_string().contains('@') && !scrape.text.contains('@'));
-    assert_eq!(scrape.value("daybook_directory_good{source=\"1\",file=\"users.toml\"}"), 0.0);
+    assert_eq!(scrape.value("daybook_directory_good{source=\"file\",kind=\"file\"}"), 0.0);
     assert!(!scrape.text.contains("daybook_directory_last_success_timestamp_seconds{"));
     assert_eq!(scrape.value("daybook_ready"), 1.0);
 
@@ -303,7 +303,7 @@ fn a_directory_that_cannot_be_read_is_told_and_does_not_make_it_unready() {
     server.signal("HUP");
     wait_until("the list that was mended", || get(port(&server), "/readyz").body == "ready\n");
     let scrape = Scrape::of(port(&server));
-    assert_eq!(scrape.value("daybook_directory_good{source=\"1\",file=\"users.toml\"}"), 1.0);
+    assert_eq!(scrape.value("daybook_directory_good{source=\"file\",kind=\"file\"}"), 1.0);
     assert!(scrape.text.contains("daybook_directory_last_success_timestamp_seconds{"));
 }
 

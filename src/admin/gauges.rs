@@ -8,9 +8,11 @@ use super::health::readiness;
 use super::ops::{Context, blocking};
 use super::request::OpError;
 use super::watch::CredentialEnd;
+use crate::directory::SourceStatus;
 use crate::mail::{GatewayMailboxState, Timestamp};
 use crate::observe::alarm::ALARMS;
 use crate::observe::{metrics, now};
+use crate::pull::PullerStatus;
 use crate::store::{FolderName, FolderStatus};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -60,6 +62,7 @@ impl Gauges {
             show_health(&mut registry, context);
             show_alarms(&mut registry, context);
             show_directory(&mut registry, context);
+            show_pullers(&mut registry, context);
             show_credentials(&mut registry, context);
             Ok(registry)
         });
@@ -238,21 +241,45 @@ fn show_alarms(registry: &mut Registry, context: &Context) {
     registry.register("alarms", "Alarms that are raised, of each kind", alarms);
 }
 
+fn show_pullers(registry: &mut Registry, context: &Context) {
+    let statuses = context.pullers.as_ref().map(|pullers| pullers.statuses()).unwrap_or_default();
+    let mut add = |name, help, value: &dyn Fn(&PullerStatus) -> Option<i64>| {
+        let protocol =
+            |status: &PullerStatus| status.account.split(':').next().unwrap_or_default().to_owned();
+        let labels =
+            |status: &PullerStatus| [("puller", status.name.clone()), ("protocol", protocol(status))];
+        show(registry, (name, help), &statuses, labels, value);
+    };
+    add("pull_good", "Whether the last visit did all it should", &|s| Some(i64::from(s.failures == 0)));
+    add("pull_last_success_timestamp_seconds", "When a visit last did all it should", &|s| {
+        Some(s.last_success.map_or(0, Timestamp::unix_seconds))
+    });
+    let help = "Messages that are too large and stay at the account";
+    add("pull_left_messages", help, &|s| Some(whole(s.left)));
+}
+
 fn show_directory(registry: &mut Registry, context: &Context) {
-    let sources: Vec<_> = (1..).zip(context.directory.sources()).collect();
-    let mut add = |name, help, value: &dyn Fn(&(i32, crate::directory::SourceStatus)) -> Option<i64>| {
-        let labels = |(number, source): &(i32, crate::directory::SourceStatus)| {
-            let file = source.place.rsplit('/').next().unwrap_or_default();
-            [("source", number.to_string()), ("file", file.to_owned())]
-        };
+    let sources = context.directory.sources();
+    let mut add = |name, help, value: &dyn Fn(&SourceStatus) -> Option<i64>| {
+        let labels = |source: &SourceStatus| [("source", source.name.clone()), ("kind", source.kind.clone())];
         show(registry, (name, help), &sources, labels, value);
     };
-    add("directory_good", "Whether the list was taken at its last reading", &|(_, s)| {
-        Some(i64::from(s.is_good))
-    });
-    add("directory_users", "Users in force", &|(_, s)| i64::try_from(s.users).ok());
-    add("directory_last_success_timestamp_seconds", "When the list was last read well", &|(_, s)| {
+    let count = |number: usize| i64::try_from(number).ok();
+    let is_good = |s: &SourceStatus| s.error.is_none() && s.last_try.is_some();
+    let help = "Whether the source was read well at the last try";
+    add("directory_good", help, &|s| Some(i64::from(is_good(s))));
+    add("directory_users", "Users in force", &|s| count(s.users));
+    let help = "Users who are gone, and whose addresses still lead to them";
+    add("directory_gone_users", help, &|s| count(s.gone));
+    let help = "Whether a change waits for an approval";
+    add("directory_plan_waiting", help, &|s| Some(i64::from(s.pending.is_some())));
+    let help = "Whether somebody went back to a former list, and what the source says waits";
+    add("directory_held", help, &|s| Some(i64::from(s.held)));
+    add("directory_last_success_timestamp_seconds", "When the source was last read well", &|s| {
         s.last_good.map(Timestamp::unix_seconds)
+    });
+    add("directory_last_try_timestamp_seconds", "When the source was last tried", &|s| {
+        s.last_try.map(Timestamp::unix_seconds)
     });
 }
 

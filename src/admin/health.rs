@@ -6,12 +6,13 @@
 
 use super::ops::Context;
 use super::request::{Check, OpError, Readiness};
+use super::sync_log::is_fault;
+use crate::directory::SourceStatus;
 use crate::net::certificate::facts;
 use crate::net::drain::Drain;
 use crate::net::tls::TlsIdentity;
 use crate::observe::now;
 use crate::store::StoreError;
-use std::path::Path;
 use std::sync::Arc;
 use tokio::task::AbortHandle;
 
@@ -86,17 +87,23 @@ fn room(context: &Context) -> String {
     }
 }
 
-/// Names files without folders, and no fault: what is wrong with a list quotes addresses, and these pages are for anybody.
+/// Names sources, and no fault: what is wrong with a list quotes addresses, and these pages are for anybody.
 fn directory(context: &Context) -> Option<String> {
     let sources = context.directory.sources();
-    let bad: Vec<String> = sources
-        .iter()
-        .filter(|source| !source.is_good)
-        .filter_map(|source| Path::new(&source.place).file_name())
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect();
-    (!bad.is_empty())
-        .then(|| format!("{} cannot be taken, what it said before holds; the log says why", bad.join(", ")))
+    let named = |wanted: &dyn Fn(&SourceStatus) -> bool| {
+        let names = sources.iter().filter(|source| wanted(source)).map(|source| source.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let bad = named(&|source| source.error.as_ref().is_some_and(is_fault));
+    let waits = named(&|source| source.pending.is_some());
+    let mut why = Vec::new();
+    if !bad.is_empty() {
+        why.push(format!("{bad} cannot be taken, what it said before holds; the log says why"));
+    }
+    if !waits.is_empty() {
+        why.push(format!("{waits} says so much less that it waits for an approval: daybook user plans"));
+    }
+    (!why.is_empty()).then(|| why.join("; "))
 }
 
 fn certificate(context: &Context) -> Option<String> {

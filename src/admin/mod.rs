@@ -59,6 +59,8 @@ mod revised;
 mod scrub;
 mod self_test;
 mod socket;
+mod sync_log;
+mod syncs;
 mod tail;
 mod transactions;
 mod trust;
@@ -104,6 +106,8 @@ pub use retention::{MailboxRetentionView, PassAsked, RecoverableView, RetentionV
 pub use revised::{LeftView, PlacedView, RevisedView};
 pub use scrub::scrub_page;
 pub use socket::{AdminSocket, SOCKET_FILE};
+pub(crate) use sync_log::{log_reload, log_sync};
+pub use syncs::{SyncRefused, SyncsView};
 pub use transactions::{TRANSACTIONS_MAX, TransactionsAsked};
 pub use undelete::UndeletedView;
 pub use verify::verify;

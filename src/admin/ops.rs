@@ -6,8 +6,8 @@ use super::request::{OpError, Request, Response};
 use super::watch::Watch;
 use super::{
     Ports, check, examine, gaps, gateway_mailboxes, keeping, key, key_changes, log_level, pulling,
-    quarantine, reassign, receipts, reprocess, retention, scrub, self_test, transactions, trust, undelete,
-    users,
+    quarantine, reassign, receipts, reprocess, retention, scrub, self_test, syncs, transactions, trust,
+    undelete, users,
 };
 use crate::config::Live;
 use crate::directory::Directory;
@@ -138,6 +138,23 @@ pub async fn perform(context: &Context, actor: &str, request: Request) -> Result
         Request::ShowUser { user, gateway_mailbox } => {
             let found = blocking(context, move |c| users::show(c, &user, gateway_mailbox.as_deref())).await?;
             Ok(Response::Users(found))
+        }
+        Request::SyncUsers { source, dry_run } => {
+            syncs::sync(context, source, dry_run).await.map(|view| Response::Synced(Box::new(view)))
+        }
+        Request::ApplyPlan { plan } => {
+            syncs::apply(context, actor, plan).await.map(|view| Response::Synced(Box::new(view)))
+        }
+        Request::ListPlans => blocking(context, |c| Ok(syncs::plans(c))).await.map(Response::Plans),
+        Request::ListSnapshots { source } => {
+            blocking(context, move |c| syncs::snapshots(c, &source)).await.map(Response::Snapshots)
+        }
+        Request::RollBackUsers { source, to } => {
+            syncs::roll_back(context, actor, source, to).await.map(|view| Response::Synced(Box::new(view)))
+        }
+        Request::FindAddress { address, at } => {
+            let find = move |c: &Context| syncs::find(c, &address, at);
+            blocking(context, find).await.map(Response::FoundAddresses)
         }
         Request::Trace { query, since, most } => {
             blocking(context, move |c| receipts::trace(c, &query, since, most)).await.map(Response::from)

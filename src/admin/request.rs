@@ -21,9 +21,11 @@ use super::reprocess::{REPROCESS_WAIT, Reached, ReprocessedView, Reprocessing};
 use super::retention::{PassAsked, RETENTION_WAIT, RetentionView};
 use super::revised::RevisedView;
 use super::socket::CONNECTION_WAIT;
+use super::syncs::{SYNC_WAIT, SyncsView};
 use super::transactions::TransactionsAsked;
 use super::undelete::{UNDELETE_WAIT, UndeletedView};
 use super::watch::{StatusMailView, StatusView};
+use crate::directory::{FoundAddress, PlanSummary, SnapshotSummary};
 use crate::mail::{
     GRACE_DAYS_DEFAULT, GatewayMailboxId, GatewayMailboxState, Hold, Maildrop, Mode, Network, Profile,
     ReceiptId, Timestamp, Untrusted,
@@ -193,6 +195,39 @@ pub enum Request {
         /// Which one.
         gateway_mailbox: Option<String>,
     },
+    /// Reads users from where they come from, and puts what changed in force. Answered with [`Response::Synced`].
+    SyncUsers {
+        /// One source; all when absent.
+        source: Option<String>,
+        /// True only says what would be done.
+        dry_run: bool,
+    },
+    /// Applies a change of users that waits for an approval. Answered with [`Response::Synced`].
+    ApplyPlan {
+        /// Which one.
+        plan: String,
+    },
+    /// Every change of users that waits for an approval.
+    ListPlans,
+    /// The lists of users of a source that can be gone back to.
+    ListSnapshots {
+        /// Which source.
+        source: String,
+    },
+    /// Puts a former list of users in force. Answered with [`Response::Synced`].
+    RollBackUsers {
+        /// Of which source.
+        source: String,
+        /// Which one; the one before that in force when absent.
+        to: Option<u64>,
+    },
+    /// Whose an address is, was, and who wanted it.
+    FindAddress {
+        /// Which one.
+        address: String,
+        /// Whose it was then.
+        at: Option<Timestamp>,
+    },
     /// Receipts by receipt id, Message-ID or address, newest first.
     Trace {
         /// Any of the three.
@@ -348,6 +383,14 @@ pub enum Response {
     GatewayMailbox(Box<GatewayMailboxView>),
     /// Users, one for each gateway mailbox they are in.
     Users(Vec<UserView>),
+    /// What came of syncs of users.
+    Synced(Box<SyncsView>),
+    /// Changes of users that wait for an approval.
+    Plans(Vec<PlanSummary>),
+    /// Lists of users that can be gone back to, newest first.
+    Snapshots(Vec<SnapshotSummary>),
+    /// Whose an address is, by source.
+    FoundAddresses(Vec<FoundAddress>),
     /// Receipts, newest first.
     Receipts(Vec<ReceiptView>),
     /// The same, and transactions that were turned away.
@@ -408,6 +451,7 @@ impl Request {
             Request::Reprocess { .. } => REPROCESS_WAIT,
             Request::Undelete { .. } => UNDELETE_WAIT,
             Request::Retention { .. } => RETENTION_WAIT,
+            Request::SyncUsers { .. } => SYNC_WAIT,
             Request::Pull { .. } => PULL_WAIT,
             _ => CONNECTION_WAIT,
         }
@@ -425,6 +469,10 @@ impl Response {
             Response::GatewayMailboxes(list) => serde_json::to_value(list),
             Response::GatewayMailbox(one) => serde_json::to_value(one),
             Response::Users(list) => serde_json::to_value(list),
+            Response::Synced(synced) => serde_json::to_value(synced),
+            Response::Plans(list) => serde_json::to_value(list),
+            Response::Snapshots(list) => serde_json::to_value(list),
+            Response::FoundAddresses(list) => serde_json::to_value(list),
             Response::Receipts(list) => serde_json::to_value(list),
             Response::Traced(traced) => traced.to_json(),
             Response::Transactions(page) => serde_json::to_value(&page.transactions),
@@ -743,6 +791,9 @@ pub struct Examined {
     /// How retention stands, and the clock it goes by; `None` where that is not known.
     #[serde(default)]
     pub keeping: Option<KeepingStatus>,
+    /// How pullers are; none where no server runs.
+    #[serde(default)]
+    pub pullers: Vec<crate::pull::PullerStatus>,
     /// Every gateway mailbox, oldest first.
     pub gateway_mailboxes: Vec<MailboxExamined>,
 }

@@ -4,11 +4,13 @@ mod backup;
 mod credential;
 mod keeping;
 mod keys;
+mod users;
 
 pub(super) use backup::{BackupArguments, RestoreArguments};
 pub(super) use credential::CredentialCommand;
 pub(super) use keeping::{HoldArguments, RetentionCommand, UndeleteArguments, UnholdArguments};
 pub(super) use keys::{KeyCommand, ResetArguments};
+pub(super) use users::{FindArguments, RollbackArguments, SyncArguments};
 
 use crate::admin::doctor::CHECKS;
 use crate::admin::{OVERLAP_DAYS_DEFAULT, OVERLAP_DAYS_MAX, RECEIPTS_MAX};
@@ -443,6 +445,21 @@ pub(super) enum UserCommand {
         #[arg(long, value_name = "ADDRESS")]
         mailbox: Option<String>,
     },
+    /// Read users from where they come from, and put what changed in force
+    #[command(
+        after_help = "What could not be read whole is never applied. A list that is empty, much smaller than before, \
+                            or without a domain that was there becomes a plan: it waits for --apply PLAN, and until then those \
+                            before stay. Nothing that is stored is touched. What the running server has begun goes on when \
+                            this is interrupted. Exit codes: 0 done; 3 a source could not be read, its users stay; 4 a plan \
+                            waits, or would."
+    )]
+    Sync(SyncArguments),
+    /// Show the changes that wait for an approval
+    Plans,
+    /// Put users of a source in force as they were; what the source says then becomes a plan until one is applied
+    Rollback(RollbackArguments),
+    /// Show whose an address is, was, and who wanted it
+    Find(FindArguments),
 }
 
 #[derive(Debug, Subcommand)]

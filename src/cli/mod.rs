@@ -58,10 +58,12 @@ mod service;
 mod signals;
 mod start;
 mod status;
+mod syncing;
 mod tail;
 mod transactions;
 mod trust;
 mod user;
+mod user_sync;
 mod verify;
 mod vitals;
 
@@ -186,6 +188,10 @@ fn user(command: UserCommand, settings: &Settings, json: bool) -> Result<u8, Fai
         UserCommand::Show { user, mailbox } => {
             ask(settings, Request::ShowUser { user, gateway_mailbox: mailbox }, json, user::show)
         }
+        UserCommand::Sync(arguments) => user_sync::sync(settings, arguments, json),
+        UserCommand::Plans => user_sync::plans(settings, json),
+        UserCommand::Rollback(arguments) => user_sync::rollback(settings, arguments, json),
+        UserCommand::Find(arguments) => user_sync::find(settings, arguments, json),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Has an operation done by whoever can: the running server, or else this process with the store opened here.
 
 use super::output::Failure;
-use super::service::log_directory;
 use super::start::open_with;
 use crate::admin::{self, AskError, Context, ExportView, OpError, Request, Response, Serving};
 use crate::config::{Live, Settings};
@@ -47,7 +46,7 @@ pub(super) fn perform_each<N: FnMut(Response) -> Option<Request>>(
     request: Request,
     next: N,
 ) -> Result<(), Failure> {
-    let makes = matches!(request, Request::CreateGatewayMailbox { .. });
+    let opening = Opening::of(&request);
     let mut state = (Some(request), next);
     let ask = |data_dir: &Path, (request, next): &mut (Option<Request>, N)| {
         while let Some(asked) = request {
@@ -55,7 +54,7 @@ pub(super) fn perform_each<N: FnMut(Response) -> Option<Request>>(
         }
         Ok(())
     };
-    reach(settings, makes, &mut state, ask, |context, actor, runtime, (request, next)| {
+    reach(settings, opening, &mut state, ask, |context, actor, runtime, (request, next)| {
         while let Some(asked) = request.take() {
             *request = next(runtime.block_on(admin::perform(context, actor, asked))?);
         }
@@ -73,7 +72,7 @@ pub(super) fn export<T, H: FnMut(&ExportView, &mut dyn Read) -> Result<T, Failur
         let (view, mut octets) = admin::export(data_dir, request)?;
         Ok(take(&view, &mut octets))
     };
-    reach(settings, false, &mut take, ask, |context, actor, _, take| {
+    reach(settings, Opening::default(), &mut take, ask, |context, actor, _, take| {
         let Request::ExportMessage { receipt_id, gateway_mailbox, key } = request else {
             return Err(Failure::from("nothing to export".to_owned()));
         };
@@ -82,11 +81,46 @@ pub(super) fn export<T, H: FnMut(&ExportView, &mut dyn Read) -> Result<T, Failur
     })?
 }
 
+/// What is opened here when no server runs, and how.
+#[derive(Clone, Copy, Default)]
+struct Opening {
+    /// There need be no store yet.
+    makes: bool,
+    /// Users are as they were left: whether what their sources say now comes in force is what is asked.
+    keeps_users: bool,
+}
+
+impl Opening {
+    fn of(request: &Request) -> Opening {
+        Opening {
+            makes: matches!(request, Request::CreateGatewayMailbox { .. }),
+            keeps_users: matches!(
+                request,
+                Request::SyncUsers { .. }
+                    | Request::ApplyPlan { .. }
+                    | Request::ListPlans
+                    | Request::ListSnapshots { .. }
+                    | Request::RollBackUsers { .. }
+                    | Request::FindAddress { .. }
+            ),
+        }
+    }
+
+    fn directory(self, settings: &Settings) -> Directory {
+        if self.keeps_users {
+            return Directory::open_unread(&settings.directories, &settings.data_dir);
+        }
+        let (directory, report) = Directory::open_kept(&settings.directories, &settings.data_dir);
+        admin::log_reload(&report, true);
+        directory
+    }
+}
+
 /// Has something done: `ask` asks the server in this `data_dir`; `here` does it with the store opened here, as this actor. Both
-/// work on `state`. `makes`: there need be no store yet.
+/// work on `state`.
 fn reach<S, T>(
     settings: &Settings,
-    makes: bool,
+    opening: Opening,
     state: &mut S,
     ask: impl Fn(&Path, &mut S) -> Result<T, AskError>,
     here: impl FnOnce(&Context, &str, &Runtime, &mut S) -> Result<T, Failure>,
@@ -99,11 +133,11 @@ fn reach<S, T>(
             Err(error @ AskError::Broken(_)) => return Err(error.to_string().into()),
             Err(AskError::NobodyListens) => {}
         }
-        check_owner(&settings.data_dir, makes)?;
+        check_owner(&settings.data_dir, opening.makes)?;
         match open_with(settings) {
             Ok((store, report)) => {
                 super::service::log_open_report(&report);
-                return with_store(settings, store, |context, actor, runtime| {
+                return with_store(settings, store, opening, |context, actor, runtime| {
                     here(context, actor, runtime, state)
                 });
             }
@@ -163,14 +197,14 @@ pub(super) fn actor() -> String {
 fn with_store<T>(
     settings: &Settings,
     store: Embedded,
+    opening: Opening,
     work: impl FnOnce(&Context, &str, &Runtime) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::from(format!("start: {error}")))?;
-    let (directory, report) = Directory::open_kept(&settings.directories, &settings.data_dir);
-    log_directory(&report, true);
+    let directory = opening.directory(settings);
     let store = Arc::new(store);
     let context = Context {
         store: Arc::clone(&store) as Arc<dyn Store>,

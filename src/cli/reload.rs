@@ -9,9 +9,9 @@
 use super::configuration::notices;
 use super::limits;
 use super::renewal;
-use super::service::{Running, in_flight_limits, log_directory, smtp_settings};
+use super::service::{Running, in_flight_limits, smtp_settings};
 use super::start::reserve_octets;
-use crate::admin::configured_level;
+use crate::admin::{configured_level, log_reload};
 use crate::config::{self, Settings};
 use crate::observe;
 use std::sync::Arc;
@@ -26,11 +26,13 @@ impl Running {
             Some(wanted) => self.reconfigure(wanted).await,
             None => false,
         };
+        self.pullers.retry_failing();
         let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
         let settings = self.settings.current();
         let reloaded = tokio::task::spawn_blocking(move || {
             if !read_again {
-                log_directory(&directory.reload(), false);
+                log_reload(&directory.reload(), false);
+                directory.ask_soon();
             }
             renewal::reload(&tls, &settings)
         });
@@ -107,7 +109,7 @@ impl Running {
         let (directory, sources) = (Arc::clone(&self.directory), settings.directories.clone());
         let read = tokio::task::spawn_blocking(move || directory.reconfigure(&sources)).await;
         let Ok(report) = read else { return false };
-        log_directory(&report, false);
+        log_reload(&report, false);
         if !report.taken {
             let bad = report.sources.iter().filter(|source| source.error.is_some());
             let bad: Vec<String> = bad.map(|source| source.place.clone()).collect();

@@ -14,17 +14,17 @@ use super::notify::Notify;
 use super::renewal;
 use super::signals::Signals;
 use super::start::{StartError, bind, check_secrets, identity, open_directory, open_store};
+use super::syncing;
 use super::vitals::Vitals;
 use crate::admin::watch::Watch;
 use crate::admin::{self, Context, PORTS_FILE, Ports, Serving};
 use crate::config::{Live, Settings};
-use crate::directory::{Directory, ReloadReport};
+use crate::directory::Directory;
 use crate::fetch::auth::Logins;
 use crate::fetch::door::Protocol;
 use crate::fetch::imap::server::Imap;
 use crate::fetch::pop3::server::Pop3;
 use crate::fetch::stored::StoredMaildrops;
-use crate::mail::Untrusted;
 use crate::net::admission::{Admission, AdmissionPolicy};
 use crate::net::drain::Drain;
 use crate::net::listen::{self, Listener};
@@ -42,10 +42,6 @@ use tokio::task::{AbortHandle, JoinSet};
 
 /// How long POP3 and IMAP connections may go on once the server ends: a message being fetched may be finished.
 const FETCH_DRAIN_WAIT: Duration = Duration::from_secs(30);
-/// How often the files of the directory are looked at.
-const DIRECTORY_LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// Conflicts logged of one source; the rest is counted.
-const CONFLICTS_LOGGED_MAX: usize = 20;
 
 /// Starts gateways.
 #[derive(Debug)]
@@ -137,7 +133,7 @@ async fn start_on(embedded: Arc<Embedded>, settings: Settings) -> Result<Running
     // No waiting from here on: whoever is told to end while starting ends at once, and must not leave connections behind.
     running.serve_smtp(bound.smtp);
     running.serve_fetch([bound.pop3, bound.pop3s], [bound.imap, bound.imaps]);
-    running.services.spawn(watch(Arc::clone(&running.directory), running.drain.clone()));
+    running.services.spawn(syncing::watch(Arc::clone(&running.directory), running.drain.clone()));
     running.services.spawn(renewal::watch(Arc::clone(&running.tls), running.drain.clone()));
     running.services.spawn(admin::show_waiting(running.context()));
     running.pullers.configure(&settings.pullers);
@@ -180,21 +176,6 @@ pub(super) fn in_flight_limits(settings: &Settings) -> InFlightLimits {
         octets_max: settings.smtp.max_in_flight_bytes,
         message_octets_max: settings.smtp.max_message_bytes,
         wait: Duration::from_secs(settings.smtp.in_flight_seconds),
-    }
-}
-
-/// Puts changes of the directory's files in force as they come.
-async fn watch(directory: Arc<Directory>, drain: Drain) {
-    loop {
-        tokio::select! {
-            () = drain.started() => return,
-            () = tokio::time::sleep(DIRECTORY_LOOK_INTERVAL) => {}
-        }
-        let directory = Arc::clone(&directory);
-        let looked = tokio::task::spawn_blocking(move || directory.changed().then(|| directory.reload()));
-        if let Ok(Some(report)) = looked.await {
-            log_directory(&report, false);
-        }
     }
 }
 
@@ -334,25 +315,5 @@ pub(super) fn log_open_report(report: &OpenReport) {
     }
     if report.replayed_groups > 0 {
         tracing::info!(event = "store.replayed", groups = report.replayed_groups);
-    }
-}
-
-/// Logs what reading the directory brought, source by source.
-pub(super) fn log_directory(report: &ReloadReport, first: bool) {
-    for source in &report.sources {
-        let path = &source.place;
-        let (users, changed) = (source.users, source.changed);
-        match &source.error {
-            None if first => tracing::info!(event = "directory.loaded", %path, users),
-            None => tracing::info!(event = "directory.reloaded", %path, users, changed),
-            Some(reason) => tracing::error!(event = "directory.kept", %path, users, %reason),
-        }
-        for conflict in source.conflicts.iter().take(CONFLICTS_LOGGED_MAX) {
-            tracing::warn!(event = "directory.conflict", %path, conflict = %Untrusted(&conflict.to_string()));
-        }
-        let unlogged = source.conflicts.len().saturating_sub(CONFLICTS_LOGGED_MAX);
-        if unlogged > 0 {
-            tracing::warn!(event = "directory.conflict", %path, unlogged);
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! What a gateway needs before it serves anybody: its store, its certificate, its users, its addresses. Whatever can fail
 //! fails here, before the first connection is taken.
 
-use super::service::{log_directory, log_open_report};
-use crate::admin::{AdminSocket, Ports};
+use super::service::log_open_report;
+use crate::admin::{AdminSocket, Ports, log_reload};
 use crate::config::Settings;
 use crate::directory::Directory;
 use crate::net::listen::{self, BindError, Listener};
@@ -192,7 +192,7 @@ pub(super) async fn open_directory(settings: &Settings) -> Result<Directory, Sta
     let (sources, data_dir) = (settings.directories.clone(), settings.data_dir.clone());
     let opened = tokio::task::spawn_blocking(move || Directory::open_kept(&sources, &data_dir)).await;
     let (directory, report) = opened.map_err(|_| StartError::Panicked)?;
-    log_directory(&report, true);
+    log_reload(&report, true);
     Ok(directory)
 }
 

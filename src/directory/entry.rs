@@ -110,6 +110,13 @@ impl Entry {
         }
     }
 
+    /// The same, whenever it was asked last.
+    pub(super) fn ask_soon(&self) {
+        if !self.is_watched() && self.configured.every_minutes > 0 {
+            lock(&self.work.standing).next_due = Some(Timestamp::from_unix_ms(0));
+        }
+    }
+
     pub(super) fn status(&self, roll: Option<&Arc<Roll>>, now: Timestamp) -> SourceStatus {
         let standing = lock(&self.work.standing);
         let tries = standing.tries.clone();

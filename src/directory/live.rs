@@ -42,21 +42,44 @@ impl Directory {
         Directory::open_with(sources, Some(data_dir), source::open)
     }
 
-    /// The same, with sources made otherwise, and kept in memory without a `data_dir`.
+    /// Opens all sources with what was in force when the last program ended, and reads none: for whoever is about to ask one.
+    /// Never fails. Blocks on the disk.
+    pub fn open_unread(sources: &[DirectorySource], data_dir: &Path) -> Directory {
+        let directory = Directory::nothing(Some(data_dir), source::open);
+        directory.take(sources);
+        directory
+    }
+
+    /// As [`open_kept`](Directory::open_kept), with sources made otherwise, and kept in memory without a `data_dir`.
     pub fn open_with(
         sources: &[DirectorySource],
         data_dir: Option<&Path>,
         make: impl Fn(&DirectorySource) -> Box<dyn Source> + Send + Sync + 'static,
     ) -> (Directory, ReloadReport) {
-        let directory = Directory {
+        let directory = Directory::nothing(data_dir, make);
+        directory.take(sources);
+        let report = directory.reload();
+        (directory, report)
+    }
+
+    /// Without any source yet.
+    fn nothing(
+        data_dir: Option<&Path>,
+        make: impl Fn(&DirectorySource) -> Box<dyn Source> + Send + Sync + 'static,
+    ) -> Directory {
+        Directory {
             current: ArcSwap::from_pointee(State::of(Vec::new(), Vec::new())),
             changing: Mutex::default(),
             make: Box::new(make),
             state_dir: data_dir.map(|data_dir| data_dir.join(STATE_FOLDER)),
-        };
-        directory.take(sources);
-        let report = directory.reload();
-        (directory, report)
+        }
+    }
+
+    /// Has every source that is asked over the network at regular times be due now.
+    pub fn ask_soon(&self) {
+        for entry in &self.current.load().entries {
+            entry.ask_soon();
+        }
     }
 
     /// Puts these sources in place of those it had. One that it had too, by name, keeps what is in force of it. Those that are files

@@ -79,7 +79,7 @@ mod tests {
         let issuer = rcgen::Issuer::new(authority, authority_key);
         let made = parameters(&["mx.example"]).signed_by(&key, &issuer).unwrap();
         assert!(!facts(made.der()).unwrap().self_signed);
-        assert_eq!(issuer(made.der()).unwrap(), "CN=an authority");
+        assert_eq!(super::issuer(made.der()).unwrap(), "CN=an authority");
     }
 
     #[test]

@@ -49,6 +49,20 @@
 //! | `journal.extraction_failed` | error | receipt_id, session_id, error | A bug: extraction failed, or what was read cannot be stored; the message goes to Quarantine. |
 //! | `journal.assignment_failed` | error | receipt_id, mailbox | A bug: assignment failed; the message goes to Unassigned. |
 //!
+//! # Mail that pullers fetch from accounts elsewhere
+//!
+//! What becomes of it is told by the events above, under the same `receipt_id`. `puller` is its name, `uid` what the account calls
+//! the message.
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `pull.connected` | debug | session_id, puller, peer | The server is there, and is the one named. |
+//! | `pull.fetched` | info | receipt_id, session_id, puller, uid, octets | A message was fetched, and is stored. |
+//! | `pull.left` | warn | session_id, puller, uid, octets, octets_max | A message is larger than `[smtp] max_message_bytes`: it stays where it is. Told once. |
+//! | `pull.session` | info | session_id, puller, messages, octets, left, unsettled, more, seconds | What a visit brought: `left` are too large, `unsettled` stored here and still at the account, `more` says that the next visit follows at once. |
+//! | `pull.failed` | warn | session_id, puller, kind, error, advice | A visit ended before its work was done; nothing is lost, and it is tried again ever more seldom. |
+//! | `pull.state_forgotten` | warn | session_id, puller, why | What was fetched before is not known: it is of another account, or damaged. Everything is looked at again, and adds nothing twice. |
+//!
 //! # Mail that is fetched
 //!
 //! | event | level | fields | meaning |
@@ -119,11 +133,18 @@
 //! | `config.reloaded` | info | changed | It was read again; what these keys say now is in force. |
 //! | `config.unchanged` | info |  | It was read again and says nothing new that can be put in force. |
 //! | `config.notice` | warn | notice | The configuration is right, and yet an operator should know this. |
-//! | `directory.loaded` | info | path, users | A list of users was read at start. |
-//! | `directory.reloaded` | info | path, users, changed | It was read again. |
-//! | `directory.kept` | error | path, users, reason | It is bad; the one before stays in force. |
+//! | `directory.loaded` | info | source, path, users | The users of a source that are in force at start: as read now, or as kept from before. |
+//! | `directory.reloaded` | info | source, path, users, changed | A users.toml was read again. |
+//! | `directory.kept` | error | source, path, users, reason | It is bad; the one before stays in force. |
+//! | `directory.synced` | info | source, by, outcome, users, added, removed, changed, moved, filtered, skipped, conflicts, snapshot, requests, ms | Any other source was read whole: by `schedule`, for a `change` of its file or settings, or by an `admin`; what it says is in force, as list `snapshot` when it is another than before. `changed` counts new names, and addresses got and lost; `filtered` those who are no users; `skipped` entries that cannot be used. |
+//! | `directory.sync_failed` | error, warn | source, users, kind, error, advice | It was not read whole, and `users` stay in force. `kind` is what is wrong: `unreachable`, `incomplete` and `changing` may mend themselves (warn); `refused`, `invalid`, `unreadable`, `empty`, `too-large` and `storage` need a person. `error` has the ids by which the other side traces it. |
+//! | `directory.plan_waiting` | warn | source, plan, why, users, would_be, added, removed, advice | It says so much less than before, or differs after a rollback, that nothing of it is applied without an approval: `users` stay, `would_be` would be there. |
+//! | `directory.applied` | info | source, plan, snapshot, users, added, removed, actor | An admin approved that. |
+//! | `directory.rolled_back` | warn | source, snapshot, users, users_before, actor | An admin put a former list in force; the next that differs waits for an approval. |
+//! | `directory.address_moved` | info | source, address, from, to, unlogged | An address leads to another user from now on, or so many more do. Both are ids. |
+//! | `directory.conflict` | warn | source, path, conflict, unlogged | Two users claim an address, or so many more do. |
+//! | `directory.snapshot_damaged` | error | source, what | A list kept on disk is damaged; the newest good one is in force. |
 //! | `directory.credential_expiring` | warn | name, ends, days_left, stage | The credential of the application that a source of users or a puller uses ends soon, or has ended: told once at each `stage` of 60, 28, 14, 7, 1 and 0 days. |
-//! | `directory.conflict` | warn | path, conflict, unlogged | Two users claim an address, or so many more do. |
 //! | `tls.self_signed` | warn | hostname, advice | No certificate is configured. |
 //! | `tls.reloaded` | info | not_after | The certificate was read again, being told to or having changed, and is shown from now on. |
 //! | `tls.kept` | error | error | Certificate or key is bad; the pair before stays in force. Logged once for each state of the files. |

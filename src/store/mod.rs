@@ -29,6 +29,8 @@
 //!   log-loss.json             what the log was once found to lack of what was signed (checkpoint/loss.rs)
 //!   scrub.json                where the reading again stands, and what it found damaged  (scrub/)
 //!   retention-clock.json      what time has reached, by which mail leaves                (keep/clock.rs)
+//!   directory/NAME/           lists of users of a source that were in force, and whose an address was (room directory)
+//!   pull/NAME.json            what was fetched of an account elsewhere                   (room pull)
 //!   tmp/                      spools of messages being received: unlinked, encrypted  (spool.rs)
 //! ```
 //!
@@ -48,6 +50,9 @@
 //! | `index.sqlite` | `user_version`, the newest of its entries (index.rs) | [`Embedded::open`] |
 //! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json`, `retention-clock.json`, `restoring.json`, and `backup.json` of a backup | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
 //! | `checkpoints.jsonl`, `checkpoints.1.jsonl` | `v` in each line, 1 (checkpoint.rs) | [`Embedded::open`]; a newer line in the folder outside is stepped over, and named |
+//! | `pull/NAME.json` | `v`, 1 ([`state_file`]) | who reads it |
+//! | `directory/NAME/N.jsonl`, `pending.jsonl` | `v` in the first line, 1 (`directory/state/`) | who reads it: the list before it is in force |
+//! | `directory/NAME/status.json` | none: how the last try went, and nothing depends on it | |
 //! | `keys/<id>/*.age`, `content/xx/*.age`, payloads in the log | `age-encryption.org/v1` in the first line, as `age` defines it | the crate `age`; the keyring in it has `v`, 1 (seal.rs) |
 //! | `ports.json` | none: an interface that others read, written anew at each start and never read back | |
 //! | `lock`, `freeing.lock`, `admin.sock`, `tmp/` | none: they hold nothing that outlives the process | |

@@ -1,7 +1,7 @@
 //! Every metric and label that the alert rules, the dashboard and the table in the source name is there.
 
 use crate::http::Scrape;
-use crate::support::{Site, corpus};
+use crate::support::{Site, USERS, corpus};
 use crate::{create, port};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,14 @@ const DASHBOARD: &str = include_str!("../../config/grafana-dashboard.json");
 
 /// A scrape of a server in which everything has happened that makes a metric appear.
 fn scrape() -> Scrape {
-    let site = Site::new();
+    let absent = "[[directory]]\nkind = \"file\"\nname = \"absent\"\npath = \"absent.toml\"\n";
+    let puller = "[[puller]]\nname = \"outside\"\nmailbox = \"mbx-none\"\nhost = \"localhost\"\nlogin = \"ndr\"\n\
+                  password_file = \"outside.password\"\n";
+    let site = Site::with(&format!("{absent}{puller}"), USERS);
+    site.write("outside.password", "never sent");
     let account = create(&site, "Contoso");
     let server = site.serve();
+    site.run(&["user", "sync", "absent"]).expect(3);
     assert!(server.send(&account.address, &corpus("demo/report.eml")).starts_with("250 "));
     server.pop3s(&account.login, &account.password).unwrap().quit();
     site.run(&["scrub", "--now"]).expect(0);

@@ -165,6 +165,12 @@ impl Graph {
         self.faults.lock().unwrap().insert(page, (times, reply));
     }
 
+    /// A page of users, counted from 1, fails from now on, in a way that is not waited for.
+    pub(crate) fn break_page(&self, page: usize) {
+        let down = graph_refusal(503, "serviceNotAvailable", "The service is temporarily unavailable.");
+        self.fault(page, usize::MAX, down.with("Retry-After", "3600"));
+    }
+
     /// Changes a page of users, counted from 1, before it is sent.
     pub(crate) fn twist(&self, page: usize, twist: impl Fn(&mut Value) + Send + Sync + 'static) {
         self.twists.lock().unwrap().insert(page, Box::new(twist));

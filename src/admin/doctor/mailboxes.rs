@@ -308,6 +308,7 @@ mod tests {
             newest: None,
             scrub: None,
             keeping: None,
+            pullers: Vec::new(),
             gateway_mailboxes: mailboxes,
         };
         let found = judge(&examined, &Exchange::default(), |arguments| format!("daybook {arguments}"));

@@ -114,6 +114,7 @@ mod tests {
             newest: None,
             scrub: None,
             keeping: None,
+            pullers: Vec::new(),
             gateway_mailboxes: Vec::new(),
         }
     }

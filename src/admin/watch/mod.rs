@@ -26,12 +26,14 @@ mod outbox;
 mod page;
 mod presence;
 mod sending;
+mod sources;
 mod state;
 mod status;
 mod words;
 
 pub use credentials::CredentialEnd;
 pub use page::page;
+pub use sources::SourceView;
 pub use state::WATCH_FILE;
 pub use status::{
     CertificateView, CheckpointView, DayView, DiskView, MailView, MailboxStatus, SentView, StatusMailView,
@@ -56,6 +58,7 @@ use mailer::Mailer;
 use outbox::{Kind, Outbox};
 use presence::{Counting, RESTART_MS_MAX, WatchedSince, note_watched, was_away};
 use sending::{letter, report};
+use sources::Failing;
 use state::{NoState, State};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
@@ -95,6 +98,7 @@ struct Memory {
     shown: Vec<MailboxStatus>,
     /// Every gateway mailbox is among it.
     is_known: bool,
+    failing: Failing,
     counting: Counting,
     watching_since: Timestamp,
     watched_since: WatchedSince,
@@ -194,6 +198,7 @@ impl Watch {
                 alarms: Alarms::new(limits, state.raised),
                 shown: Vec::new(),
                 is_known: false,
+                failing: Failing::default(),
                 counting: Counting::new(now),
                 watching_since: if was_there { state.watching_since.min(now) } else { now },
                 watched_since: state.watched_since,
@@ -363,6 +368,8 @@ impl Watch {
             retention_pause: facts::retention_pause(&self.context),
             retention_failure: self.context.store.keeping().last.and_then(|last| last.error),
             credentials: self.credentials.facts(),
+            directory: memory.failing.note(&self.context.directory.sources(), now),
+            pullers: super::pulling::facts(&self.context),
             gateway_mailboxes,
         };
         (facts, health)
@@ -401,6 +408,13 @@ impl Watch {
                 failure: outbox.failure().map(str::to_owned),
             }),
             counted_at: memory.counting.last,
+            directory: self
+                .context
+                .directory
+                .sources()
+                .into_iter()
+                .map(|source| memory.failing.view(source))
+                .collect(),
             gateway_mailboxes: memory.shown.clone(),
         }
     }

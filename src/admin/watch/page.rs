@@ -1,6 +1,7 @@
 //! The status on one page: what `daybook status` prints and the status mail says. Lines are short, for telephones.
 
 use super::credentials;
+use super::sources;
 use super::status::{CertificateView, MailboxStatus, StatusView};
 use super::words::{ago, headline, messages, minute, size};
 use crate::mail::{GatewayMailboxState, Timestamp, Untrusted};
@@ -62,6 +63,9 @@ pub fn page(status: &StatusView) -> String {
     }
     if let Some(keeping) = &status.keeping {
         out.push_str(&crate::admin::retention::line(keeping, now));
+    }
+    for source in &status.directory {
+        out.push_str(&sources::lines(source, now));
     }
     out.push_str(&certificate_line(status.certificate, now));
     for end in &status.credentials {
@@ -147,6 +151,7 @@ mod tests {
             credentials: Vec::new(),
             mail: None,
             counted_at,
+            directory: Vec::new(),
             gateway_mailboxes: Vec::new(),
         };
         assert!(page(&status(None)).contains("Gateway mailboxes: not counted yet."));

@@ -1,6 +1,7 @@
 //! What `daybook status` and the status mail show, as plain data.
 
 use super::credentials::CredentialEnd;
+use super::sources::SourceView;
 use crate::mail::{GatewayMailboxId, GatewayMailboxState, Timestamp};
 use crate::observe::alarm::Raised;
 use crate::store::{CheckpointStatus, KeepingStatus, ScrubStatus, Space, Tally};
@@ -42,6 +43,9 @@ pub struct StatusView {
     /// When all gateway mailboxes were last counted; `None` when they are not yet.
     #[serde(default)]
     pub counted_at: Option<Timestamp>,
+    /// Every source of users, in the order of the configuration.
+    #[serde(default)]
+    pub directory: Vec<SourceView>,
     /// Every gateway mailbox but the one for self-tests, oldest first.
     pub gateway_mailboxes: Vec<MailboxStatus>,
 }

@@ -4,7 +4,7 @@
 //! Nothing here comes from a message, and a gateway mailbox goes by its name: its address is a secret.
 
 use crate::mail::{Timestamp, Untrusted};
-use crate::observe::alarm::{Cause, Change, CredentialEnding, Raised};
+use crate::observe::alarm::{Cause, Change, CredentialEnding, PlanWaiting, Raised, SourceFailing};
 
 const MINUTE_MS: i64 = 60 * 1000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -93,6 +93,22 @@ fn ending(credentials: &[CredentialEnding], now: Timestamp) -> String {
     }
 }
 
+/// `ad, entra`
+fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(|name| Untrusted(name).to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn waiting_plan(plan: &PlanWaiting) -> String {
+    let (source, id, why) = (Untrusted(&plan.source), Untrusted(&plan.plan), Untrusted(&plan.why));
+    format!("{source} would change as plan {id} says: {why}.")
+}
+
+fn failing_source(source: &SourceFailing, now: Timestamp) -> String {
+    let advice = source.advice.as_ref().map(|advice| format!(" Advice: {}", Untrusted(advice)));
+    let (name, why) = (Untrusted(&source.source), Untrusted(&source.why));
+    format!("{name}, since {}: {why}.{}", ago(source.since, now), advice.unwrap_or_default())
+}
+
 /// One line: what is wrong.
 pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
     let name = named(alarm);
@@ -115,6 +131,18 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
             format!("The clock jumped ahead by {}: retention is paused", ahead(*trusted, *clock))
         }
         Cause::RetentionFailed { .. } => "Nothing is freed: the passes of retention fail".to_owned(),
+        Cause::DirectoryPlanWaiting { plans } => format!(
+            "Users of {} changed so much that somebody must approve it",
+            listed(plans.iter().map(|plan| &plan.source))
+        ),
+        Cause::DirectoryFailing { sources } => {
+            let names = listed(sources.iter().map(|source| &source.source));
+            format!("Users of {names} have not been read since {}", lately(alarm.since, now))
+        }
+        Cause::PullerFailing { pullers } => {
+            let names = listed(pullers.iter().map(|puller| &puller.source));
+            format!("NDRs have not been fetched by {names} since {}", lately(alarm.since, now))
+        }
         Cause::CertificateExpiring { ends, .. } if *ends <= now => {
             format!("The certificate ended at {}", minute(*ends))
         }
@@ -190,6 +218,13 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
         ),
         Cause::RetentionFailed { why } => {
             format!("The last pass failed: {}. One is tried every hour.", Untrusted(why))
+        }
+        Cause::DirectoryPlanWaiting { plans } => plans.iter().map(waiting_plan).collect::<Vec<_>>().join(" "),
+        Cause::DirectoryFailing { sources } => {
+            sources.iter().map(|source| failing_source(source, now)).collect::<Vec<_>>().join(" ")
+        }
+        Cause::PullerFailing { pullers } => {
+            pullers.iter().map(|puller| failing_source(puller, now)).collect::<Vec<_>>().join(" ")
         }
         Cause::CertificateExpiring { ends, .. } => {
             format!("The certificate shown to peers ends at {}.", minute(*ends))
@@ -271,6 +306,12 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
         Cause::RetentionFailed { .. } => {
             "No. What retention should take out may stay, and what was deleted is not freed: the disk fills. Mail is taken and served."
         }
+        Cause::PullerFailing { .. } => {
+            "Not yet. Reports that came back as NDRs wait at that account, for as long as it keeps mail and has room."
+        }
+        Cause::DirectoryPlanWaiting { .. } | Cause::DirectoryFailing { .. } => {
+            "No. Mail is taken, and the users known before stay in force; mail of users who are new is kept in Unassigned until then."
+        }
         Cause::CertificateExpiring { .. } => {
             "No. But once it has ended, a connector that checks certificates stops delivering, and clients that fetch \
              stop too."
@@ -346,6 +387,22 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "daybook retention run: tries it at once, and says why it fails",
             "daybook doctor; is there room on the disk, does it work? dmesg",
             "the log has each failure as retention.failed",
+        ],
+        Cause::DirectoryPlanWaiting { .. } => &[
+            "daybook user plans; daybook user sync SOURCE --dry-run: who would go, and why",
+            "if it is right: daybook user sync --apply PLAN",
+            "if it is not, mend the directory, its filters or what exports it: the plan goes with the next sync that is no more too large",
+            "what may change without a word: max_removed and max_removed_percent in [[directory]]",
+        ],
+        Cause::DirectoryFailing { .. } => &[
+            "daybook user sync SOURCE: tries it at once, and says what is wrong",
+            "in the log directory.sync_failed and directory.kept tell of each try",
+            "it is tried again by itself; daybook doctor --check directory",
+        ],
+        Cause::PullerFailing { .. } => &[
+            "daybook pull NAME: tries it at once, and says what is wrong and what to do",
+            "in the log pull.failed tells of each try",
+            "it is tried again by itself, ever more seldom up to once an hour; daybook doctor --check pullers",
         ],
         Cause::CertificateExpiring { .. } => &[
             "renew it: once the new one lies in the files named in [tls] it is shown within seconds",
@@ -499,6 +556,37 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn users_that_wait_or_cannot_be_read_say_which_why_and_what_to_do() {
+        let now = at("2026-11-22T10:50:00Z");
+        let told = |cause| changes(&[Change::Raised(raised(cause, Severity::Warning))], "gw", 24, now);
+        let plan = PlanWaiting {
+            source: "entra".to_owned(),
+            plan: "entra-7".to_owned(),
+            why: "13 of 43 users would go".to_owned(),
+        };
+        let text = told(Cause::DirectoryPlanWaiting { plans: vec![plan] });
+        for part in [
+            "Users of entra changed so much that somebody must approve it",
+            "entra would change as plan entra-7 says: 13 of 43 users would go.",
+            "Is mail lost? No. Mail is taken, and the users known before stay in force",
+            "daybook user sync --apply PLAN",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        let source = SourceFailing {
+            source: "ad".to_owned(),
+            since: at("2026-11-22T09:50:00Z"),
+            why: "refused: invalid\r\ncredentials".to_owned(),
+            advice: Some("make a new password".to_owned()),
+        };
+        let text = told(Cause::DirectoryFailing { sources: vec![source] });
+        assert!(text.contains("Users of ad have not been read since 2026-11-21 09:14 UTC"), "{text}");
+        let seen = "ad, since 2026-11-22 09:50 UTC (1 h 0 min ago): refused: invalid";
+        assert!(text.contains(seen) && text.contains("Advice: make a new password"), "{text}");
+        assert!(!text.contains('\r'), "{text}");
     }
 
     fn disk(refuses: bool) -> Cause {

@@ -12,6 +12,9 @@
 //! | `store-damaged` | the gateway | something stored was found not to be what was stored | it is found whole, nobody can ask for it any more, or `daybook scrub --close` |
 //! | `retention-paused` | the gateway | the clock jumped more than seven days ahead, or the store was restored, and nothing leaves by it | `daybook retention confirm`, or the clock is back |
 //! | `retention-failed` | the gateway | the last pass of retention and freeing failed | one comes to its end |
+//! | `directory-plan-waiting` | the gateway | a source of users says so much less than before that nothing of it is applied without a person's word | it is applied, or the source says what can be |
+//! | `directory-failing` | the gateway | a source of users could not be read for ten minutes where a person must mend it (a list with faults, credentials), for three hours where it may mend itself (a server out of reach, an answer that is cut) | all are read |
+//! | `puller-failing` | the gateway | a puller could not empty its account for ten minutes where a person must mend it (login, certificate, gateway mailbox), for three hours where it may mend itself | none fails |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
 //! | `credential-expiring` | the gateway | a credential of an application in Entra ID has 60 days left; told again at 28, 14, 7 and 1, and when it has ended | another is used |
@@ -31,8 +34,10 @@
 
 mod check;
 mod credential;
+mod directory;
 
 pub use credential::{CREDENTIAL_STAGES_DAYS, CredentialEnding, CredentialFacts};
+pub use directory::{FailureFacts, PlanFacts, PlanWaiting, SourceFacts, SourceFailing};
 
 use super::rhythm::Rhythm;
 use crate::mail::{GatewayMailboxId, Timestamp};
@@ -41,7 +46,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 16] = [
+pub const ALARMS: [&str; 19] = [
     "store-not-acknowledging",
     "disk-low",
     "log-end-missing",
@@ -49,6 +54,9 @@ pub const ALARMS: [&str; 16] = [
     "store-damaged",
     "retention-paused",
     "retention-failed",
+    "directory-plan-waiting",
+    "directory-failing",
+    "puller-failing",
     "certificate-expiring",
     "certificate-not-loaded",
     "credential-expiring",
@@ -236,6 +244,10 @@ pub struct Facts {
     pub retention_failure: Option<String>,
     /// Every credential of an application.
     pub credentials: Vec<CredentialFacts>,
+    /// Every source of users.
+    pub directory: Vec<SourceFacts>,
+    /// Every puller.
+    pub pullers: Vec<SourceFacts>,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -320,6 +332,21 @@ pub enum Cause {
         /// Why.
         why: String,
     },
+    /// Changes of sources of users wait for a person.
+    DirectoryPlanWaiting {
+        /// Which ones.
+        plans: Vec<PlanWaiting>,
+    },
+    /// Sources of users cannot be read.
+    DirectoryFailing {
+        /// Which ones.
+        sources: Vec<SourceFailing>,
+    },
+    /// Accounts elsewhere are not emptied.
+    PullerFailing {
+        /// By which pullers.
+        pullers: Vec<SourceFailing>,
+    },
     /// The certificate ends soon, or has ended.
     CertificateExpiring {
         /// When.
@@ -399,6 +426,9 @@ impl Cause {
             Cause::StoreDamaged { .. } => "store-damaged",
             Cause::RetentionPaused { .. } => "retention-paused",
             Cause::RetentionFailed { .. } => "retention-failed",
+            Cause::DirectoryPlanWaiting { .. } => "directory-plan-waiting",
+            Cause::DirectoryFailing { .. } => "directory-failing",
+            Cause::PullerFailing { .. } => "puller-failing",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
             Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
             Cause::CredentialExpiring { .. } => "credential-expiring",
@@ -426,6 +456,15 @@ impl Cause {
                 Cause::CredentialExpiring { credentials },
                 Cause::CredentialExpiring { credentials: before },
             ) => credential::is_nearer(credentials, before),
+            (Cause::DirectoryPlanWaiting { plans }, Cause::DirectoryPlanWaiting { plans: before }) => {
+                directory::more_wait(plans, before)
+            }
+            (Cause::DirectoryFailing { sources }, Cause::DirectoryFailing { sources: before }) => {
+                directory::more_fail(sources, before)
+            }
+            (Cause::PullerFailing { pullers }, Cause::PullerFailing { pullers: before }) => {
+                directory::more_fail(pullers, before)
+            }
             _ => false,
         }
     }
@@ -532,6 +571,11 @@ impl Alarms {
         self.settle("store-damaged", None, check::damage(&facts.damage, now), now, &mut changes);
         self.settle("retention-paused", None, check::retention(facts, now), now, &mut changes);
         self.settle("retention-failed", None, check::retention_passes(facts, now), now, &mut changes);
+        self.settle("directory-plan-waiting", None, directory::plans(facts, now), now, &mut changes);
+        let failures = directory::failures(facts, self.find("directory-failing", None).is_some(), now);
+        self.settle("directory-failing", None, failures, now, &mut changes);
+        let failures = directory::pullers(facts, self.find("puller-failing", None).is_some(), now);
+        self.settle("puller-failing", None, failures, now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);

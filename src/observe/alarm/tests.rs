@@ -45,6 +45,8 @@ fn healthy() -> Facts {
         retention_pause: None,
         retention_failure: None,
         credentials: Vec::new(),
+        directory: Vec::new(),
+        pullers: Vec::new(),
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -134,6 +136,65 @@ fn passes_of_retention_that_fail_are_told_of_once_and_over_with_one_that_does_no
         Facts { retention_failure: why, ..healthy() }
     };
     check(&[(10, "retention-failed raised warning"), (200, "retention-failed cleared")], 240, facts);
+}
+
+fn source(name: &str, plan: Option<i64>, failure: Option<(i64, bool)>) -> SourceFacts {
+    let since = |minute: i64| at(minute * MINUTE_MS);
+    let plan =
+        plan.map(|minute| PlanFacts { plan: "p".to_owned(), since: since(minute), why: "empty".to_owned() });
+    let failure = failure.map(|(minute, mends_itself)| FailureFacts {
+        since: since(minute),
+        why: "refused".to_owned(),
+        advice: None,
+        mends_itself,
+    });
+    SourceFacts { name: name.to_owned(), plan, failure }
+}
+
+#[test]
+fn a_plan_that_waits_is_told_of_at_once_again_with_another_source_and_over_with_the_last() {
+    let waits = |minute: i64, times: std::ops::Range<i64>| times.contains(&minute).then_some(times.start);
+    let facts = |minute: i64| Facts {
+        directory: vec![
+            source("ad", waits(minute, 10..30), None),
+            source("entra", waits(minute, 20..40), None),
+            source("users", None, None),
+        ],
+        ..healthy()
+    };
+    let expect = [
+        (10, "directory-plan-waiting raised warning"),
+        (20, "directory-plan-waiting raised warning"),
+        (40, "directory-plan-waiting cleared"),
+    ];
+    check(&expect, 60, facts);
+}
+
+#[test]
+fn a_source_that_fails_calls_after_ten_minutes_or_three_hours_by_what_is_wrong() {
+    let expect = [(20, "directory-failing raised warning"), (50, "directory-failing cleared")];
+    check(&expect, 90, |minute| {
+        let fails = (10..50).contains(&minute).then_some((10, false));
+        Facts { directory: vec![source("ad", None, fails)], ..healthy() }
+    });
+    // A server that is away for two hours is nobody's business, one that is for longer is.
+    let expect = [(380, "directory-failing raised warning"), (500, "directory-failing cleared")];
+    check(&expect, 600, |minute| {
+        let fails = match minute {
+            10..130 => Some((10, true)),
+            200..400 => Some((200, true)),
+            // After a restart, which forgot since when.
+            400..500 => Some((400, true)),
+            _ => None,
+        };
+        Facts { directory: vec![source("ad", None, fails), source("users", None, None)], ..healthy() }
+    });
+    let mut alarms = Alarms::new(limits(), Vec::new());
+    let both = vec![source("ad", None, Some((0, true))), source("entra", None, Some((230, false)))];
+    alarms.step(&Facts { directory: both, ..healthy() }, at(4 * HOUR_MS));
+    let Cause::DirectoryFailing { sources } = &alarms.raised()[0].cause else { panic!() };
+    assert_eq!(sources.iter().map(|source| &*source.source).collect::<Vec<_>>(), ["ad", "entra"]);
+    assert_eq!(alarms.raised()[0].since, at(0));
 }
 
 #[test]
@@ -574,6 +635,9 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::StoreDamaged { damaged: 1, places: Vec::new() },
         Cause::RetentionPaused { trusted: at(0), clock: at(1), restored: false },
         Cause::RetentionFailed { why: String::new() },
+        Cause::DirectoryPlanWaiting { plans: Vec::new() },
+        Cause::DirectoryFailing { sources: Vec::new() },
+        Cause::PullerFailing { pullers: Vec::new() },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },

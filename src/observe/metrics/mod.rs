@@ -52,6 +52,8 @@
 //! | `daybook_store_freed_octets_total` | – | octets of that content |
 //! | `daybook_store_returned_octets_total` | – | octets that the file system has back of it: whole blocks, removed files, segments in which nothing else was left |
 //! | `daybook_store_unpunched_objects` | – | freed objects whose octets may still be there: those in the segment of the log that is appended to, and what the next pass gives back |
+//! | `daybook_directory_sync_seconds` | `source` | time of one reading of all users of a source, well or badly, a histogram |
+//! | `daybook_directory_failures_total` | `source`, `error` | readings that failed, and what was in force stayed: `unreadable`, `invalid`, `empty`, `changing`, `unreachable`, `incomplete`, `refused`, `too-large`, and `storage` when what was read cannot be kept |
 //! | `daybook_log_dropped_lines_total` | – | log lines lost because the log could not be written fast enough |
 //! | `daybook_panics_total` | – | bugs that a task or thread died of |
 //! | `daybook_process_start_time_seconds` | – | when the process started, since 1970 |
@@ -68,9 +70,17 @@
 //! | `daybook_store_free_bytes` | – | free on the file system of `data_dir` |
 //! | `daybook_store_reserve_bytes` | – | with less free than this no mail is taken |
 //! | `daybook_store_last_checkpoint_timestamp_seconds` | – | when the newest signed checkpoint was made; none is made while nothing is stored; absent before the first |
-//! | `daybook_directory_good` | `source`, `file` | 1 when the list was taken at the last reading, 0 when an older one is in force; sources are numbered from 1 |
-//! | `daybook_directory_users` | `source`, `file` | users in force |
-//! | `daybook_directory_last_success_timestamp_seconds` | `source`, `file` | when the list was last read well; it is read when the file changes |
+//! | `daybook_directory_good` | `source`, `kind` | 1 when the source was read well at the last try, 0 when an older list is in force; named as in `[[directory]]` |
+//! | `daybook_directory_users` | `source`, `kind` | users in force |
+//! | `daybook_directory_gone_users` | `source`, `kind` | users who are gone from the source, and whose addresses still lead to them |
+//! | `daybook_directory_filtered_users` | `source` | entries that the filters left out when it was last read well |
+//! | `daybook_directory_plan_waiting` | `source`, `kind` | 1 while a change of it waits for an approval |
+//! | `daybook_directory_held` | `source`, `kind` | 1 after a rollback, until a change of it is approved |
+//! | `daybook_directory_last_success_timestamp_seconds` | `source`, `kind` | when it was last read well; absent before the first time. Files are read when they change |
+//! | `daybook_directory_last_try_timestamp_seconds` | `source`, `kind` | when it was last tried; absent before the first time |
+//! | `daybook_pull_good` | `puller`, `protocol` | 0 when the last visit of this puller ended before its work was done |
+//! | `daybook_pull_last_success_timestamp_seconds` | `puller`, `protocol` | when a visit last did all that was to be done; 0 before the first since the start |
+//! | `daybook_pull_left_messages` | `puller`, `protocol` | messages that stay at the account, since they are larger than `[smtp] max_message_bytes`, when it last looked |
 //! | `daybook_tls_cert_expiry_timestamp_seconds` | – | when the certificate shown to peers ends |
 //! | `daybook_credential_expiry_timestamp_seconds` | name, used_by | when the credential of an application in Entra ID ends, where that is known; `used_by` is `directory` or `puller` |
 //! | `daybook_tls_cert_files_good` | – | 0 when certificate and key in their files cannot be used and an older pair is shown |
@@ -321,6 +331,21 @@ pub fn store_freed(objects: u64, octets: u64, returned: u64) {
 /// So many freed objects are still to be given back.
 pub fn store_unpunched(objects: u64) {
     METRICS.store_unpunched_objects.set(i64::try_from(objects).unwrap_or(i64::MAX));
+}
+
+/// A source of users was read, which took so long; `error` is what was wrong, by the names of the table above.
+pub fn directory_read(source: &str, error: Option<&str>, seconds: f64) {
+    METRICS.directory_sync_seconds.get_or_create(&[("source", source.to_owned())]).observe(seconds);
+    if let Some(error) = error {
+        let labels = [("source", source.to_owned()), ("error", error.to_owned())];
+        METRICS.directory_failures.get_or_create(&labels).inc();
+    }
+}
+
+/// A source of users was read well, and its filters left so many entries out.
+pub fn directory_filtered(source: &str, filtered: u64) {
+    let gauge = METRICS.directory_filtered_users.get_or_create(&[("source", source.to_owned())]);
+    gauge.set(i64::try_from(filtered).unwrap_or(i64::MAX));
 }
 
 /// A log line was lost.

@@ -133,13 +133,19 @@ impl<'p> Copier<'p> {
     /// Copies a file that is never changed: under another name first, so that it is there whole or not at all. The folder it lies in
     /// is for the caller to sync.
     pub(super) fn whole(&mut self, source: &Path, target: &Path) -> Result<Copied, StoreError> {
-        let reading = |e| StoreError::io("reading what is to be copied", e);
-        let octets = fs::metadata(source).map_err(reading)?.len();
-        self.expect(octets);
+        let octets = octets_of(source)?;
         if fs::metadata(target).is_ok_and(|there| there.len() == octets) {
+            self.expect(octets);
             self.advance(octets);
             return Ok(Copied::WasThere);
         }
+        self.anew(source, target)
+    }
+
+    /// The same of a file that may be another than the one that was copied before.
+    pub(super) fn anew(&mut self, source: &Path, target: &Path) -> Result<Copied, StoreError> {
+        let octets = octets_of(source)?;
+        self.expect(octets);
         if let Some(dir) = target.parent() {
             create_dir_durably(dir).map_err(|e| StoreError::io("making a folder of a copy", e))?;
         }
@@ -148,6 +154,11 @@ impl<'p> Copier<'p> {
         fs::rename(&new, target).map_err(|e| StoreError::io("writing a copy", e))?;
         Ok(unreadable.map_or(Copied::Whole, Copied::InPart))
     }
+}
+
+fn octets_of(source: &Path) -> Result<u64, StoreError> {
+    let found = fs::metadata(source).map_err(|e| StoreError::io("reading what is to be copied", e))?;
+    Ok(found.len())
 }
 
 /// The next octets from `from` on that are no hole: where they begin and end.

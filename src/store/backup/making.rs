@@ -1,5 +1,6 @@
 //! `backup`: the store copied into a folder, or what was added copied behind what is there.
 
+use super::beside::{self, DIRECTORY_DIR, PULL_DIR};
 use super::content::{Content, sync_all_below};
 use super::copying::{Copied, Copier, entries_path, sync};
 use super::leaving::Freeing;
@@ -15,7 +16,7 @@ use crate::store::checkpoint::{CHECKPOINTS_BEFORE_FILE, CHECKPOINTS_FILE, checkp
 use crate::store::files::{create_dir_durably, write_file_durably};
 use crate::store::format::SEGMENT_HEADER_OCTETS;
 use crate::store::log::{Found as Segment, Position, find_segments, read_clean_mark, segment_path};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -100,6 +101,7 @@ impl Maker<'_> {
         let log = self.dir.join("log");
         create_dir_durably(&log).map_err(|e| StoreError::io("making a folder of the backup", e))?;
         self.find_joint()?;
+        let pulled = self.copy_beside(PULL_DIR)?;
         let keys = self.copy_log_and_keys()?;
         let made_at = now();
         if self.at.sequence.unwrap_or_default() < must_reach {
@@ -107,6 +109,7 @@ impl Maker<'_> {
             self.said.findings.tell("log", what);
         }
         self.copy_content()?;
+        let lists = self.copy_beside(DIRECTORY_DIR)?;
         small::put_beside(&keys, self.dir)?;
         self.cut_behind_end()?;
         for (name, octets) in signed {
@@ -120,6 +123,8 @@ impl Maker<'_> {
         manifest.write(self.dir)?;
         // From here on the backup before is no more.
         small::put(&keys, self.dir)?;
+        beside::keep_only(self.dir, PULL_DIR, &pulled)?;
+        beside::keep_only(self.dir, DIRECTORY_DIR, &lists)?;
         self.take_emptied()?;
         if is_freeing {
             self.free()?;
@@ -258,6 +263,10 @@ impl Maker<'_> {
         // It is read once more when it is whole.
         self.have.insert(self.at.segment, self.at.offset);
         Ok(())
+    }
+
+    fn copy_beside(&mut self, folder: &str) -> Result<BTreeSet<String>, StoreError> {
+        beside::copy(self.source, self.dir, folder, &mut self.copier, &mut self.said.findings)
     }
 
     /// Copies the content files that the entries behind the joint name.

@@ -11,6 +11,8 @@
 //!   keys/, tls/            wrapped keyrings, the key of checkpoints, a certificate made here
 //!   checkpoints*.jsonl     taken before the log, so that the log must reach as far as they say
 //!   closed-gaps.json …     what is known of the store besides                       (SMALL_FILES in small.rs)
+//!   pull/                  taken before the log, which has what they call fetched              (beside.rs)
+//!   directory/             lists of users, and whose an address was when                        (beside.rs)
 //! ```
 //!
 //! **Making one** (making.rs) needs no key, no lock of the store, and nothing from its server. What is acknowledged when it begins
@@ -35,6 +37,7 @@
 //!
 //! Neither a backup nor a half-restored `data_dir` is opened as a store ([`refuse_unrestored`]).
 
+mod beside;
 mod content;
 mod copying;
 mod hashing;

@@ -1,5 +1,6 @@
 //! `restore`: a backup, or a plain copy, made a store of in an empty `data_dir`.
 
+use super::beside::{self, DIRECTORY_DIR, PULL_DIR};
 use super::content::Content;
 use super::copying::{Copied, Copier, entries_path, sync};
 use super::hashing::Hashing;
@@ -289,6 +290,9 @@ fn write(
     let mut unread = Findings::default();
     copy_log(dir, data_dir, &found.end, &mut copier, &mut unread)?;
     report.content_files = copy_content(dir, data_dir, found, &mut copier, &mut unread)?;
+    for folder in [PULL_DIR, DIRECTORY_DIR] {
+        beside::copy(dir, data_dir, folder, &mut copier, &mut unread)?;
+    }
     report.damaged += unread.count;
     report.findings.extend(unread.kept);
     small::put(&small::others(dir)?.into_iter().chain(found.keys.clone()).collect(), data_dir)?;

@@ -388,3 +388,39 @@ fn a_keyring_of_later_takes_the_place_of_the_one_before_with_the_backup_alone() 
     small::put(&files(b"new"), dir.path()).unwrap();
     assert_eq!(small::keys(dir.path()).unwrap(), files(b"new"));
 }
+
+#[test]
+fn what_other_rooms_keep_beside_the_store_goes_with_it() {
+    let mut store = Store::new();
+    store.store(false);
+    let write = |path: &str, text: &str| {
+        let path = store.data_dir().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let in_copy = |copy: &str, path: &str| fs::read_to_string(store.path(copy).join(path)).ok();
+    write("directory/hr/1.jsonl", "one");
+    write("directory/hr/status.json", "old");
+    write("directory/hr/unfinished", "half");
+    write("pull/ndr.json", "seen 1");
+    store.back_up().unwrap();
+    write("directory/hr/2.jsonl", "two");
+    write("directory/hr/status.json", "new");
+    write("pull/ndr.json", "seen 2");
+    fs::remove_file(store.data_dir().join("directory/hr/1.jsonl")).unwrap();
+    store.back_up().unwrap();
+    store.restore("restored").unwrap();
+    for copy in ["backup", "restored"] {
+        let there = |path: &str| in_copy(copy, path);
+        assert_eq!(there("directory/hr/2.jsonl").as_deref(), Some("two"), "{copy}");
+        assert_eq!(
+            there("directory/hr/status.json").as_deref(),
+            Some("new"),
+            "{copy}: as long as the old one"
+        );
+        assert_eq!(there("pull/ndr.json").as_deref(), Some("seen 2"), "{copy}");
+        assert_eq!((there("directory/hr/1.jsonl"), there("directory/hr/unfinished")), (None, None), "{copy}");
+    }
+    let lists = fs::metadata(store.path("restored/directory/hr/2.jsonl")).unwrap();
+    assert_eq!(lists.mode() & 0o777, 0o600);
+}

@@ -11,12 +11,14 @@ use crate::store::state_file::{self, StateError};
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where a server listens, or did: written anew at each start, and never read back.
 const PORTS_FILE: &str = "ports.json";
 /// What alarms were told: worth little, and known to be lost in a power cut.
 const UNSYNCED_FILE: &str = "watch.json";
+/// States of pullers: one that is gone is made anew, and nothing is doubled.
+const PULL_DIR: &str = "pull";
 /// How the name of a key file ends that is to replace the one of the name before it.
 const NEXT: &str = ".next";
 /// Names of content files without an entry that are listed in one note.
@@ -88,6 +90,7 @@ pub(super) fn states(data_dir: &Path, findings: &mut Findings) -> Result<(), Sto
         .filter(|path| {
             path.extension().is_some_and(|extension| extension == "json") && !path.ends_with(PORTS_FILE)
         })
+        .chain(pulled(data_dir))
         .chain(["log/clean", "log/secured", "keys/checkpoint.key"].map(|name| data_dir.join(name)));
     for path in states {
         let place = path.strip_prefix(data_dir).unwrap_or(&path).display().to_string();
@@ -105,6 +108,12 @@ pub(super) fn states(data_dir: &Path, findings: &mut Findings) -> Result<(), Sto
         }
     }
     Ok(())
+}
+
+/// What was fetched of accounts elsewhere.
+fn pulled(data_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let files = fs::read_dir(data_dir.join(PULL_DIR)).into_iter().flatten().flatten();
+    files.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|ending| ending == "json"))
 }
 
 /// Content files that no entry names: a crash left them, or they are of entries that are lost.

@@ -43,6 +43,8 @@ pub(super) struct Asker<'a> {
     waited: Duration,
     /// Something was had already.
     answered: bool,
+    /// The place in a collection was lost: only from its first page on can it be read.
+    stale: bool,
     /// Sent so far, also those that were refused or told to wait.
     pub(super) requests: u64,
 }
@@ -55,7 +57,7 @@ impl<'a> Asker<'a> {
         go_on: &'a dyn Fn() -> bool,
     ) -> Asker<'a> {
         let (began, waited) = (Instant::now(), Duration::ZERO);
-        Asker { links, tokens, patience, go_on, began, waited, answered: false, requests: 0 }
+        Asker { links, tokens, patience, go_on, began, waited, answered: false, stale: false, requests: 0 }
     }
 
     /// Reads a collection to its end and hands every entry over.
@@ -76,7 +78,10 @@ impl<'a> Asker<'a> {
         for number in 1..=PAGES_MAX {
             let body = match self.get(&link, wanted)? {
                 Ok(body) => body,
-                Err(refusal) => return Err(verdict(&refusal, wanted, number)),
+                Err(refusal) => {
+                    self.stale = number > 1 && is_stale(&refusal);
+                    return Err(verdict(&refusal, wanted, number));
+                }
             };
             let incomplete =
                 |why: &str| Err(SourceError::Incomplete(format!("{}, page {number}: {why}", wanted.what)));
@@ -143,6 +148,11 @@ impl<'a> Asker<'a> {
             }
             self.wait(wait.unwrap_or_else(|| self.patience.back_off(tries)), why)?;
         }
+    }
+
+    /// Whether the reading ended because Graph had forgotten where it was; said once.
+    pub(super) fn was_stale(&mut self) -> bool {
+        std::mem::take(&mut self.stale)
     }
 
     /// One request, with a token that is good.
@@ -214,6 +224,12 @@ const SETUP_ADVICE: &str = "Mend proxy or ca_file of this source.";
 /// Statuses that go away by themselves.
 fn asks_for_patience(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 509)
+}
+
+/// What Graph says when it has forgotten what a link to a next page meant. In large tenants that happens.
+fn is_stale(refusal: &Refusal) -> bool {
+    let forgotten = ["Directory_ExpiredPageToken", "DirectoryPageTokenNotFoundException"];
+    refusal.status == 410 || forgotten.contains(&refusal.error.as_str())
 }
 
 /// What a refusal comes to: behind the first page something is missing, whatever the reason; before it nobody was let in.

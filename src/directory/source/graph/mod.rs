@@ -9,6 +9,7 @@
 //!
 //! Invariants:
 //! - Every page of every collection, or an error: a page that is cut, is missing, or names a next one elsewhere ends the reading.
+//! - Where Graph has forgotten what its link meant, everything is read anew, twice at most: pages of two readings are not mixed.
 //! - The token goes to the one host of the configured cloud. Where the next page is, Graph says; that it is there is checked.
 //! - Patience is bounded: each wait, all waits, the whole reading. All of them end when the program does.
 //! - A group that is not there is an error and not an empty group: a mistyped id must not make nobody of everybody.
@@ -34,6 +35,8 @@ use uuid::Uuid;
 
 /// Memberships of all configured groups together: memory stays bounded where groups overlap.
 const MEMBERSHIPS_MAX: usize = 4 * CANDIDATES_MAX;
+/// Times a reading is begun anew when Graph has forgotten where it was. What was read before is not used.
+const RESTARTS_MAX: u32 = 2;
 /// What shows users with all that is asked for.
 const USER_PERMISSION: &str = "User.Read.All";
 /// What shows groups and who is in them.
@@ -113,18 +116,28 @@ impl Source for GraphSource {
         let http = Http::with_timeout(app, self.patience.answer).map_err(|error| no_token(error.into()))?;
         let tokens = Tokens::over(http, app.clone(), scope);
         let mut asker = Asker::new(links, &tokens, &self.patience, go_on);
-        let memberships = self.memberships(&mut asker)?;
-        let mut found = Found::default();
-        self.users(&mut asker, &memberships, &mut found)?;
-        if self.filters.include_groups {
-            self.unified_groups(&mut asker, &memberships, &mut found)?;
+        let mut restarts = 0;
+        loop {
+            match self.read_once(&mut asker) {
+                Err(_) if asker.was_stale() && restarts < RESTARTS_MAX => restarts += 1,
+                read => return read,
+            }
         }
-        found.listing.requests = asker.requests;
-        Ok(found.listing)
     }
 }
 
 impl GraphSource {
+    fn read_once(&self, asker: &mut Asker<'_>) -> Result<Listing, SourceError> {
+        let memberships = self.memberships(asker)?;
+        let mut found = Found::default();
+        self.users(asker, &memberships, &mut found)?;
+        if self.filters.include_groups {
+            self.unified_groups(asker, &memberships, &mut found)?;
+        }
+        found.listing.requests = asker.requests;
+        Ok(found.listing)
+    }
+
     fn users(
         &self,
         asker: &mut Asker<'_>,

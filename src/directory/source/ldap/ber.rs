@@ -241,7 +241,9 @@ mod tests {
 
     #[test]
     fn refuses_what_the_decoder_would_stumble_over() {
-        let bad = |message: &[u8], why: &str| assert_eq!(check(message), Err(Malformed(why)), "{message:?}");
+        let bad = |message: &[u8], why: &'static str| {
+            assert_eq!(check(message), Err(Malformed(why)), "{message:?}")
+        };
         bad(&message(&result(BIND_RESPONSE, b"", b"\xff"), &[]), "a result whose text is no text");
         bad(&message(&element(BIND_RESPONSE, &[]), &[]), "a result that is none");
         bad(&message(&element(0x63, &[]), &[]), "an answer of a kind that was not asked for");

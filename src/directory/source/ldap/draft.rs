@@ -4,8 +4,9 @@ use super::entry::Entry;
 use super::names::{DnKey, is_routable};
 use crate::config::LdapFlavour;
 use crate::directory::snapshot::ProxyAddress;
+use crate::directory::source::proxies::{Addresses, Collected};
 use crate::directory::source::{CANDIDATE_ADDRESSES_MAX, Candidate, CandidateKind, Listing, SourceError};
-use crate::mail::{Address, AddressKey, Untrusted};
+use crate::mail::{Address, AddressKey};
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -113,7 +114,7 @@ pub(super) fn read(
         listing.skip(entry.dn.as_str(), "is a mailbox that Exchange keeps for itself");
         return Ok(None);
     }
-    let (primary, aliases) = addresses(entry, listing)?;
+    let addresses = addresses(entry, listing)?;
     let kind = match details {
         _ if is_group(entry) || GROUPS.contains(&details) => CandidateKind::Group,
         details if SHARED.contains(&details) => CandidateKind::Shared,
@@ -124,8 +125,8 @@ pub(super) fn read(
     let candidate = Candidate {
         name: name(entry, &id),
         id,
-        primary,
-        aliases,
+        primary: addresses.primary,
+        aliases: addresses.aliases,
         kind,
         enabled: control.map(|control| control & DISABLED == 0),
         licensed: None,
@@ -141,59 +142,27 @@ fn name(entry: &Entry, id: &str) -> String {
     name.chars().take(NAME_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The primary address, and every further one, each once.
-fn addresses(
-    entry: &Entry,
-    listing: &mut Listing,
-) -> Result<(Option<Address>, Vec<ProxyAddress>), SourceError> {
-    let (mut first, mut mails, mut further) = (Vec::new(), Vec::new(), Vec::new());
-    let mut note = |attribute: &str, what: &str, why: String| {
-        listing.skip(entry.dn.as_str(), format!("{attribute} \"{}\": {why}", Untrusted(what)));
-    };
-    for value in entry.values("proxyAddresses") {
-        let Ok(text) = std::str::from_utf8(value) else {
-            note("proxyAddresses", "…", "is no text".to_owned());
-            continue;
-        };
-        let text = text.trim();
-        let (kind, rest) = text.split_once(':').unwrap_or(("smtp", text));
-        let read = match kind {
-            "SMTP" => Address::parse(rest).map(|address| first.push(ProxyAddress::Smtp(address))),
-            kind if kind.eq_ignore_ascii_case("smtp") => {
-                Address::parse(rest).map(|address| further.push(ProxyAddress::Smtp(address)))
-            }
-            kind if kind.eq_ignore_ascii_case("x500") => {
-                ProxyAddress::parse(text).map(|name| further.push(name))
-            }
-            // SIP, EUM, SPO and others are for other things than mail.
-            _ => Ok(()),
-        };
-        if let Err(error) = read {
-            note("proxyAddresses", text, error.to_string());
+/// The addresses of an entry; what is none is noted in `listing`.
+fn addresses(entry: &Entry, listing: &mut Listing) -> Result<Collected, SourceError> {
+    let mut addresses = Addresses::new();
+    for attribute in ["proxyAddresses", "mail"] {
+        if entry.texts(attribute).count() < entry.values(attribute).len() {
+            listing.skip(entry.dn.as_str(), format!("a value of {attribute} is no text"));
         }
     }
-    for value in entry.values("mail") {
-        match std::str::from_utf8(value).map(|text| Address::parse(text.trim())) {
-            Ok(Ok(address)) => mails.push(ProxyAddress::Smtp(address)),
-            Ok(Err(error)) => note("mail", &String::from_utf8_lossy(value), error.to_string()),
-            Err(_) => note("mail", "…", "is no text".to_owned()),
-        }
-    }
+    entry.texts("proxyAddresses").for_each(|text| addresses.proxy(text));
+    entry.texts("mail").for_each(|text| addresses.plain(text));
     // The name by which Exchange itself knows the mailbox, and by which its reports name senders.
-    let own = entry.text("legacyExchangeDN").filter(|name| name.starts_with('/'));
-    further.extend(own.and_then(|name| ProxyAddress::parse(&format!("x500:{name}")).ok()));
-    let mut seen = HashSet::new();
-    let mut all: Vec<ProxyAddress> =
-        first.into_iter().chain(mails).chain(further).filter(|address| seen.insert(address.key())).collect();
-    if all.len() > CANDIDATE_ADDRESSES_MAX {
-        return Err(SourceError::TooLarge(format!("{} has {} addresses", entry.dn, all.len())));
+    if let Some(name) = entry.text("legacyExchangeDN").filter(|name| name.starts_with('/')) {
+        addresses.proxy(&format!("x500:{name}"));
     }
-    let place = all.iter().position(|address| matches!(address, ProxyAddress::Smtp(_)));
-    let primary = place.map(|place| all.remove(place)).and_then(|address| match address {
-        ProxyAddress::Smtp(address) => Some(address),
-        ProxyAddress::X500(_) => None,
-    });
-    Ok((primary, all))
+    let mut collected = addresses.collected().map_err(|_| {
+        SourceError::TooLarge(format!("{} has more than {CANDIDATE_ADDRESSES_MAX} addresses", entry.dn))
+    })?;
+    for fault in collected.faults.drain(..) {
+        listing.skip(entry.dn.as_str(), fault);
+    }
+    Ok(collected)
 }
 
 /// Gives everybody the address they log in with, where it looks like one that mail can come from and nobody has it: in the cloud
