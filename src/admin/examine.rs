@@ -19,6 +19,7 @@ pub(super) fn examine(context: &Context) -> Result<Examined, OpError> {
         scrub: Some(context.store.scrub()),
         keeping: Some(context.store.keeping()),
         pullers: context.pullers.as_ref().map(|pullers| pullers.statuses()).unwrap_or_default(),
+        directories: context.directory.sources(),
         gateway_mailboxes: mailboxes.iter().map(|mailbox| one(context, mailbox)).collect::<Result<_, _>>()?,
     })
 }
