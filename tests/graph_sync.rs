@@ -9,7 +9,6 @@ mod graph_double;
 #[path = "support/http_double.rs"]
 mod http_double;
 #[path = "support/daybook.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
 use entra_double::graph_refusal;

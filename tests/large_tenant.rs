@@ -14,7 +14,6 @@ mod http_double;
 #[path = "support/process_memory.rs"]
 mod process_memory;
 #[path = "support/daybook.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
 use graph_double::Graph;
