@@ -101,7 +101,6 @@ impl Opening {
                     | Request::ListPlans
                     | Request::ListSnapshots { .. }
                     | Request::RollBackUsers { .. }
-                    | Request::FindAddress { .. }
             ),
         }
     }

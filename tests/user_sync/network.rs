@@ -7,8 +7,8 @@ use super::ldap_fake::{Fake, Request, SEARCH, Said};
 use super::support::{Server, Site, wait_until};
 use super::{alarms, assert_assigned, create, event, only, run, source};
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Users of the tenant: five pages of ten.
 const PEOPLE: usize = 45;
