@@ -19,11 +19,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("extract", &["mail"]),
     ("authentic", &["mail"]),
     ("observe", &["mail"]),
+    ("net", &["mail", "config", "observe"]),
     ("entra", &["mail", "config", "net", "observe"]),
     ("directory", &["mail", "config", "net", "entra", "observe"]),
     ("assign", &["mail", "directory"]),
     ("store", &["mail", "observe"]),
-    ("net", &["mail", "config", "observe"]),
     ("smtp", &["mail", "net", "observe", "config"]),
     ("fetch", &["mail", "store", "net", "observe", "config"]),
     ("pull", &["mail", "config", "net", "entra", "smtp", "store", "observe"]),
@@ -151,9 +151,16 @@ fn is_sans_io(path: &str) -> bool {
 fn is_pure(path: &str) -> bool {
     matches!(room_of(path), "mail" | "extract" | "assign" | "authentic")
         || is_sans_io(path)
-        || path.starts_with("directory/snapshot")
+        || is_pure_of_directory(path)
         || path.starts_with("observe/alarm")
         || path.starts_with("observe/rhythm")
+}
+
+/// What judges and remembers between a source and what is in force; reading and keeping stand beside it.
+fn is_pure_of_directory(path: &str) -> bool {
+    let pure = ["snapshot", "filter", "plan", "diff", "holders", "roll", "schedule", "past"];
+    let rest = path.strip_prefix("directory/").unwrap_or_default();
+    pure.iter().any(|name| rest.starts_with(name))
 }
 
 /// The rooms `path` may import; `None` for `lib.rs`, which names them all.

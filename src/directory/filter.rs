@@ -178,3 +178,6 @@ fn dropped(candidate: Candidate, is_shared: bool, reason: String) -> Dropped {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

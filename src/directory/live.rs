@@ -4,7 +4,7 @@ use super::entry::{Entry, Work};
 use super::merged::{State, lock};
 use super::report::{ReloadReport, SourceFault, SourceReport, SourceStatus, SyncMode, SyncRefusal, Trigger};
 use super::roll::Roll;
-use super::snapshot::Snapshot;
+use super::snapshot::{Conflict, Snapshot};
 use super::source::{self, Source};
 use crate::config::{DIRECTORY_SOURCES_MAX, DirectorySource};
 use crate::mail::{AddressKey, GatewayMailbox, Timestamp};
@@ -173,6 +173,13 @@ impl Directory {
         self.current.load().snapshot_for(&names)
     }
 
+    /// Claims of a source's users that are not granted in what is in force, each once.
+    pub fn conflicts(&self, source: &str) -> Vec<Conflict> {
+        let state = self.current.load();
+        let place = state.entries.iter().position(|entry| entry.name() == source);
+        place.map(|place| state.conflicts(place)).unwrap_or_default()
+    }
+
     /// How every source stands, in the order of the configuration.
     pub fn sources(&self) -> Vec<SourceStatus> {
         let state = self.current.load();
@@ -200,12 +207,6 @@ impl Directory {
             (has_changed || has_come) && entry.work.begin(entry.name()).is_ok()
         };
         state.entries.iter().filter(is_due).map(|entry| entry.name().to_owned()).collect()
-    }
-
-    /// True when a file differs from what was last read and has stopped changing, as [`due`](Directory::due) says it.
-    pub fn changed(&self) -> bool {
-        let state = self.current.load();
-        state.entries.iter().filter(|entry| entry.has_changed()).count() > 0
     }
 
     pub(super) fn entry(&self, source: &str) -> Result<Arc<Entry>, SyncRefusal> {

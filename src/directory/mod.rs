@@ -1,24 +1,41 @@
-//! Who the users are: sources of users and addresses, and the immutable snapshot that mail is matched against.
+//! Who the users are: sources of users and addresses, what is in force of each, and the immutable snapshot that mail is matched
+//! against.
 //!
 //! ```text
-//! [[directory]] users.toml ─▶ file ─▶ list of users ┐
-//! [[directory]] users.toml ─▶ file ─▶ list of users ┴▶ snapshot per set of sources ─▶ assign
+//!  users.toml · CSV · LDAP · Graph
+//!        │ read, whole or not at all                     source/
+//!        ▼
+//!     Listing ─▶ who is a user? ─▶ whose is it? ─▶ what is another? ─▶ can that be believed?
+//!                 filter             plan · holders     diff                plan
+//!                                                                      yes │        │ no
+//!                                          durable in state/, then in force ▼        ▼ a plan waits for a person's word
+//!                                                         Roll: users, since when, who had it before
+//!                                                                          │ the sources that serve a gateway mailbox
+//!                                                                          ▼
+//!                                                                       Snapshot ─▶ assign
 //! ```
-//! Each source serves some gateway mailboxes, or all. The sources serving one are merged in the order of the
+//! Each source serves some gateway mailboxes, or all. What is in force of the sources serving one is merged in the order of the
 //! configuration into one [`Snapshot`]; gateway mailboxes served by the same sources share it. Whoever asks for a
-//! snapshot keeps it for as long as it needs it: a reload puts new ones in place and changes none.
+//! snapshot keeps it for as long as it needs it: a sync puts new ones in place and changes none.
 //!
 //! Invariants:
-//! - Mail never waits for the directory. A source that cannot be read at start has no users, and what would have
-//!   been theirs is kept under Unassigned until the list is mended.
-//! - A list that is bad, empty or still being written never replaces a good one: an export that failed writes an
-//!   empty file, and every user's mail would go astray. The old list stays and the [`ReloadReport`] says why.
-//! - An address belongs to one user: the first that claims it. Every further claim is listed as a [`Conflict`].
-//! - The file is read twice as often as needed rather than half: a change counts only when two looks in a row
+//! - Mail never waits for the directory. At start the list that was in force is so again before any source was asked. A source
+//!   that was never read has no users, and what would have been theirs is kept under Unassigned.
+//! - What was not read to its end changes nothing. Neither does what cannot be kept on disk: a list is durable before it is in
+//!   force, and the last ten can be gone back to ([`Directory::rollback`]).
+//! - Nobody is taken away in numbers unasked. A reading in which too many users, their addresses or a whole domain are missing
+//!   becomes a plan, and what was in force stays until a person says yes ([`Directory::apply_plan`]). This holds for a
+//!   `users.toml`, too. Only a first reading has nothing to be measured by.
+//! - A user is who the source's id says, whatever name and addresses become. Who is gone keeps addresses for the grace period.
+//! - An address belongs to one user at a time: within a source whoever has it, then the first in its list; between sources the
+//!   earlier one's. Every further claim is listed as a [`Conflict`].
+//! - Who had which address when is kept ([`Roll`]), so that a message goes to who had it when it was sent.
+//! - A file is read twice as often as needed rather than half: a change counts only when two looks in a row
 //!   see the same time, size and inode.
+//! - One source is read once at a time, and nobody waits for it: neither mail nor another source nor whoever asks how things stand.
 //!
-//! [`mod@snapshot`] is pure; [`source`] alone touches the disk. This room knows no messages, and logs nothing: reports
-//! are returned to whoever asked for the reload.
+//! `filter`, `plan`, `diff`, `holders`, `roll`, `schedule`, `past` and [`mod@snapshot`] are pure; [`source`] and `state` touch disk
+//! and network. This room knows no messages, and logs nothing: reports are returned to whoever asked for a sync.
 
 mod choose;
 mod diff;
@@ -50,8 +67,8 @@ pub use report::{
     SourceStatus, SyncMode, SyncRefusal, SyncReport, Trigger,
 };
 pub use roll::{FORMER_MAX, Roll, Tenure};
-pub use snapshot::{Conflict, Contested, Form, Found, ProxyAddress, Snapshot, User};
+pub use snapshot::{Conflict, Contested, Form, Found, Gone, ProxyAddress, Snapshot, User};
 pub use source::{Candidate, CandidateKind, Listing, Skipped, Source, SourceError};
-pub use state::SNAPSHOTS_KEPT;
+pub use state::{SNAPSHOTS_KEPT, check_kept};
 pub use sync::CONFLICTS_LISTED_MAX;
 pub use x500::{is_encapsulated, is_x500};

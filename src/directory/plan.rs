@@ -253,3 +253,6 @@ fn losers(before: &Roll, wanted: &Wanted, after: &Holders<'_>) -> usize {
 fn domains(users: &[Arc<User>]) -> HashSet<String> {
     users.iter().flat_map(|user| user.domains()).map(str::to_ascii_lowercase).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //! memory for it.
 //!
 //! ```text
-//! {"v":1,"what":"snapshot","number":7,"taken_at":…,"place":…,"users":2, …}        the header
+//! {"v":1,"number":7,"taken_at":…,"source":…,"place":…,"users":2,"held":false}        the header
 //! {"id":"e2f1","name":"Bob","addresses":["bob@x.example","sales@x.example"],"began":[[1,1795000000123]]}
 //! {"id":"77a0","name":"Ann","addresses":["ann@x.example"],"held":["info@x.example"]}
 //! {"gone":{"id":"31c4","name":"Eve","addresses":["eve@x.example"]},"had":[["eve@x.example",null,null,1795000000123]]}

@@ -158,7 +158,7 @@ fn a_list_that_cannot_be_written_changes_nothing() {
 fn a_list_of_a_newer_version_is_told_of_and_not_touched() {
     let fixture = fixture();
     let path = list_path(&fixture.folder, 3);
-    let newer = b"{\"v\":2,\"what\":\"will be\"}\nnobody knows\n";
+    let newer = b"{\"v\":2,\"will\":\"be\"}\nnobody knows\n";
     fs::write(&path, newer).unwrap();
     let (in_force, found) = fixture.start();
     assert_eq!(in_force, list(2, "now"));

@@ -212,19 +212,33 @@ impl<R: Read> Strict<R> {
             (_, b'"') => return bad("holds a quote in a field that does not begin with one"),
             (State::RowStart | State::FieldStart | State::Bare, _) => State::Bare,
         };
-        self.row_octets = if self.state == State::RowStart { 0 } else { self.row_octets + 1 };
         if before == State::RowStart && self.state != State::RowStart {
             self.rows.push_back(self.line);
         }
-        if self.row_octets > ROW_OCTETS_MAX {
-            let (line, why) = match self.state {
-                State::Quoted => (self.opened, "opens a quote that is not closed for millions of octets"),
-                _ => (self.line, "is a row of millions of octets"),
-            };
-            return Err(Malformed::at(line, why));
-        }
         self.line += usize::from(octet == b'\n');
-        Ok(())
+        self.grown(if self.state == State::RowStart { None } else { Some(1) })
+    }
+
+    /// What is inside quotes means nothing, and is most of a list.
+    fn quoted<'b>(&mut self, octets: &'b [u8]) -> io::Result<&'b [u8]> {
+        let end = memchr::memchr2(b'"', 0, octets).unwrap_or(octets.len());
+        let (inside, rest) = octets.split_at(end);
+        self.line += memchr::memchr_iter(b'\n', inside).count();
+        self.grown(Some(inside.len()))?;
+        Ok(rest)
+    }
+
+    /// Counts what belongs to the row; `None` begins another.
+    fn grown(&mut self, octets: Option<usize>) -> io::Result<()> {
+        self.row_octets = octets.map_or(0, |octets| self.row_octets + octets);
+        if self.row_octets <= ROW_OCTETS_MAX {
+            return Ok(());
+        }
+        let (line, why) = match self.state {
+            State::Quoted => (self.opened, "opens a quote that is not closed for millions of octets"),
+            _ => (self.line, "is a row of millions of octets"),
+        };
+        Err(Malformed::at(line, why))
     }
 
     fn end(&self) -> io::Result<()> {
@@ -249,8 +263,14 @@ impl<R: Read> Read for Strict<R> {
         if read.is_empty() && !buffer.is_empty() {
             self.end()?;
         }
-        for octet in read {
-            self.octet(*octet)?;
+        let mut left = read;
+        while let Some((octet, rest)) = left.split_first() {
+            if self.state == State::Quoted && !matches!(octet, b'"' | 0) {
+                left = self.quoted(left)?;
+            } else {
+                self.octet(*octet)?;
+                left = rest;
+            }
         }
         Ok(octets)
     }
