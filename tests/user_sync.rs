@@ -267,12 +267,14 @@ fn a_plan_waits_with_an_alarm_until_somebody_applies_it_and_can_be_taken_back() 
     let listed = site.run(&["user", "plans"]).expect(0).stdout;
     assert!(listed.contains(&plan) && listed.contains("- User 39 <u39@contoso.example> (u39)"), "{listed}");
     assert_eq!(alarms(&site), ["directory-plan-waiting"]);
+    let ready = site.run(&["readyz"]).expect(0).stdout;
+    assert!(ready.starts_with("ready\ndirectory (note): export "), "{ready}");
     let page = site.run(&["status"]).expect(1).stdout;
     assert!(page.contains("Users of export changed so much") && page.contains("A CHANGE WAITS"), "{page}");
     assert_assigned(&server, &address, 1);
 
     let applied = run(&site, &["user", "sync", "--apply", &plan]).expect(0).stdout;
-    assert!(applied.contains("30 users, 43 users before"), "{applied}");
+    assert!(applied.contains("30 users in force as list 2, 43 before"), "{applied}");
     let line = event(&server, "directory.applied");
     assert_eq!((&line["plan"], &line["removed"]), (&Value::from(plan.clone()), &Value::from(13)));
     assert!(line["actor"].as_str().unwrap().starts_with("cli, uid "), "{line}");
@@ -280,11 +282,11 @@ fn a_plan_waits_with_an_alarm_until_somebody_applies_it_and_can_be_taken_back() 
     assert_eq!(source(&site)["gone"], 13, "{}", source(&site));
     assert!(run(&site, &["user", "sync", "--apply", &plan]).expect(1).stderr.contains(&plan));
     let found = site.run(&["user", "find", "u39@contoso.example"]).expect(0).stdout;
-    assert!(found.contains("was User 39 (u39)'s") && found.contains("until 20"), "{found}");
+    assert!(found.contains("is still User 39 (u39)'s") && found.contains("until 20"), "{found}");
 
     // Back to all of them: what the list says now is another, and waits.
     let back = run(&site, &["user", "rollback", "export"]).expect(0).stdout;
-    assert!(back.contains("43 users, 30 users before"), "{back}");
+    assert!(back.contains("43 users in force as list 3, 30 before"), "{back}");
     assert_eq!(event(&server, "directory.rolled_back")["users"], 43);
     assert_eq!(source(&site)["held"], true);
     let lists = site.run(&["user", "rollback", "export", "--list"]).expect(0).stdout;

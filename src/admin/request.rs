@@ -387,7 +387,7 @@ pub enum Response {
     Synced(Box<SyncsView>),
     /// Changes of users that wait for an approval.
     Plans(Vec<PlanSummary>),
-    /// Lists of users that can be gone back to, newest first.
+    /// Lists of users that can be gone back to, oldest first.
     Snapshots(Vec<SnapshotSummary>),
     /// Whose an address is, by source.
     FoundAddresses(Vec<FoundAddress>),

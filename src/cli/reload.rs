@@ -32,8 +32,8 @@ impl Running {
         let reloaded = tokio::task::spawn_blocking(move || {
             if !read_again {
                 log_reload(&directory.reload(), false);
-                directory.ask_soon();
             }
+            directory.ask_soon();
             renewal::reload(&tls, &settings)
         });
         if let Ok(Some(fault)) = reloaded.await {
