@@ -203,7 +203,7 @@ fn a_reload_adds_changes_and_removes_pullers_and_a_failing_one_says_so() {
     assert_eq!(status()[0]["messages"], 2);
     gateway.set_puller("");
     server.signal("HUP");
-    server.log_with("\"event\":\"config.reloaded\"", 3);
+    server.log_with("\"event\":\"config.reloaded\"", 2);
     wait_until("no puller", || gateway.site.run(&["pull", "--status"]).code == 1);
     assert_eq!(server.terminate(), 0);
 }

@@ -797,6 +797,9 @@ pub struct Examined {
     /// How retention stands, and the clock it goes by; `None` where that is not known.
     #[serde(default)]
     pub keeping: Option<KeepingStatus>,
+    /// How pullers are; none where no server runs.
+    #[serde(default)]
+    pub pullers: Vec<crate::pull::PullerStatus>,
     /// How every source of users stands, in the order of the configuration.
     #[serde(default)]
     pub directories: Vec<SourceStatus>,

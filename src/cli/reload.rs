@@ -26,6 +26,7 @@ impl Running {
             Some(wanted) => self.reconfigure(wanted).await,
             None => false,
         };
+        self.pullers.retry_failing();
         let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
         let settings = self.settings.current();
         let reloaded = tokio::task::spawn_blocking(move || {

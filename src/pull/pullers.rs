@@ -256,11 +256,11 @@ impl Worker {
                 Err(fault) => Visit { fault: Some(fault), ..all.clone() },
             };
             let was_told_to_end = self.ended.is_started();
-            let fault = one.fault.clone().filter(|_| !was_told_to_end);
-            lock(&self.status).note(&Visit { fault: fault.clone(), ..one.clone() }, now());
+            lock(&self.status).note(&one, now());
             all.messages += one.messages;
             all.octets += one.octets;
-            (all.left, all.unsettled, all.more, all.fault) = (one.left, one.unsettled, one.more, fault);
+            (all.left, all.unsettled, all.more, all.fault) =
+                (one.left, one.unsettled, one.more, one.fault.clone());
             // A server that lists more and gives nothing of it is not asked again at once.
             if !one.more || one.messages == 0 || one.fault.is_some() || was_told_to_end {
                 return all;

@@ -14,7 +14,10 @@ fn scrape() -> Scrape {
     let absent = "[[directory]]\nkind = \"file\"\nname = \"absent\"\npath = \"absent.toml\"\n";
     let entra = "[[directory]]\nkind = \"graph\"\ntenant = \"contoso.example\"\nclient_id = \"00001111-aaaa-2222-bbbb-3333cccc4444\"\n\
                  secret_file = \"entra-password\"\nsecret_expires = \"2126-03-01\"\nloopback = \"127.0.0.1:1\"\nevery_minutes = 0\n";
-    let site = Site::with(&[absent, entra].concat(), USERS);
+    let puller = "[[puller]]\nname = \"outside\"\nmailbox = \"mbx-none\"\nhost = \"localhost\"\nlogin = \"ndr\"\n\
+                  password_file = \"outside.password\"\n";
+    let site = Site::with(&[absent, entra, puller].concat(), USERS);
+    site.write("outside.password", "never sent");
     let account = create(&site, "Contoso");
     let server = site.serve();
     site.run(&["user", "sync", "absent"]).expect(3);

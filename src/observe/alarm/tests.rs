@@ -46,6 +46,7 @@ fn healthy() -> Facts {
         retention_failure: None,
         credentials: Vec::new(),
         directory: Vec::new(),
+        pullers: Vec::new(),
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -636,6 +637,7 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::RetentionFailed { why: String::new() },
         Cause::DirectoryPlanWaiting { plans: Vec::new() },
         Cause::DirectoryFailing { sources: Vec::new() },
+        Cause::PullerFailing { pullers: Vec::new() },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
         Cause::CredentialExpiring { credentials: Vec::new() },
