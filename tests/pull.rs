@@ -69,7 +69,8 @@ fn what_a_second_daybook_keeps_is_fetched_over_pop3s_and_deleted_there_once_it_i
     let fetched = log.lines().find(|line| line.contains("\"pull.fetched\"")).unwrap();
     let fetched: Value = serde_json::from_str(fetched).unwrap();
     let receipt = fetched["receipt_id"].as_str().unwrap();
-    let explained = gateway.site.run(&["explain", receipt]).expect(0).stdout;
+    let told = |command: &str| gateway.site.run(&[command, receipt]).expect(0).stdout;
+    let explained = told("explain") + &told("trace");
     for wanted in [
         "by outside from localhost at 127.0.0.1",
         "pop3s",

@@ -25,7 +25,7 @@ use super::syncs::{SYNC_WAIT, SyncsView};
 use super::transactions::TransactionsAsked;
 use super::undelete::{UNDELETE_WAIT, UndeletedView};
 use super::watch::{StatusMailView, StatusView};
-use crate::directory::{FoundAddress, PlanSummary, SnapshotSummary};
+use crate::directory::{FoundAddress, PlanSummary, SnapshotSummary, SourceStatus};
 use crate::mail::{
     GRACE_DAYS_DEFAULT, GatewayMailboxId, GatewayMailboxState, Hold, Maildrop, Mode, Network, Profile,
     ReceiptId, Timestamp, Untrusted,
@@ -708,14 +708,20 @@ pub struct FolderView {
 pub struct UserView {
     /// The directory's id.
     pub id: String,
-    /// For people; `None` for a user the directory no longer names.
+    /// For people, as last known; `None` when that is not known any more.
     pub name: Option<String>,
     /// The address shown for the user.
     pub primary: Option<String>,
-    /// Every address, the primary one first.
+    /// Every address that leads to the user, the primary one first.
     pub addresses: Vec<String>,
     /// False when mail is kept for the user, but the directory no longer names it.
     pub in_directory: bool,
+    /// When the directory ceased to name it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<Timestamp>,
+    /// Up to when addresses lead to a user who is gone; in the past where none does any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses_until: Option<Timestamp>,
     /// Address of the gateway mailbox.
     pub gateway_mailbox: String,
     /// The user's folders there.
@@ -791,6 +797,9 @@ pub struct Examined {
     /// How retention stands, and the clock it goes by; `None` where that is not known.
     #[serde(default)]
     pub keeping: Option<KeepingStatus>,
+    /// How every source of users stands, in the order of the configuration.
+    #[serde(default)]
+    pub directories: Vec<SourceStatus>,
     /// Every gateway mailbox, oldest first.
     pub gateway_mailboxes: Vec<MailboxExamined>,
 }

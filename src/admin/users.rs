@@ -1,10 +1,11 @@
-//! Users as gateway mailboxes know them: the directory's list, and the folders mail is kept in.
+//! Users as gateway mailboxes know them: the directory's list, who is gone from it, and the folders mail is kept in.
 
 use super::Context;
 use super::gateway_mailboxes::{folder_view, resolve};
 use super::request::{FolderView, OpError, UserView};
-use crate::directory::{Snapshot, User};
-use crate::mail::{Address, AddressKey, GatewayMailbox};
+use crate::directory::{Gone, Snapshot, User};
+use crate::mail::{Address, AddressKey, GatewayMailbox, Timestamp};
+use crate::observe::now;
 use crate::store::FolderName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,13 +67,23 @@ fn users_of(context: &Context, mailbox: &GatewayMailbox) -> Result<Vec<UserView>
         .iter()
         .map(|user| known(&snapshot, user, address, folders.remove(&user.id).unwrap_or_default()))
         .collect();
-    // What is left was placed for users the directory has dropped since: their mail is kept, so they are shown.
+    // Who is gone is shown as long as mail still comes, or is kept.
+    let now = now();
+    for gone in snapshot.gone() {
+        let kept = folders.remove(&gone.user.id);
+        if kept.is_some() || now < gone.until {
+            views.push(left(&snapshot, gone, now, address, kept.unwrap_or_default()));
+        }
+    }
+    // What is left was placed for users of whom nothing else is known: their mail is kept, so they are shown.
     views.extend(folders.into_iter().map(|(id, folders)| UserView {
         id,
         name: None,
         primary: None,
         addresses: Vec::new(),
         in_directory: false,
+        gone_since: None,
+        addresses_until: None,
         gateway_mailbox: address.to_owned(),
         folders,
     }));
@@ -89,6 +100,33 @@ fn known(snapshot: &Snapshot, user: &User, gateway_mailbox: &str, folders: Vec<F
         primary: Some(user.primary.as_str().to_owned()),
         addresses: user.addresses().filter(is_its_own).map(str::to_owned).collect(),
         in_directory: true,
+        gone_since: None,
+        addresses_until: None,
+        gateway_mailbox: gateway_mailbox.to_owned(),
+        folders,
+    }
+}
+
+/// One who is gone, with the addresses that lead there still.
+fn left(
+    snapshot: &Snapshot,
+    gone: &Gone,
+    now: Timestamp,
+    gateway_mailbox: &str,
+    folders: Vec<FolderView>,
+) -> UserView {
+    let Gone { user, since, until } = gone;
+    let leads_there = |address: &&str| {
+        snapshot.find_at(&AddressKey::of(address), now).is_some_and(|owner| owner.user.id == user.id)
+    };
+    UserView {
+        id: user.id.clone(),
+        name: Some(user.name.clone()),
+        primary: Some(user.primary.as_str().to_owned()),
+        addresses: user.addresses().filter(leads_there).map(str::to_owned).collect(),
+        in_directory: false,
+        gone_since: Some(*since),
+        addresses_until: Some(*until),
         gateway_mailbox: gateway_mailbox.to_owned(),
         folders,
     }

@@ -96,7 +96,8 @@ impl Opening {
             makes: matches!(request, Request::CreateGatewayMailbox { .. }),
             keeps_users: matches!(
                 request,
-                Request::SyncUsers { .. }
+                Request::Examine
+                    | Request::SyncUsers { .. }
                     | Request::ApplyPlan { .. }
                     | Request::ListPlans
                     | Request::ListSnapshots { .. }

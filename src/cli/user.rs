@@ -1,8 +1,9 @@
 //! `daybook user …`
 
 use super::gateway_mailbox::folder_table;
-use super::output::{grouped, safe, table};
+use super::output::{self, grouped, safe, table};
 use crate::admin::{Response, UserView};
+use crate::mail::Timestamp;
 
 pub(super) fn list(response: &Response) -> String {
     let Response::Users(users) = response else { return String::new() };
@@ -23,9 +24,19 @@ pub(super) fn list(response: &Response) -> String {
 }
 
 fn name(user: &UserView) -> String {
-    match &user.name {
-        Some(name) => safe(name),
-        None => "(no longer in the directory; what is kept stays)".to_owned(),
+    let name = user.name.as_deref().map(safe);
+    match (name, user.gone_since) {
+        (Some(name), None) => name,
+        (Some(name), Some(since)) => format!("{name} ({})", gone(user, since)),
+        (None, _) => "(no longer in the directory; what is kept stays)".to_owned(),
+    }
+}
+
+fn gone(user: &UserView, since: Timestamp) -> String {
+    let since = output::time(since);
+    match user.addresses_until.filter(|_| !user.addresses.is_empty()) {
+        Some(until) => format!("gone since {since}; still gets mail until {}", output::time(until)),
+        None => format!("gone since {since}; what is kept stays"),
     }
 }
 

@@ -138,6 +138,7 @@ impl Entry {
             held: standing.is_held(),
             next_due: standing.next_due,
             state_faults: standing.faults.clone(),
+            shared_dropped: standing.dropped.iter().take_while(|dropped| dropped.out.is_shared).count(),
         }
     }
 }

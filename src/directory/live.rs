@@ -4,7 +4,7 @@ use super::entry::{Entry, Work};
 use super::merged::{State, lock};
 use super::report::{ReloadReport, SourceFault, SourceReport, SourceStatus, SyncMode, SyncRefusal, Trigger};
 use super::roll::Roll;
-use super::snapshot::Snapshot;
+use super::snapshot::{Conflict, Snapshot};
 use super::source::{self, Source};
 use crate::config::{DIRECTORY_SOURCES_MAX, DirectorySource};
 use crate::mail::{AddressKey, GatewayMailbox, Timestamp};
@@ -171,6 +171,13 @@ impl Directory {
         let names: Vec<AddressKey> =
             addresses.flat_map(|address| [address.key(), AddressKey::of(address.local())]).collect();
         self.current.load().snapshot_for(&names)
+    }
+
+    /// Claims of a source's users that are not granted in what is in force, each once.
+    pub fn conflicts(&self, source: &str) -> Vec<Conflict> {
+        let state = self.current.load();
+        let place = state.entries.iter().position(|entry| entry.name() == source);
+        place.map(|place| state.conflicts(place)).unwrap_or_default()
     }
 
     /// How every source stands, in the order of the configuration.

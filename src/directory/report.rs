@@ -307,6 +307,9 @@ pub struct SourceStatus {
     pub next_due: Option<Timestamp>,
     /// What is wrong with the lists that were kept on disk.
     pub state_faults: Vec<String>,
+    /// Shared mailboxes that filters left out at the last reading, as far as they are kept in mind.
+    #[serde(default)]
+    pub shared_dropped: usize,
 }
 
 /// What is known of an address from one source.

@@ -183,6 +183,17 @@ pub struct Found<'a> {
     pub held: Held,
 }
 
+/// A user whom no source names any more.
+#[derive(Clone, Debug)]
+pub struct Gone {
+    /// As last known.
+    pub user: Arc<User>,
+    /// When the source ceased to name the user.
+    pub since: Timestamp,
+    /// Up to when the last of the addresses leads there.
+    pub until: Timestamp,
+}
+
 /// Users by address. Immutable; share it in an [`Arc`].
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -195,6 +206,7 @@ pub struct Snapshot {
     past: HashMap<AddressKey, Vec<Stretch>>,
     /// Domains of addresses that ended or will, and when the last of each does.
     past_domains: HashMap<String, Timestamp>,
+    gone: Vec<Gone>,
 }
 
 impl Snapshot {
@@ -217,10 +229,12 @@ impl Snapshot {
                 snapshot.add(user, list, roll);
             }
         }
+        let mut gone: HashMap<&str, usize> = HashMap::new();
         for (list, roll) in rolls.iter().enumerate() {
             for tenure in &roll.former {
                 if *list_of.entry(&tenure.user.id).or_insert(list) >= list {
                     snapshot.add_former(tenure, list);
+                    snapshot.add_gone(tenure, &mut gone);
                 }
             }
         }
@@ -313,6 +327,20 @@ impl Snapshot {
         self.stretch(key, former);
     }
 
+    /// `places` says where in the list a user is.
+    fn add_gone<'r>(&mut self, tenure: &'r Tenure, places: &mut HashMap<&'r str, usize>) {
+        let Tenure { user, until, .. } = tenure;
+        let Some(since) = tenure.gone.filter(|_| self.user(&user.id).is_none()) else { return };
+        let place = *places.entry(&user.id).or_insert(self.gone.len());
+        match self.gone.get_mut(place) {
+            None => self.gone.push(Gone { user: Arc::clone(user), since, until: *until }),
+            // The last time counts of who was here more than once.
+            Some(gone) if gone.since < since => *gone = Gone { user: Arc::clone(user), since, until: *until },
+            Some(gone) if gone.since == since => gone.until = gone.until.max(*until),
+            Some(_) => {}
+        }
+    }
+
     /// The user an address belongs to now. An X.500 name may be given in any of its forms.
     pub fn find(&self, address: &AddressKey) -> Option<&Arc<User>> {
         self.find_proxy(address).map(|found| found.user)
@@ -347,6 +375,11 @@ impl Snapshot {
     /// Every user, in the order of the sources.
     pub fn users(&self) -> &[Arc<User>] {
         &self.users
+    }
+
+    /// Those whom no source names any more, as far as that is known.
+    pub fn gone(&self) -> &[Gone] {
+        &self.gone
     }
 
     /// The user with this id.
@@ -485,6 +518,8 @@ mod tests {
         assert_eq!(held("gone@y.example", 10), Held::Grace { gone: ms(10), until: ms(40) });
         assert_eq!(held("info@x.example", 10), Held::Plainly);
         assert!(snapshot.find(&AddressKey::of("gone@y.example")).is_none(), "nobody's now");
+        let [left] = snapshot.gone() else { panic!("{:?}", snapshot.gone()) };
+        assert_eq!((left.user.id.as_str(), left.since, left.until), ("gone", ms(10), ms(40)));
         assert!(snapshot.conflicts().is_empty());
         let owned = |at: i64| snapshot.owned_domain("Y.example", ms(at));
         assert!(owned(39) && !owned(40) && !snapshot.owns_domain("y.example"));

@@ -16,7 +16,8 @@ use crate::mail::{
     Address, AddressKey, GatewayMailboxState, Pulled, ReceiptId, ReversePath, SessionId, TlsFacts,
     TransportEnvelope, Untrusted,
 };
-use crate::net::dial::{self, Dialled};
+use crate::net::authorities::Authorities;
+use crate::net::dial::{Dialled, dial};
 use crate::net::drain::Drain;
 use crate::net::secret;
 use crate::observe::metrics;
@@ -177,12 +178,12 @@ impl Run<'_> {
 
     async fn connect(&self) -> Result<Dialled, Fault> {
         let ca_file = self.puller.ca_file.clone();
-        let trusting = blocking(move || dial::trusting(ca_file.as_deref())).await?;
-        let config = trusting.map_err(|error| {
+        let read = move || ca_file.as_deref().map_or_else(|| Ok(Authorities::public()), Authorities::read);
+        let authorities = blocking(read).await?.map_err(|error| {
             let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
             Fault::new(FaultKind::Tls, format!("ca_file: {error}{cause}"))
         })?;
-        Ok(dial::dial(&self.puller.host, self.puller.port, config).await?)
+        Ok(dial(&self.puller.host, self.puller.port, &authorities).await?)
     }
 
     async fn secret(&self, tokens: Option<Arc<Tokens>>) -> Result<Secret, Fault> {

@@ -142,12 +142,19 @@ impl Graph {
 
     /// With these users, each as the fields in which it differs from the nth person.
     pub(crate) fn with_users(users: &[Value]) -> Graph {
+        let graph = Graph::default();
+        graph.set_users(users);
+        graph
+    }
+
+    /// From now on these are all there are, each as the fields in which it differs from the nth person.
+    pub(crate) fn set_users(&self, users: &[Value]) {
         let users = users.iter().enumerate().map(|(n, fields)| {
             let mut user = person(n);
             user.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
             user
         });
-        Graph { people: Mutex::new(People::Listed(users.collect())), ..Graph::default() }
+        *self.people.lock().unwrap() = People::Listed(users.collect());
     }
 
     /// Answers until the test ends.

@@ -302,6 +302,7 @@ mod tests {
 
     fn check(mailboxes: Vec<MailboxExamined>, expect: &[(Status, &str)]) {
         let examined = Examined {
+            directories: Vec::new(),
             pid: 1,
             uid: 1,
             readiness: None,

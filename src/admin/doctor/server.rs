@@ -103,6 +103,7 @@ mod tests {
             why: why.map(str::to_owned),
         };
         Examined {
+            directories: Vec::new(),
             pid: 7,
             uid: 100,
             readiness: Some(Readiness {
