@@ -70,7 +70,8 @@ fn dovecot_gives_what_it_has_by_password_and_keeps_marks_or_deletes_it() {
             let left = if after == "delete" { there as u64 - brought(&view) } else { there as u64 };
             assert_eq!(dovecot.messages().len() as u64, left, "{protocol} {after}");
             let marked = if after == "mark" { 3 } else { 0 };
-            if after != "delete" {
+            // Over POP3 Dovecot takes what was fetched as seen.
+            if after != "delete" && protocol == "imaps" {
                 assert_eq!(seen(&dovecot), seen_before + marked, "{protocol} {after}");
             }
             assert_eq!(brought(&gateway.pull(0)), 0, "{protocol} {after}");
