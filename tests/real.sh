@@ -39,4 +39,4 @@ if [ ! -x "$DAYBOOK_EXIM" ]; then
 fi
 
 # The server under test is the optimised one: crash and load tests should meet it as users do. Their figures are shown.
-cargo test --locked --release --features real --test real --test dovecot --test puller --test durability --test memory --test million --test freeing_million --test departures --test logs --test readme --test senders --test slow_clients -- --show-output
+cargo test --locked --release --features real --test real --test dovecot --test puller --test cut_sessions --test durability --test memory --test million --test large_tenant --test freeing_million --test departures --test logs --test readme --test senders --test slow_clients -- --show-output

@@ -264,3 +264,45 @@ fn an_address_that_was_handed_on_is_of_each_in_its_time_whenever_that_is_asked()
     assert_eq!((kept("ann"), kept("bob")), (3, 2));
     assert_eq!(server.terminate(), 0);
 }
+
+#[test]
+fn a_restored_gateway_knows_whose_an_address_was_and_a_list_that_is_damaged_is_named() {
+    let ann = user("ann", "Ann", &["ann@contoso.example", "info@contoso.example"]);
+    let (site, address) = knowing(&format!("{ann}{}", user("bob", "Bob", &["bob@contoso.example"])));
+    let mut server = site.serve();
+    send(&server, &address, 1, None, &["ann@contoso.example"]);
+    let bob = user("bob", "Bob", &["bob@contoso.example", "info@contoso.example"]);
+    sync(&site, &bob);
+    let list = site.run(&["user", "list"]).expect(0).stdout;
+    assert!(list.contains("Ann (gone since 20") && list.contains("what is kept stays)"), "{list}");
+    let shown = json_of(&site, &["user", "show", "ann", "--json"])[0].clone();
+    assert_eq!(
+        (shown["in_directory"].as_bool(), shown["name"].as_str()),
+        (Some(false), Some("Ann")),
+        "{shown}"
+    );
+    assert!(shown["gone_since"].is_string() && shown["addresses"].as_array().unwrap().is_empty(), "{shown}");
+    assert_eq!(server.terminate(), 0);
+    drop(server);
+    site.run(&["verify"]).expect(0);
+    let backup = site.path("backup");
+    site.run(&["backup", backup.to_str().unwrap()]).expect(0);
+
+    let elsewhere = Site::with("", &std::fs::read_to_string(site.path("users.toml")).unwrap());
+    elsewhere.run(&["restore", backup.to_str().unwrap()]).expect(0);
+    let mut server = elsewhere.serve();
+    send(&server, &address, 2, Some(&written(2)), &["info@contoso.example"]);
+    assert_eq!((folder(&elsewhere, &incoming("ann")), folder(&elsewhere, &incoming("bob"))), (2, 0));
+    assert_eq!(server.terminate(), 0);
+    drop(server);
+
+    let folder = std::fs::read_dir(elsewhere.path("data/directory")).unwrap().next().unwrap().unwrap().path();
+    let newest =
+        (1..).map(|n| folder.join(format!("{n}.jsonl"))).take_while(|path| path.exists()).last().unwrap();
+    let text = std::fs::read_to_string(&newest).unwrap();
+    std::fs::write(&newest, text.replacen("Bob", "Rob", 1)).unwrap();
+    let told = elsewhere.run(&["verify"]).expect(1).stdout;
+    assert!(told.contains("DAMAGE  directory/") && told.contains("daybook user sync"), "{told}");
+    let told = elsewhere.run(&["doctor", "--check", "directory"]).expect(0).stdout;
+    assert!(told.contains("warning") && told.contains("is damaged"), "{told}");
+}

@@ -3,6 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::string_slice, reason = "a reply of our server is ASCII")]
 
+#[path = "support/entra_double.rs"]
+mod entra_double;
+#[path = "support/graph_double.rs"]
+mod graph_double;
+#[path = "support/http_double.rs"]
+mod http_double;
+#[path = "support/ldap_fake.rs"]
+mod ldap_fake;
+#[path = "user_sync/network.rs"]
+mod network;
 #[path = "support/daybook.rs"]
 mod support;
 
@@ -31,13 +41,18 @@ fn export(people: Range<usize>, more: &str) -> String {
     text + more
 }
 
-/// A site whose users come from `users.csv` alone.
-fn site(keys: &str) -> Site {
-    let site = Site::new();
+/// Has users of a site come from this section alone.
+fn only(site: &Site, section: &str) {
     let text = fs::read_to_string(site.path("daybook.toml")).unwrap();
     let file = "[[directory]]\nkind = \"file\"\npath = \"users.toml\"\n";
     assert!(text.contains(file));
-    site.write("daybook.toml", &text.replace(file, &format!("{EXPORT}{keys}")));
+    site.write("daybook.toml", &text.replace(file, section));
+}
+
+/// A site whose users come from `users.csv`.
+fn site(keys: &str) -> Site {
+    let site = Site::new();
+    only(&site, &format!("{EXPORT}{keys}"));
     site.write("users.csv", &export(PEOPLE, ZED));
     site
 }
@@ -201,9 +216,10 @@ fn whatever_becomes_of_a_list_those_who_were_there_stay() {
         assert_eq!(site.run(&["readyz"]).code, 0, "mail is taken: {}", sabotage.name);
 
         assert_eq!(server.terminate(), 0);
-        let server = site.serve();
+        let mut server = site.serve();
         assert_eq!(source(&site)["users"], sabotage.users, "after a restart: {}", sabotage.name);
         assert_assigned(&server, &address, 2 * n + 1);
+        assert_eq!(server.terminate(), 0);
     }
 }
 

@@ -1,8 +1,10 @@
-//! `verify`: what is stored, gone through without the store being opened: beside a server as without one.
+//! `verify`: what is stored, and the lists of users beside it, gone through without the store being opened: beside a server as
+//! without one.
 
 use super::OpError;
 use crate::config::Settings;
-use crate::store::{self, PublicKey, VerifyOptions, VerifyProgress, VerifyReport};
+use crate::directory;
+use crate::store::{self, FindingKind, PublicKey, VerifyOptions, VerifyProgress, VerifyReport};
 use std::path::PathBuf;
 
 /// Goes through the store of these settings; `deep` also through all content. `checkpoints` are compared with the log instead of
@@ -23,6 +25,10 @@ pub fn verify(
         checkpoint_dir: settings.store.checkpoint_dir.clone(),
         key,
     };
-    store::verify(&options, progress)
-        .map_err(|error| OpError::Unavailable(format!("verify {}: {error}", settings.data_dir.display())))
+    let mut report = store::verify(&options, progress)
+        .map_err(|error| OpError::Unavailable(format!("verify {}: {error}", settings.data_dir.display())))?;
+    for (place, what) in directory::check_kept(&settings.data_dir) {
+        report.add_damage(FindingKind::Directory, place, what);
+    }
+    Ok(report)
 }

@@ -227,6 +227,13 @@ fn verdict(report: &VerifyReport) -> String {
             "Restore the keyrings named from a backup; an escrow recipient may still open the mail they are for.\n",
         );
     }
+    if has(&[FindingKind::Directory]) {
+        text.push_str(
+            "A list of users that is damaged is not used, and the list before it is in force: restore the file from a backup while \
+             the server is stopped, or remove it and read the source again with daybook user sync; what only that list knew of \
+             whose an address was is lost then. No mail is in them.\n",
+        );
+    }
     let is_state = |f: &&VerifyFinding| f.damage && f.kind == FindingKind::State;
     if report.findings.iter().filter(is_state).any(|f| f.place == CHECKPOINT_KEY) {
         text.push_str(

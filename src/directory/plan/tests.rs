@@ -1,4 +1,5 @@
 use super::*;
+use crate::directory::diff::{AddressChange, CHANGES_LISTED_MAX, Changes, UserChange};
 use crate::directory::roll::next;
 use crate::directory::sample::{info, user, wanted};
 use proptest::prelude::*;
@@ -80,11 +81,9 @@ fn who_comes_back_within_the_grace_period_is_said_to_return() {
 #[test]
 fn changes_are_counted_beyond_those_listed() {
     let diff = plan(&people(0, 1), &people(0, 2_500)).diff;
-    assert_eq!((diff.added.count, diff.added.listed.len()), (2_499, CHANGES_LISTED));
+    assert_eq!((diff.added.count, diff.added.listed.len()), (2_499, CHANGES_LISTED_MAX));
     assert!(diff.added.listed.is_sorted_by(|one, next| one.id <= next.id));
 }
-
-const CHANGES_LISTED: usize = crate::directory::CHANGES_LISTED_MAX;
 
 #[test]
 fn a_change_that_takes_too_much_away_is_not_believed() {

@@ -58,6 +58,22 @@ impl Fingerprint {
     }
 }
 
+/// Opens a list, and says how it looks before anything of it is read.
+///
+/// # Errors
+/// [`SourceError::Unreadable`], also of what is no plain file.
+pub(super) fn open(path: &Path) -> Result<(File, Fingerprint), SourceError> {
+    // A FIFO would keep the reader waiting for ever already here.
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(nonblocking).open(path).map_err(SourceError::Unreadable)?;
+    let metadata = file.metadata().map_err(SourceError::Unreadable)?;
+    if !metadata.is_file() {
+        return Err(SourceError::Unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file")));
+    }
+    Ok((file, Fingerprint::of(&metadata)))
+}
+
 /// A `users.toml`. It tells neither licences nor groups: everybody in it is a user.
 #[derive(Debug)]
 pub struct FileSource {
@@ -86,22 +102,6 @@ fn candidate(user: User) -> Candidate {
     let User { id, name, primary, aliases } = user;
     let (primary, kind) = (Some(primary), CandidateKind::User);
     Candidate { id, name, primary, aliases, kind, enabled: None, licensed: None, groups: Vec::new() }
-}
-
-/// Opens a list, and says how it looks before anything of it is read.
-///
-/// # Errors
-/// [`SourceError::Unreadable`], also of what is no plain file.
-pub(super) fn open(path: &Path) -> Result<(File, Fingerprint), SourceError> {
-    // A FIFO would keep the reader waiting for ever already here.
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let mut options = File::options();
-    let file = options.read(true).custom_flags(nonblocking).open(path).map_err(SourceError::Unreadable)?;
-    let metadata = file.metadata().map_err(SourceError::Unreadable)?;
-    if !metadata.is_file() {
-        return Err(SourceError::Unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file")));
-    }
-    Ok((file, Fingerprint::of(&metadata)))
 }
 
 /// Reads the list in `path`.

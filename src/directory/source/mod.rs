@@ -41,7 +41,7 @@ pub trait Source: Send + Sync {
 pub fn open(configured: &DirectorySource) -> Box<dyn Source> {
     match &configured.kind {
         DirectoryKind::File { path } => Box::new(FileSource::new(path)),
-        DirectoryKind::Csv(csv) => Box::new(CsvSource::new(csv.clone(), &configured.filters)),
+        DirectoryKind::Csv(csv) => Box::new(CsvSource::new(csv, &configured.filters)),
         DirectoryKind::Ldap(ldap) => Box::new(LdapSource::new(ldap, &configured.filters)),
         DirectoryKind::Graph(graph) => Box::new(GraphSource::new(graph, &configured.filters)),
     }

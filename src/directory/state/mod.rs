@@ -13,10 +13,13 @@
 //!   is, and that is told.
 //! - Without a folder (tests, `doctor`) the same is kept in memory.
 
+mod check;
 mod files;
 mod format;
 #[cfg(test)]
 mod tests;
+
+pub use check::check_kept;
 
 use super::plan::Wanted;
 use super::report::{PlanSummary, SourceFault};

@@ -22,6 +22,8 @@ pub enum FindingKind {
     Checkpoint,
     /// A small file of state.
     State,
+    /// A list of users, or a change of one that waits for a person's word.
+    Directory,
     /// The index, which can be made anew.
     Index,
 }
@@ -78,6 +80,21 @@ pub struct FreedContent {
     pub waiting_objects: Option<u64>,
     /// Octets of these.
     pub waiting_octets: Option<u64>,
+}
+
+impl VerifyReport {
+    /// Adds damage that was found beside the store, by others.
+    pub fn add_damage(&mut self, kind: FindingKind, place: String, what: String) {
+        self.whole = false;
+        self.damaged += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            let (receipts, entries) = (Vec::new(), Vec::new());
+            let finding = VerifyFinding { kind, damage: true, place, octets: 0, what, receipts, entries };
+            // Damage comes before what is only worth knowing.
+            let place = self.findings.iter().take_while(|finding| finding.damage).count();
+            self.findings.insert(place, finding);
+        }
+    }
 }
 
 /// How far it has come.

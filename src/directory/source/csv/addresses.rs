@@ -8,24 +8,10 @@
 //! ```
 //! X.500 names may hold blanks and commas themselves: what has no type belongs to the name before it.
 
-use crate::directory::snapshot::ProxyAddress;
-use crate::mail::{Address, AddressError};
-
 /// Longest type, in octets.
 const TYPE_OCTETS_MAX: usize = 16;
 /// Beginnings of what PowerShell writes for a list that nobody joined.
 const TYPE_NAMES: [&str; 3] = ["Microsoft.Exchange.Data.", "System.", "Deserialized."];
-
-/// What one address of a field is.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Listed<'a> {
-    /// One that mail may be addressed to. The first is marked where its type is in capitals.
-    Ours { address: ProxyAddress, is_primary: bool },
-    /// Of a kind that no mail has: SIP, SPO, EUM.
-    Foreign,
-    /// None at all.
-    Bad(&'a str, AddressError),
-}
 
 /// Why a field cannot be read as addresses. The fault of whoever wrote the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +36,11 @@ impl FieldFault {
     }
 }
 
-/// The addresses of a field, in its order.
+/// The addresses of a field, in its order, each with its type where it has one.
 ///
 /// # Errors
 /// [`FieldFault`]: there are more, and they do not stand there.
-pub(super) fn read(field: &str) -> Result<Vec<Listed<'_>>, FieldFault> {
+pub(super) fn split(field: &str) -> Result<Vec<&str>, FieldFault> {
     let field = field.trim();
     if !field.contains('@') && TYPE_NAMES.iter().any(|name| field.starts_with(name)) {
         return Err(FieldFault::TypeName);
@@ -63,22 +49,7 @@ pub(super) fn read(field: &str) -> Result<Vec<Listed<'_>>, FieldFault> {
     if inside.ends_with("...") || inside.ends_with('…') {
         return Err(FieldFault::Cut);
     }
-    Ok(pieces(inside).into_iter().map(listed).collect())
-}
-
-fn listed(piece: &str) -> Listed<'_> {
-    let (kind, rest) = typed(piece).map_or(("smtp", piece), |(kind, rest)| (kind, rest));
-    let read = if kind.eq_ignore_ascii_case("smtp") {
-        Address::parse(rest).map(ProxyAddress::Smtp)
-    } else if kind.eq_ignore_ascii_case("x500") {
-        ProxyAddress::parse(piece)
-    } else {
-        return Listed::Foreign;
-    };
-    match read {
-        Ok(address) => Listed::Ours { address, is_primary: kind == "SMTP" },
-        Err(error) => Listed::Bad(piece, error),
-    }
+    Ok(pieces(inside))
 }
 
 /// `SMTP` and what is behind its colon.
@@ -119,26 +90,17 @@ fn goes_on(piece: &str, word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn shown(field: &str) -> Vec<String> {
-        let show = |listed: Listed<'_>| match listed {
-            Listed::Ours { address, is_primary: true } => format!("!{address}"),
-            Listed::Ours { address, .. } => address.to_string(),
-            Listed::Foreign => "-".to_owned(),
-            Listed::Bad(text, _) => format!("?{text}"),
-        };
-        read(field).unwrap().into_iter().map(show).collect()
-    }
-
     #[test]
     fn addresses_are_found_whatever_stands_between_them() {
-        let expect = ["!bob@x.example", "b@x.example"];
+        let expect = ["SMTP:bob@x.example", "smtp:b@x.example"];
         for between in [";", "; ", "|", ",", ", ", " ", "\r\n", " ; "] {
-            assert_eq!(shown(&format!("SMTP:bob@x.example{between}smtp:b@x.example")), expect, "{between:?}");
+            let typed = format!("SMTP:bob@x.example{between}smtp:b@x.example");
+            assert_eq!(split(&typed).unwrap(), expect, "{between:?}");
             let bare = format!("bob@x.example{between}b@x.example{between}");
-            assert_eq!(shown(&bare), ["bob@x.example", "b@x.example"], "{between:?}");
+            assert_eq!(split(&bare).unwrap(), ["bob@x.example", "b@x.example"], "{between:?}");
         }
-        assert_eq!(shown("{SMTP:bob@x.example, smtp:b@x.example}"), expect);
-        assert_eq!(shown("  "), Vec::<String>::new());
+        assert_eq!(split("{SMTP:bob@x.example, smtp:b@x.example}").unwrap(), expect);
+        assert_eq!(split("  ").unwrap(), Vec::<&str>::new());
     }
 
     #[test]
@@ -147,17 +109,14 @@ mod tests {
         for between in [";", ", ", " ", "|"] {
             let field =
                 format!("smtp:b@x.example{between}{name}{between}SMTP:bob@x.example{between}c@x.example");
-            let expect = ["b@x.example", name, "!bob@x.example", "c@x.example"];
-            assert_eq!(shown(&field), expect, "{between:?}");
+            let expect = ["smtp:b@x.example", name, "SMTP:bob@x.example", "c@x.example"];
+            assert_eq!(split(&field).unwrap(), expect, "{between:?}");
         }
-        assert_eq!(shown("x500:/o=A B/cn=bob@x smtp:b@x.example"), ["x500:/o=A B/cn=bob@x", "b@x.example"]);
-    }
-
-    #[test]
-    fn what_is_no_address_of_mail_is_left_out_and_what_is_none_at_all_is_told() {
-        let field = "SIP:bob@x.example;SPO:SPO_1@SPO_2;EUM:1234;phone-context=x.example;x400:C=us;A= ;P=Org;smtp:b@x.example";
-        assert_eq!(shown(field), ["-", "-", "-", "-", "b@x.example"]);
-        assert_eq!(shown("smtp:bob;b@x.example;bob"), ["?smtp:bob", "b@x.example", "?bob"]);
+        let field = "x500:/o=A B/cn=bob@x smtp:b@x.example";
+        assert_eq!(split(field).unwrap(), ["x500:/o=A B/cn=bob@x", "smtp:b@x.example"]);
+        let field = "EUM:1234;phone-context=x.example;x400:C=us;A= ;P=Org;smtp:b@x.example;bob";
+        let expect = ["EUM:1234;phone-context=x.example", "x400:C=us;A= ;P=Org", "smtp:b@x.example", "bob"];
+        assert_eq!(split(field).unwrap(), expect);
     }
 
     #[test]
@@ -169,7 +128,7 @@ mod tests {
             ("{SMTP:bob@x.example, smtp:b@x.example...}", FieldFault::Cut),
             ("{SMTP:bob@x.example, smtp:b@x.example…}", FieldFault::Cut),
         ] {
-            assert_eq!(read(field), Err(fault), "{field}");
+            assert_eq!(split(field), Err(fault), "{field}");
         }
     }
 }

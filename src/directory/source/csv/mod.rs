@@ -15,7 +15,7 @@ mod table;
 mod text;
 
 use super::file::{self, Fingerprint};
-use super::{CANDIDATE_ADDRESSES_MAX, CANDIDATES_MAX, Candidate, Listing, Source, SourceError};
+use super::{CANDIDATES_MAX, Listing, Source, SourceError};
 use crate::config::{self, ConfigErrors, Filters, Problems};
 use crate::mail::Untrusted;
 use row::{Read as ReadRow, Rows};
@@ -40,8 +40,8 @@ pub struct CsvSource {
 
 impl CsvSource {
     /// The list that is configured, as far as these filters want it.
-    pub fn new(configured: config::CsvSource, filters: &Filters) -> CsvSource {
-        CsvSource { configured, with_groups: filters.include_groups }
+    pub fn new(configured: &config::CsvSource, filters: &Filters) -> CsvSource {
+        CsvSource { configured: configured.clone(), with_groups: filters.include_groups }
     }
 
     /// The lists to read, that of users first, and the file that says they are finished.
@@ -207,21 +207,12 @@ impl Reading<'_> {
         }
         match read {
             ReadRow::Nobody { id, why } => listing.skip(id, why),
-            ReadRow::Candidate(candidate) => listing.candidates.push(self.bounded(candidate, listing)?),
+            ReadRow::Candidate(_) if listing.candidates.len() >= CANDIDATES_MAX => {
+                return Err(Stop::For(SourceError::TooLarge(format!("more than {CANDIDATES_MAX} users"))));
+            }
+            ReadRow::Candidate(candidate) => listing.candidates.push(candidate),
         }
         Ok(())
-    }
-
-    fn bounded(&self, candidate: Candidate, listing: &Listing) -> Result<Candidate, Stop> {
-        let too_large = |why: String| Err(Stop::For(SourceError::TooLarge(why)));
-        if listing.candidates.len() >= CANDIDATES_MAX {
-            return too_large(format!("more than {CANDIDATES_MAX} users"));
-        }
-        if candidate.aliases.len() >= CANDIDATE_ADDRESSES_MAX {
-            let id = Untrusted(&candidate.id);
-            return too_large(format!("more than {CANDIDATE_ADDRESSES_MAX} addresses of \"{id}\""));
-        }
-        Ok(candidate)
     }
 
     /// What reading broke off for. A table that is none leaves everything behind it in doubt.

@@ -1,13 +1,12 @@
 //! From a row to somebody who may be a user.
 
-use super::addresses::{self, FieldFault, Listed};
+use super::addresses::{self, FieldFault};
 use super::table::Places;
 use crate::config::CsvPreset;
-use crate::directory::snapshot::ProxyAddress;
-use crate::directory::source::{Candidate, CandidateKind, Listing};
+use crate::directory::source::proxies::{Addresses, Collected};
+use crate::directory::source::{CANDIDATE_ADDRESSES_MAX, Candidate, CandidateKind, Listing};
 use crate::mail::{Address, Untrusted};
 use csv::ByteRecord;
-use std::collections::HashSet;
 use uuid::Uuid;
 
 /// Longest id, in octets: it becomes part of store keys.
@@ -117,7 +116,7 @@ impl Rows<'_> {
         let kind = self.kind(kind, &mut faults);
         let enabled =
             flag(enabled, &mut faults).or_else(|| flag(disabled, &mut faults).map(|disabled| !disabled));
-        let listed = addresses::read(aliases).map_err(FieldFault::advice).unwrap_or_else(|advice| {
+        let listed = addresses::split(aliases).map_err(FieldFault::advice).unwrap_or_else(|advice| {
             faults.push(advice.to_owned());
             Vec::new()
         });
@@ -126,7 +125,10 @@ impl Rows<'_> {
             Ok(kind) => kind,
             Err(why) => return Ok(Read::Nobody { id, why }),
         };
-        let (primary, aliases) = choose(&id, primary, legacy, listed, listing);
+        let Some(Collected { primary, aliases, faults: left_out }) = choose(primary, legacy, &listed) else {
+            return Err(vec![format!("names more than {CANDIDATE_ADDRESSES_MAX} addresses")]);
+        };
+        left_out.into_iter().for_each(|why| listing.skip(&id, why));
         let name = name_of(name, primary.as_ref(), &id);
         let groups = Vec::new();
         Ok(Read::Candidate(Candidate { id, name, primary, aliases, kind, enabled, licensed: None, groups }))
@@ -204,43 +206,15 @@ fn name_of(name: &str, primary: Option<&Address>, id: &str) -> String {
     }
 }
 
-/// The primary address, and every other one once.
-fn choose(
-    id: &str,
-    primary: &str,
-    legacy: &str,
-    listed: Vec<Listed<'_>>,
-    listing: &mut Listing,
-) -> (Option<Address>, Vec<ProxyAddress>) {
+/// The primary address, and every other one once; `None` when there are too many.
+fn choose(primary: &str, legacy: &str, listed: &[&str]) -> Option<Collected> {
+    let mut addresses = Addresses::new();
     let bare = primary.get(..5).filter(|start| start.eq_ignore_ascii_case("smtp:")).and(primary.get(5..));
-    let bare = bare.unwrap_or(primary);
-    let mut chosen = match Address::parse(bare) {
-        Ok(address) => Some(address),
-        Err(error) => {
-            if !bare.is_empty() {
-                listing.skip(id, format!("primary address \"{}\": {error}", Untrusted(bare)));
-            }
-            None
-        }
-    };
-    let mut others = Vec::new();
-    for address in listed {
-        match address {
-            Listed::Ours { address: ProxyAddress::Smtp(address), is_primary: true } if chosen.is_none() => {
-                chosen = Some(address);
-            }
-            Listed::Ours { address, .. } => others.push(address),
-            Listed::Foreign => {}
-            Listed::Bad(text, error) => listing.skip(id, format!("address \"{}\": {error}", Untrusted(text))),
-        }
-    }
+    // What the list itself calls so is so, whatever is marked among the others.
+    addresses.proxy(&format!("SMTP:{}", bare.unwrap_or(primary)));
+    listed.iter().for_each(|address| addresses.proxy(address));
     if !legacy.is_empty() {
-        match ProxyAddress::parse(&format!("x500:{legacy}")) {
-            Ok(name) => others.push(name),
-            Err(error) => listing.skip(id, format!("LegacyExchangeDN \"{}\": {error}", Untrusted(legacy))),
-        }
+        addresses.proxy(&format!("x500:{legacy}"));
     }
-    let mut seen: HashSet<_> = chosen.iter().map(Address::key).collect();
-    others.retain(|address| seen.insert(address.key()));
-    (chosen, others)
+    addresses.collected().ok()
 }
