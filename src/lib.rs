@@ -81,7 +81,7 @@
 //! | [`store`] | durability, duplicates, UIDs, sealing | SMTP, MIME, why a folder was chosen |
 //! | [`entra`] | tokens of Microsoft Entra ID | users, messages |
 //! | [`fetch`] | serving | journals, directory sources |
-//! | [`pull`] | fetching an NDR mailbox elsewhere | journals, users, store |
+//! | [`pull`] | fetching an NDR mailbox elsewhere | journals, users, folders |
 //! | [`admin`] | every operation, as a function; HTTP, alarms to mail, self-examination | storage layout |
 //! | [`cli`] | arguments, output, exit codes | what `admin` does not offer |
 //! | [`observe`] | log, metrics, judgement of alarms | message content |

@@ -119,7 +119,8 @@ fn transport(out: &mut Lines, receipt: &ReceiptView) {
             let (peer, helo) = (transport.peer, safe(&transport.helo));
             out.add("from peer", &format!("{peer}, who said it was {helo}; {tls}"));
         }
-        Some(Pulled { by, host, protocol }) => {
+        Some(pulled) => {
+            let Pulled { by, host, protocol } = pulled.as_ref();
             let (by, host, protocol) = (safe(by), safe(host), safe(protocol));
             out.add("pulled", &format!("by {by} from {host} at {} over {protocol}; {tls}", transport.peer));
         }

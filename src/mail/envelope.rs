@@ -127,7 +127,7 @@ pub struct TransportEnvelope {
     pub smtputf8: bool,
     /// It was fetched from an account elsewhere: no SMTP peer brought it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pulled: Option<Pulled>,
+    pub pulled: Option<Box<Pulled>>,
 }
 
 /// An address as a journal report wrote it, without angle brackets: SMTP, `[EX:…]`, or empty for the null path.

@@ -318,11 +318,11 @@ impl Run<'_> {
             reverse_path: ReversePath::Null,
             recipients: vec![route.to.clone()],
             smtputf8: false,
-            pulled: Some(Pulled {
+            pulled: Some(Box::new(Pulled {
                 by: name.clone(),
                 host: host.clone(),
                 protocol: protocol.as_str().to_owned(),
-            }),
+            })),
         }
     }
 
