@@ -7,7 +7,6 @@ mod entra_double;
 #[path = "support/http_double.rs"]
 mod http_double;
 #[path = "support/daybook.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
 use entra_double::{CLIENT, CORRELATION, Login, SECRET, TENANT, TRACE, graph_refusal, refusal};
@@ -168,8 +167,9 @@ fn a_pair_that_was_made_is_used_as_it_is_printed() {
 #[test]
 fn an_end_that_is_near_is_an_alarm_an_event_a_metric_and_a_warning_of_doctor() {
     let day = |days: i64| {
-        let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
-        daybook::mail::Timestamp::from_unix_ms((at + days * 86_400) * 1_000).to_string()[..10].to_owned()
+        let at = daybook::observe::now().unix_ms() + days * 86_400_000;
+        let at = daybook::mail::Timestamp::from_unix_ms(at).to_string();
+        at.split('T').next().unwrap().to_owned()
     };
     let ends = day(20);
     let keys = format!("{BY_SECRET}\nsecret_expires = \"{ends}\"");

@@ -71,6 +71,7 @@ fn a_healthy_site_has_no_problem_and_nothing_stays_behind() {
                 "file-rights",
                 "clock",
                 "directory",
+                "credential",
                 "gateway-mailbox",
                 "last-report",
                 "last-fetch",

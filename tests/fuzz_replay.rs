@@ -16,6 +16,8 @@ mod assign;
 mod classify;
 #[path = "support/corpus.rs"]
 mod corpus;
+#[path = "support/fuzz/csv_list.rs"]
+mod csv_list;
 #[path = "support/fuzz/data_scanner.rs"]
 mod data_scanner;
 #[path = "support/fetch_play.rs"]
@@ -54,10 +56,11 @@ fn files(directory: &str, extension: Option<&str>) -> Vec<PathBuf> {
 type Run = fn(&[u8]);
 
 /// Every target and what it runs.
-const TARGETS: [(&str, Run); 9] = [
+const TARGETS: [(&str, Run); 10] = [
     ("address", address::run),
     ("assign", assign::run),
     ("classify", classify::run),
+    ("csv_list", csv_list::run),
     ("data_scanner", data_scanner::run),
     ("imap_command", imap_command::run),
     ("mime", mime::run),
@@ -167,6 +170,24 @@ fn assignment_keeps_its_promises_over_all_that_was_ever_found() {
     replay("assign");
 }
 
+/// The lists of the corpus, behind the settings of the target.
+fn csv_seeds() -> Vec<(String, Vec<u8>)> {
+    let seed = |path: PathBuf| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let preset = u8::from(name.starts_with("exchange-"));
+        (name, [&[preset], &with_cuts(&std::fs::read(&path).unwrap())[..]].concat())
+    };
+    files("corpus/directory", Some("csv")).into_iter().map(seed).collect()
+}
+
+#[test]
+fn lists_are_whole_or_not_taken_over_all_that_was_ever_found_and_the_corpus() {
+    replay("csv_list");
+    for (name, seed) in csv_seeds() {
+        try_one(&name, csv_list::run, &seed);
+    }
+}
+
 #[test]
 fn report_texts_are_read_as_they_should_over_all_that_was_ever_found() {
     replay("report_body");
@@ -251,6 +272,9 @@ fn seeds_are_written_where_asked() {
             let address = line.split(|octet| b"<>".contains(octet)).nth(1).unwrap_or(line);
             std::fs::write(directory.join("address").join(format!("{name}-{index}")), address).unwrap();
         }
+    }
+    for (name, seed) in csv_seeds() {
+        std::fs::write(directory.join("csv_list").join(&name), &seed).unwrap();
     }
     for (name, mut seed) in pop3_seeds() {
         seed[0] = 0x07;

@@ -160,7 +160,7 @@ fn a_page_that_does_not_come_whole_ends_the_reading_and_nothing_is_taken() {
         stage.graph.fault(3, usize::MAX, reply.clone());
         let error = stage.everybody().unwrap_err();
         assert_eq!(error.kind(), kind, "{error}: {reply:?}");
-        assert!(error.to_string().contains("users"), "{error}");
+        assert!(error.to_string().contains("users, page 3"), "{error}");
         let asked = stage.graph.asked();
         assert_eq!(asked.len(), 2 + tries, "{error}: pages 1 and 2, then page 3, or all that thrice");
         let secrets = asked.iter().map(|asked| asked.bearer().to_owned()).chain([SECRET.to_owned()]);

@@ -24,6 +24,7 @@ use support::{Outcome, Server, Site, USERS, corpus};
 const COMMANDS: &str = "Two commands";
 const TRIAL: &str = "Try it with a configuration of your own";
 const SETUP: &str = "Ten minutes to a real tenant";
+const USERS_FROM: &str = "Users from your directory";
 const FETCHING: &str = "Fetching";
 const RUNNING: &str = "Running it";
 const MOVING: &str = "Backup and restore";
@@ -118,7 +119,7 @@ fn every_command_of_setup_and_running_does_what_it_says() {
 
     run(&site, &["config", "check"]).expect(0);
     let server = site.serve();
-    let lines: Vec<String> = [SETUP, RUNNING].into_iter().flat_map(page::commands).collect();
+    let lines: Vec<String> = [SETUP, USERS_FROM, RUNNING].into_iter().flat_map(page::commands).collect();
     let mut done = 0;
     for line in &lines {
         let Some(arguments) = daybook_command(line) else { continue };
@@ -292,7 +293,8 @@ fn every_file_it_names_is_there() {
 fn nothing_it_shows_is_left_untried() {
     // Blocks in other languages cannot be run here; a new kind must be thought about.
     for block in page::blocks() {
-        let tried = [COMMANDS, TRIAL, SETUP, FETCHING, RUNNING, MOVING].contains(&block.section.as_str());
+        let tried =
+            [COMMANDS, TRIAL, SETUP, USERS_FROM, FETCHING, RUNNING, MOVING].contains(&block.section.as_str());
         match block.language.as_str() {
             "sh" => assert!(tried, "commands under \"{}\" are run by no test", block.section),
             // With the three required keys, each is a configuration.

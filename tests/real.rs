@@ -42,6 +42,8 @@ mod ballast;
 mod checkpoint;
 #[path = "real/clock.rs"]
 mod clock;
+#[path = "real/entra.rs"]
+mod entra;
 #[path = "real/export.rs"]
 mod export;
 #[path = "real/fetching/mod.rs"]

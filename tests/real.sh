@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 # libnet-ssleay-perl is what gives swaks its TLS; setpriv, unshare and prlimit are in util-linux, which is always there; systemd is for
 # systemd-analyze, systemd-sysusers and systemd-tmpfiles, and need not be running; prometheus brings promtool; the libraries are for Exim.
-packages=(age postfix libidn12 libgnutls-dane0 swaks libnet-ssleay-perl fetchmail getmail6 mpop isync offlineimap3 python3 strace dovecot-imapd systemd logrotate curl openssl iproute2 prometheus e2fsprogs faketime slapd ldap-utils samba-ad-dc samba-ad-provision samba-common-bin samba-dsdb-modules samba-vfs-modules ldb-tools)
+packages=(age postfix libidn12 libgnutls-dane0 swaks libnet-ssleay-perl fetchmail getmail6 mpop isync offlineimap3 python3 python3-cryptography python3-jwt strace dovecot-imapd dovecot-pop3d systemd logrotate curl openssl iproute2 prometheus e2fsprogs faketime slapd ldap-utils samba-ad-dc samba-ad-provision samba-common-bin samba-dsdb-modules samba-vfs-modules ldb-tools)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -39,4 +39,4 @@ if [ ! -x "$DAYBOOK_EXIM" ]; then
 fi
 
 # The server under test is the optimised one: crash and load tests should meet it as users do. Their figures are shown.
-cargo test --locked --release --features real --test real --test dovecot --test durability --test memory --test million --test freeing_million --test departures --test logs --test readme --test senders --test slow_clients -- --show-output
+cargo test --locked --release --features real --test real --test dovecot --test puller --test cut_sessions --test durability --test memory --test million --test large_tenant --test freeing_million --test departures --test logs --test readme --test senders --test slow_clients -- --show-output

@@ -3,6 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::string_slice, reason = "a reply of our server is ASCII")]
 
+#[path = "support/entra_double.rs"]
+mod entra_double;
+#[path = "support/graph_double.rs"]
+mod graph_double;
+#[path = "support/http_double.rs"]
+mod http_double;
+#[path = "support/ldap_fake.rs"]
+mod ldap_fake;
+#[path = "user_sync/network.rs"]
+mod network;
 #[path = "support/daybook.rs"]
 mod support;
 
@@ -31,13 +41,18 @@ fn export(people: Range<usize>, more: &str) -> String {
     text + more
 }
 
-/// A site whose users come from `users.csv` alone.
-fn site(keys: &str) -> Site {
-    let site = Site::new();
+/// Has users of a site come from this section alone.
+fn only(site: &Site, section: &str) {
     let text = fs::read_to_string(site.path("daybook.toml")).unwrap();
     let file = "[[directory]]\nkind = \"file\"\npath = \"users.toml\"\n";
     assert!(text.contains(file));
-    site.write("daybook.toml", &text.replace(file, &format!("{EXPORT}{keys}")));
+    site.write("daybook.toml", &text.replace(file, section));
+}
+
+/// A site whose users come from `users.csv`.
+fn site(keys: &str) -> Site {
+    let site = Site::new();
+    only(&site, &format!("{EXPORT}{keys}"));
     site.write("users.csv", &export(PEOPLE, ZED));
     site
 }
@@ -201,9 +216,10 @@ fn whatever_becomes_of_a_list_those_who_were_there_stay() {
         assert_eq!(site.run(&["readyz"]).code, 0, "mail is taken: {}", sabotage.name);
 
         assert_eq!(server.terminate(), 0);
-        let server = site.serve();
+        let mut server = site.serve();
         assert_eq!(source(&site)["users"], sabotage.users, "after a restart: {}", sabotage.name);
         assert_assigned(&server, &address, 2 * n + 1);
+        assert_eq!(server.terminate(), 0);
     }
 }
 
@@ -251,12 +267,14 @@ fn a_plan_waits_with_an_alarm_until_somebody_applies_it_and_can_be_taken_back() 
     let listed = site.run(&["user", "plans"]).expect(0).stdout;
     assert!(listed.contains(&plan) && listed.contains("- User 39 <u39@contoso.example> (u39)"), "{listed}");
     assert_eq!(alarms(&site), ["directory-plan-waiting"]);
+    let ready = site.run(&["readyz"]).expect(0).stdout;
+    assert!(ready.starts_with("ready\ndirectory (note): export "), "{ready}");
     let page = site.run(&["status"]).expect(1).stdout;
     assert!(page.contains("Users of export changed so much") && page.contains("A CHANGE WAITS"), "{page}");
     assert_assigned(&server, &address, 1);
 
     let applied = run(&site, &["user", "sync", "--apply", &plan]).expect(0).stdout;
-    assert!(applied.contains("30 users, 43 users before"), "{applied}");
+    assert!(applied.contains("30 users in force as list 2, 43 before"), "{applied}");
     let line = event(&server, "directory.applied");
     assert_eq!((&line["plan"], &line["removed"]), (&Value::from(plan.clone()), &Value::from(13)));
     assert!(line["actor"].as_str().unwrap().starts_with("cli, uid "), "{line}");
@@ -264,11 +282,11 @@ fn a_plan_waits_with_an_alarm_until_somebody_applies_it_and_can_be_taken_back() 
     assert_eq!(source(&site)["gone"], 13, "{}", source(&site));
     assert!(run(&site, &["user", "sync", "--apply", &plan]).expect(1).stderr.contains(&plan));
     let found = site.run(&["user", "find", "u39@contoso.example"]).expect(0).stdout;
-    assert!(found.contains("was User 39 (u39)'s") && found.contains("until 20"), "{found}");
+    assert!(found.contains("is still User 39 (u39)'s") && found.contains("until 20"), "{found}");
 
     // Back to all of them: what the list says now is another, and waits.
     let back = run(&site, &["user", "rollback", "export"]).expect(0).stdout;
-    assert!(back.contains("43 users, 30 users before"), "{back}");
+    assert!(back.contains("43 users in force as list 3, 30 before"), "{back}");
     assert_eq!(event(&server, "directory.rolled_back")["users"], 43);
     assert_eq!(source(&site)["held"], true);
     let lists = site.run(&["user", "rollback", "export", "--list"]).expect(0).stdout;

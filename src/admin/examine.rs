@@ -18,6 +18,7 @@ pub(super) fn examine(context: &Context) -> Result<Examined, OpError> {
         newest: newest.iter().map(|receipt| receipt.at).max(),
         scrub: Some(context.store.scrub()),
         keeping: Some(context.store.keeping()),
+        pullers: context.pullers.as_ref().map(|pullers| pullers.statuses()).unwrap_or_default(),
         directories: context.directory.sources(),
         gateway_mailboxes: mailboxes.iter().map(|mailbox| one(context, mailbox)).collect::<Result<_, _>>()?,
     })

@@ -12,6 +12,7 @@ use crate::directory::SourceStatus;
 use crate::mail::{GatewayMailboxState, Timestamp};
 use crate::observe::alarm::ALARMS;
 use crate::observe::{metrics, now};
+use crate::pull::PullerStatus;
 use crate::store::{FolderName, FolderStatus};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -61,6 +62,7 @@ impl Gauges {
             show_health(&mut registry, context);
             show_alarms(&mut registry, context);
             show_directory(&mut registry, context);
+            show_pullers(&mut registry, context);
             show_credentials(&mut registry, context);
             Ok(registry)
         });
@@ -237,6 +239,23 @@ fn show_alarms(registry: &mut Registry, context: &Context) {
         alarms.get_or_create(&[("alarm", alarm)]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     registry.register("alarms", "Alarms that are raised, of each kind", alarms);
+}
+
+fn show_pullers(registry: &mut Registry, context: &Context) {
+    let statuses = context.pullers.as_ref().map(|pullers| pullers.statuses()).unwrap_or_default();
+    let mut add = |name, help, value: &dyn Fn(&PullerStatus) -> Option<i64>| {
+        let protocol =
+            |status: &PullerStatus| status.account.split(':').next().unwrap_or_default().to_owned();
+        let labels =
+            |status: &PullerStatus| [("puller", status.name.clone()), ("protocol", protocol(status))];
+        show(registry, (name, help), &statuses, labels, value);
+    };
+    add("pull_good", "Whether the last visit did all it should", &|s| Some(i64::from(s.failures == 0)));
+    add("pull_last_success_timestamp_seconds", "When a visit last did all it should", &|s| {
+        Some(s.last_success.map_or(0, Timestamp::unix_seconds))
+    });
+    let help = "Messages that are too large and stay at the account";
+    add("pull_left_messages", help, &|s| Some(whole(s.left)));
 }
 
 fn show_directory(registry: &mut Registry, context: &Context) {

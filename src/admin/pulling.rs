@@ -3,8 +3,9 @@
 use super::Context;
 use super::request::OpError;
 use crate::mail::Untrusted;
+use crate::observe::alarm::{FailureFacts, SourceFacts};
 use crate::pipeline::Pipeline;
-use crate::pull::{Gateway, PullerStatus, Visit, pull_once};
+use crate::pull::{FaultKind, Gateway, PullerStatus, Visit, pull_once};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,5 +63,24 @@ fn nobody(name: Option<&str>) -> OpError {
     OpError::NotFound(match name {
         Some(name) => format!("there is no puller {}", Untrusted(name)),
         None => "no [[puller]] is configured".to_owned(),
+    })
+}
+
+/// What the alarms go by.
+pub(super) fn facts(context: &Context) -> Vec<SourceFacts> {
+    let statuses = context.pullers.as_ref().map(|pullers| pullers.statuses()).unwrap_or_default();
+    statuses
+        .into_iter()
+        .map(|status| SourceFacts { failure: failure(&status), name: status.name, plan: None })
+        .collect()
+}
+
+fn failure(status: &PullerStatus) -> Option<FailureFacts> {
+    let fault = status.fault.as_ref()?;
+    Some(FailureFacts {
+        since: status.failing_since?,
+        why: fault.text.clone(),
+        advice: Some(fault.advice.clone()),
+        mends_itself: matches!(fault.kind, FaultKind::Unreachable | FaultKind::Store),
     })
 }

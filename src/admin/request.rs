@@ -387,7 +387,7 @@ pub enum Response {
     Synced(Box<SyncsView>),
     /// Changes of users that wait for an approval.
     Plans(Vec<PlanSummary>),
-    /// Lists of users that can be gone back to, newest first.
+    /// Lists of users that can be gone back to, oldest first.
     Snapshots(Vec<SnapshotSummary>),
     /// Whose an address is, by source.
     FoundAddresses(Vec<FoundAddress>),
@@ -797,6 +797,9 @@ pub struct Examined {
     /// How retention stands, and the clock it goes by; `None` where that is not known.
     #[serde(default)]
     pub keeping: Option<KeepingStatus>,
+    /// How pullers are; none where no server runs.
+    #[serde(default)]
+    pub pullers: Vec<crate::pull::PullerStatus>,
     /// How every source of users stands, in the order of the configuration.
     #[serde(default)]
     pub directories: Vec<SourceStatus>,

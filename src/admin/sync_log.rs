@@ -48,14 +48,18 @@ fn snapshot(outcome: &Outcome) -> Option<u64> {
 
 /// Logs and counts how a sync went that was no dry run.
 pub(crate) fn log_sync(report: &SyncReport) {
-    let fault = report.outcome.fault().filter(|fault| is_fault(fault));
-    metrics::directory_read(&report.source, fault.map(|fault| &*fault.kind), report.took_ms as f64 / 1_000.0);
+    count(report);
     match report.outcome.fault() {
         Some(fault) => log_fault(&report.source, &report.kind, &report.place, report.users_before, fault),
-        None => {
-            metrics::directory_filtered(&report.source, filtered(report));
-            log_read(report);
-        }
+        None => log_read(report),
+    }
+}
+
+fn count(report: &SyncReport) {
+    let fault = report.outcome.fault().filter(|fault| is_fault(fault));
+    metrics::directory_read(&report.source, fault.map(|fault| &*fault.kind), report.took_ms as f64 / 1_000.0);
+    if report.outcome.fault().is_none() {
+        metrics::directory_filtered(&report.source, filtered(report));
     }
 }
 
@@ -187,10 +191,13 @@ pub(crate) fn log_reload(report: &ReloadReport, first: bool) {
             tracing::error!(event = "directory.snapshot_damaged", source = name, what = %Untrusted(what));
         }
         match &source.sync {
-            Some(sync) if !first => log_sync(sync),
-            Some(sync) if sync.outcome.fault().is_some() || sync.outcome.needs_approval() => log_sync(sync),
-            _ if first => tracing::info!(event = "directory.loaded", source = name, path, users),
-            _ => {}
+            Some(sync) if first && sync.outcome.fault().is_none() && !sync.outcome.needs_approval() => {
+                count(sync);
+                tracing::info!(event = "directory.loaded", source = name, path, users);
+            }
+            Some(sync) => log_sync(sync),
+            None if first => tracing::info!(event = "directory.loaded", source = name, path, users),
+            None => {}
         }
         if first {
             log_conflicts(name, path, &source.conflicts, 0);

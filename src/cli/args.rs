@@ -58,7 +58,7 @@ pub(super) enum Command {
     /// Make new keys for a gateway mailbox, and take them out
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Show users and their folders
+    /// Show users and their folders, and read them from where they come from
     #[command(subcommand)]
     User(UserCommand),
     /// Make, list and try the credentials of applications in Microsoft Entra ID

@@ -102,7 +102,6 @@ impl Opening {
                     | Request::ListPlans
                     | Request::ListSnapshots { .. }
                     | Request::RollBackUsers { .. }
-                    | Request::FindAddress { .. }
             ),
         }
     }

@@ -26,13 +26,14 @@ impl Running {
             Some(wanted) => self.reconfigure(wanted).await,
             None => false,
         };
+        self.pullers.retry_failing();
         let (directory, tls) = (Arc::clone(&self.directory), Arc::clone(&self.tls));
         let settings = self.settings.current();
         let reloaded = tokio::task::spawn_blocking(move || {
             if !read_again {
                 log_reload(&directory.reload(), false);
-                directory.ask_soon();
             }
+            directory.ask_soon();
             renewal::reload(&tls, &settings)
         });
         if let Ok(Some(fault)) = reloaded.await {

@@ -47,7 +47,12 @@ pub(super) fn find(settings: &Settings, arguments: FindArguments, json: bool) ->
     let at = arguments.at.map(|at| at.before(observe::now()));
     let request = Request::FindAddress { address: arguments.address, at };
     super::ask(settings, request, json, |response| match response {
-        Response::FoundAddresses(found) => found.iter().map(found_text).collect(),
+        Response::FoundAddresses(found) => {
+            let lines: String = found.iter().map(found_text).collect();
+            let legend =
+                at.map_or_else(|| "(* has it now)".to_owned(), |at| format!("(* had it at {})", time(at)));
+            format!("{lines}{legend}\n")
+        }
         _ => String::new(),
     })
 }
@@ -108,7 +113,10 @@ fn headline(report: &SyncReport) -> String {
     match &report.outcome {
         Outcome::Unchanged => format!("{name}: nothing new, {users}"),
         Outcome::Applied { snapshot } => {
-            format!("{name}: {users}, {before} before; in force as list {snapshot}")
+            format!(
+                "{name}: {users} in force as list {snapshot}, {} before",
+                grouped(report.users_before as u64)
+            )
         }
         Outcome::Pending { plan, .. } => {
             format!("{name}: NOT APPLIED, {before} stay; {users} would be, as plan {}", safe(plan))
@@ -232,8 +240,10 @@ fn found_text(found: &FoundAddress) -> String {
         Claim::Owner { since: Some(since) } => format!("is {who}'s since {}", time(*since)),
         Claim::Former { from, gone, until } => {
             let from = from.map_or_else(String::new, |from| format!("from {} ", time(from)));
-            let gone = gone.map_or_else(String::new, |gone| format!(", who is gone since {}", time(gone)));
-            format!("was {who}'s, {from}until {}{gone}", time(*until))
+            let gone =
+                gone.map_or_else(String::new, |gone| format!("; the user is gone since {}", time(gone)));
+            let verb = if *until > observe::now() { "is still" } else { "was" };
+            format!("{verb} {who}'s, {from}until {}{gone}", time(*until))
         }
         Claim::Refused { kept_by } => format!("is wanted for {who} too, and {} keeps it", safe(kept_by)),
         Claim::FilteredOut { reason } => format!("is {who}'s, who is no user: {}", safe(reason)),

@@ -148,7 +148,7 @@ pub struct Filters {
     /// `include_shared`: shared mailboxes stay, whatever `licensed_only` and `enabled_only` say: they are disabled and without
     /// licence by nature. Default true.
     pub include_shared: bool,
-    /// `include_guests`: people of other tenants are users, too. `kind = "csv"` and `"graph"`. Default false.
+    /// `include_guests`: people of other tenants are users, too. Default false.
     pub include_guests: bool,
     /// `other_mails`: private addresses that the directory knows count, too. `kind = "graph"` alone. Default false.
     pub other_mails: bool,
@@ -188,7 +188,7 @@ impl Default for Guard {
 pub struct CsvSource {
     /// `path`: a file, or a folder that holds `users_file` and perhaps `groups_file`. Required.
     pub path: PathBuf,
-    /// `users_file`: its name in the folder. Default `"exchangeuser.csv"`. Only with a folder.
+    /// `users_file`: name in the folder of the list of users. Default `"exchangeuser.csv"`. Only with a folder.
     pub users_file: String,
     /// `groups_file`: name in the folder of the list of groups, which are users with `include_groups`. Default
     /// `"exchangegroups.csv"`; it may be absent. Only with a folder.
@@ -208,7 +208,9 @@ pub enum CsvPreset {
     /// `"generic"`: columns `id`, `name`, `primary`, `aliases`, and where there are any `enabled` and `kind`.
     #[default]
     Generic,
-    /// `"exchange-get-mailbox"`: what `Get-Mailbox -ResultSize Unlimited | Export-Csv` writes.
+    /// `"exchange-get-mailbox"`: what `Get-Mailbox -ResultSize Unlimited | Export-Csv` writes, with `EmailAddresses` joined
+    /// before: ExternalDirectoryObjectId or else Guid, DisplayName, PrimarySmtpAddress, EmailAddresses, and where there are any
+    /// RecipientTypeDetails, AccountDisabled and LegacyExchangeDN.
     ExchangeGetMailbox,
 }
 
@@ -236,7 +238,8 @@ impl CsvSource {
     }
 }
 
-/// Names of columns that differ from the preset's.
+/// Names of columns that differ from the preset's. One that is given must be there; a list of groups may do without all but the id
+/// and the primary address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CsvColumns {
     /// `column_id`: what names the user for ever.
@@ -245,7 +248,8 @@ pub struct CsvColumns {
     pub name: Option<String>,
     /// `column_primary`: the primary SMTP address.
     pub primary: Option<String>,
-    /// `column_aliases`: further addresses, with `;`, `|`, `,` or blanks between them.
+    /// `column_aliases`: further addresses, with `;`, `|`, `,` or blanks between them, with or without `smtp:` or `x500:` before
+    /// each. Those of other types do not count.
     pub aliases: Option<String>,
     /// `column_enabled`: true, yes, 1 or enabled, or not.
     pub enabled: Option<String>,

@@ -314,7 +314,8 @@ impl Reader<'_> {
         let is_address = place.parse::<SocketAddr>().is_ok();
         let is_port =
             port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-        if !is_address && !(is_port && super::is_host_name(host)) {
+        let is_good = is_address || (is_port && super::is_host_name(host));
+        if !is_good {
             bad("must name host and port, like \"http://proxy.example.com:3128\"");
             return None;
         }

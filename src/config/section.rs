@@ -35,6 +35,22 @@ impl Problems {
         Problems { line_ends, errors: Vec::new(), unlisted: 0 }
     }
 
+    /// For a file that is not read as a whole: whoever reads it knows the lines.
+    pub(crate) fn of_lines() -> Problems {
+        Problems::new("")
+    }
+
+    /// True when nothing is wrong so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    /// What is wrong with the file, if anything is.
+    pub(crate) fn into_errors(self, file: &Path) -> Option<ConfigErrors> {
+        let any = !self.errors.is_empty();
+        any.then(|| ConfigErrors::new(file, self.errors, self.unlisted))
+    }
+
     /// Records a fault.
     pub(crate) fn add(&mut self, line: impl Into<Option<usize>>, message: String) {
         if self.errors.len() < ERRORS_LISTED_MAX {

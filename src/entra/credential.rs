@@ -240,7 +240,7 @@ pub enum AskError {
     /// There is no token.
     Token(TokenError),
     /// Graph said no; with 403 the application may not read itself (`Application.Read.All`), which it need not.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// There is no whole answer that makes sense.
     Incomplete(String),
 }
@@ -263,7 +263,7 @@ impl Application {
         let answer = tokens.http().get(&url, &headers, APPLICATION_OCTETS_MAX);
         let answer = answer.map_err(|error| AskError::Incomplete(error.to_string()))?;
         if answer.status != 200 {
-            return Err(AskError::Refused(Refusal::read(answer.status, &answer.body)));
+            return Err(AskError::Refused(Box::new(Refusal::read(answer.status, &answer.body))));
         }
         serde_json::from_slice(&answer.body)
             .map_err(|_| AskError::Incomplete("what Graph says of the application makes no sense".to_owned()))

@@ -33,16 +33,17 @@ pub struct Refusal {
 impl Refusal {
     /// Reads the body of an answer with a status of 400 and above. What is not JSON is told by its length alone.
     pub fn read(status: u16, body: &[u8]) -> Refusal {
-        let Ok(Value::Object(said)) = serde_json::from_slice::<Value>(body) else {
-            let text = format!("an answer of {} octets that says nothing", body.len());
-            return Refusal { status, text, ..Refusal::default() };
-        };
-        let said = Value::Object(said);
-        if said.get("error").is_some_and(Value::is_object) {
+        let said = serde_json::from_slice::<Value>(body).unwrap_or_default();
+        let refusal = if said.get("error").is_some_and(Value::is_object) {
             graph(status, &said)
         } else {
             login(status, &said)
+        };
+        if refusal.error.is_empty() && refusal.text.is_empty() {
+            let text = format!("an answer of {} octets that says nothing", body.len());
+            return Refusal { status, text, ..Refusal::default() };
         }
+        refusal
     }
 
     /// The first number, by which it is looked up.
@@ -170,6 +171,7 @@ mod tests {
     fn what_is_no_refusal_is_told_by_its_length_and_nothing_forges_a_line() {
         assert_eq!(Refusal::read(502, b"<html>").to_string(), "502: an answer of 6 octets that says nothing");
         assert_eq!(Refusal::read(500, b"[1]").text, "an answer of 3 octets that says nothing");
+        assert_eq!(Refusal::read(400, b"{}").text, "an answer of 2 octets that says nothing");
         let refusal =
             Refusal::read(400, br#"{"error":"a\u001b[2J","error_description":"AADSTS90002: b\r\nERROR c"}"#);
         assert_eq!(refusal.to_string(), r"400 a\u{1b}[2J: AADSTS90002: b ERROR c");

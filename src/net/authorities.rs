@@ -50,11 +50,6 @@ impl Authorities {
         &self.anchors
     }
 
-    /// They as what a client trusts.
-    pub fn into_roots(self) -> rustls::RootCertStore {
-        rustls::RootCertStore { roots: self.anchors }
-    }
-
     /// Whether one of them vouches for `leaf` at this time, for use by a client or by a server, by way of what the peer
     /// showed with it. Bounded work, some of it with hostile keys: milliseconds.
     pub fn verdict(

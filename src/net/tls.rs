@@ -301,7 +301,7 @@ fn in_words(error: &TlsError) -> String {
 }
 
 /// The one provider, reduced to suites this page allows.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.retain(|suite| {
         let name = suite.suite().as_str().unwrap_or_default();

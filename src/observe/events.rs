@@ -49,6 +49,20 @@
 //! | `journal.extraction_failed` | error | receipt_id, session_id, error | A bug: extraction failed, or what was read cannot be stored; the message goes to Quarantine. |
 //! | `journal.assignment_failed` | error | receipt_id, mailbox | A bug: assignment failed; the message goes to Unassigned. |
 //!
+//! # Mail that pullers fetch from accounts elsewhere
+//!
+//! What becomes of it is told by the events above, under the same `receipt_id`. `puller` is its name, `uid` what the account calls
+//! the message.
+//!
+//! | event | level | fields | meaning |
+//! |---|---|---|---|
+//! | `pull.connected` | debug | session_id, puller, peer | The server is there, and is the one named. |
+//! | `pull.fetched` | info | receipt_id, session_id, puller, uid, octets | A message was fetched, and is stored. |
+//! | `pull.left` | warn | session_id, puller, uid, octets, octets_max | A message is larger than `[smtp] max_message_bytes`: it stays where it is. Told once. |
+//! | `pull.session` | info | session_id, puller, messages, octets, left, unsettled, more, seconds | What a visit brought: `left` are too large, `unsettled` stored here and still at the account, `more` says that the next visit follows at once. |
+//! | `pull.failed` | warn | session_id, puller, kind, error, advice | A visit ended before its work was done; nothing is lost, and it is tried again ever more seldom. |
+//! | `pull.state_forgotten` | warn | session_id, puller, why | What was fetched before is not known: it is of another account, or damaged. Everything is looked at again, and adds nothing twice. |
+//!
 //! # Mail that is fetched
 //!
 //! | event | level | fields | meaning |

@@ -155,7 +155,7 @@ impl From<WireError> for Fault {
 impl From<DialError> for Fault {
     fn from(error: DialError) -> Fault {
         let kind = match &error {
-            DialError::Authorities(_) | DialError::Handshake(_) => FaultKind::Tls,
+            DialError::Tls(_) => FaultKind::Tls,
             DialError::Unknown(_) | DialError::Unreachable(_) => FaultKind::Unreachable,
         };
         Fault::new(kind, error.to_string())

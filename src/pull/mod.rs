@@ -20,6 +20,7 @@
 //! This room knows no journals, users or folders.
 
 mod account;
+mod credential;
 mod fault;
 mod imap;
 mod pop3;

@@ -102,6 +102,8 @@ struct Worker {
     /// Whoever visits the account has this: one visit at a time, also of the same name with other settings.
     turn: Arc<tokio::sync::Mutex<()>>,
     kick: Notify,
+    /// It is to look again now, whatever went wrong before.
+    again: Notify,
     ended: Drain,
 }
 
@@ -159,6 +161,15 @@ impl Pullers {
         }
     }
 
+    /// Has those that fail look again: an operator may have mended what was wrong outside of the configuration.
+    pub fn retry_failing(&self) {
+        for one in lock(&self.employed).values() {
+            if lock(&one.worker.status).failures > 0 {
+                one.worker.again.notify_one();
+            }
+        }
+    }
+
     /// Waits for the end of the gateway, then for that of all pullers: what is being stored is stored.
     pub async fn serve(self: Arc<Pullers>) {
         self.drain.started().await;
@@ -211,8 +222,8 @@ pub async fn pull_once(gateway: &Gateway, puller: &Puller) -> (PullerStatus, Vis
 impl Worker {
     fn new(puller: Puller, gateway: Gateway, turn: Arc<tokio::sync::Mutex<()>>) -> Worker {
         let status = Mutex::new(PullerStatus::of(&puller));
-        let (tokens, kick, ended) = (Mutex::default(), Notify::new(), Drain::new());
-        Worker { puller, gateway, status, tokens, turn, kick, ended }
+        let (tokens, kick, again, ended) = (Mutex::default(), Notify::new(), Notify::new(), Drain::new());
+        Worker { puller, gateway, status, tokens, turn, kick, again, ended }
     }
 
     async fn work(self: Arc<Worker>) {
@@ -223,6 +234,7 @@ impl Worker {
                 () = self.ended.started() => return,
                 // Somebody had it look: that counts as its turn.
                 () = self.kick.notified() => {}
+                () = self.again.notified() => drop(self.visits().await),
                 () = tokio::time::sleep(wait) => drop(self.visits().await),
             }
             wait = self.wait();
@@ -244,11 +256,11 @@ impl Worker {
                 Err(fault) => Visit { fault: Some(fault), ..all.clone() },
             };
             let was_told_to_end = self.ended.is_started();
-            let fault = one.fault.clone().filter(|_| !was_told_to_end);
-            lock(&self.status).note(&Visit { fault: fault.clone(), ..one.clone() }, now());
+            lock(&self.status).note(&one, now());
             all.messages += one.messages;
             all.octets += one.octets;
-            (all.left, all.unsettled, all.more, all.fault) = (one.left, one.unsettled, one.more, fault);
+            (all.left, all.unsettled, all.more, all.fault) =
+                (one.left, one.unsettled, one.more, one.fault.clone());
             // A server that lists more and gives nothing of it is not asked again at once.
             if !one.more || one.messages == 0 || one.fault.is_some() || was_told_to_end {
                 return all;

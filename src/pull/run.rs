@@ -6,19 +6,20 @@
 //! Killed at any point nothing is lost, and what is fetched twice adds nothing: the store knows it by its content.
 
 use super::Gateway;
-use super::account::{Account, Given, Item, Secret};
+use super::account::{Account, Given, Item};
+use super::credential::{refused_login, secret};
 use super::fault::{Fault, FaultKind};
 use super::state::State;
 use super::talk::Intake;
-use crate::config::{PullAfter, PullCredential, PullProtocol, Puller};
-use crate::entra::{TokenError, Tokens};
+use crate::config::{PullAfter, PullProtocol, Puller};
+use crate::entra::Tokens;
 use crate::mail::{
     Address, AddressKey, GatewayMailboxState, Pulled, ReceiptId, ReversePath, SessionId, TlsFacts,
     TransportEnvelope, Untrusted,
 };
-use crate::net::dial::{self, Dialled};
+use crate::net::authorities::Authorities;
+use crate::net::dial::{Dialled, dial};
 use crate::net::drain::Drain;
-use crate::net::secret;
 use crate::observe::metrics;
 use crate::smtp;
 use crate::store::state_file::StateError;
@@ -71,7 +72,8 @@ pub(super) async fn visit(
     let mut run = Run { gateway, puller, drain, session_id, octets_max, state: State::default(), visit };
     let fault = run.go(tokens).await.err();
     let mut visit = run.visit;
-    visit.fault = fault;
+    // What was broken off by us did not fail.
+    visit.fault = fault.filter(|_| !drain.is_started());
     let Visit { messages, octets, left, unsettled, more, .. } = visit;
     let name = puller.name.as_str();
     metrics::pull_visit(visit.fault.as_ref().map_or("good", |fault| fault.kind.as_str()));
@@ -126,13 +128,15 @@ impl Run<'_> {
     async fn go(&mut self, tokens: Option<Arc<Tokens>>) -> Result<(), Fault> {
         let to = self.gateway_mailbox()?;
         self.read_state().await?;
-        let secret = self.secret(tokens.clone()).await?;
+        let secret = secret(self.puller, tokens.clone(), self.drain).await?;
         let Dialled { stream, peer, tls } = self.unless_ended(self.connect()).await?;
         tracing::debug!(event = "pull.connected", session_id = %self.session_id, puller = self.puller.name, %peer);
         let logged_in = self.unless_ended(Account::log_in(self.puller, stream, &secret)).await;
         let mut account = logged_in.map_err(|fault| refused_login(fault, tokens.as_deref()))?;
         let mut state = std::mem::take(&mut self.state);
-        let list = account.list(self.puller, &mut state, VISIT_MESSAGES_MAX);
+        // Those that stay must not take the place of those that can be fetched.
+        let most = VISIT_MESSAGES_MAX + state.left_count();
+        let list = account.list(self.puller, &mut state, most);
         let listing = self.unless_ended(list).await;
         self.state = state;
         let listing = listing?;
@@ -177,28 +181,12 @@ impl Run<'_> {
 
     async fn connect(&self) -> Result<Dialled, Fault> {
         let ca_file = self.puller.ca_file.clone();
-        let trusting = blocking(move || dial::trusting(ca_file.as_deref())).await?;
-        let config = trusting.map_err(|error| {
+        let read = move || ca_file.as_deref().map_or_else(|| Ok(Authorities::public()), Authorities::read);
+        let authorities = blocking(read).await?.map_err(|error| {
             let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
             Fault::new(FaultKind::Tls, format!("ca_file: {error}{cause}"))
         })?;
-        Ok(dial::dial(&self.puller.host, self.puller.port, config).await?)
-    }
-
-    async fn secret(&self, tokens: Option<Arc<Tokens>>) -> Result<Secret, Fault> {
-        let (credential, drain) = (self.puller.credential.clone(), self.drain.clone());
-        blocking(move || match (&credential, tokens) {
-            (PullCredential::Password(source), _) => secret::read(source)
-                .map(Secret::Password)
-                .map_err(|error| Fault::new(FaultKind::Credential, format!("password: {error}"))),
-            (PullCredential::Xoauth2 { .. }, Some(tokens)) => {
-                tokens.get_while(&|| !drain.is_started()).map(Secret::Token).map_err(|error| no_token(&error))
-            }
-            (PullCredential::Xoauth2 { .. }, None) => {
-                Err(Fault::new(FaultKind::Credential, "no token can be asked for"))
-            }
-        })
-        .await?
+        Ok(dial(&self.puller.host, self.puller.port, &authorities).await?)
     }
 
     async fn read_state(&mut self) -> Result<(), Fault> {
@@ -407,34 +395,6 @@ struct Batch {
 
 fn not_stored(fault: smtp::Fault) -> Fault {
     Fault::new(FaultKind::Store, format!("a message could not be stored: {fault}"))
-}
-
-/// A token that the mail server refuses is not asked for again.
-fn refused_login(fault: Fault, tokens: Option<&Tokens>) -> Fault {
-    match tokens {
-        Some(tokens) if fault.kind == FaultKind::Login => {
-            tokens.forget();
-            fault.advised(TOKEN_ADVICE)
-        }
-        _ => fault,
-    }
-}
-
-const TOKEN_ADVICE: &str = "Microsoft gave a token and the mail server refuses it. Give the application IMAP.AccessAsApp (for POP3: \
-    POP.AccessAsApp) of Office 365 Exchange Online with admin consent, and in Exchange Online PowerShell run \
-    New-ServicePrincipal and Add-MailboxPermission with the object id of the Enterprise application; see that login is \
-    the mailbox and that the clock is right";
-
-fn no_token(error: &TokenError) -> Fault {
-    let kind = match error {
-        TokenError::Unreachable(_) | TokenError::Incomplete(_) => FaultKind::Unreachable,
-        TokenError::Refused { .. } | TokenError::Credential(_) => FaultKind::Credential,
-    };
-    let fault = Fault::new(kind, error.to_string());
-    match error.advice() {
-        Some(advice) => fault.advised(advice),
-        None => fault,
-    }
 }
 
 /// Runs what blocks where it may.

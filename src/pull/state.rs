@@ -162,6 +162,11 @@ impl State {
         self.left.insert(id.to_owned(), octets) != Some(octets)
     }
 
+    /// Messages that are left where they are.
+    pub(super) fn left_count(&self) -> usize {
+        self.left.len()
+    }
+
     /// The octets of a message that was left where it is.
     pub(super) fn left(&self, id: &str) -> Option<u64> {
         self.left.get(id).copied()

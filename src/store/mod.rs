@@ -48,7 +48,7 @@
 //! | `log/00000000.seg` | 2: it holds nothing but that | every version that knows of no `.entries` |
 //! | entries in either | `v`, 1 to 6 (fact.rs): each the oldest whose readers understand it | [`Embedded::open`], which reads those the index lacks |
 //! | `index.sqlite` | `user_version`, the newest of its entries (index.rs) | [`Embedded::open`] |
-//! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json`, `retention-clock.json`, `restoring.json`, and `backup.json` of a backup | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
+//! | `log/clean`, `log/secured`, `keys/checkpoint.key`, `watch.json`, `closed-gaps.json`, `self-test.json`, `scrub.json`, `log-loss.json`, `retention-clock.json`, `restoring.json`, those of `pull/`, and `backup.json` of a backup | `v`, 1 ([`state_file`]) | [`Embedded::open`], before any of them is written, and who reads them |
 //! | `checkpoints.jsonl`, `checkpoints.1.jsonl` | `v` in each line, 1 (checkpoint.rs) | [`Embedded::open`]; a newer line in the folder outside is stepped over, and named |
 //! | `pull/NAME.json` | `v`, 1 ([`state_file`]) | who reads it |
 //! | `directory/NAME/N.jsonl`, `pending.jsonl` | `v` in the first line, 1 (`directory/state/`) | who reads it: the list before it is in force |

@@ -12,7 +12,12 @@ const DASHBOARD: &str = include_str!("../../config/grafana-dashboard.json");
 /// A scrape of a server in which everything has happened that makes a metric appear.
 fn scrape() -> Scrape {
     let absent = "[[directory]]\nkind = \"file\"\nname = \"absent\"\npath = \"absent.toml\"\n";
-    let site = Site::with(absent, USERS);
+    let entra = "[[directory]]\nkind = \"graph\"\ntenant = \"contoso.example\"\nclient_id = \"00001111-aaaa-2222-bbbb-3333cccc4444\"\n\
+                 secret_file = \"entra-password\"\nsecret_expires = \"2126-03-01\"\nloopback = \"127.0.0.1:1\"\nevery_minutes = 0\n";
+    let puller = "[[puller]]\nname = \"outside\"\nmailbox = \"mbx-none\"\nhost = \"localhost\"\nlogin = \"ndr\"\n\
+                  password_file = \"outside.password\"\n";
+    let site = Site::with(&[absent, entra, puller].concat(), USERS);
+    site.write("outside.password", "never sent");
     let account = create(&site, "Contoso");
     let server = site.serve();
     site.run(&["user", "sync", "absent"]).expect(3);
@@ -21,6 +26,8 @@ fn scrape() -> Scrape {
     site.run(&["scrub", "--now"]).expect(0);
     server.wait_for("store.scrubbed");
     site.run(&["retention", "run"]).expect(0);
+    // Looks at credentials, too.
+    site.run(&["status"]);
     Scrape::of(port(&server))
 }
 

@@ -309,6 +309,7 @@ mod tests {
             newest: None,
             scrub: None,
             keeping: None,
+            pullers: Vec::new(),
             gateway_mailboxes: mailboxes,
         };
         let found = judge(&examined, &Exchange::default(), |arguments| format!("daybook {arguments}"));

@@ -35,6 +35,7 @@ mod finding;
 mod mailboxes;
 mod occupant;
 mod ports;
+mod pulling;
 mod reader;
 mod retention;
 mod scrub;
@@ -50,7 +51,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Every check, in the order they are made.
-pub const CHECKS: [&str; 19] = [
+pub const CHECKS: [&str; 20] = [
     config::NAME,
     server::NAME,
     ports::NAME,
@@ -64,6 +65,7 @@ pub const CHECKS: [&str; 19] = [
     clock::NAME,
     directory::NAME,
     credential::NAME,
+    pulling::NAME,
     mailboxes::NAME,
     mailboxes::LAST_REPORT,
     mailboxes::LAST_FETCH,
@@ -193,6 +195,7 @@ pub fn examine(subject: &Subject, scope: &Scope) -> Vec<Finding> {
     add(clock::NAME, &mut || clock::check(Some((subject, &pair)), scope, at));
     add(directory::NAME, &mut || directory::check(subject, at));
     add(credential::NAME, &mut || credential::check(subject, scope, at));
+    add(pulling::NAME, &mut || pulling::check(subject));
     add(mailboxes::NAME, &mut || mailboxes::check(subject));
     add(mailboxes::LAST_REPORT, &mut || mailboxes::last_report(subject, at));
     add(mailboxes::LAST_FETCH, &mut || mailboxes::last_fetch(subject, at));

@@ -115,6 +115,7 @@ mod tests {
             newest: None,
             scrub: None,
             keeping: None,
+            pullers: Vec::new(),
             gateway_mailboxes: Vec::new(),
         }
     }

@@ -369,6 +369,7 @@ impl Watch {
             retention_failure: self.context.store.keeping().last.and_then(|last| last.error),
             credentials: self.credentials.facts(),
             directory: memory.failing.note(&self.context.directory.sources(), now),
+            pullers: super::pulling::facts(&self.context),
             gateway_mailboxes,
         };
         (facts, health)

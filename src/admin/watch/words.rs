@@ -139,6 +139,10 @@ pub(super) fn headline(alarm: &Raised, now: Timestamp) -> String {
             let names = listed(sources.iter().map(|source| &source.source));
             format!("Users of {names} have not been read since {}", lately(alarm.since, now))
         }
+        Cause::PullerFailing { pullers } => {
+            let names = listed(pullers.iter().map(|puller| &puller.source));
+            format!("NDRs have not been fetched by {names} since {}", lately(alarm.since, now))
+        }
         Cause::CertificateExpiring { ends, .. } if *ends <= now => {
             format!("The certificate ended at {}", minute(*ends))
         }
@@ -219,6 +223,9 @@ fn seen(alarm: &Raised, now: Timestamp) -> String {
         Cause::DirectoryFailing { sources } => {
             sources.iter().map(|source| failing_source(source, now)).collect::<Vec<_>>().join(" ")
         }
+        Cause::PullerFailing { pullers } => {
+            pullers.iter().map(|puller| failing_source(puller, now)).collect::<Vec<_>>().join(" ")
+        }
         Cause::CertificateExpiring { ends, .. } => {
             format!("The certificate shown to peers ends at {}.", minute(*ends))
         }
@@ -298,6 +305,9 @@ fn is_mail_lost(alarm: &Raised) -> &'static str {
         }
         Cause::RetentionFailed { .. } => {
             "No. What retention should take out may stay, and what was deleted is not freed: the disk fills. Mail is taken and served."
+        }
+        Cause::PullerFailing { .. } => {
+            "Not yet. Reports that came back as NDRs wait at that account, for as long as it keeps mail and has room."
         }
         Cause::DirectoryPlanWaiting { .. } | Cause::DirectoryFailing { .. } => {
             "No. Mail is taken, and the users known before stay in force; mail of users who are new is kept in Unassigned until then."
@@ -388,6 +398,11 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "daybook user sync SOURCE: tries it at once, and says what is wrong",
             "in the log directory.sync_failed and directory.kept tell of each try",
             "it is tried again by itself; daybook doctor --check directory",
+        ],
+        Cause::PullerFailing { .. } => &[
+            "daybook pull NAME: tries it at once, and says what is wrong and what to do",
+            "in the log pull.failed tells of each try",
+            "it is tried again by itself, ever more seldom up to once an hour; daybook doctor --check pullers",
         ],
         Cause::CertificateExpiring { .. } => &[
             "renew it: once the new one lies in the files named in [tls] it is shown within seconds",

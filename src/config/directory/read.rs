@@ -24,7 +24,7 @@ const KINDS: [(&str, &str); 4] = [
 ];
 
 /// Keys that not every kind has, and those that do.
-const NOT_EVERY_KINDS: [(&[&str], &[&str]); 7] = [
+const NOT_EVERY_KINDS: [(&[&str], &[&str]); 6] = [
     (&["file", "csv"], &["path"]),
     (
         &["csv"],
@@ -76,8 +76,7 @@ const NOT_EVERY_KINDS: [(&[&str], &[&str]); 7] = [
         ],
     ),
     (&["ldap", "graph"], &["ca_file", "page_entries", "groups"]),
-    (&["csv", "graph"], &["include_guests"]),
-    (&["csv", "ldap", "graph"], &["enabled_only", "include_groups", "include_shared"]),
+    (&["csv", "ldap", "graph"], &["enabled_only", "include_groups", "include_shared", "include_guests"]),
 ];
 
 /// Names given so far, folded, and the line of each.
@@ -321,8 +320,6 @@ impl Filters {
             keys.push(("enabled_only", &mut self.enabled_only));
             keys.push(("include_groups", &mut self.include_groups));
             keys.push(("include_shared", &mut self.include_shared));
-        }
-        if matches!(kind, "csv" | "graph") {
             keys.push(("include_guests", &mut self.include_guests));
         }
         if kind == "graph" {

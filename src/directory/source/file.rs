@@ -19,6 +19,7 @@ use crate::config::{ConfigErrors, Problems, Section, parse_document};
 use crate::directory::snapshot::{ProxyAddress, User};
 use crate::mail::{Address, Untrusted};
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ pub(in crate::directory) struct Fingerprint {
 }
 
 impl Fingerprint {
-    fn of(metadata: &std::fs::Metadata) -> Fingerprint {
+    pub(super) fn of(metadata: &std::fs::Metadata) -> Fingerprint {
         Fingerprint {
             inode: metadata.ino(),
             size_octets: metadata.size(),
@@ -55,6 +56,22 @@ impl Fingerprint {
     pub(in crate::directory) fn look(path: &Path) -> Option<Fingerprint> {
         std::fs::metadata(path).ok().map(|metadata| Fingerprint::of(&metadata))
     }
+}
+
+/// Opens a list, and says how it looks before anything of it is read.
+///
+/// # Errors
+/// [`SourceError::Unreadable`], also of what is no plain file.
+pub(super) fn open(path: &Path) -> Result<(File, Fingerprint), SourceError> {
+    // A FIFO would keep the reader waiting for ever already here.
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(nonblocking).open(path).map_err(SourceError::Unreadable)?;
+    let metadata = file.metadata().map_err(SourceError::Unreadable)?;
+    if !metadata.is_file() {
+        return Err(SourceError::Unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file")));
+    }
+    Ok((file, Fingerprint::of(&metadata)))
 }
 
 /// A `users.toml`. It tells neither licences nor groups: everybody in it is a user.
@@ -92,18 +109,11 @@ fn candidate(user: User) -> Candidate {
 /// # Errors
 /// [`SourceError`] says why the list must not be used.
 pub fn read(path: &Path) -> Result<Vec<User>, SourceError> {
-    // A FIFO would keep the reader waiting for ever already here.
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let mut options = std::fs::File::options();
-    let file = options.read(true).custom_flags(nonblocking).open(path).map_err(SourceError::Unreadable)?;
-    let before = file.metadata().map_err(SourceError::Unreadable)?;
-    if !before.is_file() {
-        return Err(SourceError::Unreadable(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file")));
-    }
+    let (file, before) = open(path)?;
     let mut octets = Vec::new();
     (&file).take(FILE_OCTETS_MAX + 1).read_to_end(&mut octets).map_err(SourceError::Unreadable)?;
     let after = file.metadata().map_err(SourceError::Unreadable)?;
-    if Fingerprint::of(&before) != Fingerprint::of(&after) {
+    if before != Fingerprint::of(&after) {
         return Err(SourceError::Changing);
     }
     let unusable = |why: String| SourceError::Invalid(ConfigErrors::whole_file(path, why));

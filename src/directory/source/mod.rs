@@ -3,6 +3,7 @@
 //! A source knows the ways of one kind of directory and nothing else: not what was in force before, not which of those it found
 //! become users, not what is too large a change. Those are judged once, for all of them, by `filter.rs` and `plan.rs`.
 
+pub mod csv;
 pub mod file;
 pub mod graph;
 pub mod ldap;
@@ -11,6 +12,7 @@ mod proxies;
 use super::snapshot::ProxyAddress;
 use crate::config::{ConfigErrors, DirectoryKind, DirectorySource};
 use crate::mail::Address;
+use csv::CsvSource;
 use file::{FileSource, Fingerprint};
 use graph::GraphSource;
 use ldap::LdapSource;
@@ -39,21 +41,9 @@ pub trait Source: Send + Sync {
 pub fn open(configured: &DirectorySource) -> Box<dyn Source> {
     match &configured.kind {
         DirectoryKind::File { path } => Box::new(FileSource::new(path)),
+        DirectoryKind::Csv(csv) => Box::new(CsvSource::new(csv, &configured.filters)),
         DirectoryKind::Ldap(ldap) => Box::new(LdapSource::new(ldap, &configured.filters)),
         DirectoryKind::Graph(graph) => Box::new(GraphSource::new(graph, &configured.filters)),
-        other => Box::new(NotYet(other.as_str())),
-    }
-}
-
-/// A kind that this build cannot ask.
-struct NotYet(&'static str);
-
-impl Source for NotYet {
-    fn read(&self, _: &dyn Fn() -> bool) -> Result<Listing, SourceError> {
-        Err(SourceError::Refused {
-            said: format!("kind = \"{}\" is not part of this build", self.0),
-            advice: "use a build that has it".to_owned(),
-        })
     }
 }
 

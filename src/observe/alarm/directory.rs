@@ -11,7 +11,7 @@ const FAULT_MS: i64 = 10 * 60 * 1000;
 /// What mends itself may last so long: a directory server is away for a while when it starts anew, and users seldom change.
 const OUTAGE_MS: i64 = 3 * 60 * 60 * 1000;
 
-/// What is known of one source of users.
+/// What is known of one source of users, or of a puller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFacts {
     /// What the configuration calls it.
@@ -89,9 +89,23 @@ pub(super) fn plans(facts: &Facts, now: Timestamp) -> Verdict {
 
 /// Those that fail for long enough. Nor is mail lost by this.
 pub(super) fn failures(facts: &Facts, is_raised: bool, now: Timestamp) -> Verdict {
+    failing(&facts.directory, |sources| Cause::DirectoryFailing { sources }, is_raised, now)
+}
+
+/// The same of pullers: the mail waits at its account.
+pub(super) fn pullers(facts: &Facts, is_raised: bool, now: Timestamp) -> Verdict {
+    failing(&facts.pullers, |pullers| Cause::PullerFailing { pullers }, is_raised, now)
+}
+
+fn failing(
+    all: &[SourceFacts],
+    cause: fn(Vec<SourceFailing>) -> Cause,
+    is_raised: bool,
+    now: Timestamp,
+) -> Verdict {
     let mut since = now;
     let (mut sources, mut fails) = (Vec::new(), false);
-    for source in &facts.directory {
+    for source in all {
         let Some(failure) = &source.failure else { continue };
         fails = true;
         let limit_ms = if failure.mends_itself { OUTAGE_MS } else { FAULT_MS };
@@ -107,7 +121,7 @@ pub(super) fn failures(facts: &Facts, is_raised: bool, now: Timestamp) -> Verdic
         });
     }
     match sources.is_empty() {
-        false => Verdict::Bad(Severity::Warning, Cause::DirectoryFailing { sources }, since),
+        false => Verdict::Bad(Severity::Warning, cause(sources), since),
         // One that fails anew after a restart is not over yet.
         true if fails && is_raised => Verdict::Unclear,
         true => Verdict::Good,

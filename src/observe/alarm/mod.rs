@@ -14,6 +14,7 @@
 //! | `retention-failed` | the gateway | the last pass of retention and freeing failed | one comes to its end |
 //! | `directory-plan-waiting` | the gateway | a source of users says so much less than before that nothing of it is applied without a person's word | it is applied, or the source says what can be |
 //! | `directory-failing` | the gateway | a source of users could not be read for ten minutes where a person must mend it (a list with faults, credentials), for three hours where it may mend itself (a server out of reach, an answer that is cut) | all are read |
+//! | `puller-failing` | the gateway | a puller could not empty its account for ten minutes where a person must mend it (login, certificate, gateway mailbox), for three hours where it may mend itself | none fails |
 //! | `certificate-expiring` | the gateway | fewer than 28 days are left; told again at 14, 7 (critical from here on) and 1; a short-lived one is given a third of its life | another is shown |
 //! | `certificate-not-loaded` | the gateway | certificate and key lie in their files and cannot be used | they can |
 //! | `credential-expiring` | the gateway | a credential of an application in Entra ID has 60 days left; told again at 28, 14, 7 and 1, and when it has ended | another is used |
@@ -45,7 +46,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The names of all alarms, for those who show one row or one metric for each.
-pub const ALARMS: [&str; 18] = [
+pub const ALARMS: [&str; 19] = [
     "store-not-acknowledging",
     "disk-low",
     "log-end-missing",
@@ -55,6 +56,7 @@ pub const ALARMS: [&str; 18] = [
     "retention-failed",
     "directory-plan-waiting",
     "directory-failing",
+    "puller-failing",
     "certificate-expiring",
     "certificate-not-loaded",
     "credential-expiring",
@@ -244,6 +246,8 @@ pub struct Facts {
     pub credentials: Vec<CredentialFacts>,
     /// Every source of users.
     pub directory: Vec<SourceFacts>,
+    /// Every puller.
+    pub pullers: Vec<SourceFacts>,
     /// Every gateway mailbox that is watched over.
     pub gateway_mailboxes: Vec<MailboxFacts>,
 }
@@ -338,6 +342,11 @@ pub enum Cause {
         /// Which ones.
         sources: Vec<SourceFailing>,
     },
+    /// Accounts elsewhere are not emptied.
+    PullerFailing {
+        /// By which pullers.
+        pullers: Vec<SourceFailing>,
+    },
     /// The certificate ends soon, or has ended.
     CertificateExpiring {
         /// When.
@@ -419,6 +428,7 @@ impl Cause {
             Cause::RetentionFailed { .. } => "retention-failed",
             Cause::DirectoryPlanWaiting { .. } => "directory-plan-waiting",
             Cause::DirectoryFailing { .. } => "directory-failing",
+            Cause::PullerFailing { .. } => "puller-failing",
             Cause::CertificateExpiring { .. } => "certificate-expiring",
             Cause::CertificateNotLoaded { .. } => "certificate-not-loaded",
             Cause::CredentialExpiring { .. } => "credential-expiring",
@@ -451,6 +461,9 @@ impl Cause {
             }
             (Cause::DirectoryFailing { sources }, Cause::DirectoryFailing { sources: before }) => {
                 directory::more_fail(sources, before)
+            }
+            (Cause::PullerFailing { pullers }, Cause::PullerFailing { pullers: before }) => {
+                directory::more_fail(pullers, before)
             }
             _ => false,
         }
@@ -561,6 +574,8 @@ impl Alarms {
         self.settle("directory-plan-waiting", None, directory::plans(facts, now), now, &mut changes);
         let failures = directory::failures(facts, self.find("directory-failing", None).is_some(), now);
         self.settle("directory-failing", None, failures, now, &mut changes);
+        let failures = directory::pullers(facts, self.find("puller-failing", None).is_some(), now);
+        self.settle("puller-failing", None, failures, now, &mut changes);
         let certificate = check::certificate(facts, now);
         self.settle("certificate-expiring", None, certificate, now, &mut changes);
         let files = check::certificate_files(facts, now);

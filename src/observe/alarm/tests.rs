@@ -46,6 +46,7 @@ fn healthy() -> Facts {
         retention_failure: None,
         credentials: Vec::new(),
         directory: Vec::new(),
+        pullers: Vec::new(),
         gateway_mailboxes: vec![mailbox(
             1,
             MailboxNumbers { unassigned: Some(0), ..MailboxNumbers::default() },
@@ -636,8 +637,10 @@ fn a_quiet_healthy_day_raises_nothing_and_every_alarm_has_its_name() {
         Cause::RetentionFailed { why: String::new() },
         Cause::DirectoryPlanWaiting { plans: Vec::new() },
         Cause::DirectoryFailing { sources: Vec::new() },
+        Cause::PullerFailing { pullers: Vec::new() },
         Cause::CertificateExpiring { ends: at(0), within_days: 28 },
         Cause::CertificateNotLoaded { why: String::new() },
+        Cause::CredentialExpiring { credentials: Vec::new() },
         Cause::MailRefused { in_a_day: 0, forbidden: 0, retired: 0, last: at(0) },
         Cause::NoReport { last_received: at(0), usual_silence_ms: 0 },
         Cause::NobodyFetched { waiting: 0, oldest_waiting: None, last_visit: None },
@@ -743,7 +746,7 @@ fn a_credential_is_told_of_at_each_stage_and_no_more_when_another_is_used() {
         if (40 * day..50 * day).contains(&minute) {
             credentials.push(one("ndr", Some(at(70 * DAY_MS))));
         }
-        Facts { credentials, ..healthy() }
+        Facts { credentials, certificate: certificate(400 * DAY_MS), ..healthy() }
     };
     let mut alarms = Alarms::new(limits(), Vec::new());
     let told = course(&mut alarms, 0..65 * day, facts);

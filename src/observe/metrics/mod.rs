@@ -78,6 +78,9 @@
 //! | `daybook_directory_held` | `source`, `kind` | 1 after a rollback, until a change of it is approved |
 //! | `daybook_directory_last_success_timestamp_seconds` | `source`, `kind` | when it was last read well; absent before the first time. Files are read when they change |
 //! | `daybook_directory_last_try_timestamp_seconds` | `source`, `kind` | when it was last tried; absent before the first time |
+//! | `daybook_pull_good` | `puller`, `protocol` | 0 when the last visit of this puller ended before its work was done |
+//! | `daybook_pull_last_success_timestamp_seconds` | `puller`, `protocol` | when a visit last did all that was to be done; 0 before the first since the start |
+//! | `daybook_pull_left_messages` | `puller`, `protocol` | messages that stay at the account, since they are larger than `[smtp] max_message_bytes`, when it last looked |
 //! | `daybook_tls_cert_expiry_timestamp_seconds` | – | when the certificate shown to peers ends |
 //! | `daybook_credential_expiry_timestamp_seconds` | name, used_by | when the credential of an application in Entra ID ends, where that is known; `used_by` is `directory` or `puller` |
 //! | `daybook_tls_cert_files_good` | – | 0 when certificate and key in their files cannot be used and an older pair is shown |

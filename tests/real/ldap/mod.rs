@@ -1,6 +1,7 @@
 //! Directories that others wrote: OpenLDAP's slapd and a domain controller of Samba, each in a folder of its own on loopback.
 
 mod cut;
+mod program;
 mod samba;
 mod slapd;
 

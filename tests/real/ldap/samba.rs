@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use tempfile::TempDir;
 
-const USERS: usize = 1_200;
-const BASE: &str = "DC=corp,DC=example";
-const READER: &str = "daybook@corp.example";
-const PASSWORD: &str = "Read3r!pass";
+pub(super) const USERS: usize = 1_200;
+pub(super) const BASE: &str = "DC=corp,DC=example";
+pub(super) const READER: &str = "daybook@corp.example";
+pub(super) const PASSWORD: &str = "Read3r!pass";
 
-struct Samba {
+pub(super) struct Samba {
     dir: TempDir,
     address: Ipv4Addr,
     daemon: Option<Daemon>,
@@ -31,7 +31,7 @@ impl Samba {
         samba
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -83,7 +83,7 @@ impl Samba {
         );
     }
 
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         let mut command = Command::new("samba");
         command.args(["-i", "-M", "single", "-s"]).arg(self.path("lean.conf"));
         let log = self.path("log");
@@ -105,7 +105,25 @@ impl Samba {
         self.ldb("ldbmodify", ldif);
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn stop(&mut self) {
+        self.daemon = None;
+    }
+
+    /// Gives an alias of one user to another.
+    pub(super) fn move_alias(&self, from: usize, to: usize) {
+        self.change(&format!(
+            "dn: {}\nchangetype: modify\ndelete: proxyAddresses\nproxyAddresses: smtp:alias{from:04}@x.example\n\n\
+             dn: {}\nchangetype: modify\nadd: proxyAddresses\nproxyAddresses: smtp:alias{from:04}@x.example\n",
+            dn(from),
+            dn(to),
+        ));
+    }
+
+    pub(super) fn delete(&self, users: std::ops::Range<usize>) {
+        self.change(&users.map(|n| format!("dn: {}\nchangetype: delete\n\n", dn(n))).collect::<String>());
+    }
+
+    pub(super) fn settings(&self) -> Settings {
         Settings {
             host: self.address.to_string(),
             port: 636,
@@ -121,33 +139,33 @@ impl Samba {
     }
 }
 
-fn dn(number: usize) -> String {
+pub(super) fn dn(number: usize) -> String {
     format!("CN=User {number:04},OU=Staff,{BASE}")
 }
 
-fn group(name: &str) -> String {
+pub(super) fn group(name: &str) -> String {
     format!("CN={name},OU=Groups,{BASE}")
 }
 
 /// Every 50th is disabled, and every second of those is a shared mailbox.
+fn user(n: usize) -> String {
+    let control = if n.is_multiple_of(50) { 546 } else { 544 };
+    let shared = if n.is_multiple_of(100) { "msExchRecipientTypeDetails: 4\n" } else { "" };
+    format!(
+        "dn: {}\nobjectClass: user\nsAMAccountName: u{n}\nuserPrincipalName: login{n:04}@x.example\n\
+         displayName: User Number {n}\nmail: user{n:04}@x.example\nproxyAddresses: SMTP:user{n:04}@x.example\n\
+         proxyAddresses: smtp:alias{n:04}@x.example\nproxyAddresses: SIP:user{n:04}@x.example\n\
+         legacyExchangeDN: /o=Corp/ou=First/cn=Recipients/cn=u{n}\nuserAccountControl: {control}\n{shared}\n",
+        dn(n)
+    )
+}
+
 fn entries() -> String {
     let mut ldif = String::new();
     for unit in ["Staff", "Groups"] {
         write!(ldif, "dn: OU={unit},{BASE}\nobjectClass: organizationalUnit\n\n").unwrap();
     }
-    for n in 0..USERS {
-        let control = if n % 50 == 0 { 546 } else { 544 };
-        write!(
-            ldif,
-            "dn: {}\nobjectClass: user\nsAMAccountName: u{n}\nuserPrincipalName: login{n:04}@x.example\n\
-             displayName: User Number {n}\nmail: user{n:04}@x.example\nproxyAddresses: SMTP:user{n:04}@x.example\n\
-             proxyAddresses: smtp:alias{n:04}@x.example\nproxyAddresses: SIP:user{n:04}@x.example\n\
-             legacyExchangeDN: /o=Corp/ou=First/cn=Recipients/cn=u{n}\nuserAccountControl: {control}\n",
-            dn(n)
-        )
-        .unwrap();
-        ldif.push_str(if n % 100 == 0 { "msExchRecipientTypeDetails: 4\n\n" } else { "\n" });
-    }
+    ldif.extend((0..USERS).map(user));
     // Without any address: a service account, which is nobody's.
     write!(ldif, "dn: CN=Service,OU=Staff,{BASE}\nobjectClass: user\nsAMAccountName: service\n\n").unwrap();
     let mut add = |name: &str, further: &str, members: &[String]| {
@@ -172,12 +190,13 @@ fn users_of_active_directory_are_read_filtered_changed_and_removed() {
     reads_everybody(&samba);
     knows_groups(&samba);
     tells_what_is_refused(&samba);
+    program::filters_are_told_with_reasons(&samba);
     follows_changes(&samba);
-    samba.daemon = None;
+    samba.stop();
     let error = read(&samba.settings(), &Filters::default()).unwrap_err();
     assert!(matches!(&error, SourceError::Unreachable(why) if why.contains("refused")), "{error}");
     samba.run();
-    assert_eq!(read_all("Samba, run again", &samba.settings(), &Filters::default()).len(), USERS - 1);
+    program::a_server_keeps_what_it_has(&mut samba);
 }
 
 fn reads_everybody(samba: &Samba) {
@@ -282,6 +301,7 @@ fn follows_changes(samba: &Samba) {
     assert!(!aliases(&after[&ann]).contains(&"alias0001@x.example") && !after.contains_key(&cid));
     let bob = &after[&bob];
     assert_eq!(bob.name, "Married");
+    samba.ldb("ldbadd", &user(3));
     let own = "x500:/o=Corp/ou=First/cn=Recipients/cn=u2";
     assert_eq!(
         aliases(bob),

@@ -110,7 +110,7 @@ fn entries() -> String {
          dn: ou=groups,{BASE}\nobjectClass: organizationalUnit\nou: groups\n\n"
     );
     for reader in [READER, LIMITED] {
-        let name = &reader[3..reader.find(',').unwrap()];
+        let name = reader.split(['=', ',']).nth(1).unwrap();
         write!(
             ldif,
             "dn: {reader}\nobjectClass: person\ncn: {name}\nsn: {name}\nuserPassword: {PASSWORD}\n\n"

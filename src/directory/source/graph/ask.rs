@@ -41,6 +41,8 @@ pub(super) struct Asker<'a> {
     go_on: &'a dyn Fn() -> bool,
     began: Instant,
     waited: Duration,
+    /// Which page of a collection is asked for, from 1; 0 is none.
+    page: u64,
     /// Something was had already.
     answered: bool,
     /// The place in a collection was lost: only from its first page on can it be read.
@@ -57,7 +59,8 @@ impl<'a> Asker<'a> {
         go_on: &'a dyn Fn() -> bool,
     ) -> Asker<'a> {
         let (began, waited) = (Instant::now(), Duration::ZERO);
-        Asker { links, tokens, patience, go_on, began, waited, answered: false, stale: false, requests: 0 }
+        let (page, answered, stale, requests) = (0, false, false, 0);
+        Asker { links, tokens, patience, go_on, began, waited, page, answered, stale, requests }
     }
 
     /// Reads a collection to its end and hands every entry over.
@@ -76,22 +79,26 @@ impl<'a> Asker<'a> {
         let mut link = first;
         let mut empty = 0;
         for number in 1..=PAGES_MAX {
+            self.page = number;
             let body = match self.get(&link, wanted)? {
                 Ok(body) => body,
                 Err(refusal) => {
                     self.stale = number > 1 && is_stale(&refusal);
-                    return Err(verdict(&refusal, wanted, number));
+                    return Err(self.verdict(&refusal, wanted));
                 }
             };
-            let incomplete =
-                |why: &str| Err(SourceError::Incomplete(format!("{}, page {number}: {why}", wanted.what)));
+            let place = self.place(wanted);
+            let incomplete = |why: &str| Err(SourceError::Incomplete(format!("{place}: {why}")));
             let page: Page<T> = match serde_json::from_slice(&body) {
                 Ok(page) => page,
                 Err(error) => return incomplete(&no_sense(&error, body.len())),
             };
             empty = if page.value.is_empty() { empty + 1 } else { 0 };
             page.value.into_iter().try_for_each(&mut each)?;
-            let Some(next) = page.next_link else { return Ok(()) };
+            let Some(next) = page.next_link else {
+                self.page = 0;
+                return Ok(());
+            };
             if empty > EMPTY_PAGES_MAX {
                 return incomplete(&format!("{EMPTY_PAGES_MAX} pages before it were empty"));
             }
@@ -134,7 +141,7 @@ impl<'a> Asker<'a> {
                     if !asks_for_patience(answer.status) {
                         return Ok(Err(refusal));
                     }
-                    let why = SourceError::Incomplete(format!("{}: {refusal}", wanted.what));
+                    let why = SourceError::Incomplete(format!("{}: {refusal}", self.place(wanted)));
                     (why, answer.retry_after, self.patience.retries)
                 }
                 Err(error @ (HttpError::Cut(_) | HttpError::Unreachable(_))) => {
@@ -152,6 +159,7 @@ impl<'a> Asker<'a> {
 
     /// Whether the reading ended because Graph had forgotten where it was; said once.
     pub(super) fn was_stale(&mut self) -> bool {
+        self.page = 0;
         std::mem::take(&mut self.stale)
     }
 
@@ -192,10 +200,25 @@ impl<'a> Asker<'a> {
             HttpError::Setup(why) => {
                 SourceError::Refused { said: why.clone(), advice: SETUP_ADVICE.to_owned() }
             }
-            HttpError::TooLong(_) => SourceError::TooLarge(format!("{}: {error}", wanted.what)),
+            HttpError::TooLong(_) => SourceError::TooLarge(format!("{}: {error}", self.place(wanted))),
             HttpError::Unreachable(why) if !self.answered => SourceError::Unreachable(why.clone()),
-            _ => SourceError::Incomplete(format!("{}: {error}", wanted.what)),
+            _ => SourceError::Incomplete(format!("{}: {error}", self.place(wanted))),
         }
+    }
+
+    /// What a refusal comes to: behind the first page something is missing, whatever the reason; before it nobody was let in.
+    fn verdict(&self, refusal: &Refusal, wanted: &Wanted<'_>) -> SourceError {
+        let said = format!("{}: {refusal}", self.place(wanted));
+        match refusal.status {
+            401 | 403 => refused(refusal, wanted, said),
+            400..=499 if self.page == 1 => refused(refusal, wanted, said),
+            _ => SourceError::Incomplete(said),
+        }
+    }
+
+    /// What is being asked for.
+    fn place(&self, wanted: &Wanted<'_>) -> String {
+        if self.page == 0 { wanted.what.to_owned() } else { format!("{}, page {}", wanted.what, self.page) }
     }
 
     fn look(&self) -> Result<(), SourceError> {
@@ -230,16 +253,6 @@ fn asks_for_patience(status: u16) -> bool {
 fn is_stale(refusal: &Refusal) -> bool {
     let forgotten = ["Directory_ExpiredPageToken", "DirectoryPageTokenNotFoundException"];
     refusal.status == 410 || forgotten.contains(&refusal.error.as_str())
-}
-
-/// What a refusal comes to: behind the first page something is missing, whatever the reason; before it nobody was let in.
-fn verdict(refusal: &Refusal, wanted: &Wanted<'_>, page: u64) -> SourceError {
-    let said = format!("{}, page {page}: {refusal}", wanted.what);
-    match refusal.status {
-        401 | 403 => refused(refusal, wanted, said),
-        400..=499 if page == 1 => refused(refusal, wanted, said),
-        _ => SourceError::Incomplete(said),
-    }
 }
 
 /// A refusal, with what to do.

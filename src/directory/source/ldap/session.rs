@@ -170,29 +170,32 @@ impl<'a> Session<'a> {
                 if item.is_ref() {
                     references.extend(entry::reference(item.0));
                 } else if !item.is_intermediate() {
-                    found.push(entry::read(item.0));
+                    match entry::read(item.0) {
+                        Ok(entry) => found.push(entry),
+                        Err(what) => return Ok(Err(what)),
+                    }
                 }
             }
-            Ok::<_, LdapError>((found, references, stream.finish().await))
+            Ok::<_, LdapError>(Ok((found, references, stream.finish().await)))
         };
         let read = unless_stopped(self.go_on, tokio::time::timeout_at(deadline, reading)).await?;
         let read = read.map_err(|_| fault::slow(asked.doing(), ANSWER_WAIT))?;
-        let (found, references, result) = read.map_err(|error| self.failed(&error, asked))?;
+        let malformed = |what: ber::Malformed| {
+            SourceError::Incomplete(format!("{}: the server sent {}", asked.doing(), what.0))
+        };
+        let read = read.map_err(|error| self.failed(&error, asked))?;
+        let (entries, references, result) = read.map_err(malformed)?;
         if matches!((result.rc, asked), (32, Asked::Member)) {
             return Ok(Page { entries: Vec::new(), references, cookie: Vec::new() });
         }
         if result.rc != 0 {
             return Err(fault::result(&result, self.settings, asked));
         }
-        let malformed = |what: ber::Malformed| {
-            SourceError::Incomplete(format!("{}: the server sent {}", asked.doing(), what.0))
-        };
         let mut controls = result.ctrls.iter().map(|control| &control.1);
         let value = controls
             .find(|control| control.ctype == PAGED_RESULTS)
             .and_then(|control| control.val.as_deref());
         let cookie = value.map(ber::cookie).transpose().map_err(malformed)?.unwrap_or_default();
-        let entries = found.into_iter().collect::<Result<_, _>>().map_err(malformed)?;
         Ok(Page { entries, references, cookie })
     }
 
