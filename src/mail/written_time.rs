@@ -291,7 +291,7 @@ mod tests {
         fn every_moment_is_read_back_from_each_form(seconds in 0..4_102_444_800_i64) {
             let at = Timestamp::from_unix_ms(seconds * 1_000);
             let text = at.to_string();
-            let number = |range: std::ops::Range<usize>| text[range].parse::<u32>().unwrap();
+            let number = |range: std::ops::Range<usize>| text.get(range).unwrap().parse::<u32>().unwrap();
             let (year, month, day) = (number(0..4), number(5..7), number(8..10));
             let (hour, minute, second) = (number(11..13), number(14..16), number(17..19));
             let half = if hour < 12 { "AM" } else { "PM" };
@@ -303,7 +303,7 @@ mod tests {
                 format!("{month:02}/{day:02}/{year} {hour:02}:{minute:02}:{second:02}"),
                 format!("{day:02}.{month:02}.{year} {hour:02}:{minute:02}:{second:02}"),
                 format!("{day:02}-{month:02}-{year} {hour:02}:{minute:02}:{second:02}"),
-                format!("{day} {} {year} {hour:02}:{minute:02}:{second:02} +0000", &name[..3]),
+                format!("{day} {} {year} {hour:02}:{minute:02}:{second:02} +0000", name.get(..3).unwrap()),
                 format!("{name} {day}, {year} {twelve}:{minute:02}:{second:02} {half}"),
             ] {
                 prop_assert_eq!(written_times(&written)[0], Some(at), "{}", written);
