@@ -81,11 +81,9 @@ fn roll(case: &Case, path: &Path) -> Roll {
         gone: former.gone,
         until: former.until,
     };
-    let mut roll = Roll::default();
-    roll.began = case.began.iter().map(|(text, at)| (AddressKey::of(text), *at)).collect();
-    roll.former = case.former.iter().map(tenure).collect();
-    roll.users = users;
-    roll
+    let began = case.began.iter().map(|(text, at)| (AddressKey::of(text), *at)).collect();
+    let former = case.former.iter().map(tenure).collect();
+    Roll { users, began, former, ..Roll::default() }
 }
 
 fn check(path: &Path) {

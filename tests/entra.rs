@@ -300,7 +300,7 @@ fn an_answer_that_is_not_whole_or_makes_no_sense_is_no_token() {
         (reply(Flaw::CutChunks(8_000)), false),
         // Cut chunks after all of it: still not whole.
         (reply(Flaw::CutChunks(whole.len())), false),
-        (Reply::json(200, &whole[..100]), false),
+        (Reply::json(200, whole.get(..100).unwrap()), false),
         (Reply::json(200, r#"{"access_token":"t","expires_in":"soon"}"#), false),
         (Reply::json(200, r#"{"access_token":"","expires_in":9}"#), false),
         (Reply::json(200, r#"{"access_token":"a\nb","expires_in":9}"#), false),

@@ -13,7 +13,6 @@ mod support;
 mod pulled;
 
 #[path = "support/http_double.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod http_double;
 
 #[path = "real/dovecot_server.rs"]

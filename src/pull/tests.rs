@@ -46,7 +46,7 @@ fn server(says: &[u8]) -> (DuplexStream, tokio::task::JoinHandle<Vec<u8>>) {
         };
         let mut heard = Vec::new();
         let hearing = async { reader.read_to_end(&mut heard).await };
-        let _ = tokio::join!(speaking, hearing);
+        let ((), _) = tokio::join!(speaking, hearing);
         heard
     });
     (ours, heard)

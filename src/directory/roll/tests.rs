@@ -48,7 +48,8 @@ fn what_the_first_reading_says_has_always_been_so() {
 #[test]
 fn a_new_users_addresses_are_theirs_from_then_on() {
     let ann = user("ann", &["ann@x.example"]);
-    let roll = history(&[(0, &[ann.clone()]), (5, &[ann, user("bob", &["bob@x.example"])])]);
+    let ann_alone = std::slice::from_ref(&ann);
+    let roll = history(&[(0, ann_alone), (5, &[ann.clone(), user("bob", &["bob@x.example"])])]);
     check(&roll, "bob@x.example", &[(4, None), (5, Some("bob"))]);
     check(&roll, "ann@x.example", &[(4, Some("ann"))]);
 }
