@@ -72,6 +72,7 @@ fn a_healthy_site_has_no_problem_and_nothing_stays_behind() {
                 "clock",
                 "directory",
                 "credential",
+                "pullers",
                 "gateway-mailbox",
                 "last-report",
                 "last-fetch",
