@@ -265,6 +265,31 @@ fn going_back_holds_what_the_directory_says_until_a_person_takes_it() {
     }
 }
 
+#[test]
+fn going_back_twice_goes_back_two_lists_and_never_to_what_was_gone_back_from() {
+    for kept in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let script = Script::new();
+        let mut directory = open(&script, kept.then_some(dir.path()));
+        for to in [2, 3, 4, 5] {
+            script.says(&people(0, to));
+            sync(&directory);
+        }
+        for (snapshot, users) in [(5, 4), (6, 3), (7, 2)] {
+            let report = directory.rollback("corp", None).unwrap();
+            assert_eq!((report.outcome, report.users), (Outcome::Applied { snapshot }, users));
+            if kept {
+                directory = open(&script, Some(dir.path()));
+            }
+        }
+        let refused = directory.rollback("corp", None).unwrap_err();
+        assert_eq!(refused, SyncRefusal::NoSuchSnapshot("before 1".to_owned()));
+        directory.apply_plan(&pending(&sync(&directory))).unwrap();
+        assert_eq!(directory.rollback("corp", None).unwrap().users, 2, "to 7, which is 1");
+        assert!(matches!(directory.rollback("corp", None), Err(SyncRefusal::NoSuchSnapshot(_))));
+    }
+}
+
 /// A directory that has begun to answer, and what makes it go on.
 fn blocked(script: &Script, says: Vec<Candidate>) -> (Receiver<()>, Sender<()>) {
     let (begun, has_begun) = channel();

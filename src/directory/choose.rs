@@ -9,6 +9,7 @@ use super::report::{
 };
 use super::roll::Roll;
 use super::snapshot::listed_key;
+use super::state::Header;
 use super::sync::{NotApplied, blank};
 use crate::config::Guard;
 use crate::mail::{AddressKey, Timestamp};
@@ -51,7 +52,7 @@ impl Directory {
         if base != in_force {
             return Err(SyncRefusal::Outdated { plan: plan.to_owned(), base, in_force });
         }
-        self.put_in_force(entry, pending.wanted, false)
+        self.put_in_force(entry, pending.wanted, None)
     }
 
     /// The lists of a source that can be gone back to, oldest first. Blocks on the disk.
@@ -63,7 +64,7 @@ impl Directory {
         let lists =
             lock(&entry.work.kept).lists().map_err(|error| SyncRefusal::Storage(error.to_string()))?;
         let in_force = lock(&entry.work.standing).number();
-        let summary = |header: super::state::Header| SnapshotSummary {
+        let summary = |header: Header| SnapshotSummary {
             number: header.number,
             taken_at: header.taken_at,
             users: header.users,
@@ -73,8 +74,8 @@ impl Directory {
         Ok(lists.into_iter().map(summary).collect())
     }
 
-    /// Goes back to the users of an earlier list: of this number, or the one before that in force. They become a new list; who had
-    /// which address in between stays on record. From then on what the source says waits for a person's word, until a plan is
+    /// Goes back to the users of an earlier list: of this number, or the one before that in force, or before the one that was
+    /// gone back to, when that was the last thing done. They become a new list; who had which address in between stays on record. From then on what the source says waits for a person's word, until a plan is
     /// applied. Blocks on the disk.
     ///
     /// # Errors
@@ -83,20 +84,19 @@ impl Directory {
         let entry = self.entry(source)?;
         let _busy = entry.work.begin(source)?;
         let in_force = lock(&entry.work.standing).number();
-        let wanted = {
+        let (number, wanted) = {
             let kept = lock(&entry.work.kept);
             let number = match to {
                 Some(number) => number,
                 None => {
                     let lists = kept.lists().map_err(|error| SyncRefusal::Storage(error.to_string()))?;
-                    let before = lists.iter().rev().find(|header| header.number < in_force);
-                    before.ok_or_else(|| SyncRefusal::NoSuchSnapshot(format!("before {in_force}")))?.number
+                    one_before(&lists, in_force)?
                 }
             };
             let wanted = kept.users_of(number).map_err(SyncRefusal::Storage)?;
-            wanted.ok_or_else(|| SyncRefusal::NoSuchSnapshot(number.to_string()))?
+            (number, wanted.ok_or_else(|| SyncRefusal::NoSuchSnapshot(number.to_string()))?)
         };
-        self.put_in_force(&entry, wanted, true)
+        self.put_in_force(&entry, wanted, Some(number))
     }
 
     /// What a person asked for is not measured by the guard.
@@ -104,14 +104,15 @@ impl Directory {
         &self,
         entry: &Arc<Entry>,
         wanted: Wanted,
-        held: bool,
+        back_to: Option<u64>,
     ) -> Result<SyncReport, SyncRefusal> {
+        let held = back_to.is_some();
         let began = Instant::now();
         let before = self.in_force(entry)?;
         let mut report = blank(entry, Trigger::Admin, before.as_deref());
         report.users = wanted.users.len();
         report.diff = Plan::of(before.as_deref(), &wanted, Guard::default(), held, now()).diff;
-        let snapshot = self.apply(entry, wanted, held).map_err(|error| match error {
+        let snapshot = self.apply(entry, wanted, back_to).map_err(|error| match error {
             NotApplied::Storage(error) => SyncRefusal::Storage(error.to_string()),
             NotApplied::Superseded => SyncRefusal::Superseded(entry.name().to_owned()),
         })?;
@@ -141,6 +142,21 @@ impl Directory {
         found.truncate(FOUND_MAX);
         found
     }
+}
+
+/// The list before the one in force, of these in ascending order. One that was gone back to is what it was then: between both
+/// stands what was gone back from.
+fn one_before(lists: &[Header], in_force: u64) -> Result<u64, SyncRefusal> {
+    let mut at = in_force;
+    for header in lists.iter().rev() {
+        if header.number == at {
+            at = header.back_to.unwrap_or(at).min(at);
+        }
+        if header.number < at {
+            return Ok(header.number);
+        }
+    }
+    Err(SyncRefusal::NoSuchSnapshot(format!("before {at}")))
 }
 
 fn find_in_force(entry: &Entry, roll: &Roll, key: &AddressKey, at: Timestamp, found: &mut Vec<FoundAddress>) {
