@@ -23,9 +23,9 @@
 //!   that was never read has no users, and what would have been theirs is kept under Unassigned.
 //! - What was not read to its end changes nothing. Neither does what cannot be kept on disk: a list is durable before it is in
 //!   force, and the last ten can be gone back to ([`Directory::rollback`]).
-//! - Nobody is taken away in numbers unasked. A reading in which too many users, their addresses or a whole domain are missing
-//!   becomes a plan, and what was in force stays until a person says yes ([`Directory::apply_plan`]). This holds for a
-//!   `users.toml`, too. Only a first reading has nothing to be measured by.
+//! - Nobody is taken away in numbers unasked. A reading in which too many users, their addresses or a whole domain are missing,
+//!   or too many addresses are another user's, becomes a plan, and what was in force stays until a person says yes
+//!   ([`Directory::apply_plan`]). This holds for a `users.toml`, too. Only a first reading has nothing to be measured by.
 //! - A user is who the source's id says, whatever name and addresses become. Who is gone keeps addresses for the grace period.
 //! - An address belongs to one user at a time: within a source whoever has it, then the first in its list; between sources the
 //!   earlier one's. Every further claim is listed as a [`Conflict`].
