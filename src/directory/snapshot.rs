@@ -9,6 +9,7 @@
 //!
 //! Looking up is one hash, two for what changed; making a snapshot is linear in the number of addresses.
 
+use super::ids::Ids;
 use super::past::{self, Held, Stretch};
 use super::roll::{Roll, Tenure};
 use super::x500::{self, X500_PREFIX};
@@ -116,8 +117,8 @@ impl User {
 pub enum Contested {
     /// An address. The later user goes without it.
     Address(AddressKey),
-    /// The id. The later user is left out whole: whether both are one person cannot be known, and guessing wrong
-    /// would show one's mail to the other.
+    /// The id, which an earlier source has for a user, or had for one who is gone and has no address in common. The later user is
+    /// left out whole: whether both are one person cannot be known, and guessing wrong would show one's mail to the other.
     Id(String),
 }
 
@@ -217,40 +218,37 @@ impl Snapshot {
     }
 
     /// A snapshot of what is in force of several sources. In what users both claim at a time, the earlier source wins, and within
-    /// one whoever [`Roll::contested`] names, else the earlier user; and any user it names wins over one who is gone.
+    /// one whoever [`Roll::contested`] names, else the earlier user; and any user it names wins over one who is gone. An id is of
+    /// whoever the earliest source has it for, or had: others of that id are left out, with their past (`ids.rs`).
     pub fn of_rolls<'a>(rolls: impl IntoIterator<Item = &'a Roll>) -> Snapshot {
         let rolls: Vec<&Roll> = rolls.into_iter().collect();
         let mut snapshot = Snapshot::default();
-        // Which list a user is of; whoever an earlier list names by the same id is the one who counts.
-        let mut list_of: HashMap<&str, usize> = HashMap::new();
+        let ids = Ids::of(&rolls);
         for (list, roll) in rolls.iter().enumerate() {
             for user in &roll.users {
-                list_of.entry(&user.id).or_insert(list);
-                snapshot.add(user, list, roll);
+                snapshot.add(user, list, roll, &ids);
             }
         }
         let mut gone: HashMap<&str, usize> = HashMap::new();
         for (list, roll) in rolls.iter().enumerate() {
-            for tenure in &roll.former {
-                if *list_of.entry(&tenure.user.id).or_insert(list) >= list {
-                    snapshot.add_former(tenure, list);
-                    snapshot.add_gone(tenure, &mut gone);
-                }
+            for tenure in roll.former.iter().filter(|tenure| ids.has_past_of(list, &tenure.user.id)) {
+                snapshot.add_former(tenure, list);
+                snapshot.add_gone(tenure, &mut gone);
             }
         }
         snapshot.past.values_mut().for_each(past::settle);
         snapshot
     }
 
-    fn add(&mut self, user: &Arc<User>, list: usize, roll: &Roll) {
+    fn add(&mut self, user: &Arc<User>, list: usize, roll: &Roll, ids: &Ids<'_>) {
         let conflict = |contested, kept_by: &str| Conflict {
             contested,
             kept_by: kept_by.to_owned(),
             refused_to: user.id.clone(),
             list,
         };
-        if let Some(first) = self.user(&user.id) {
-            let conflict = conflict(Contested::Id(user.id.clone()), &first.id);
+        if !ids.has_user(list, &user.id) || self.user(&user.id).is_some() {
+            let conflict = conflict(Contested::Id(user.id.clone()), &user.id);
             self.conflicts.push(conflict);
             return;
         }
@@ -261,7 +259,9 @@ impl Snapshot {
         for (address, text) in (0..).zip(user.addresses()) {
             let key = listed_key(text);
             let from = roll.began.get(&key).copied();
-            let other = roll.contested.get(&key).filter(|holder| **holder != user.id);
+            // Who is left out holds nothing.
+            let other =
+                roll.contested.get(&key).filter(|holder| **holder != user.id && ids.has_user(list, holder));
             match self.by_address.get(&key).copied() {
                 None if other.is_some() => {
                     let kept = other.map(|holder| conflict(Contested::Address(key), holder));
@@ -571,6 +571,54 @@ mod tests {
         let refused: Vec<(&str, &str)> =
             snapshot.conflicts().iter().map(|c| (c.kept_by.as_str(), c.refused_to.as_str())).collect();
         assert_eq!(refused, [("b", "a"), ("b", "c")]);
+    }
+
+    #[test]
+    fn an_id_that_was_somebodys_in_an_earlier_source_is_not_anothers_in_a_later_one() {
+        let ann = || user("7", &["ann@x.example"]);
+        let in_grace = roll(Vec::new(), &[], vec![tenure(ann(), "ann@x.example", None, Some(10), 40)]);
+        let bob = list(vec![user("7", &["bob@y.example"])]);
+        let snapshot = Snapshot::of_rolls([&in_grace, &bob]);
+        let key = AddressKey::of("ann@x.example");
+        let found = snapshot.find_at(&key, Timestamp::from_unix_ms(20)).unwrap();
+        assert_eq!(found.user.primary.as_str(), "ann@x.example", "not the later source's");
+        assert!(snapshot.find(&AddressKey::of("bob@y.example")).is_none());
+        let told: Vec<String> = snapshot.conflicts().iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["user id 7 stands in two sources: the later user is left out"]);
+        assert_eq!(snapshot.conflicts()[0].list, 1);
+
+        // Who takes an address along is the same person, and takes the past along too.
+        let moved = list(vec![user("7", &["ann@z.example", "Ann@x.example"])]);
+        let snapshot = Snapshot::of_rolls([&in_grace, &moved]);
+        assert_eq!(snapshot.find(&AddressKey::of("ann@z.example")).unwrap().id, "7");
+        assert!(snapshot.conflicts().is_empty() && snapshot.gone().is_empty());
+        let back = Snapshot::of_rolls([
+            &list(vec![ann()]),
+            &roll(
+                Vec::new(),
+                &[],
+                vec![
+                    tenure(ann(), "ann@x.example", None, Some(10), 10),
+                    tenure(ann(), "ann@old.example", None, Some(10), 40),
+                ],
+            ),
+        ]);
+        whose(&back, "ann@old.example", &[(9, Some("7")), (39, Some("7")), (40, None)]);
+    }
+
+    #[test]
+    fn an_address_whose_holder_is_left_out_is_of_the_next_who_claims_it() {
+        let first = list(vec![user("7", &["ann@x.example"])]);
+        let claim = |id: &str| user(id, &[&format!("{id}@y.example"), "info@y.example"]);
+        let contested = [(AddressKey::of("info@y.example"), "7".to_owned())].into();
+        let second = Roll { contested, ..list(vec![claim("7"), claim("8"), claim("9")]) };
+        let snapshot = Snapshot::of_rolls([&first, &second]);
+        whose(&snapshot, "info@y.example", &[(0, Some("8"))]);
+        let refused: Vec<(&str, &str)> =
+            snapshot.conflicts().iter().map(|c| (c.kept_by.as_str(), c.refused_to.as_str())).collect();
+        assert_eq!(refused, [("7", "7"), ("8", "9")]);
+        let alone = Snapshot::of_rolls([&second]);
+        whose(&alone, "info@y.example", &[(0, Some("7"))]);
     }
 
     #[test]
