@@ -461,7 +461,7 @@ fn an_address_can_be_asked_for_with_everything_known_of_it() {
             ("corp", "bob", false),
             ("corp", "kim", false),
             ("corp", "ann", true),
-            ("other", "o", true),
+            ("other", "o", false),
             ("other", "g", false)
         ]
     );
@@ -472,4 +472,36 @@ fn an_address_can_be_asked_for_with_everything_known_of_it() {
     assert!(matches!(claims[3], Claim::Owner { since: None }));
     assert!(matches!(claims[4], Claim::FilteredOut { reason } if reason.contains("guest")));
     assert!(directory.find("nobody@x.example", None).is_empty());
+}
+
+#[test]
+fn of_everything_known_of_an_address_what_mail_of_the_moment_follows_is_marked() {
+    let scripts = [Script::new(), Script::new()];
+    let directory = open_all(&[configured("corp"), configured("other")], None, &scripts);
+    let other = |says: &[Candidate]| {
+        scripts[1].says(says);
+        directory.sync("other", SyncMode::Apply, Trigger::Schedule, &|| true).unwrap()
+    };
+    let marked = |address: &str, at: Option<Timestamp>| {
+        let found = directory.find(address, at);
+        let marked = found.iter().filter(|found| found.then);
+        marked.map(|found| (found.source.clone(), found.id.clone())).collect::<Vec<_>>()
+    };
+    let is = |source: &str, id: &str| vec![(source.to_owned(), id.to_owned())];
+    scripts[0].says(&[person("ann", &["ann@x.example", "info@x.example"]), person("7", &["7@x.example"])]);
+    sync(&directory);
+    // Gone, and still kept by her in the one source; the other has it for somebody.
+    scripts[0].says(&[person("7", &["7@x.example"])]);
+    sync(&directory);
+    assert_eq!(marked("info@x.example", None), is("corp", "ann"), "in the grace period");
+    other(&[person("bob", &["bob@y.example", "info@x.example"]), person("7", &["new@y.example"])]);
+    assert_eq!(marked("Info@x.example", None), is("other", "bob"));
+    assert_eq!(marked("ann@x.example", None), is("corp", "ann"));
+    // The other source's user of that id is left out.
+    assert_eq!(marked("new@y.example", None), []);
+    assert_eq!(directory.find("new@y.example", None)[0].claim, Claim::LeftOut);
+    // Who had it first later, when nobody did then.
+    let long_ago = Timestamp::from_unix_ms(0);
+    other(&[person("bob", &["bob@y.example", "info@x.example"]), person("kim", &["kim@y.example"])]);
+    assert_eq!(marked("kim@y.example", Some(long_ago)), is("other", "kim"));
 }

@@ -182,6 +182,8 @@ pub struct Found<'a> {
     pub form: Form,
     /// By what right, at the moment that was asked for.
     pub held: Held,
+    /// By which of the merged lists, counted from 0.
+    pub(super) list: usize,
 }
 
 /// A user whom no source names any more.
@@ -356,7 +358,7 @@ impl Snapshot {
     fn found(&self, owner: &Owner, form: Form) -> Option<Found<'_>> {
         let user = self.users.get(owner.user as usize)?;
         let proxy = user.addresses().nth(owner.address as usize)?;
-        Some(Found { user, proxy, form, held: Held::Plainly })
+        Some(Found { user, proxy, form, held: Held::Plainly, list: usize::from(owner.list) })
     }
 
     /// The user to whom a message of this moment belongs: who had the address then, of the sources in their order; else who was
@@ -369,7 +371,7 @@ impl Snapshot {
             return self.found(owner, form);
         }
         let (stretch, held) = past::held_at(self.past.get(key)?, at)?;
-        Some(Found { user: &stretch.user, proxy: &stretch.proxy, form, held })
+        Some(Found { user: &stretch.user, proxy: &stretch.proxy, form, held, list: stretch.list })
     }
 
     /// Every user, in the order of the sources.
