@@ -265,6 +265,31 @@ fn going_back_holds_what_the_directory_says_until_a_person_takes_it() {
     }
 }
 
+#[test]
+fn going_back_twice_goes_back_two_lists_and_never_to_what_was_gone_back_from() {
+    for kept in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let script = Script::new();
+        let mut directory = open(&script, kept.then_some(dir.path()));
+        for to in [2, 3, 4, 5] {
+            script.says(&people(0, to));
+            sync(&directory);
+        }
+        for (snapshot, users) in [(5, 4), (6, 3), (7, 2)] {
+            let report = directory.rollback("corp", None).unwrap();
+            assert_eq!((report.outcome, report.users), (Outcome::Applied { snapshot }, users));
+            if kept {
+                directory = open(&script, Some(dir.path()));
+            }
+        }
+        let refused = directory.rollback("corp", None).unwrap_err();
+        assert_eq!(refused, SyncRefusal::NoSuchSnapshot("before 1".to_owned()));
+        directory.apply_plan(&pending(&sync(&directory))).unwrap();
+        assert_eq!(directory.rollback("corp", None).unwrap().users, 2, "to 7, which is 1");
+        assert!(matches!(directory.rollback("corp", None), Err(SyncRefusal::NoSuchSnapshot(_))));
+    }
+}
+
 /// A directory that has begun to answer, and what makes it go on.
 fn blocked(script: &Script, says: Vec<Candidate>) -> (Receiver<()>, Sender<()>) {
     let (begun, has_begun) = channel();
@@ -436,7 +461,7 @@ fn an_address_can_be_asked_for_with_everything_known_of_it() {
             ("corp", "bob", false),
             ("corp", "kim", false),
             ("corp", "ann", true),
-            ("other", "o", true),
+            ("other", "o", false),
             ("other", "g", false)
         ]
     );
@@ -447,4 +472,36 @@ fn an_address_can_be_asked_for_with_everything_known_of_it() {
     assert!(matches!(claims[3], Claim::Owner { since: None }));
     assert!(matches!(claims[4], Claim::FilteredOut { reason } if reason.contains("guest")));
     assert!(directory.find("nobody@x.example", None).is_empty());
+}
+
+#[test]
+fn of_everything_known_of_an_address_what_mail_of_the_moment_follows_is_marked() {
+    let scripts = [Script::new(), Script::new()];
+    let directory = open_all(&[configured("corp"), configured("other")], None, &scripts);
+    let other = |says: &[Candidate]| {
+        scripts[1].says(says);
+        directory.sync("other", SyncMode::Apply, Trigger::Schedule, &|| true).unwrap()
+    };
+    let marked = |address: &str, at: Option<Timestamp>| {
+        let found = directory.find(address, at);
+        let marked = found.iter().filter(|found| found.then);
+        marked.map(|found| (found.source.clone(), found.id.clone())).collect::<Vec<_>>()
+    };
+    let is = |source: &str, id: &str| vec![(source.to_owned(), id.to_owned())];
+    scripts[0].says(&[person("ann", &["ann@x.example", "info@x.example"]), person("7", &["7@x.example"])]);
+    sync(&directory);
+    // Gone, and still kept by her in the one source; the other has it for somebody.
+    scripts[0].says(&[person("7", &["7@x.example"])]);
+    sync(&directory);
+    assert_eq!(marked("info@x.example", None), is("corp", "ann"), "in the grace period");
+    other(&[person("bob", &["bob@y.example", "info@x.example"]), person("7", &["new@y.example"])]);
+    assert_eq!(marked("Info@x.example", None), is("other", "bob"));
+    assert_eq!(marked("ann@x.example", None), is("corp", "ann"));
+    // The other source's user of that id is left out.
+    assert_eq!(marked("new@y.example", None), []);
+    assert_eq!(directory.find("new@y.example", None)[0].claim, Claim::LeftOut);
+    // Who had it first later, when nobody did then.
+    let long_ago = Timestamp::from_unix_ms(0);
+    other(&[person("bob", &["bob@y.example", "info@x.example"]), person("kim", &["kim@y.example"])]);
+    assert_eq!(marked("kim@y.example", Some(long_ago)), is("other", "kim"));
 }

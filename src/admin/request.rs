@@ -218,7 +218,7 @@ pub enum Request {
     RollBackUsers {
         /// Of which source.
         source: String,
-        /// Which one; the one before that in force when absent.
+        /// Which one; the one before that in force when absent, or before the one gone back to last.
         to: Option<u64>,
     },
     /// Whose an address is, was, and who wanted it.

@@ -448,7 +448,8 @@ pub(super) enum UserCommand {
     /// Read users from where they come from, and put what changed in force
     #[command(
         after_help = "What could not be read whole is never applied. A list that is empty, much smaller than before, \
-                            or without a domain that was there becomes a plan: it waits for --apply PLAN, and until then those \
+                            without a domain that was there, or in which many addresses are another user's \
+                            becomes a plan: it waits for --apply PLAN, and until then those \
                             before stay. Nothing that is stored is touched. What the running server has begun goes on when \
                             this is interrupted. Exit codes: 0 done; 3 a source could not be read, its users stay; 4 a plan \
                             waits, or would."

@@ -49,8 +49,10 @@ pub(super) fn find(settings: &Settings, arguments: FindArguments, json: bool) ->
     super::ask(settings, request, json, |response| match response {
         Response::FoundAddresses(found) => {
             let lines: String = found.iter().map(found_text).collect();
-            let legend =
-                at.map_or_else(|| "(* has it now)".to_owned(), |at| format!("(* had it at {})", time(at)));
+            let legend = at.map_or_else(
+                || "(* mail of now goes there)".to_owned(),
+                |at| format!("(* mail of {} goes there)", time(at)),
+            );
             format!("{lines}{legend}\n")
         }
         _ => String::new(),
@@ -246,6 +248,9 @@ fn found_text(found: &FoundAddress) -> String {
             format!("{verb} {who}'s, {from}until {}{gone}", time(*until))
         }
         Claim::Refused { kept_by } => format!("is wanted for {who} too, and {} keeps it", safe(kept_by)),
+        Claim::LeftOut => {
+            format!("is {who}'s, who is left out: an earlier source has or had a user of this id")
+        }
         Claim::FilteredOut { reason } => format!("is {who}'s, who is no user: {}", safe(reason)),
     };
     let then = if found.then { "* " } else { "  " };

@@ -171,7 +171,8 @@ impl Default for Filters {
 /// What is too large a change to be applied by itself. An empty list and the disappearance of a whole domain always are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// `max_removed`: so many users may go at once, or [`Guard::max_removed_percent`] of them, whichever is more. Default 5.
+    /// `max_removed`: so many users may go at once, or [`Guard::max_removed_percent`] of them, whichever is more. Default 5. As many
+    /// may lose addresses to nobody, and as many to other users.
     pub max_removed: u32,
     /// `max_removed_percent`: 0 to 100. Default 10.
     pub max_removed_percent: u8,

@@ -3,16 +3,19 @@
 use super::entry::Entry;
 use super::live::Directory;
 use super::merged::lock;
+use super::past::Held;
 use super::plan::{Plan, Wanted};
 use super::report::{
     Claim, FoundAddress, Outcome, PlanSummary, SnapshotSummary, SyncRefusal, SyncReport, Trigger,
 };
 use super::roll::Roll;
-use super::snapshot::listed_key;
+use super::snapshot::{Contested, Found, Snapshot, listed_key};
+use super::state::Header;
 use super::sync::{NotApplied, blank};
 use crate::config::Guard;
 use crate::mail::{AddressKey, Timestamp};
 use crate::observe::now;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -51,7 +54,7 @@ impl Directory {
         if base != in_force {
             return Err(SyncRefusal::Outdated { plan: plan.to_owned(), base, in_force });
         }
-        self.put_in_force(entry, pending.wanted, false)
+        self.put_in_force(entry, pending.wanted, None)
     }
 
     /// The lists of a source that can be gone back to, oldest first. Blocks on the disk.
@@ -63,7 +66,7 @@ impl Directory {
         let lists =
             lock(&entry.work.kept).lists().map_err(|error| SyncRefusal::Storage(error.to_string()))?;
         let in_force = lock(&entry.work.standing).number();
-        let summary = |header: super::state::Header| SnapshotSummary {
+        let summary = |header: Header| SnapshotSummary {
             number: header.number,
             taken_at: header.taken_at,
             users: header.users,
@@ -73,8 +76,8 @@ impl Directory {
         Ok(lists.into_iter().map(summary).collect())
     }
 
-    /// Goes back to the users of an earlier list: of this number, or the one before that in force. They become a new list; who had
-    /// which address in between stays on record. From then on what the source says waits for a person's word, until a plan is
+    /// Goes back to the users of an earlier list: of this number, or the one before that in force, or before the one that was
+    /// gone back to, when that was the last thing done. They become a new list; who had which address in between stays on record. From then on what the source says waits for a person's word, until a plan is
     /// applied. Blocks on the disk.
     ///
     /// # Errors
@@ -83,20 +86,19 @@ impl Directory {
         let entry = self.entry(source)?;
         let _busy = entry.work.begin(source)?;
         let in_force = lock(&entry.work.standing).number();
-        let wanted = {
+        let (number, wanted) = {
             let kept = lock(&entry.work.kept);
             let number = match to {
                 Some(number) => number,
                 None => {
                     let lists = kept.lists().map_err(|error| SyncRefusal::Storage(error.to_string()))?;
-                    let before = lists.iter().rev().find(|header| header.number < in_force);
-                    before.ok_or_else(|| SyncRefusal::NoSuchSnapshot(format!("before {in_force}")))?.number
+                    one_before(&lists, in_force)?
                 }
             };
             let wanted = kept.users_of(number).map_err(SyncRefusal::Storage)?;
-            wanted.ok_or_else(|| SyncRefusal::NoSuchSnapshot(number.to_string()))?
+            (number, wanted.ok_or_else(|| SyncRefusal::NoSuchSnapshot(number.to_string()))?)
         };
-        self.put_in_force(&entry, wanted, true)
+        self.put_in_force(&entry, wanted, Some(number))
     }
 
     /// What a person asked for is not measured by the guard.
@@ -104,14 +106,15 @@ impl Directory {
         &self,
         entry: &Arc<Entry>,
         wanted: Wanted,
-        held: bool,
+        back_to: Option<u64>,
     ) -> Result<SyncReport, SyncRefusal> {
+        let held = back_to.is_some();
         let began = Instant::now();
         let before = self.in_force(entry)?;
         let mut report = blank(entry, Trigger::Admin, before.as_deref());
         report.users = wanted.users.len();
         report.diff = Plan::of(before.as_deref(), &wanted, Guard::default(), held, now()).diff;
-        let snapshot = self.apply(entry, wanted, held).map_err(|error| match error {
+        let snapshot = self.apply(entry, wanted, back_to).map_err(|error| match error {
             NotApplied::Storage(error) => SyncRefusal::Storage(error.to_string()),
             NotApplied::Superseded => SyncRefusal::Superseded(entry.name().to_owned()),
         })?;
@@ -125,47 +128,105 @@ impl Directory {
     }
 
     /// Everything that is known of an address, in the order of the sources: whose it is, whose it was, who else claims it, and who
-    /// has it and is no user. `at` is the moment that [`FoundAddress::then`] speaks of; without one, now. Looks through everything.
+    /// has it and is no user. `at` is the moment that [`FoundAddress::then`] speaks of, as [`Snapshot::find_at`] does of all sources
+    /// together; without one, now. Looks through everything.
     pub fn find(&self, address: &str, at: Option<Timestamp>) -> Vec<FoundAddress> {
         let key = listed_key(address);
         let at = at.unwrap_or_else(now);
         let state = self.current.load_full();
+        let everyone = state.everyone();
+        let owner = everyone.find_at(&AddressKey::of(address), at);
         let mut found = Vec::new();
-        for (entry, roll) in state.entries.iter().zip(&state.rolls) {
+        for (place, (entry, roll)) in state.entries.iter().zip(&state.rolls).enumerate() {
+            let first = found.len();
             if let Some(roll) = roll {
-                find_in_force(entry, roll, &key, at, &mut found);
-                find_former(entry, roll, &key, at, &mut found);
+                find_in_force(entry, roll, &key, &left_out(&everyone, place), &mut found);
+                find_former(entry, roll, &key, &mut found);
             }
             find_dropped(entry, &key, &mut found);
+            if let Some(owner) = owner.filter(|owner| owner.list == place)
+                && let Some(found) = found.iter_mut().skip(first).find(|found| is_of(found, &owner))
+            {
+                found.then = true;
+            }
         }
         found.truncate(FOUND_MAX);
         found
     }
 }
 
-fn find_in_force(entry: &Entry, roll: &Roll, key: &AddressKey, at: Timestamp, found: &mut Vec<FoundAddress>) {
-    let mut first: Option<&str> = roll.contested.get(key).map(String::as_str);
+/// The list before the one in force, of these in ascending order. One that was gone back to is what it was then: between both
+/// stands what was gone back from.
+fn one_before(lists: &[Header], in_force: u64) -> Result<u64, SyncRefusal> {
+    let mut at = in_force;
+    for header in lists.iter().rev() {
+        if header.number == at {
+            at = header.back_to.unwrap_or(at).min(at);
+        }
+        if header.number < at {
+            return Ok(header.number);
+        }
+    }
+    Err(SyncRefusal::NoSuchSnapshot(format!("before {at}")))
+}
+
+/// Ids of a source's users who are left out.
+fn left_out(everyone: &Snapshot, place: usize) -> HashSet<&str> {
+    let of_source = everyone.conflicts().iter().filter(|conflict| conflict.list == place);
+    let ids = of_source.filter(|conflict| matches!(conflict.contested, Contested::Id(_)));
+    ids.map(|conflict| conflict.refused_to.as_str()).collect()
+}
+
+/// Whether this is the claim by which the owner has the address.
+fn is_of(found: &FoundAddress, owner: &Found<'_>) -> bool {
+    let is_by = match (owner.held, &found.claim) {
+        (Held::Plainly, Claim::Owner { .. }) => true,
+        (Held::Until(end), Claim::Former { gone, until, .. }) => {
+            gone.map_or(*until, |gone| gone.min(*until)) == end
+        }
+        (Held::Grace { gone, until }, Claim::Former { gone: Some(left), until: kept, .. }) => {
+            (gone, until) == (*left, *kept)
+        }
+        (Held::Since(from), Claim::Owner { since } | Claim::Former { from: since, .. }) => {
+            *since == Some(from)
+        }
+        _ => false,
+    };
+    is_by && found.id == owner.user.id
+}
+
+fn find_in_force(
+    entry: &Entry,
+    roll: &Roll,
+    key: &AddressKey,
+    left_out: &HashSet<&str>,
+    found: &mut Vec<FoundAddress>,
+) {
+    let mut first = roll.contested.get(key).map(String::as_str).filter(|holder| !left_out.contains(holder));
     for user in &roll.users {
         let Some(address) = user.addresses().find(|text| listed_key(text) == *key) else { continue };
-        let holder = *first.get_or_insert(&user.id);
-        let claim = if holder == user.id {
-            Claim::Owner { since: roll.began.get(key).copied() }
+        let claim = if left_out.contains(user.id.as_str()) {
+            Claim::LeftOut
         } else {
-            Claim::Refused { kept_by: holder.to_owned() }
+            let holder = *first.get_or_insert(&user.id);
+            if holder == user.id {
+                Claim::Owner { since: roll.began.get(key).copied() }
+            } else {
+                Claim::Refused { kept_by: holder.to_owned() }
+            }
         };
-        let then = matches!(&claim, Claim::Owner { since } if since.is_none_or(|since| since <= at));
         found.push(FoundAddress {
             source: entry.name().to_owned(),
             id: user.id.clone(),
             name: user.name.clone(),
             address: address.to_owned(),
             claim,
-            then,
+            then: false,
         });
     }
 }
 
-fn find_former(entry: &Entry, roll: &Roll, key: &AddressKey, at: Timestamp, found: &mut Vec<FoundAddress>) {
+fn find_former(entry: &Entry, roll: &Roll, key: &AddressKey, found: &mut Vec<FoundAddress>) {
     let had = roll.former.iter().filter(|tenure| tenure.key() == *key);
     found.extend(had.map(|tenure| FoundAddress {
         source: entry.name().to_owned(),
@@ -173,7 +234,7 @@ fn find_former(entry: &Entry, roll: &Roll, key: &AddressKey, at: Timestamp, foun
         name: tenure.user.name.clone(),
         address: tenure.address.clone(),
         claim: Claim::Former { from: tenure.from, gone: tenure.gone, until: tenure.until },
-        then: tenure.covers(at),
+        then: false,
     }));
 }
 

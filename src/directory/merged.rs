@@ -60,6 +60,13 @@ impl State {
         Arc::clone(snapshots.entry(set).or_insert_with(|| Arc::new(merge(&self.rolls, set))))
     }
 
+    /// What all sources say together, whichever gateway mailboxes they serve. Linear in what they say unless one is served by all.
+    pub(super) fn everyone(&self) -> Arc<Snapshot> {
+        let all = (0..self.entries.len()).fold(SourceSet::default(), SourceSet::with);
+        let had = lock(&self.snapshots).get(&all).map(Arc::clone);
+        had.unwrap_or_else(|| Arc::new(merge(&self.rolls, all)))
+    }
+
     /// Claims of a source's users that are not granted in any snapshot, each once.
     pub(super) fn conflicts(&self, source: usize) -> Vec<Conflict> {
         let snapshots = lock(&self.snapshots);

@@ -142,6 +142,16 @@ pub enum Alarm {
         /// So many may at once.
         limit: usize,
     },
+    /// Too many users who stay have lost an address to another user: so it looks when ids are not the users' own but, say, the
+    /// numbers of rows in a table that got one more.
+    AddressesMoved {
+        /// So many users have lost one.
+        users: usize,
+        /// Of so many in force.
+        of: usize,
+        /// So many may at once.
+        limit: usize,
+    },
     /// Of some domains, nobody is left.
     Domains {
         /// The first ones, sorted.
@@ -160,6 +170,7 @@ impl Alarm {
             Alarm::Empty { .. } => "empty",
             Alarm::Removed { .. } => "removed",
             Alarm::AddressesLost { .. } => "addresses-lost",
+            Alarm::AddressesMoved { .. } => "addresses-moved",
             Alarm::Domains { .. } => "domains",
             Alarm::Held => "held",
         }
@@ -175,6 +186,9 @@ impl fmt::Display for Alarm {
             }
             Alarm::AddressesLost { users, of, limit } => {
                 write!(f, "{users} of {of} users would lose addresses, and {limit} may at once")
+            }
+            Alarm::AddressesMoved { users, of, limit } => {
+                write!(f, "{users} of {of} users would lose addresses to others, and {limit} may at once")
             }
             Alarm::Domains { domains, count } => {
                 write!(f, "nobody would be left of {}", domains.join(", "))?;
@@ -229,6 +243,13 @@ fn alarms(before: &Roll, wanted: &Wanted, after: &Holders<'_>, diff: &Diff, guar
     if users > limit {
         why.push(Alarm::AddressesLost { users, of, limit });
     }
+    // Each of them has lost one address at least.
+    if diff.addresses_moved.count > limit {
+        let users = outdone(before, wanted, after);
+        if users > limit {
+            why.push(Alarm::AddressesMoved { users, of, limit });
+        }
+    }
     let left = domains(&wanted.users);
     let gone: BTreeSet<String> = domains(&before.users).difference(&left).cloned().collect();
     if !gone.is_empty() {
@@ -247,6 +268,17 @@ fn losers(before: &Roll, wanted: &Wanted, after: &Holders<'_>) -> usize {
         })
     };
     before.users.iter().filter(lost).count()
+}
+
+/// Users who stay and have lost an address that leads to another user now.
+fn outdone(before: &Roll, wanted: &Wanted, after: &Holders<'_>) -> usize {
+    let stays: HashSet<&str> = wanted.users.iter().map(|user| user.id.as_str()).collect();
+    let had = Holders::of(&before.users, &before.contested);
+    let losers = had.iter().filter_map(|(key, from)| {
+        let is_anothers = after.holder(key).is_some_and(|to| to.id != from.id);
+        (is_anothers && stays.contains(from.id.as_str())).then_some(from.id.as_str())
+    });
+    losers.collect::<HashSet<_>>().len()
 }
 
 /// The domains that users have addresses in.

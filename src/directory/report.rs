@@ -326,7 +326,8 @@ pub struct FoundAddress {
     /// How it is theirs, or why not.
     #[serde(flatten)]
     pub claim: Claim,
-    /// Whether it was theirs at the time that was asked for; at no other time than now, whether it is.
+    /// Whether mail of the time that was asked for goes to this user by this claim, or mail of now when none was: at most one is so.
+    /// By what all sources say together; a gateway mailbox that some do not serve may give it to another.
     pub then: bool,
 }
 
@@ -353,6 +354,8 @@ pub enum Claim {
         /// Id of the user who has it.
         kept_by: String,
     },
+    /// The directory lists it for this user, who is left out: an earlier source has, or had, the id for another.
+    LeftOut,
     /// It is in the directory, of somebody who is no user.
     FilteredOut {
         /// Why.

@@ -9,6 +9,7 @@
 //!
 //! Looking up is one hash, two for what changed; making a snapshot is linear in the number of addresses.
 
+use super::ids::Ids;
 use super::past::{self, Held, Stretch};
 use super::roll::{Roll, Tenure};
 use super::x500::{self, X500_PREFIX};
@@ -116,8 +117,8 @@ impl User {
 pub enum Contested {
     /// An address. The later user goes without it.
     Address(AddressKey),
-    /// The id. The later user is left out whole: whether both are one person cannot be known, and guessing wrong
-    /// would show one's mail to the other.
+    /// The id, which an earlier source has for a user, or had for one who is gone and has no address in common. The later user is
+    /// left out whole: whether both are one person cannot be known, and guessing wrong would show one's mail to the other.
     Id(String),
 }
 
@@ -181,6 +182,8 @@ pub struct Found<'a> {
     pub form: Form,
     /// By what right, at the moment that was asked for.
     pub held: Held,
+    /// By which of the merged lists, counted from 0.
+    pub(super) list: usize,
 }
 
 /// A user whom no source names any more.
@@ -217,40 +220,37 @@ impl Snapshot {
     }
 
     /// A snapshot of what is in force of several sources. In what users both claim at a time, the earlier source wins, and within
-    /// one whoever [`Roll::contested`] names, else the earlier user; and any user it names wins over one who is gone.
+    /// one whoever [`Roll::contested`] names, else the earlier user; and any user it names wins over one who is gone. An id is of
+    /// whoever the earliest source has it for, or had: others of that id are left out, with their past (`ids.rs`).
     pub fn of_rolls<'a>(rolls: impl IntoIterator<Item = &'a Roll>) -> Snapshot {
         let rolls: Vec<&Roll> = rolls.into_iter().collect();
         let mut snapshot = Snapshot::default();
-        // Which list a user is of; whoever an earlier list names by the same id is the one who counts.
-        let mut list_of: HashMap<&str, usize> = HashMap::new();
+        let ids = Ids::of(&rolls);
         for (list, roll) in rolls.iter().enumerate() {
             for user in &roll.users {
-                list_of.entry(&user.id).or_insert(list);
-                snapshot.add(user, list, roll);
+                snapshot.add(user, list, roll, &ids);
             }
         }
         let mut gone: HashMap<&str, usize> = HashMap::new();
         for (list, roll) in rolls.iter().enumerate() {
-            for tenure in &roll.former {
-                if *list_of.entry(&tenure.user.id).or_insert(list) >= list {
-                    snapshot.add_former(tenure, list);
-                    snapshot.add_gone(tenure, &mut gone);
-                }
+            for tenure in roll.former.iter().filter(|tenure| ids.has_past_of(list, &tenure.user.id)) {
+                snapshot.add_former(tenure, list);
+                snapshot.add_gone(tenure, &mut gone);
             }
         }
         snapshot.past.values_mut().for_each(past::settle);
         snapshot
     }
 
-    fn add(&mut self, user: &Arc<User>, list: usize, roll: &Roll) {
+    fn add(&mut self, user: &Arc<User>, list: usize, roll: &Roll, ids: &Ids<'_>) {
         let conflict = |contested, kept_by: &str| Conflict {
             contested,
             kept_by: kept_by.to_owned(),
             refused_to: user.id.clone(),
             list,
         };
-        if let Some(first) = self.user(&user.id) {
-            let conflict = conflict(Contested::Id(user.id.clone()), &first.id);
+        if !ids.has_user(list, &user.id) || self.user(&user.id).is_some() {
+            let conflict = conflict(Contested::Id(user.id.clone()), &user.id);
             self.conflicts.push(conflict);
             return;
         }
@@ -261,7 +261,9 @@ impl Snapshot {
         for (address, text) in (0..).zip(user.addresses()) {
             let key = listed_key(text);
             let from = roll.began.get(&key).copied();
-            let other = roll.contested.get(&key).filter(|holder| **holder != user.id);
+            // Who is left out holds nothing.
+            let other =
+                roll.contested.get(&key).filter(|holder| **holder != user.id && ids.has_user(list, holder));
             match self.by_address.get(&key).copied() {
                 None if other.is_some() => {
                     let kept = other.map(|holder| conflict(Contested::Address(key), holder));
@@ -356,7 +358,7 @@ impl Snapshot {
     fn found(&self, owner: &Owner, form: Form) -> Option<Found<'_>> {
         let user = self.users.get(owner.user as usize)?;
         let proxy = user.addresses().nth(owner.address as usize)?;
-        Some(Found { user, proxy, form, held: Held::Plainly })
+        Some(Found { user, proxy, form, held: Held::Plainly, list: usize::from(owner.list) })
     }
 
     /// The user to whom a message of this moment belongs: who had the address then, of the sources in their order; else who was
@@ -369,7 +371,7 @@ impl Snapshot {
             return self.found(owner, form);
         }
         let (stretch, held) = past::held_at(self.past.get(key)?, at)?;
-        Some(Found { user: &stretch.user, proxy: &stretch.proxy, form, held })
+        Some(Found { user: &stretch.user, proxy: &stretch.proxy, form, held, list: stretch.list })
     }
 
     /// Every user, in the order of the sources.

@@ -114,7 +114,7 @@ impl Directory {
             (SyncMode::DryRun, true) => Outcome::WouldApply,
             (SyncMode::DryRun, false) => Outcome::WouldBePending { why },
             (SyncMode::Apply, false) => pend(entry, wanted, why, report),
-            (SyncMode::Apply, true) => match self.apply(entry, wanted, false) {
+            (SyncMode::Apply, true) => match self.apply(entry, wanted, None) {
                 Ok(snapshot) => {
                     self.list_granted(entry, report);
                     Outcome::Applied { snapshot }
@@ -129,8 +129,14 @@ impl Directory {
         Ok(())
     }
 
-    /// Keeps users on disk and puts them in force; gives the number of the list they are.
-    pub(super) fn apply(&self, entry: &Arc<Entry>, wanted: Wanted, held: bool) -> Result<u64, NotApplied> {
+    /// Keeps users on disk and puts them in force; gives the number of the list they are. `back_to` is the list they are of, when
+    /// someone went back to it.
+    pub(super) fn apply(
+        &self,
+        entry: &Arc<Entry>,
+        wanted: Wanted,
+        back_to: Option<u64>,
+    ) -> Result<u64, NotApplied> {
         let _one_at_a_time = lock(&self.changing);
         let state = self.current.load_full();
         let source = state.place_of(entry).ok_or(NotApplied::Superseded)?;
@@ -142,7 +148,8 @@ impl Directory {
             source: entry.name().to_owned(),
             place: entry.configured.kind.place(),
             users: wanted.users.len(),
-            held,
+            held: back_to.is_some(),
+            back_to,
         };
         let roll = roll::next(
             state.roll(source).map(|roll| &**roll),

@@ -389,7 +389,7 @@ fn advice(alarm: &Raised) -> &'static [&'static str] {
             "the log has each failure as retention.failed",
         ],
         Cause::DirectoryPlanWaiting { .. } => &[
-            "daybook user plans; daybook user sync SOURCE --dry-run: who would go, and why",
+            "daybook user plans; daybook user sync SOURCE --dry-run: who would go or lose what, and why",
             "if it is right: daybook user sync --apply PLAN",
             "if it is not, mend the directory, its filters or what exports it: the plan goes with the next sync that is no more too large",
             "what may change without a word: max_removed and max_removed_percent in [[directory]]",

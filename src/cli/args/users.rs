@@ -20,7 +20,7 @@ pub(in crate::cli) struct SyncArguments {
 pub(in crate::cli) struct RollbackArguments {
     /// The name of the source, as [[directory]] gives it
     pub(in crate::cli) source: String,
-    /// To the list with this number; without it, to the one before the present one
+    /// To the list with this number; without it, to the one before the present one, or before the one last gone back to
     #[arg(long, value_name = "N", conflicts_with = "list")]
     pub(in crate::cli) to: Option<u64>,
     /// Only show the lists that are kept

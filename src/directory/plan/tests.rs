@@ -134,6 +134,33 @@ fn users_who_stay_and_lose_their_addresses_are_missed_too() {
 }
 
 #[test]
+fn users_who_stay_and_lose_their_addresses_to_others_are_missed_too() {
+    // As a table whose ids are numbers of rows, and what becomes of it when a row is put in before the first.
+    let rows = |from: usize, to: usize| -> Vec<User> {
+        (from..to).zip(1..).map(|(n, id)| user(&format!("{id}"), &[&format!("u{n}@x.example")])).collect()
+    };
+    let why = plan(&rows(1, 101), &rows(0, 101)).why;
+    assert_eq!(why, [Alarm::AddressesMoved { users: 100, of: 100, limit: 10 }]);
+    assert_eq!(why[0].as_str(), "addresses-moved");
+    assert_eq!(why[0].to_string(), "100 of 100 users would lose addresses to others, and 10 may at once");
+    assert_eq!(alarms(&rows(1, 101), &rows(2, 101)), ["addresses-moved"], "when the first row goes");
+
+    let second =
+        |n: usize| user(&format!("u{n:03}"), &[&format!("u{n}@x.example"), &format!("s{n}@x.example")]);
+    let before: Vec<User> = (0..100).map(second).collect();
+    // One user has what was of the first so many.
+    let taken = |count: usize| -> Vec<User> {
+        let names: Vec<String> = (0..count).map(|n| format!("s{n}@x.example")).collect();
+        let heir: Vec<&str> =
+            std::iter::once("heir@x.example").chain(names.iter().map(String::as_str)).collect();
+        [people(0, count), (count..100).map(second).collect(), vec![user("heir", &heir)]].concat()
+    };
+    assert_eq!(alarms(&before, &taken(10)), [""; 0]);
+    assert_eq!(alarms(&before, &taken(11)), ["addresses-moved"]);
+    assert_eq!(alarms(&taken(50), &before), [""; 0], "one user who goes loses nothing to others");
+}
+
+#[test]
 fn after_a_rollback_every_difference_waits() {
     let before = in_force(&people(0, 3));
     let wanted = Wanted::of(people(0, 4), Some(&before));

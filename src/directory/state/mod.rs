@@ -53,6 +53,9 @@ pub(super) struct Header {
     /// It was gone back to: what differs from it waits for a person's word.
     #[serde(default)]
     pub(super) held: bool,
+    /// The list gone back to. Not in files of programs that did not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) back_to: Option<u64>,
 }
 
 /// How the last tries went.

@@ -11,6 +11,7 @@ pub(super) fn header(number: u64) -> Header {
         place: "users.toml".to_owned(),
         users: 1,
         held: false,
+        back_to: None,
     }
 }
 
