@@ -13,8 +13,8 @@
 //!    Beside it, [`authentic`] judges who really sent it, from the peer and the outermost header; what a gateway mailbox in enforce
 //!    or strict mode cannot prove goes to `Quarantine` alone, read all the same.
 //! 5. [`assign`] matches the recorded envelope with those whom the [`directory`] knows to have had the addresses when it was sent,
-//!    and says, with reasons, whose `Journal Outgoing` and `Journal Incoming` the message belongs in. Nobody known: `Unassigned`. Unreadable: `Quarantine`. Plain copies
-//!    go by the header fields that the admin trusts; the report in an NDR that comes to an NDR mailbox, to the gateway mailbox
+//!    and says, with reasons, whose `Journal Outgoing` and `Journal Incoming` the message belongs in. Nobody known: `Unassigned`.
+//!    Unreadable: `Quarantine`. Plain copies go by the header fields that the admin trusts; the report in an NDR that comes to an NDR mailbox, to the gateway mailbox
 //!    which that one serves (`pipeline/recover.rs`).
 //! 6. The [`store`] seals the content to the gateway mailbox's key. One committer groups what all sessions deliver, decides what
 //!    is a duplicate, hands out UIDs, appends to the log, and syncs once. Only then does the peer hear `250 2.0.0 Ok <receipt id>`.
@@ -65,7 +65,8 @@
 //! # Who may know whom
 //!
 //! ```text
-//! mail ◀─ config, extract, authentic, assign, store ◀─ net, entra, directory, smtp, fetch, pull, pipeline ◀─ admin ◀─ cli
+//! mail ◀─ config, extract, authentic, observe ◀─ net, store ◀─ entra ◀─ directory
+//!      ◀─ assign, smtp, fetch ◀─ pull, pipeline ◀─ admin ◀─ cli
 //! ```
 //!
 //! | room | holds | never knows |

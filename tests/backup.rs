@@ -276,6 +276,26 @@ fn a_damaged_backup_is_named_and_restored_only_when_that_is_asked_for() {
 }
 
 #[test]
+fn a_damaged_list_of_users_is_told_of_by_the_restore_and_keeps_no_mail_from_coming_back() {
+    let original = Original::new();
+    let mut server = original.site.serve();
+    original.send(&server, &message("kept", 2_000));
+    assert_eq!(server.terminate(), 0);
+    let lists = original.site.path("data/directory/gone");
+    fs::create_dir_all(&lists).unwrap();
+    fs::write(lists.join("1.jsonl"), "half of a li").unwrap();
+    fs::write(lists.join("2.jsonl"), "{\"v\":99}\n").unwrap();
+    original.back_up();
+    let report = original.restore(&original.elsewhere(), &[], 1);
+    assert_eq!((&report["restored"], &report["damaged"]), (&Value::from(true), &Value::from(1)), "{report}");
+    let finding = &report["findings"][0];
+    assert_eq!(finding["place"], "directory/gone/1.jsonl");
+    assert_eq!(report["receipts"], 1);
+    let verified = json(&original.site.run(&["verify", "--json"]).expect(1).stdout);
+    assert_eq!((&verified["damaged"], &verified["notes"]), (&Value::from(1), &Value::from(1)), "{verified}");
+}
+
+#[test]
 fn folders_that_are_no_place_for_it_are_refused_and_left_as_they_are() {
     let original = Original::new();
     let (site, dir) = (&original.site, original.backup_dir());

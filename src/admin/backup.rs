@@ -2,6 +2,7 @@
 
 use super::OpError;
 use crate::config::Settings;
+use crate::directory;
 use crate::store::{
     self, BackupOptions, BackupProgress, BackupReport, RestoreOptions, RestoreProgress, RestoreReport,
     StoreError,
@@ -26,7 +27,8 @@ pub fn backup(
     store::backup(&options, progress).map_err(|error| worded("back up", &settings.data_dir, error))
 }
 
-/// Makes a store of the backup in `dir`, where these settings have it. `progress` hears how far it is.
+/// Makes a store of the backup in `dir`, where these settings have it. `progress` hears how far it is. Lists of users that cannot be
+/// used are told, and restored as they are: the list before one is in force then, and no mail is in them.
 ///
 /// # Errors
 /// [`OpError::Usage`] when `data_dir` is not empty or `dir` is no backup: nothing was touched; [`OpError::Unavailable`] when it could
@@ -45,7 +47,13 @@ pub fn restore(
         despite_damage,
         actor,
     };
-    store::restore(&options, progress).map_err(|error| worded("restore into", &settings.data_dir, error))
+    let restored = store::restore(&options, progress);
+    let mut report = restored.map_err(|error| worded("restore into", &settings.data_dir, error))?;
+    if report.restored {
+        let lists = directory::check_kept(&settings.data_dir);
+        lists.damaged.into_iter().for_each(|(place, what)| report.add_damage(place, what));
+    }
+    Ok(report)
 }
 
 fn worded(doing: &str, data_dir: &Path, error: StoreError) -> OpError {

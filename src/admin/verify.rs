@@ -27,8 +27,12 @@ pub fn verify(
     };
     let mut report = store::verify(&options, progress)
         .map_err(|error| OpError::Unavailable(format!("verify {}: {error}", settings.data_dir.display())))?;
-    for (place, what) in directory::check_kept(&settings.data_dir) {
+    let lists = directory::check_kept(&settings.data_dir);
+    for (place, what) in lists.damaged {
         report.add_damage(FindingKind::Directory, place, what);
+    }
+    for (place, what) in lists.newer {
+        report.add_note(FindingKind::Directory, place, what);
     }
     Ok(report)
 }

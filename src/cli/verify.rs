@@ -229,8 +229,8 @@ fn verdict(report: &VerifyReport) -> String {
     }
     if has(&[FindingKind::Directory]) {
         text.push_str(
-            "A list of users that is damaged is not used, and the list before it is in force: restore the file from a backup while \
-             the server is stopped, or remove it and read the source again with daybook user sync; what only that list knew of \
+            "A list of users that is damaged is not used; the list before it is in force, if there is one. Restore the file from a \
+             backup while the server is stopped, or remove it and read the source again with daybook user sync; what only that list knew of \
              whose an address was is lost then. No mail is in them.\n",
         );
     }

@@ -143,7 +143,7 @@ pub struct Filters {
     /// `groups`: only members of one of these, also by way of groups in groups. Graph: object ids; LDAP: distinguished names;
     /// others do not know any. Up to [`DIRECTORY_GROUPS_MAX`]. Default: absent, everybody.
     pub groups: Option<Vec<String>>,
-    /// `include_groups`: groups that have a mailbox of their own (Microsoft 365 groups) become users, too. Default false.
+    /// `include_groups`: groups that have an address of their own (of Graph, Microsoft 365 groups) become users, too. Default false.
     pub include_groups: bool,
     /// `include_shared`: shared mailboxes stay, whatever `licensed_only` and `enabled_only` say: they are disabled and without
     /// licence by nature. Default true.

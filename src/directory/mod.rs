@@ -77,6 +77,6 @@ pub use report::{
 pub use roll::{FORMER_MAX, Roll, Tenure};
 pub use snapshot::{Conflict, Contested, Form, Found, Gone, ProxyAddress, Snapshot, User};
 pub use source::{Candidate, CandidateKind, Listing, Skipped, Source, SourceError};
-pub use state::{SNAPSHOTS_KEPT, check_kept};
+pub use state::{KeptCheck, SNAPSHOTS_KEPT, check_kept};
 pub use sync::CONFLICTS_LISTED_MAX;
 pub use x500::{is_encapsulated, is_x500};

@@ -58,7 +58,7 @@
 //! |---|---|---|---|
 //! | `pull.connected` | debug | session_id, puller, peer | The server is there, and is the one named. |
 //! | `pull.fetched` | info | receipt_id, session_id, puller, uid, octets | A message was fetched, and is stored. |
-//! | `pull.left` | warn | session_id, puller, uid, octets, octets_max | A message is larger than `[smtp] max_message_bytes`: it stays where it is. Told once. |
+//! | `pull.left` | warn | session_id, puller, uid, octets, octets_max | A message is larger than `[smtp] max_message_bytes`: it stays where it is. Told once of each. |
 //! | `pull.session` | info | session_id, puller, messages, octets, left, unsettled, more, seconds | What a visit brought: `left` are too large, `unsettled` stored here and still at the account, `more` says that the next visit follows at once. |
 //! | `pull.failed` | warn | session_id, puller, kind, error, advice | A visit ended before its work was done; nothing is lost, and it is tried again ever more seldom. |
 //! | `pull.state_forgotten` | warn | session_id, puller, why | What was fetched before is not known: it is of another account, or damaged. Everything is looked at again, and adds nothing twice. |
@@ -142,7 +142,7 @@
 //! | `directory.applied` | info | source, plan, snapshot, users, added, removed, actor | An admin approved that. |
 //! | `directory.rolled_back` | warn | source, snapshot, users, users_before, actor | An admin put a former list in force; the next that differs waits for an approval. |
 //! | `directory.address_moved` | info | source, address, from, to, unlogged | An address leads to another user from now on, or so many more do. Both are ids. |
-//! | `directory.conflict` | warn | source, path, conflict, unlogged | Two users claim an address, or so many more do. |
+//! | `directory.conflict` | warn | source, path, conflict, unlogged | Two users claim an address, or two sources name different users by one id, or there are so many more claims. |
 //! | `directory.snapshot_damaged` | error | source, what | A list kept on disk is damaged; the newest good one is in force. |
 //! | `directory.credential_expiring` | warn | name, ends, days_left, stage | The credential of the application that a source of users or a puller uses ends soon, or has ended: told once at each `stage` of 60, 28, 14, 7, 1 and 0 days. |
 //! | `tls.self_signed` | warn | hostname, advice | No certificate is configured. |

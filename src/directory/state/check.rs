@@ -11,37 +11,50 @@ use std::path::{Path, PathBuf};
 /// Folders of sources looked at; more are none of ours.
 const SOURCES_MAX: usize = 1_000;
 
-/// Lists and plans in a `data_dir` that are not what was written: each by its path below that, and why. Nothing is changed. Blocks on
-/// the disk; may be called beside a server.
-pub fn check_kept(data_dir: &Path) -> Vec<(String, String)> {
+/// Lists and plans that cannot be used: each by its path below `data_dir`, and why.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct KeptCheck {
+    /// They are not what was written, or cannot be read.
+    pub damaged: Vec<(String, String)>,
+    /// A newer version of Daybook wrote them: nothing is wrong with them, and they are to be left alone.
+    pub newer: Vec<(String, String)>,
+}
+
+/// Reads all lists and plans in a `data_dir`. Nothing is changed. Blocks on the disk; may be called beside a server.
+pub fn check_kept(data_dir: &Path) -> KeptCheck {
+    let mut check = KeptCheck::default();
     let folder = data_dir.join(STATE_FOLDER);
     let mut names: Vec<PathBuf> = match fs::read_dir(&folder) {
         Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => return vec![(STATE_FOLDER.to_owned(), format!("cannot be read: {error}"))],
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return check,
+        Err(error) => {
+            check.damaged.push((STATE_FOLDER.to_owned(), format!("cannot be read: {error}")));
+            return check;
+        }
     };
     names.sort_unstable();
     names.truncate(SOURCES_MAX);
-    let mut damaged = Vec::new();
     for source in names {
-        let mut tell = |path: &Path, error: &dyn std::fmt::Display| {
+        let mut tell = |path: &Path, error: FormatError| {
             let place = path.strip_prefix(data_dir).unwrap_or(path).display().to_string();
-            damaged.push((place, error.to_string()));
+            let list = match error {
+                FormatError::Newer(_) => &mut check.newer,
+                FormatError::Unreadable(_) | FormatError::Damaged(_) => &mut check.damaged,
+            };
+            list.push((place, error.to_string()));
         };
         match numbers(&source) {
             Ok(numbers) => {
                 for path in numbers.into_iter().map(|number| list_path(&source, number)) {
-                    let fault = fault(read_list::<Header>(&path));
-                    fault.iter().for_each(|error| tell(&path, error));
+                    fault(read_list::<Header>(&path)).into_iter().for_each(|error| tell(&path, error));
                 }
             }
-            Err(error) => tell(&source, &format_args!("cannot be read: {error}")),
+            Err(error) => tell(&source, FormatError::Unreadable(error)),
         }
         let plan = source.join(PLAN_FILE);
-        let fault = fault(read_list::<PlanSummary>(&plan));
-        fault.iter().for_each(|error| tell(&plan, error));
+        fault(read_list::<PlanSummary>(&plan)).into_iter().for_each(|error| tell(&plan, error));
     }
-    damaged
+    check
 }
 
 /// One that is not there any more gave way to a newer one.

@@ -19,7 +19,7 @@ mod format;
 #[cfg(test)]
 mod tests;
 
-pub use check::check_kept;
+pub use check::{KeptCheck, check_kept};
 
 use super::plan::Wanted;
 use super::report::{PlanSummary, SourceFault};

@@ -170,6 +170,9 @@ fn a_list_of_a_newer_version_is_told_of_and_not_touched() {
         kept.keep(&header(number), &roll_of("later")).unwrap();
     }
     assert_eq!(fs::read(&path).unwrap(), newer);
+    let check = check_kept(fixture.folder.ancestors().nth(2).unwrap());
+    assert!(check.damaged.is_empty(), "{check:?}");
+    assert!(check.newer.len() == 1 && check.newer[0].0 == "directory/one/3.jsonl", "{check:?}");
 }
 
 #[test]

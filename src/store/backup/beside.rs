@@ -1,8 +1,8 @@
 //! Folders that other rooms keep beside the store: lists of users with whose an address was when, and what was fetched of accounts
 //! elsewhere. What stands in them is theirs to know; here they are files that are replaced whole and never changed in place.
 //!
-//! Lists of users can be many megabytes, and there are some of each source: those whose name is a number never change, and are
-//! copied once.
+//! A name tells nothing of what is in a file, nor does its length: a list of users that was removed as damaged, or by going back to a
+//! backup, leaves its number to another. So each is read, and copied when the copy has other octets.
 
 use super::copying::{Copied, Copier, sync};
 use super::reading::Findings;
@@ -36,11 +36,7 @@ pub(super) fn copy(
     let mut copied = BTreeSet::new();
     for path in files(source, folder).map_err(|e| StoreError::io("looking for lists of users", e))? {
         let (from, to) = (source.join(&path), target.join(&path));
-        let done = match never_changes(&path) {
-            true => copier.whole(&from, &to),
-            false => copier.anew(&from, &to),
-        };
-        match done {
+        match copier.compared(&from, &to) {
             Ok(Copied::InPart(what)) => findings.tell(&path, what),
             Ok(Copied::Whole | Copied::WasThere) => {}
             // It gave way to a newer one just now.
@@ -94,11 +90,4 @@ fn collect(root: &Path, below: &str, depth: usize, found: &mut BTreeSet<String>)
 fn is_unfinished(name: &str) -> bool {
     let ending = name.rsplit_once('.').map_or(name, |(_, ending)| ending);
     UNFINISHED.contains(&ending)
-}
-
-/// A number is never used twice.
-fn never_changes(path: &str) -> bool {
-    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-    let number = name.split('.').next().unwrap_or_default();
-    !number.is_empty() && number.bytes().all(|octet| octet.is_ascii_digit())
 }

@@ -7,7 +7,7 @@ use crate::store::log::{Sectors, SegmentFile, read_over};
 use rustix::fs::{SeekFrom as Extent, seek};
 use rustix::io::Errno;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -142,8 +142,20 @@ impl<'p> Copier<'p> {
         self.anew(source, target)
     }
 
-    /// The same of a file that may be another than the one that was copied before.
-    pub(super) fn anew(&mut self, source: &Path, target: &Path) -> Result<Copied, StoreError> {
+    /// The same of a file that may be another than the one that was copied before. A good copy of one that cannot be read any more
+    /// stays.
+    pub(super) fn compared(&mut self, source: &Path, target: &Path) -> Result<Copied, StoreError> {
+        let octets = octets_of(source)?;
+        match is_same(source, target) {
+            Ok(true) => Ok(Copied::WasThere),
+            Err(error) if fs::metadata(target).is_ok_and(|there| there.len() == octets) => {
+                Ok(Copied::InPart(format!("cannot be read: {error}; the copy made before is kept")))
+            }
+            _ => self.anew(source, target),
+        }
+    }
+
+    fn anew(&mut self, source: &Path, target: &Path) -> Result<Copied, StoreError> {
         let octets = octets_of(source)?;
         self.expect(octets);
         if let Some(dir) = target.parent() {
@@ -159,6 +171,28 @@ impl<'p> Copier<'p> {
 fn octets_of(source: &Path) -> Result<u64, StoreError> {
     let found = fs::metadata(source).map_err(|e| StoreError::io("reading what is to be copied", e))?;
     Ok(found.len())
+}
+
+/// Whether a copy is there and has the same octets.
+///
+/// # Errors
+/// The source cannot be read.
+fn is_same(source: &Path, copy: &Path) -> io::Result<bool> {
+    let Ok(copy) = File::open(copy) else { return Ok(false) };
+    let (mut source, mut copy) = (BufReader::new(File::open(source)?), BufReader::new(copy));
+    loop {
+        let octets = source.fill_buf()?;
+        let Ok(copied) = copy.fill_buf() else { return Ok(false) };
+        let length = octets.len().min(copied.len());
+        if length == 0 {
+            return Ok(octets.is_empty() && copied.is_empty());
+        }
+        if octets.get(..length) != copied.get(..length) {
+            return Ok(false);
+        }
+        source.consume(length);
+        copy.consume(length);
+    }
 }
 
 /// The next octets from `from` on that are no hole: where they begin and end.

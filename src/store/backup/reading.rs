@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Findings that are named; all are counted.
-const FINDINGS_MAX: usize = 1_000;
+pub(super) const FINDINGS_MAX: usize = 1_000;
 
 /// Something that is not what was stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,6 +1,6 @@
 //! What is asked of a backup and of a restore, and what came of it.
 
-use super::reading::BackupFinding;
+use super::reading::{BackupFinding, FINDINGS_MAX};
 use crate::mail::Timestamp;
 use crate::store::checkpoint::PublicKey;
 use serde::Serialize;
@@ -136,4 +136,14 @@ pub struct RestoreReport {
     pub findings: Vec<BackupFinding>,
     /// How long it took.
     pub seconds: f64,
+}
+
+impl RestoreReport {
+    /// Adds damage that was found in what was restored beside the store, by others.
+    pub fn add_damage(&mut self, place: String, what: String) {
+        self.damaged += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(BackupFinding { place, what, receipts: Vec::new() });
+        }
+    }
 }

@@ -424,3 +424,24 @@ fn what_other_rooms_keep_beside_the_store_goes_with_it() {
     let lists = fs::metadata(store.path("restored/directory/hr/2.jsonl")).unwrap();
     assert_eq!(lists.mode() & 0o777, 0o600);
 }
+
+#[test]
+fn a_list_under_a_number_that_was_used_before_takes_the_place_of_its_copy() {
+    let mut store = Store::new();
+    store.store(false);
+    let list = store.data_dir().join("directory/hr/1.jsonl");
+    let copy = store.path("backup").join("directory/hr/1.jsonl");
+    fs::create_dir_all(list.parent().unwrap()).unwrap();
+    for text in ["of alice", "of bobby"] {
+        fs::write(&list, text).unwrap();
+        store.back_up().unwrap();
+        assert_eq!(fs::read_to_string(&copy).unwrap(), text);
+    }
+    // Zeros stand where the source could not be read.
+    fs::write(&copy, [0; 8]).unwrap();
+    store.back_up().unwrap();
+    assert_eq!(fs::read_to_string(&copy).unwrap(), "of bobby");
+    let written = fs::metadata(&copy).unwrap().ino();
+    store.back_up().unwrap();
+    assert_eq!(fs::metadata(&copy).unwrap().ino(), written, "what is the same is not written again");
+}

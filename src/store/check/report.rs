@@ -47,6 +47,12 @@ pub struct VerifyFinding {
     pub entries: Vec<FolderEntry>,
 }
 
+impl VerifyFinding {
+    fn beside(kind: FindingKind, damage: bool, place: String, what: String) -> VerifyFinding {
+        VerifyFinding { kind, damage, place, octets: 0, what, receipts: Vec::new(), entries: Vec::new() }
+    }
+}
+
 /// An entry in a folder, as a client knows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct FolderEntry {
@@ -87,12 +93,20 @@ impl VerifyReport {
     pub fn add_damage(&mut self, kind: FindingKind, place: String, what: String) {
         self.whole = false;
         self.damaged += 1;
+        // Damage comes before what is only worth knowing.
+        let index = self.findings.iter().take_while(|finding| finding.damage).count();
+        self.insert(index, VerifyFinding::beside(kind, true, place, what));
+    }
+
+    /// Adds what others found beside the store and is only worth knowing.
+    pub fn add_note(&mut self, kind: FindingKind, place: String, what: String) {
+        self.notes += 1;
+        self.insert(self.findings.len(), VerifyFinding::beside(kind, false, place, what));
+    }
+
+    fn insert(&mut self, index: usize, finding: VerifyFinding) {
         if self.findings.len() < FINDINGS_MAX {
-            let (receipts, entries) = (Vec::new(), Vec::new());
-            let finding = VerifyFinding { kind, damage: true, place, octets: 0, what, receipts, entries };
-            // Damage comes before what is only worth knowing.
-            let place = self.findings.iter().take_while(|finding| finding.damage).count();
-            self.findings.insert(place, finding);
+            self.findings.insert(index, finding);
         }
     }
 }
