@@ -2,7 +2,7 @@
 
 use super::filter::Dropped;
 use super::merged::lock;
-use super::report::{SourceStatus, SyncRefusal};
+use super::report::{SourceStatus, StateFault, StateFaultKind, SyncRefusal};
 use super::roll::Roll;
 use super::source::{self, Look, Source};
 use super::state::{Header, Kept, Pending, Tries};
@@ -45,8 +45,10 @@ pub(super) struct Standing {
     pub(super) dropped: Vec<Dropped>,
     /// When the grace of each user who is gone ends, ascending.
     pub(super) grace_ends: Vec<Timestamp>,
-    /// What is wrong with what was kept on disk.
-    pub(super) faults: Vec<String>,
+    /// Lists were kept and none can be used: the next reading is no first one.
+    pub(super) is_lost: bool,
+    /// What is wrong with what is kept on disk: what was found when it was opened, and of other kinds the last of each.
+    pub(super) faults: Vec<StateFault>,
     watch: Watch,
 }
 
@@ -137,7 +139,7 @@ impl Entry {
             pending: standing.pending.as_ref().map(|pending| pending.summary.clone()),
             held: standing.is_held(),
             next_due: standing.next_due,
-            state_faults: standing.faults.clone(),
+            state_faults: standing.faults.iter().map(|fault| fault.text.clone()).collect(),
             shared_dropped: standing.dropped.iter().take_while(|dropped| dropped.out.is_shared).count(),
         }
     }
@@ -154,6 +156,7 @@ impl Work {
             pending: found.pending,
             tries: found.tries,
             grace_ends: roll.as_ref().map(grace_ends).unwrap_or_default(),
+            is_lost: found.is_lost,
             faults: found.faults,
             ..Standing::default()
         };
@@ -194,9 +197,20 @@ impl Standing {
         self.header.as_ref().map_or(0, |header| header.number)
     }
 
-    /// Whether someone went back to the list in force.
+    /// Whether someone went back to the list in force, or it stands in for one that cannot be used.
     pub(super) fn is_held(&self) -> bool {
         self.header.as_ref().is_some_and(|header| header.held)
+    }
+
+    /// Notes what is wrong, in place of what was of its kind.
+    pub(super) fn tell(&mut self, fault: StateFault) {
+        self.mended(fault.kind);
+        self.faults.push(fault);
+    }
+
+    /// Nothing of this kind is wrong any more.
+    pub(super) fn mended(&mut self, kind: StateFaultKind) {
+        self.faults.retain(|fault| fault.kind != kind);
     }
 
     /// Its files were read as they looked then.

@@ -4,6 +4,7 @@ use super::entry::{Entry, Work};
 use super::merged::{State, lock};
 use super::report::{ReloadReport, SourceFault, SourceReport, SourceStatus, SyncMode, SyncRefusal, Trigger};
 use super::roll::Roll;
+use super::schedule;
 use super::snapshot::{Conflict, Snapshot};
 use super::source::{self, Source};
 use crate::config::{DIRECTORY_SOURCES_MAX, DirectorySource};
@@ -203,7 +204,9 @@ impl Directory {
         let is_due = |entry: &&Arc<Entry>| {
             // Looked at in any case: two looks in a row must be the same.
             let has_changed = entry.has_changed();
-            let has_come = lock(&entry.work.standing).next_due.is_some_and(|due| due <= now);
+            let every = entry.configured.every_minutes;
+            let is_past = |due| due <= now || schedule::is_too_far(due, now, every);
+            let has_come = lock(&entry.work.standing).next_due.is_some_and(is_past);
             (has_changed || has_come) && entry.work.begin(entry.name()).is_ok()
         };
         state.entries.iter().filter(is_due).map(|entry| entry.name().to_owned()).collect()

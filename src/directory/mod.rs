@@ -64,7 +64,7 @@ pub use past::Held;
 pub use plan::Alarm;
 pub use report::{
     Claim, FoundAddress, Outcome, PlanSummary, ReloadReport, SnapshotSummary, SourceFault, SourceReport,
-    SourceStatus, SyncMode, SyncRefusal, SyncReport, Trigger,
+    SourceStatus, StateFault, StateFaultKind, SyncMode, SyncRefusal, SyncReport, Trigger,
 };
 pub use roll::{FORMER_MAX, Roll, Tenure};
 pub use snapshot::{Conflict, Contested, Form, Found, Gone, ProxyAddress, Snapshot, User};
