@@ -6,9 +6,10 @@
 #[path = "support/script.rs"]
 mod script;
 
-use daybook::config::{DirectorySource, Filters};
-use daybook::directory::{Alarm, Directory, Outcome, SourceError, SyncMode, SyncRefusal, Trigger};
-use script::{Script, blocked, configured, in_force, listing, open, pending, people, sync};
+use daybook::config::{DirectoryKind, DirectorySource, Filters};
+use daybook::directory::{Alarm, Directory, Outcome, Source, SourceError, SyncMode, SyncRefusal, Trigger};
+use script::{Script, blocked, configured, in_force, listing, open, pending, people, person, sync};
+use std::path::Path;
 
 /// Why the last plan waits.
 fn why(directory: &Directory) -> Vec<&'static str> {
@@ -55,6 +56,99 @@ fn the_list_that_somebody_went_back_from_is_not_believed_again_when_the_other_is
     let directory = open(&script, Some(dir.path()));
     pending(&sync(&directory));
     assert_eq!((in_force(&directory).len(), why(&directory)), (3, vec!["held"]));
+}
+
+/// Its place is its own.
+fn source(name: &str, base: &str) -> DirectorySource {
+    let mut source = configured(name);
+    if let DirectoryKind::Ldap(ldap) = &mut source.kind {
+        ldap.base = base.to_owned();
+    }
+    source
+}
+
+/// Two bases, `a` and `b`, each with one user of the same name.
+fn open_two(sources: &[DirectorySource], data_dir: &Path) -> Directory {
+    let make = |source: &DirectorySource| {
+        let script = Script::new();
+        let id = if source.kind.place().ends_with("/a") { "a" } else { "b" };
+        script.says(&[person(id, &[&format!("{id}@x.example")])]);
+        Box::new(script) as Box<dyn Source>
+    };
+    Directory::open_with(sources, Some(data_dir), make).0
+}
+
+fn ask(directory: &Directory, source: &str) -> Outcome {
+    directory.sync(source, SyncMode::Apply, Trigger::Schedule, &|| true).unwrap().outcome
+}
+
+/// Each source and its users in force.
+fn all(directory: &Directory) -> Vec<String> {
+    let of = |name: String| {
+        let roll = directory.roll(&name);
+        let ids: Vec<String> =
+            roll.iter().flat_map(|roll| roll.users.iter().map(|user| user.id.clone())).collect();
+        format!("{name}: {}", ids.join(" "))
+    };
+    directory.sources().into_iter().map(|status| of(status.name)).collect()
+}
+
+/// Sources by name and base, and who is in force of each then.
+type Renamed<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
+#[test]
+fn users_stay_with_what_they_were_read_from_however_it_is_called() {
+    let cases: [Renamed<'_>; 6] = [
+        (&[("ldap", "b")], &["ldap: b"]),
+        (&[("ldap", "b"), ("ldap-2", "a")], &["ldap: b", "ldap-2: a"]),
+        (&[("corp", "a"), ("ldap-2", "b")], &["corp: a", "ldap-2: b"]),
+        (&[("corp", "a"), ("ldap", "b")], &["corp: a", "ldap: b"]),
+        (&[("ldap", "c"), ("ldap-2", "b")], &["ldap: a", "ldap-2: b"]),
+        (&[("ldap", "c"), ("ldap-2", "a"), ("ldap-3", "b")], &["ldap: ", "ldap-2: a", "ldap-3: b"]),
+    ];
+    for (to, expect) in cases {
+        for restarts in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut directory = open_two(&[source("ldap", "a"), source("ldap-2", "b")], dir.path());
+            ask(&directory, "ldap");
+            ask(&directory, "ldap-2");
+            let sources: Vec<_> = to.iter().map(|(name, base)| source(name, base)).collect();
+            if restarts {
+                directory = open_two(&sources, dir.path());
+            } else {
+                assert!(directory.reconfigure(&sources).taken);
+            }
+            assert_eq!(all(&directory), expect, "restarts: {restarts}");
+            // What is kept from now on is found again, too.
+            let told: Vec<Outcome> = to.iter().map(|(name, _)| ask(&directory, name)).collect();
+            let before = all(&directory);
+            assert_eq!(all(&open_two(&sources, dir.path())), before, "{told:?}");
+        }
+    }
+}
+
+#[test]
+fn a_corrected_place_is_noted_so_that_another_source_does_not_get_its_users() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = open_two(&[source("one", "x")], dir.path());
+    ask(&directory, "one");
+    assert!(directory.reconfigure(&[source("one", "b")]).taken);
+    assert_eq!(ask(&directory, "one"), Outcome::Applied { snapshot: 2 }, "the same users, of another place");
+    assert_eq!(ask(&directory, "one"), Outcome::Unchanged);
+    let directory = open_two(&[source("one", "b"), source("two", "x")], dir.path());
+    assert_eq!(all(&directory), ["one: b", "two: "]);
+}
+
+#[test]
+fn sources_that_divide_what_one_asked_are_refused_while_it_is_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = open_two(&[source("ldap", "a")], dir.path());
+    ask(&directory, "ldap");
+    let report = directory.reconfigure(&[source("sales", "a"), source("support", "a")]);
+    assert!(!report.taken && report.sources[0].error.as_ref().unwrap().kind == "ambiguous", "{report:?}");
+    assert_eq!(all(&directory), ["ldap: a"]);
+    assert!(directory.reconfigure(&[source("ldap", "a"), source("support", "a")]).taken, "one goes on");
+    assert_eq!(all(&directory), ["ldap: a", "support: "]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::state::{Header, Kept, Pending, Tries};
 use crate::config::DirectorySource;
 use crate::mail::{AddressKey, Timestamp};
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// One source with the settings it has. Other settings make another of it, which goes on with the same [`Work`].
@@ -146,10 +146,12 @@ impl Entry {
 }
 
 impl Work {
-    /// What was kept of a source, and the list that was in force.
-    pub(super) fn open(state_dir: Option<&Path>, name: &str) -> (Work, Option<Arc<Roll>>) {
-        let (kept, found) = Kept::open(state_dir.map(|folder| folder.join(name)));
+    /// What was kept of a source in this folder, and the list that was in force.
+    pub(super) fn open(folder: Option<PathBuf>, name: &str) -> (Work, Option<Arc<Roll>>) {
+        let (kept, mut found) = Kept::open(folder);
         let (header, roll) = found.in_force.unzip();
+        // One that was made under another name is made again.
+        found.pending = found.pending.filter(|pending| pending.summary.source == name);
         let standing = Standing {
             is_good: found.pending.is_none() && found.tries.error.is_none(),
             header,

@@ -37,6 +37,7 @@
 //! `filter`, `plan`, `diff`, `holders`, `roll`, `schedule`, `past` and [`mod@snapshot`] are pure; [`source`] and `state` touch disk
 //! and network. This room knows no messages, and logs nothing: reports are returned to whoever asked for a sync.
 
+mod adopt;
 mod choose;
 mod diff;
 mod entry;

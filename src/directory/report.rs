@@ -70,6 +70,14 @@ impl SourceFault {
         self.kind == UNREADABLE
     }
 
+    pub(super) fn torn(name: &str, of: &str) -> SourceFault {
+        SourceFault {
+            kind: "ambiguous".to_owned(),
+            text: format!("{name} asks what {of} asked, and another source goes on with the users of that"),
+            advice: Some(format!("keep the name {of} for one of them, or restart")),
+        }
+    }
+
     pub(super) fn storage(error: &std::io::Error) -> SourceFault {
         SourceFault {
             kind: STORAGE.to_owned(),

@@ -115,22 +115,24 @@ impl Directory {
         }
         let wanted = Wanted::of(users, before);
         report.users = wanted.users.len();
-        let (held, is_lost, ahead) = {
+        let (held, is_lost, is_moved, ahead) = {
             let standing = lock(&entry.work.standing);
-            (standing.is_held(), standing.is_lost, ahead(&standing, now()))
+            let place = standing.header.as_ref().map(|header| &header.place);
+            let is_moved = place.is_some_and(|place| *place != entry.configured.kind.place());
+            (standing.is_held(), standing.is_lost, is_moved, ahead(&standing, now()))
         };
         if let (SyncMode::Apply, Some(fault)) = (how, &ahead) {
             self.while_in_force(entry, || tell_once(entry, fault, report))?;
         }
         if before.is_some_and(|before| wanted.is_in_force(before)) {
-            report.outcome = match (how, ahead) {
-                // Written anew with the right times: until then they say whose mail is whose.
-                (SyncMode::Apply, Some(_)) => self.applied(entry, wanted, held)?,
-                (SyncMode::Apply, None) => {
+            report.outcome = match how {
+                // Written anew with what the head and the times are to say: they tell whose list it is, and whose mail was whose.
+                SyncMode::Apply if is_moved || ahead.is_some() => self.applied(entry, wanted, held)?,
+                SyncMode::Apply => {
                     self.while_in_force(entry, || drop_plan(entry))?;
                     Outcome::Unchanged
                 }
-                (SyncMode::DryRun, _) => Outcome::Unchanged,
+                SyncMode::DryRun => Outcome::Unchanged,
             };
             self.list_granted(entry, report);
             return Ok(());

@@ -1,5 +1,6 @@
 //! Every file that is kept, read to its end: what a start would find out about the newest list only.
 
+use super::folders::FOLDERS_MAX;
 use super::{Header, PLAN_FILE, list_path, numbers, read_list};
 use crate::directory::STATE_FOLDER;
 use crate::directory::report::PlanSummary;
@@ -7,9 +8,6 @@ use crate::directory::state::format::FormatError;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Folders of sources looked at; more are none of ours.
-const SOURCES_MAX: usize = 1_000;
 
 /// Lists and plans in a `data_dir` that are not what was written: each by its path below that, and why. Nothing is changed. Blocks on
 /// the disk; may be called beside a server.
@@ -21,7 +19,7 @@ pub fn check_kept(data_dir: &Path) -> Vec<(String, String)> {
         Err(error) => return vec![(STATE_FOLDER.to_owned(), format!("cannot be read: {error}"))],
     };
     names.sort_unstable();
-    names.truncate(SOURCES_MAX);
+    names.truncate(FOLDERS_MAX);
     let mut damaged = Vec::new();
     for source in names {
         let mut tell = |path: &Path, error: &dyn std::fmt::Display| {

@@ -6,6 +6,9 @@
 //!                            status.json                           when it was last tried, and how that went
 //!                            unfinished                            what is being written, or was when the power failed
 //! ```
+//! NAME is what the source was called when the folder was made: one that is called otherwise now, and reads the same, goes on with
+//! it. `NAME~2` is made where NAME is another's by now.
+//!
 //! Invariants:
 //! - A list is durable before it is in force: written whole under another name, synced, renamed, the folder synced.
 //! - A number is never used twice, so that a plan says what it was made against.
@@ -16,11 +19,13 @@
 
 mod check;
 mod files;
+mod folders;
 mod format;
 #[cfg(test)]
 mod tests;
 
 pub use check::check_kept;
+pub(super) use folders::{folders, unused};
 
 use super::plan::Wanted;
 use super::report::{PlanSummary, SourceFault, StateFault, StateFaultKind};
@@ -107,6 +112,14 @@ impl Kept {
         let Some(folder) = folder else { return (Kept::Memory(VecDeque::new()), Found::default()) };
         let found = find(&folder);
         (Kept::Folder(folder), found)
+    }
+
+    /// Where that is.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Kept::Folder(folder) => Some(folder),
+            Kept::Memory(_) => None,
+        }
     }
 
     /// The number the next list gets.
