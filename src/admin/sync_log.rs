@@ -1,6 +1,9 @@
 //! What syncs of users leave in the log and in the metrics: a bounded number of lines each.
 
-use crate::directory::{Conflict, Outcome, ReloadReport, SourceFault, SourceReport, SyncReport, Trigger};
+use crate::directory::{
+    Conflict, Outcome, ReloadReport, SourceFault, SourceReport, StateFault, StateFaultKind, SyncReport,
+    Trigger,
+};
 use crate::mail::Untrusted;
 use crate::observe::metrics;
 
@@ -48,6 +51,20 @@ fn snapshot(outcome: &Outcome) -> Option<u64> {
 
 /// Logs and counts how a sync went that was no dry run.
 pub(crate) fn log_sync(report: &SyncReport) {
+    report.state_faults.iter().for_each(|fault| log_state_fault(&report.source, fault));
+    log_outcome(report);
+}
+
+fn log_state_fault(source: &str, fault: &StateFault) {
+    let what = Untrusted(&fault.text);
+    match fault.kind {
+        StateFaultKind::Damaged => tracing::error!(event = "directory.snapshot_damaged", source, %what),
+        StateFaultKind::Unkept => tracing::error!(event = "directory.plan_not_kept", source, %what),
+        StateFaultKind::Clock => tracing::warn!(event = "directory.clock_was_ahead", source, %what),
+    }
+}
+
+fn log_outcome(report: &SyncReport) {
     count(report);
     match report.outcome.fault() {
         Some(fault) => log_fault(&report.source, &report.kind, &report.place, report.users_before, fault),
@@ -187,15 +204,14 @@ pub(super) fn log_rolled_back(report: &SyncReport, actor: &str) {
 pub(crate) fn log_reload(report: &ReloadReport, first: bool) {
     for source in &report.sources {
         let SourceReport { name, place: path, users, .. } = source;
-        for what in &source.state_faults {
-            tracing::error!(event = "directory.snapshot_damaged", source = name, what = %Untrusted(what));
-        }
+        source.state_faults.iter().for_each(|fault| log_state_fault(name, fault));
         match &source.sync {
             Some(sync) if first && sync.outcome.fault().is_none() && !sync.outcome.needs_approval() => {
                 count(sync);
                 tracing::info!(event = "directory.loaded", source = name, path, users);
             }
-            Some(sync) => log_sync(sync),
+            // What is wrong on disk has been told of.
+            Some(sync) => log_outcome(sync),
             None if first => tracing::info!(event = "directory.loaded", source = name, path, users),
             None => {}
         }

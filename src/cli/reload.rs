@@ -13,6 +13,7 @@ use super::service::{Running, in_flight_limits, smtp_settings};
 use super::start::reserve_octets;
 use crate::admin::{configured_level, log_reload};
 use crate::config::{self, Settings};
+use crate::directory::{SourceFault, SourceReport};
 use crate::observe;
 use std::sync::Arc;
 
@@ -112,7 +113,9 @@ impl Running {
         log_reload(&report, false);
         if !report.taken {
             let bad = report.sources.iter().filter(|source| source.error.is_some());
-            let bad: Vec<String> = bad.map(|source| source.place.clone()).collect();
+            let why = |error: &SourceFault| error.text.lines().next().unwrap_or_default().to_owned();
+            let why = |source: &SourceReport| source.error.as_ref().map(why).unwrap_or_default();
+            let bad: Vec<String> = bad.map(|source| format!("{} ({})", source.place, why(source))).collect();
             let error = format!("[[directory]] cannot be read: {}", bad.join(", "));
             tracing::error!(event = "config.kept", error);
             self.settings.note_fault(Some(error));

@@ -114,7 +114,7 @@ impl Directory {
         let mut report = blank(entry, Trigger::Admin, before.as_deref());
         report.users = wanted.users.len();
         report.diff = Plan::of(before.as_deref(), &wanted, Guard::default(), held, now()).diff;
-        let snapshot = self.apply(entry, wanted, back_to).map_err(|error| match error {
+        let snapshot = self.apply(entry, wanted, held, back_to).map_err(|error| match error {
             NotApplied::Storage(error) => SyncRefusal::Storage(error.to_string()),
             NotApplied::Superseded => SyncRefusal::Superseded(entry.name().to_owned()),
         })?;

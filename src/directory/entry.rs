@@ -2,14 +2,14 @@
 
 use super::filter::Dropped;
 use super::merged::lock;
-use super::report::{SourceStatus, SyncRefusal};
+use super::report::{SourceStatus, StateFault, StateFaultKind, SyncRefusal};
 use super::roll::Roll;
 use super::source::{self, Look, Source};
 use super::state::{Header, Kept, Pending, Tries};
 use crate::config::DirectorySource;
 use crate::mail::{AddressKey, Timestamp};
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// One source with the settings it has. Other settings make another of it, which goes on with the same [`Work`].
@@ -45,8 +45,10 @@ pub(super) struct Standing {
     pub(super) dropped: Vec<Dropped>,
     /// When the grace of each user who is gone ends, ascending.
     pub(super) grace_ends: Vec<Timestamp>,
-    /// What is wrong with what was kept on disk.
-    pub(super) faults: Vec<String>,
+    /// Lists were kept and none can be used: the next reading is no first one.
+    pub(super) is_lost: bool,
+    /// What is wrong with what is kept on disk: what was found when it was opened, and of other kinds the last of each.
+    pub(super) faults: Vec<StateFault>,
     watch: Watch,
 }
 
@@ -137,23 +139,26 @@ impl Entry {
             pending: standing.pending.as_ref().map(|pending| pending.summary.clone()),
             held: standing.is_held(),
             next_due: standing.next_due,
-            state_faults: standing.faults.clone(),
+            state_faults: standing.faults.iter().map(|fault| fault.text.clone()).collect(),
             shared_dropped: standing.dropped.iter().take_while(|dropped| dropped.out.is_shared).count(),
         }
     }
 }
 
 impl Work {
-    /// What was kept of a source, and the list that was in force.
-    pub(super) fn open(state_dir: Option<&Path>, name: &str) -> (Work, Option<Arc<Roll>>) {
-        let (kept, found) = Kept::open(state_dir.map(|folder| folder.join(name)));
+    /// What was kept of a source in this folder, and the list that was in force.
+    pub(super) fn open(folder: Option<PathBuf>, name: &str) -> (Work, Option<Arc<Roll>>) {
+        let (kept, mut found) = Kept::open(folder);
         let (header, roll) = found.in_force.unzip();
+        // One that was made under another name is made again.
+        found.pending = found.pending.filter(|pending| pending.summary.source == name);
         let standing = Standing {
             is_good: found.pending.is_none() && found.tries.error.is_none(),
             header,
             pending: found.pending,
             tries: found.tries,
             grace_ends: roll.as_ref().map(grace_ends).unwrap_or_default(),
+            is_lost: found.is_lost,
             faults: found.faults,
             ..Standing::default()
         };
@@ -194,9 +199,20 @@ impl Standing {
         self.header.as_ref().map_or(0, |header| header.number)
     }
 
-    /// Whether someone went back to the list in force.
+    /// Whether someone went back to the list in force, or it stands in for one that cannot be used.
     pub(super) fn is_held(&self) -> bool {
         self.header.as_ref().is_some_and(|header| header.held)
+    }
+
+    /// Notes what is wrong, in place of what was of its kind.
+    pub(super) fn tell(&mut self, fault: StateFault) {
+        self.mended(fault.kind);
+        self.faults.push(fault);
+    }
+
+    /// Nothing of this kind is wrong any more.
+    pub(super) fn mended(&mut self, kind: StateFaultKind) {
+        self.faults.retain(|fault| fault.kind != kind);
     }
 
     /// Its files were read as they looked then.

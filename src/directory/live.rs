@@ -1,15 +1,19 @@
 //! The directory in force: what every source last said, and the snapshots made of it.
 
+use super::adopt::{Known, adopt};
 use super::entry::{Entry, Work};
 use super::merged::{State, lock};
 use super::report::{ReloadReport, SourceFault, SourceReport, SourceStatus, SyncMode, SyncRefusal, Trigger};
 use super::roll::Roll;
+use super::schedule;
 use super::snapshot::{Conflict, Snapshot};
 use super::source::{self, Source};
+use super::state;
 use crate::config::{DIRECTORY_SOURCES_MAX, DirectorySource};
 use crate::mail::{AddressKey, GatewayMailbox, Timestamp};
 use crate::observe::now;
 use arc_swap::ArcSwap;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -82,38 +86,43 @@ impl Directory {
         }
     }
 
-    /// Puts these sources in place of those it had. One that it had too, by name, keeps what is in force of it. Those that are files
-    /// are read; others are due at once where their settings changed. Blocks on the disk.
+    /// Puts these sources in place of those it had. One that it had too, by what it reads or by name, keeps what is in force of it.
+    /// Those that are files are read; others are due at once where their settings changed. Blocks on the disk.
     ///
     /// When a file that it did not have cannot be read, everything stays as it was, and [`ReloadReport::taken`] is false: a
-    /// mistyped path must not make nobody of all users.
+    /// mistyped path must not make nobody of all users. The same where several sources ask what one did that is gone: which of them
+    /// goes on with its users is not known.
     pub fn reconfigure(&self, sources: &[DirectorySource]) -> ReloadReport {
         let before = self.current.load_full();
         let had = |new: &DirectorySource| {
             let mut entries = before.entries.iter();
-            entries.any(|entry| entry.name() == new.name && entry.configured.kind.place() == new.kind.place())
+            entries.any(|entry| entry.configured.kind.place() == new.kind.place())
         };
         let new = sources.iter().filter(|new| new.kind.path().is_some() && !had(new));
         let unread = new.filter_map(|new| {
             let error = (self.make)(new).read(&|| true).err()?;
             Some(SourceReport { error: Some(SourceFault::from(&error)), ..SourceReport::of(new) })
         });
-        let unread: Vec<SourceReport> = unread.collect();
-        if !unread.is_empty() {
-            return ReloadReport { sources: unread, taken: false };
+        let mut bad: Vec<SourceReport> = unread.collect();
+        bad.extend(torn(&before, sources));
+        if !bad.is_empty() {
+            return ReloadReport { sources: bad, taken: false };
         }
         self.take(sources);
         self.reload()
     }
 
-    /// Goes on with these sources and what was in force of them. Reads none.
+    /// Goes on with these sources and what was in force of them, whatever they were called. Reads none.
     fn take(&self, sources: &[DirectorySource]) {
         let _one_at_a_time = lock(&self.changing);
         let before = self.current.load_full();
+        let sources = sources.get(..DIRECTORY_SOURCES_MAX).unwrap_or(sources);
+        let had = adopted(&before, sources);
+        let mut folders = self.folders(&before, sources, &had);
         let mut entries = Vec::with_capacity(sources.len());
         let mut rolls = Vec::with_capacity(sources.len());
-        for new in sources.iter().take(DIRECTORY_SOURCES_MAX) {
-            let had = before.entries.iter().position(|entry| entry.name() == new.name);
+        for (new, had) in sources.iter().zip(had) {
+            let folder = folders.next().flatten();
             let (entry, roll) =
                 match had.and_then(|place| Some((before.entries.get(place)?, before.rolls.get(place)?))) {
                     Some((entry, roll)) if entry.configured == *new => (Arc::clone(entry), roll.clone()),
@@ -123,7 +132,7 @@ impl Directory {
                         (Arc::new(Entry::new(new, (self.make)(new), work)), roll.clone())
                     }
                     None => {
-                        let (work, roll) = Work::open(self.state_dir.as_deref(), &new.name);
+                        let (work, roll) = Work::open(folder, &new.name);
                         (Arc::new(Entry::new(new, (self.make)(new), Arc::new(work))), roll)
                     }
                 };
@@ -132,6 +141,42 @@ impl Directory {
             rolls.push(roll);
         }
         self.current.store(Arc::new(State::of(entries, rolls)));
+    }
+
+    /// Where each source's lists are kept that goes on with none of those before: what is there of the same place, else of its name.
+    /// Nothing for the others, or in memory.
+    fn folders(
+        &self,
+        before: &State,
+        sources: &[DirectorySource],
+        had: &[Option<usize>],
+    ) -> std::vec::IntoIter<Option<PathBuf>> {
+        let mut places = vec![None; sources.len()];
+        let Some(state_dir) = &self.state_dir else { return places.into_iter() };
+        let of_entry = |entry: &Arc<Entry>| lock(&entry.work.kept).folder().map(Path::to_owned);
+        let mut others: HashSet<PathBuf> = before.entries.iter().filter_map(of_entry).collect();
+        let found = state::folders(state_dir);
+        let found: Vec<_> = found.iter().filter(|folder| !others.contains(&folder.path)).collect();
+        let known: Vec<Known<'_>> = found
+            .iter()
+            .map(|folder| Known { name: &folder.name, place: folder.place.clone(), configured: None })
+            .collect();
+        // Those that go on with one before have a part in it, too: what they read is not another's.
+        let of_disk = adopt(sources, &known);
+        others.extend(found.iter().map(|folder| folder.path.clone()));
+        for (index, new) in sources.iter().enumerate() {
+            if had.get(index).copied().flatten().is_some() {
+                continue;
+            }
+            let kept = of_disk.get(index).copied().flatten().and_then(|folder| found.get(folder));
+            let path = kept
+                .map_or_else(|| state::unused(state_dir, &new.name, &others), |folder| folder.path.clone());
+            others.insert(path.clone());
+            if let Some(place) = places.get_mut(index) {
+                *place = Some(path);
+            }
+        }
+        places.into_iter()
     }
 
     /// Reads the sources that are files again and puts in force those that are good. Blocks on the disk.
@@ -203,7 +248,9 @@ impl Directory {
         let is_due = |entry: &&Arc<Entry>| {
             // Looked at in any case: two looks in a row must be the same.
             let has_changed = entry.has_changed();
-            let has_come = lock(&entry.work.standing).next_due.is_some_and(|due| due <= now);
+            let every = entry.configured.every_minutes;
+            let is_past = |due| due <= now || schedule::is_too_far(due, now, every);
+            let has_come = lock(&entry.work.standing).next_due.is_some_and(is_past);
             (has_changed || has_come) && entry.work.begin(entry.name()).is_ok()
         };
         state.entries.iter().filter(is_due).map(|entry| entry.name().to_owned()).collect()
@@ -214,6 +261,39 @@ impl Directory {
         let entry = state.entries.iter().find(|entry| entry.name() == source);
         entry.map(Arc::clone).ok_or_else(|| SyncRefusal::NoSuchSource(source.to_owned()))
     }
+}
+
+/// For each source, which of those in force it goes on with.
+fn adopted(before: &State, sources: &[DirectorySource]) -> Vec<Option<usize>> {
+    let known: Vec<Known<'_>> = before
+        .entries
+        .iter()
+        .map(|entry| Known {
+            name: entry.name(),
+            place: Some(entry.configured.kind.place()),
+            configured: Some(&entry.configured),
+        })
+        .collect();
+    adopt(sources, &known)
+}
+
+/// Sources asked over the network that would begin without users though what they read is in force, under a name that is gone, and
+/// another source goes on with that.
+fn torn(before: &State, sources: &[DirectorySource]) -> Vec<SourceReport> {
+    let had = adopted(before, sources);
+    let mut torn = Vec::new();
+    for (new, _) in sources.iter().zip(&had).filter(|(new, had)| had.is_none() && new.kind.path().is_none()) {
+        let of = before.entries.iter().zip(&before.rolls).find(|(entry, roll)| {
+            roll.is_some()
+                && entry.configured.kind.place() == new.kind.place()
+                && !sources.iter().any(|source| source.name == entry.name())
+        });
+        if let Some((entry, _)) = of {
+            let error = Some(SourceFault::torn(&new.name, entry.name()));
+            torn.push(SourceReport { error, ..SourceReport::of(new) });
+        }
+    }
+    torn
 }
 
 impl SourceReport {

@@ -44,6 +44,7 @@
 //! `filter`, `plan`, `diff`, `holders`, `ids`, `roll`, `schedule`, `past` and [`mod@snapshot`] are pure; [`source`] and `state`
 //! touch disk and network. This room knows no messages, and logs nothing: reports are returned to whoever asked for a sync.
 
+mod adopt;
 mod choose;
 mod diff;
 mod entry;
@@ -72,7 +73,7 @@ pub use past::Held;
 pub use plan::Alarm;
 pub use report::{
     Claim, FoundAddress, Outcome, PlanSummary, ReloadReport, SnapshotSummary, SourceFault, SourceReport,
-    SourceStatus, SyncMode, SyncRefusal, SyncReport, Trigger,
+    SourceStatus, StateFault, StateFaultKind, SyncMode, SyncRefusal, SyncReport, Trigger,
 };
 pub use roll::{FORMER_MAX, Roll, Tenure};
 pub use snapshot::{Conflict, Contested, Form, Found, Gone, ProxyAddress, Snapshot, User};

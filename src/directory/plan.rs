@@ -159,8 +159,11 @@ pub enum Alarm {
         /// All of them.
         count: usize,
     },
-    /// Someone went back to an earlier list, and this reading differs from it.
+    /// An earlier list is in force, which someone went back to or which stands in for one that cannot be used, and this reading
+    /// differs from it.
     Held,
+    /// Lists were kept, and none of them can be used: there is nothing to measure this reading by.
+    Lost,
 }
 
 impl Alarm {
@@ -173,6 +176,7 @@ impl Alarm {
             Alarm::AddressesMoved { .. } => "addresses-moved",
             Alarm::Domains { .. } => "domains",
             Alarm::Held => "held",
+            Alarm::Lost => "lost",
         }
     }
 }
@@ -195,7 +199,12 @@ impl fmt::Display for Alarm {
                 let more = count.saturating_sub(domains.len());
                 if more > 0 { write!(f, " and {more} more domains") } else { Ok(()) }
             }
-            Alarm::Held => f.write_str("someone went back to an earlier list, and this one differs from it"),
+            Alarm::Held => f.write_str(
+                "someone went back to an earlier list, or a later one cannot be used, and this one differs from it",
+            ),
+            Alarm::Lost => {
+                f.write_str("none of the lists that were kept can be used, so there is nothing to measure it by")
+            }
         }
     }
 }

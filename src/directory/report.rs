@@ -56,11 +56,26 @@ pub struct SourceFault {
 
 /// [`SourceFault::kind`] of what cannot be kept.
 const STORAGE: &str = "storage";
+/// That of [`SourceError::Unreadable`].
+const UNREADABLE: &str = "unreadable";
 
 impl SourceFault {
     /// Whether the disk is at fault and not the source.
     pub fn is_storage(&self) -> bool {
         self.kind == STORAGE
+    }
+
+    /// Whether a file could not be opened or read: for good, or for a moment, as with too many open files.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.kind == UNREADABLE
+    }
+
+    pub(super) fn torn(name: &str, of: &str) -> SourceFault {
+        SourceFault {
+            kind: "ambiguous".to_owned(),
+            text: format!("{name} asks what {of} asked, and another source goes on with the users of that"),
+            advice: Some(format!("keep the name {of} for one of them, or restart")),
+        }
     }
 
     pub(super) fn storage(error: &std::io::Error) -> SourceFault {
@@ -182,6 +197,30 @@ pub struct SyncReport {
     pub conflicts: Vec<Conflict>,
     /// Further ones.
     pub more_conflicts: u64,
+    /// What this sync found wrong with what is kept on disk, and could not keep there itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state_faults: Vec<StateFault>,
+}
+
+/// Something that is wrong with what a source keeps on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateFault {
+    /// Of what kind.
+    pub kind: StateFaultKind,
+    /// What, for people.
+    pub text: String,
+}
+
+/// Kinds of [`StateFault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateFaultKind {
+    /// A file cannot be read, or is not what was written, or is of a newer version.
+    Damaged,
+    /// A plan cannot be written.
+    Unkept,
+    /// A list was made while the clock was ahead.
+    Clock,
 }
 
 /// Why nothing was tried.
@@ -398,6 +437,6 @@ pub struct SourceReport {
     pub error: Option<SourceFault>,
     /// How reading it went; `None` of a source that was not read now: it is asked when it is due.
     pub sync: Option<SyncReport>,
-    /// What is wrong with the lists that were kept on disk: one was damaged and the one before it is in force.
-    pub state_faults: Vec<String>,
+    /// What is wrong with what is kept on disk.
+    pub state_faults: Vec<StateFault>,
 }

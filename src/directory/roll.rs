@@ -136,6 +136,29 @@ fn carried_over(
     former
 }
 
+/// What was noted while the clock was ahead, with no moment later than now but the ends of grace periods, which count from now
+/// where the user is gone since then.
+pub(super) fn rewound(roll: &Roll, now: Timestamp) -> Roll {
+    let holds = Holders::of(&roll.users, &roll.contested);
+    let began = roll.began.iter().map(|(key, since)| (key.clone(), now.min(*since))).collect();
+    let former = roll.former.iter().map(|tenure| {
+        let grace_ms = tenure.gone.map(|gone| tenure.until.unix_ms().saturating_sub(gone.unix_ms()));
+        let until = match (grace_ms, tenure.gone) {
+            // Somebody has it: no grace is left of it.
+            _ if holds.holder(&tenure.key()).is_some() => now.min(tenure.until),
+            (None, _) => now.min(tenure.until),
+            (Some(grace_ms), Some(gone)) if gone > now => {
+                Timestamp::from_unix_ms(now.unix_ms().saturating_add(grace_ms))
+            }
+            _ => tenure.until,
+        };
+        let from = tenure.from.map(|from| now.min(from));
+        Tenure { from, gone: tenure.gone.map(|gone| now.min(gone)), until, ..tenure.clone() }
+    });
+    let former = former.filter(Tenure::is_some_time).collect();
+    Roll { users: roll.users.clone(), contested: roll.contested.clone(), began, former }
+}
+
 /// Forgets what ended first when there is too much.
 fn forget(former: &mut Vec<Tenure>) {
     let too_many = former.len().saturating_sub(FORMER_MAX);

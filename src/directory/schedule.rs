@@ -18,11 +18,21 @@ pub(super) fn next(after: Timestamp, every_minutes: u32, failures: u32, luck: u6
     Some(later(after, wait_minutes(every_minutes, failures), luck))
 }
 
-/// The same where the disk is at fault, which mends without the source saying so: also what is asked at no regular time is tried
+/// The same where a disk is at fault, which mends without the source saying so: also what is asked at no regular time is tried
 /// again.
 pub(super) fn retry(after: Timestamp, every_minutes: u32, failures: u32, luck: u64) -> Timestamp {
-    let longest = if every_minutes == 0 { RETRY_MINUTES_MAX } else { every_minutes };
-    later(after, wait_minutes(longest, failures.max(1)), luck)
+    later(after, wait_minutes(longest(every_minutes), failures.max(1)), luck)
+}
+
+/// Whether a moment is further off than any that is chosen here: the clock was ahead when it was.
+pub(super) fn is_too_far(due: Timestamp, now: Timestamp, every_minutes: u32) -> bool {
+    let longest_ms = i64::from(longest(every_minutes)).saturating_mul(MINUTE_MS);
+    due.unix_ms() > now.unix_ms().saturating_add(longest_ms + longest_ms / 10)
+}
+
+/// Longest wait, in minutes, before luck.
+fn longest(every_minutes: u32) -> u32 {
+    if every_minutes == 0 { RETRY_MINUTES_MAX } else { every_minutes }
 }
 
 fn wait_minutes(every_minutes: u32, failures: u32) -> u32 {
@@ -67,5 +77,17 @@ mod tests {
         assert!(minutes(5, 9, 0).unwrap() <= 5.5, "never later than it would be anyway");
         let at = retry(Timestamp::from_unix_ms(0), 0, 1, 0).unix_ms();
         assert_eq!(at, 54_000, "a full disk is looked at again, whatever the schedule");
+    }
+
+    #[test]
+    fn a_moment_chosen_while_the_clock_was_ahead_is_known_by_its_distance() {
+        let now = Timestamp::from_unix_ms(1_000_000);
+        for (every, failures) in [(60, 0), (0, 40), (10_080, 0), (1, 0)] {
+            let latest = retry(now, every, failures, u64::MAX);
+            assert!(!is_too_far(latest, now, every), "{every}");
+            let furthest = later(now, longest(every), (u64::from(longest(every)) * 60_000) / 5);
+            assert!(!is_too_far(furthest, now, every), "{every}");
+            assert!(is_too_far(Timestamp::from_unix_ms(furthest.unix_ms() + 1), now, every), "{every}");
+        }
     }
 }

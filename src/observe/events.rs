@@ -143,7 +143,9 @@
 //! | `directory.rolled_back` | warn | source, snapshot, users, users_before, actor | An admin put a former list in force; the next that differs waits for an approval. |
 //! | `directory.address_moved` | info | source, address, from, to, unlogged | An address leads to another user from now on, or so many more do. Both are ids. |
 //! | `directory.conflict` | warn | source, path, conflict, unlogged | Two users claim an address, or two sources name different users by one id, or there are so many more claims. |
-//! | `directory.snapshot_damaged` | error | source, what | A list kept on disk is damaged; the newest good one is in force. |
+//! | `directory.snapshot_damaged` | error | source, what | A list or plan kept on disk is damaged or of a newer version; the newest good list is in force, if there is one, and the next reading that differs waits for an approval. |
+//! | `directory.plan_not_kept` | error | source, what | A plan cannot be kept on disk: it waits, and is gone with the program. Logged once until it can. |
+//! | `directory.clock_was_ahead` | warn | source, what | The list in force was made while the clock was ahead; its times are cut down to now. |
 //! | `directory.credential_expiring` | warn | name, ends, days_left, stage | The credential of the application that a source of users or a puller uses ends soon, or has ended: told once at each `stage` of 60, 28, 14, 7, 1 and 0 days. |
 //! | `tls.self_signed` | warn | hostname, advice | No certificate is configured. |
 //! | `tls.reloaded` | info | not_after | The certificate was read again, being told to or having changed, and is shown from now on. |

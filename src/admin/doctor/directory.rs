@@ -113,8 +113,9 @@ fn waiting(command: &dyn Fn(&str) -> String, status: &SourceStatus, now: Timesta
         );
         findings.push(Finding::warning(NAME, seen, fix));
     } else if status.held {
-        let seen =
-            format!("{name}: somebody went back to an earlier list, which holds until a reading is approved");
+        let seen = format!(
+            "{name}: somebody went back to an earlier list, or a later one cannot be used: it holds until a reading is approved"
+        );
         let fix = format!("see what the source says now: `{}`", command(&format!("user sync {name}")));
         findings.push(Finding::warning(NAME, seen, fix));
     }
@@ -129,8 +130,9 @@ fn waiting(command: &dyn Fn(&str) -> String, status: &SourceStatus, now: Timesta
         );
         findings.push(Finding::warning(NAME, seen, fix));
     }
-    let fix = "restore the file from a backup while the server is stopped; else remove it: the list before it is in force, and \
-               does not know what was known since of whose an address was";
+    let fix = "see to data_dir: free space, and its owner and rights. A damaged list: restore the file from a backup while the \
+               server is stopped, or approve what the source says now (`daybook user plans`), which does not know what was known \
+               of whose an address was";
     findings.extend(
         status.state_faults.iter().map(|fault| Finding::warning(NAME, format!("{name}: {fault}"), fix)),
     );
@@ -219,7 +221,7 @@ mod tests {
             "plan": "entra-3-0a1b2c3d", "source": "entra", "made_at": "2026-11-22T09:00:00Z", "base": 3,
             "why": [{ "alarm": "held" }], "users_before": 9, "users": 2, "diff": crate::directory::Diff::default() });
         let waits = judged(json!({ "pending": plan, "held": true }));
-        are(&waits, &[(Status::Warning, "has waited for an approval for 60 minutes")]);
+        are(&waits, &[(Status::Warning, "waits for an approval, since 60 minutes")]);
         assert!(
             waits[0].fix.as_deref().is_some_and(|fix| fix.contains("--apply entra-3-0a1b2c3d")),
             "{waits:?}"

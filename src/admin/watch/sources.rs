@@ -135,7 +135,7 @@ pub(super) fn lines(source: &SourceView, now: Timestamp) -> String {
         out.push_str(&format!("  A CHANGE WAITS as plan {}: {}\n", Untrusted(plan), Untrusted(why)));
     }
     if source.held {
-        out.push_str("  held after a rollback: what it says waits for an approval\n");
+        out.push_str("  held after a rollback or a damaged list: what it says waits for an approval\n");
     }
     for fault in &source.state_faults {
         out.push_str(&format!("  kept lists: {}\n", Untrusted(fault)));

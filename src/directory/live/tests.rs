@@ -1,4 +1,6 @@
 use super::*;
+use crate::directory::report::{StateFault, StateFaultKind};
+use crate::directory::state::{Header, Kept};
 use crate::mail::{
     EnvelopeHeaders, GatewayAddress, GatewayMailboxId, GatewayMailboxState, Keeping, Profile, Role, Trust,
 };
@@ -190,4 +192,67 @@ fn without_sources_nobody_is_known() {
     let (directory, report) = Directory::open(&[]);
     assert!(report.is_good() && !changed(&directory));
     assert!(directory.snapshot_of(&gateway_mailbox(&["m"])).users().is_empty());
+}
+
+#[test]
+fn a_file_that_could_not_be_read_is_tried_again_though_it_looks_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users.toml");
+    std::fs::create_dir(&path).unwrap();
+    let (directory, report) = Directory::open(&[source(&path, None)]);
+    assert_eq!(report.sources[0].error.as_ref().unwrap().kind, "unreadable");
+    assert!(!changed(&directory) && !changed(&directory));
+    let later = Timestamp::from_unix_ms(now().unix_ms() + 2 * 60_000);
+    assert_eq!(directory.due(later), [path.display().to_string()]);
+}
+
+#[test]
+fn what_was_noted_while_the_clock_was_ahead_counts_from_now() {
+    use crate::directory::roll;
+    use crate::directory::sample::{user, wanted};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users.toml");
+    let lists = [
+        vec![user("ann", &["ann@x.example", "info@x.example"]), user("eve", &["eve@x.example"])],
+        vec![user("ann", &["ann@x.example"]), user("bob", &["bob@x.example", "info@x.example"])],
+    ];
+    let in_2099 = Timestamp::from_unix_ms(4_070_908_800_000);
+    let first = roll::next(None, wanted(&lists[0]), Timestamp::from_unix_ms(1_000), 30);
+    let ahead = roll::next(Some(&first), wanted(&lists[1]), in_2099, 30);
+    let (mut kept, _) = Kept::open(Some(dir.path().join(STATE_FOLDER).join("corp")));
+    let header = Header {
+        number: 1,
+        taken_at: in_2099,
+        source: "corp".to_owned(),
+        place: path.display().to_string(),
+        users: 2,
+        held: false,
+        back_to: None,
+    };
+    kept.keep(&header, &ahead).unwrap();
+    let text = lists[1].iter().map(|user| {
+        let addresses: Vec<&str> = user.addresses().collect();
+        format!("[[user]]\nid = '{}'\nname = '{}'\naddresses = {addresses:?}\n", user.id, user.name)
+    });
+    std::fs::write(&path, text.collect::<String>()).unwrap();
+
+    let configured = DirectorySource { name: "corp".to_owned(), every_minutes: 60, ..source(&path, None) };
+    let before = now();
+    let (directory, report) = Directory::open_kept(&[configured], dir.path());
+    let sync = report.sources[0].sync.as_ref().unwrap();
+    let clock = |fault: &StateFault| fault.kind == StateFaultKind::Clock;
+    assert!(sync.state_faults.iter().any(clock) && sync.diff.is_empty(), "{sync:?}");
+    assert!(directory.sources()[0].state_faults.is_empty());
+    let roll = directory.roll("corp").unwrap();
+    let (after, day_ms) = (now(), 86_400_000);
+    let is_now = |at: Timestamp| before <= at && at <= after;
+    assert!(is_now(roll.began[&AddressKey::of("info@x.example")]), "{roll:?}");
+    let of = |id: &str| roll.former.iter().find(|tenure| tenure.user.id == id).unwrap();
+    assert!(is_now(of("ann").until) && is_now(of("eve").gone.unwrap()), "{roll:?}");
+    assert_eq!(of("eve").until.unix_ms() - of("eve").gone.unwrap().unix_ms(), 30 * day_ms);
+    let entry = directory.entry("corp").unwrap();
+    assert!(directory.due(now()).is_empty());
+    lock(&entry.work.standing).next_due = Some(in_2099);
+    assert_eq!(directory.due(now()), ["corp"], "chosen while the clock was ahead");
+    assert!(directory.reload().sources[0].sync.as_ref().unwrap().state_faults.is_empty(), "told once");
 }

@@ -1,5 +1,6 @@
 //! Every file that is kept, read to its end: what a start would find out about the newest list only.
 
+use super::folders::FOLDERS_MAX;
 use super::{Header, PLAN_FILE, list_path, numbers, read_list};
 use crate::directory::STATE_FOLDER;
 use crate::directory::report::PlanSummary;
@@ -7,9 +8,6 @@ use crate::directory::state::format::FormatError;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Folders of sources looked at; more are none of ours.
-const SOURCES_MAX: usize = 1_000;
 
 /// Lists and plans that cannot be used: each by its path below `data_dir`, and why.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,7 +31,7 @@ pub fn check_kept(data_dir: &Path) -> KeptCheck {
         }
     };
     names.sort_unstable();
-    names.truncate(SOURCES_MAX);
+    names.truncate(FOLDERS_MAX);
     for source in names {
         let mut tell = |path: &Path, error: FormatError| {
             let place = path.strip_prefix(data_dir).unwrap_or(path).display().to_string();

@@ -6,23 +6,29 @@
 //!                            status.json                           when it was last tried, and how that went
 //!                            unfinished                            what is being written, or was when the power failed
 //! ```
+//! NAME is what the source was called when the folder was made: one that is called otherwise now, and reads the same, goes on with
+//! it. `NAME~2` is made where NAME is another's by now.
+//!
 //! Invariants:
 //! - A list is durable before it is in force: written whole under another name, synced, renamed, the folder synced.
 //! - A number is never used twice, so that a plan says what it was made against.
-//! - A file that is damaged or of a newer version is left where it is, never written over and never in force; the list before it
-//!   is, and that is told.
+//! - A file that is damaged or of a newer version is left where it is, never written over and never in force. The list before it
+//!   is, and is held: it may be the one that somebody went back from. Without one the next reading is no first one: it waits for a
+//!   person's word. Both are told.
 //! - Without a folder (tests, `doctor`) the same is kept in memory.
 
 mod check;
 mod files;
+mod folders;
 mod format;
 #[cfg(test)]
 mod tests;
 
 pub use check::{KeptCheck, check_kept};
+pub(super) use folders::{folders, unused};
 
 use super::plan::Wanted;
-use super::report::{PlanSummary, SourceFault};
+use super::report::{PlanSummary, SourceFault, StateFault, StateFaultKind};
 use super::roll::Roll;
 use crate::mail::Timestamp;
 use format::FormatError;
@@ -84,8 +90,16 @@ pub(super) struct Found {
     pub(super) in_force: Option<(Header, Roll)>,
     pub(super) pending: Option<Pending>,
     pub(super) tries: Tries,
-    /// What cannot be used, for people.
-    pub(super) faults: Vec<String>,
+    /// There were lists, and none can be used.
+    pub(super) is_lost: bool,
+    /// What cannot be used.
+    pub(super) faults: Vec<StateFault>,
+}
+
+impl Found {
+    fn damaged(&mut self, text: String) {
+        self.faults.push(StateFault { kind: StateFaultKind::Damaged, text });
+    }
 }
 
 /// Where one source's lists are kept.
@@ -101,6 +115,14 @@ impl Kept {
         let Some(folder) = folder else { return (Kept::Memory(VecDeque::new()), Found::default()) };
         let found = find(&folder);
         (Kept::Folder(folder), found)
+    }
+
+    /// Where that is.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Kept::Folder(folder) => Some(folder),
+            Kept::Memory(_) => None,
+        }
     }
 
     /// The number the next list gets.
@@ -224,28 +246,34 @@ fn read_list<H: serde::de::DeserializeOwned>(path: &Path) -> Result<(H, Roll), F
     format::read(BufReader::with_capacity(256 * 1024, file))
 }
 
-/// The highest list that is whole, and the plan made against it.
+/// The highest list that is whole, held unless it is the highest of all, and the plan made against it.
 fn find(folder: &Path) -> Found {
     let mut found = Found::default();
     let numbers = match numbers(folder) {
         Ok(numbers) => numbers,
         Err(error) => {
-            found.faults.push(format!("{} cannot be read: {error}", folder.display()));
+            found.is_lost = true;
+            found.damaged(format!("{} cannot be read: {error}", folder.display()));
             return found;
         }
     };
+    let mut unusable = Vec::new();
     for number in numbers.into_iter().rev() {
         let path = list_path(folder, number);
-        match read_list(&path) {
-            Ok(list) => {
-                found.in_force = Some(list);
+        match read_list::<Header>(&path) {
+            Ok((header, roll)) => {
+                found.in_force = Some((Header { held: header.held || !unusable.is_empty(), ..header }, roll));
                 break;
             }
-            Err(error) => {
-                found.faults.push(format!("{} {error}; the list before it is used", path.display()))
-            }
+            Err(error) => unusable.push(format!("{} {error}", path.display())),
         }
     }
+    found.is_lost = found.in_force.is_none() && !unusable.is_empty();
+    let instead = match &found.in_force {
+        Some((header, _)) => format!("list {} is in force instead, and held", header.number),
+        None => "no list is in force".to_owned(),
+    };
+    unusable.into_iter().for_each(|what| found.damaged(format!("{what}; {instead}")));
     let path = folder.join(PLAN_FILE);
     match read_list::<PlanSummary>(&path) {
         Ok((summary, roll)) => {
@@ -254,7 +282,7 @@ fn find(folder: &Path) -> Found {
             found.pending = (summary.base == base).then_some(Pending { summary, wanted });
         }
         Err(FormatError::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => found.faults.push(format!("{} {error}; no plan waits", path.display())),
+        Err(error) => found.damaged(format!("{} {error}; no plan waits", path.display())),
     }
     found.tries = read_tries(&folder.join(STATUS_FILE)).unwrap_or_default();
     found

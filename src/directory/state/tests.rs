@@ -102,7 +102,8 @@ fn a_list_cut_off_anywhere_is_never_in_force_and_the_one_before_is() {
         fs::write(&path, &whole[..cut]).unwrap();
         let (in_force, found) = fixture.start();
         assert_eq!(in_force, list(1, "before"), "cut at {cut}");
-        assert!(found.faults.len() == 1 && found.faults[0].contains("2.jsonl"), "{:?}", found.faults);
+        assert!(found.faults.len() == 1 && found.faults[0].text.contains("2.jsonl"), "{:?}", found.faults);
+        assert!(found.in_force.unwrap().0.held, "it may have been gone back to");
         assert_eq!(Kept::Folder(fixture.folder.clone()).next_number().unwrap(), 3, "it is not written over");
     }
     fs::write(&path, [whole.as_slice(), b"x"].concat()).unwrap();
@@ -163,7 +164,7 @@ fn a_list_of_a_newer_version_is_told_of_and_not_touched() {
     fs::write(&path, newer).unwrap();
     let (in_force, found) = fixture.start();
     assert_eq!(in_force, list(2, "now"));
-    assert!(found.faults[0].contains("format version 2 is newer"), "{:?}", found.faults);
+    assert!(found.faults[0].text.contains("format version 2 is newer"), "{:?}", found.faults);
     let (mut kept, _) = Kept::open(Some(fixture.folder.clone()));
     for _ in 0..SNAPSHOTS_KEPT + 3 {
         let number = kept.next_number().unwrap();
@@ -203,7 +204,7 @@ fn a_plan_waits_across_a_start_until_another_list_is_in_force() {
     assert!(found.pending.is_none() && found.faults.is_empty(), "made against another list");
     fs::write(&path, &plan[..plan.len() - 2]).unwrap();
     let found = fixture.start().1;
-    assert!(found.pending.is_none() && found.faults[0].contains("pending.jsonl"), "{found:?}");
+    assert!(found.pending.is_none() && found.faults[0].text.contains("pending.jsonl"), "{found:?}");
     kept.keep_plan(None).unwrap();
     assert!(fixture.start().1.faults.is_empty());
 }
