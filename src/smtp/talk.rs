@@ -189,7 +189,7 @@ impl<'s> Talk<'s> {
                     let reply = self.session.recipient(verdict);
                     self.answer(&mut wire, &reply).await?;
                 }
-                Effect::Begin(envelope) => self.begin(*envelope),
+                Effect::Begin(envelope) => self.begin(envelope),
             }
             wire.consume(consumed);
             if self.replies.len() >= REPLIES_OCTETS_MAX {

@@ -101,7 +101,7 @@ impl<'f> SansIo<'f> {
             }
             Effect::Begin(envelope) => {
                 let receipt_id = self.session.receipt_id().unwrap();
-                let begun = self.fake.begin(receipt_id, *envelope).map(|reception| {
+                let begun = self.fake.begin(receipt_id, envelope).map(|reception| {
                     assert!(self.reception.replace(reception).is_none(), "two receptions at once");
                 });
                 if let Some(reply) = self.session.begun(begun) {

@@ -105,7 +105,7 @@ fn waiting(command: &dyn Fn(&str) -> String, status: &SourceStatus, now: Timesta
     if let Some(plan) = &status.pending {
         let why: Vec<String> = plan.why.iter().map(ToString::to_string).collect();
         let age = span((now.unix_ms() - plan.made_at.unix_ms()).max(0));
-        let seen = format!("{name}: a change waits for an approval, since {age}: {}", why.join("; "));
+        let seen = format!("{name}: a change has waited for an approval for {age}: {}", why.join("; "));
         let fix = format!(
             "look at it: `{}`; if it is right: `{}`; if not, mend the source, and the next reading takes its place",
             command(&format!("user sync {name} --dry-run")),
@@ -219,7 +219,7 @@ mod tests {
             "plan": "entra-3-0a1b2c3d", "source": "entra", "made_at": "2026-11-22T09:00:00Z", "base": 3,
             "why": [{ "alarm": "held" }], "users_before": 9, "users": 2, "diff": crate::directory::Diff::default() });
         let waits = judged(json!({ "pending": plan, "held": true }));
-        are(&waits, &[(Status::Warning, "waits for an approval, since 1 hour")]);
+        are(&waits, &[(Status::Warning, "has waited for an approval for 60 minutes")]);
         assert!(
             waits[0].fix.as_deref().is_some_and(|fix| fix.contains("--apply entra-3-0a1b2c3d")),
             "{waits:?}"

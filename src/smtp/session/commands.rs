@@ -281,7 +281,7 @@ impl Session {
             pulled: None,
         };
         self.phase = Phase::Asked(question);
-        Effect::Begin(Box::new(envelope))
+        Effect::Begin(envelope)
     }
 
     pub(super) fn chunks(&mut self) -> Option<&mut Chunks> {

@@ -107,7 +107,7 @@ pub enum Effect<'i> {
     /// Ask whether this address is served and call [`Session::recipient`].
     Recipient(Address),
     /// Open the reception of a message and call [`Session::begun`].
-    Begin(Box<TransportEnvelope>),
+    Begin(TransportEnvelope),
     /// Give these octets to the reception; call [`Session::body_failed`] if it does not take them.
     Body(&'i [u8]),
     /// Drop the reception: the message is refused or given up.

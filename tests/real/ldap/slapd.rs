@@ -231,7 +231,7 @@ fn what_openldap_refuses_is_told_with_advice() {
     let looks = Cell::new(0);
     let began = Instant::now();
     let stopped = LdapSource::new(&good, &none).read(&|| looks.replace(looks.get() + 1) < 3);
-    assert!(matches!(stopped, Err(SourceError::Stopped)) && began.elapsed() < Duration::from_secs(2));
+    assert!(matches!(stopped, Err(SourceError::Stopped)) && began.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
