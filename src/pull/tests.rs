@@ -21,7 +21,7 @@ const CONTENT: &[u8] = b"d6 OK\r\n)\n";
 
 /// Keeps what it is given.
 #[derive(Default)]
-struct Kept(Vec<u8>);
+pub(super) struct Kept(Vec<u8>);
 
 impl Reception for Kept {
     fn write<'a>(&'a mut self, octets: &'a [u8]) -> BoxFuture<'a, Result<(), crate::smtp::Fault>> {
@@ -35,7 +35,7 @@ impl Reception for Kept {
 }
 
 /// A server that sends these octets and then nothing, and the end from which it is heard.
-fn server(says: &[u8]) -> (DuplexStream, tokio::task::JoinHandle<Vec<u8>>) {
+pub(super) fn server(says: &[u8]) -> (DuplexStream, tokio::task::JoinHandle<Vec<u8>>) {
     let (ours, theirs) = tokio::io::duplex(7);
     let says = says.to_vec();
     let heard = tokio::spawn(async move {
@@ -168,7 +168,8 @@ async fn a_listing_that_is_refused_is_no_empty_folder_and_one_without_sizes_is_o
         let listed = imap.list(1, 10, |_| true).await;
         assert_eq!(listed.ok(), empty.then(|| (Vec::new(), false)), "{exists}");
     }
-    let listed = "* 1 FETCH (UID 5)\r\n* 2 FETCH (UID 9 FLAGS ())\r\n* 2 FETCH (UID 9 RFC822.SIZE 4)\r\nd5 OK\r\n";
+    let listed =
+        "* 1 FETCH (UID 5)\r\n* 2 FETCH (UID 9 FLAGS ())\r\n* 2 FETCH (UID 9 RFC822.SIZE 4)\r\nd5 OK\r\n";
     let came = answered(listed, b"").await;
     let item = |uid, octets| Item { key: Key::Uid(uid), octets };
     assert_eq!(came.items, [item(5, 0), item(9, 4)]);

@@ -148,9 +148,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
             Ok(())
         });
         done.await?.accepted(&format!("{command} {folder}"), FaultKind::Protocol).map_err(
-            |fault| match fault.kind {
-                FaultKind::Protocol => fault.advised("is folder right, as the server writes it?"),
-                _ => fault,
+            |fault| match fault.at_the_door() {
+                fault if fault.kind == FaultKind::Protocol => {
+                    fault.advised("is folder right, as the server writes it?")
+                }
+                fault => fault,
             },
         )?;
         self.exists = exists;
@@ -176,7 +178,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
                 (Some(uid), _) => uid,
                 // A change of flags that nobody asked for.
                 (None, None) => return Ok(()),
-                (None, Some(_)) => return Err(Fault::protocol("the server listed a message without its UID")),
+                (None, Some(_)) => {
+                    return Err(Fault::protocol("the server listed a message without its UID"));
+                }
             };
             // Without a size it is a message all the same: its literal tells.
             let octets = read.octets.unwrap_or(0);
@@ -266,7 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
             }
             Ok(())
         });
-        done.await?.accepted("UID FETCH", FaultKind::Protocol)?;
+        done.await?.done("UID FETCH")?;
         if !others {
             self.simple("EXPUNGE").await?;
         }
@@ -292,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
         let tag = self.command(command).await?;
         let done = self.until_done(&tag, Instant::now() + LISTING_WAIT, |_| Ok(())).await?;
         let verb = command.split([' ']).take(2).filter(|word| word.bytes().all(|b| b.is_ascii_uppercase()));
-        done.accepted(&verb.collect::<Vec<_>>().join(" "), FaultKind::Protocol)
+        done.done(&verb.collect::<Vec<_>>().join(" "))
     }
 
     /// Sends a command; gives its tag.
@@ -398,6 +402,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
 }
 
 impl Done {
+    /// What is to be done with messages is; a refusal is of these alone.
+    fn done(self, what: &str) -> Result<(), Fault> {
+        match self.status {
+            Status::Ok => Ok(()),
+            Status::No | Status::Bad => Err(Fault::said(FaultKind::Message, what, &self.text)),
+        }
+    }
+
     fn accepted(self, what: &str, otherwise: FaultKind) -> Result<(), Fault> {
         match self.status {
             Status::Ok => Ok(()),
