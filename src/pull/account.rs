@@ -1,6 +1,6 @@
 //! An account at a server, whichever protocol it speaks.
 
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 use super::imap::Imap;
 use super::pop3::Pop3;
 use super::state::State;
@@ -9,8 +9,12 @@ use crate::config::{PullAfter, PullProtocol, Puller};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
+
+/// How long it may take from the greeting until the login is in, however often the server answers.
+const LOGIN_WAIT: Duration = Duration::from_secs(2 * 60);
 
 /// What a puller logs in with.
 pub(super) enum Secret {
@@ -87,6 +91,15 @@ pub(super) enum Account<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Account<S> {
     /// Logs in.
     pub(super) async fn log_in(puller: &Puller, stream: S, secret: &Secret) -> Result<Account<S>, Fault> {
+        match tokio::time::timeout(LOGIN_WAIT, Self::log_in_at_leisure(puller, stream, secret)).await {
+            Ok(logged_in) => logged_in.map_err(Fault::at_the_door),
+            Err(_) => {
+                Err(Fault::new(FaultKind::Unreachable, "the server does not come to an end with the login"))
+            }
+        }
+    }
+
+    async fn log_in_at_leisure(puller: &Puller, stream: S, secret: &Secret) -> Result<Account<S>, Fault> {
         match puller.protocol {
             PullProtocol::Imaps => {
                 let mut imap = Imap::greet(stream).await?;

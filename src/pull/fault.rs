@@ -26,6 +26,8 @@ pub enum FaultKind {
     Credential,
     /// It says something that is no answer, or offers less than is needed.
     Protocol,
+    /// It does not give a message, or not let it be deleted or marked. The others are seen to. The operator's, there.
+    Message,
     /// The gateway mailbox to fetch into is not there, is suspended, or is no NDR mailbox. The operator's.
     Mailbox,
     /// The store does not take mail now: full, or in trouble.
@@ -36,13 +38,14 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every value.
-    pub const ALL: [FaultKind; 9] = [
+    pub const ALL: [FaultKind; 10] = [
         FaultKind::Unreachable,
         FaultKind::Tls,
         FaultKind::Login,
         FaultKind::NotConnected,
         FaultKind::Credential,
         FaultKind::Protocol,
+        FaultKind::Message,
         FaultKind::Mailbox,
         FaultKind::Store,
         FaultKind::State,
@@ -57,6 +60,7 @@ impl FaultKind {
             FaultKind::NotConnected => "not-connected",
             FaultKind::Credential => "credential",
             FaultKind::Protocol => "protocol",
+            FaultKind::Message => "message",
             FaultKind::Mailbox => "mailbox",
             FaultKind::Store => "store",
             FaultKind::State => "state",
@@ -73,6 +77,7 @@ impl FaultKind {
             FaultKind::NotConnected => NOT_CONNECTED,
             FaultKind::Credential => "see that the server can read the secret and that nobody else can",
             FaultKind::Protocol => "is this the right port, and an IMAP or POP3 server?",
+            FaultKind::Message => "look at this message by hand; the others are fetched",
             FaultKind::Mailbox => {
                 "a puller needs an active gateway mailbox with role ndr: see daybook mailbox list"
             }
@@ -114,8 +119,22 @@ impl Fault {
         Fault { kind, text: text.into(), advice: kind.advice().to_owned() }
     }
 
+    /// It is of single messages: the visit did the rest of its work.
+    pub(super) fn is_aside(&self) -> bool {
+        self.kind == FaultKind::Message
+    }
+
     pub(super) fn advised(self, advice: impl Into<String>) -> Fault {
         Fault { advice: advice.into(), ..self }
+    }
+
+    /// At login, or when the folder is opened. There Exchange Online says this, too, of a mailbox that it does not give; later it
+    /// says it of single messages.
+    pub(super) fn at_the_door(self) -> Fault {
+        match self.text.to_ascii_lowercase().contains("command error. 12") {
+            true => Fault::new(FaultKind::NotConnected, self.text),
+            false => self,
+        }
     }
 
     pub(super) fn protocol(text: impl Into<String>) -> Fault {
@@ -124,13 +143,11 @@ impl Fault {
 
     /// The server said no. `what` was asked of it.
     pub(super) fn said(kind: FaultKind, what: &str, said: &str) -> Fault {
-        let lower = said.to_ascii_lowercase();
         // Exchange Online says so at the first command that needs the mailbox.
-        let kind =
-            match lower.contains("authenticated but not connected") || lower.contains("command error. 12") {
-                true => FaultKind::NotConnected,
-                false => kind,
-            };
+        let kind = match said.to_ascii_lowercase().contains("authenticated but not connected") {
+            true => FaultKind::NotConnected,
+            false => kind,
+        };
         Fault::new(kind, format!("{what}: the server says {}", shown(said)))
     }
 }
@@ -169,10 +186,12 @@ mod tests {
     #[test]
     fn what_exchange_online_says_of_a_missing_permission_is_explained() {
         for said in ["BAD User is authenticated but not connected.", "BAD Command Error. 12"] {
-            let fault = Fault::said(FaultKind::Protocol, "SELECT", said);
+            let fault = Fault::said(FaultKind::Protocol, "SELECT", said).at_the_door();
             assert_eq!(fault.kind, FaultKind::NotConnected);
             assert!(fault.advice.contains("Add-MailboxPermission"), "{}", fault.advice);
         }
+        let fault = Fault::said(FaultKind::Protocol, "UID FETCH", "Command Error. 12");
+        assert_eq!(fault.kind, FaultKind::Protocol, "a message, and not the mailbox");
         let fault = Fault::said(FaultKind::Login, "LOGIN", &format!("NO \u{1b}[2J{}", "x".repeat(5000)));
         assert_eq!(fault.kind, FaultKind::Login);
         assert!(fault.text.len() < 500 && !fault.text.contains('\u{1b}'), "{}", fault.text);

@@ -162,7 +162,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pop3<S> {
 
     /// Has a message deleted at the end of the session.
     pub(super) async fn delete(&mut self, item: &Item) -> Result<(), Fault> {
-        self.say(&format!("DELE {}", item.number()), "DELE", FaultKind::Protocol).await
+        self.talk.send(format!("DELE {}\r\n", item.number()).as_bytes()).await?;
+        self.answer().await?.map_err(|said| Fault::said(FaultKind::Message, "DELE", &said))
     }
 
     /// Ends the session: what was to be deleted is, when this succeeds.

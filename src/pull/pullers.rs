@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 
 /// Longest wait after failures, in minutes; they begin at one and double.
 const BACK_OFF_MINUTES_MAX: u64 = 60;
+/// Shortest wait after a refused login, in minutes: elsewhere an account is locked after some of those.
+const LOGIN_BACK_OFF_MINUTES_MIN: u64 = 30;
 /// A part of `every_minutes` more or less, so that not all look at the same moment.
 const JITTER_PART: u64 = 10;
 
@@ -80,8 +82,10 @@ impl PullerStatus {
         self.messages += visit.messages;
         self.octets += visit.octets;
         self.fault.clone_from(&visit.fault);
-        if visit.fault.is_none() {
+        if visit.fault.as_ref().is_none_or(Fault::is_aside) {
             self.left = visit.left;
+        }
+        if visit.fault.is_none() {
             self.last_success = Some(at);
             self.failing_since = None;
             self.failures = 0;
@@ -244,6 +248,7 @@ impl Worker {
     /// Visits until nothing more is there, or something goes wrong.
     async fn visits(&self) -> Visit {
         let _turn = self.turn.lock().await;
+        let _running = Running(&self.status);
         let mut all = Visit { messages: 0, octets: 0, left: 0, unsettled: 0, more: false, fault: None };
         loop {
             {
@@ -262,7 +267,8 @@ impl Worker {
             (all.left, all.unsettled, all.more, all.fault) =
                 (one.left, one.unsettled, one.more, one.fault.clone());
             // A server that lists more and gives nothing of it is not asked again at once.
-            if !one.more || one.messages == 0 || one.fault.is_some() || was_told_to_end {
+            let broke = one.fault.as_ref().is_some_and(|fault| !fault.is_aside());
+            if !one.more || one.messages == 0 || broke || was_told_to_end {
                 return all;
             }
         }
@@ -283,10 +289,10 @@ impl Worker {
 
     /// How long until it looks again.
     fn wait(&self) -> Duration {
-        let failures = lock(&self.status).failures;
-        match failures {
-            0 => jittered(Duration::from_secs(60 * u64::from(self.puller.every_minutes)), random()),
-            _ => back_off(failures),
+        let status = lock(&self.status);
+        match &status.fault {
+            Some(fault) if !fault.is_aside() => back_off(status.failures, fault.kind),
+            _ => jittered(Duration::from_secs(60 * u64::from(self.puller.every_minutes)), random()),
         }
     }
 
@@ -297,10 +303,23 @@ impl Worker {
     }
 }
 
-/// 1, 2, 4 … 60 minutes after so many failures in a row.
-fn back_off(failures: u32) -> Duration {
+/// It is at it, until this goes: whoever waits for a visit may go before its end, and the visit with it.
+struct Running<'a>(&'a Mutex<PullerStatus>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        lock(self.0).running = false;
+    }
+}
+
+/// 1, 2, 4 … 60 minutes after so many failures in a row; 30 at least when the account is not given.
+fn back_off(failures: u32, kind: FaultKind) -> Duration {
+    let least = match kind {
+        FaultKind::Login | FaultKind::Credential => LOGIN_BACK_OFF_MINUTES_MIN,
+        _ => 1,
+    };
     let doubled = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(BACK_OFF_MINUTES_MAX);
-    Duration::from_secs(60 * doubled.clamp(1, BACK_OFF_MINUTES_MAX))
+    Duration::from_secs(60 * doubled.clamp(least, BACK_OFF_MINUTES_MAX))
 }
 
 /// A tenth more or less; `random` is anything.
@@ -328,9 +347,13 @@ mod tests {
 
     #[test]
     fn failures_are_followed_by_ever_longer_waits_up_to_an_hour() {
-        let minutes: Vec<u64> = (1..=8).map(|failures| back_off(failures).as_secs() / 60).collect();
-        assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(back_off(u32::MAX).as_secs(), 3600);
+        let minutes =
+            |kind| (1..=8).map(|failures| back_off(failures, kind).as_secs() / 60).collect::<Vec<_>>();
+        assert_eq!(minutes(FaultKind::Unreachable), [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(back_off(u32::MAX, FaultKind::Unreachable).as_secs(), 3600);
+        // A password that is refused often locks the account.
+        assert_eq!(minutes(FaultKind::Login), [30, 30, 30, 30, 30, 32, 60, 60]);
+        assert_eq!(minutes(FaultKind::Credential), minutes(FaultKind::Login));
     }
 
     #[test]

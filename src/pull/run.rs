@@ -39,6 +39,13 @@ const BATCH_MESSAGES: usize = 64;
 const BATCH_OCTETS: u64 = 64 * 1024 * 1024;
 /// Messages stored at the same time: they share a sync of the disk.
 const COMMITS_MAX: usize = 16;
+/// Visits that may break at a message before it must wait for all others.
+const BREAKS_MAX: u32 = 2;
+/// Messages deleted or marked at once over IMAP: of these a refusal is.
+const SETTLED_AT_ONCE: usize = 1_000;
+/// What to do about a message that is stored here and stays at the account.
+const NOT_SETTLED: &str =
+    "may this login delete and mark there, and is there no hold? What comes is fetched all the same";
 
 /// What a visit brought.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +76,17 @@ pub(super) async fn visit(
     let visit = Visit { messages: 0, octets: 0, left: 0, unsettled: 0, more: false, fault: None };
     let settings = gateway.settings.current();
     let octets_max = settings.smtp.max_message_bytes;
-    let mut run = Run { gateway, puller, drain, session_id, octets_max, state: State::default(), visit };
+    let mut run = Run {
+        gateway,
+        puller,
+        drain,
+        session_id,
+        octets_max,
+        state: State::default(),
+        visit,
+        deleted: Vec::new(),
+        aside: None,
+    };
     let fault = run.go(tokens).await.err();
     let mut visit = run.visit;
     // What was broken off by us did not fail.
@@ -107,6 +124,10 @@ struct Run<'a> {
     octets_max: u64,
     state: State,
     visit: Visit,
+    /// What a POP3 server is to delete when the session ends well.
+    deleted: Vec<String>,
+    /// What is wrong with single messages, and with the session not.
+    aside: Option<Fault>,
 }
 
 /// Where a message comes from and goes to.
@@ -128,14 +149,23 @@ impl Run<'_> {
     async fn go(&mut self, tokens: Option<Arc<Tokens>>) -> Result<(), Fault> {
         let to = self.gateway_mailbox()?;
         self.read_state().await?;
-        let secret = secret(self.puller, tokens.clone(), self.drain).await?;
+        let secret = self.unless_ended(secret(self.puller, tokens.clone(), self.drain)).await?;
         let Dialled { stream, peer, tls } = self.unless_ended(self.connect()).await?;
         tracing::debug!(event = "pull.connected", session_id = %self.session_id, puller = self.puller.name, %peer);
         let logged_in = self.unless_ended(Account::log_in(self.puller, stream, &secret)).await;
-        let mut account = logged_in.map_err(|fault| refused_login(fault, tokens.as_deref()))?;
+        let account = logged_in.map_err(|fault| refused_login(fault, tokens.as_deref()))?;
+        self.work(account, &Route { to, peer, tls }).await
+    }
+
+    /// Does all that is to be done at the account, the login being in.
+    async fn work<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        mut account: Account<S>,
+        route: &Route,
+    ) -> Result<(), Fault> {
         let mut state = std::mem::take(&mut self.state);
         // Those that stay must not take the place of those that can be fetched.
-        let most = VISIT_MESSAGES_MAX + state.left_count();
+        let most = VISIT_MESSAGES_MAX + state.staying();
         let list = account.list(self.puller, &mut state, most);
         let listing = self.unless_ended(list).await;
         self.state = state;
@@ -145,15 +175,37 @@ impl Run<'_> {
             self.settle(&mut account, &listing.unsettled).await?;
         }
         let items = self.without_too_large(listing.items);
-        let fetched = self.fetch_all(&mut account, items, &Route { to, peer, tls }).await;
+        let fetched = self.fetch_in_order(&mut account, items, route).await;
         // What was done is worth keeping, whatever came of the rest.
         let written = self.write_state().await;
-        if fetched.is_ok() {
-            let ended = self.unless_ended(account.log_out()).await?;
-            self.note_ended(ended).await?;
-        }
+        // What went wrong here is nothing between us and the server: what is to be deleted there can be.
+        let is_sound = |fault: &Fault| matches!(fault.kind, FaultKind::Store | FaultKind::State);
+        let ended = match fetched.as_ref().err().is_none_or(is_sound) {
+            true => self.end(account).await,
+            false => Ok(()),
+        };
         self.visit.unsettled = self.state.unsettled() as u64;
-        fetched.and(written)
+        fetched.and(written).and(ended)?;
+        self.aside.take().map_or(Ok(()), Err)
+    }
+
+    /// Fetches these, and last those at which visits broke: what is to be deleted before is not to be lost by them.
+    async fn fetch_in_order<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        account: &mut Account<S>,
+        items: Vec<Item>,
+        route: &Route,
+    ) -> Result<(), Fault> {
+        let (mut suspect, good): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| self.state.breaks(&item.id()) >= BREAKS_MAX);
+        self.fetch_all(account, good, route).await?;
+        if !self.deleted.is_empty() {
+            self.visit.more |= !suspect.is_empty();
+            return Ok(());
+        }
+        // Each has its turn to be first.
+        suspect.sort_by_key(|item| self.state.breaks(&item.id()));
+        self.fetch_all(account, suspect, route).await
     }
 
     /// Where the messages go: nothing is fetched for a gateway mailbox that could not take it.
@@ -243,16 +295,12 @@ impl Run<'_> {
         route: &Route,
     ) -> Result<(), Fault> {
         let mut items = items.into_iter().peekable();
-        let mut refused = None;
         while items.peek().is_some() {
             let mut batch = Batch::default();
             while batch.octets < BATCH_OCTETS && batch.items < BATCH_MESSAGES && batch.fault.is_none() {
                 let Some(item) = items.next() else { break };
                 batch.items += 1;
-                match self.fetch(account, item, route, &mut batch).await {
-                    Ok(said) => refused = refused.or(said),
-                    Err(fault) => batch.fault = Some(fault),
-                }
+                batch.fault = self.fetch(account, item, route, &mut batch).await.err();
             }
             self.reap(&mut batch, 0).await;
             if !batch.done.is_empty() {
@@ -263,18 +311,17 @@ impl Run<'_> {
             }
             self.settle(account, &batch.done).await?;
         }
-        // The others are fetched; this one is tried again at every visit, and nobody must think that all is well.
-        refused.map_or(Ok(()), Err)
+        Ok(())
     }
 
-    /// Fetches one message and begins to store it. Gives what is wrong with this one alone.
+    /// Fetches one message and begins to store it. What is wrong with this one alone is kept aside.
     async fn fetch<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         account: &mut Account<S>,
         item: Item,
         route: &Route,
         batch: &mut Batch,
-    ) -> Result<Option<Fault>, Fault> {
+    ) -> Result<(), Fault> {
         let receiver = &self.gateway.receiver;
         let receipt_id = receiver.receipt_id();
         let mut reception = receiver.begin(receipt_id, self.envelope(route)).map_err(not_stored)?;
@@ -285,14 +332,14 @@ impl Run<'_> {
         if octets > self.octets_max {
             self.leave(&item, octets);
         }
-        match given? {
-            Given::Gone => return Ok(None),
+        match given.map_err(|fault| self.broken(&item.id(), fault))? {
+            Given::Gone => return Ok(()),
             Given::Refused(said) => {
+                // It is tried again at every visit, and nobody must think that all is well.
                 let id = item.id();
                 let text = format!("message {} is not given: the server says {said}", Untrusted(&id));
-                return Ok(Some(
-                    Fault::protocol(text).advised("look at this message by hand; the others are fetched"),
-                ));
+                self.aside.get_or_insert_with(|| Fault::new(FaultKind::Message, text));
+                return Ok(());
             }
             Given::Whole => {}
         }
@@ -305,7 +352,23 @@ impl Run<'_> {
             Stored { item, receipt_id, octets, outcome }
         });
         self.reap(batch, COMMITS_MAX).await;
-        Ok(None)
+        Ok(())
+    }
+
+    /// The session broke at this message. If it does so again and again, that is of the message, and not of the server.
+    fn broken(&mut self, id: &str, fault: Fault) -> Fault {
+        if self.drain.is_started() {
+            return fault;
+        }
+        let is_known = self.state.breaks(id) >= BREAKS_MAX;
+        self.state.note_broken(id);
+        match is_known {
+            true => Fault::new(
+                FaultKind::Message,
+                format!("every visit ends at message {}: {}", Untrusted(id), fault.text),
+            ),
+            false => fault,
+        }
     }
 
     fn envelope(&self, route: &Route) -> TransportEnvelope {
@@ -353,22 +416,35 @@ impl Run<'_> {
         }
     }
 
-    /// Deletes or marks what is stored and known to be.
+    /// Deletes or marks what is stored and known to be. What the server refuses stays to be done, and is kept aside.
     async fn settle<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         account: &mut Account<S>,
         items: &[Item],
     ) -> Result<(), Fault> {
-        if self.unless_ended(account.settle(self.puller.after, items)).await? {
-            self.state.note_settled(&items.iter().map(Item::id).collect::<Vec<_>>());
+        let at_once = match self.puller.protocol {
+            PullProtocol::Imaps => SETTLED_AT_ONCE,
+            PullProtocol::Pop3s => 1,
+        };
+        for part in items.chunks(at_once) {
+            let ids = || part.iter().map(Item::id).collect::<Vec<_>>();
+            match self.unless_ended(account.settle(self.puller.after, part)).await {
+                Ok(true) => self.state.note_settled(&ids()),
+                Ok(false) if self.puller.protocol == PullProtocol::Pop3s => self.deleted.extend(ids()),
+                Ok(false) => {}
+                Err(fault) if fault.kind == FaultKind::Message => {
+                    self.aside.get_or_insert_with(|| fault.advised(NOT_SETTLED));
+                }
+                Err(fault) => return Err(fault),
+            }
         }
         Ok(())
     }
 
-    /// The session has ended; with it a POP3 server has deleted what it should.
-    async fn note_ended(&mut self, deleted: bool) -> Result<(), Fault> {
-        if deleted && self.state.unsettled() > 0 && self.puller.after == PullAfter::Delete {
-            self.state.note_all_settled();
+    /// Ends the session; with it a POP3 server has deleted what it should.
+    async fn end<S: AsyncRead + AsyncWrite + Unpin>(&mut self, account: Account<S>) -> Result<(), Fault> {
+        if self.unless_ended(account.log_out()).await? {
+            self.state.note_settled(&self.deleted);
         }
         self.write_state().await
     }
@@ -404,3 +480,6 @@ pub(super) async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| Fault::new(FaultKind::State, "a bug: the log says where").advised("see the log"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ pub const PULL_DIR: &str = "pull";
 const RUNS_MAX: usize = 20_000;
 /// Messages that stay at the account which are remembered; of more the first are looked at again.
 const LEFT_MAX: usize = 1_000;
+/// Messages at which visits broke that are remembered.
+const BROKEN_MAX: usize = 1_000;
 /// Messages whose end at the account is not known that are remembered; more stay there.
 const UNSETTLED_MAX: usize = 20_000;
 
@@ -38,6 +40,9 @@ pub struct State {
     /// Those that are left where they are, each with its octets: too large.
     #[serde(default)]
     left: BTreeMap<String, u64>,
+    /// Those at which visits broke, each with how often.
+    #[serde(default)]
+    broken: BTreeMap<String, u32>,
 }
 
 impl State {
@@ -108,6 +113,7 @@ impl State {
         self.uids.close_gaps(open);
         let open: BTreeSet<String> = open.iter().map(u32::to_string).collect();
         self.left.retain(|id, _| open.contains(id));
+        self.broken.retain(|id, _| open.contains(id));
     }
 
     /// All there is was listed, and these of it are done.
@@ -132,6 +138,7 @@ impl State {
         }
         self.uids.keep_highest(RUNS_MAX);
         self.left.remove(id);
+        self.broken.remove(id);
         if unsettled && self.unsettled.len() < UNSETTLED_MAX {
             self.unsettled.insert(id.to_owned());
         }
@@ -142,11 +149,6 @@ impl State {
         for id in ids {
             self.unsettled.remove(id);
         }
-    }
-
-    /// Everything that was to be done at the account is.
-    pub(super) fn note_all_settled(&mut self) {
-        self.unsettled.clear();
     }
 
     /// Messages that may still be at the account, although they should not.
@@ -162,9 +164,23 @@ impl State {
         self.left.insert(id.to_owned(), octets) != Some(octets)
     }
 
-    /// Messages that are left where they are.
-    pub(super) fn left_count(&self) -> usize {
-        self.left.len()
+    /// A visit broke at this message.
+    pub(super) fn note_broken(&mut self, id: &str) {
+        if self.broken.len() >= BROKEN_MAX && !self.broken.contains_key(id) {
+            self.broken.pop_first();
+        }
+        let breaks = self.broken.entry(id.to_owned()).or_default();
+        *breaks = breaks.saturating_add(1);
+    }
+
+    /// How often visits broke at this message.
+    pub(super) fn breaks(&self, id: &str) -> u32 {
+        self.broken.get(id).copied().unwrap_or(0)
+    }
+
+    /// Messages that are left where they are, or at which visits broke.
+    pub(super) fn staying(&self) -> usize {
+        self.left.len() + self.broken.len()
     }
 
     /// The octets of a message that was left where it is.
@@ -204,6 +220,17 @@ mod tests {
         // Another UIDVALIDITY: everything is another message.
         state.begin_validity(8);
         assert!(!state.has_uid(5) && state.left("9").is_none() && state.unsettled_uids().next().is_none());
+    }
+
+    #[test]
+    fn breaks_at_a_message_are_counted_until_it_is_here() {
+        let mut state = State::default();
+        for breaks in 1..=3 {
+            state.note_broken("5");
+            assert_eq!((state.breaks("5"), state.breaks("6")), (breaks, 0));
+        }
+        state.note_done("5", 5, false);
+        assert_eq!(state.breaks("5"), 0);
     }
 
     #[test]

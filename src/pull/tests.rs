@@ -21,7 +21,7 @@ const CONTENT: &[u8] = b"d6 OK\r\n)\n";
 
 /// Keeps what it is given.
 #[derive(Default)]
-struct Kept(Vec<u8>);
+pub(super) struct Kept(Vec<u8>);
 
 impl Reception for Kept {
     fn write<'a>(&'a mut self, octets: &'a [u8]) -> BoxFuture<'a, Result<(), crate::smtp::Fault>> {
@@ -35,7 +35,7 @@ impl Reception for Kept {
 }
 
 /// A server that sends these octets and then nothing, and the end from which it is heard.
-fn server(says: &[u8]) -> (DuplexStream, tokio::task::JoinHandle<Vec<u8>>) {
+pub(super) fn server(says: &[u8]) -> (DuplexStream, tokio::task::JoinHandle<Vec<u8>>) {
     let (ours, theirs) = tokio::io::duplex(7);
     let says = says.to_vec();
     let heard = tokio::spawn(async move {
@@ -156,6 +156,34 @@ async fn a_hostile_imap_server_has_nothing_stored_that_was_not_asked_for_and_no_
         let came = answered(LISTED, [fetched, SETTLED].concat().as_bytes()).await;
         assert_eq!((came.content, came.fault), (given, None));
     }
+}
+
+#[tokio::test]
+async fn a_listing_that_is_refused_is_no_empty_folder_and_one_without_sizes_is_one_of_messages() {
+    for (exists, empty) in [("* 0 EXISTS\r\n", true), ("* 2 EXISTS\r\n", false), ("", false)] {
+        let opened = format!("{exists}* OK [UIDVALIDITY 77] x\r\nd2 OK open\r\nd3 NO not now\r\n");
+        let (stream, _heard) = server(format!("{GREETING}{opened}").as_bytes());
+        let mut imap = Imap::greet(stream).await.unwrap();
+        imap.open("INBOX", false).await.unwrap();
+        let listed = imap.list(1, 10, |_| true).await;
+        assert_eq!(listed.ok(), empty.then(|| (Vec::new(), false)), "{exists}");
+    }
+    let listed =
+        "* 1 FETCH (UID 5)\r\n* 2 FETCH (UID 9 FLAGS ())\r\n* 2 FETCH (UID 9 RFC822.SIZE 4)\r\nd5 OK\r\n";
+    let came = answered(listed, b"").await;
+    let item = |uid, octets| Item { key: Key::Uid(uid), octets };
+    assert_eq!(came.items, [item(5, 0), item(9, 4)]);
+    let came = answered("* 1 FETCH (RFC822.SIZE 4)\r\nd5 OK\r\n", b"").await;
+    assert!(came.fault.unwrap().text.contains("without its UID"));
+}
+
+#[tokio::test]
+async fn a_message_that_is_there_without_its_octets_is_not_gone() {
+    let says = format!("{GREETING}* 1 FETCH (UID 5 BODY[] NIL)\r\nd2 OK done\r\n");
+    let (stream, _heard) = server(says.as_bytes());
+    let mut imap = Imap::greet(stream).await.unwrap();
+    let given = imap.fetch(5, &mut Intake::new(&mut Kept::default(), 100)).await.unwrap();
+    assert_eq!(given, Given::Refused("BODY[] NIL".to_owned()));
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@
 //! | `daybook_fetched_messages_total` | – | messages fetched whole and recorded |
 //! | `daybook_deleted_messages_total` | – | messages deleted by clients |
 //! | `daybook_auth_failures_total` | `protocol`, `reason` | logins refused: `wrong` name or password, `backed-off` (not checked after too many wrong ones), `clear` (no TLS), `in-use`, `too-many` sessions, `busy` (too many wait), `unavailable` (our fault) |
-//! | `daybook_pull_visits_total` | `result` | visits of pullers at their accounts: `good`, or why one ended before its work was done: `unreachable`, `tls`, `login`, `not-connected` (Exchange Online lets the application in, and not to this mailbox), `credential`, `protocol`, `mailbox` (the gateway mailbox cannot take it), `store`, `state` |
+//! | `daybook_pull_visits_total` | `result` | visits of pullers at their accounts: `good`, or why one ended before its work was done: `unreachable`, `tls`, `login`, `not-connected` (Exchange Online lets the application in, and not to this mailbox), `credential`, `protocol`, `message` (one is not given, or may not be deleted or marked there; the others are seen to), `mailbox` (the gateway mailbox cannot take it), `store`, `state` |
 //! | `daybook_pull_messages_total` | – | messages that pullers fetched and that are stored, repetitions too |
 //! | `daybook_pull_bytes_total` | – | their octets |
 //! | `daybook_store_sync_seconds` | – | time of one write and sync of the log, a histogram |

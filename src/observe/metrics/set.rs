@@ -36,7 +36,7 @@ const SMTP_CODES: [u32; 20] =
     [214, 220, 221, 250, 252, 354, 421, 450, 451, 452, 500, 501, 502, 503, 530, 550, 552, 553, 554, 555];
 const REFUSED_BODIES: [&str; 8] =
     ["bare-cr", "bare-lf", "nul", "too-large", "declared-size", "pipelined", "chunk-size", "parameter"];
-const PULL_RESULTS: [&str; 10] = [
+const PULL_RESULTS: [&str; 11] = [
     "good",
     "unreachable",
     "tls",
@@ -44,6 +44,7 @@ const PULL_RESULTS: [&str; 10] = [
     "not-connected",
     "credential",
     "protocol",
+    "message",
     "mailbox",
     "store",
     "state",

@@ -8,7 +8,7 @@ use super::fault::{Fault, FaultKind, shown};
 use super::sets::command_sets;
 use super::talk::{Intake, LISTING_WAIT, Talk};
 use parse::{Body, Status};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use text::{folder_name, quoted};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -26,6 +26,8 @@ pub(super) struct Imap<S> {
     talk: Talk<S>,
     tag: u32,
     capabilities: Vec<String>,
+    /// Messages in the folder when it was opened, if the server told.
+    exists: Option<u32>,
 }
 
 /// The tagged end of a command.
@@ -37,7 +39,7 @@ struct Done {
 impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
     /// Takes the greeting and asks what the server can.
     pub(super) async fn greet(stream: S) -> Result<Imap<S>, Fault> {
-        let mut imap = Imap { talk: Talk::new(stream), tag: 0, capabilities: Vec::new() };
+        let mut imap = Imap { talk: Talk::new(stream), tag: 0, capabilities: Vec::new(), exists: None };
         let greeting = imap.response(Talk::<S>::soon(), None).await?;
         let greeting = String::from_utf8_lossy(&greeting).into_owned();
         match greeting.strip_prefix("* ").and_then(parse::status) {
@@ -138,18 +140,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
     pub(super) async fn open(&mut self, folder: &str, only_to_read: bool) -> Result<u32, Fault> {
         let command = if only_to_read { "EXAMINE" } else { "SELECT" };
         let tag = self.command(&format!("{command} \"{}\"", folder_name(folder))).await?;
-        let mut validity = None;
+        let (mut validity, mut exists) = (None, None);
         let done = self.until_done(&tag, Talk::<S>::soon(), |line| {
             let line = String::from_utf8_lossy(line);
             validity = parse::code_number(&line, "UIDVALIDITY").or(validity);
+            exists = parse::exists(&line).or(exists);
             Ok(())
         });
         done.await?.accepted(&format!("{command} {folder}"), FaultKind::Protocol).map_err(
-            |fault| match fault.kind {
-                FaultKind::Protocol => fault.advised("is folder right, as the server writes it?"),
-                _ => fault,
+            |fault| match fault.at_the_door() {
+                fault if fault.kind == FaultKind::Protocol => {
+                    fault.advised("is folder right, as the server writes it?")
+                }
+                fault => fault,
             },
         )?;
+        self.exists = exists;
         let validity = validity.filter(|validity| *validity > 0);
         validity.ok_or_else(|| {
             Fault::protocol("the server tells no UIDVALIDITY, so nothing can be told apart there")
@@ -164,35 +170,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
         wanted: impl Fn(u32) -> bool,
     ) -> Result<(Vec<Item>, bool), Fault> {
         let tag = self.command(&format!("UID FETCH {from}:* (UID RFC822.SIZE)")).await?;
-        let mut items: Vec<Item> = Vec::new();
+        let mut sizes: BTreeMap<u32, u64> = BTreeMap::new();
         let mut more = false;
         let done = self.until_done(&tag, Instant::now() + LISTING_WAIT, |line| {
             let Some(read) = fetch_of(line)? else { return Ok(()) };
-            // A change of flags that nobody asked for has no size.
-            let (Some(uid), Some(octets)) = (read.uid, read.octets) else { return Ok(()) };
+            let uid = match (read.uid, read.octets) {
+                (Some(uid), _) => uid,
+                // A change of flags that nobody asked for.
+                (None, None) => return Ok(()),
+                (None, Some(_)) => {
+                    return Err(Fault::protocol("the server listed a message without its UID"));
+                }
+            };
+            // Without a size it is a message all the same: its literal tells.
+            let octets = read.octets.unwrap_or(0);
             // Behind the last message `n:*` gives the last one (RFC 3501 §6.4.8).
             if uid < from || !wanted(uid) {
                 return Ok(());
             }
-            match items.len() < most {
-                true => items.push(Item { key: Key::Uid(uid), octets }),
-                false => more = true,
+            let room = sizes.len() < most;
+            match sizes.get_mut(&uid) {
+                Some(known) => *known = octets.max(*known),
+                None if room => drop(sizes.insert(uid, octets)),
+                None => more = true,
             }
             Ok(())
         });
-        // An empty folder has no `*`; some servers say so.
-        match done.await? {
-            Done { status: Status::Bad, text } => {
-                return Err(Fault::said(FaultKind::Protocol, "UID FETCH", &text));
-            }
-            Done { status: Status::No, .. } if !items.is_empty() => {
-                return Err(Fault::protocol("the server broke off its listing"));
-            }
-            _ => {}
+        let done = done.await?;
+        // An empty folder has no `*`; some servers say so. Of any other folder a NO tells nothing about what is there.
+        let is_empty = done.status == Status::No && sizes.is_empty() && self.exists == Some(0);
+        if !is_empty {
+            done.accepted("UID FETCH", FaultKind::Protocol)?;
         }
-        items.sort_by_key(|item| item.uid());
-        items.dedup_by_key(|item| item.uid());
-        Ok((items, more))
+        let items = sizes.into_iter().map(|(uid, octets)| Item { key: Key::Uid(uid), octets });
+        Ok((items.collect(), more))
     }
 
     /// Fetches one message.
@@ -201,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
         let mut given = Given::Gone;
         let mut by = Talk::<S>::soon();
         loop {
-            let before = given == Given::Gone;
+            let before = given != Given::Whole;
             let line = self.response(by, before.then_some(&mut *intake)).await?;
             if let Some(done) = tagged(&line, &tag) {
                 return match done.status {
@@ -211,7 +222,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
                 };
             }
             let Some(read) = fetch_of(&line)? else { continue };
-            let Some(body) = read.body.filter(|body| *body != Body::Nil) else { continue };
+            let Some(body) = read.body else { continue };
+            if body == Body::Nil {
+                if before && read.uid == Some(uid) {
+                    // It is there: it may be given another time.
+                    given = Given::Refused("BODY[] NIL".to_owned());
+                }
+                continue;
+            }
             if !before || read.uid != Some(uid) {
                 return Err(Fault::protocol("the server gave another message than it was asked for"));
             }
@@ -252,7 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
             }
             Ok(())
         });
-        done.await?.accepted("UID FETCH", FaultKind::Protocol)?;
+        done.await?.done("UID FETCH")?;
         if !others {
             self.simple("EXPUNGE").await?;
         }
@@ -278,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
         let tag = self.command(command).await?;
         let done = self.until_done(&tag, Instant::now() + LISTING_WAIT, |_| Ok(())).await?;
         let verb = command.split([' ']).take(2).filter(|word| word.bytes().all(|b| b.is_ascii_uppercase()));
-        done.accepted(&verb.collect::<Vec<_>>().join(" "), FaultKind::Protocol)
+        done.done(&verb.collect::<Vec<_>>().join(" "))
     }
 
     /// Sends a command; gives its tag.
@@ -384,6 +402,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Imap<S> {
 }
 
 impl Done {
+    /// What is to be done with messages is; a refusal is of these alone.
+    fn done(self, what: &str) -> Result<(), Fault> {
+        match self.status {
+            Status::Ok => Ok(()),
+            Status::No | Status::Bad => Err(Fault::said(FaultKind::Message, what, &self.text)),
+        }
+    }
+
     fn accepted(self, what: &str, otherwise: FaultKind) -> Result<(), Fault> {
         match self.status {
             Status::Ok => Ok(()),

@@ -28,6 +28,12 @@ pub(super) fn code_number(line: &str, code: &str) -> Option<u32> {
     number.parse().ok().filter(|_| name.eq_ignore_ascii_case(code))
 }
 
+/// The number of a line `* 7 EXISTS`.
+pub(super) fn exists(line: &str) -> Option<u32> {
+    let (number, word) = line.strip_prefix("* ")?.trim_end().split_once(' ')?;
+    number.parse().ok().filter(|_| word.eq_ignore_ascii_case("EXISTS"))
+}
+
 /// The capabilities of a line `* CAPABILITY …`, in upper case.
 pub(super) fn capabilities(line: &str) -> Option<Vec<String>> {
     let mut words = line.strip_prefix("* ")?.split(' ');
