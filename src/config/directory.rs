@@ -186,12 +186,13 @@ impl Default for Guard {
 /// `kind = "csv"`: a list that some other program writes. Column names are compared without regard to ASCII case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CsvSource {
-    /// `path`: a file, or a folder that holds `users_file` and perhaps `groups_file`. Required.
+    /// `path`: a file, or a folder that holds `users_file` and, with `include_groups`, `groups_file`. Required.
     pub path: PathBuf,
     /// `users_file`: name in the folder of the list of users. Default `"exchangeuser.csv"`. Only with a folder.
     pub users_file: String,
     /// `groups_file`: name in the folder of the list of groups, which are users with `include_groups`. Default
-    /// `"exchangegroups.csv"`; it may be absent. Only with a folder.
+    /// `"exchangegroups.csv"`. With `include_groups` it must be there and name somebody, or nothing is taken of the folder;
+    /// otherwise it is not looked at. Only with a folder.
     pub groups_file: String,
     /// `preset`: `"exchange-get-mailbox"` or `"generic"`. Default `"generic"`.
     pub preset: CsvPreset,
