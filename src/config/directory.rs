@@ -146,11 +146,13 @@ pub struct Filters {
     /// `include_groups`: groups that have a mailbox of their own (Microsoft 365 groups) become users, too. Default false.
     pub include_groups: bool,
     /// `include_shared`: shared mailboxes stay, whatever `licensed_only` and `enabled_only` say: they are disabled and without
-    /// licence by nature. Default true.
+    /// licence by nature. Graph does not tell one with a licence (over 50 GB, archive, hold) from somebody who left: `enabled_only`
+    /// leaves both out, and they are told apart from others. Default true.
     pub include_shared: bool,
     /// `include_guests`: people of other tenants are users, too. Default false.
     pub include_guests: bool,
-    /// `other_mails`: private addresses that the directory knows count, too. `kind = "graph"` alone. Default false.
+    /// `other_mails`: private addresses that the directory knows count, too, where nobody else has them. `kind = "graph"`
+    /// alone. Default false.
     pub other_mails: bool,
 }
 
