@@ -41,7 +41,11 @@ fn whoever_is_no_user_is_told_why() {
     check(Candidate { primary: None, ..candidate("a") }, &all, Some("no SMTP address"));
     check(Candidate { licensed: Some(false), ..candidate("a") }, &all, None);
     check(Candidate { licensed: Some(false), ..candidate("a") }, &strict(), Some("no Exchange Online plan"));
-    check(Candidate { enabled: Some(false), ..candidate("a") }, &strict(), Some("account is disabled"));
+    check(
+        Candidate { enabled: Some(false), licensed: None, ..candidate("a") },
+        &strict(),
+        Some("account is disabled"),
+    );
     check(of(CandidateKind::Guest), &all, Some("guest: include_guests = false"));
     check(of(CandidateKind::Guest), &Filters { include_guests: true, ..Filters::default() }, None);
     check(of(CandidateKind::Group), &all, Some("group: include_groups = false"));
