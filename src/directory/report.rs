@@ -56,11 +56,18 @@ pub struct SourceFault {
 
 /// [`SourceFault::kind`] of what cannot be kept.
 const STORAGE: &str = "storage";
+/// [`SourceFault::kind`] of [`SourceError::Refused`].
+const REFUSED: &str = "refused";
 
 impl SourceFault {
     /// Whether the disk is at fault and not the source.
     pub fn is_storage(&self) -> bool {
         self.kind == STORAGE
+    }
+
+    /// Whether the source let nobody in. See [`SourceError::Refused`].
+    pub(super) fn is_refusal(&self) -> bool {
+        self.kind == REFUSED
     }
 
     pub(super) fn storage(error: &std::io::Error) -> SourceFault {

@@ -65,14 +65,22 @@ impl Directory {
         let look = entry.look();
         let before = self.in_force(entry)?;
         let mut report = blank(entry, by, before.as_deref());
+        let mut patience = None;
         match entry.source.read(go_on) {
             Ok(listing) => self.judge(entry, how, listing, before.as_deref(), &mut report)?,
-            Err(error) => report.outcome = Outcome::Failed(SourceFault::from(&error)),
+            Err(error) => {
+                patience = error.asks_for_patience();
+                report.outcome = Outcome::Failed(SourceFault::from(&error));
+            }
         }
         report.at = now();
         report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         if how == SyncMode::Apply {
             note(entry, &report, look);
+            if let Some(wait) = patience {
+                let mut standing = lock(&entry.work.standing);
+                standing.next_due = schedule::no_earlier(standing.next_due, report.at, wait);
+            }
         }
         Ok(report)
     }
@@ -301,4 +309,7 @@ fn failed(standing: &mut Standing, fault: &SourceFault, (at, every, luck): (Time
     } else {
         schedule::next(at, every, failures, luck)
     };
+    if fault.is_refusal() {
+        standing.next_due = schedule::after_refusal(at, every, luck);
+    }
 }

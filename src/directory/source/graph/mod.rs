@@ -283,7 +283,11 @@ impl Found {
             before.and_then(|place| Some((self.listing.candidates.get(place)?, self.weak.get(place)?)))
         {
             let changed = format!("{} was changed while the users were read", Untrusted(&candidate.id));
-            return if before == (&candidate, &weak) { Ok(()) } else { Err(SourceError::Incomplete(changed)) };
+            return if before == (&candidate, &weak) {
+                Ok(())
+            } else {
+                Err(SourceError::Incomplete(changed))
+            };
         }
         if self.listing.candidates.len() == CANDIDATES_MAX {
             return Err(SourceError::TooLarge(format!("more than {CANDIDATES_MAX} users")));
