@@ -265,6 +265,16 @@ fn a_source_is_due_at_the_start_and_then_at_its_times() {
     let minutes = |n: i64| Timestamp::from_unix_ms(at.unix_ms() + n * 60_000);
     assert!(directory.due(at).is_empty());
     assert_eq!(directory.due(minutes(2)), ["corp"], "a failure is tried again soon");
+    script.answers(|| Err(SourceError::Refused { said: "password".to_owned(), advice: String::new() }));
+    let at = sync(&directory).at;
+    let minutes = |n: i64| Timestamp::from_unix_ms(at.unix_ms() + n * 60_000);
+    assert!(directory.due(minutes(53)).is_empty(), "a password that is wrong is not tried again and again");
+    let wait = std::time::Duration::from_secs(20 * 60);
+    script.answers(move || Err(SourceError::Throttled { why: "busy".to_owned(), wait }));
+    let at = sync(&directory).at;
+    let minutes = |n: i64| Timestamp::from_unix_ms(at.unix_ms() + n * 60_000);
+    assert!(directory.due(minutes(19)).is_empty(), "it said for how long it is not to be asked");
+    assert_eq!(directory.due(minutes(21)), ["corp"]);
     let by_hand = DirectorySource { every_minutes: 0, ..configured("corp") };
     let directory = open_all(&[by_hand], None, std::slice::from_ref(&script));
     assert!(directory.due(minutes(1_000_000)).is_empty());

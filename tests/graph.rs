@@ -425,3 +425,35 @@ fn kinds_licences_and_faults_are_told() {
     assert_eq!(skipped.len(), 2, "{skipped:?}");
     assert!(skipped[0].contains("not an address") && skipped[1].contains("id"), "{skipped:?}");
 }
+
+#[test]
+fn what_somebody_has_is_not_taken_by_another_ones_sign_in_name_or_other_mails() {
+    let stage = Stage::new(Graph::with_users(&[
+        json!({ "id": "adm-bob", "userPrincipalName": "sales@contoso.example", "mail": null, "proxyAddresses": [],
+            "otherMails": ["bob@contoso.example", "carol@contoso.example", "bob@home.example"] }),
+        json!({ "id": "carol", "userPrincipalName": "carol@contoso.example", "mail": null, "proxyAddresses": [] }),
+        json!({ "id": "bob", "userPrincipalName": "bob@contoso.example", "mail": "bob@contoso.example",
+            "proxyAddresses": ["SMTP:bob@contoso.example", "smtp:sales@contoso.example"],
+            "otherMails": ["bob@home.example"] }),
+    ]));
+    let filters = Filters { other_mails: true, ..Filters::default() };
+    let listing = stage.read(&filters).unwrap();
+    let shown: Vec<String> = listing
+        .candidates
+        .iter()
+        .map(|candidate| {
+            let primary = candidate.primary.iter().map(|primary| primary.as_str());
+            let all: Vec<&str> =
+                primary.chain(candidate.aliases.iter().map(|alias| alias.as_str())).collect();
+            format!("{}: {}", candidate.id, all.join(" "))
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "adm-bob: bob@home.example",
+            "carol: carol@contoso.example",
+            "bob: bob@contoso.example sales@contoso.example"
+        ]
+    );
+}

@@ -89,7 +89,7 @@ fn check_broken(what: &str, last: impl Fn(&Request) -> Said + Send + 'static, ki
 #[test]
 fn a_list_that_is_not_whole_is_no_list() {
     check_broken("a good end", |request| Said::Answer(request.page_done("")), "");
-    check_broken("an end without the control", |request| Said::Answer(request.done(0, "")), "");
+    check_broken("an end without the control", |request| Said::Answer(request.done(0, "")), "incomplete");
     check_broken("cut between entries", |_| Said::Last(Vec::new()), "unreachable");
     check_broken(
         "cut within the end",
@@ -123,6 +123,15 @@ fn a_list_that_is_not_whole_is_no_list() {
     check_broken("a result that is no text", no_text, "incomplete");
     let bare = |request: &Request| Said::Answer(request.message(&element(0x64, &[]), &[]));
     check_broken("an entry without anything", bare, "incomplete");
+}
+
+#[test]
+fn a_server_that_knows_no_pages_says_everything_at_once() {
+    let fake = Fake::start(|request| {
+        (request.operation == SEARCH)
+            .then(|| Said::Answer([somebody(request, 0), request.done(0, "")].concat()))
+    });
+    assert_eq!(asking(&fake).read().unwrap().candidates.len(), 1);
 }
 
 #[test]

@@ -198,6 +198,9 @@ fn left_out(report: &SyncReport) -> String {
             "SHARED MAILBOXES LEFT OUT; their mail will be in Unassigned, unless include_shared = true";
         section(&mut text, heading, (shared.len(), &shared), line);
     }
+    let (doubtful, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|out| out.may_be_shared);
+    let heading = "LEFT OUT, MAY BE SHARED MAILBOXES: disabled, and with an Exchange plan";
+    section(&mut text, heading, (doubtful.len(), &doubtful), line);
     let more = usize::try_from(report.more_filtered).unwrap_or(usize::MAX);
     section(&mut text, "Left out", (others.len().saturating_add(more), &others), line);
     let count = |listed: usize, more: u64| listed.saturating_add(usize::try_from(more).unwrap_or(usize::MAX));

@@ -146,11 +146,13 @@ pub struct Filters {
     /// `include_groups`: groups that have an address of their own (of Graph, Microsoft 365 groups) become users, too. Default false.
     pub include_groups: bool,
     /// `include_shared`: shared mailboxes stay, whatever `licensed_only` and `enabled_only` say: they are disabled and without
-    /// licence by nature. Default true.
+    /// licence by nature. Graph does not tell one with a licence (over 50 GB, archive, hold) from somebody who left: `enabled_only`
+    /// leaves both out, and they are told apart from others. Default true.
     pub include_shared: bool,
     /// `include_guests`: people of other tenants are users, too. Default false.
     pub include_guests: bool,
-    /// `other_mails`: private addresses that the directory knows count, too. `kind = "graph"` alone. Default false.
+    /// `other_mails`: private addresses that the directory knows count, too, where nobody else has them. `kind = "graph"`
+    /// alone. Default false.
     pub other_mails: bool,
 }
 
@@ -187,12 +189,13 @@ impl Default for Guard {
 /// `kind = "csv"`: a list that some other program writes. Column names are compared without regard to ASCII case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CsvSource {
-    /// `path`: a file, or a folder that holds `users_file` and perhaps `groups_file`. Required.
+    /// `path`: a file, or a folder that holds `users_file` and, with `include_groups`, `groups_file`. Required.
     pub path: PathBuf,
     /// `users_file`: name in the folder of the list of users. Default `"exchangeuser.csv"`. Only with a folder.
     pub users_file: String,
     /// `groups_file`: name in the folder of the list of groups, which are users with `include_groups`. Default
-    /// `"exchangegroups.csv"`; it may be absent. Only with a folder.
+    /// `"exchangegroups.csv"`. With `include_groups` it must be there and name somebody, or nothing is taken of the folder;
+    /// otherwise it is not looked at. Only with a folder.
     pub groups_file: String,
     /// `preset`: `"exchange-get-mailbox"` or `"generic"`. Default `"generic"`.
     pub preset: CsvPreset,

@@ -2,7 +2,7 @@
 //!
 //! Whoever is left out is left out for one reason, and it is told. Shared mailboxes are what admins lose without noticing: they
 //! are disabled and without licence by nature, so filters meant for people who left take them too. They stay unless the
-//! configuration says otherwise, and when one is dropped it is listed before all others.
+//! configuration says otherwise, and when one is dropped it is listed before all others; behind it what may be one.
 
 use super::snapshot::{ProxyAddress, User, listed_key};
 use super::source::{CANDIDATE_ADDRESSES_MAX, Candidate, CandidateKind};
@@ -33,6 +33,10 @@ pub struct FilteredOut {
     pub kind: String,
     /// It is a shared mailbox, or looks like one: disabled, without licence, and with an address. To be looked at twice.
     pub is_shared: bool,
+    /// It may be a shared mailbox with a licence (over 50 GB, archive, hold), or somebody who left: disabled, with an Exchange plan
+    /// and an address. To be looked at, too.
+    #[serde(default)]
+    pub may_be_shared: bool,
     /// Why.
     pub reason: String,
 }
@@ -49,7 +53,7 @@ pub(super) struct Dropped {
 pub(super) struct Filtered {
     /// In the directory's order.
     pub(super) users: Vec<User>,
-    /// Shared mailboxes first, then in the directory's order; at most [`FILTERED_KEPT_MAX`].
+    /// Shared mailboxes first, then what may be one, then in the directory's order; at most [`FILTERED_KEPT_MAX`].
     pub(super) dropped: Vec<Dropped>,
     /// All that were dropped.
     pub(super) dropped_count: u64,
@@ -61,7 +65,7 @@ pub(super) fn sort(candidates: Vec<Candidate>, filters: &Filters) -> Filtered {
         filters.groups.as_ref().map(|groups| groups.iter().map(|group| folded(group)).collect());
     let mut filtered = Filtered { users: Vec::with_capacity(candidates.len()), ..Filtered::default() };
     let mut ids = HashSet::with_capacity(candidates.len());
-    let mut others = Vec::new();
+    let (mut doubtful, mut others) = (Vec::new(), Vec::new());
     for candidate in candidates {
         let reason = reason(&candidate, filters, wanted.as_ref());
         let reason = reason.or_else(|| id_fault(&candidate.id).map(str::to_owned));
@@ -72,14 +76,19 @@ pub(super) fn sort(candidates: Vec<Candidate>, filters: &Filters) -> Filtered {
             None => filtered.users.extend(user(candidate)),
             Some(reason) => {
                 filtered.dropped_count += 1;
-                let is_shared = looks_shared(&candidate);
-                let list = if is_shared { &mut filtered.dropped } else { &mut others };
+                let dropped = dropped(candidate, reason);
+                let list = match (dropped.out.is_shared, dropped.out.may_be_shared) {
+                    (true, _) => &mut filtered.dropped,
+                    (false, true) => &mut doubtful,
+                    (false, false) => &mut others,
+                };
                 if list.len() < FILTERED_KEPT_MAX {
-                    list.push(dropped(candidate, is_shared, reason));
+                    list.push(dropped);
                 }
             }
         }
     }
+    filtered.dropped.append(&mut doubtful);
     filtered.dropped.append(&mut others);
     filtered.dropped.truncate(FILTERED_KEPT_MAX);
     filtered
@@ -92,6 +101,14 @@ fn looks_shared(candidate: &Candidate) -> bool {
             && candidate.enabled == Some(false)
             && candidate.licensed == Some(false)
             && candidate.primary.is_some())
+}
+
+/// A shared mailbox with a licence looks like somebody who left and still has one.
+fn may_be_shared(candidate: &Candidate) -> bool {
+    candidate.kind == CandidateKind::User
+        && candidate.enabled == Some(false)
+        && candidate.licensed == Some(true)
+        && candidate.primary.is_some()
 }
 
 fn reason(candidate: &Candidate, filters: &Filters, groups: Option<&BTreeSet<String>>) -> Option<String> {
@@ -120,6 +137,9 @@ fn reason(candidate: &Candidate, filters: &Filters, groups: Option<&BTreeSet<Str
     }
     if filters.licensed_only && candidate.licensed == Some(false) {
         return because("no Exchange Online plan");
+    }
+    if filters.enabled_only && may_be_shared(candidate) {
+        return because("account is disabled, and has an Exchange plan: may be a shared mailbox");
     }
     if filters.enabled_only && candidate.enabled == Some(false) {
         return because("account is disabled");
@@ -163,7 +183,8 @@ fn readable(name: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn dropped(candidate: Candidate, is_shared: bool, reason: String) -> Dropped {
+fn dropped(candidate: Candidate, reason: String) -> Dropped {
+    let (is_shared, may_be_shared) = (looks_shared(&candidate), may_be_shared(&candidate));
     let address = candidate.primary.as_ref().map(|primary| primary.as_str().to_owned());
     let texts = address.iter().map(String::as_str).chain(candidate.aliases.iter().map(ProxyAddress::as_str));
     Dropped {
@@ -174,6 +195,7 @@ fn dropped(candidate: Candidate, is_shared: bool, reason: String) -> Dropped {
             address,
             kind: candidate.kind.as_str().to_owned(),
             is_shared,
+            may_be_shared,
             reason,
         },
     }

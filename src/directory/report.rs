@@ -58,6 +58,8 @@ pub struct SourceFault {
 const STORAGE: &str = "storage";
 /// That of [`SourceError::Unreadable`].
 const UNREADABLE: &str = "unreadable";
+/// That of [`SourceError::Refused`].
+const REFUSED: &str = "refused";
 
 impl SourceFault {
     /// Whether the disk is at fault and not the source.
@@ -76,6 +78,11 @@ impl SourceFault {
             text: format!("{name} asks what {of} asked, and another source goes on with the users of that"),
             advice: Some(format!("keep the name {of} for one of them, or restart")),
         }
+    }
+
+    /// Whether the source let nobody in. See [`SourceError::Refused`].
+    pub(super) fn is_refusal(&self) -> bool {
+        self.kind == REFUSED
     }
 
     pub(super) fn storage(error: &std::io::Error) -> SourceFault {

@@ -1,11 +1,16 @@
 //! When a source is asked next. Pure: the clock and the luck are arguments.
 
 use crate::mail::Timestamp;
+use std::time::Duration;
 
 /// One minute, in milliseconds.
 const MINUTE_MS: i64 = 60_000;
 /// Longest wait after failures where a source is asked at no regular time, in minutes.
 const RETRY_MINUTES_MAX: u32 = 60;
+/// Shortest wait after a refusal, in minutes. Active Directory commonly locks an account after five bad passwords in 30.
+const REFUSED_MINUTES_MIN: u32 = 30;
+/// Longest wait that a source can ask for.
+const PATIENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The moment of the next try. `luck` is any number: it moves the moment by up to a tenth of the wait to either side, so that not
 /// everybody who asks a tenant does so at the full hour. `None`: only by hand, or when its file changes.
@@ -33,6 +38,18 @@ pub(super) fn is_too_far(due: Timestamp, now: Timestamp, every_minutes: u32) -> 
 /// Longest wait, in minutes, before luck.
 fn longest(every_minutes: u32) -> u32 {
     if every_minutes == 0 { RETRY_MINUTES_MAX } else { every_minutes }
+}
+
+/// The same where the source refused: another login with the same password soon after brings the account nearer to being locked,
+/// so its regular turn is waited for. By hand it can be asked at once.
+pub(super) fn after_refusal(after: Timestamp, every_minutes: u32, luck: u64) -> Option<Timestamp> {
+    next(after, if every_minutes == 0 { 0 } else { every_minutes.max(REFUSED_MINUTES_MIN) }, 0, luck)
+}
+
+/// The moment of the next try where the source said for how long it is not to be asked.
+pub(super) fn no_earlier(due: Option<Timestamp>, after: Timestamp, wait: Duration) -> Option<Timestamp> {
+    let wait_ms = i64::try_from(wait.min(PATIENCE_MAX).as_millis()).unwrap_or(i64::MAX);
+    due.map(|due| due.max(Timestamp::from_unix_ms(after.unix_ms().saturating_add(wait_ms))))
 }
 
 fn wait_minutes(every_minutes: u32, failures: u32) -> u32 {
@@ -75,6 +92,8 @@ mod tests {
             assert!((expect * 0.9..=expect * 1.1).contains(&wait), "{failures}: {wait}");
         }
         assert!(minutes(5, 9, 0).unwrap() <= 5.5, "never later than it would be anyway");
+        let refused = |every| after_refusal(Timestamp::from_unix_ms(0), every, 0).map(Timestamp::unix_ms);
+        assert_eq!((refused(0), refused(5), refused(60)), (None, Some(27 * MINUTE_MS), Some(54 * MINUTE_MS)));
         let at = retry(Timestamp::from_unix_ms(0), 0, 1, 0).unix_ms();
         assert_eq!(at, 54_000, "a full disk is looked at again, whatever the schedule");
     }

@@ -70,14 +70,24 @@ impl Directory {
         let look = entry.look();
         let before = self.in_force(entry)?;
         let mut report = blank(entry, by, before.as_deref());
+        let mut patience = None;
         match entry.source.read(go_on) {
             Ok(listing) => self.judge(entry, how, listing, before.as_deref(), &mut report)?,
-            Err(error) => report.outcome = Outcome::Failed(SourceFault::from(&error)),
+            Err(error) => {
+                patience = error.asks_for_patience();
+                report.outcome = Outcome::Failed(SourceFault::from(&error));
+            }
         }
         report.at = now();
         report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         if how == SyncMode::Apply {
-            let noted = self.while_in_force(entry, || note(entry, &report, look));
+            let noted = self.while_in_force(entry, || {
+                note(entry, &report, look);
+                if let Some(wait) = patience {
+                    let mut standing = lock(&entry.work.standing);
+                    standing.next_due = schedule::no_earlier(standing.next_due, report.at, wait);
+                }
+            });
             // What came in force did, whatever the settings are by now.
             if !matches!(report.outcome, Outcome::Applied { .. }) {
                 noted?;
@@ -394,4 +404,7 @@ fn failed(
     } else {
         schedule::next(at, every, failures, luck)
     };
+    if fault.is_refusal() {
+        standing.next_due = schedule::after_refusal(at, every, luck);
+    }
 }

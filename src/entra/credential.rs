@@ -125,8 +125,7 @@ fn parameters(name: &str, days: u32, now: Timestamp) -> CertificateParams {
 }
 
 fn write(path: &Path, octets: &[u8], mode: u32) -> Result<(), MakeError> {
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let write = |mut file: File| -> io::Result<()> {
         file.write_all(octets)?;
         file.sync_all()?;
         match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -134,7 +133,12 @@ fn write(path: &Path, octets: &[u8], mode: u32) -> Result<(), MakeError> {
             None => Ok(()),
         }
     };
-    write().map_err(|error| match error.kind() {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let written = file.and_then(|file| {
+        // What was begun here is half a key, or half a certificate, and stands in the way of another try.
+        write(file).inspect_err(|_| drop(std::fs::remove_file(path)))
+    });
+    written.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => MakeError::Exists(path.to_owned()),
         _ => MakeError::Disk(path.to_owned(), error),
     })

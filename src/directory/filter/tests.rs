@@ -41,7 +41,11 @@ fn whoever_is_no_user_is_told_why() {
     check(Candidate { primary: None, ..candidate("a") }, &all, Some("no SMTP address"));
     check(Candidate { licensed: Some(false), ..candidate("a") }, &all, None);
     check(Candidate { licensed: Some(false), ..candidate("a") }, &strict(), Some("no Exchange Online plan"));
-    check(Candidate { enabled: Some(false), ..candidate("a") }, &strict(), Some("account is disabled"));
+    check(
+        Candidate { enabled: Some(false), licensed: None, ..candidate("a") },
+        &strict(),
+        Some("account is disabled"),
+    );
     check(of(CandidateKind::Guest), &all, Some("guest: include_guests = false"));
     check(of(CandidateKind::Guest), &Filters { include_guests: true, ..Filters::default() }, None);
     check(of(CandidateKind::Group), &all, Some("group: include_groups = false"));
@@ -84,15 +88,30 @@ fn shared_mailboxes_survive_filters_for_people_and_are_flagged_when_they_are_dro
         let without = Filters { include_shared: false, ..strict() };
         check(shared(kind), &without, Some("shared mailbox: include_shared = false"));
         let groups = Filters { groups: Some(vec!["7a".to_owned()]), ..Filters::default() };
-        let mut leaver = candidate("gone");
-        leaver.enabled = Some(false);
+        let leaver = candidate("gone");
         let filtered = sort(vec![leaver, shared(kind)], &groups);
         let flags: Vec<(&str, bool)> =
             filtered.dropped.iter().map(|d| (d.out.id.as_str(), d.out.is_shared)).collect();
         assert_eq!(flags, [("shop", true), ("gone", false)], "what is lost most easily comes first");
     }
-    let leaver = Candidate { enabled: Some(false), licensed: Some(true), ..candidate("left") };
+    let leaver = Candidate { enabled: Some(false), licensed: None, ..candidate("left") };
     check(leaver, &strict(), Some("account is disabled"));
+}
+
+#[test]
+fn a_disabled_account_with_a_licence_is_told_to_be_a_shared_mailbox_perhaps() {
+    let licensed = Candidate { enabled: Some(false), ..candidate("archive") };
+    let told = "account is disabled, and has an Exchange plan: may be a shared mailbox";
+    check(licensed.clone(), &strict(), Some(told));
+    let nobody = Candidate { kind: CandidateKind::Guest, ..candidate("guest") };
+    let without = Filters { include_shared: false, ..strict() };
+    let filtered = sort(vec![nobody, licensed, shared(CandidateKind::Shared)], &without);
+    let flags: Vec<(&str, bool, bool)> = filtered
+        .dropped
+        .iter()
+        .map(|dropped| (dropped.out.id.as_str(), dropped.out.is_shared, dropped.out.may_be_shared))
+        .collect();
+    assert_eq!(flags, [("shop", true, false), ("archive", false, true), ("guest", false, false)]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use ldap::LdapSource;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// Most candidates one source may name: a larger directory must be divided, so that memory stays bounded.
 pub const CANDIDATES_MAX: usize = 1_000_000;
@@ -161,6 +162,13 @@ pub enum SourceError {
     Unreachable(String),
     /// The directory answered, and not all that it should have: a page is missing, an answer is cut or makes no sense.
     Incomplete(String),
+    /// The same, and the directory said for how long it is not to be asked again.
+    Throttled {
+        /// What was asked for, and what it said.
+        why: String,
+        /// So long.
+        wait: Duration,
+    },
     /// The directory refused: credentials, permissions, a filter it does not take. The operator's to mend.
     Refused {
         /// What it said, with its trace and correlation ids where it gave them.
@@ -183,6 +191,14 @@ impl SourceError {
         }
     }
 
+    /// For how long the directory is not to be asked again, where it said so.
+    pub fn asks_for_patience(&self) -> Option<Duration> {
+        match self {
+            SourceError::Throttled { wait, .. } => Some(*wait),
+            _ => None,
+        }
+    }
+
     /// The stable name used in logs, metrics and JSON.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -191,7 +207,7 @@ impl SourceError {
             SourceError::Empty => "empty",
             SourceError::Changing => "changing",
             SourceError::Unreachable(_) => "unreachable",
-            SourceError::Incomplete(_) => "incomplete",
+            SourceError::Incomplete(_) | SourceError::Throttled { .. } => "incomplete",
             SourceError::Refused { .. } => "refused",
             SourceError::TooLarge(_) => "too-large",
             SourceError::Stopped => "stopped",
@@ -207,7 +223,9 @@ impl fmt::Display for SourceError {
             SourceError::Empty => f.write_str("names no user"),
             SourceError::Changing => f.write_str("was written to while it was read"),
             SourceError::Unreachable(why) => write!(f, "cannot be reached: {why}"),
-            SourceError::Incomplete(why) => write!(f, "did not answer completely: {why}"),
+            SourceError::Incomplete(why) | SourceError::Throttled { why, .. } => {
+                write!(f, "did not answer completely: {why}")
+            }
             SourceError::Refused { said, .. } => write!(f, "refused: {said}"),
             SourceError::TooLarge(why) => write!(f, "names too much: {why}"),
             SourceError::Stopped => f.write_str("was not read to its end: the program is stopping"),

@@ -8,7 +8,7 @@
 //! bob@x.example           without a kind, as `mail` and the sign-in name stand for themselves
 //! ```
 
-use super::CANDIDATE_ADDRESSES_MAX;
+use super::{CANDIDATE_ADDRESSES_MAX, Candidate};
 use crate::directory::snapshot::ProxyAddress;
 use crate::mail::{Address, AddressKey, Untrusted};
 use std::collections::HashSet;
@@ -135,6 +135,32 @@ impl Addresses {
             },
         };
         Ok(Collected { primary, aliases: self.found, faults: self.faults })
+    }
+}
+
+/// What somebody has, so that what claims little is granted only where nobody has it: names to log in with, other mails.
+#[derive(Debug)]
+pub(super) struct Held(HashSet<AddressKey>);
+
+impl Held {
+    /// What these have.
+    pub(super) fn by<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Held {
+        let addresses = candidates.into_iter().flat_map(|candidate| {
+            let primary = candidate.primary.iter().map(Address::key);
+            primary.chain(candidate.aliases.iter().map(ProxyAddress::key))
+        });
+        Held(addresses.collect())
+    }
+
+    /// Gives a candidate an address, unless somebody has it.
+    pub(super) fn give(&mut self, candidate: &mut Candidate, address: ProxyAddress) {
+        if !self.0.insert(address.key()) {
+            return;
+        }
+        match (&candidate.primary, address) {
+            (None, ProxyAddress::Smtp(address)) => candidate.primary = Some(address),
+            (_, address) => candidate.aliases.push(address),
+        }
     }
 }
 

@@ -50,8 +50,7 @@ impl CsvSource {
         let path = &configured.path;
         let (folder, lists) = if path.is_dir() {
             let mut lists = vec![path.join(&configured.users_file)];
-            let groups = Some(path.join(&configured.groups_file)).filter(|_| self.with_groups);
-            lists.extend(groups.filter(|groups| groups.exists()));
+            lists.extend(self.with_groups.then(|| path.join(&configured.groups_file)));
             (Some(path.as_path()), lists)
         } else {
             (path.parent(), vec![path.clone()])
@@ -74,21 +73,37 @@ impl Source for CsvSource {
         let mut listing = Listing::default();
         let mut ids = HashMap::new();
         for (nth, list) in lists.iter().enumerate() {
-            let (file, _) = file::open(list)?;
+            let (file, _) = file::open(list).map_err(|error| of_groups(error, list, nth > 0))?;
             let octets = file.metadata().map_err(SourceError::Unreadable)?.len();
             if octets > LIST_OCTETS_MAX {
                 return Err(SourceError::TooLarge(format!("{} has {octets} octets", list.display())));
             }
             let mut reading =
                 Reading { configured: &self.configured, file: list, are_groups: nth > 0, go_on };
+            let had = listing.candidates.len();
             reading.read(file.take(LIST_OCTETS_MAX), &mut ids, &mut listing)?;
+            // Each for itself: one that failed must not hide behind the other, and let its part seem gone.
+            if listing.candidates.len() == had {
+                return Err(SourceError::Empty);
+            }
             listing.requests += 1;
         }
         // Replaced by another, or written to: what was read may be of two lists.
         if look() != before || self.files().0 != lists {
             return Err(SourceError::Changing);
         }
-        not_empty(listing)
+        Ok(listing)
+    }
+}
+
+/// Names the list that is not there where it is that of groups, which nobody misses until it is asked for.
+fn of_groups(error: SourceError, list: &Path, are_groups: bool) -> SourceError {
+    match error {
+        SourceError::Unreadable(error) if are_groups => SourceError::Unreadable(io::Error::new(
+            error.kind(),
+            format!("{}, which include_groups needs: {error}", list.display()),
+        )),
+        other => other,
     }
 }
 
@@ -109,10 +124,6 @@ pub fn parse(octets: &[u8], configured: &config::CsvSource, file: &Path) -> Resu
     let mut listing = Listing { requests: 1, ..Listing::default() };
     let mut reading = Reading { configured, file, are_groups: false, go_on: &|| true };
     reading.read(octets, &mut HashMap::new(), &mut listing)?;
-    not_empty(listing)
-}
-
-fn not_empty(listing: Listing) -> Result<Listing, SourceError> {
     if listing.candidates.is_empty() { Err(SourceError::Empty) } else { Ok(listing) }
 }
 

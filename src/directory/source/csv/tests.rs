@@ -269,7 +269,9 @@ fn a_folder_holds_users_and_perhaps_groups() {
     let groups = dir.path().join("exchangegroups.csv");
     assert_eq!(outcome(&source(dir.path(), true)), "unreadable", "a folder without users is none");
     fs::copy(corpus.join("exchangeuser.csv"), &users).unwrap();
-    assert_eq!(outcome(&source(dir.path(), true)), "2 of 1");
+    assert_eq!(outcome(&source(dir.path(), false)), "2 of 1");
+    let absent = source(dir.path(), true).read(&|| true).unwrap_err().to_string();
+    assert!(absent.contains("exchangegroups.csv, which include_groups needs"), "{absent}");
     fs::write(&groups, "ObjectId,E-Mail\ng,\"g@x.example\n").unwrap();
     assert_eq!(outcome(&source(dir.path(), true)), "invalid");
     assert_eq!(outcome(&source(dir.path(), false)), "2 of 1", "groups that nobody wants may be bad");
@@ -277,6 +279,25 @@ fn a_folder_holds_users_and_perhaps_groups() {
     assert_eq!(outcome(&source(dir.path(), true)), "invalid", "an id of both lists names two");
     fs::write(&users, "").unwrap();
     assert_eq!(outcome(&source(dir.path(), false)), "empty");
+}
+
+#[test]
+fn one_list_of_a_folder_never_passes_for_both() {
+    let corpus = Path::new(FOLDER).join("folder");
+    let names = ["exchangeuser.csv", "exchangegroups.csv"];
+    for (broken, whole) in [(0, 1), (1, 0)] {
+        let head = fs::read_to_string(corpus.join(names[broken])).unwrap();
+        let head = head.lines().next().unwrap();
+        for left in [String::new(), format!("{head}\n")] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::copy(corpus.join(names[whole]), dir.path().join(names[whole])).unwrap();
+            fs::write(dir.path().join(names[broken]), &left).unwrap();
+            assert_eq!(outcome(&source(dir.path(), true)), "empty", "{} is {left:?}", names[broken]);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::copy(corpus.join(names[whole]), dir.path().join(names[whole])).unwrap();
+        assert_eq!(outcome(&source(dir.path(), true)), "unreadable", "without {}", names[broken]);
+    }
 }
 
 #[test]

@@ -141,7 +141,11 @@ impl<'a> Asker<'a> {
                     if !asks_for_patience(answer.status) {
                         return Ok(Err(refusal));
                     }
-                    let why = SourceError::Incomplete(format!("{}: {refusal}", self.place(wanted)));
+                    let why = format!("{}: {refusal}", self.place(wanted));
+                    let why = match answer.retry_after {
+                        Some(wait) => SourceError::Throttled { why, wait },
+                        None => SourceError::Incomplete(why),
+                    };
                     (why, answer.retry_after, self.patience.retries)
                 }
                 Err(error @ (HttpError::Cut(_) | HttpError::Unreachable(_))) => {

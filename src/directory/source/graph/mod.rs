@@ -22,13 +22,14 @@ mod ask;
 mod link;
 mod shape;
 
+use super::proxies::Held;
 use super::{CANDIDATES_MAX, Candidate, Listing, Source, SourceError};
 use crate::config::{self, Filters};
 use crate::entra::{Http, Tokens};
 use crate::mail::Untrusted;
 use ask::{Asker, Wanted, no_token, refused};
 use link::Links;
-use shape::{GraphGroup, GraphMember, GraphUser, NoCandidate, Read, id_of};
+use shape::{GraphGroup, GraphMember, GraphUser, NoCandidate, Read, Weak, id_of};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use uuid::Uuid;
@@ -135,7 +136,7 @@ impl GraphSource {
             self.unified_groups(asker, &memberships, &mut found)?;
         }
         found.listing.requests = asker.requests;
-        Ok(found.listing)
+        Ok(found.finished())
     }
 
     fn users(
@@ -256,6 +257,8 @@ fn no_such_group(group: &str, why: &str) -> SourceError {
 #[derive(Default)]
 struct Found {
     listing: Listing,
+    /// What each of its candidates claims only where nobody has it, in the same order.
+    weak: Vec<Weak>,
     /// Where in the listing an id stands.
     known: HashMap<String, usize>,
 }
@@ -264,7 +267,7 @@ impl Found {
     /// Adds what an entry came to. Collections that change while they are read may name an entry twice: the same again counts
     /// once; where it says something else, which is right cannot be known.
     fn add(&mut self, entry: &str, read: Result<Read, NoCandidate>) -> Result<(), SourceError> {
-        let Read { candidate, faults } = match read {
+        let Read { candidate, weak, faults } = match read {
             Ok(read) => read,
             Err(NoCandidate::Skipped(why)) => {
                 self.listing.skip(Untrusted(entry).to_string(), why);
@@ -275,11 +278,16 @@ impl Found {
                 return Err(SourceError::TooLarge(why));
             }
         };
+        let before = self.known.get(&candidate.id).copied();
         if let Some(before) =
-            self.known.get(&candidate.id).and_then(|place| self.listing.candidates.get(*place))
+            before.and_then(|place| Some((self.listing.candidates.get(place)?, self.weak.get(place)?)))
         {
             let changed = format!("{} was changed while the users were read", Untrusted(&candidate.id));
-            return if *before == candidate { Ok(()) } else { Err(SourceError::Incomplete(changed)) };
+            return if before == (&candidate, &weak) {
+                Ok(())
+            } else {
+                Err(SourceError::Incomplete(changed))
+            };
         }
         if self.listing.candidates.len() == CANDIDATES_MAX {
             return Err(SourceError::TooLarge(format!("more than {CANDIDATES_MAX} users")));
@@ -289,7 +297,21 @@ impl Found {
         }
         self.known.insert(candidate.id.clone(), self.listing.candidates.len());
         self.listing.candidates.push(candidate);
+        self.weak.push(weak);
         Ok(())
+    }
+
+    /// With the weaker claims granted, now that everybody is known: names to sign in with first.
+    fn finished(mut self) -> Listing {
+        let candidates = &mut self.listing.candidates;
+        let mut held = Held::by(candidates.iter());
+        for (candidate, weak) in candidates.iter_mut().zip(&mut self.weak) {
+            weak.sign_in.drain(..).for_each(|address| held.give(candidate, address));
+        }
+        for (candidate, weak) in candidates.iter_mut().zip(self.weak) {
+            weak.other_mails.into_iter().for_each(|address| held.give(candidate, address));
+        }
+        self.listing
     }
 }
 

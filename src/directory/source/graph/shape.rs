@@ -5,6 +5,7 @@
 use super::super::proxies::{Addresses, Collected, TooMany};
 use super::super::{Candidate, CandidateKind};
 use crate::config::Filters;
+use crate::directory::snapshot::ProxyAddress;
 use serde::Deserialize;
 
 /// What is asked for of a user.
@@ -75,7 +76,17 @@ pub(super) struct GraphMember {
 /// A candidate and what of it had to be left out.
 pub(super) struct Read {
     pub(super) candidate: Candidate,
+    pub(super) weak: Weak,
     pub(super) faults: Vec<String>,
+}
+
+/// Addresses that only count where nobody has them by proxy address or mail: whoever administers writes somebody's own address
+/// beside an account for administration.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Weak {
+    /// The name to sign in with, which goes before others' other mails.
+    pub(super) sign_in: Vec<ProxyAddress>,
+    pub(super) other_mails: Vec<ProxyAddress>,
 }
 
 /// Why an entry is no candidate.
@@ -104,21 +115,21 @@ impl GraphUser {
         let mut addresses = Addresses::new();
         add_all(&mut addresses, self.proxy_addresses.as_deref(), self.mail.as_deref());
         let sign_in = self.user_principal_name.as_deref();
+        let mut collected = addresses.collected().map_err(|TooMany| NoCandidate::TooLarge)?;
         // A guest's is made up of the address at home and leads nowhere.
-        if let Some(sign_in) = sign_in.filter(|name| !is_guest_name(name) && is_routable(name)) {
-            addresses.plain(sign_in);
-        }
-        if filters.other_mails {
-            self.other_mails.iter().flatten().for_each(|other| addresses.alias(other));
-        }
-        let collected = addresses.collected().map_err(|TooMany| NoCandidate::TooLarge)?;
+        let signs_in = sign_in.filter(|name| !is_guest_name(name) && is_routable(name));
+        let others = self.other_mails.iter().flatten().filter(|_| filters.other_mails);
+        let weak = Weak {
+            sign_in: weak(signs_in, &mut collected.faults)?,
+            other_mails: weak(others.map(String::as_str), &mut collected.faults)?,
+        };
         let is_guest = self.user_type.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("guest"))
             || sign_in.is_some_and(is_guest_name);
         let name = name_of(&[self.display_name.as_deref(), sign_in], &id);
         let kind = if is_guest { CandidateKind::Guest } else { CandidateKind::User };
         let read = read(id, name, collected, kind);
         let (enabled, licensed) = (self.account_enabled, self.is_licensed());
-        Ok(Read { candidate: Candidate { enabled, licensed, groups, ..read.candidate }, ..read })
+        Ok(Read { candidate: Candidate { enabled, licensed, groups, ..read.candidate }, weak, ..read })
     }
 
     /// Service and status must be in the same entry; entries of plans that have ended stay in the list. In "Warning" the licence
@@ -156,6 +167,7 @@ fn read(id: String, name: String, collected: Collected, kind: CandidateKind) -> 
     let groups = Vec::new();
     Read {
         candidate: Candidate { id, name, primary, aliases, kind, enabled: None, licensed: None, groups },
+        weak: Weak::default(),
         faults,
     }
 }
@@ -165,6 +177,18 @@ fn add_all(addresses: &mut Addresses, proxies: Option<&[String]>, mail: Option<&
     if let Some(mail) = mail {
         addresses.plain(mail);
     }
+}
+
+/// Addresses that claim little, in the order they came; what is none is a fault.
+fn weak<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+    faults: &mut Vec<String>,
+) -> Result<Vec<ProxyAddress>, NoCandidate> {
+    let mut addresses = Addresses::new();
+    texts.into_iter().for_each(|text| addresses.alias(text));
+    let collected = addresses.collected().map_err(|TooMany| NoCandidate::TooLarge)?;
+    faults.extend(collected.faults);
+    Ok(collected.primary.into_iter().map(ProxyAddress::Smtp).chain(collected.aliases).collect())
 }
 
 fn is_guest_name(sign_in: &str) -> bool {
@@ -191,8 +215,8 @@ fn name_of(names: &[Option<&str>], id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::proxies::Held;
     use super::*;
-    use crate::directory::ProxyAddress;
 
     /// A user, given as the fields that matter, to `kind enabled licensed primary [aliases] faults`.
     fn check(fields: &str, expect: &str) {
@@ -202,7 +226,10 @@ mod tests {
     fn check_with(filters: &Filters, fields: &str, expect: &str) {
         let user: GraphUser = serde_json::from_str(&format!("{{\"id\":\"A1\",{fields}}}")).unwrap();
         let Ok(read) = user.candidate(filters, Vec::new()) else { panic!("no candidate: {fields}") };
-        let candidate = read.candidate;
+        let mut candidate = read.candidate;
+        let mut held = Held::by([&candidate]);
+        let Weak { sign_in, other_mails } = read.weak;
+        sign_in.into_iter().chain(other_mails).for_each(|address| held.give(&mut candidate, address));
         assert_eq!(candidate.id, "a1");
         let flag = |flag: Option<bool>| flag.map_or("?", |is| if is { "yes" } else { "no" });
         let aliases: Vec<&str> = candidate.aliases.iter().map(ProxyAddress::as_str).collect();

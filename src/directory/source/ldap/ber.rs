@@ -11,6 +11,11 @@ const DEPTH_MAX: usize = 16;
 /// Octets that a length may take: more would be larger than anything taken.
 const LENGTH_OCTETS_MAX: usize = 4;
 
+/// Elements of a message: the decoder keeps each for itself, with some hundred octets around it. A group has one for each member.
+const ELEMENTS_MAX: usize = 500_000;
+/// Elements of what has a fixed number of parts, as a result or a control has.
+const PARTS_MAX: usize = 32;
+
 const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
@@ -72,28 +77,58 @@ pub(super) fn message_octets(first: &[u8]) -> Result<Option<usize>, Malformed> {
     }
 }
 
-/// The elements in here, all of them whole.
-fn elements(mut content: &[u8]) -> Result<Vec<Element<'_>>, Malformed> {
-    const CUT: Malformed = Malformed("an element that is longer than what holds it");
-    let mut found = Vec::new();
-    while !content.is_empty() {
+/// The elements in here, one after the other: nothing is kept of them. A fault is the last.
+struct Elements<'a>(&'a [u8]);
+
+fn elements(content: &[u8]) -> Elements<'_> {
+    Elements(content)
+}
+
+impl<'a> Elements<'a> {
+    fn first_of(content: &'a [u8]) -> Result<(Element<'a>, &'a [u8]), Malformed> {
+        const CUT: Malformed = Malformed("an element that is longer than what holds it");
         let (tag, head, length) = header(content)?.ok_or(CUT)?;
         let whole = head.checked_add(length).ok_or(CUT)?;
         let (element, rest) = content.split_at_checked(whole).ok_or(CUT)?;
-        found.push(Element { tag, content: element.get(head..).ok_or(CUT)? });
-        content = rest;
+        Ok((Element { tag, content: element.get(head..).ok_or(CUT)? }, rest))
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<Element<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let first = Elements::first_of(self.0);
+        self.0 = first.as_ref().map_or(&[], |(_, rest)| rest);
+        Some(first.map(|(element, _)| element))
+    }
+}
+
+/// The elements in here where there can only be a few.
+fn few(content: &[u8]) -> Result<Vec<Element<'_>>, Malformed> {
+    let mut found = Vec::new();
+    for element in elements(content) {
+        if found.len() == PARTS_MAX {
+            return Err(Malformed("an element of too many parts"));
+        }
+        found.push(element?);
     }
     Ok(found)
 }
 
-/// Whether everything in here is whole, to the innermost.
-fn check_nesting(content: &[u8], depth: usize) -> Result<(), Malformed> {
+/// Whether everything in here is whole, to the innermost, and not more than `left`.
+fn check_nesting(content: &[u8], depth: usize, left: &mut usize) -> Result<(), Malformed> {
     if depth > DEPTH_MAX {
         return Err(Malformed("elements nested too deeply"));
     }
-    for element in elements(content)? {
+    for element in elements(content) {
+        let element = element?;
+        *left = left.checked_sub(1).ok_or(Malformed("a message of too many elements"))?;
         if element.tag & CONSTRUCTED != 0 {
-            check_nesting(element.content, depth + 1)?;
+            check_nesting(element.content, depth + 1, left)?;
         }
     }
     Ok(())
@@ -101,12 +136,13 @@ fn check_nesting(content: &[u8], depth: usize) -> Result<(), Malformed> {
 
 /// Checks one whole message.
 pub(super) fn check(message: &[u8]) -> Result<(), Malformed> {
-    check_nesting(message, 0)?;
-    let outer = elements(message)?;
+    let mut left = ELEMENTS_MAX;
+    check_nesting(message, 0, &mut left)?;
+    let outer = few(message)?;
     let [Element { tag: SEQUENCE, content }] = outer.as_slice() else {
         return Err(Malformed("something that is no LDAP message"));
     };
-    let parts = elements(content)?;
+    let parts = few(content)?;
     let Some((Element { tag: INTEGER, content: id }, [operation, rest @ ..])) = parts.split_first() else {
         return Err(Malformed("a message without number or answer"));
     };
@@ -127,7 +163,7 @@ pub(super) fn check(message: &[u8]) -> Result<(), Malformed> {
 /// LDAPResult, RFC 4511 §4.1.9: code, matched name, diagnostic text, perhaps a referral and more.
 fn check_result(content: &[u8]) -> Result<(), Malformed> {
     const BAD: Malformed = Malformed("a result that is none");
-    let parts = elements(content)?;
+    let parts = few(content)?;
     let [code, matched, text, rest @ ..] = parts.as_slice() else { return Err(BAD) };
     if code.tag != ENUMERATED || code.content.is_empty() || code.content.len() > 4 {
         return Err(BAD);
@@ -137,7 +173,7 @@ fn check_result(content: &[u8]) -> Result<(), Malformed> {
     }
     for extra in rest {
         let good = match extra.tag {
-            REFERRAL => elements(extra.content)?.iter().all(Element::is_text),
+            REFERRAL => elements(extra.content).all(|url| url.is_ok_and(|url| url.is_text())),
             // Name and value of an extended answer, credentials of a bind: text the first, of any kind the others.
             0x8a => std::str::from_utf8(extra.content).is_ok(),
             tag => tag & CONSTRUCTED == 0,
@@ -152,8 +188,9 @@ fn check_result(content: &[u8]) -> Result<(), Malformed> {
 /// Controls, RFC 4511 §4.1.11: each a name, perhaps whether it is critical, perhaps a value.
 fn check_controls(content: &[u8]) -> Result<(), Malformed> {
     const BAD: Malformed = Malformed("a control that is none");
-    for control in elements(content)? {
-        let parts = elements(control.content)?;
+    for control in elements(content) {
+        let control = control?;
+        let parts = few(control.content)?;
         let Some((name, rest)) = parts.split_first() else { return Err(BAD) };
         let value = match rest {
             [first, rest @ ..] if first.tag == BOOLEAN && !first.content.is_empty() => rest,
@@ -170,9 +207,9 @@ fn check_controls(content: &[u8]) -> Result<(), Malformed> {
 /// The cookie in the value of a paged results control (RFC 2696): size and cookie.
 pub(super) fn cookie(value: &[u8]) -> Result<Vec<u8>, Malformed> {
     const BAD: Malformed = Malformed("a paged results control without a cookie");
-    let outer = elements(value)?;
+    let outer = few(value)?;
     let [Element { tag: SEQUENCE, content }] = outer.as_slice() else { return Err(BAD) };
-    match elements(content)?.as_slice() {
+    match few(content)?.as_slice() {
         [Element { tag: INTEGER, .. }, Element { tag: OCTET_STRING, content }] => Ok(content.to_vec()),
         _ => Err(BAD),
     }
@@ -181,12 +218,12 @@ pub(super) fn cookie(value: &[u8]) -> Result<Vec<u8>, Malformed> {
 /// The result code and text of an answer to an extended request.
 pub(super) fn extended_result(message: &[u8]) -> Result<(u32, String), Malformed> {
     const OTHER: Malformed = Malformed("another answer than to what was asked");
-    let outer = elements(message)?;
-    let parts = outer.first().map(|message| elements(message.content)).transpose()?.unwrap_or_default();
+    let outer = few(message)?;
+    let parts = outer.first().map(|message| few(message.content)).transpose()?.unwrap_or_default();
     let Some(answer) = parts.get(1).filter(|answer| answer.tag == EXTENDED_RESPONSE) else {
         return Err(OTHER);
     };
-    let result = elements(answer.content)?;
+    let result = few(answer.content)?;
     let [code, _, text, ..] = result.as_slice() else { return Err(OTHER) };
     let code = code.content.iter().fold(0_u32, |sum, octet| sum << 8 | u32::from(*octet));
     Ok((code, String::from_utf8_lossy(text.content).into_owned()))
@@ -242,7 +279,7 @@ mod tests {
     #[test]
     fn refuses_what_the_decoder_would_stumble_over() {
         let bad = |message: &[u8], why: &'static str| {
-            assert_eq!(check(message), Err(Malformed(why)), "{message:?}")
+            assert_eq!(check(message), Err(Malformed(why)), "{:?}", message.get(..64).unwrap_or(message))
         };
         bad(&message(&result(BIND_RESPONSE, b"", b"\xff"), &[]), "a result whose text is no text");
         bad(&message(&element(BIND_RESPONSE, &[]), &[]), "a result that is none");
@@ -254,6 +291,15 @@ mod tests {
         bad(&message(&result(SEARCH_DONE, b"", b""), &control), "a control that is none");
         let deep = (0..100).fold(Vec::new(), |inner, _| element(SEQUENCE, &inner));
         bad(&message(&element(SEARCH_ENTRY, &deep), &[]), "elements nested too deeply");
+        let tiny = [OCTET_STRING, 0].repeat(ELEMENTS_MAX);
+        let tiny = [&[SEQUENCE, 0x83, 0x0f, 0x42, 0x40], tiny.as_slice()].concat();
+        let parts = [&[INTEGER, 1, 1], tiny.as_slice()].concat();
+        let length = u32::try_from(parts.len()).unwrap().to_be_bytes();
+        bad(&[&[SEQUENCE, 0x84], length.as_slice(), &parts].concat(), "a message of too many elements");
+        bad(
+            &message(&result(SEARCH_DONE, b"", b""), &[OCTET_STRING, 0].repeat(40)),
+            "an element of too many parts",
+        );
         assert!(cookie(b"0\x03\x02\x01\x00").is_err() && cookie(b"").is_err());
     }
 

@@ -4,10 +4,9 @@ use super::entry::Entry;
 use super::names::{DnKey, is_routable};
 use crate::config::LdapFlavour;
 use crate::directory::snapshot::ProxyAddress;
-use crate::directory::source::proxies::{Addresses, Collected};
+use crate::directory::source::proxies::{Addresses, Collected, Held};
 use crate::directory::source::{CANDIDATE_ADDRESSES_MAX, Candidate, CandidateKind, Listing, SourceError};
-use crate::mail::{Address, AddressKey};
-use std::collections::HashSet;
+use crate::mail::Address;
 use uuid::Uuid;
 
 /// Longest name kept, in characters.
@@ -168,19 +167,10 @@ fn addresses(entry: &Entry, listing: &mut Listing) -> Result<Collected, SourceEr
 /// Gives everybody the address they log in with, where it looks like one that mail can come from and nobody has it: in the cloud
 /// it becomes one of their addresses.
 pub(super) fn add_logins(drafts: &mut [Draft]) {
-    let addresses = drafts.iter().flat_map(|draft| {
-        let candidate = &draft.candidate;
-        candidate.primary.iter().map(Address::key).chain(candidate.aliases.iter().map(ProxyAddress::key))
-    });
-    let mut taken: HashSet<AddressKey> = addresses.collect();
+    let mut held = Held::by(drafts.iter().map(|draft| &draft.candidate));
     for draft in drafts {
-        let Some(login) = draft.login.take() else { continue };
-        if !taken.insert(login.key()) {
-            continue;
-        }
-        match &draft.candidate.primary {
-            Some(_) => draft.candidate.aliases.push(ProxyAddress::Smtp(login)),
-            None => draft.candidate.primary = Some(login),
+        if let Some(login) = draft.login.take() {
+            held.give(&mut draft.candidate, ProxyAddress::Smtp(login));
         }
     }
 }

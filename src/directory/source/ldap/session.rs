@@ -29,8 +29,8 @@ struct Page {
     entries: Vec<Entry>,
     /// Other servers' parts of the tree.
     references: Vec<String>,
-    /// Leads to the next page; empty after the last.
-    cookie: Vec<u8>,
+    /// Leads to the next page; empty after the last, and `None` where the server does not speak of pages.
+    cookie: Option<Vec<u8>>,
 }
 
 /// A connection on which somebody is logged in.
@@ -86,6 +86,7 @@ impl<'a> Session<'a> {
         let asked = Asked::Search { base, filter };
         let (mut cookie, mut empty, mut found) = (Vec::new(), 0_u32, 0_usize);
         loop {
+            let further = !cookie.is_empty();
             let page = self.page(base, Scope::Subtree, filter, attributes, Some(cookie), asked).await?;
             empty = if page.entries.is_empty() { empty + 1 } else { 0 };
             found += page.entries.len();
@@ -100,7 +101,17 @@ impl<'a> Session<'a> {
             }
             let room = REFERENCES_MAX.saturating_sub(self.references.len());
             self.references.extend(page.references.into_iter().take(room));
-            if page.cookie.is_empty() {
+            let next = match page.cookie {
+                Some(next) => next,
+                None if further => {
+                    return Err(SourceError::Incomplete(format!(
+                        "{}: the server says no more of pages, and not that this was the last",
+                        asked.doing()
+                    )));
+                }
+                None => return Ok(()),
+            };
+            if next.is_empty() {
                 return Ok(());
             }
             if empty > EMPTY_PAGES_MAX {
@@ -108,7 +119,7 @@ impl<'a> Session<'a> {
                     "{empty} pages in a row without an entry, and no end"
                 )));
             }
-            cookie = page.cookie;
+            cookie = next;
         }
     }
 
@@ -186,7 +197,7 @@ impl<'a> Session<'a> {
         let read = read.map_err(|error| self.failed(&error, asked))?;
         let (entries, references, result) = read.map_err(malformed)?;
         if matches!((result.rc, asked), (32, Asked::Member)) {
-            return Ok(Page { entries: Vec::new(), references, cookie: Vec::new() });
+            return Ok(Page { entries: Vec::new(), references, cookie: None });
         }
         if result.rc != 0 {
             return Err(fault::result(&result, self.settings, asked));
@@ -195,7 +206,7 @@ impl<'a> Session<'a> {
         let value = controls
             .find(|control| control.ctype == PAGED_RESULTS)
             .and_then(|control| control.val.as_deref());
-        let cookie = value.map(ber::cookie).transpose().map_err(malformed)?.unwrap_or_default();
+        let cookie = value.map(ber::cookie).transpose().map_err(malformed)?;
         Ok(Page { entries, references, cookie })
     }
 
