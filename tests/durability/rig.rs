@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Room for the mail of a few dozen rounds.
-const DISK_MEBIBYTES: u64 = 512;
+const DISK_MEBIBYTES: u64 = 1536;
 /// Small, so that the reserve, twice this, is small too.
 const SMTP_KEYS: &str = "max_message_bytes = 4194304";
 /// A ballast that leaves room on a small disk.
