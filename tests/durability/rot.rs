@@ -210,7 +210,8 @@ fn dump(index: &Path) -> rusqlite::Result<Vec<String>> {
     let tables: Vec<(String, Option<String>)> =
         tables.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     for (name, sql) in tables {
-        dump.push(format!("{name} {sql:?}"));
+        // In names of tables and columns SQLite tells no capitals from small letters.
+        dump.push(format!("{name} {:?}", sql.as_deref().map(str::to_ascii_lowercase)));
         if sql.is_none_or(|sql| !sql.starts_with("CREATE TABLE")) {
             continue;
         }
