@@ -221,7 +221,7 @@ mod tests {
             "plan": "entra-3-0a1b2c3d", "source": "entra", "made_at": "2026-11-22T09:00:00Z", "base": 3,
             "why": [{ "alarm": "held" }], "users_before": 9, "users": 2, "diff": crate::directory::Diff::default() });
         let waits = judged(json!({ "pending": plan, "held": true }));
-        are(&waits, &[(Status::Warning, "waits for an approval, since 60 minutes")]);
+        are(&waits, &[(Status::Warning, "has waited for an approval for 60 minutes")]);
         assert!(
             waits[0].fix.as_deref().is_some_and(|fix| fix.contains("--apply entra-3-0a1b2c3d")),
             "{waits:?}"
