@@ -4,7 +4,7 @@
 //! account ─▶ imap or pop3 ─▶ run ─▶ smtp::Reception ─▶ pipeline, store ─▶ state file ─▶ delete or mark at the account
 //! ```
 //! [`Pullers`] has a task for each `[[puller]]`. A visit logs in over TLS to the server that is named, and to no other, lists,
-//! fetches, and hands each message to the [`Receiver`](crate::smtp::Receiver) that SMTP hands its own to: so extraction, verdict,
+//! fetches, and hands each message to the [`Receiver`] that SMTP hands its own to: so extraction, verdict,
 //! duplicates, receipts and quarantine are the same. What differs is written in the transport envelope
 //! ([`Pulled`](crate::mail::Pulled)).
 //!

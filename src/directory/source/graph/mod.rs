@@ -5,7 +5,7 @@
 //!                   /users, all pages                        ──────────────────┼▶ candidates
 //! include_groups ─▶ /groups, Microsoft 365 ones              ──────────────────┘
 //! ```
-//! [`shape`] says what an answer means, [`link`] where may be asked, [`ask`] asks.
+//! `shape` says what an answer means, `link` where may be asked, `ask` asks.
 //!
 //! Invariants:
 //! - Every page of every collection, or an error: a page that is cut, is missing, or names a next one elsewhere ends the reading.

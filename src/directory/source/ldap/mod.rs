@@ -12,7 +12,7 @@
 //! Invariants:
 //! - Whatever is not the whole answer is an error: a limit that was reached, a page that did not come, an entry that came twice.
 //! - The password goes over TLS to a server that proved who it is, or to this very machine.
-//! - What a server sends is checked before it is decoded ([`ber`]), and bounded by page, entry and attribute.
+//! - What a server sends is checked before it is decoded (`ber`), and bounded by page, entry and attribute.
 //! - References to other servers (RFC 4511 §4.5.3) are not followed, for the password would follow too: they are listed as skipped,
 //!   but for the partitions that every Active Directory refers to.
 
